@@ -1,0 +1,1 @@
+"""Networks and everything that runs them: may import torch and core, never napari or Qt."""

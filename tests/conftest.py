@@ -1,0 +1,111 @@
+"""What every test stands on: a home of its own, the data beside the checkout, a display or none."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# The training thread pools of torch and of numpy's BLAS, before either is loaded.
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+# napari's test fixtures reset the settings; the user's own must not be what they reset.
+os.environ["NAPARI_CONFIG"] = str(
+    Path(tempfile.mkdtemp(prefix="napari-unet-tests-"), "napari.yaml")
+)
+
+
+def has_display() -> bool:
+    """Tell whether a real window can open: "offscreen" has no OpenGL, so napari cannot draw."""
+    if os.environ.get("QT_QPA_PLATFORM") in {"offscreen", "minimal"}:
+        return False
+    if sys.platform != "linux":
+        return True
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    # pytest-xvfb has set DISPLAY by now, where there is an Xvfb. Without one, widgets that need no
+    # OpenGL can still be tested.
+    if not has_display():
+        os.environ["QT_QPA_PLATFORM"] = "offscreen"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    no_display = pytest.mark.skip(reason="needs a display: Xvfb, or the screen you sit at")
+    for item in items:
+        if "make_napari_viewer" in getattr(item, "fixturenames", ()):
+            item.add_marker("gui")
+        if item.get_closest_marker("gui") and not has_display():
+            item.add_marker(no_display)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _session_home(tmp_path_factory: pytest.TempPathFactory):
+    """Keep fixtures that live longer than a test out of the user's folders, too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NAPARI_UNET_HOME", str(tmp_path_factory.mktemp("session-home")))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def home(_session_home, tmp_path_factory: pytest.TempPathFactory, monkeypatch) -> Path:
+    """The store and caches of this test alone: a new, empty ``NAPARI_UNET_HOME``."""
+    folder = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("NAPARI_UNET_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of microscopy data that lies beside the checkout, where there is one."""
+    folder = ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("needs the microscopy data in ../shared/data")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def distributions(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The sdist, and the wheel that is built from it."""
+    out = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(ROOT)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return next(out.glob("*.tar.gz")), next(out.glob("*.whl"))
+
+
+@pytest.fixture
+def make_model():
+    """Build tiny real models: ``make_model(depth=2, ndim=3, ...)``, seeded random weights, CPU.
+
+    ``gain`` scales the weights of the head, so that maps of an untrained network span their range.
+    """
+
+    def make(*, gain: float = 1.0, name: str = "tiny", card: dict | None = None, **spec):
+        import torch
+
+        from napari_unet.core.card import ModelCard
+        from napari_unet.core.spec import ModelSpec
+        from napari_unet.nn.model import Model
+        from napari_unet.nn.net import UNet
+
+        spec = ModelSpec(**{"in_channels": 1, "depth": 2, "width": 4} | spec)
+        torch.manual_seed(0)
+        net = UNet(spec)
+        for module in net.modules():  # statistics as after training, not the identity
+            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+                module.running_mean.normal_(0, 0.2)
+                module.running_var.uniform_(0.5, 1.5)
+        with torch.no_grad():
+            net.head.weight.mul_(gain)
+        return Model(
+            ModelCard(name=name, spec=spec, **(card or {})), net.eval(), torch.device("cpu")
+        )
+
+    return make
