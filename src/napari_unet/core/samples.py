@@ -1,0 +1,229 @@
+"""Labelled images, ready to train on.
+
+`Samples` keeps each image normalised and its targets computed once. Where and how large a training
+crop is cut, is drawn by `CropPlan`: a few numbers for each crop, from which `nn.augment` makes the
+pixels on the training device.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .heads import InstanceHead, SemanticHead
+from .normalise import Normaliser
+from .spec import InputError
+from .stack import open_stack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+SCALES = (0.5, 2.0)
+"""Crops are zoomed by a factor drawn from this range (log-uniform)."""
+DIAMETERS = (7.0, 64.0)
+"""... and by no more than keeps an image's typical object within this range, in pixels."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One labelled image.
+
+    Attributes
+    ----------
+    image
+        float32 (C, [Z,] Y, X), normalised.
+    labels
+        Unsigned integers ([Z,] Y, X).
+    targets
+        float32 (K, [Z,] Y, X), the head's.
+    known
+        bool ([Z,] Y, X): the pixels that were looked at; others weigh nothing in the loss.
+    group
+        What the sampling is balanced over, such as the modality.
+    diameter
+        Median diameter of the objects, in pixels; 0 without any.
+    """
+
+    image: np.ndarray
+    labels: np.ndarray
+    targets: np.ndarray
+    known: np.ndarray
+    group: str
+    diameter: float
+
+
+@dataclass
+class Samples:
+    """A training or validation set."""
+
+    items: list[Sample] = field(default_factory=list)
+
+    @classmethod
+    def from_labels(
+        cls,
+        pairs: Iterable[tuple[Any, np.ndarray]],
+        known: Sequence[np.ndarray | None] | None = None,
+        groups: Sequence[str] | None = None,
+        *,
+        head: InstanceHead | SemanticHead | None = None,
+        channels: int = 3,
+    ) -> Samples:
+        """Build samples from images and labels.
+
+        Parameters
+        ----------
+        pairs
+            (image, labels): the image is anything that `open_stack` takes and has one frame; the
+            labels are integers of the image's shape without channels.
+        known
+            For each pair a bool array of the labels' shape, or None where everything is known.
+        groups
+            For each pair what the sampling is balanced over.
+        head
+            Whose targets to compute; an instance head if not given.
+        channels
+            Input channels of the network.
+
+        Raises
+        ------
+        InputError
+            No pairs, or labels whose shape or type does not fit their image.
+        """
+        head = head or InstanceHead()
+        items = []
+        for number, (source, labels) in enumerate(pairs):
+            stack = open_stack(source)
+            if tuple(labels.shape) != stack.labels_shape or labels.dtype.kind not in "ui":
+                raise InputError(
+                    f"The labels of {stack.name or f'pair {number}'} are {labels.dtype} of shape "
+                    f"{labels.shape}; give integers of shape {stack.labels_shape}."
+                )
+            mask = None if known is None else known[number]
+            items.append(
+                Sample(
+                    image=_read_normalised(stack, labels.ndim, channels),
+                    labels=labels,
+                    targets=head.targets(labels),
+                    known=np.ones(labels.shape, bool) if mask is None else mask.astype(bool),
+                    group="" if groups is None else groups[number],
+                    diameter=median_diameter(labels),
+                )
+            )
+        if not items:
+            raise InputError("No labelled images were given; give at least one image with labels.")
+        return cls(items)
+
+    def weights(self) -> np.ndarray:
+        """Return each sample's share of the crops, summing to 1.
+
+        Groups weigh by the square root of their size, images inside one by the square root of
+        their object count: crowded images have more to teach, but must not drown the others.
+        """
+        groups = np.array([item.group for item in self.items])
+        counts = np.array([len(np.unique(item.labels)) for item in self.items], float)
+        weights = np.zeros(len(self.items))
+        for group in np.unique(groups):
+            members = groups == group
+            share = np.sqrt(counts[members])
+            weights[members] = np.sqrt(members.sum()) * share / share.sum()
+        return np.asarray(weights / weights.sum())
+
+    def card(self) -> dict[str, Any]:
+        """Return what a model card says of its training data: counts, sizes and a hash."""
+        digest = hashlib.sha256()
+        for item in self.items:
+            digest.update(np.ascontiguousarray(item.image).tobytes())
+            digest.update(np.ascontiguousarray(item.labels).tobytes())
+        diameters = np.concatenate([object_diameters(item.labels) for item in self.items])
+        quantiles = np.quantile(diameters, [0.05, 0.25, 0.5, 0.75, 0.95]) if len(diameters) else []
+        return {
+            "images": len(self.items),
+            "objects": len(diameters),
+            "groups": {g: sum(i.group == g for i in self.items) for g in self._groups()},
+            "diameter_px": {
+                f"q{q:02d}": round(float(d), 2)
+                for q, d in zip((5, 25, 50, 75, 95), quantiles, strict=False)
+            },
+            "data_hash": f"sha256:{digest.hexdigest()}",
+        }
+
+    def _groups(self) -> list[str]:
+        return sorted({item.group for item in self.items})
+
+
+@dataclass(frozen=True)
+class CropPlan:
+    """Where one training crop is taken: everything that is random about its geometry.
+
+    Attributes
+    ----------
+    item
+        Index of the sample.
+    centre
+        (y, x) in the sample's pixels.
+    angle
+        Rotation in radians.
+    zoom
+        Crop pixels a sample pixel.
+    flip
+        Whether the crop is mirrored.
+    elastic
+        float32 (2, 4, 4): displacements at a coarse grid over the crop, in crop pixels.
+    """
+
+    item: int
+    centre: tuple[float, float]
+    angle: float
+    zoom: float
+    flip: bool
+    elastic: np.ndarray
+
+
+def draw_crop(samples: Samples, weights: np.ndarray, rng: np.random.Generator) -> CropPlan:
+    """Draw one crop of a 2D training set, centred on an object in four of five cases."""
+    item = int(rng.choice(len(samples.items), p=weights))
+    sample = samples.items[item]
+    zoom = float(np.exp(rng.uniform(*np.log(SCALES)))) if rng.random() < 0.6 else 1.0
+    if sample.diameter:
+        low, high = (limit / sample.diameter for limit in DIAMETERS)
+        zoom = float(np.clip(zoom, min(low, 2.0), max(high, 0.25)))
+    shape = np.array(sample.labels.shape)
+    centre = rng.uniform(0, shape)
+    candidates = np.argwhere(sample.known[::4, ::4] & (sample.labels[::4, ::4] > 0)) * 4
+    if len(candidates) and rng.random() < 0.8:
+        centre = candidates[rng.integers(len(candidates))] + rng.normal(0, 24 / zoom, 2)
+    amplitude = rng.uniform(0, 6) if rng.random() < 0.3 else 0.0
+    return CropPlan(
+        item=item,
+        centre=(float(centre[0]), float(centre[1])),
+        angle=float(rng.uniform(0, 2 * np.pi)),
+        zoom=zoom,
+        flip=bool(rng.random() < 0.5),
+        elastic=rng.normal(0, 1, (2, 4, 4)).astype(np.float32) * np.float32(amplitude),
+    )
+
+
+def object_diameters(labels: np.ndarray) -> np.ndarray:
+    """Return each object's diameter in pixels: that of the disc (ball) of the same size."""
+    sizes = np.bincount(labels.ravel())[1:]
+    sizes = sizes[sizes > 0].astype(float)
+    if labels.ndim == 2:
+        return np.asarray(2 * np.sqrt(sizes / np.pi))
+    return np.asarray(2 * np.cbrt(3 * sizes / (4 * np.pi)))
+
+
+def median_diameter(labels: np.ndarray) -> float:
+    """Return the median of `object_diameters`; 0.0 without objects."""
+    diameters = object_diameters(labels)
+    return float(np.median(diameters)) if len(diameters) else 0.0
+
+
+def _read_normalised(stack: Any, ndim: int, channels: int) -> np.ndarray:
+    """Return a one-frame stack as the network sees it, float32 (C, [Z,] Y, X)."""
+    picked = stack.pick_channels(channels, None)
+    window = tuple(slice(0, size) for size in stack.frame_shape(ndim))
+    values = stack.read((), window, picked)
+    return Normaliser.of(stack, (), ndim, picked)(values)

@@ -1,0 +1,134 @@
+"""Training crops, warped and varied in torch: one resampling for all that a `CropPlan` asks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_unet.core.samples import CropPlan, Sample, Samples
+
+
+def make_batch(
+    samples: Samples, plans: Sequence[CropPlan], size: int, rng: np.random.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Cut, warp and vary crops.
+
+    Parameters
+    ----------
+    samples
+        2D samples of equal channel and map counts.
+    plans
+        One for each crop.
+    size
+        Edge length S of the crops, in pixels.
+    rng
+        Source of the intensity variations.
+
+    Returns
+    -------
+    images, targets, known
+        float32 (N, C, S, S), (N, K, S, S) and (N, 1, S, S); `known` is 0 or 1.
+    """
+    crops = [warp_crop(samples.items[plan.item], plan, size) for plan in plans]
+    images, targets, known = (torch.stack(parts) for parts in zip(*crops, strict=True))
+    images = torch.stack([vary_intensity(image, rng) for image in images])
+    return images, targets, known
+
+
+def warp_crop(sample: Sample, plan: CropPlan, size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Resample image, targets and known mask of one crop; (C, S, S), (K, S, S) and (1, S, S).
+
+    What lies beyond the image is its mirror image, for all three alike.
+    """
+    stack = np.concatenate([sample.image, sample.targets, sample.known[None]], dtype=np.float32)
+    height, width = stack.shape[1:]
+    grid = _crop_grid(plan, size)
+    # Only the part that the crop touches goes through grid_sample: images may be far larger.
+    low = torch.floor(grid.amin((0, 1))).long() - 2
+    high = torch.ceil(grid.amax((0, 1))).long() + 3
+    rows = _mirror(np.arange(int(low[0]), int(high[0])), height)
+    columns = _mirror(np.arange(int(low[1]), int(high[1])), width)
+    part = torch.from_numpy(np.ascontiguousarray(stack[:, rows[:, None], columns[None]]))
+    if plan.zoom < 1:  # shrinking without smoothing would alias
+        part = _smooth(part, 0.5 * (1 / plan.zoom - 1))
+    extent = torch.tensor([part.shape[1] - 1, part.shape[2] - 1], dtype=torch.float32)
+    unit = (grid - low) / extent * 2 - 1
+    warped = F.grid_sample(part[None], unit.flip(-1)[None], align_corners=True)[0]
+    channels = len(sample.image)
+    targets = warped[channels:-1]
+    if len(targets):  # the first map of every head is hard: foreground or background
+        targets = torch.cat([(targets[:1] > 0.5).float(), targets[1:]])
+    return warped[:channels], targets, (warped[-1:] > 0.5).float()
+
+
+def _crop_grid(plan: CropPlan, size: int) -> Tensor:
+    """Return where each crop pixel comes from, float32 (S, S, 2) as (y, x) in sample pixels."""
+    line = torch.arange(size, dtype=torch.float32) - (size - 1) / 2
+    yx = torch.stack(torch.meshgrid(line, line, indexing="ij"))
+    coarse = torch.from_numpy(plan.elastic)[None]
+    yx = yx + F.interpolate(coarse, (size, size), mode="bicubic", align_corners=True)[0]
+    if plan.flip:
+        yx = torch.stack([yx[0], -yx[1]])
+    cos, sin = np.cos(plan.angle) / plan.zoom, np.sin(plan.angle) / plan.zoom
+    y = cos * yx[0] - sin * yx[1] + plan.centre[0]
+    x = sin * yx[0] + cos * yx[1] + plan.centre[1]
+    return torch.stack([y, x], -1)
+
+
+def _mirror(index: np.ndarray, size: int) -> np.ndarray:
+    """Fold indices beyond an axis back into it, as ``numpy.pad(mode="symmetric")`` does."""
+    index = np.mod(index, 2 * size)
+    return np.where(index < size, index, 2 * size - 1 - index)
+
+
+def _smooth(image: Tensor, sigma: float) -> Tensor:
+    """Blur (C, Y, X) with a Gaussian of `sigma` pixels."""
+    radius = max(1, round(3 * sigma))
+    line = torch.arange(-radius, radius + 1, dtype=torch.float32)
+    kernel = torch.exp(-0.5 * (line / max(sigma, 1e-3)) ** 2)
+    kernel = (kernel / kernel.sum()).reshape(1, 1, -1)
+    image = image[:, None]
+    padded = F.pad(image, (radius, radius, radius, radius), mode="replicate")
+    return F.conv2d(F.conv2d(padded, kernel[..., None, :]), kernel[..., None])[:, 0]
+
+
+def vary_intensity(image: Tensor, rng: np.random.Generator) -> Tensor:
+    """Vary one normalised image (C, Y, X): what another microscope might have made of it."""
+    if rng.random() < 0.25:
+        image = 1 - image
+    if rng.random() < 0.3 and image.shape[0] == 3:
+        image = _mix_channels(image, rng)
+    if rng.random() < 0.5:  # gamma, on the part of the range that is no outlier
+        gamma = float(np.exp(rng.uniform(-0.7, 0.7)))
+        image = image.clamp(0, 1) ** gamma + (image - image.clamp(0, 1))
+    if rng.random() < 0.5:
+        image = image * float(rng.uniform(0.6, 1.3)) + float(rng.uniform(-0.15, 0.15))
+    if rng.random() < 0.25:
+        image = image + _uneven_light(image, rng)
+    if rng.random() < 0.2:
+        image = _smooth(image, float(rng.uniform(0.4, 1.5)))
+    if rng.random() < 0.4:
+        noise = rng.standard_normal(image.shape[1:], dtype=np.float32)
+        image = image + torch.from_numpy(noise) * float(rng.uniform(0, 0.1))
+    return image
+
+
+def _mix_channels(image: Tensor, rng: np.random.Generator) -> Tensor:
+    """Permute and blend three channels: stains differ between laboratories."""
+    blend = np.eye(3)[rng.permutation(3)] + rng.uniform(-0.25, 0.25, (3, 3))
+    blend /= np.abs(blend).sum(1, keepdims=True)
+    return torch.einsum("dc,cyx->dyx", torch.from_numpy(blend.astype(np.float32)), image)
+
+
+def _uneven_light(image: Tensor, rng: np.random.Generator) -> Tensor:
+    """Return a smooth additive field of the image's size."""
+    coarse = torch.from_numpy(rng.normal(0, 0.12, (1, 1, 3, 3)).astype(np.float32))
+    size = (image.shape[1], image.shape[2])
+    return F.interpolate(coarse, size, mode="bicubic", align_corners=True)[0]

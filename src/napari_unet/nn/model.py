@@ -1,0 +1,226 @@
+"""A model that can run: card, network and device, and the fast copy of the network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from napari_unet.core.modelfolder import read_model, write_model
+from napari_unet.core.objects import DecodeSettings
+from napari_unet.core.spec import DEVICES, DeviceError, ModelError, ModelSpec
+from napari_unet.core.store import find_model, put_model
+from napari_unet.nn.net import UNet, fold
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from napari_unet.core.card import ModelCard
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+AGREEMENT = 0.999
+"""Dice against float32 labels from which a shorter number format counts as the same."""
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A network with its card, on a device.
+
+    Attributes
+    ----------
+    card
+        What the network was trained on and how it is to be run.
+    net
+        float32 weights as they were trained, on `device`, in evaluation mode.
+    device
+        Where it runs.
+    """
+
+    card: ModelCard
+    net: UNet
+    device: torch.device
+    _runners: dict[str, Runner] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.card.name
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What the network is built from."""
+        return self.card.spec
+
+    @property
+    def decoding(self) -> DecodeSettings:
+        """How the card says that maps become objects."""
+        return DecodeSettings().updated(**self.card.decode)
+
+    @property
+    def diameter(self) -> float | None:
+        """Median diameter of the objects it was trained on, in pixels; None if not recorded."""
+        value = self.card.training.get("diameter_px", {}).get("q50")
+        return float(value) if value else None
+
+    def to(self, device: str) -> Model:
+        """Return the model on another device."""
+        target = pick_device(device)
+        if target == self.device:
+            return self
+        return Model(self.card, _moved(self.net, target), target)
+
+    def choose_precision(self, wanted: str = "auto") -> str:
+        """Return the number format to run in: `wanted`, or the fastest that gives the same objects.
+
+        The card's metrics say how well bfloat16 agreed with float32 on the validation images.
+        """
+        if wanted != "auto":
+            return wanted
+        agrees = float(self.card.metrics.get("bfloat16_dice") or 0.0) >= AGREEMENT
+        return "bfloat16" if agrees and _has_fast_bfloat16(self.device) else "float32"
+
+    def runner(self, precision: str = "float32") -> Runner:
+        """Return the network made ready to run in one number format; built once for each."""
+        if precision not in self._runners:
+            dtype, layout = DTYPES[precision], _layout(self.spec.ndim)
+            net = fold(self.net).to(dtype).to(memory_format=layout)  # type: ignore[call-overload]
+            self._runners[precision] = Runner(net, self.device, dtype)
+        return self._runners[precision]
+
+
+@dataclass(frozen=True, eq=False)
+class Runner:
+    """The network with BatchNorm folded, channels last, in one number format."""
+
+    net: UNet
+    device: torch.device
+    dtype: torch.dtype
+
+    def __call__(self, tiles: Tensor) -> Tensor:
+        """Run tiles, float32 (N, C, *spatial) in host memory; raw maps, float32, on the device."""
+        if self.device.type == "cuda":
+            tiles = tiles.pin_memory().to(self.device, non_blocking=True)
+        else:
+            tiles = tiles.to(self.device)
+        layout = _layout(tiles.ndim - 2)
+        with torch.inference_mode():
+            raw: Tensor = self.net(tiles.to(self.dtype).contiguous(memory_format=layout))
+            return raw.float()
+
+
+def _layout(ndim: int) -> torch.memory_format:
+    return torch.channels_last if ndim == 2 else torch.channels_last_3d
+
+
+def load_model(name_or_path: str | Path, device: str = "auto") -> Model:
+    """Load a model from the store or from a folder.
+
+    Parameters
+    ----------
+    name_or_path
+        A name that ``napari-unet models list`` shows, or a model folder.
+    device
+        "auto" (a GPU where there is one), "cpu", "cuda", "cuda:1", ..., "mps".
+
+    Raises
+    ------
+    ModelError
+        Unknown, damaged, or weights that do not fit their card.
+    DeviceError
+        A device that is unknown or not there.
+    """
+    target = pick_device(device)
+    card, tensors = read_model(find_model(name_or_path))
+    net = UNet(card.spec)
+    try:
+        net.load_state_dict({name: torch.from_numpy(values) for name, values in tensors.items()})
+    except RuntimeError as error:
+        raise ModelError(
+            f"The weights of model {card.name!r} do not fit its card; the folder is damaged, "
+            "import or train the model again."
+        ) from error
+    return Model(card, _moved(net, target), target)
+
+
+def save_model(
+    model: Model,
+    name_or_path: str | Path,
+    *,
+    thumbnail: np.ndarray | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write a model into the store under a name, or to a path; whole or not at all.
+
+    The weights are stored as float16, which halves the file and keeps the objects.
+
+    Parameters
+    ----------
+    model
+        What to write; its card gets the new name and the hash of the weights.
+    name_or_path
+        A name for the store, or a Path (or a string with a path separator) for a folder.
+    thumbnail
+        uint8 (Y, X, 3).
+    overwrite
+        Whether a model of that name in the store may be replaced.
+
+    Returns
+    -------
+    Path
+        The model's folder.
+    """
+    tensors = {
+        name: value.detach().cpu().to(torch.float16 if value.is_floating_point() else value.dtype)
+        for name, value in model.net.state_dict().items()
+    }
+    arrays = {name: value.numpy() for name, value in tensors.items()}
+    if isinstance(name_or_path, Path) or any(mark in name_or_path for mark in "/\\"):
+        folder = Path(name_or_path)
+        write_model(folder, model.card.replace(name=folder.name), arrays, thumbnail)
+        return folder
+    return put_model(name_or_path, model.card, arrays, thumbnail, overwrite=overwrite).path
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """Turn a device's name into a device that is there.
+
+    Raises
+    ------
+    DeviceError
+        An unknown name, or no such device on this computer.
+    """
+    kind, _, number = name.partition(":")
+    if kind not in DEVICES or (number and not number.isdigit()) or (number and kind != "cuda"):
+        raise DeviceError(f"The device {name!r} is unknown; choose one of: {', '.join(DEVICES)}.")
+    present = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if kind == "auto":
+        return torch.device(next(k for k in ("cuda", "mps", "cpu") if present[k]))
+    if not present[kind] or (number and int(number) >= torch.cuda.device_count()):
+        there = ", ".join(k for k, ok in present.items() if ok)
+        raise DeviceError(
+            f"The device {name!r} was asked for, but torch finds none; use one of: auto, {there}."
+        )
+    return torch.device(name)
+
+
+def _moved(net: UNet, device: torch.device) -> UNet:
+    moved = UNet(net.spec)
+    moved.load_state_dict(net.state_dict())
+    return moved.to(device).eval()
+
+
+def _has_fast_bfloat16(device: torch.device) -> bool:
+    """Tell whether the processor multiplies bfloat16 itself; emulation is slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu":
+        has = torch.cpu.get_capabilities()
+        return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
+    return False

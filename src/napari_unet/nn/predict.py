@@ -1,0 +1,271 @@
+"""Running a network over a frame, tile by tile, with the answer of one piece."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import psutil
+import torch
+from torch import Tensor
+
+from napari_unet.core.frames import Frame
+from napari_unet.core.heads import head_of
+from napari_unet.core.spec import DeviceError, InputError, ModelSpec, PredictSettings, SettingsError
+from napari_unet.core.stack import Stack, open_stack
+from napari_unet.core.tiles import Tile, Window, nearest_first, plan_tiles, tile_halo
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari_unet.nn.model import Model, Runner
+
+MARGIN = 1
+"""Pixels around a tile that decoding wants to see."""
+LARGEST_TILE = {2: 2048, 3: 192}
+"""Edge length beyond which a tile gains no speed."""
+LIVE_TILE = {2: 1024, 3: 96}
+"""Edge length up to which tiles still follow each other quickly enough to be watched."""
+LIVE_TENSORS = 8
+"""Full-resolution feature maps that a forward pass holds at its peak, scratch included."""
+MEMORY_SHARE = 0.5
+"""Share of the free memory that one batch may take."""
+
+Focus = Callable[[], Sequence[float] | None]
+
+
+@dataclass(frozen=True)
+class TileRunner:
+    """A network over one frame: plans its tiles and runs them.
+
+    Attributes
+    ----------
+    runner
+        The network, ready to run.
+    spec
+        What it is built from.
+    frame
+        The frame that the tiles are read from.
+    batch
+        How many tiles go through together where their sizes allow.
+    """
+
+    runner: Runner
+    spec: ModelSpec
+    frame: Frame
+    batch: int = 1
+
+    def plan(self, edge: int, region: Window | None = None) -> list[Tile]:
+        """Cover the frame, or a region of it, with tiles of about `edge` network pixels."""
+        ndim, frame = self.spec.ndim, self.frame
+        if not frame.rescaled:
+            halo, grid = tile_halo(self.spec, MARGIN), self.spec.stride
+            return plan_tiles(frame.size, (edge,) * ndim, halo, grid, margin=MARGIN, region=region)
+        edges = [max(1, edge * n // m) for n, m in zip(frame.size, frame.shape, strict=True)]
+        unit = (1,) * ndim
+        return plan_tiles(frame.size, edges, (0,) * ndim, unit, margin=MARGIN, region=region)
+
+    def launch(self, tiles: Sequence[Tile]) -> list[Tensor]:
+        """Run tiles of equal read shape; raw maps (K, *read) of each, still on the device."""
+        windows = [self._network_tile(tile).read for tile in tiles]
+        values = torch.from_numpy(np.stack([self.frame.read(window) for window in windows]))
+        raw = self.runner(values)
+        crops = [(slice(None), *self._network_tile(tile).crop) for tile in tiles]
+        return [maps[crop] for maps, crop in zip(raw, crops, strict=True)]
+
+    def collect(self, tile: Tile, raw: Tensor) -> np.ndarray:
+        """Bring a tile's raw maps to the host, float32 (K, *outer), in the stack's pixels."""
+        maps = raw.cpu().numpy()
+        return self.frame.to_stack(maps, tile.outer) if self.frame.rescaled else maps
+
+    def run(self, tile: Tile) -> np.ndarray:
+        """Run one tile; raw maps of its outer window."""
+        return self.collect(tile, self.launch([tile])[0])
+
+    def _network_tile(self, tile: Tile) -> Tile:
+        """Return what the network has to compute for a tile, in its own pixels."""
+        frame = self.frame
+        if not frame.rescaled:
+            return tile
+        region, halo, grid = frame.in_network(tile.outer), tile_halo(self.spec), self.spec.stride
+        enough = [n + step for n, step in zip(frame.shape, grid, strict=True)]
+        return plan_tiles(frame.shape, enough, halo, grid, region=region)[0]
+
+
+def run_tiles(
+    runner: TileRunner, tiles: Sequence[Tile], focus: Focus | None = None
+) -> Iterator[tuple[Tile, np.ndarray]]:
+    """Run tiles, nearest to the focus first; yield each with its raw maps (K, *outer).
+
+    Where the device runs out of memory, the tiles left are halved and the run goes on.
+
+    Raises
+    ------
+    DeviceError
+        Not even a tile of the smallest size fits into the device's memory.
+    """
+    waiting = list(tiles)
+    running: deque[tuple[Tile, Tensor]] = deque()
+    # On a GPU the next tiles are sent while the last are computed and fetched.
+    ahead = 2 if runner.runner.device.type == "cuda" else 1
+    while waiting or running:
+        try:
+            while waiting and len(running) < ahead:
+                batch = _next_batch(waiting, runner.batch, focus() if focus else None)
+                running.extend(zip(batch, runner.launch(batch), strict=True))
+                waiting = [tile for tile in waiting if tile not in batch]
+            tile, raw = running[0]
+            maps = runner.collect(tile, raw)
+            running.popleft()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            waiting = _halve(runner, [*(tile for tile, _ in running), *waiting])
+            running.clear()
+            if runner.runner.device.type == "cuda":
+                torch.cuda.empty_cache()
+            continue
+        yield tile, maps
+
+
+def _next_batch(waiting: list[Tile], size: int, focus: Sequence[float] | None) -> list[Tile]:
+    first = waiting[nearest_first(waiting, focus)]
+    alike = [t for t in waiting if t is not first and t.read_shape == first.read_shape]
+    return [first, *alike[: size - 1]]
+
+
+def _halve(runner: TileRunner, tiles: Sequence[Tile]) -> list[Tile]:
+    largest = max(max(tile.read_shape) for tile in tiles)
+    edge = max(s.stop - s.start for tile in tiles for s in tile.write) // 2
+    if edge < max(runner.spec.stride):
+        raise DeviceError(
+            f"The memory of {runner.runner.device} does not hold one tile of {largest} pixels; "
+            "close other programs, or choose the device 'cpu'."
+        )
+    return [part for tile in tiles for part in runner.plan(edge, tile.write)]
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error means that a device's memory did not suffice."""
+    text = str(error).lower()
+    signs = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(s in text for s in signs)
+
+
+def choose_edge(spec: ModelSpec, runner: Runner, batch: int, *, live: bool) -> int:
+    """Return the edge length of the largest tile worth running, from the memory that is free.
+
+    Parameters
+    ----------
+    spec, runner
+        The network and where it runs.
+    batch
+        Tiles that share the memory.
+    live
+        Whether somebody watches, so that tiles should come quickly.
+    """
+    each = LIVE_TENSORS * spec.width * runner.dtype.itemsize
+    if runner.device.type == "cuda":
+        free = torch.cuda.mem_get_info(runner.device)[0]
+    else:
+        free = psutil.virtual_memory().available
+    pixels = MEMORY_SHARE * free / (each * batch)
+    halo = max(tile_halo(spec))
+    edge = int(pixels ** (1 / spec.ndim)) - 2 * halo
+    limit = (LIVE_TILE if live else LARGEST_TILE)[spec.ndim]
+    return max(max(spec.stride), min(edge, limit))
+
+
+def prepare(
+    model: Model, frame: Frame, settings: PredictSettings, *, live: bool = False
+) -> tuple[TileRunner, int]:
+    """Return the runner of a frame and the edge length of its tiles."""
+    runner = model.runner(model.choose_precision(settings.precision))
+    batch = settings.batch or (4 if runner.device.type == "cuda" and model.spec.ndim == 2 else 1)
+    edge = settings.tile or choose_edge(model.spec, runner, batch, live=live)
+    return TileRunner(runner, model.spec, frame, batch), edge
+
+
+def open_frame(
+    stack: Stack, model: Model, settings: PredictSettings, index: tuple[int, ...]
+) -> Frame:
+    """Prepare one frame of a stack for a model: channels, percentiles and scale."""
+    norm = model.card.normalisation
+    return Frame.of(
+        stack,
+        index,
+        model.spec.ndim,
+        stack.pick_channels(model.spec.in_channels, settings.channel),
+        percentiles=(norm["low"], norm["high"]),
+        scale=choose_scale(model, settings),
+    )
+
+
+def choose_scale(model: Model, settings: PredictSettings) -> float:
+    """Return network pixels a stack pixel, from the diameter that was asked for.
+
+    Raises
+    ------
+    SettingsError
+        A diameter was given, but the model does not say for which one it was trained.
+    """
+    if settings.diameter is None:
+        return 1.0
+    if model.diameter is None:
+        raise SettingsError(
+            f"diameter is {settings.diameter}, but the model {model.name!r} does not record the "
+            "size of its training objects; leave diameter empty."
+        )
+    return model.diameter / settings.diameter
+
+
+def check_fit(stack: Stack, model: Model) -> None:
+    """Raise InputError if a model's axes cannot be found in a stack."""
+    if model.spec.ndim == 3 and "Z" not in stack.axes:
+        raise InputError(
+            f"{stack.name or 'The image'} has axes {stack.axes}, but the model {model.name!r} "
+            "needs volumes; give axes with a Z, or choose a 2D model."
+        )
+
+
+def predict(
+    source: Stack | np.ndarray | str | Path | Any,
+    model: Model,
+    settings: PredictSettings | None = None,
+) -> np.ndarray:
+    """Return a model's maps of a whole stack.
+
+    Parameters
+    ----------
+    source
+        A stack, or anything that `open_stack` takes.
+    model
+        The model; a 2D model runs plane by plane.
+    settings
+        How it is run.
+
+    Returns
+    -------
+    np.ndarray
+        float32 (K, [T,] [Z,] Y, X): foreground probability and relative distance of an instance
+        head, class probabilities of a semantic one.
+
+    Raises
+    ------
+    UnetError
+        An input, setting or device that cannot be used.
+    """
+    settings = settings or PredictSettings()
+    stack, head = open_stack(source), head_of(model.spec)
+    check_fit(stack, model)
+    maps = np.zeros((len(head.names), *stack.labels_shape), np.float32)
+    for index in stack.indices(model.spec.ndim):
+        runner, edge = prepare(model, open_frame(stack, model, settings, index), settings)
+        for tile, raw in run_tiles(runner, runner.plan(edge)):
+            inner = head.activate(raw[(slice(None), *tile.inner)])
+            place: Any = (slice(None), *index, *tile.write)
+            maps[place] = inner
+    return maps

@@ -1,0 +1,74 @@
+"""Labelled images become training crops that are known where they should be."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_unet.core.samples import Samples, draw_crop, median_diameter
+from napari_unet.core.spec import InputError
+
+
+def discs(count=4, size=120, radius=9):
+    rng = np.random.default_rng(count)
+    y, x = np.mgrid[:size, :size]
+    labels = np.zeros((size, size), np.uint16)
+    for number, (cy, cx) in enumerate(rng.uniform(radius, size - radius, (count, 2)), 1):
+        labels[(y - cy) ** 2 + (x - cx) ** 2 < radius**2] = number
+    return (labels > 0) * 100.0 + rng.normal(0, 5, labels.shape), labels
+
+
+def test_images_are_normalised_and_targets_made():
+    samples = Samples.from_labels([discs()])
+    item = samples.items[0]
+    assert item.image.shape == (3, 120, 120)
+    assert item.image.dtype == np.float32
+    assert np.percentile(item.image, 99.8) == pytest.approx(1, abs=0.01)
+    assert item.targets.shape == (2, 120, 120)
+    assert item.known.all()
+
+
+def test_the_diameter_is_that_of_the_discs():
+    assert median_diameter(discs(1, radius=12)[1]) == pytest.approx(24, abs=1)
+    assert median_diameter(np.zeros((5, 5), int)) == 0
+
+
+def test_labels_of_another_shape_are_refused():
+    with pytest.raises(InputError, match="give integers of shape"):
+        Samples.from_labels([(np.zeros((9, 9)), np.zeros((9, 8), int))])
+
+
+def test_no_images_are_refused():
+    with pytest.raises(InputError, match="at least one"):
+        Samples.from_labels([])
+
+
+def test_crowded_images_and_small_groups_weigh_more_but_not_in_proportion():
+    pairs = [discs(1), discs(9), discs(4), discs(4)]
+    weights = Samples.from_labels(pairs, groups=["a", "a", "a", "b"]).weights()
+    assert weights.sum() == pytest.approx(1)
+    assert weights[0] < weights[2] < weights[1]
+    assert weights[3] > weights[:3].max()
+
+
+def test_the_card_counts_and_hashes():
+    pairs = [discs(3), discs(5)]
+    card = Samples.from_labels(pairs, groups=["x", "y"]).card()
+    assert card["images"] == 2
+    assert card["groups"] == {"x": 1, "y": 1}
+    assert card["diameter_px"]["q05"] <= card["diameter_px"]["q50"] <= card["diameter_px"]["q95"]
+    assert card["data_hash"] == Samples.from_labels(pairs, groups=["x", "y"]).card()["data_hash"]
+    assert card["data_hash"] != Samples.from_labels(pairs[:1]).card()["data_hash"]
+
+
+def test_drawing_is_seeded_and_stays_in_the_known_part():
+    image, labels = discs(6)
+    known = np.zeros(labels.shape, bool)
+    known[:60] = True
+    samples = Samples.from_labels([(image, labels)], known=[known])
+    weights = samples.weights()
+    plans = [draw_crop(samples, weights, np.random.default_rng(s)) for s in range(200)]
+    again = draw_crop(samples, weights, np.random.default_rng(7))
+    assert (plans[7].centre, plans[7].zoom) == (again.centre, again.zoom)
+    assert 0.25 <= min(p.zoom for p in plans) < 0.8 < 1.3 < max(p.zoom for p in plans) <= 3.6
+    assert np.mean([p.centre[0] < 70 for p in plans]) > 0.75
