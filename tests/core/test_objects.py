@@ -12,9 +12,9 @@ from napari_unet.core.heads import InstanceHead
 from napari_unet.core.objects import (
     DecodeSettings,
     Joiner,
-    add_tile,
     merge_basins,
     separate,
+    tile_basins,
     whole_tile,
 )
 from napari_unet.core.tiles import plan_tiles
@@ -34,7 +34,8 @@ def separate_tiled(maps, tile, decode, order=None):
     joiner, ids = Joiner(decode), np.zeros(shape, np.uint32)
     tiles = plan_tiles(shape, (tile,) * len(shape), (0,) * len(shape), (1,) * len(shape), margin=1)
     for t in order.permutation(np.array(tiles, object)) if order else tiles:
-        ids[t.write] = add_tile(joiner, maps[(slice(None), *t.outer)], t, shape)
+        part = maps[(slice(None), *t.outer)]
+        ids[t.write] = joiner.add(tile_basins(part, t, shape, decode))
     return joiner.finish()[ids]
 
 
@@ -121,7 +122,8 @@ def test_tiles_that_were_never_computed_leave_the_others_whole():
     maps = random_maps((60, 60), 1, 6.0, 3.0)
     tiles = plan_tiles((60, 60), (30, 30), (0, 0), (1, 1), margin=1)
     joiner = Joiner(DecodeSettings(min_size=0))
-    ids = add_tile(joiner, maps[(slice(None), *tiles[0].outer)], tiles[0], (60, 60))
+    part = maps[(slice(None), *tiles[0].outer)]
+    ids = joiner.add(tile_basins(part, tiles[0], (60, 60), joiner.settings))
     labels = joiner.finish()[ids]
     assert np.array_equal(labels > 0, maps[0][tiles[0].write] > 0)
 

@@ -118,6 +118,11 @@ class Frame:
         """Whether the network sees other pixels than the stack's."""
         return self.size != self.shape
 
+    @property
+    def blank(self) -> bool:
+        """Whether every channel is constant (or holds no number): there is nothing to find."""
+        return bool((self.normaliser.low == self.normaliser.high).all())
+
     def read(self, window: Window) -> np.ndarray:
         """Read a window in the network's pixels; it may reach beyond the far end of any axis.
 

@@ -309,16 +309,17 @@ def separate(maps: np.ndarray, settings: DecodeSettings | None = None) -> np.nda
     np.ndarray
         uint32 ([Z,] Y, X), the labels that any tiling of the same maps gives.
     """
-    shape = maps.shape[1:]
-    joiner = Joiner(settings or DecodeSettings())
-    ids = add_tile(joiner, maps, whole_tile(shape), shape)
+    shape, settings = maps.shape[1:], settings or DecodeSettings()
+    joiner = Joiner(settings)
+    ids = joiner.add(tile_basins(maps, whole_tile(shape), shape, settings))
     return np.asarray(joiner.finish()[ids])
 
 
-def add_tile(joiner: Joiner, maps: np.ndarray, tile: Tile, shape: tuple[int, ...]) -> np.ndarray:
-    """Give a joiner the maps of a tile's outer window; return the tile's provisional ids."""
-    foreground = maps[0] > joiner.settings.threshold
-    return joiner.add(find_basins(foreground, maps[1], tile, shape))
+def tile_basins(
+    maps: np.ndarray, tile: Tile, shape: tuple[int, ...], settings: DecodeSettings
+) -> Basins:
+    """Divide what a tile's maps (2, *outer) say is foreground into basins."""
+    return find_basins(maps[0] > settings.threshold, maps[1], tile, shape)
 
 
 def whole_tile(shape: tuple[int, ...]) -> Tile:

@@ -40,7 +40,7 @@ def fingerprint(stack: Stack) -> str:
     dtype = np.dtype(data.dtype)
     digest = hashlib.sha256(f"{stack.axes} {shape} {dtype.str}".encode())
     if int(np.prod(shape)) * dtype.itemsize <= WHOLE:
-        digest.update(np.ascontiguousarray(data[...]).tobytes())
+        digest.update(np.ascontiguousarray(data[(slice(None),) * len(shape)]).tobytes())
         return f"sha256:{digest.hexdigest()}"
     for corner in itertools.product(*(sorted(_starts(n)) for n in shape)):
         part = data[tuple(slice(start, start + EDGE) for start in corner)]

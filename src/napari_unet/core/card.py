@@ -1,0 +1,156 @@
+"""The model card: what `model.json` says about the weights that lie beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+
+from napari_unet.core.spec import ModelError, ModelSpec
+
+SCHEMA = 1
+"""Version of `model.json` that this version of the package writes."""
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """Everything about a model but its weights.
+
+    Attributes
+    ----------
+    name
+        What the user calls it; for a model in the store also its folder's name.
+    spec
+        The network that the weights fit.
+    normalisation
+        Percentiles of a frame that are mapped to 0 and 1: ``{"low": 1.0, "high": 99.8}``.
+    decode
+        How maps become objects unless the user says otherwise: ``threshold``, ``merge``,
+        ``min_size``.
+    training
+        What it was trained on: hash of the data, image and object counts, quantiles of the
+        objects' diameter (px), statistics of the intensities, settings.
+    metrics
+        How well it did, on what.
+    licence
+        Licence of the weights.
+    parent
+        `hash` of the model that this one was tuned from.
+    hash
+        SHA-256 of `model.safetensors`, in hexadecimal; filled in when the model is written.
+    schema
+        Version of this record.
+    """
+
+    name: str
+    spec: ModelSpec
+    normalisation: dict[str, float] = field(default_factory=lambda: {"low": 1.0, "high": 99.8})
+    decode: dict[str, float] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    licence: str = ""
+    parent: str | None = None
+    hash: str = ""
+    schema: int = SCHEMA
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the card as plain JSON values; NaN and infinity become null."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        plain = _plain({**values, "spec": self.spec.to_json()})
+        return {"schema": plain.pop("schema"), **plain}
+
+    @classmethod
+    def from_json(cls, values: Any) -> ModelCard:
+        """Build a card from `to_json`'s answer, of this schema or an older one.
+
+        Raises
+        ------
+        ModelError
+            A schema newer than this package, an entry that is unknown, missing or of a wrong type.
+        """
+        values = dict(upgrade_card(values))
+        known = {item.name: item for item in fields(cls)}
+        if unknown := sorted(set(values) - set(known)):
+            raise ModelError(f"The model card has unknown entries: {', '.join(unknown)}.")
+        for name, wanted in _TYPES.items():
+            if name in values and not isinstance(values[name], wanted):
+                raise ModelError(f"The model card's entry {name!r} is {values[name]!r:.60}.")
+        required = {"name", "spec", "hash"}
+        if missing := sorted(required - set(values)):
+            raise ModelError(f"The model card lacks the entries: {', '.join(missing)}.")
+        for name in ("normalisation", "decode"):
+            _check_numbers(name, values.get(name, {}))
+        return cls(**{**values, "spec": ModelSpec.from_json(values["spec"])})
+
+    def to_text(self) -> str:
+        """Return the card as the text of `model.json`."""
+        return json.dumps(self.to_json(), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_text(cls, text: str | bytes) -> ModelCard:
+        """Build a card from the text of `model.json`; raises ModelError if it cannot be used."""
+        try:
+            values = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ModelError(f"The model card is not valid JSON ({error}).") from error
+        return cls.from_json(values)
+
+    def replace(self, **changes: Any) -> ModelCard:
+        """Return a copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    "name": str,
+    "spec": dict,
+    "normalisation": dict,
+    "decode": dict,
+    "training": dict,
+    "metrics": dict,
+    "licence": str,
+    "parent": (str, type(None)),
+    "hash": str,
+}
+
+
+def upgrade_card(values: Any) -> dict[str, Any]:
+    """Bring a card of any older schema to the present one.
+
+    Raises
+    ------
+    ModelError
+        The values are no card, or their schema is newer than this package knows.
+    """
+    if not isinstance(values, dict):
+        raise ModelError("The model card holds no entries; is this a model of napari-unet?")
+    schema = values.get("schema")
+    if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
+        raise ModelError(f"The model card's schema is {schema!r}; is this a model of napari-unet?")
+    if schema > SCHEMA:
+        raise ModelError(
+            f"The model card has schema {schema}, this version of napari-unet reads up to "
+            f"{SCHEMA}; update napari-unet."
+        )
+    return values  # schema 1 is the first: nothing to bring forward yet
+
+
+def _check_numbers(name: str, values: dict[str, Any]) -> None:
+    for key, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise ModelError(f"The model card's entry {name}.{key} is {value!r:.60}, no number.")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,122 @@
+"""A model folder as one .zip file, to be sent to somebody else.
+
+What comes in is not trusted: only a model's own files are taken out, by their plain names and up
+to a size, wherever the archive says that they belong.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import uuid
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from napari_unet.core.modelfolder import CARD, THUMBNAIL, WEIGHTS, read_model
+from napari_unet.core.spec import ModelError, OutputError
+
+LIMITS = {WEIGHTS: 4 << 30, CARD: 16 << 20, THUMBNAIL: 64 << 20}
+"""The files that a model may have, and the most bytes of each."""
+
+_CHUNK = 1 << 20
+
+
+def pack(folder: Path, target: Path, *, overwrite: bool = False) -> None:
+    """Write a model folder's files into one .zip file, whole or not at all.
+
+    Equal models give equal files.
+
+    Raises
+    ------
+    ModelError
+        The model is damaged.
+    OutputError
+        The file exists already, or cannot be written.
+    """
+    read_model(folder)
+    if target.exists() and not overwrite:
+        raise OutputError(f"{target} exists already; choose another name or delete it first.")
+    partial = target.with_name(f".{target.name}.part-{uuid.uuid4().hex[:8]}")
+    try:
+        with partial.open("xb") as file:
+            with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+                for path in (folder / name for name in LIMITS):
+                    if path.is_file():
+                        archive.writestr(zipfile.ZipInfo(path.name), path.read_bytes())
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(target)
+    except OSError as error:
+        reason = error.strerror or error
+        raise OutputError(f"{target} cannot be written: {reason}; choose another place.") from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def unpack(source: Path, folder: Path) -> None:
+    """Take a model's files out of a .zip file, or copy them from a folder, into an empty folder.
+
+    Raises
+    ------
+    ModelError
+        The source is no model: a file is missing, unknown, twice there or too large.
+    """
+    try:
+        if source.is_dir():
+            _copy_folder(source, folder)
+        else:
+            _extract(source, folder)
+    except (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ModelError(
+            f"No model can be imported from {source}: {reason}; give a model's folder or .zip file."
+        ) from error
+
+
+def _copy_folder(source: Path, folder: Path) -> None:
+    for name, limit in LIMITS.items():
+        if name == THUMBNAIL and not (source / name).exists():
+            continue
+        with (source / name).open("rb") as stream:
+            _copy(stream, folder / name, limit)
+
+
+def _extract(source: Path, folder: Path) -> None:
+    with zipfile.ZipFile(source) as archive:
+        for name, member in _members(archive, source).items():
+            with archive.open(member) as stream:
+                _copy(stream, folder / name, LIMITS[name])
+
+
+def _members(archive: zipfile.ZipFile, source: Path) -> dict[str, zipfile.ZipInfo]:
+    """Find a model's files in an archive, at its top or all in one folder."""
+    found: dict[str, zipfile.ZipInfo] = {}
+    parents = set()
+    for info in archive.infolist():
+        path = PurePosixPath(info.filename)
+        # What the file managers of macOS and Windows add to an archive is no reason to refuse it.
+        junk = path.parts[:1] == ("__MACOSX",) or path.name in (".DS_Store", "desktop.ini")
+        if info.is_dir() or junk:
+            continue
+        misplaced = len(path.parts) > 2 or ".." in path.parts or path.is_absolute()
+        if misplaced or path.name not in LIMITS or path.name in found:
+            raise ModelError(f"{source} is no model: it holds {info.filename!r:.80}.")
+        found[path.name] = info
+        parents.add(path.parent)
+    if missing := sorted({WEIGHTS, CARD} - set(found)):
+        raise ModelError(f"{source} is no model: it lacks {' and '.join(missing)}.")
+    if len(parents) > 1:
+        raise ModelError(f"{source} is no model: its files lie in different folders.")
+    return found
+
+
+def _copy(stream: IO[bytes], target: Path, limit: int) -> None:
+    """Copy up to `limit` bytes; an archive may unpack to more than it says."""
+    with target.open("xb") as file:
+        while chunk := stream.read(_CHUNK):
+            if file.tell() + len(chunk) > limit:
+                raise ModelError(f"{target.name} is larger than a model's may be ({limit} bytes).")
+            file.write(chunk)

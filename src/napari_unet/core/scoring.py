@@ -1,0 +1,149 @@
+"""Scores of label files: two files, or two folders whose files have equal names."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_unet.core.metrics import Scores, evaluate
+from napari_unet.core.readers import UNREADABLE, is_zarr, unreadable
+from napari_unet.core.spec import InputError, OutputError
+from napari_unet.core.stack import list_images, open_stack
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HEADINGS = ("image", "objects", "true", "AP50", "AP75", "AP90", "F1", "PQ", "Dice", "Rand err.")
+
+
+@dataclass(frozen=True)
+class LabelPair:
+    """Labels and their truth, one of which may be missing."""
+
+    name: str
+    predicted: Path | None
+    truth: Path | None
+
+
+def pair_files(predicted: Path, truth: Path) -> list[LabelPair]:
+    """Match predicted labels with their truth: two files, or those of equal name in two folders.
+
+    Names are equal without their endings, so that ``a.tif`` is matched with ``a.png``.
+
+    Raises
+    ------
+    InputError
+        A path that does not exist, a file and a folder, or folders with no name in common.
+    """
+    for path in (predicted, truth):
+        if not path.exists():
+            raise InputError(f"{path} does not exist; check the spelling and the folder.")
+    folders = [path.is_dir() and not is_zarr(path) for path in (predicted, truth)]
+    if not any(folders):
+        return [LabelPair(predicted.name, predicted, truth)]
+    if not all(folders):
+        raise InputError(f"{predicted} and {truth} are a file and a folder; give two of a kind.")
+    found, wanted = _by_name(predicted), _by_name(truth)
+    if not set(found) & set(wanted):
+        raise InputError(f"{predicted} and {truth} have no file name in common.")
+    names = [*wanted, *(name for name in found if name not in wanted)]
+    return [LabelPair(name, found.get(name), wanted.get(name)) for name in names]
+
+
+def score_pair(pair: LabelPair) -> Scores:
+    """Read two label files and score one against the other.
+
+    Raises
+    ------
+    InputError
+        One of them is missing, cannot be read or holds no labels, or their shapes differ.
+    """
+    if pair.predicted is None or pair.truth is None:
+        lacking = "prediction" if pair.predicted is None else "truth"
+        raise InputError(f"{pair.truth or pair.predicted} has no {lacking} of that name.")
+    labels, truth = read_labels(pair.predicted), read_labels(pair.truth)
+    if labels.shape != truth.shape:
+        raise InputError(
+            f"{pair.predicted} has shape {labels.shape}, its truth {truth.shape}; "
+            "give two labellings of the same image."
+        )
+    return evaluate(labels, truth)
+
+
+def read_labels(path: Path) -> np.ndarray:
+    """Read a label file whole, its axes in the order of "TZYX".
+
+    Raises
+    ------
+    InputError
+        It cannot be read, or has several channels.
+    """
+    stack = open_stack(path)
+    if stack.channels > 1:
+        raise InputError(f"{path} has {stack.channels} channels; give labels, which have none.")
+    try:
+        values = np.asarray(stack.data[(slice(None),) * len(stack.axes)])
+    except UNREADABLE as error:
+        raise unreadable(path, error) from error
+    order = [stack.axes.index(letter) for letter in ("C" * ("C" in stack.axes)) + stack.labels_axes]
+    return values.transpose(order).reshape(stack.labels_shape)
+
+
+def table_row(name: str, scores: Scores) -> list[str]:
+    """Return what stands below `HEADINGS` for one image."""
+    row = scores.row()
+    shares = ("AP50", "AP75", "AP90", "f1", "pq", "dice", "rand_error")
+    counts = [f"{scores.objects:,}", f"{scores.true_objects:,}"]
+    return [name, *counts, *(f"{row[share]:.3f}" for share in shares)]
+
+
+def write_csv(path: Path, rows: dict[str, Scores]) -> None:
+    """Write all scores of each image, whole or not at all; a file of that name is replaced.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written.
+    """
+    text = io.StringIO()
+    table = [{"image": name, **scores.row()} for name, scores in rows.items()]
+    writer = csv.DictWriter(text, list(table[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table)
+    write_text(path, text.getvalue())
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all; a file of that name is replaced.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written.
+    """
+    partial = path.with_name(f".{path.name[:100]}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8", newline="")
+        partial.replace(path)
+    except OSError as error:
+        reason = error.strerror or error
+        raise OutputError(f"{path} cannot be written: {reason}; choose another place.") from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def _by_name(folder: Path) -> dict[str, Path]:
+    files: dict[str, Path] = {}
+    for path in list_images(folder):
+        name = path.stem.removesuffix(".ome")
+        if name in files:
+            raise InputError(f"{folder} holds {files[name].name} and {path.name}; keep one.")
+        files[name] = path
+    return files
