@@ -1,0 +1,84 @@
+"""U-Net segmentation of microscopy images, in napari and without it.
+
+The names below load when they are first used: importing the package loads neither torch nor
+napari.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from napari_unet.core.metrics import Scores, evaluate
+    from napari_unet.core.spec import (
+        DeviceError,
+        InputError,
+        ModelError,
+        ModelSpec,
+        OutputError,
+        PredictSettings,
+        SettingsError,
+        TrainSettings,
+        UnetError,
+    )
+    from napari_unet.core.stack import Stack, open_stack
+    from napari_unet.nn.model import Model, load_model, save_model
+    from napari_unet.nn.predict import predict
+    from napari_unet.nn.segment import segment, segment_steps
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DeviceError",
+    "InputError",
+    "Model",
+    "ModelError",
+    "ModelSpec",
+    "OutputError",
+    "PredictSettings",
+    "Scores",
+    "SettingsError",
+    "Stack",
+    "TrainSettings",
+    "UnetError",
+    "__version__",
+    "evaluate",
+    "load_model",
+    "open_stack",
+    "predict",
+    "save_model",
+    "segment",
+    "segment_steps",
+]
+
+_NAMES = {
+    "core.metrics": ("Scores", "evaluate"),
+    "core.spec": (
+        "DeviceError",
+        "InputError",
+        "ModelError",
+        "ModelSpec",
+        "OutputError",
+        "PredictSettings",
+        "SettingsError",
+        "TrainSettings",
+        "UnetError",
+    ),
+    "core.stack": ("Stack", "open_stack"),
+    "nn.model": ("Model", "load_model", "save_model"),
+    "nn.predict": ("predict",),
+    "nn.segment": ("segment", "segment_steps"),
+}
+_HOME = {name: f"{__name__}.{module}" for module, names in _NAMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(_HOME[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -1,0 +1,127 @@
+"""From image files to label files: one file, or all images of a folder."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_unet.core.readers import is_zarr
+from napari_unet.core.results import create_output
+from napari_unet.core.spec import FrameDone, InputError, OutputError, TileDone
+from napari_unet.core.stack import list_images, open_stack
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from pathlib import Path
+
+    from napari_unet.core.spec import PredictSettings
+    from napari_unet.nn.model import Model
+
+
+@dataclass(frozen=True)
+class FileJob:
+    """One image to segment, and the file that its labels go to."""
+
+    source: Path
+    target: Path
+
+
+def is_batch(source: Path) -> bool:
+    """Tell whether a path is a folder of images, not an image."""
+    return source.is_dir() and not is_zarr(source)
+
+
+def plan_jobs(source: Path, target: Path) -> list[FileJob]:
+    """List what is to be done: a file alone, or each image of a folder.
+
+    The labels of a folder's images get the images' names with the ending ``.tif``; images that
+    differ in their ending only keep it, as in ``a.png.tif``.
+
+    Raises
+    ------
+    InputError
+        There is no such file or folder, or no image in the folder.
+    OutputError
+        The results would take the images' place, or go to a file instead of a folder.
+    """
+    if not source.exists():
+        raise InputError(f"{source} does not exist; check the spelling and the folder.")
+    if target.exists() and source.samefile(target):
+        raise OutputError(f"{target} is the input, too; choose another place for the output.")
+    if not is_batch(source):
+        return [FileJob(source, target)]
+    images = list_images(source)
+    if target.exists() and not target.is_dir():
+        raise OutputError(f"{target} is a file; give a folder, as the input is one.")
+    stems = [image.stem.removesuffix(".ome") for image in images]
+    count = Counter(stem.casefold() for stem in stems)
+    names = [
+        stem if count[stem.casefold()] == 1 else image.name
+        for stem, image in zip(stems, images, strict=True)
+    ]
+    targets = [target / f"{name}.tif" for name in names]
+    return [FileJob(*job) for job in zip(images, targets, strict=True)]
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for results, and the folders that it lies in.
+
+    Raises
+    ------
+    OutputError
+        It cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise OutputError(f"{folder} cannot be made: {reason}; choose another place.") from error
+
+
+def segment_file(
+    job: FileJob,
+    model: Model,
+    settings: PredictSettings,
+    axes: str | None = None,
+    overwrite: bool = False,
+) -> Generator[TileDone | FrameDone, None, dict[str, Any]]:
+    """Segment an image file into a label file, yielding after every tile and every frame.
+
+    The label file appears when all is done; whatever ends the run before leaves nothing.
+
+    Returns
+    -------
+    dict
+        The result's passport.
+
+    Raises
+    ------
+    UnetError
+        The image cannot be read or does not fit the model, or the labels cannot be written.
+    """
+    from napari_unet.nn.segment import segment_steps
+
+    stack = open_stack(job.source, axes)
+    place = (job.target, stack.labels_shape, stack.labels_axes, np.uint32, stack.voxel_size_um)
+    with create_output(*place, overwrite=overwrite) as output:
+        passport, largest = yield from _passport(
+            segment_steps(stack, model, settings, out=output.array)
+        )
+        output.finish(np.uint16 if largest < 2**16 else np.uint32, passport)
+    return passport
+
+
+def _passport(steps: Any) -> Generator[TileDone | FrameDone, None, tuple[dict[str, Any], int]]:
+    """Pass the steps on; return the passport and the most objects in any frame."""
+    largest = 0
+    while True:
+        try:
+            step = next(steps)
+        except StopIteration as end:
+            return end.value.passport, largest
+        if isinstance(step, FrameDone):
+            largest = max(largest, step.objects)
+        yield step

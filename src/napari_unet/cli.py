@@ -1,0 +1,259 @@
+"""The command line: ``napari-unet COMMAND``, also ``python -m napari_unet``.
+
+Exit status: 0 done; 2 unusable arguments or input, with one line on standard error; 130
+interrupted. Progress and remarks go to standard error, results to files and standard output.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_unet import __version__
+from napari_unet.core.spec import DEVICES, PredictSettings, UnetError
+from napari_unet.options import Parser, add_settings, settings_from
+from napari_unet.terminal import follow, one_line_remarks, progress_bar, run_all, say
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Callable, Sequence
+
+    from tqdm import tqdm
+
+    from napari_unet.nn.model import Model
+
+UNUSABLE, INTERRUPTED = 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return the exit status.
+
+    Parameters
+    ----------
+    argv
+        The arguments behind the program's name; None takes those of the process.
+    """
+    with one_line_remarks():
+        try:
+            values = build_parser().parse_args(argv)
+            return int(values.run(values))
+        except UnetError as error:
+            say(f"error: {error}")
+            return UNUSABLE
+        except KeyboardInterrupt:
+            say("interrupted; no half-written file is left.")
+            return INTERRUPTED
+        except SystemExit as end:  # --help and --version
+            return int(end.code or 0)
+
+
+def build_parser() -> Parser:
+    """Describe all commands and their options."""
+    parser = Parser(prog="napari-unet", description="Segment microscopy images with a U-Net.")
+    parser.add_argument("--version", action="version", version=f"napari-unet {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_demo(commands)
+    _add_segment(commands)
+    _add_evaluate(commands)
+    _add_models(commands)
+    _add_bench(commands)
+    return parser
+
+
+def _add_demo(commands: Any) -> None:
+    command = _add(commands, "demo", _demo, "Segment a sample image: in napari, or into files")
+    command.add_argument("--headless", action="store_true", help="write files, open no window")
+    command.add_argument(
+        "--out", type=Path, default=Path("demo"), metavar="DIR", help="folder (default: demo)"
+    )
+    _add_model_options(command)
+
+
+def _demo(values: Namespace) -> int:
+    from napari_unet import demo, report
+
+    problem = "" if values.headless else demo.why_no_window()
+    if not values.headless and not problem:
+        from napari_unet.gui.demo import run_demo
+
+        run_demo()
+        return 0
+    if problem:
+        say(f"{problem}; the demo runs without a window and writes files.")
+    model = _load_model(values)
+    with progress_bar(1) as bar:
+        files, row = follow(demo.demo_steps(model, values.out), bar)
+    print(report.format_table(demo.HEADINGS, [row]))
+    print(f"written: {', '.join(map(str, files))}")
+    return 0
+
+
+def _add_segment(commands: Any) -> None:
+    command = _add(
+        commands, "segment", _segment, "Find the objects in an image or a folder of them"
+    )
+    command.add_argument("input", type=Path, help="image (TIFF, PNG, JPEG, Zarr), or a folder")
+    command.add_argument("output", type=Path, help="labels (.tif, .png, .zarr), or a folder")
+    _add_model_options(command)
+    command.add_argument(
+        "--axes", metavar="A", help="a letter for each axis, such as TZCYX. Not given: the file's"
+    )
+    command.add_argument("--overwrite", action="store_true", help="replace existing results")
+    add_settings(command, PredictSettings)
+
+
+def _segment(values: Namespace) -> int:
+    from napari_unet import batch, report
+    from napari_unet.core.stack import open_stack
+
+    settings = settings_from(values, PredictSettings)
+    jobs, many = batch.plan_jobs(values.input, values.output), batch.is_batch(values.input)
+    if many:
+        batch.make_folder(values.output)
+    else:
+        open_stack(values.input, values.axes)  # what is wrong with it is said before torch loads
+    model = _load_model(values)
+
+    def run(job: batch.FileJob, bar: tqdm[Any]) -> None:
+        bar.set_description(job.source.name, refresh=False)
+        steps = batch.segment_file(job, model, settings, values.axes, values.overwrite)
+        bar.write(report.run_line(job.target, follow(steps, bar)), file=sys.stdout)
+
+    failed = run_all(jobs, run, keep_going=many)
+    if many:
+        print(f"{len(jobs) - failed} of {len(jobs)} images segmented")
+    return UNUSABLE if failed else 0
+
+
+def _add_evaluate(commands: Any) -> None:
+    command = _add(commands, "evaluate", _evaluate, "Score labels against the truth")
+    command.add_argument("predicted", type=Path, help="labels, or a folder of labels")
+    command.add_argument("truth", type=Path, help="the true labels, or a folder with equal names")
+    command.add_argument("--csv", type=Path, metavar="FILE", help="write all scores to a table")
+
+
+def _evaluate(values: Namespace) -> int:
+    from napari_unet.core import scoring
+    from napari_unet.core.metrics import Scores
+    from napari_unet.report import format_table
+
+    pairs, scores = scoring.pair_files(values.predicted, values.truth), dict[str, Scores]()
+
+    def run(pair: scoring.LabelPair, bar: tqdm[Any]) -> None:
+        bar.set_description(pair.name, refresh=False)
+        scores[pair.name] = scoring.score_pair(pair)
+
+    failed = run_all(pairs, run, keep_going=len(pairs) > 1)
+    if len(scores) > 1:
+        scores[f"pooled ({len(scores)} images)"] = Scores.pooled(scores.values())
+    rows = [scoring.table_row(name, score) for name, score in scores.items()]
+    print(format_table(scoring.HEADINGS, rows))
+    if values.csv:
+        scoring.write_csv(values.csv, scores)
+    return UNUSABLE if failed else 0
+
+
+def _add_models(commands: Any) -> None:
+    actions = commands.add_parser("models", help="List, show, exchange models").add_subparsers(
+        required=True, metavar="ACTION"
+    )
+    _add(actions, "list", _models_list, "List the models that there are")
+    show = _add(actions, "show", _models_show, "Show a model's card and its network's layers")
+    show.add_argument("name", help="name or folder of a model")
+    take = _add(actions, "import", _models_import, "Copy a model into the store")
+    take.add_argument("path", type=Path, help="the .zip file or folder of a model")
+    take.add_argument("--name", help="its name in the store. Not given: the one it has")
+    give = _add(actions, "export", _models_export, "Write a model into one .zip file")
+    give.add_argument("name", help="name or folder of a model")
+    give.add_argument("zip", type=Path, help="the .zip file to write")
+    remove = _add(actions, "remove", _models_remove, "Delete a model of yours")
+    remove.add_argument("name", help="name of a model")
+
+
+def _models_list(values: Namespace) -> int:
+    from napari_unet.core.store import list_models
+    from napari_unet.report import MODEL_HEADINGS, format_table, model_row
+
+    entries = list_models()
+    print(format_table(MODEL_HEADINGS, [model_row(entry) for entry in entries]))
+    for entry in entries:
+        if entry.problem:
+            say(f"warning: {entry.problem}")
+    return 0
+
+
+def _models_show(values: Namespace) -> int:
+    from napari_unet.core.store import find_model, read_card
+    from napari_unet.report import card_lines
+
+    folder = find_model(values.name)
+    card = read_card(folder)
+    from napari_unet.nn.summary import format_summary  # torch: once the rest is known to be good
+
+    print(f"{folder}\n", *card_lines(card), "", format_summary(card.spec), sep="\n")
+    return 0
+
+
+def _models_import(values: Namespace) -> int:
+    from napari_unet.core.store import import_model
+
+    entry = import_model(values.path, values.name)
+    print(f"{entry.name}: imported into {entry.path}")
+    return 0
+
+
+def _models_export(values: Namespace) -> int:
+    from napari_unet.core.store import export_model
+
+    print(f"{values.name}: exported to {export_model(values.name, values.zip)}")
+    return 0
+
+
+def _models_remove(values: Namespace) -> int:
+    from napari_unet.core.store import remove_model
+
+    remove_model(values.name)
+    print(f"{values.name}: removed")
+    return 0
+
+
+def _add_bench(commands: Any) -> None:
+    command = _add(commands, "bench", _bench, "Measure speed and accuracy on this computer")
+    command.add_argument("--quick", action="store_true", help="a few minutes instead of many")
+    command.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file")
+
+
+def _bench(values: Namespace) -> int:
+    from napari_unet.core.scoring import write_text
+    from napari_unet.nn.bench import run_bench
+
+    figures = run_bench(quick=values.quick, report=print)
+    if values.json:
+        write_text(values.json, json.dumps(figures, indent=2) + "\n")
+    return 0
+
+
+def _add(commands: Any, name: str, run: Callable[[Namespace], int], help: str) -> Parser:
+    command: Parser = commands.add_parser(name, help=help, description=f"{help}.")
+    command.set_defaults(run=run)
+    return command
+
+
+def _add_model_options(command: Parser) -> None:
+    command.add_argument(
+        "--model", default="nuclei", metavar="M", help="name or folder of a model (default: nuclei)"
+    )
+    command.add_argument(
+        "--device", default="auto", metavar="D", help=f"{', '.join(DEVICES)} (default: auto)"
+    )
+
+
+def _load_model(values: Namespace) -> Model:
+    from napari_unet.core.store import find_model
+
+    find_model(values.model)  # an unknown one is known before torch is loaded
+    from napari_unet.nn.model import load_model
+
+    return load_model(values.model, values.device)

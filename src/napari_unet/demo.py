@@ -1,0 +1,73 @@
+"""The demo without a window: a sample image, its labels and a picture of them in a folder."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_unet.batch import FileJob, make_folder, segment_file
+from napari_unet.core.overlay import outline, write_picture
+from napari_unet.core.sample import sample_path
+from napari_unet.core.scoring import read_labels
+from napari_unet.core.spec import PredictSettings
+from napari_unet.core.stack import open_stack
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from pathlib import Path
+
+    from napari_unet.core.spec import FrameDone, TileDone
+    from napari_unet.nn.model import Model
+
+HEADINGS = ("image", "size", "objects", "seconds", "MPx/s", "device")
+_QT = ("PyQt6", "PyQt5", "PySide6", "PySide2")
+
+
+def why_no_window() -> str:
+    """Say what a window lacks on this computer, or nothing if it can open."""
+    if not importlib.util.find_spec("napari") or not any(map(importlib.util.find_spec, _QT)):
+        return "napari is not installed (pip install 'napari-unet[gui]')"
+    platform = os.environ.get("QT_QPA_PLATFORM", "")
+    on_screen = sys.platform != "linux" or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
+    if platform in ("offscreen", "minimal") or not on_screen:
+        return "there is no display"
+    return ""
+
+
+def demo_steps(
+    model: Model, folder: Path
+) -> Generator[TileDone | FrameDone, None, tuple[list[Path], list[str]]]:
+    """Segment the fluorescence sample into a folder, yielding after every tile.
+
+    Returns
+    -------
+    list of Path, list of str
+        The files written, labels and picture; what stands below `HEADINGS`.
+
+    Raises
+    ------
+    OutputError
+        The folder cannot be written.
+    """
+    make_folder(folder)
+    job = FileJob(sample_path("fluorescence"), folder / "labels.tif")
+    passport = yield from segment_file(job, model, PredictSettings(), overwrite=True)
+    image = np.asarray(open_stack(job.source).data[...])
+    drawn = folder / "overlay.png"
+    write_picture(drawn, outline(image, read_labels(job.target)))
+    return [job.target, drawn], _row(job.source.name, image.shape, passport)
+
+
+def _row(name: str, shape: tuple[int, ...], passport: dict[str, Any]) -> list[str]:
+    return [
+        name,
+        f"{shape[0]} x {shape[1]}",
+        f"{passport['objects']:,}",
+        f"{passport['seconds']:.2f}",
+        f"{passport['mpx_per_s']:.2f}",
+        f"{passport['device']} ({passport['precision']})",
+    ]

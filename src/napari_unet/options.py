@@ -1,0 +1,84 @@
+"""Command-line options made from the fields of settings classes, so that defaults stand once."""
+
+from __future__ import annotations
+
+import argparse
+import types
+import typing
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+from napari_unet.core.spec import UnetError
+
+if TYPE_CHECKING:
+    from dataclasses import Field
+
+Settings = TypeVar("Settings")
+
+
+class UsageError(UnetError):
+    """A command line that cannot be understood."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaint is an exception with one line, and that takes no abbreviations."""
+
+    def __init__(self, **options: Any) -> None:
+        options.setdefault("allow_abbrev", False)
+        super().__init__(**options)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UsageError."""
+        raise UsageError(f"{message}; see `{self.prog} --help`.")
+
+
+def add_settings(parser: argparse.ArgumentParser, settings: type[Any]) -> None:
+    """Add an option for each field of a settings class, with its help, unit and default."""
+    group = parser.add_argument_group("settings")
+    hints = typing.get_type_hints(settings)
+    for item in fields(settings):
+        flag, kind = f"--{item.name.replace('_', '-')}", _kind(hints[item.name])
+        if kind is bool:
+            group.add_argument(
+                flag, action=argparse.BooleanOptionalAction, default=item.default, help=_help(item)
+            )
+            continue
+        group.add_argument(
+            flag,
+            type=kind,
+            default=item.default,
+            choices=item.metadata["choices"] or None,
+            metavar=None if item.metadata["choices"] else _unit(item, kind),
+            help=_help(item),
+        )
+
+
+def settings_from(values: argparse.Namespace, settings: type[Settings]) -> Settings:
+    """Build the settings from what was parsed.
+
+    Raises
+    ------
+    SettingsError
+        A value outside its bounds.
+    """
+    names = [item.name for item in fields(settings)]  # type: ignore[arg-type]
+    return settings(**{name: getattr(values, name) for name in names})
+
+
+def _kind(hint: Any) -> Any:
+    """Return the type to parse: ``float`` of ``float | None``."""
+    if isinstance(hint, types.UnionType):
+        return next(kind for kind in typing.get_args(hint) if kind is not types.NoneType)
+    return hint
+
+
+def _unit(item: Field[Any], kind: type) -> str:
+    return str(item.metadata["unit"]).upper() or {int: "N", float: "X"}.get(kind, "TEXT")
+
+
+def _help(item: Field[Any]) -> str:
+    text = str(item.metadata["help"]).replace("Empty:", "Not given:").replace("%", "%%")
+    if item.default is None:
+        return text
+    default = ("no", "yes")[item.default] if isinstance(item.default, bool) else item.default
+    return f"{text} (default: {default})"

@@ -1,0 +1,85 @@
+"""What the command line shows while it works: one bar, and remarks of one line each."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+import warnings
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from napari_unet.core.normalise import NonFiniteWarning
+from napari_unet.core.spec import UnetError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator, Sequence
+
+    from tqdm import tqdm
+
+    from napari_unet.core.spec import Progress
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def run_all(
+    items: Sequence[Item], run: Callable[[Item, tqdm[Any]], None], *, keep_going: bool
+) -> int:
+    """Run each item under one bar and return how many failed; without `keep_going`, raise."""
+    failed = 0
+    with progress_bar(len(items)) as bar:
+        for number, item in enumerate(items, 1):
+            try:
+                run(item, bar)
+            except UnetError as error:
+                if not keep_going:
+                    raise
+                failed += 1
+                bar.write(f"napari-unet: skipped: {_line(error)}", file=sys.stderr)
+            bar.update(number - bar.n)
+    return failed
+
+
+def follow(steps: Generator[Progress, None, Result], bar: tqdm[Any]) -> Result:
+    """Move the bar along within the item at hand; close the steps whatever happens."""
+    before = int(bar.n)
+    try:
+        while True:
+            step = next(steps)
+            bar.update(before + min(step.done / max(1, step.total), 1) - bar.n)
+    except StopIteration as end:
+        result: Result = end.value
+        return result
+    finally:
+        steps.close()
+
+
+def progress_bar(items: int) -> tqdm[Any]:
+    """Return a bar on standard error, if somebody watches there."""
+    from tqdm import tqdm
+
+    layout = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
+    return tqdm(total=items, bar_format=layout, disable=None, file=sys.stderr)
+
+
+def say(text: str) -> None:
+    """Write a remark on standard error, in one line."""
+    print(f"napari-unet: {_line(text)}", file=sys.stderr)
+
+
+def _line(text: object) -> str:
+    return " ".join(str(text).split())
+
+
+@contextlib.contextmanager
+def one_line_remarks() -> Iterator[None]:
+    """Give warnings one line each, and keep libraries from logging what an error says already."""
+    silent, logger = logging.NullHandler(), logging.getLogger("tifffile")
+    logger.addHandler(silent)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", NonFiniteWarning)
+            warnings.showwarning = lambda message, *where, **how: say(f"warning: {message}")
+            yield
+    finally:
+        logger.removeHandler(silent)
