@@ -109,3 +109,13 @@ def make_model():
         )
 
     return make
+
+
+@pytest.fixture
+def tiny_model(make_model, home: Path) -> str:
+    """Put a tiny real model into the test's store and return its name."""
+    from napari_unet.nn.model import save_model
+
+    model = make_model(gain=6.0, in_channels=3, depth=1, card={"decode": {"min_size": 0}})
+    save_model(model, "tiny")
+    return "tiny"

@@ -10,6 +10,7 @@ import pytest
 from scipy import ndimage
 
 from napari_unet.core.spec import FrameDone, InputError, PredictSettings, TileDone
+from napari_unet.nn.predict import predict
 from napari_unet.nn.segment import drain, segment, segment_steps
 
 RNG = np.random.default_rng(0)
@@ -154,14 +155,24 @@ def test_classes_are_labels(make_model):
 
 
 @pytest.mark.parametrize("value", [0, 5, np.nan, np.inf])
-def test_images_without_content_have_no_objects(make_model, value, recwarn):
-    # A trained network says background where the normalised image is 0; so does a bias of -9.
+@pytest.mark.parametrize("shape", [(40, 50), (1, 1), (0, 7), (2, 9, 9)])
+@pytest.mark.filterwarnings("ignore:.*NaN or infinity")
+def test_images_without_content_have_no_objects(make_model, value, shape):
     model = make_model()
-    model.net.head.bias.data[0] = -9
-    model.net.head.weight.data.zero_()
-    model._runners.clear()
-    for shape in [(40, 50), (1, 1), (0, 7)]:
-        assert not segment(np.full(shape, value, np.float32), model).any()
+    model.net.head.bias.data[0] = 9  # a network that sees foreground everywhere
+    image = np.full(shape, value, np.float32)
+    assert not segment(image, model).any()
+    assert not predict(image, model).any()
+
+
+def test_nan_is_background_with_one_warning(model):
+    image = texture(60, 60)
+    image[20:30, 20:30] = np.nan
+    image[40, 40] = np.inf
+    with pytest.warns(UserWarning, match="NaN or infinity") as seen:
+        labels = segment(image, model, PredictSettings(tile=16))
+    assert len(seen) == 1
+    assert labels.shape == (60, 60)
 
 
 def test_an_output_that_does_not_fit_is_refused(model):

@@ -251,7 +251,7 @@ def predict(
     -------
     np.ndarray
         float32 (K, [T,] [Z,] Y, X): foreground probability and relative distance of an instance
-        head, class probabilities of a semantic one.
+        head, class probabilities of a semantic one. A frame of one value only has maps of 0.
 
     Raises
     ------
@@ -263,8 +263,9 @@ def predict(
     check_fit(stack, model)
     maps = np.zeros((len(head.names), *stack.labels_shape), np.float32)
     for index in stack.indices(model.spec.ndim):
-        runner, edge = prepare(model, open_frame(stack, model, settings, index), settings)
-        for tile, raw in run_tiles(runner, runner.plan(edge)):
+        frame = open_frame(stack, model, settings, index)
+        runner, edge = prepare(model, frame, settings)
+        for tile, raw in run_tiles(runner, [] if frame.blank else runner.plan(edge)):
             inner = head.activate(raw[(slice(None), *tile.inner)])
             place: Any = (slice(None), *index, *tile.write)
             maps[place] = inner

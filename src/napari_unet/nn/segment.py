@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.core.heads import head_of
-from napari_unet.core.objects import Joiner, add_tile
 from napari_unet.core.passport import make_passport
 from napari_unet.core.spec import FrameDone, InputError, PredictSettings, TileDone
 from napari_unet.core.stack import Stack, open_stack
+from napari_unet.nn.decode import InstanceDecoder, SemanticDecoder, decoder_for
 from napari_unet.nn.predict import Focus, check_fit, open_frame, prepare, run_tiles
 from napari_unet.nn.seam import SeamCheck
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from napari_unet.core.tiles import Tile, Window
+    from napari_unet.core.tiles import Window
     from napari_unet.nn.model import Model
 
 Steps = Generator[TileDone | FrameDone, None, "SegmentResult"]
@@ -54,15 +54,12 @@ class _Run:
     stack: Stack
     model: Model
     settings: PredictSettings
-    out: Any
-    preview: bool
+    decoder: InstanceDecoder | SemanticDecoder
+    live: bool
     done: int = 0
-    total: int = 0
     objects: int = 0
     pixels: int = 0
-    seam: float | None = None
-    shown: int = 0
-    notes: dict[str, Any] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=lambda: {"seam": None})
 
 
 def segment_steps(
@@ -115,20 +112,18 @@ def segment_steps(
     stack, began = open_stack(source), time.monotonic()
     check_fit(stack, model)
     frames = stack.indices(model.spec.ndim) if what is None else what
-    run = _Run(stack, model, settings, _output(stack, out), preview)
+    decoder = decoder_for(model, settings, _output(stack, out), preview=preview)
+    run = _Run(stack, model, settings, decoder, preview)
     for number, index in enumerate(frames):
-        yield from _segment_frame(
-            run, index, len(frames), certify=number == 0, window=window, focus=focus
-        )
+        yield from _segment_frame(run, index, len(frames) - number, window, focus)
     seconds = time.monotonic() - began
     passport = make_passport(stack, model.card, settings) | run.notes
     passport |= {
         "objects": run.objects,
-        "seam": run.seam,
         "seconds": round(seconds, 3),
         "mpx_per_s": round(run.pixels / 1e6 / seconds, 4),
     }
-    return SegmentResult(run.out, run.objects, passport)
+    return SegmentResult(decoder.out, run.objects, passport)
 
 
 def segment(
@@ -188,102 +183,30 @@ def _output(stack: Stack, out: Any) -> Any:
 
 
 def _segment_frame(
-    run: _Run,
-    index: Index,
-    frames: int,
-    *,
-    certify: bool,
-    window: Window | None,
-    focus: Focus | None,
+    run: _Run, index: Index, frames_left: int, window: Window | None, focus: Focus | None
 ) -> Generator[TileDone | FrameDone, None, None]:
-    """Segment one plane or volume."""
+    """Segment one plane or volume; the first one is certified."""
     frame = open_frame(run.stack, run.model, run.settings, index)
-    runner, edge = prepare(run.model, frame, run.settings, live=run.preview)
-    tiles = runner.plan(edge, window)
-    run.total = run.done + len(tiles) * (frames - run.done // max(1, len(tiles)))
-    run.notes |= {
-        "device": str(run.model.device),
-        "precision": str(runner.runner.dtype).removeprefix("torch."),
-        "tile": edge,
-    }
-    rng = np.random.default_rng(run.settings.seed)
-    seam = SeamCheck(tiles, rng) if certify and run.settings.certify and tiles else None
-    writer = _writer(run, index, frame.size)
+    runner, edge = prepare(run.model, frame, run.settings, live=run.live)
+    tiles = [] if frame.blank else runner.plan(edge, window)
+    total = run.done + len(tiles) * frames_left
+    certify = run.settings.certify and run.done == 0 and tiles
+    seam = SeamCheck(tiles, np.random.default_rng(run.settings.seed)) if certify else None
+    precision = str(runner.runner.dtype).removeprefix("torch.")
+    run.notes |= {"device": str(run.model.device), "precision": precision, "tile": edge}
+    run.decoder.start(index, frame.size)
     try:
         for tile, raw in run_tiles(runner, tiles, focus):
             if seam:
                 seam.see(tile, raw)
-            shown = writer.add(tile, raw)
+            shown = run.decoder.add(tile, raw)
             run.done += 1
-            run.pixels += int(np.prod([w.stop - w.start for w in tile.write]))
-            yield TileDone(run.done, max(run.total, run.done), "tiles", index, tile.write, shown)
+            run.pixels += math.prod(w.stop - w.start for w in tile.write)
+            total = max(total, run.done)  # tiles were halved where memory was short
+            yield TileDone(run.done, total, "tiles", index, tile.write, shown)
         if seam:
-            run.seam = seam.difference(runner)
+            run.notes["seam"] = seam.difference(runner)
     finally:  # a run that is cancelled keeps its tiles, too
-        objects = writer.finish()
+        objects = run.decoder.finish()
     run.objects += objects
-    yield FrameDone(run.done, max(run.total, run.done), "frames", index, objects)
-
-
-class _InstanceWriter:
-    """Writes a frame's tiles as provisional ids, and at the end as objects."""
-
-    def __init__(self, run: _Run, index: Index, size: tuple[int, ...]) -> None:
-        settings = run.settings
-        self._run, self._index, self._size = run, index, size
-        self._joiner = Joiner(
-            run.model.decoding.updated(
-                threshold=settings.threshold, merge=settings.merge, min_size=settings.min_size
-            )
-        )
-        self._head = head_of(run.model.spec)
-        self._written: list[Window] = []
-
-    def add(self, tile: Tile, raw: np.ndarray) -> np.ndarray | None:
-        """Write a tile; return what to show of it, if anything."""
-        maps = self._head.activate(raw)
-        self._run.out[(*self._index, *tile.write)] = add_tile(self._joiner, maps, tile, self._size)
-        self._written.append(tile.write)
-        return self._preview(maps, tile) if self._run.preview else None
-
-    def _preview(self, maps: np.ndarray, tile: Tile) -> np.ndarray:
-        """Return the objects as this tile alone can tell them, with ids of their own, uint16."""
-        alone = Joiner(replace(self._joiner.settings, min_size=1))
-        ids = add_tile(alone, maps, tile, self._size)
-        table = alone.finish()
-        first, self._run.shown = self._run.shown, self._run.shown + int(table.max())
-        table = np.where(table, (table + np.uint32(first) - 1) % 65535 + 1, 0)
-        return np.asarray(table.astype(np.uint16)[ids])
-
-    def finish(self) -> int:
-        """Replace provisional ids by labels; return the number of objects."""
-        table = self._joiner.finish()
-        for window in self._written:
-            place = (*self._index, *window)
-            self._run.out[place] = table[np.asarray(self._run.out[place])]
-        return int(table.max())
-
-
-class _SemanticWriter:
-    """Writes a frame's tiles as the most probable class of each pixel."""
-
-    def __init__(self, run: _Run, index: Index) -> None:
-        self._run, self._index = run, index
-        self._classes: set[int] = set()
-
-    def add(self, tile: Tile, raw: np.ndarray) -> np.ndarray | None:
-        """Write a tile; return what to show of it, if anything."""
-        classes = raw[(slice(None), *tile.inner)].argmax(0).astype(np.uint32)
-        self._run.out[(*self._index, *tile.write)] = classes
-        self._classes.update(np.unique(classes).tolist())
-        return classes.astype(np.uint16) if self._run.preview else None
-
-    def finish(self) -> int:
-        """Return the number of classes found, background not counted."""
-        return len(self._classes - {0})
-
-
-def _writer(run: _Run, index: Index, size: tuple[int, ...]) -> _InstanceWriter | _SemanticWriter:
-    if run.model.spec.head == "semantic":
-        return _SemanticWriter(run, index)
-    return _InstanceWriter(run, index, size)
+    yield FrameDone(run.done, total, "frames", index, objects)

@@ -1,0 +1,273 @@
+"""How fast this computer is: from image to labels, and against other ways to run a network."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from napari_unet.core.card import ModelCard
+from napari_unet.core.objects import separate
+from napari_unet.core.spec import ModelError, ModelSpec, PredictSettings
+from napari_unet.core.stack import open_stack
+from napari_unet.core.synthetic import blobs
+from napari_unet.nn.model import Model, load_model, pick_device
+from napari_unet.nn.net import UNet
+from napari_unet.nn.predict import open_frame, predict, prepare
+from napari_unet.nn.segment import segment
+from napari_unet.nn.timing import Task, best_times, describe_machine
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from napari_unet.nn.predict import TileRunner
+
+Report = Callable[[str], object]
+
+FRAMES_GOAL = {"cpu": {256: 15, 512: 5, 1024: 1}, "cuda": {256: 100, 512: 60, 1024: 20}}
+"""Frames a second from image to labels that squares of so many pixels should reach."""
+FORWARD_GOAL = 0.85
+"""Share of the bare network's throughput that tiled prediction should reach."""
+MONAI_GOAL = 6.0
+"""How many times faster than MONAI's sliding window it should be, with bfloat16 on a CPU."""
+SPEC = ModelSpec(in_channels=3, depth=4, width=16, skip="add")
+"""The shipped model's; its speed does not depend on the weights."""
+SPEC_3D = ModelSpec(ndim=3, in_channels=1, depth=3, width=16, skip="add")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured, and how often.
+
+    Attributes
+    ----------
+    sizes
+        Edge lengths of the squares that are segmented.
+    large
+        Edge length of the square that is predicted in tiles.
+    edges
+        Edge lengths of a single tile among which the bare network's best is looked for.
+    window, batches
+        MONAI's window, and the numbers of windows at once among which its best is looked for.
+    repeats
+        How often each time is taken.
+    volume
+        Shape of the volume that a 3D model segments, None for none.
+    """
+
+    sizes: tuple[int, ...] = (256, 512, 1024)
+    large: int = 2048
+    edges: tuple[int, ...] = (512, 1024, 2048)
+    window: int = 512
+    batches: tuple[int, ...] = (1, 4)
+    repeats: int = 2
+    volume: tuple[int, int, int] | None = None
+
+
+QUICK = Plan()
+FULL = Plan(repeats=5, volume=(48, 192, 192))
+
+
+def run_bench(
+    quick: bool,
+    report: Report,
+    *,
+    plan: Plan | None = None,
+    model: Model | None = None,
+) -> dict[str, Any]:
+    """Measure this computer.
+
+    Parameters
+    ----------
+    quick
+        Take about two minutes on two slow cores; otherwise repeat more, and try a 3D model.
+    report
+        Called with each result as a line of text.
+    plan
+        What to measure in place of what `quick` says.
+    model
+        What to run in place of the shipped nuclei model, or of random weights where that is
+        missing.
+
+    Returns
+    -------
+    dict
+        Plain JSON values: ``machine``, ``frames`` (a list, one entry a size), ``tiled`` and
+        ``monai``, ``volume``, ``seconds``. What was left out is None.
+    """
+    began = time.perf_counter()
+    plan = plan or (QUICK if quick else FULL)
+    model = model or _shipped()
+    machine = describe_machine(model)
+    report(
+        f"{machine['processor']}, {machine['threads']} threads, torch {machine['torch']}; model "
+        f"{machine['model']} on {machine['device']}, {machine['precision']}"
+    )
+    results: dict[str, Any] = {"quick": quick, "machine": machine, "frames": []}
+    for size in plan.sizes:
+        results["frames"].append(_frames(model, (size, size), plan.repeats, report))
+    results |= _tiled(model, plan, report)
+    results["volume"] = None
+    if plan.volume:
+        results["volume"] = _frames(
+            stand_in(SPEC_3D, str(model.device)), plan.volume, plan.repeats, report
+        )
+    results["seconds"] = round(time.perf_counter() - began, 1)
+    return results
+
+
+def stand_in(spec: ModelSpec = SPEC, device: str = "auto") -> Model:
+    """Return a model with random weights, always the same."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = UNet(spec)
+    target = pick_device(device)
+    # Run in the format that a trained model would: random maps have no objects that could agree.
+    card = ModelCard(name="random weights", spec=spec, metrics={"bfloat16_dice": 1.0})
+    return Model(card, net.to(target).eval(), target)
+
+
+def tile_runner(model: Model, image: np.ndarray, tile: int | None = None) -> tuple[TileRunner, int]:
+    """Return the runner of an image, and the edge length of its tiles."""
+    settings = PredictSettings(tile=tile)
+    return prepare(model, open_frame(open_stack(image), model, settings, ()), settings)
+
+
+def _shipped() -> Model:
+    try:
+        return load_model("nuclei")
+    except ModelError:
+        return stand_in()
+
+
+def _frames(model: Model, shape: tuple[int, ...], repeats: int, report: Report) -> dict[str, Any]:
+    """Measure one frame from image to labels, and how much of that network and decoding take."""
+    image = blobs(shape)
+    runner, edge = tile_runner(model, image)
+    inputs = [runner.frame.read(tile.read)[None] for tile in runner.plan(edge)]
+    tensors = [torch.from_numpy(values) for values in inputs]
+    maps = predict(image, model)
+    tasks: dict[str, Task] = {
+        "all": lambda: segment(image, model),
+        "network": lambda: [runner.runner(values).cpu() for values in tensors],
+        "decoding": lambda: separate(maps, model.decoding),
+    }
+    best_times(tasks, 1, model.device)
+    times = best_times(tasks, 2 * repeats, model.device)
+    goal = FRAMES_GOAL.get(model.device.type, {}).get(shape[0]) if len(shape) == 2 else None
+    entry = {
+        "shape": list(shape),
+        "frames_per_s": 1 / times["all"],
+        "goal": goal,
+        "mpx_per_s": image.size / 1e6 / times["all"],
+        "network_share": times["network"] / times["all"],
+        "decoding_share": times["decoding"] / times["all"],
+    }
+    aim = f" (goal {goal})" if goal else ""
+    report(
+        f"image to labels, {' x '.join(map(str, shape))}: {entry['frames_per_s']:.2f} frames/s"
+        f"{aim}; network {entry['network_share']:.0%}, decoding {entry['decoding_share']:.0%}"
+    )
+    return entry
+
+
+def _tiled(model: Model, plan: Plan, report: Report) -> dict[str, Any]:
+    """Compare tiled prediction with the bare network and with MONAI, in turns."""
+    image, device = blobs((plan.large, plan.large)), model.device
+    runner, edge = tile_runner(model, image)
+    frame = tuple(slice(0, size) for size in runner.frame.shape)
+    values = torch.from_numpy(runner.frame.read(frame)[None])
+    best_edge = _best_edge(runner, values, plan.edges)
+    piece = values[..., :best_edge, :best_edge]
+    tasks: dict[str, Task] = {
+        "tiled": lambda: predict(image, model),
+        "forward": lambda: runner.runner(piece),
+    }
+    slide = _sliding_window(model, plan.window)
+    batch = 0
+    if slide:
+        # A strip of four windows tells how many at once suit this computer.
+        strip = values[..., : plan.window, : plan.window * 13 // 4]
+        probes = {str(n): partial(slide, strip, n) for n in plan.batches}
+        found = best_times(probes, 1, device)
+        batch = int(min(found, key=lambda n: found[n]))
+        tasks["monai"] = lambda: slide(values, batch)
+    times = best_times(tasks, plan.repeats, device)
+    speed = {"tiled": image.size, "forward": piece[0, 0].numel(), "monai": image.size}
+    rates = {name: speed[name] / 1e6 / seconds for name, seconds in times.items()}
+    return {
+        "tiled": _against_forward(rates, plan.large, edge, best_edge, report),
+        "monai": _against_monai(rates, batch, report),
+    }
+
+
+def _best_edge(runner: TileRunner, values: Tensor, edges: tuple[int, ...]) -> int:
+    """Return the edge length of the tile that the bare network runs fastest, for its size."""
+    fitting = [edge for edge in edges if edge <= min(values.shape[2:])] or [min(values.shape[2:])]
+    tasks = {str(edge): partial(runner.runner, values[..., :edge, :edge]) for edge in fitting}
+    times = best_times(tasks, 2, runner.runner.device)
+    return min(fitting, key=lambda edge: times[str(edge)] / edge**2)
+
+
+def _sliding_window(model: Model, window: int) -> Callable[[Tensor, int], Tensor] | None:
+    """Return MONAI's way to run the plain network, as its users do; None where it is missing."""
+    try:
+        slide = importlib.import_module("monai.inferers").sliding_window_inference
+    except ImportError:
+        return None
+
+    def run(values: Tensor, batch: int) -> Tensor:
+        with torch.inference_mode():
+            maps: Tensor = slide(
+                values.to(model.device),
+                (window,) * model.spec.ndim,
+                batch,
+                model.net,
+                overlap=0.25,
+                mode="gaussian",
+            )
+            return maps.cpu()
+
+    return run
+
+
+def _against_forward(
+    rates: dict[str, float], size: int, edge: int, best_edge: int, report: Report
+) -> dict[str, Any]:
+    share = rates["tiled"] / rates["forward"]
+    report(
+        f"tiled, {size} x {size}: {rates['tiled']:.3g} MPx/s, {share:.0%} of the bare network's "
+        f"{rates['forward']:.3g} MPx/s on a tile of {best_edge} (goal {FORWARD_GOAL:.0%})"
+    )
+    return {
+        "shape": [size, size],
+        "tile": edge,
+        "mpx_per_s": rates["tiled"],
+        "forward_tile": best_edge,
+        "forward_mpx_per_s": rates["forward"],
+        "share": share,
+        "goal": FORWARD_GOAL,
+    }
+
+
+def _against_monai(rates: dict[str, float], batch: int, report: Report) -> dict[str, Any] | None:
+    if "monai" not in rates:
+        report("MONAI is not installed, nothing to compare with: pip install 'napari-unet[bench]'")
+        return None
+    ratio = rates["tiled"] / rates["monai"]
+    report(
+        f"MONAI's sliding_window_inference, {batch} windows at once: {rates['monai']:.3g} MPx/s; "
+        f"tiled prediction is {ratio:.1f} x as fast (goal {MONAI_GOAL:g} x with bfloat16 on a CPU)"
+    )
+    return {
+        "mpx_per_s": rates["monai"],
+        "sw_batch_size": batch,
+        "ratio": ratio,
+        "goal": MONAI_GOAL,
+    }

@@ -1,0 +1,72 @@
+"""What a finished training still has to settle: how its maps become objects, and in which format.
+
+Everything here is measured on validation samples and written into the model's card.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from napari_unet.core.heads import head_of
+from napari_unet.core.metrics import Scores, evaluate
+from napari_unet.core.objects import DecodeSettings, separate
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_unet.core.samples import Sample, Samples
+    from napari_unet.nn.model import Model
+
+THRESHOLDS = (0.4, 0.5, 0.6, 0.7)
+MERGES = (0.1, 0.15, 0.2, 0.25, 0.3)
+MIN_SIZES = (10, 20, 30)
+LEVELS = (0.5, 0.75, 0.9)
+
+
+def sample_maps(model: Model, sample: Sample, precision: str = "float32") -> np.ndarray:
+    """Return a model's maps of one sample, whole: float32 (K, [Z,] Y, X)."""
+    raw = model.runner(precision)(torch.from_numpy(sample.image)[None])[0]
+    return head_of(model.spec).activate(raw.cpu().numpy())
+
+
+def scores_by_group(
+    maps: Sequence[np.ndarray], samples: Samples, settings: DecodeSettings
+) -> dict[str, Scores]:
+    """Score the objects in maps against the samples' labels, pooled over each group."""
+    groups: dict[str, list[Scores]] = {}
+    for values, sample in zip(maps, samples.items, strict=True):
+        scores = evaluate(separate(values, settings), sample.labels, LEVELS)
+        groups.setdefault(sample.group, []).append(scores)
+    return {group: Scores.pooled(several) for group, several in sorted(groups.items())}
+
+
+def calibrate(maps: Sequence[np.ndarray], samples: Samples) -> DecodeSettings:
+    """Choose threshold, merging depth and smallest size.
+
+    The best is what maximises the mean over the groups of AP at IoU 0.5, 0.75 and 0.9.
+    """
+
+    def quality(settings: DecodeSettings) -> float:
+        groups = scores_by_group(maps, samples, settings).values()
+        return float(np.mean([scores.ap.mean() for scores in groups]))
+
+    grid = itertools.product(THRESHOLDS, MERGES)
+    best = max((DecodeSettings(t, m, MIN_SIZES[0]) for t, m in grid), key=quality)
+    return max((best.updated(min_size=size) for size in MIN_SIZES), key=quality)
+
+
+def format_agreement(model: Model, samples: Samples, precision: str = "bfloat16") -> float:
+    """Return the Dice of the foreground in a shorter number format against float32, pooled."""
+    both = total = 0
+    for sample in samples.items:
+        exact, short = (
+            separate(sample_maps(model, sample, p), model.decoding) > 0
+            for p in ("float32", precision)
+        )
+        both += int(np.sum(exact & short))
+        total += int(exact.sum() + short.sum())
+    return 2 * both / total if total else 1.0

@@ -1,0 +1,105 @@
+"""From a frame's raw maps to labels in the output array, one tile after the other."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_unet.core.heads import head_of
+from napari_unet.core.objects import DecodeSettings, Joiner, tile_basins
+
+if TYPE_CHECKING:
+    from napari_unet.core.spec import PredictSettings
+    from napari_unet.core.tiles import Tile, Window
+    from napari_unet.nn.model import Model
+
+PREVIEW_IDS = 65535
+"""Ids of preview labels, which are uint16, start again from 1 beyond this."""
+
+
+class InstanceDecoder:
+    """Writes tiles as provisional ids, and the finished frame as objects.
+
+    Parameters
+    ----------
+    model
+        Whose head made the maps.
+    settings
+        How maps become objects.
+    out
+        The output array, uint32; indexed by the frame's position and a window in it.
+    preview
+        Whether `add` returns labels to show.
+    """
+
+    def __init__(self, model: Model, settings: DecodeSettings, out: Any, preview: bool) -> None:
+        self.out = out
+        self._head, self._settings = head_of(model.spec), settings
+        self._preview, self._shown = preview, 0
+        self.start((), ())
+
+    def start(self, index: tuple[int, ...], size: tuple[int, ...]) -> None:
+        """Begin the frame of that position and size."""
+        self._index, self._size = index, size
+        self._joiner = Joiner(self._settings)
+        self._written: list[Window] = []
+
+    def add(self, tile: Tile, raw: np.ndarray) -> np.ndarray | None:
+        """Write a tile from its raw maps (K, *outer); return what to show of it, if anything."""
+        basins = tile_basins(self._head.activate(raw), tile, self._size, self._settings)
+        self.out[(*self._index, *tile.write)] = self._joiner.add(basins)
+        self._written.append(tile.write)
+        if not self._preview:
+            return None
+        # What this tile alone can tell apart, with ids that follow those of the tiles before.
+        alone = Joiner(replace(self._settings, min_size=0))
+        alone.add(basins)
+        table = alone.finish()
+        first, self._shown = self._shown, self._shown + int(table.max())
+        table = np.where(table, (table + np.uint32(first % PREVIEW_IDS) - 1) % PREVIEW_IDS + 1, 0)
+        return np.asarray(table.astype(np.uint16)[basins.ids])
+
+    def finish(self) -> int:
+        """Turn the frame's provisional ids into labels; return the number of objects."""
+        table = self._joiner.finish()
+        for window in self._written:
+            place = (*self._index, *window)
+            self.out[place] = table[np.asarray(self.out[place])]
+        return int(table.max())
+
+
+class SemanticDecoder:
+    """Writes each pixel's most probable class."""
+
+    def __init__(self, out: Any, preview: bool) -> None:
+        self.out, self._preview = out, preview
+        self.start((), ())
+
+    def start(self, index: tuple[int, ...], size: tuple[int, ...]) -> None:
+        """Begin the frame of that position and size."""
+        self._index, self._found = index, set[int]()
+
+    def add(self, tile: Tile, raw: np.ndarray) -> np.ndarray | None:
+        """Write a tile from its raw maps (K, *outer); return what to show of it, if anything."""
+        classes = raw[(slice(None), *tile.inner)].argmax(0).astype(np.uint32)
+        self.out[(*self._index, *tile.write)] = classes
+        self._found.update(np.unique(classes).tolist())
+        return classes.astype(np.uint16) if self._preview else None
+
+    def finish(self) -> int:
+        """Return the number of classes found, background not counted."""
+        return len(self._found - {0})
+
+
+def decoder_for(
+    model: Model, settings: PredictSettings, out: Any, *, preview: bool
+) -> InstanceDecoder | SemanticDecoder:
+    """Return what turns a model's maps into labels; the user's settings come before the card's."""
+    if model.spec.head == "semantic":
+        return SemanticDecoder(out, preview)
+    chosen = model.decoding.updated(
+        threshold=settings.threshold, merge=settings.merge, min_size=settings.min_size
+    )
+    return InstanceDecoder(model, chosen, out, preview)
