@@ -207,7 +207,7 @@ def open_stack(
         opened = Opened(source, "", None)
     else:
         raise InputError(f"A {type(source).__name__} is no image; give a path or an array.")
-    name = re.sub(r"\.ome$", "", path.resolve().stem, flags=re.IGNORECASE) if path else "image"
+    name = re.sub(r"\.ome$", "", path.absolute().stem, flags=re.IGNORECASE) if path else "image"
     data, what = opened.data, str(path) if path else "the array"
     dtype = _checked_dtype(data.dtype, what)
     if not all(float(n).is_integer() for n in data.shape):

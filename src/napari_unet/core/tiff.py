@@ -176,7 +176,7 @@ def _mapped(series: Any) -> MappedPages | None:
     keyframe = series.keyframe
     if series.transform is not None or not keyframe.is_memmappable:
         return None
-    dtype = np.dtype(keyframe.parent.byteorder + series.dtype.char)
+    dtype = series.dtype.newbyteorder(keyframe.parent.byteorder)
     if series.dataoffset is not None:
         place = (keyframe.parent.filehandle.path, series.dataoffset)
         return MappedPages([place], (), series.shape, dtype)
