@@ -63,30 +63,35 @@ def find_basins(
         Size of the frame.
     """
     level = _padded_level(foreground, height, tile)
-    padded, core = level.shape, (slice(1, -1),) * level.ndim
-    inside = np.zeros(padded, bool)
-    inside[core] = np.isfinite(level[core])
-    pixels = np.flatnonzero(inside)
-    ends = _ascend(level, inside, pixels)
+    inner = (slice(1, -1),) * level.ndim
+    core = np.zeros(level.shape, bool)
+    core[inner] = True
+    # From here on a pixel is known by its rank among the foreground pixels, margin included.
+    places = np.flatnonzero(level > -np.inf)
+    own = np.flatnonzero(core.ravel()[places])
+    pixels = np.flatnonzero(level[inner] > -np.inf)
+    rank = np.zeros(level.size, np.intp)
+    rank[places] = np.arange(len(places))
+    ends = _ascend(own, rank[_steepest(level).ravel()[pixels]], len(places))
 
-    number = np.zeros(level.size, np.uint32)
-    number[ends[pixels]] = 1
+    number = np.zeros(len(places), np.uint32)
+    number[ends[own]] = 1
     peaks = np.flatnonzero(number)
     number[peaks] = np.arange(1, len(peaks) + 1, dtype=np.uint32)
-    ids = np.zeros(padded, np.uint32)
-    ids.ravel()[pixels] = number[ends[pixels]]
-    ids = np.ascontiguousarray(ids[core])
-    pairs, heights = _passes(level.ravel(), ends, pixels, _steps(padded))
-    faces = pixels[_on_faces(pixels, padded, tile, shape)]
+    basin = number[ends[own]]
+    ids = np.zeros(level[inner].shape, np.uint32)
+    ids.ravel()[pixels] = basin
+    pairs, heights = _passes(level, core.ravel(), places, ends)
+    faces = rank[np.flatnonzero(_on_faces(level, tile, shape))]
     first, second, names, border, border_names = (
-        _names(local, padded, tile, shape)
-        for local in (pairs[:, 0], pairs[:, 1], peaks, faces, ends[faces])
+        _names(places[ranks], level.shape, tile, shape)
+        for ranks in (pairs[:, 0], pairs[:, 1], peaks, faces, ends[faces])
     )
     return Basins(
         ids=ids,
         names=names,
-        peaks=level.ravel()[peaks],
-        sizes=np.bincount(ids.ravel(), minlength=len(peaks) + 1)[1:],
+        peaks=level.ravel()[places[peaks]],
+        sizes=np.bincount(basin, minlength=len(peaks) + 1)[1:],
         passes=np.stack([first, second], 1),
         heights=heights,
         border=border,
@@ -101,20 +106,40 @@ def _padded_level(foreground: np.ndarray, height: np.ndarray, tile: Tile) -> np.
         slice(1 + o.start - w.start, 1 + o.stop - w.start)
         for o, w in zip(tile.outer, tile.write, strict=True)
     )
-    level[at] = np.where(foreground, height, -np.inf)
+    np.copyto(level[at], height, where=foreground & np.isfinite(height))
     return level
 
 
-def _ascend(level: np.ndarray, inside: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-    """Return where each pixel's ascent ends, by flat index; outside the tile nothing climbs."""
-    core = (slice(1, -1),) * level.ndim
-    ends = np.arange(level.size)
-    ends[pixels] += _steps(level.shape)[_steepest(level)[inside[core]]]
+def _steepest(level: np.ndarray) -> np.ndarray:
+    """Return which neighbour of each inner pixel is highest, as a flat index in `level`.
+
+    Height and place are packed into one integer, so that one maximum along each axis finds both.
+    Of equals it is the last in raster order: a strict order, by which plateaus have one peak.
+    """
+    bits = (level + 0).view(np.int32)  # -0 becomes 0
+    bits ^= (bits >> 31) & 0x7FFFFFFF  # integers in the order of the floats
+    packed = np.left_shift(bits, 32, dtype=np.int64)
+    packed |= np.arange(level.size).reshape(level.shape)
+    for axis in range(level.ndim):
+        before, middle, after = (
+            packed[(slice(None),) * axis + (part,)]
+            for part in (slice(None, -2), slice(1, -1), slice(2, None))
+        )
+        packed = np.maximum(before, middle)
+        np.maximum(packed, after, out=packed)
+    packed &= 0xFFFFFFFF
+    return packed
+
+
+def _ascend(own: np.ndarray, steepest: np.ndarray, count: int) -> np.ndarray:
+    """Return where the ascent of each of `count` pixels ends; outside the tile nothing climbs."""
+    ends = np.arange(count)
+    ends[own] = steepest
     while True:  # pointer jumping: each round doubles the distance looked ahead
-        ahead = ends[ends[pixels]]
-        if np.array_equal(ahead, ends[pixels]):
+        ahead = ends[ends]
+        if np.array_equal(ahead, ends):
             return ends
-        ends[pixels] = ahead
+        ends = ahead
 
 
 def _names(
@@ -128,65 +153,53 @@ def _names(
     return flat
 
 
-def _steps(padded: tuple[int, ...]) -> np.ndarray:
-    """Return the flat distance to each of the 3^n neighbours, in raster order, self included."""
-    strides = np.cumprod((1, *padded[:0:-1]))[::-1]
-    return np.array([np.dot(o, strides) for o in itertools.product((-1, 0, 1), repeat=len(padded))])
-
-
-def _steepest(level: np.ndarray) -> np.ndarray:
-    """Return which neighbour of each inner pixel is highest; of equals, the last in raster order.
-
-    The tie rule makes (height, position) a strict order, so that plateaus have one peak.
-    """
-    size = [n - 2 for n in level.shape]
-    best = np.full(size, -np.inf, np.float32)
-    choice = np.zeros(size, np.uint8)
-    for number, offset in enumerate(itertools.product((0, 1, 2), repeat=len(size))):
-        near = level[tuple(slice(o, o + n) for o, n in zip(offset, size, strict=True))]
-        choice[near >= best] = number
-        np.maximum(best, near, out=best)
-    return choice
-
-
 def _passes(
-    level: np.ndarray, ends: np.ndarray, pixels: np.ndarray, steps: np.ndarray
+    level: np.ndarray, core: np.ndarray, places: np.ndarray, ends: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the pairs of touching basins, by their ends, and the highest pass of each pair.
 
     Only steps forward in raster order are taken from the tile's own pixels: over all tiles every
     pair of neighbouring pixels is seen exactly once.
     """
+    basin = np.full(level.size, -1, np.int32)
+    basin[places] = ends
+    there = basin >= 0
+    here = there & core
+    flat = level.ravel()
     pairs, heights = [], []
-    for step in steps[len(steps) // 2 + 1 :]:
-        beside = pixels + step
-        apart = (ends[pixels] != ends[beside]) & np.isfinite(level[beside])
-        here, there = pixels[apart], beside[apart]
-        pairs.append(np.sort(np.stack([ends[here], ends[there]], 1), 1))
-        heights.append(np.minimum(level[here], level[there]))
-    return highest_passes(np.concatenate(pairs), np.concatenate(heights))
+    for step in _steps_forward(level.shape):
+        apart = basin[:-step] != basin[step:]
+        apart &= here[:-step]
+        apart &= there[step:]
+        at = np.flatnonzero(apart)
+        pairs.append(np.stack([basin[at], basin[at + step]], 1))
+        heights.append(np.minimum(flat[at], flat[at + step]))
+    return highest_passes(np.sort(np.concatenate(pairs), 1), np.concatenate(heights))
+
+
+def _steps_forward(padded: tuple[int, ...]) -> list[int]:
+    """Return the flat distances to the neighbours that come later in raster order."""
+    strides = np.cumprod((1, *padded[:0:-1]))[::-1]
+    offsets = list(itertools.product((-1, 0, 1), repeat=len(padded)))
+    return [int(np.dot(offset, strides)) for offset in offsets[len(offsets) // 2 + 1 :]]
 
 
 def highest_passes(pairs: np.ndarray, heights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Keep each pair (M, 2) of names once, in order, with its greatest height."""
+    """Keep each pair (M, 2) of numbers below 2^31 once, in order, with its greatest height."""
     if not len(pairs):
         return pairs.reshape(0, 2), heights
-    order = np.lexsort((-heights, pairs[:, 1], pairs[:, 0]))
-    pairs, heights = pairs[order], heights[order]
-    first = np.ones(len(pairs), bool)
-    first[1:] = (pairs[1:] != pairs[:-1]).any(1)
-    return pairs[first], heights[first]
+    codes = pairs[:, 0].astype(np.int64) << 32 | pairs[:, 1]
+    order = np.argsort(codes)
+    codes = codes[order]
+    first = np.flatnonzero(np.concatenate([[True], codes[1:] != codes[:-1]]))
+    return pairs[order[first]], np.maximum.reduceat(heights[order], first)
 
 
-def _on_faces(
-    pixels: np.ndarray, padded: tuple[int, ...], tile: Tile, shape: tuple[int, ...]
-) -> np.ndarray:
-    """Tell which pixels lie on a face of the tile beyond which the frame goes on."""
-    found = np.zeros(len(pixels), bool)
-    where = np.unravel_index(pixels, padded)
-    for position, extent, window, whole in zip(where, padded, tile.write, shape, strict=True):
-        if window.start > 0:
-            found |= position == 1
-        if window.stop < whole:
-            found |= position == extent - 2
-    return found
+def _on_faces(level: np.ndarray, tile: Tile, shape: tuple[int, ...]) -> np.ndarray:
+    """Mark the foreground pixels on a face of the tile beyond which the frame goes on."""
+    found = np.zeros(level.shape, bool)
+    for axis, (window, whole) in enumerate(zip(tile.write, shape, strict=True)):
+        for at, beyond in ((1, window.start > 0), (-2, window.stop < whole)):
+            if beyond:
+                found[tuple(at if a == axis else slice(1, -1) for a in range(level.ndim))] = True
+    return np.asarray(found & (level > -np.inf))

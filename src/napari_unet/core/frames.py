@@ -75,7 +75,8 @@ class Frame:
     Attributes
     ----------
     stack, index, channels
-        Which pixels: the position along the leading axes, and the channels in order.
+        Which pixels: the position along the leading axes, and the channels in order, each as often
+        as the network wants it.
     normaliser
         The frame's own.
     size
@@ -105,7 +106,7 @@ class Frame:
         """Prepare a frame: measure its percentiles, and settle its size at `scale`."""
         size = stack.frame_shape(ndim)
         shape = tuple(max(1, round(n * scale)) if n else 0 for n in size)
-        normaliser = Normaliser.of(stack, index, ndim, channels, *percentiles)
+        normaliser = Normaliser.of(stack, index, ndim, _distinct(channels), *percentiles)
         return cls(stack, index, channels, normaliser, size, shape)
 
     @property
@@ -138,11 +139,14 @@ class Frame:
             zoom.needs(w.start, w.stop) if self.rescaled else w
             for zoom, w in zip(self.zooms, inside, strict=True)
         )
-        values = self.normaliser(self.stack.read(self.index, source, self.channels))
+        distinct = _distinct(self.channels)
+        values = self.normaliser(self.stack.read(self.index, source, distinct))
         for axis, (zoom, w) in enumerate(zip(self.zooms, inside, strict=True), 1):
             values = zoom.apply(values, axis, w.start, w.stop)
         beyond = [(0, w.stop - i.stop) for w, i in zip(window, inside, strict=True)]
-        return np.pad(values, [(0, 0), *beyond], mode="symmetric")
+        values = np.pad(values, [(0, 0), *beyond], mode="symmetric")
+        # A grey image for a network with three inputs is read and normalised once.
+        return values[[distinct.index(channel) for channel in self.channels]]
 
     def in_network(self, window: Window) -> Window:
         """Return the network's pixels from which the stack's pixels in `window` are made."""
@@ -156,3 +160,7 @@ class Frame:
         for axis, (w, n, m) in enumerate(zip(window, self.size, self.shape, strict=True), 1):
             maps = Resampling(m, n).apply(maps, axis, w.start, w.stop)
         return maps
+
+
+def _distinct(channels: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(sorted(set(channels)))
