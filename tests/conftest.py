@@ -12,8 +12,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# The training thread pools of torch and of numpy's BLAS, before either is loaded.
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+# Before torch and numpy's BLAS are loaded. The tests' networks are tiny: a second thread gains them
+# nothing, and costs minutes where other work holds the second core.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # napari's test fixtures reset the settings; the user's own must not be what they reset.
 os.environ["NAPARI_CONFIG"] = str(
     Path(tempfile.mkdtemp(prefix="napari-unet-tests-"), "napari.yaml")

@@ -111,6 +111,7 @@ BAD_ARGUMENTS = [
     ("good.tif out/l.tif --device tpu", "'tpu'", "auto, cpu, cuda, mps"),
     ("good.tif out/l.tif --device cuda:x", "'cuda:x'", "auto, cpu, cuda, mps"),
     ("good.tif out/l.tif --device cpu:1", "'cpu:1'", "auto, cpu, cuda, mps"),
+    ("good.tif out/l.tif --device cpu:", "'cpu:'", "auto, cpu, cuda, mps"),
     ("good.tif out/l.tif --tile 8", "tile is 8 px", "between 16 and 16384 px"),
     ("good.tif out/l.tif --tile big", "--tile", "'big'"),
     ("good.tif out/l.tif --threshold 2", "threshold is 2.0", "between 0.01 and 0.99"),

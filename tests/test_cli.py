@@ -245,6 +245,31 @@ def test_a_batch_has_one_bar(folder: Path, tmp_path: Path, tiny_model: str, monk
     assert below[0].rpartition("\r")[2].startswith("napari-unet: skipped: ")
 
 
+def test_a_warning_stands_above_the_bar(tmp_path: Path, tiny_model: str, monkeypatch) -> None:
+    values = texture(40, 50).astype(np.float32)
+    values[3, 4] = np.nan
+    tifffile.imwrite(tmp_path / "nan.tif", values)
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    command = ["segment", str(tmp_path / "nan.tif"), str(tmp_path / "out.tif")]
+    assert main([*command, "--model", tiny_model]) == 0
+    (line,) = [line for line in screen.getvalue().splitlines() if "warning" in line]
+    assert line.rpartition("\r")[2].startswith("napari-unet: warning: nan holds NaN")
+
+
+def test_names_that_the_terminal_cannot_show_are_escaped(tmp_path: Path) -> None:
+    path = tmp_path / "\u7d30\u80de.tif"
+    tifffile.imwrite(path, np.zeros((4, 4), np.uint8))
+    run = subprocess.run(
+        [sys.executable, "-m", "napari_unet", "evaluate", str(path), str(path)],
+        capture_output=True,
+        check=False,
+        env={**os.environ, "PYTHONIOENCODING": "cp1252:strict"},
+    )
+    assert run.returncode == 0, run.stderr
+    assert rb"\u7d30\u80de.tif" in run.stdout
+
+
 def test_a_bar_stops_where_the_run_stops(tmp_path: Path, tiny_model: str, monkeypatch) -> None:
     tifffile.imwrite(tmp_path / "a.tif", texture(40, 50))
     screen = Terminal()
@@ -416,6 +441,16 @@ def test_what_cannot_be_scored_is_skipped(two_folders, capsys) -> None:
     assert f"{predicted / 'more.tif'} has no truth of that name" in skipped[0]
     assert f"{truth / 'only.tif'} has no prediction of that name" in skipped[2]
     assert "has shape (3, 3), its truth (3, 4)" in skipped[1]
+
+
+def test_without_any_scores_there_is_no_table_to_write(two_folders, tmp_path: Path, capsys) -> None:
+    predicted, truth = two_folders
+    for name in ("a.tif", "b.tif"):
+        tifffile.imwrite(truth / name, np.zeros((7, 7), np.uint8))
+    table = tmp_path / "scores.csv"
+    assert main(["evaluate", str(predicted), str(truth), "--csv", str(table)]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 2
+    assert not table.exists()
 
 
 @pytest.mark.parametrize(

@@ -150,7 +150,7 @@ def _evaluate(values: Namespace) -> int:
         scores[f"pooled ({len(scores)} images)"] = Scores.pooled(scores.values())
     rows = [scoring.table_row(name, score) for name, score in scores.items()]
     print(format_table(scoring.HEADINGS, rows))
-    if values.csv:
+    if values.csv and scores:
         scoring.write_csv(values.csv, scores)
     return UNUSABLE if failed else 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from napari_unet.core.columns import align
 from napari_unet.core.modelfolder import WEIGHTS
 
 if TYPE_CHECKING:
@@ -17,12 +18,7 @@ MODEL_HEADINGS = ("model", "kind", "channels", "MB", "licence", "from")
 
 def format_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Lay out rows below headings; the first column is text, the others are figures."""
-    lines = [list(headings), *map(list, rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(headings))]
-    text = [
-        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip()
-        for line in lines
-    ]
+    text = align([headings, *rows])
     return "\n".join([text[0], "-" * max(map(len, text)), *text[1:]])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import sys
 import warnings
@@ -35,14 +36,14 @@ def run_all(
                 if not keep_going:
                     raise
                 failed += 1
-                bar.write(f"napari-unet: skipped: {_line(error)}", file=sys.stderr)
+                say(f"skipped: {error}")
             bar.update(number - bar.n)
     return failed
 
 
 def follow(steps: Generator[Progress, None, Result], bar: tqdm[Any]) -> Result:
     """Move the bar along within the item at hand; close the steps whatever happens."""
-    before = int(bar.n)
+    before = round(bar.n)
     try:
         while True:
             step = next(steps)
@@ -63,8 +64,10 @@ def progress_bar(items: int) -> tqdm[Any]:
 
 
 def say(text: str) -> None:
-    """Write a remark on standard error, in one line."""
-    print(f"napari-unet: {_line(text)}", file=sys.stderr)
+    """Write a remark on standard error, in one line; above the bar where there is one."""
+    from tqdm import tqdm
+
+    tqdm.write(f"napari-unet: {_line(text)}", file=sys.stderr)
 
 
 def _line(text: object) -> str:
@@ -73,7 +76,12 @@ def _line(text: object) -> str:
 
 @contextlib.contextmanager
 def one_line_remarks() -> Iterator[None]:
-    """Give warnings one line each, and keep libraries from logging what an error says already."""
+    """Give warnings one line each, and keep libraries from logging what an error says already.
+
+    What a terminal cannot show, such as a file name in another script on Windows, is escaped.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     silent, logger = logging.NullHandler(), logging.getLogger("tifffile")
     logger.addHandler(silent)
     try:

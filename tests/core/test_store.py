@@ -207,7 +207,9 @@ def test_a_missing_file_is_named(folder: Path, name: str) -> None:
         ({"hash": None}, "'hash' is None"),
         ({"parent": 5}, "'parent' is 5"),
         ({"decode": {"threshold": "half"}}, "decode.threshold"),
+        ({"decode": {"wings": 1}}, "decode has unknown parts: wings"),
         ({"normalisation": {"low": None}}, "normalisation.low"),
+        ({"normalisation": {"low": 1.0}}, "normalisation lacks high"),
     ],
 )
 def test_a_card_that_cannot_be_used_is_refused(folder: Path, changes, message: str) -> None:
@@ -314,6 +316,8 @@ def test_a_model_travels(home: Path, folder: Path, archive: Path) -> None:
 def test_equal_models_give_equal_archives(folder: Path, archive: Path, tmp_path: Path) -> None:
     again = store.export_model(folder, tmp_path / "again.zip")
     assert again.read_bytes() == archive.read_bytes()
+    with zipfile.ZipFile(archive) as packed:  # unpacked by hand, the files may be read
+        assert {info.external_attr >> 16 for info in packed.infolist()} == {0o644}
 
 
 def test_export_refuses(folder: Path, archive: Path, tmp_path: Path) -> None:

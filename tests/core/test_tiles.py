@@ -108,3 +108,9 @@ def test_an_interval_needs_what_its_pixels_need(depth, kernel, convs, up, start,
     low, high = input_interval(spec, 0, start, start + length)
     each = [input_interval(spec, 0, p, p + 1) for p in range(start, start + length)]
     assert (low, high) == (min(e[0] for e in each), max(e[1] for e in each))
+
+
+@pytest.mark.parametrize("rows", [slice(5, 5), slice(8, 8), slice(50, 60), slice(100, 120)])
+def test_an_empty_region_has_no_tiles(rows):
+    region = (rows, slice(0, 50))
+    assert plan_tiles((50, 50), (16, 16), (8, 8), (4, 4), region=region) == []

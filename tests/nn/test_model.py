@@ -86,3 +86,14 @@ def test_the_ready_network_is_built_once_and_equals_the_trained_one(make_model):
     tiles = torch.rand(1, 1, 40, 24)
     with torch.inference_mode():
         assert torch.allclose(model.net(tiles), model.runner()(tiles), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["cpu:", "cuda:", "auto:", "cpu:0", "cuda:x", "cuda:²", "tpu"])
+def test_a_device_that_is_no_name_is_refused(name):
+    with pytest.raises(DeviceError, match="is unknown; choose one of: auto, cpu, cuda, mps"):
+        pick_device(name)
+
+
+def test_an_older_torch_cannot_tell_what_the_processor_has(make_model, monkeypatch):
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert make_model(card={"metrics": {"bfloat16_dice": 1.0}}).choose_precision() == "float32"

@@ -11,7 +11,6 @@ import torch
 from napari_unet.core.spec import DeviceError, InputError, PredictSettings, SettingsError
 from napari_unet.core.stack import open_stack
 from napari_unet.core.tiles import input_interval, plan_tiles, tile_halo
-from napari_unet.nn import predict as predict_module
 from napari_unet.nn.predict import open_frame, predict, prepare, run_tiles
 
 RNG = np.random.default_rng(0)
@@ -208,20 +207,6 @@ def test_other_errors_are_not_swallowed(make_model):
         list(run_tiles(broken, runner.plan(edge)))
 
 
-def test_the_tile_follows_the_free_memory(make_model, monkeypatch):
-    model = make_model(width=16, depth=4)
-    runner = model.runner()
-
-    def edge(free):
-        memory = type("Memory", (), {"available": free})
-        monkeypatch.setattr(predict_module.psutil, "virtual_memory", lambda: memory)
-        return predict_module.choose_edge(model.spec, runner, 1, live=False)
-
-    assert edge(64 * 2**30) == predict_module.LARGEST_TILE[2]
-    assert edge(10**6) == 16
-    assert edge(2**29) < edge(2**31)
-
-
 def test_the_nearest_tiles_run_first(make_model):
     model, image = make_model(), RNG.random((128, 128))
     settings = PredictSettings(tile=32)
@@ -230,3 +215,45 @@ def test_the_nearest_tiles_run_first(make_model):
     order = [tile for tile, _ in run_tiles(runner, runner.plan(edge), lambda: (100.0, 20.0))]
     assert order[0].write == (slice(96, 128), slice(0, 32))
     assert order[-1].write[1].start == 96
+
+
+@pytest.mark.parametrize("tile", [24, 40])
+def test_batches_of_rescaled_tiles(make_model, tile):
+    """Tiles of equal size in the stack may need parts of unequal size from the network."""
+    model = make_model(gain=4.0, card={"training": {"diameter_px": {"q50": 20.0}}})
+    image = RNG.random((150, 131))
+    alone = predict(image, model, PredictSettings(diameter=30, tile=tile, batch=1))
+    several = predict(image, model, PredictSettings(diameter=30, tile=tile, batch=4))
+    assert np.abs(several - alone).max() <= 1e-5
+
+
+@pytest.mark.parametrize("diameter", [45.0, 40.0, 13.0])
+def test_out_of_memory_halves_the_tiles_of_a_rescaled_image_too(make_model, diameter):
+    model = make_model(gain=4.0, card={"training": {"diameter_px": {"q50": 20.0}}})
+    settings = PredictSettings(diameter=diameter, tile=256)
+    frame = open_frame(open_stack(RNG.random((300, 280))), model, settings, ())
+    runner, edge = prepare(model, frame, settings)
+    starved = replace(runner, runner=Starved(runner.runner, 120**2, MemoryError()))
+    seen = np.zeros((300, 280), int)
+    for tile, _ in run_tiles(starved, runner.plan(edge)):
+        seen[tile.write] += 1
+    assert (seen == 1).all()
+    assert 1 <= starved.runner.refused < 5
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_every_tile_comes_once_where_a_gpu_works_ahead(make_model, batch):
+    """The order of things on a GPU, whose memory is short, played on the processor."""
+    model, image = make_model(gain=4.0), RNG.random((200, 170))
+    settings = PredictSettings(tile=64, batch=batch)
+    frame = open_frame(open_stack(image), model, settings, ())
+    runner, edge = prepare(model, frame, settings)
+    expected = np.concatenate([runner.run(t)[0].ravel() for t in runner.plan(16384)])
+    starved = Starved(runner.runner, 100**2, RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"))
+    starved.device = torch.device("cuda")
+    got = np.full((200, 170), np.nan, np.float32)
+    for tile, raw in run_tiles(replace(runner, runner=starved), runner.plan(edge)):
+        assert np.isnan(got[tile.write]).all()
+        got[tile.write] = raw[(0, *tile.inner)]
+    assert starved.refused >= 1
+    assert np.abs(got.ravel() - expected).max() <= 1e-4

@@ -178,3 +178,21 @@ def test_nan_is_background_with_one_warning(model):
 def test_an_output_that_does_not_fit_is_refused(model):
     with pytest.raises(InputError, match="give uint32"):
         drain(segment_steps(texture(20, 20), model, out=np.zeros((20, 21), np.uint32)))
+
+
+def test_the_certificate_does_without_when_memory_is_short(model, monkeypatch):
+    """At the very end nothing that is finished may be lost."""
+    from napari_unet.nn.predict import TileRunner
+
+    def short(runner, tile):
+        raise MemoryError
+
+    monkeypatch.setattr(TileRunner, "run", short)
+    result = drain(segment_steps(texture(60, 60), model))
+    assert result.passport["seam"] is None
+    assert result.objects > 0
+
+
+def test_a_stack_without_frames_has_a_whole_passport(model):
+    passport = drain(segment_steps(np.zeros((0, 9, 9), np.uint8), model)).passport
+    assert {"device", "precision", "tile", "seam", "objects", "mpx_per_s"} <= set(passport)

@@ -177,3 +177,15 @@ def test_nothing_known_is_no_loss():
     raw = torch.zeros(1, 2, 4, 4, requires_grad=True)
     loss = head_loss(ModelSpec(), raw, torch.zeros(1, 2, 4, 4), torch.zeros(1, 1, 4, 4))
     assert loss.item() == pytest.approx(0, abs=1e-6)
+
+
+def test_a_resumed_average_stays_where_the_network_is(samples, tmp_path):
+    """A GPU's average must not come back in host memory, nor hold the file open on Windows."""
+    for _ in train(state := start(), samples, SETTINGS, checkpoint=tmp_path / "state"):
+        pass
+    again = start()
+    kept = {name: value.data_ptr() for name, value in again.average.items()}
+    load_checkpoint(again, tmp_path / "state")
+    assert {name: value.data_ptr() for name, value in again.average.items()} == kept
+    for name, value in state.average.items():
+        assert torch.equal(value, again.average[name])

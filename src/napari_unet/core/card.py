@@ -82,8 +82,9 @@ class ModelCard:
         required = {"name", "spec", "hash"}
         if missing := sorted(required - set(values)):
             raise ModelError(f"The model card lacks the entries: {', '.join(missing)}.")
-        for name in ("normalisation", "decode"):
-            _check_numbers(name, values.get(name, {}))
+        for name, numbers in _NUMBERS.items():
+            if name in values:
+                _check_numbers(name, values[name], numbers)
         return cls(**{**values, "spec": ModelSpec.from_json(values["spec"])})
 
     def to_text(self) -> str:
@@ -138,10 +139,18 @@ def upgrade_card(values: Any) -> dict[str, Any]:
     return values  # schema 1 is the first: nothing to bring forward yet
 
 
-def _check_numbers(name: str, values: dict[str, Any]) -> None:
+_NUMBERS = {"normalisation": ("low", "high"), "decode": ("threshold", "merge", "min_size")}
+"""What the entries that hold numbers may hold; the normalisation needs both of its own."""
+
+
+def _check_numbers(name: str, values: dict[str, Any], known: tuple[str, ...]) -> None:
+    if unknown := sorted(set(values) - set(known)):
+        raise ModelError(f"The model card's entry {name} has unknown parts: {', '.join(unknown)}.")
     for key, value in values.items():
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise ModelError(f"The model card's entry {name}.{key} is {value!r:.60}, no number.")
+    if name == "normalisation" and (missing := sorted(set(known) - set(values))):
+        raise ModelError(f"The model card's entry {name} lacks {' and '.join(missing)}.")
 
 
 def _plain(value: Any) -> Any:

@@ -6,15 +6,13 @@ to a size, wherever the archive says that they belong.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import uuid
 import zipfile
-import zlib
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from napari_unet.core.files import whole_file
 from napari_unet.core.modelfolder import CARD, THUMBNAIL, WEIGHTS, read_model
+from napari_unet.core.readers import UNREADABLE
 from napari_unet.core.spec import ModelError, OutputError
 
 LIMITS = {WEIGHTS: 4 << 30, CARD: 16 << 20, THUMBNAIL: 64 << 20}
@@ -38,22 +36,17 @@ def pack(folder: Path, target: Path, *, overwrite: bool = False) -> None:
     read_model(folder)
     if target.exists() and not overwrite:
         raise OutputError(f"{target} exists already; choose another name or delete it first.")
-    partial = target.with_name(f".{target.name}.part-{uuid.uuid4().hex[:8]}")
-    try:
-        with partial.open("xb") as file:
-            with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-                for path in (folder / name for name in LIMITS):
-                    if path.is_file():
-                        archive.writestr(zipfile.ZipInfo(path.name), path.read_bytes())
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(target)
-    except OSError as error:
-        reason = error.strerror or error
-        raise OutputError(f"{target} cannot be written: {reason}; choose another place.") from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+    with whole_file(target) as partial, zipfile.ZipFile(partial, "x") as archive:
+        for path in (folder / name for name in LIMITS):
+            if path.is_file():
+                archive.writestr(_member(path.name), path.read_bytes())
+
+
+def _member(name: str) -> zipfile.ZipInfo:
+    """Describe a file the same way on every system; who unpacks it by hand may read it."""
+    info = zipfile.ZipInfo(name)
+    info.create_system, info.external_attr = 3, 0o644 << 16
+    return info
 
 
 def unpack(source: Path, folder: Path) -> None:
@@ -69,7 +62,7 @@ def unpack(source: Path, folder: Path) -> None:
             _copy_folder(source, folder)
         else:
             _extract(source, folder)
-    except (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, *UNREADABLE) as error:
         reason = getattr(error, "strerror", None) or error
         raise ModelError(
             f"No model can be imported from {source}: {reason}; give a model's folder or .zip file."

@@ -81,17 +81,31 @@ class Joiner:
 
 
 def _look_up(names: np.ndarray, border: np.ndarray, border_names: np.ndarray) -> np.ndarray:
-    """Follow names from tile to tile until they end in a peak (or in a tile never computed)."""
-    order = np.argsort(border)
-    border, border_names = border[order], border_names[order]
+    """Follow names from tile to tile until they end in a peak (or in a tile never computed).
+
+    Two tiles that round differently may each find the peak on the other's side of their border:
+    such a ring is one peak, named by the smallest name in it.
+    """
     if not len(border):
         return names
-    while True:
-        at = np.minimum(np.searchsorted(border, names), len(border) - 1)
-        ahead = np.where(border[at] == names, border_names[at], names)
-        if np.array_equal(ahead, names):
-            return names
-        names = ahead
+    order = np.argsort(border)
+    border, ends = border[order], border_names[order]
+
+    def find(wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        at = np.minimum(np.searchsorted(border, wanted), len(border) - 1)
+        return at, border[at] == wanted
+
+    smallest = ends
+    for _ in range(len(border).bit_length()):  # each round doubles the number of tiles crossed
+        at, goes_on = find(ends)
+        if not goes_on.any():
+            break
+        smallest = np.where(goes_on, np.minimum(smallest, smallest[at]), smallest)
+        ends = np.where(goes_on, ends[at], ends)
+    at, ring = find(ends)
+    ends = np.where(ring, smallest[at], ends)
+    at, crosses = find(names)
+    return np.where(crosses, ends[at], names)
 
 
 def merge_basins(

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import imagecodecs
 import numpy as np
 
+from napari_unet.core.files import whole_file
 from napari_unet.core.matching import Overlap, match
-from napari_unet.core.spec import InputError, OutputError
+from napari_unet.core.spec import InputError
 
 if TYPE_CHECKING:
     import os
@@ -147,17 +146,8 @@ def write_picture(path: str | os.PathLike[str], drawn: Picture) -> None:
     OutputError
         The file cannot be written.
     """
-    target = Path(path)
-    partial = target.with_name(f".{target.name[:100]}.{uuid.uuid4().hex[:8]}.partial")
-    try:
+    with whole_file(Path(path)) as partial:
         partial.write_bytes(imagecodecs.png_encode(drawn))
-        partial.replace(target)
-    except OSError as error:
-        reason = error.strerror or error
-        raise OutputError(f"{target} cannot be written: {reason}; choose another place.") from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
 
 
 def _enlarged(

@@ -19,16 +19,17 @@ import os
 import secrets
 import shutil
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .files import user_path
 from .readers import TIFF_SUFFIXES, UNREADABLE, is_zarr, unreadable
 from .spec import InputError, OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
 IN_MEMORY = 2**28
 """Results of more bytes than this are kept in a scratch Zarr beside their target."""
@@ -136,7 +137,7 @@ def create_output(
         An unknown kind, a folder that is missing or may not be written, an existing file without
         `overwrite`, a full disk.
     """
-    target, shape, dtype = Path(path).expanduser(), tuple(map(int, shape)), np.dtype(dtype)
+    target, shape, dtype = user_path(path), tuple(map(int, shape)), np.dtype(dtype)
     big = math.prod(shape) * dtype.itemsize > IN_MEMORY
     with _disk_errors(target):
         _check_target(target, shape, big, overwrite)
@@ -165,7 +166,7 @@ def read_passport(path: str | Path) -> dict[str, Any]:
     """
     from .writers import passport_text
 
-    path = Path(path).expanduser()
+    path = user_path(path)
     if not path.exists():
         raise InputError(f"{path} does not exist; check the spelling and the folder.")
     try:

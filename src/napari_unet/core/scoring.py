@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
-import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_unet.core.files import whole_file
 from napari_unet.core.metrics import Scores, evaluate
 from napari_unet.core.readers import UNREADABLE, is_zarr, unreadable
-from napari_unet.core.spec import InputError, OutputError
+from napari_unet.core.spec import InputError
 from napari_unet.core.stack import list_images, open_stack
 
 if TYPE_CHECKING:
@@ -127,16 +126,8 @@ def write_text(path: Path, text: str) -> None:
     OutputError
         The file cannot be written.
     """
-    partial = path.with_name(f".{path.name[:100]}.{uuid.uuid4().hex[:8]}.partial")
-    try:
+    with whole_file(path) as partial:
         partial.write_text(text, encoding="utf-8", newline="")
-        partial.replace(path)
-    except OSError as error:
-        reason = error.strerror or error
-        raise OutputError(f"{path} cannot be written: {reason}; choose another place.") from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
 
 
 def _by_name(folder: Path) -> dict[str, Path]:

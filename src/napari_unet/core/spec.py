@@ -63,6 +63,8 @@ def setting(
 def check_settings(settings: Any) -> None:
     """Hold every field that was declared with `setting` against its bounds and choices.
 
+    A whole number in another type, such as 64.0, is stored as an int.
+
     Raises
     ------
     SettingsError
@@ -82,8 +84,10 @@ def check_settings(settings: Any) -> None:
             continue
         if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
             raise SettingsError(f"{item.name} is {value!r}; give a number.")
-        if isinstance(item.default, int) and not float(value).is_integer():
-            raise SettingsError(f"{item.name} is {value!r}; give a whole number.")
+        if str(item.type).startswith("int"):
+            if not float(value).is_integer():
+                raise SettingsError(f"{item.name} is {value!r}; give a whole number.")
+            object.__setattr__(settings, item.name, int(value))
         too_low, too_high = low is not None and value < low, high is not None and value > high
         if math.isnan(value) or too_low or too_high:
             unit = f" {meta['unit']}" if meta["unit"] else ""
@@ -175,7 +179,7 @@ class ModelSpec:
             )
         try:
             return cls(**values)
-        except (SettingsError, TypeError) as error:
+        except (SettingsError, TypeError, ValueError) as error:
             raise ModelError(f"The model's spec cannot be used: {error}") from error
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from .axes import checked_axes, default_axes, settled_axes
 from .chunks import cached
+from .files import user_path
 from .readers import SUFFIXES, UNREADABLE, Opened, is_zarr, read_file, unreadable
 from .spec import InputError
 
@@ -201,7 +202,7 @@ def open_stack(
         return source
     path = None
     if isinstance(source, (str, Path)):
-        path = Path(source).expanduser()
+        path = user_path(source)
         opened = read_file(path)
     elif all(hasattr(source, name) for name in ("shape", "dtype", "__getitem__")):
         opened = Opened(source, "", None)
@@ -235,7 +236,7 @@ def list_images(folder: str | Path) -> list[Path]:
     InputError
         A folder that is missing or holds no image.
     """
-    folder = Path(folder).expanduser()
+    folder = user_path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder; give a folder with images.")
     try:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import platformdirs
 
+from napari_unet.core.files import user_path
 from napari_unet.core.modelfolder import (
     CARD,
     THUMBNAIL,
@@ -92,7 +93,7 @@ def home() -> Path:
     The environment variable NAPARI_UNET_HOME moves it.
     """
     if given := os.environ.get("NAPARI_UNET_HOME"):
-        return Path(given).expanduser()
+        return user_path(given)
     return platformdirs.user_data_path("napari-unet", appauthor=False)
 
 
@@ -121,7 +122,7 @@ def find_model(name_or_path: str | os.PathLike[str]) -> Path:
     for entry in entries:
         if entry.name == str(name_or_path):
             return entry.path
-    path = Path(name_or_path).expanduser()
+    path = user_path(name_or_path)
     if str(name_or_path) and (path / CARD).is_file():
         return path
     raise _unknown(str(name_or_path), entries)
@@ -164,7 +165,7 @@ def import_model(source: str | os.PathLike[str], name: str | None = None) -> Mod
     OutputError
         The store cannot be written.
     """
-    source = Path(source).expanduser()
+    source = user_path(source)
     if name is not None:
         free_place(name)
     with _scratch() as scratch:
@@ -198,7 +199,7 @@ def export_model(
     OutputError
         The file exists already, or cannot be written.
     """
-    target = Path(target).expanduser()
+    target = user_path(target)
     if target.suffix.lower() != ".zip":
         raise OutputError(f"{target} is no name for an exported model; let it end in .zip.")
     pack(find_model(name_or_path), target, overwrite=overwrite)

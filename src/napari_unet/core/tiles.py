@@ -172,9 +172,9 @@ def plan_tiles(
     list of Tile
         In raster order. Empty when the frame or region is.
     """
-    if 0 in shape:
-        return []
     region = region or tuple(slice(0, size) for size in shape)
+    if any(min(size, r.stop) <= r.start for size, r in zip(shape, region, strict=True)):
+        return []
     axes = [
         list(_plan_axis(*axis, margin))
         for axis in zip(shape, tile, halo, stride, region, strict=True)

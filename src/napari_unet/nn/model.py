@@ -106,7 +106,9 @@ class Runner:
         else:
             tiles = tiles.to(self.device)
         layout = _layout(tiles.ndim - 2)
-        with torch.inference_mode():
+        # TF32, torch's default for convolutions on recent GPUs, is not what float32 promises.
+        exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+        with torch.inference_mode(), exact:
             raw: Tensor = self.net(tiles.to(self.dtype).contiguous(memory_format=layout))
             return raw.float()
 
@@ -193,7 +195,7 @@ def pick_device(name: str = "auto") -> torch.device:
         An unknown name, or no such device on this computer.
     """
     kind, _, number = name.partition(":")
-    if kind not in DEVICES or (number and not number.isdigit()) or (number and kind != "cuda"):
+    if kind not in DEVICES or (name != kind and not (kind == "cuda" and number.isdecimal())):
         raise DeviceError(f"The device {name!r} is unknown; choose one of: {', '.join(DEVICES)}.")
     present = {
         "cpu": True,
@@ -220,7 +222,7 @@ def _has_fast_bfloat16(device: torch.device) -> bool:
     """Tell whether the processor multiplies bfloat16 itself; emulation is slower than float32."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    if device.type == "cpu":
+    if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):  # older torch: unknown
         has = torch.cpu.get_capabilities()
         return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
     return False

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import psutil
 import torch
 from torch import Tensor
 
@@ -17,6 +16,7 @@ from napari_unet.core.heads import head_of
 from napari_unet.core.spec import DeviceError, InputError, ModelSpec, PredictSettings, SettingsError
 from napari_unet.core.stack import Stack, open_stack
 from napari_unet.core.tiles import Tile, Window, nearest_first, plan_tiles, tile_halo
+from napari_unet.nn.memory import choose_edge, is_out_of_memory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 
 MARGIN = 1
 """Pixels around a tile that decoding wants to see."""
-LARGEST_TILE = {2: 2048, 3: 192}
-"""Edge length beyond which a tile gains no speed."""
-LIVE_TILE = {2: 1024, 3: 96}
-"""Edge length up to which tiles still follow each other quickly enough to be watched."""
-LIVE_TENSORS = 8
-"""Full-resolution feature maps that a forward pass holds at its peak, scratch included."""
-MEMORY_SHARE = 0.5
-"""Share of the free memory that one batch may take."""
 
 Focus = Callable[[], Sequence[float] | None]
+
+
+class Pending(NamedTuple):
+    """A tile that was sent to the device, and its raw maps (K, *outer), once they are `there`."""
+
+    tile: Tile
+    raw: Tensor
+    there: torch.cuda.Event | None = None
 
 
 @dataclass(frozen=True)
@@ -68,24 +68,33 @@ class TileRunner:
         unit = (1,) * ndim
         return plan_tiles(frame.size, edges, (0,) * ndim, unit, margin=MARGIN, region=region)
 
-    def launch(self, tiles: Sequence[Tile]) -> list[Tensor]:
-        """Run tiles of equal read shape; raw maps (K, *read) of each, still on the device."""
-        windows = [self._network_tile(tile).read for tile in tiles]
-        values = torch.from_numpy(np.stack([self.frame.read(window) for window in windows]))
-        raw = self.runner(values)
-        crops = [(slice(None), *self._network_tile(tile).crop) for tile in tiles]
-        return [maps[crop] for maps, crop in zip(raw, crops, strict=True)]
+    def launch(self, tiles: Sequence[Tile]) -> list[Pending]:
+        """Run tiles whose `network_tile` reads equal shapes; a GPU goes on in the background."""
+        parts = [self.network_tile(tile) for tile in tiles]
+        raw = self.runner(torch.from_numpy(np.stack([self.frame.read(p.read) for p in parts])))
+        crops = [maps[(slice(None), *p.crop)] for maps, p in zip(raw, parts, strict=True)]
+        if raw.device.type != "cuda":
+            return [Pending(tile, crop) for tile, crop in zip(tiles, crops, strict=True)]
+        # The answers follow at once, so that fetching them does not wait for what is sent next.
+        hosts = [torch.empty(crop.shape, pin_memory=True) for crop in crops]
+        for host, crop in zip(hosts, crops, strict=True):
+            host.copy_(crop, non_blocking=True)
+        there = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        there.record(torch.cuda.current_stream(raw.device))
+        return [Pending(tile, host, there) for tile, host in zip(tiles, hosts, strict=True)]
 
-    def collect(self, tile: Tile, raw: Tensor) -> np.ndarray:
-        """Bring a tile's raw maps to the host, float32 (K, *outer), in the stack's pixels."""
-        maps = raw.cpu().numpy()
-        return self.frame.to_stack(maps, tile.outer) if self.frame.rescaled else maps
+    def collect(self, pending: Pending) -> np.ndarray:
+        """Wait for a tile's raw maps on the host, float32 (K, *outer), in the stack's pixels."""
+        if pending.there:
+            pending.there.synchronize()
+        maps = pending.raw.cpu().numpy()
+        return self.frame.to_stack(maps, pending.tile.outer) if self.frame.rescaled else maps
 
     def run(self, tile: Tile) -> np.ndarray:
         """Run one tile; raw maps of its outer window."""
-        return self.collect(tile, self.launch([tile])[0])
+        return self.collect(self.launch([tile])[0])
 
-    def _network_tile(self, tile: Tile) -> Tile:
+    def network_tile(self, tile: Tile) -> Tile:
         """Return what the network has to compute for a tile, in its own pixels."""
         frame = self.frame
         if not frame.rescaled:
@@ -108,38 +117,53 @@ def run_tiles(
         Not even a tile of the smallest size fits into the device's memory.
     """
     waiting = list(tiles)
-    running: deque[tuple[Tile, Tensor]] = deque()
-    # On a GPU the next tiles are sent while the last are computed and fetched.
-    ahead = 2 if runner.runner.device.type == "cuda" else 1
+    running: deque[Pending] = deque()
+    # A GPU computes the next batch while this one is taken in.
+    ahead = 1 + runner.batch if runner.runner.device.type == "cuda" else 1
     while waiting or running:
+        maps = None
         try:
             while waiting and len(running) < ahead:
-                batch = _next_batch(waiting, runner.batch, focus() if focus else None)
-                running.extend(zip(batch, runner.launch(batch), strict=True))
+                batch = _next_batch(runner, waiting, focus() if focus else None)
+                running.extend(runner.launch(batch))
                 waiting = [tile for tile in waiting if tile not in batch]
-            tile, raw = running[0]
-            maps = runner.collect(tile, raw)
-            running.popleft()
+            maps = runner.collect(running[0])
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            waiting = _halve(runner, [*(tile for tile, _ in running), *waiting])
-            running.clear()
-            if runner.runner.device.type == "cuda":
-                torch.cuda.empty_cache()
+        if maps is not None:
+            yield running.popleft().tile, maps
             continue
-        yield tile, maps
+        # Out here the error is gone, and with it what the pass that failed had in memory.
+        waiting = _halve(runner, [*(pending.tile for pending in running), *waiting])
+        running.clear()
+        if runner.runner.device.type == "cuda":
+            torch.cuda.empty_cache()
 
 
-def _next_batch(waiting: list[Tile], size: int, focus: Sequence[float] | None) -> list[Tile]:
-    first = waiting[nearest_first(waiting, focus)]
-    alike = [t for t in waiting if t is not first and t.read_shape == first.read_shape]
-    return [first, *alike[: size - 1]]
+def _next_batch(
+    runner: TileRunner, waiting: list[Tile], focus: Sequence[float] | None
+) -> list[Tile]:
+    """Choose the nearest tile, and others for which the network reads just as much."""
+    batch = [waiting[nearest_first(waiting, focus)]]
+    wanted = runner.network_tile(batch[0]).read_shape
+    for tile in waiting:
+        if len(batch) == runner.batch:
+            break
+        if tile is not batch[0] and runner.network_tile(tile).read_shape == wanted:
+            batch.append(tile)
+    return batch
 
 
 def _halve(runner: TileRunner, tiles: Sequence[Tile]) -> list[Tile]:
-    largest = max(max(tile.read_shape) for tile in tiles)
-    edge = max(s.stop - s.start for tile in tiles for s in tile.write) // 2
+    """Divide tiles into such of half the edge length, in the network's pixels."""
+    frame = runner.frame
+    largest = max(max(runner.network_tile(tile).read_shape) for tile in tiles)
+    edge = max(
+        -(-(w.stop - w.start) * m // n) // 2
+        for tile in tiles
+        for w, n, m in zip(tile.write, frame.size, frame.shape, strict=True)
+    )
     if edge < max(runner.spec.stride):
         raise DeviceError(
             f"The memory of {runner.runner.device} does not hold one tile of {largest} pixels; "
@@ -148,44 +172,14 @@ def _halve(runner: TileRunner, tiles: Sequence[Tile]) -> list[Tile]:
     return [part for tile in tiles for part in runner.plan(edge, tile.write)]
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error means that a device's memory did not suffice."""
-    text = str(error).lower()
-    signs = ("out of memory", "can't allocate memory", "not enough memory")
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(s in text for s in signs)
-
-
-def choose_edge(spec: ModelSpec, runner: Runner, batch: int, *, live: bool) -> int:
-    """Return the edge length of the largest tile worth running, from the memory that is free.
-
-    Parameters
-    ----------
-    spec, runner
-        The network and where it runs.
-    batch
-        Tiles that share the memory.
-    live
-        Whether somebody watches, so that tiles should come quickly.
-    """
-    each = LIVE_TENSORS * spec.width * runner.dtype.itemsize
-    if runner.device.type == "cuda":
-        free = torch.cuda.mem_get_info(runner.device)[0]
-    else:
-        free = psutil.virtual_memory().available
-    pixels = MEMORY_SHARE * free / (each * batch)
-    halo = max(tile_halo(spec))
-    edge = int(pixels ** (1 / spec.ndim)) - 2 * halo
-    limit = (LIVE_TILE if live else LARGEST_TILE)[spec.ndim]
-    return max(max(spec.stride), min(edge, limit))
-
-
 def prepare(
     model: Model, frame: Frame, settings: PredictSettings, *, live: bool = False
 ) -> tuple[TileRunner, int]:
     """Return the runner of a frame and the edge length of its tiles."""
     runner = model.runner(model.choose_precision(settings.precision))
     batch = settings.batch or (4 if runner.device.type == "cuda" and model.spec.ndim == 2 else 1)
-    edge = settings.tile or choose_edge(model.spec, runner, batch, live=live)
+    scale = choose_scale(model, settings)
+    edge = settings.tile or choose_edge(model.spec, runner, batch, live=live, scale=scale)
     return TileRunner(runner, model.spec, frame, batch), edge
 
 

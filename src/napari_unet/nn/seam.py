@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_unet.nn.memory import is_out_of_memory
+
 if TYPE_CHECKING:
     from napari_unet.core.tiles import Tile, Window
     from napari_unet.nn.predict import TileRunner
@@ -58,10 +60,18 @@ class SeamCheck:
         self._seen[(slice(None), *there)] = raw[(slice(None), *here)]
 
     def difference(self, runner: TileRunner) -> float | None:
-        """Return the largest |difference| of the raw maps (logits); None if a tile was missing."""
+        """Return the largest |difference| of the raw maps (logits).
+
+        None if a tile was missing, or if the memory does not hold the crop in one piece.
+        """
         if self._seen is None or np.isnan(self._seen).any():
             return None
         enough = max(max(runner.frame.shape), CROP[len(self.window)]) + max(runner.spec.stride)
         tile = runner.plan(enough, self.window)[0]
-        raw = runner.run(tile)[(slice(None), *tile.inner)]
+        try:
+            raw = runner.run(tile)[(slice(None), *tile.inner)]
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return None
         return float(np.abs(raw - self._seen).max(initial=0.0))

@@ -59,7 +59,7 @@ class _Run:
     done: int = 0
     objects: int = 0
     pixels: int = 0
-    notes: dict[str, Any] = field(default_factory=lambda: {"seam": None})
+    notes: dict[str, Any] = field(default_factory=dict)
 
 
 def segment_steps(
@@ -109,14 +109,16 @@ def segment_steps(
         An input, setting or device that cannot be used.
     """
     settings = settings or PredictSettings()
-    stack, began = open_stack(source), time.monotonic()
+    stack, began = open_stack(source), time.perf_counter()
     check_fit(stack, model)
     frames = stack.indices(model.spec.ndim) if what is None else what
     decoder = decoder_for(model, settings, _output(stack, out), preview=preview)
     run = _Run(stack, model, settings, decoder, preview)
+    precision = model.choose_precision(settings.precision)
+    run.notes |= {"device": str(model.device), "precision": precision, "tile": None, "seam": None}
     for number, index in enumerate(frames):
         yield from _segment_frame(run, index, len(frames) - number, window, focus)
-    seconds = time.monotonic() - began
+    seconds = time.perf_counter() - began
     passport = make_passport(stack, model.card, settings) | run.notes
     passport |= {
         "objects": run.objects,
@@ -192,8 +194,7 @@ def _segment_frame(
     total = run.done + len(tiles) * frames_left
     certify = run.settings.certify and run.done == 0 and tiles
     seam = SeamCheck(tiles, np.random.default_rng(run.settings.seed)) if certify else None
-    precision = str(runner.runner.dtype).removeprefix("torch.")
-    run.notes |= {"device": str(run.model.device), "precision": precision, "tile": edge}
+    run.notes["tile"] = edge
     run.decoder.start(index, frame.size)
     try:
         for tile, raw in run_tiles(runner, tiles, focus):

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from napari_unet.core.columns import align
 from napari_unet.core.tiles import receptive_field
 from napari_unet.nn.net import UNet
 
@@ -112,16 +113,8 @@ def _record(outputs: dict[str, tuple[int, ...]], name: str) -> Callable[..., Non
 def format_summary(spec: ModelSpec) -> str:
     """Lay `summary` out as a table, with what it means for images below it."""
     whole = summary(spec)
-    lines = [
-        HEADINGS,
-        *((r.name, str(r.channels), _resolution(r.scale), *_costs(r)) for r in whole.rows),
-        ("total", "", "", *_costs(whole)),
-    ]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADINGS))]
-    table = [
-        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip()
-        for line in lines
-    ]
+    parts = [(r.name, str(r.channels), _resolution(r.scale), *_costs(r)) for r in whole.rows]
+    table = align([HEADINGS, *parts, ("total", "", "", *_costs(whole))])
     rule = "-" * len(table[-1])
     axes = "y, x" if spec.ndim == 2 else "z, y, x"
     seen = ", ".join(map(str, receptive_field(spec)))

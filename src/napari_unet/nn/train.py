@@ -95,7 +95,7 @@ def train(
         The state after the last step.
     """
     weights = samples.weights()
-    began = time.monotonic() - state.seconds
+    began = time.perf_counter() - state.seconds
     device = next(state.net.parameters()).device
     while (done := share_done(state, settings)) < 1:
         rng = np.random.default_rng([settings.seed, state.step])
@@ -116,7 +116,7 @@ def train(
         _update_average(state, settings.average)
 
         state.step += 1
-        state.seconds = time.monotonic() - began
+        state.seconds = time.perf_counter() - began
         scores = None
         if state.step % settings.validate_every == 0 or share_done(state, settings) >= 1:
             scores = validate(state.averaged_net()) if validate else None
@@ -176,7 +176,7 @@ def save_checkpoint(state: TrainState, path: Path) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     save_file(contiguous, temporary, metadata={"state": json.dumps(notes)})
-    with temporary.open("rb") as file:
+    with temporary.open("rb+") as file:  # Windows syncs no file that is open for reading only
         os.fsync(file.fileno())
     temporary.replace(path)
 
@@ -198,6 +198,8 @@ def load_checkpoint(state: TrainState, path: Path) -> None:
             part, _, rest = name.partition("/")
             parts[part][rest] = value
         state.net.load_state_dict(parts["net"])
+        for name, value in state.average.items():  # stays where it is: on the network's device
+            value.copy_(parts["average"][name])
         slots: dict[int, dict[str, Tensor]] = {}
         for name, value in parts["optimizer"].items():
             number, slot = name.split("/")
@@ -209,6 +211,5 @@ def load_checkpoint(state: TrainState, path: Path) -> None:
             f"{path} cannot be resumed from ({error}); give the checkpoint of a training of the "
             "same network, or start again without it."
         ) from error
-    state.average = parts["average"]
     state.step, state.seconds = notes["step"], notes["seconds"]
     state.history = notes["history"]

@@ -1,0 +1,49 @@
+"""Paths as users write them, and files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_unet.core.spec import OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def user_path(path: str | os.PathLike[str]) -> Path:
+    """Return a path with ``~`` expanded; a file may be named ``~draft.tif`` where no user is."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
+@contextmanager
+def whole_file(target: Path) -> Iterator[Path]:
+    """Give a path to write to, which takes the target's place when the block ends without an error.
+
+    The file is synced to the disk first; a file of the target's name is replaced.
+
+    Raises
+    ------
+    OutputError
+        For every error of the file system on the way; the target is then as it was.
+    """
+    if not target.name:
+        raise OutputError(f"{target} is a folder; give the name of a file to write.")
+    partial = target.with_name(f".{target.name[:100]}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        yield partial
+        with partial.open("rb+") as file:  # Windows syncs no file that is open for reading only
+            os.fsync(file.fileno())
+        partial.replace(target)
+    except OSError as error:
+        reason = error.strerror or error
+        raise OutputError(f"{target} cannot be written: {reason}; choose another place.") from error
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
