@@ -1,0 +1,37 @@
+"""The demo in the window: the bundled sample, the Segment panel, and a run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from napari_unet.gui.layers import open_fluorescence_sample
+
+if TYPE_CHECKING:
+    import napari
+
+    from napari_unet.gui.panel import SegmentPanel
+
+TILE = 192
+"""Edge length of the demo's tiles in pixels: small, so that there is something to watch."""
+
+
+def open_demo(viewer: napari.Viewer) -> SegmentPanel:
+    """Open the sample and the Segment panel in a window, and start a run over the whole image."""
+    for data, settings, _ in open_fluorescence_sample():
+        viewer.add_image(data, **settings)
+    panel: Any = viewer.window.add_plugin_dock_widget("napari-unet", "Segment")[1]
+    settings = panel.form.advanced.settings
+    chosen = settings["tile"].get()
+    settings["tile"].set(chosen or TILE)
+    panel.run()
+    settings["tile"].set(chosen)  # the demo's tiles are not the user's setting
+    found: SegmentPanel = panel
+    return found
+
+
+def run_demo() -> None:
+    """Open napari with the demo, and return when the window is closed."""
+    import napari
+
+    open_demo(napari.Viewer(title="napari-unet"))
+    napari.run()

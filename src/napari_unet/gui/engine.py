@@ -1,0 +1,53 @@
+"""What the window asks of the engine, and the one place where it meets torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from napari_unet.core.spec import PredictSettings, Progress
+from napari_unet.gui.layers import WHOLE
+
+if TYPE_CHECKING:
+    from napari_unet.core.stack import Stack
+
+Engine = Callable[..., Generator[Any, None, Any]]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the form asks for."""
+
+    model: str
+    ndim: int
+    device: str = "auto"
+    region: str = WHOLE
+    settings: PredictSettings = field(default_factory=PredictSettings)
+
+
+def engine_steps(
+    stack: Stack, request: Request, **arguments: Any
+) -> Generator[Progress, None, Any]:
+    """Load the model and run it; runs in a job's thread, where importing torch does no harm."""
+    yield Progress(0, 0, "loading the model")
+    from napari_unet.nn.segment import segment_steps
+
+    model = _loaded(request.model, request.device)
+    result = yield from segment_steps(stack, model, request.settings, preview=True, **arguments)
+    return result
+
+
+_last_model: list[Any] = []
+
+
+def _loaded(name: str, device: str) -> Any:
+    """Load a model, or take the one of the last run if its folder is unchanged since."""
+    from napari_unet.core.store import find_model
+    from napari_unet.nn.model import load_model
+
+    card = find_model(name) / "model.json"
+    key = (str(card), card.stat().st_mtime_ns, device)
+    if not _last_model or _last_model[0] != key:
+        _last_model[:] = [key, load_model(name, device)]
+    return _last_model[1]

@@ -1,0 +1,223 @@
+"""The Segment panel: the form, the buttons, the progress, and the run that they start."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from magicgui.widgets import PushButton
+from napari.utils.notifications import show_error
+from qtpy.QtCore import QEvent, Qt, QTimer
+from qtpy.QtWidgets import QDockWidget, QHBoxLayout, QLabel, QProgressBar, QVBoxLayout, QWidget
+
+from napari_unet.core.spec import UnetError
+from napari_unet.gui.engine import Engine, engine_steps
+from napari_unet.gui.forms import sentence
+from napari_unet.gui.job import DONE, FAILED, slot_for
+from napari_unet.gui.segment import SegmentRun
+from napari_unet.gui.segment_form import SegmentForm
+
+if TYPE_CHECKING:
+    import napari
+    from qtpy.QtGui import QHideEvent, QShowEvent
+
+logger = logging.getLogger(__name__)
+
+DRAW_MS = 150
+"""How often finished tiles are drawn and the progress is written."""
+SLOW_S, REST, LONGEST_REST_S = 0.05, 4, 1.0
+"""A drawing that keeps the window from answering for so long is followed by a rest, so many times
+as long, up to the longest rest."""
+
+
+class SegmentPanel(QWidget):
+    """Segments an image layer with a model and shows the objects as they are found.
+
+    Parameters
+    ----------
+    napari_viewer
+        The window; npe2 passes it by this name.
+
+    Attributes
+    ----------
+    form
+        What to do.
+    active
+        The run that waits or goes on, None if there is none.
+    engine
+        What runs the model, in a job's thread.
+    """
+
+    def __init__(self, napari_viewer: napari.Viewer) -> None:
+        super().__init__()
+        self.viewer = napari_viewer
+        self.engine: Engine = engine_steps
+        self.active: SegmentRun | None = None
+        self._next: SegmentRun | None = None
+        self._docked = False
+        self._ticked = self._rest_until = 0.0
+        self._drew = False
+        self._timer = QTimer(self)
+        self._timer.setInterval(DRAW_MS)
+        self._timer.timeout.connect(self._tick)
+        self._closing = QTimer(self)
+        self._closing.setSingleShot(True)
+        self._closing.timeout.connect(self._cancel_if_closed)
+        self._build()
+        self._runs: list[SegmentRun] = []
+        self.destroyed.connect(functools.partial(_abandon, self._runs))
+        self._show_state()
+
+    def _build(self) -> None:
+        self.form = SegmentForm(self.viewer)
+        self.start: Any = PushButton(text="Run")
+        self.stop: Any = PushButton(text="Cancel", tooltip="Stop. What is finished stays.")
+        buttons = QHBoxLayout()
+        buttons.setContentsMargins(6, 0, 6, 0)
+        buttons.addWidget(self.start.native, 1)
+        buttons.addWidget(self.stop.native, 1)
+        self.bar = QProgressBar()
+        self.bar.setRange(0, 1)
+        self.bar.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self.status = QLabel()
+        self.status.setWordWrap(True)
+        self.status.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        below = QVBoxLayout()
+        below.setContentsMargins(6, 0, 6, 0)
+        below.addWidget(self.bar)
+        below.addWidget(self.status)
+        layout = QVBoxLayout(self)
+        layout.setAlignment(Qt.AlignmentFlag.AlignTop)
+        layout.setContentsMargins(4, 4, 4, 4)
+        layout.addWidget(self.form)
+        layout.addLayout(buttons)
+        layout.addLayout(below)
+        self.form.changed.connect(self._show_state)
+        self.start.changed.connect(self.run)
+        self.stop.changed.connect(self.cancel)
+
+    def run(self, *_: Any) -> None:
+        """Start what the form says; a run that is under way is cancelled and waited for first."""
+        try:
+            request = self.form.request()
+        except UnetError as error:
+            self.report(error)
+            return
+        self.form.save()
+        image = self.form.image.value
+        run = SegmentRun(self.viewer, image, request, self.engine, self._run_ended)
+        if self.active is None:
+            self._launch(run)
+        else:
+            self._next = run
+            self.active.cancel()
+            self._show_state()
+
+    def cancel(self, *_: Any) -> None:
+        """Stop the run after the tile under way; the finished tiles stay."""
+        self._next = None
+        if self.active is not None:
+            self.active.cancel()
+            self._show_state()
+
+    def report(self, error: Exception) -> None:
+        """Show an error in one sentence, here and as a notification."""
+        if not isinstance(error, UnetError):
+            logger.error("the run failed", exc_info=error)
+        self.status.setText(sentence(error))
+        show_error(sentence(error))
+
+    def _launch(self, run: SegmentRun) -> None:
+        self.active = run
+        self._runs[:] = [run]
+        self._ticked = self._rest_until = time.perf_counter()
+        self._timer.start()
+        slot_for(run.request.device).submit(run.job)
+        self._show_state()
+
+    def _run_ended(self, run: SegmentRun, state: str) -> None:
+        self._timer.stop()
+        self._runs.clear()
+        self.active = None
+        following, self._next = self._next, None
+        if following is not None:
+            self._launch(following)
+            return
+        self._show_state()
+        self.bar.setRange(0, 1)
+        self.bar.setValue(1)
+        if state != DONE:
+            self.bar.reset()
+        self.status.setText(run.summary(state))
+        if state == FAILED and run.error is not None:
+            self.report(run.error)
+
+    def _tick(self) -> None:
+        """Draw what is new, less often where drawing is slow (3D, large planes, no GPU)."""
+        now = time.perf_counter()
+        late, self._ticked = now - self._ticked - DRAW_MS / 1000, now
+        if self._drew and late > SLOW_S:
+            self._rest_until = now + min(REST * late, LONGEST_REST_S)
+        self._drew = now >= self._rest_until
+        if self.active is not None:
+            if self._drew:
+                self.active.draw()
+            self._show_state()
+
+    def _show_state(self) -> None:
+        """Show what can be pressed and how far the run is."""
+        run = self.active
+        self.start.enabled = self.form.complete
+        self.stop.enabled = run is not None and not run.job.cancelled
+        if run is None:
+            if not self.form.complete:
+                missing = "Open an image" if self.form.image.value is None else "Import a model"
+                self.status.setText(f"{missing} to begin.")
+            return
+        # Only what changed: after any change Qt composes the window anew, canvas and all, which
+        # takes tens of milliseconds without a GPU. A busy bar would ask for that all the time.
+        progress, text = run.progress, "Stopping …" if run.job.cancelled else run.describe()
+        if self.bar.maximum() != max(1, progress.total):
+            self.bar.setRange(0, max(1, progress.total))
+        if self.bar.value() != progress.done:
+            self.bar.setValue(progress.done)
+        if self.status.text() != text:
+            self.status.setText(text)
+
+    def showEvent(self, event: QShowEvent | None) -> None:
+        """Look which models there are now."""
+        super().showEvent(event)
+        self.form.refresh_models()
+
+    def hideEvent(self, event: QHideEvent | None) -> None:
+        """Remember the settings."""
+        super().hideEvent(event)
+        self.form.save()
+
+    def changeEvent(self, event: QEvent | None) -> None:
+        """Find out whether the panel was taken out of its dock: a closed panel gets no event."""
+        super().changeEvent(event)
+        if event is not None and event.type() == QEvent.Type.ParentChange:
+            self._closing.start()
+
+    def _cancel_if_closed(self) -> None:
+        """Cancel a run that nobody could stop any more: the panel's dock is gone, not hidden."""
+        if _dock_of(self) is not None:
+            self._docked = True
+        elif self._docked:
+            self.cancel()
+
+
+def _abandon(runs: list[SegmentRun], *_: object) -> None:
+    """Let go of the runs of a panel that is gone by now."""
+    for run in runs:
+        run.abandon()
+
+
+def _dock_of(widget: QWidget) -> QDockWidget | None:
+    parent = widget.parentWidget()
+    while parent is not None and not isinstance(parent, QDockWidget):
+        parent = parent.parentWidget()
+    return parent

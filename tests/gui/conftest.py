@@ -1,0 +1,120 @@
+"""A window, a panel in it, and engines whose steps the tests know."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from napari_unet.core.card import ModelCard
+from napari_unet.core.spec import FrameDone, ModelSpec, TileDone
+from napari_unet.core.store import put_model
+from napari_unet.gui import job
+
+
+def job_threads() -> list[str]:
+    return [t.name for t in threading.enumerate() if t.name.startswith("napari-unet job")]
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left():
+    yield
+    job.stop_all()
+    assert job_threads() == []
+
+
+@dataclass
+class FakeEngine:
+    """Labels each tile with its number, 2 x 2 tiles a frame; can be held, and can fail.
+
+    It stops before tile `hold` until `wait` is set, and fails before tile `fail_at`.
+    """
+
+    wait: threading.Event = field(default_factory=threading.Event)
+    hold: int | None = None
+    fail_at: int | None = None
+    error: Exception = field(default_factory=lambda: RuntimeError("the device is on fire"))
+    offset: int = 0
+    closed: int = 0
+    asked: list = field(default_factory=list)
+    request: object = None
+    frames: list = field(default_factory=list)
+    focus: list = field(default_factory=list)
+
+    def __call__(self, stack, request, *, out, focus, what, window):
+        self.request, done = request, 0
+        self.window = window
+        try:
+            for index in what:
+                self.frames.append(index)
+                for tile in tiles_of(stack.frame_shape(request.ndim), window):
+                    self._pause(done)
+                    self.focus.append(focus())
+                    done += 1
+                    labels = np.full([t.stop - t.start for t in tile], done + self.offset)
+                    out[(*index, *tile)] = labels
+                    total = 4 * len(what)
+                    shown = labels.astype(np.uint16)
+                    yield TileDone(done, total, "tiles", index, tile, shown)
+                yield FrameDone(done, 4 * len(what), "frames", index, 4)
+        finally:
+            self.closed += 1
+        passport = {"seam": 1.5e-6, "device": "cpu", "precision": "float32"}
+        return SimpleNamespace(labels=out, objects=done, passport=passport)
+
+    def _pause(self, done: int) -> None:
+        if done == self.fail_at:
+            raise self.error
+        while done == self.hold and not self.wait.is_set():
+            time.sleep(0.005)
+
+
+def tiles_of(shape, window):
+    window = window or tuple(slice(0, n) for n in shape)
+    *depth, y, x = window
+    middle_y, middle_x = (y.start + y.stop) // 2, (x.start + x.stop) // 2
+    for rows in (slice(y.start, middle_y), slice(middle_y, y.stop)):
+        for columns in (slice(x.start, middle_x), slice(middle_x, x.stop)):
+            yield (*depth, rows, columns)
+
+
+@pytest.fixture
+def engine():
+    fake = FakeEngine()
+    yield fake
+    fake.wait.set()
+
+
+@pytest.fixture
+def models(home):
+    """Two models in the store, of planes and of volumes; the fake engine needs no weights."""
+    for name, ndim in (("cells", 2), ("volumes", 3)):
+        card = ModelCard(name=name, spec=ModelSpec(ndim=ndim, in_channels=1, depth=1, width=1))
+        put_model(name, card, {"weight": np.zeros(1, np.float16)})
+
+
+@pytest.fixture
+def viewer(make_napari_viewer):
+    return make_napari_viewer()
+
+
+@pytest.fixture
+def panel(viewer, models, engine):
+    _, panel = viewer.window.add_plugin_dock_widget("napari-unet", "Segment")
+    panel.engine = engine
+    panel.form.model.value = "cells"
+    return panel
+
+
+@pytest.fixture
+def finish(qtbot):
+    """Wait until a panel's run is over."""
+
+    def wait(panel, timeout=10_000):
+        qtbot.waitUntil(lambda: panel.active is None, timeout=timeout)
+
+    return wait
