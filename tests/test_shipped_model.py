@@ -6,7 +6,7 @@ import pytest
 
 import napari_unet as nu
 from napari_unet.core.modelfolder import read_card
-from napari_unet.core.sample import sample_path, truth_path
+from napari_unet.core.sample_images import sample_path, truth_path
 from napari_unet.core.store import find_model
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from napari_unet.batch import FileJob, make_folder, segment_file
 from napari_unet.core.overlay import outline, write_picture
-from napari_unet.core.sample import sample_path
+from napari_unet.core.sample_images import sample_path
 from napari_unet.core.scoring import read_labels
 from napari_unet.core.spec import PredictSettings
 from napari_unet.core.stack import open_stack

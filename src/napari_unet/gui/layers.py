@@ -267,7 +267,7 @@ def open_histology_sample() -> list[tuple[np.ndarray, dict[str, Any], str]]:
 def _sample(name: str) -> list[tuple[np.ndarray, dict[str, Any], str]]:
     from skimage.io import imread
 
-    from napari_unet.core.sample import sample_path
+    from napari_unet.core.sample_images import sample_path
 
     image = imread(sample_path(name))
     return [(image, {"name": name, "rgb": image.ndim == 3}, "image")]
