@@ -78,7 +78,7 @@ def _demo(values: Namespace) -> int:
     if not values.headless and not problem:
         from napari_unet.gui.demo import run_demo
 
-        run_demo()
+        run_demo(values.model, values.device)
         return 0
     if problem:
         say(f"{problem}; the demo runs without a window and writes files.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_unet.core.spec import PredictSettings
+from napari_unet.core.spec import PredictSettings, SettingsError
 from napari_unet.gui import demo, engine
 from napari_unet.gui.result import MARK
 
@@ -134,14 +134,20 @@ def test_cancelling_the_real_engine_keeps_its_tiles(viewer, real_panel, discs, q
     assert real_panel.status.text().startswith("Cancelled; ")
 
 
-def test_the_demo_runs_the_first_model_over_the_sample(viewer, real, monkeypatch, engine, finish):
+def test_the_demo_runs_a_model_over_the_sample(viewer, real, monkeypatch, engine, finish):
     monkeypatch.setattr("napari_unet.gui.panel.engine_steps", engine)
-    panel = demo.open_demo(viewer)
+    panel = demo.open_demo(viewer, real.name)
     finish(panel)
     image, labels = viewer.layers
     assert labels.name.startswith(f"{image.name} ") and labels.data.shape == image.data.shape
     assert engine.request.settings.tile == demo.TILE
+    assert engine.request.model == real.name
     assert panel.form.advanced.values()["tile"] is None
+
+
+def test_the_demo_refuses_a_model_that_is_not_there(viewer):
+    with pytest.raises(SettingsError, match="choose one of: nuclei"):
+        demo.open_demo(viewer, "mitochondria")
 
 
 def test_the_demo_opens_a_window_of_its_own(monkeypatch, make_napari_viewer, models, engine):
