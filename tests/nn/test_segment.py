@@ -10,6 +10,7 @@ import pytest
 from scipy import ndimage
 
 from napari_unet.core.spec import FrameDone, InputError, PredictSettings, TileDone
+from napari_unet.nn.model import Runner
 from napari_unet.nn.predict import predict
 from napari_unet.nn.segment import drain, segment, segment_steps
 
@@ -188,9 +189,20 @@ def test_the_certificate_does_without_when_memory_is_short(model, monkeypatch):
         raise MemoryError
 
     monkeypatch.setattr(TileRunner, "run", short)
-    result = drain(segment_steps(texture(60, 60), model))
+    result = drain(segment_steps(texture(60, 60), model, PredictSettings(tile=16)))
     assert result.passport["seam"] is None
     assert result.objects > 0
+
+
+def test_one_tile_has_no_seams_and_is_not_predicted_twice(model, monkeypatch):
+    passes = []
+    run = Runner.__call__
+    monkeypatch.setattr(Runner, "__call__", lambda *args: passes.append(args) or run(*args))
+    result = drain(segment_steps(texture(60, 60), model))
+    assert result.passport["seam"] == 0.0
+    assert len(passes) == 1
+    unchecked = drain(segment_steps(texture(60, 60), model, PredictSettings(certify=False)))
+    assert unchecked.passport["seam"] is None
 
 
 def test_a_stack_without_frames_has_a_whole_passport(model):

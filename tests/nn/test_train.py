@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from scipy import ndimage
 
 from napari_unet.core.objects import DecodeSettings, separate
-from napari_unet.core.samples import CropPlan, Samples
+from napari_unet.core.samples import CropPlan, Samples, draw_crop
 from napari_unet.core.spec import ModelError, ModelSpec, TrainSettings
 from napari_unet.nn.augment import make_batch, vary_intensity, warp_crop
 from napari_unet.nn.losses import head_loss
@@ -39,7 +41,9 @@ def run(state, samples, settings=SETTINGS, **options):
 
 
 def test_three_discs_are_learned(samples):
-    settings = TrainSettings(steps=120, batch=4, crop=48, learning_rate=5e-3, average=0.9)
+    settings = TrainSettings(
+        steps=240, batch=4, crop=48, learning_rate=1e-2, average=0.9, plain=1.0
+    )
     state = start(settings)
     steps = run(state, samples, settings)
     assert np.mean([s.loss for s in steps[-9:]]) < 0.6 * np.mean([s.loss for s in steps[:9]])
@@ -99,6 +103,29 @@ def test_minutes_end_the_training(samples):
     state = start(settings)
     run(state, samples, settings)
     assert 0.6 <= state.seconds < 30
+
+
+def test_frozen_statistics_stay_as_they_are(samples):
+    frozen = replace(SETTINGS, freeze_norm=True)
+    state, moving = start(frozen), start()
+    before = {k: v.clone() for k, v in state.net.state_dict().items()}
+    run(state, samples, frozen)
+    run(moving, samples)
+    for name, value in state.net.state_dict().items():
+        if "running" in name:
+            assert torch.equal(value, before[name])
+            assert not torch.equal(moving.net.state_dict()[name], before[name])
+        elif name.endswith("conv.weight"):
+            assert not torch.equal(value, before[name])
+
+
+def test_plain_crops_hold_pixels_of_the_image(samples):
+    rng = np.random.default_rng(0)
+    known = set(np.round(samples.items[0].image.ravel(), 3).tolist())
+    for _ in range(5):
+        crop = draw_crop(samples, samples.weights(), rng, plain=1.0)
+        image, _, _ = warp_crop(samples.items[0], crop, 32)
+        assert set(np.round(image.numpy().ravel(), 3).tolist()) <= known
 
 
 def test_the_rate_rises_and_falls():

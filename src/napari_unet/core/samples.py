@@ -182,8 +182,13 @@ class CropPlan:
     elastic: np.ndarray
 
 
-def draw_crop(samples: Samples, weights: np.ndarray, rng: np.random.Generator) -> CropPlan:
-    """Draw one crop of a 2D training set, centred on an object in four of five cases."""
+def draw_crop(
+    samples: Samples, weights: np.ndarray, rng: np.random.Generator, plain: float = 0.0
+) -> CropPlan:
+    """Draw one crop of a 2D training set, centred on an object in four of five cases.
+
+    A share of `plain` crops is not resampled: every pixel of them is a pixel of the image.
+    """
     item = int(rng.choice(len(samples.items), p=weights))
     sample = samples.items[item]
     zoom = float(np.exp(rng.uniform(*np.log(SCALES)))) if rng.random() < 0.6 else 1.0
@@ -196,6 +201,17 @@ def draw_crop(samples: Samples, weights: np.ndarray, rng: np.random.Generator) -
     if len(candidates) and rng.random() < 0.8:
         centre = candidates[rng.integers(len(candidates))] + rng.normal(0, 24 / zoom, 2)
     amplitude = rng.uniform(0, 6) if rng.random() < 0.3 else 0.0
+    if rng.random() < plain:
+        # Crops have an even size: their middle lies between pixels.
+        middle = np.floor(centre) + 0.5
+        return CropPlan(
+            item=item,
+            centre=(float(middle[0]), float(middle[1])),
+            angle=float(rng.integers(4)) * np.pi / 2,
+            zoom=1.0,
+            flip=bool(rng.random() < 0.5),
+            elastic=np.zeros((2, 4, 4), np.float32),
+        )
     return CropPlan(
         item=item,
         centre=(float(centre[0]), float(centre[1])),

@@ -251,6 +251,10 @@ class TrainSettings:
     average: float = setting(
         0.998, "decay of the weights' moving average, which is what is kept", low=0.0, high=0.99999
     )
+    plain: float = setting(
+        0.0, "share of the crops that are only turned by right angles and mirrored", low=0, high=1
+    )
+    freeze_norm: bool = setting(False, "keep the statistics of BatchNorm as they are")
     clip: float = setting(1.0, "largest norm of a step's gradient", low=1e-3)
     validate_every: int = setting(250, "steps between validations", low=1)
     seed: int = setting(0, "seed of weights, sampling and augmentation", low=0)

@@ -1,1 +1,7 @@
 """Networks and everything that runs them: may import torch and core, never napari or Qt."""
+
+import os
+
+# torch reads this with its first tensor. Linux hands out memory page by page, 4 KiB each; with
+# large pages for large tensors, prediction takes up to a fifth less time.
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")

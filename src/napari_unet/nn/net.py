@@ -266,8 +266,11 @@ def fold(net: UNet) -> UNet:
     longer fit its spec's `norm`: it is for running, not for storing or training.
     """
     folded = copy.deepcopy(net).eval()
-    for unit in folded.modules():
-        if isinstance(unit, ConvUnit) and isinstance(unit.norm, (nn.BatchNorm2d, nn.BatchNorm3d)):
-            unit.conv = fuse_conv_bn_eval(unit.conv, unit.norm)
-            unit.norm = nn.Identity()
+    for part in folded.modules():
+        if isinstance(part, ConvUnit) and isinstance(part.norm, (nn.BatchNorm2d, nn.BatchNorm3d)):
+            part.conv = fuse_conv_bn_eval(part.conv, part.norm)
+            part.norm = nn.Identity()
+        activation: Any = part.activation if isinstance(part, Block) else None
+        if hasattr(activation, "inplace"):
+            activation.inplace = True  # nobody else holds what a convolution has just returned
     return folded

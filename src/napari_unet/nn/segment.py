@@ -192,8 +192,9 @@ def _segment_frame(
     runner, edge = prepare(run.model, frame, run.settings, live=run.live)
     tiles = [] if frame.blank else runner.plan(edge, window)
     total = run.done + len(tiles) * frames_left
-    certify = run.settings.certify and run.done == 0 and tiles
-    seam = SeamCheck(tiles, np.random.default_rng(run.settings.seed)) if certify else None
+    certify = run.settings.certify and run.done == 0
+    rng = np.random.default_rng(run.settings.seed)
+    seam = SeamCheck(tiles, rng) if certify and len(tiles) > 1 else None
     run.notes["tile"] = edge
     run.decoder.start(index, frame.size)
     try:
@@ -207,6 +208,8 @@ def _segment_frame(
             yield TileDone(run.done, total, "tiles", index, tile.write, shown)
         if seam:
             run.notes["seam"] = seam.difference(runner)
+        elif certify and run.done == 1:
+            run.notes["seam"] = 0.0  # one piece has no seams; checking would double the work
     finally:  # a run that is cancelled keeps its tiles, too
         objects = run.decoder.finish()
     run.objects += objects

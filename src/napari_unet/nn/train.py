@@ -100,13 +100,13 @@ def train(
     while (done := share_done(state, settings)) < 1:
         rng = np.random.default_rng([settings.seed, state.step])
         torch.manual_seed(int(rng.integers(2**31)))  # dropout
-        plans = [draw_crop(samples, weights, rng) for _ in range(settings.batch)]
+        plans = [draw_crop(samples, weights, rng, settings.plain) for _ in range(settings.batch)]
         batch = make_batch(samples, plans, settings.crop, rng)
         images, targets, known = (part.to(device) for part in batch)
 
         for group in state.optimizer.param_groups:
             group["lr"] = settings.learning_rate * rate_factor(done, settings.warm_up)
-        state.net.train()
+        _train_mode(state.net, freeze_norm=settings.freeze_norm)
         raw = state.net(images.contiguous(memory_format=torch.channels_last))
         loss = head_loss(state.net.spec, raw, targets, known)
         state.optimizer.zero_grad()
@@ -125,6 +125,15 @@ def train(
                 save_checkpoint(state, checkpoint)
         yield _report(state, settings, loss.item(), scores)
     return state
+
+
+def _train_mode(net: UNet, *, freeze_norm: bool) -> None:
+    """Prepare for a step; frozen BatchNorm normalises as it will when the network is used."""
+    net.train()
+    if freeze_norm:
+        for module in net.modules():
+            if isinstance(module, (nn.BatchNorm2d, nn.BatchNorm3d)):
+                module.eval()
 
 
 def share_done(state: TrainState, settings: TrainSettings) -> float:

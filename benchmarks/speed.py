@@ -1,0 +1,104 @@
+"""Which tile is fastest on this computer, and how many threads it can use.
+
+    python benchmarks/speed.py                         # 4096 x 4096 px; some minutes on two cores
+    python benchmarks/speed.py --size 2048 --edges 512 1024 --repeats 1
+
+Prediction in tiles of each edge length, halo and all, in turns over the same image; beside it the
+bare network on one piece of that edge, which pays no halo; and the bare network on one thread, two,
+and so on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from napari_unet.core.spec import ModelError, PredictSettings
+from napari_unet.core.synthetic import blobs
+from napari_unet.nn.bench import stand_in, tile_runner
+from napari_unet.nn.model import Model, load_model
+from napari_unet.nn.predict import predict
+from napari_unet.nn.timing import best_times, describe_machine
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def measure_edges(
+    model: Model, size: int, edges: Sequence[int], repeats: int
+) -> list[dict[str, Any]]:
+    """Return tiled and bare MPx/s for each edge length; the last tile is the whole image."""
+    image = blobs((size, size))
+    runner, chosen = tile_runner(model, image)
+    whole = runner.frame.read((slice(0, size), slice(0, size)))
+    values = torch.from_numpy(whole)[None]
+    edges = [*(edge for edge in edges if edge < size), size]
+    tasks: dict[str, Any] = {}
+    for edge in edges:
+        tasks[f"tiled {edge}"] = partial(predict, image, model, PredictSettings(tile=edge))
+        tasks[f"bare {edge}"] = partial(runner.runner, values[..., :edge, :edge])
+    times = best_times(tasks, repeats, model.device)
+    return [
+        {
+            "edge": edge,
+            "chosen": edge == min(chosen, size),
+            "tiled_mpx_per_s": size**2 / 1e6 / times[f"tiled {edge}"],
+            "bare_mpx_per_s": edge**2 / 1e6 / times[f"bare {edge}"],
+            "bare_s": times[f"bare {edge}"],
+        }
+        for edge in edges
+    ]
+
+
+def measure_threads(model: Model, edge: int, repeats: int) -> dict[int, float]:
+    """Return the bare network's MPx/s for each number of threads."""
+    runner, before = model.runner(model.choose_precision()), torch.get_num_threads()
+    values, rates = torch.rand(1, model.spec.in_channels, edge, edge), {}
+    try:
+        for threads in range(1, before + 1):
+            torch.set_num_threads(threads)
+            task = {"bare": partial(runner, values)}
+            best_times(task, 1, model.device)
+            rates[threads] = edge**2 / 1e6 / best_times(task, repeats, model.device)["bare"]
+    finally:
+        torch.set_num_threads(before)
+    return rates
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--size", type=int, default=4096, help="edge length of the image, px")
+    parser.add_argument("--edges", type=int, nargs="+", default=[256, 512, 1024, 2048])
+    parser.add_argument("--repeats", type=int, default=2, help="how often each time is taken")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file")
+    values = parser.parse_args()
+    try:
+        model = load_model("nuclei")
+    except ModelError:
+        model = stand_in()
+    machine = describe_machine(model)
+    print(", ".join(f"{name} {value}" for name, value in machine.items() if value))
+    edges = measure_edges(model, values.size, values.edges, values.repeats)
+    for row in edges:
+        print(
+            f"tile {row['edge']:5}: tiled {row['tiled_mpx_per_s']:.3f} MPx/s, bare "
+            f"{row['bare_mpx_per_s']:.3f} MPx/s ({row['bare_s']:.2f} s a piece)"
+            f"{'  <- chosen' if row['chosen'] else ''}"
+        )
+    threads = {}
+    if model.device.type == "cpu":
+        threads = measure_threads(model, min(512, values.size), 2 * values.repeats)
+        print("; ".join(f"{count} threads: {rate:.3f} MPx/s" for count, rate in threads.items()))
+    if values.json:
+        found = {"machine": machine, "size": values.size, "edges": edges, "threads": threads}
+        values.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
