@@ -313,6 +313,8 @@ def test_control_c_in_a_real_process(tmp_path: Path, tiny_model: str, home: Path
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "NAPARI_UNET_HOME": str(home)},
+        # A shell's background job, such as this test may run in, ignores the signal.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         deadline = time.monotonic() + 120
         while not names(out) and process.poll() is None and time.monotonic() < deadline:
