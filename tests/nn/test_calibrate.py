@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from napari_unet.core.objects import DecodeSettings
 from napari_unet.core.samples import Samples
@@ -36,8 +37,7 @@ def test_the_threshold_that_fits_is_found(samples):
     maps = []
     for sample in samples.items:
         foreground, distance = sample.targets.copy()
-        wide = np.pad(foreground, 2)
-        around = np.max([wide[dy : dy + 64, dx : dx + 64] for dy in range(5) for dx in range(5)], 0)
+        around = ndimage.maximum_filter(foreground, 11)  # more than twice the disc
         probability = np.where(foreground > 0, 0.65, np.where(around > 0, 0.55, 0.1))
         probability[60:63, :5] = 0.9
         maps.append(np.stack([probability, distance]).astype(np.float32))
@@ -47,7 +47,7 @@ def test_the_threshold_that_fits_is_found(samples):
     scores = scores_by_group(maps, samples, best)
     assert list(scores) == ["bright", "dark"]
     assert all(score.ap.min() == 1 for score in scores.values())
-    assert scores_by_group(maps, samples, DecodeSettings(0.4))["dark"].ap[2] < 1
+    assert scores_by_group(maps, samples, DecodeSettings(0.4))["dark"].ap[0] < 1
 
 
 def test_a_number_format_agrees_with_itself(make_model, samples):

@@ -234,7 +234,10 @@ class UNet(nn.Module):
         """Bring a skip and the up-sampled features of the same size together."""
         if self.spec.attention:
             skip = self.gates[level](skip, x)
-        return skip + x if self.spec.skip == "add" else torch.cat((skip, x), dim=1)
+        if self.spec.skip == "concat":
+            return torch.cat((skip, x), dim=1)
+        # Without gradients nobody needs what came up again: one large tensor less.
+        return skip + x if torch.is_grad_enabled() else x.add_(skip)
 
     def _check(self, x: Tensor) -> None:
         """Raise a ModelError unless the input fits the spec."""
