@@ -1,14 +1,15 @@
 """Train the shipped nuclei model, from scratch, on the BBBC038 images.
 
-    python scripts/train_nuclei.py DATA --out RUN --minutes 108 --polish 8
-    python scripts/train_nuclei.py DATA --out RUN --minutes 108 --polish 8 --resume
+    python scripts/train_nuclei.py DATA --out RUN --minutes 60 --polish 60
+    python scripts/train_nuclei.py DATA --out RUN --minutes 60 --polish 60 --resume
+    python scripts/train_nuclei.py DATA --out RUN --start nuclei --polish 60    # only the second part
 
 DATA is a folder with `images/`, `labels/` and a `split.csv` (columns id, split, modality). RUN gets
 the checkpoint, the log and, at the end, the model folder `RUN/nuclei`: averaged weights, decoding
 calibrated on the validation split, and the card. Polishing trains the averaged weights a little
 further as they will be used: with frozen BatchNorm statistics (those of a small batch of unlike
-images are far from the running ones), and mostly on pixels that no rotation has blurred. The run is
-seeded.
+images are far from the running ones), and mostly on pixels that are neither warped nor varied. The
+run is seeded.
 """
 
 from __future__ import annotations
@@ -37,6 +38,9 @@ from napari_unet.nn.train import TrainState, load_checkpoint, train
 SPEC = ModelSpec(in_channels=3, depth=4, width=16, skip="add", up="transpose")
 LICENCE = "CC0-1.0 (weights and training data: BBBC038v1, 2018 Data Science Bowl)"
 REPORT_EVERY = 25
+CHECKPOINT = "checkpoint.safetensors"
+DIAMETER = 22.0
+"""Objects of this size, in pixels, are those that the network works on best."""
 
 
 def read_split(data: Path, split: str) -> Samples:
@@ -55,7 +59,7 @@ def run_training(
     out.mkdir(parents=True, exist_ok=True)
     losses: list[float] = []
     with (out / "log.csv").open("a") as log:
-        for step in train(state, samples, settings, checkpoint=out / "checkpoint.safetensors"):
+        for step in train(state, samples, settings, checkpoint=out / CHECKPOINT):
             losses.append(step.loss)
             if step.done % REPORT_EVERY:
                 continue
@@ -68,21 +72,43 @@ def run_training(
     return state
 
 
-def polish(state: TrainState, samples: Samples, minutes: float, seed: int, out: Path) -> TrainState:
-    """Train the averaged weights further, as they will be used."""
+def first_part(args: argparse.Namespace, samples: Samples, device: torch.device) -> TrainState:
+    """Train from scratch."""
     settings = TrainSettings(
-        minutes=minutes,
-        seed=seed + 1,
+        minutes=args.minutes,
+        steps=args.steps,
+        seed=args.seed,
         batch=4,
-        learning_rate=6e-4,
+        learning_rate=1.5e-3,
+        plain=0.3,
+        diameter=DIAMETER,
+    )
+    torch.manual_seed(args.seed)
+    net = UNet(SPEC).to(device, memory_format=torch.channels_last)
+    state = TrainState.start(net, settings)
+    if args.resume:
+        load_checkpoint(state, args.out / CHECKPOINT)
+    return run_training(state, samples, settings, args.out)
+
+
+def polish(net: UNet, args: argparse.Namespace, samples: Samples) -> TrainState:
+    """Train weights further, as they will be used."""
+    settings = TrainSettings(
+        minutes=args.polish,
+        seed=args.seed + 1,
+        batch=4,
+        learning_rate=8e-4,
         warm_up=0.02,
-        average=0.99,
+        average=0.995,
         plain=0.6,
+        diameter=DIAMETER,
         freeze_norm=True,
     )
-    device = next(state.net.parameters()).device
-    net = state.averaged_net().to(device, memory_format=torch.channels_last)
-    return run_training(TrainState.start(net, settings), samples, settings, out / "polish")
+    state = TrainState.start(net, settings)
+    out = args.out / "polish"
+    if args.resume and (out / CHECKPOINT).exists():
+        load_checkpoint(state, out / CHECKPOINT)
+    return run_training(state, samples, settings, out)
 
 
 def finish(state: TrainState, data: Path, out: Path, training: dict) -> None:
@@ -130,26 +156,25 @@ def main() -> None:
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--steps", type=int, default=TrainSettings.steps)
     parser.add_argument("--polish", type=float, default=8.0, metavar="MINUTES")
+    parser.add_argument("--start", metavar="MODEL", help="polish this model instead")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
-    settings = TrainSettings(
-        minutes=args.minutes, steps=args.steps, seed=args.seed, batch=4, learning_rate=1.5e-3
-    )
-    torch.manual_seed(args.seed)
-    net = UNet(SPEC).to(pick_device(args.device), memory_format=torch.channels_last)
-    state = TrainState.start(net, settings)
-    if args.resume:
-        load_checkpoint(state, args.out / "checkpoint.safetensors")
+    device = pick_device(args.device)
     samples = read_split(args.data, "train")
-    state = run_training(state, samples, settings, args.out)
-    polished = polish(state, samples, args.polish, args.seed, args.out)
-    budget = {
-        "steps": state.step + polished.step,
-        "seconds": round(state.seconds + polished.seconds),
-        "seed": args.seed,
-    }
+    budget = {"steps": 0, "seconds": 0, "seed": args.seed}
+    if args.start:
+        start = load_model(args.start, device.type)
+        net, budget["start"] = start.net, start.card.hash
+    else:
+        state = first_part(args, samples, device)
+        net = state.averaged_net()
+        budget |= {"steps": state.step, "seconds": round(state.seconds)}
+    net = net.to(device, memory_format=torch.channels_last)
+    polished = polish(net, args, samples)
+    budget["steps"] += polished.step
+    budget["seconds"] += round(polished.seconds)
     finish(polished, args.data, args.out, samples.card() | budget)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from .heads import InstanceHead, SemanticHead
 from .normalise import Normaliser
+from .sizes import median_diameter, object_diameters, working_scale
 from .spec import InputError
 from .stack import open_stack
 
@@ -25,6 +26,9 @@ SCALES = (0.5, 2.0)
 """Crops are zoomed by a factor drawn from this range (log-uniform)."""
 DIAMETERS = (7.0, 64.0)
 """... and by no more than keeps an image's typical object within this range, in pixels."""
+DOUBT = 0.85
+"""Crops that are taken as they will be predicted are zoomed by up to this much less or more than
+their objects' size asks for: in use that size is an estimate."""
 
 
 @dataclass(frozen=True)
@@ -172,6 +176,8 @@ class CropPlan:
         Whether the crop is mirrored.
     elastic
         float32 (2, 4, 4): displacements at a coarse grid over the crop, in crop pixels.
+    vary
+        Whether the intensities are varied, too.
     """
 
     item: int
@@ -180,21 +186,41 @@ class CropPlan:
     zoom: float
     flip: bool
     elastic: np.ndarray
+    vary: bool = True
 
 
 def draw_crop(
-    samples: Samples, weights: np.ndarray, rng: np.random.Generator, plain: float = 0.0
+    samples: Samples,
+    weights: np.ndarray,
+    rng: np.random.Generator,
+    *,
+    plain: float = 0.0,
+    diameter: float | None = None,
 ) -> CropPlan:
     """Draw one crop of a 2D training set, centred on an object in four of five cases.
 
-    A share of `plain` crops is not resampled: every pixel of them is a pixel of the image.
+    Parameters
+    ----------
+    samples, weights
+        The images, and how often each is drawn.
+    rng
+        Source of everything random.
+    plain
+        Share of crops that show an image as the finished network will see it: turned by right
+        angles and mirrored, but neither warped nor varied.
+    diameter
+        Of the objects that the network is to be best at, in pixels: images with others are zoomed
+        to it before all else. None: images are taken at their own scale.
     """
     item = int(rng.choice(len(samples.items), p=weights))
     sample = samples.items[item]
-    zoom = float(np.exp(rng.uniform(*np.log(SCALES)))) if rng.random() < 0.6 else 1.0
+    scale = working_scale(sample.diameter, diameter)
+    zoom = scale
+    if rng.random() < 0.6:
+        zoom *= float(np.exp(rng.uniform(*np.log(SCALES))))
     if sample.diameter:
         low, high = (limit / sample.diameter for limit in DIAMETERS)
-        zoom = float(np.clip(zoom, min(low, 2.0), max(high, 0.25)))
+        zoom = float(np.clip(zoom, min(low, 2.0 * scale), max(high, 0.25 * scale)))
     shape = np.array(sample.labels.shape)
     centre = rng.uniform(0, shape)
     candidates = np.argwhere(sample.known[::4, ::4] & (sample.labels[::4, ::4] > 0)) * 4
@@ -204,13 +230,15 @@ def draw_crop(
     if rng.random() < plain:
         # Crops have an even size: their middle lies between pixels.
         middle = np.floor(centre) + 0.5
+        doubt = float(rng.uniform(DOUBT, 1 / DOUBT)) if scale != 1 else 1.0
         return CropPlan(
             item=item,
             centre=(float(middle[0]), float(middle[1])),
             angle=float(rng.integers(4)) * np.pi / 2,
-            zoom=1.0,
+            zoom=scale * doubt,
             flip=bool(rng.random() < 0.5),
             elastic=np.zeros((2, 4, 4), np.float32),
+            vary=False,
         )
     return CropPlan(
         item=item,
@@ -220,21 +248,6 @@ def draw_crop(
         flip=bool(rng.random() < 0.5),
         elastic=rng.normal(0, 1, (2, 4, 4)).astype(np.float32) * np.float32(amplitude),
     )
-
-
-def object_diameters(labels: np.ndarray) -> np.ndarray:
-    """Return each object's diameter in pixels: that of the disc (ball) of the same size."""
-    sizes = np.bincount(labels.ravel())[1:]
-    sizes = sizes[sizes > 0].astype(float)
-    if labels.ndim == 2:
-        return np.asarray(2 * np.sqrt(sizes / np.pi))
-    return np.asarray(2 * np.cbrt(3 * sizes / (4 * np.pi)))
-
-
-def median_diameter(labels: np.ndarray) -> float:
-    """Return the median of `object_diameters`; 0.0 without objects."""
-    diameters = object_diameters(labels)
-    return float(np.median(diameters)) if len(diameters) else 0.0
 
 
 def _read_normalised(stack: Any, ndim: int, channels: int) -> np.ndarray:

@@ -254,6 +254,13 @@ class TrainSettings:
     plain: float = setting(
         0.0, "share of the crops that are only turned by right angles and mirrored", low=0, high=1
     )
+    diameter: float | None = setting(
+        None,
+        "images are zoomed until their objects have this diameter. Empty: taken at their own scale",
+        unit="px",
+        low=4.0,
+        high=200.0,
+    )
     freeze_norm: bool = setting(False, "keep the statistics of BatchNorm as they are")
     clip: float = setting(1.0, "largest norm of a step's gradient", low=1e-3)
     validate_every: int = setting(250, "steps between validations", low=1)

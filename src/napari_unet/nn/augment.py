@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,7 +39,12 @@ def make_batch(
     """
     crops = [warp_crop(samples.items[plan.item], plan, size) for plan in plans]
     images, targets, known = (torch.stack(parts) for parts in zip(*crops, strict=True))
-    images = torch.stack([vary_intensity(image, rng) for image in images])
+    images = torch.stack(
+        [
+            vary_intensity(image, rng) if plan.vary else image
+            for image, plan in zip(images, plans, strict=True)
+        ]
+    )
     return images, targets, known
 
 
@@ -56,8 +62,8 @@ def warp_crop(sample: Sample, plan: CropPlan, size: int) -> tuple[Tensor, Tensor
     rows = _mirror(np.arange(int(low[0]), int(high[0])), height)
     columns = _mirror(np.arange(int(low[1]), int(high[1])), width)
     part = torch.from_numpy(np.ascontiguousarray(stack[:, rows[:, None], columns[None]]))
-    if plan.zoom < 1:  # shrinking without smoothing would alias
-        part = _smooth(part, 0.5 * (1 / plan.zoom - 1))
+    if plan.zoom < 1:  # as wide a filter as prediction shrinks with, or it would alias
+        part = _smooth(part, math.sqrt((1 / plan.zoom**2 - 1) / 6))
     extent = torch.tensor([part.shape[1] - 1, part.shape[2] - 1], dtype=torch.float32)
     unit = (grid - low) / extent * 2 - 1
     warped = F.grid_sample(part[None], unit.flip(-1)[None], align_corners=True)[0]

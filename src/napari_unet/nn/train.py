@@ -100,7 +100,10 @@ def train(
     while (done := share_done(state, settings)) < 1:
         rng = np.random.default_rng([settings.seed, state.step])
         torch.manual_seed(int(rng.integers(2**31)))  # dropout
-        plans = [draw_crop(samples, weights, rng, settings.plain) for _ in range(settings.batch)]
+        plans = [
+            draw_crop(samples, weights, rng, plain=settings.plain, diameter=settings.diameter)
+            for _ in range(settings.batch)
+        ]
         batch = make_batch(samples, plans, settings.crop, rng)
         images, targets, known = (part.to(device) for part in batch)
 
