@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_unet.core.files import plain_name
 from napari_unet.core.readers import is_zarr
 from napari_unet.core.results import create_output
-from napari_unet.core.spec import FrameDone, InputError, OutputError, TileDone
+from napari_unet.core.spec import FrameDone, InputError, OutputError
 from napari_unet.core.stack import list_images, open_stack
 
 if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
-    from napari_unet.core.spec import PredictSettings
+    from napari_unet.core.spec import PredictSettings, Progress
     from napari_unet.nn.model import Model
 
 
@@ -56,7 +57,7 @@ def plan_jobs(source: Path, target: Path) -> list[FileJob]:
     images = list_images(source)
     if target.exists() and not target.is_dir():
         raise OutputError(f"{target} is a file; give a folder, as the input is one.")
-    stems = [image.stem.removesuffix(".ome") for image in images]
+    stems = [plain_name(image) for image in images]
     count = Counter(stem.casefold() for stem in stems)
     names = [
         stem if count[stem.casefold()] == 1 else image.name
@@ -66,28 +67,13 @@ def plan_jobs(source: Path, target: Path) -> list[FileJob]:
     return [FileJob(*job) for job in zip(images, targets, strict=True)]
 
 
-def make_folder(folder: Path) -> None:
-    """Make a folder for results, and the folders that it lies in.
-
-    Raises
-    ------
-    OutputError
-        It cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = error.strerror or error
-        raise OutputError(f"{folder} cannot be made: {reason}; choose another place.") from error
-
-
 def segment_file(
     job: FileJob,
     model: Model,
     settings: PredictSettings,
     axes: str | None = None,
     overwrite: bool = False,
-) -> Generator[TileDone | FrameDone, None, dict[str, Any]]:
+) -> Generator[Progress, None, dict[str, Any]]:
     """Segment an image file into a label file, yielding after every tile and every frame.
 
     The label file appears when all is done; whatever ends the run before leaves nothing.
@@ -114,7 +100,7 @@ def segment_file(
     return passport
 
 
-def _passport(steps: Any) -> Generator[TileDone | FrameDone, None, tuple[dict[str, Any], int]]:
+def _passport(steps: Any) -> Generator[Progress, None, tuple[dict[str, Any], int]]:
     """Pass the steps on; return the passport and the most objects in any frame."""
     largest = 0
     while True:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_unet import __version__
+from napari_unet.core.axes import FRAMES
 from napari_unet.core.spec import DEVICES, PredictSettings, UnetError
 from napari_unet.options import Parser, add_settings, settings_from
 from napari_unet.terminal import follow, one_line_remarks, progress_bar, run_all, say
@@ -106,12 +107,13 @@ def _add_segment(commands: Any) -> None:
 
 def _segment(values: Namespace) -> int:
     from napari_unet import batch, report
+    from napari_unet.core.files import make_folder
     from napari_unet.core.stack import open_stack
 
     settings = settings_from(values, PredictSettings)
     jobs, many = batch.plan_jobs(values.input, values.output), batch.is_batch(values.input)
     if many:
-        batch.make_folder(values.output)
+        make_folder(values.output)
     else:
         open_stack(values.input, values.axes)  # what is wrong with it is said before torch loads
     model = _load_model(values)
@@ -132,18 +134,43 @@ def _add_evaluate(commands: Any) -> None:
     command.add_argument("predicted", type=Path, help="labels, or a folder of labels")
     command.add_argument("truth", type=Path, help="the true labels, or a folder with equal names")
     command.add_argument("--csv", type=Path, metavar="FILE", help="write all scores to a table")
+    command.add_argument(
+        "--overlay",
+        type=Path,
+        metavar="DIR",
+        help="draw hits (green), false (red) and missed objects (blue) into a PNG for each image, "
+        "of the plane with the most objects; for one image, the name of the PNG will do",
+    )
+    command.add_argument(
+        "--images",
+        type=Path,
+        metavar="PATH",
+        help="what to draw on: an image, or a folder with equal names. Not given: on black",
+    )
+    command.add_argument(
+        "--frames",
+        choices=FRAMES,
+        default=FRAMES[0],
+        help="match the objects of a stack plane by plane or in its volumes; time points are "
+        "apart always (default: auto, planes for what a 2D model found, else volumes)",
+    )
 
 
 def _evaluate(values: Namespace) -> int:
-    from napari_unet.core import scoring
+    from napari_unet.core import pictures, scoring
+    from napari_unet.core.comparison import score_steps
     from napari_unet.core.metrics import Scores
     from napari_unet.report import format_table
 
     pairs, scores = scoring.pair_files(values.predicted, values.truth), dict[str, Scores]()
+    drawn = pictures.plan_pictures(pairs, values.overlay, values.images)
 
     def run(pair: scoring.LabelPair, bar: tqdm[Any]) -> None:
         bar.set_description(pair.name, refresh=False)
-        scores[pair.name] = scoring.score_pair(pair)
+        comparison = scoring.read_pair(pair, values.frames)
+        scores[pair.name] = follow(score_steps(comparison), bar)
+        if picture := drawn.get(pair.name):
+            bar.write(pictures.draw_picture(picture, comparison), file=sys.stdout)
 
     failed = run_all(pairs, run, keep_going=len(pairs) > 1)
     if len(scores) > 1:

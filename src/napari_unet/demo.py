@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.batch import FileJob, make_folder, segment_file
+from napari_unet.batch import FileJob, segment_file
+from napari_unet.core.files import make_folder
 from napari_unet.core.overlay import outline, write_picture
 from napari_unet.core.sample_images import sample_path
 from napari_unet.core.scoring import read_labels
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
-    from napari_unet.core.spec import FrameDone, TileDone
+    from napari_unet.core.spec import Progress
     from napari_unet.nn.model import Model
 
 HEADINGS = ("image", "size", "objects", "seconds", "MPx/s", "device")
@@ -40,7 +41,7 @@ def why_no_window() -> str:
 
 def demo_steps(
     model: Model, folder: Path
-) -> Generator[TileDone | FrameDone, None, tuple[list[Path], list[str]]]:
+) -> Generator[Progress, None, tuple[list[Path], list[str]]]:
     """Segment the fluorescence sample into a folder, yielding after every tile.
 
     Returns

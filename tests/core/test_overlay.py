@@ -8,6 +8,7 @@ import pytest
 from napari_unet.core.overlay import FALSE, HIT, MISSED, compare, outline, picture, write_picture
 from napari_unet.core.spec import InputError, OutputError
 from napari_unet.core.stack import open_stack
+from napari_unet.core.verdict import Verdict
 
 
 def square(top: int, left: int, edge: int = 5, value: int = 1) -> np.ndarray:
@@ -80,3 +81,11 @@ def test_a_picture_is_written_whole(tmp_path) -> None:
     with pytest.raises(OutputError, match="cannot be written"):
         write_picture(tmp_path / "no" / "a.png", drawn)
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_a_plane_is_coloured_by_what_was_judged_elsewhere() -> None:
+    truth = square(2, 2, value=4)
+    verdict = Verdict(hits=np.array([1]), found=np.array([4]))
+    drawn = compare(square(2, 14), truth, np.zeros((12, 20)), zoom=1, verdict=verdict)
+    assert tuple(drawn[2, 14]) == HIT
+    assert not drawn[2, 2].any(), "its truth is found, though not here"

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from napari_unet.core import passport
+from napari_unet.core.axes import frame_ndim
+from napari_unet.core.card import ModelCard
 from napari_unet.core.passport import fingerprint
+from napari_unet.core.spec import ModelSpec, PredictSettings
 from napari_unet.core.stack import open_stack
 
 
@@ -45,3 +49,11 @@ def test_a_damaged_part_is_no_reason_to_lose_a_result():
             raise OSError("cut short")
 
     assert fingerprint(open_stack(Damaged(np.zeros((9, 9), np.uint8)))) is None
+
+
+@pytest.mark.parametrize(("ndim", "axes"), [(2, "YX"), (3, "ZYX")])
+def test_the_passport_says_how_far_an_object_may_extend(ndim, axes):
+    card = ModelCard(name="m", spec=ModelSpec(ndim=ndim, in_channels=1, depth=1, width=1))
+    stack = open_stack(np.zeros((3, 4, 5), np.uint8))
+    result = passport.make_passport(stack, card, PredictSettings())
+    assert result["object_axes"] == axes and frame_ndim("auto", result) == ndim

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .spec import InputError
+from .spec import InputError, SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 AXES = "TCZYX"
+AUTO, PLANES, VOLUMES = FRAMES = ("auto", "planes", "volumes")
+"""How a stack is divided into frames, in which objects are matched; "auto" asks the passport."""
+OBJECT_AXES = "object_axes"
+"""Entry of a passport: the axes along which an object may extend, "YX" or "ZYX"."""
 
 
 def default_axes(shape: tuple[int, ...], dtype: np.dtype[Any], what: str = "the array") -> str:
@@ -68,3 +75,36 @@ def settled_axes(found: str, shape: tuple[int, ...], what: str) -> str:
             "once and not C with S, can be used: split the file, or give axes."
         )
     return settled
+
+
+def frame_ndim(frames: str, passport: Mapping[str, Any] | None = None) -> int:
+    """Return whether objects are matched in planes (2) or in volumes (3).
+
+    Parameters
+    ----------
+    frames
+        One of `FRAMES`. "auto": planes if the passport says that objects end with their plane,
+        otherwise volumes.
+    passport
+        The passport of the predicted labels; None if they have none.
+
+    Raises
+    ------
+    SettingsError
+        Another word.
+    """
+    if frames not in FRAMES:
+        raise SettingsError(f"frames is {frames!r}; choose one of: {', '.join(FRAMES)}.")
+    if frames == AUTO:
+        return 2 if (passport or {}).get(OBJECT_AXES) == "YX" else 3
+    return 2 if frames == PLANES else 3
+
+
+def shared_axes(labels_axes: str, truth_axes: str) -> str:
+    """Return the axes of two labellings of the same shape, of which one may know more.
+
+    Pages that nobody named are taken for slices, so where one of the two has a time axis it is
+    right.
+    """
+    knows = "T" in truth_axes and "T" not in labels_axes
+    return truth_axes if knows and len(truth_axes) == len(labels_axes) else labels_axes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,26 @@ def user_path(path: str | os.PathLike[str]) -> Path:
         return Path(path).expanduser()
     except RuntimeError:
         return Path(path)
+
+
+def plain_name(path: Path) -> str:
+    """Return an image file's name without its ending, ``.ome.tif`` among them."""
+    return path.stem.removesuffix(".ome")
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for results, and the folders that it lies in.
+
+    Raises
+    ------
+    OutputError
+        It cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise OutputError(f"{folder} cannot be made: {reason}; choose another place.") from error
 
 
 @contextmanager
@@ -47,3 +68,10 @@ def whole_file(target: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+def sweep_partials(target: Path) -> None:
+    """Remove what `whole_file` left beside a target because its process was killed."""
+    for partial in target.parent.glob(f".{escape(target.name[:100])}.*.partial"):
+        with suppress(OSError):
+            partial.unlink()

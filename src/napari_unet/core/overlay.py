@@ -10,8 +10,9 @@ import imagecodecs
 import numpy as np
 
 from napari_unet.core.files import whole_file
-from napari_unet.core.matching import Overlap, match
+from napari_unet.core.matching import Overlap
 from napari_unet.core.spec import InputError
+from napari_unet.core.verdict import Verdict, draw_codes, edges, inside_code, outline_code
 
 if TYPE_CHECKING:
     import os
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 HIT, FALSE, MISSED = (0, 200, 120), (255, 80, 40), (70, 150, 255)
 """Colours that people with a red-green weakness can tell apart, too."""
+COLOURS = {"hit": HIT, "false": FALSE, "missed": MISSED}
+"""The same by what became of an object."""
 
 _LEGIBLE = 1000  # pixels along the longer side from which thin outlines can be seen
 
@@ -85,7 +88,7 @@ def outline(image: ArrayLike, labels: ArrayLike, zoom: int | None = None) -> Pic
         The shapes differ, or are not those of pictures.
     """
     drawn, names = _enlarged(picture(image), np.asarray(labels), zoom)
-    edge = _edges(names)
+    edge = edges(names)
     drawn[edge] = _colours(names[edge])
     return drawn
 
@@ -96,6 +99,7 @@ def compare(
     image: ArrayLike | None = None,
     threshold: float = 0.5,
     zoom: int | None = None,
+    verdict: Verdict | None = None,
 ) -> Picture:
     """Show which objects were hit, which are false and which were missed.
 
@@ -112,6 +116,9 @@ def compare(
         IoU from which on a predicted object counts as a true one.
     zoom
         As for `outline`.
+    verdict
+        What became of the objects, if that was judged by more than this plane, such as by the
+        volume that it is from; `threshold` has no effect then.
 
     Returns
     -------
@@ -124,17 +131,15 @@ def compare(
         The shapes differ, or are not those of pictures.
     """
     found, wanted = np.asarray(labels), np.asarray(truth)
-    overlap = Overlap.of(found, wanted)
-    hits = match(overlap, threshold)
-    missed = np.where(np.isin(wanted, overlap.true_ids[hits.true]), 0, wanted)
-    ground = np.zeros(found.shape, np.uint8) if image is None else image
-    drawn, missed = _enlarged(picture(ground), missed, zoom)
-    _, found = _enlarged(picture(ground), found, zoom)
-    hit = np.isin(found, overlap.predicted_ids[hits.predicted])
-    for objects, colour in ((missed, MISSED), (np.where(hit, 0, found), FALSE), (found * hit, HIT)):
+    verdict = verdict or Verdict.of(Overlap.of(found, wanted), threshold)
+    ground = picture(np.zeros(found.shape, np.uint8) if image is None else image)
+    drawn, found = _enlarged(ground, found, zoom)
+    _, wanted = _enlarged(ground, wanted, zoom)
+    codes = draw_codes(verdict.split(found, wanted))
+    for kind, colour in COLOURS.items():
         if image is None:
-            drawn[objects > 0] = np.array(colour) * 0.5
-        drawn[_edges(objects)] = colour
+            drawn[codes == inside_code(kind)] = np.array(colour) * 0.5
+        drawn[codes == outline_code(kind)] = colour
     return drawn
 
 
@@ -160,17 +165,6 @@ def _enlarged(
         drawn.repeat(times, axis=0).repeat(times, axis=1),
         labels.repeat(times, axis=0).repeat(times, axis=1),
     )
-
-
-def _edges(labels: NDArray[np.integer]) -> NDArray[np.bool_]:
-    """Tell which pixels of an object touch, by a side, something else than the object."""
-    edge = np.zeros(labels.shape, bool)
-    for axis in (0, 1):
-        ahead, behind = np.moveaxis(edge, axis, 0)[:-1], np.moveaxis(edge, axis, 0)[1:]
-        differs = np.moveaxis(np.diff(labels.astype(np.int64), axis=axis) != 0, axis, 0)
-        ahead |= differs
-        behind |= differs
-    return edge & (labels > 0)
 
 
 def _colours(names: NDArray[np.integer]) -> Picture:

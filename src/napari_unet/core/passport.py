@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_unet.core.axes import OBJECT_AXES
 from napari_unet.core.readers import UNREADABLE
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def make_passport(stack: Stack, card: ModelCard, settings: PredictSettings) -> d
         "model": card.name,
         "model_hash": card.hash,
         "data_hash": fingerprint(stack),
+        OBJECT_AXES: "ZYX"[-card.spec.ndim :],
         "voxel_size_um": list(stack.voxel_size_um) if stack.voxel_size_um else None,
         "settings": asdict(settings),
         "versions": {name: importlib.metadata.version(name) for name in packages},

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import csv
 import io
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.core.files import whole_file
-from napari_unet.core.metrics import Scores, evaluate
+from napari_unet.core.axes import AUTO, frame_ndim, shared_axes
+from napari_unet.core.comparison import Comparison
+from napari_unet.core.files import plain_name, whole_file
 from napari_unet.core.readers import UNREADABLE, is_zarr, unreadable
+from napari_unet.core.results import read_passport
 from napari_unet.core.spec import InputError
 from napari_unet.core.stack import list_images, open_stack
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from napari_unet.core.metrics import Scores
 
 HEADINGS = ("image", "objects", "true", "AP50", "AP75", "AP90", "F1", "PQ", "Dice", "Rand err.")
 
@@ -48,15 +53,20 @@ def pair_files(predicted: Path, truth: Path) -> list[LabelPair]:
         return [LabelPair(predicted.name, predicted, truth)]
     if not all(folders):
         raise InputError(f"{predicted} and {truth} are a file and a folder; give two of a kind.")
-    found, wanted = _by_name(predicted), _by_name(truth)
+    found, wanted = by_name(predicted), by_name(truth)
     if not set(found) & set(wanted):
         raise InputError(f"{predicted} and {truth} have no file name in common.")
     names = [*wanted, *(name for name in found if name not in wanted)]
     return [LabelPair(name, found.get(name), wanted.get(name)) for name in names]
 
 
-def score_pair(pair: LabelPair) -> Scores:
-    """Read two label files and score one against the other.
+def read_pair(pair: LabelPair, frames: str = AUTO) -> Comparison:
+    """Read two label files, to score one against the other.
+
+    Parameters
+    ----------
+    frames
+        One of `napari_unet.core.axes.FRAMES`: what objects are matched in.
 
     Raises
     ------
@@ -66,13 +76,17 @@ def score_pair(pair: LabelPair) -> Scores:
     if pair.predicted is None or pair.truth is None:
         lacking = "prediction" if pair.predicted is None else "truth"
         raise InputError(f"{pair.truth or pair.predicted} has no {lacking} of that name.")
-    labels, truth = read_labels(pair.predicted), read_labels(pair.truth)
+    (labels, axes), (truth, truth_axes) = _read(pair.predicted), _read(pair.truth)
     if labels.shape != truth.shape:
         raise InputError(
             f"{pair.predicted} has shape {labels.shape}, its truth {truth.shape}; "
             "give two labellings of the same image."
         )
-    return evaluate(labels, truth)
+    passport: dict[str, Any] = {}
+    with suppress(InputError):  # most labels come from elsewhere
+        passport = read_passport(pair.predicted)
+    ndim = frame_ndim(frames, passport)
+    return Comparison(labels, truth, shared_axes(axes, truth_axes), ndim)
 
 
 def read_labels(path: Path) -> np.ndarray:
@@ -83,6 +97,10 @@ def read_labels(path: Path) -> np.ndarray:
     InputError
         It cannot be read, or has several channels.
     """
+    return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[np.ndarray, str]:
     stack = open_stack(path)
     if stack.channels > 1:
         raise InputError(f"{path} has {stack.channels} channels; give labels, which have none.")
@@ -91,7 +109,7 @@ def read_labels(path: Path) -> np.ndarray:
     except UNREADABLE as error:
         raise unreadable(path, error) from error
     order = [stack.axes.index(letter) for letter in ("C" * ("C" in stack.axes)) + stack.labels_axes]
-    return values.transpose(order).reshape(stack.labels_shape)
+    return values.transpose(order).reshape(stack.labels_shape), stack.labels_axes
 
 
 def table_row(name: str, scores: Scores) -> list[str]:
@@ -130,10 +148,17 @@ def write_text(path: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8", newline="")
 
 
-def _by_name(folder: Path) -> dict[str, Path]:
+def by_name(folder: Path) -> dict[str, Path]:
+    """List the images of a folder by their names without endings.
+
+    Raises
+    ------
+    InputError
+        A folder that holds no image, or two of the same name.
+    """
     files: dict[str, Path] = {}
     for path in list_images(folder):
-        name = path.stem.removesuffix(".ome")
+        name = plain_name(path)
         if name in files:
             raise InputError(f"{folder} holds {files[name].name} and {path.name}; keep one.")
         files[name] = path

@@ -1,0 +1,109 @@
+"""Which objects were hit, which are false, which were missed, and how that is drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_unet.core.matching import Overlap, match
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+KINDS = ("hit", "false", "missed")
+"""What can become of an object; where two meet in a pixel, the one named first is drawn."""
+
+
+def outline_code(kind: str) -> int:
+    """Return what `draw_codes` writes on the rim of an object of that kind: 1, 2 or 3."""
+    return 1 + KINDS.index(kind)
+
+
+def inside_code(kind: str) -> int:
+    """Return what `draw_codes` writes inside an object of that kind: 4, 5 or 6."""
+    return 1 + len(KINDS) + KINDS.index(kind)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Which objects of a labelling are hits, by their labels; the others are false or missed.
+
+    Attributes
+    ----------
+    hits
+        Labels of predicted objects that are true ones, ascending.
+    found
+        Labels of the true objects that they are, ascending.
+    """
+
+    hits: NDArray[np.int64]
+    found: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, overlap: Overlap, threshold: float = 0.5) -> Verdict:
+        """Judge the objects of an overlap: a hit has at least `threshold` IoU with its truth."""
+        pairs = match(overlap, threshold)
+        hits, found = overlap.predicted_ids[pairs.predicted], overlap.true_ids[pairs.true]
+        return cls(np.sort(hits), np.sort(found))
+
+    def split(self, labels: ArrayLike, truth: ArrayLike) -> dict[str, NDArray[Any]]:
+        """Return the labels of the hits, the false and the missed objects, 0 elsewhere.
+
+        Parameters
+        ----------
+        labels, truth
+            What was judged, or a part of it, such as one plane of a volume.
+
+        Returns
+        -------
+        dict
+            An array for each of `KINDS`.
+        """
+        predicted, true = np.asarray(labels), np.asarray(truth)
+        hit = np.isin(predicted, self.hits.astype(predicted.dtype))
+        missed = ~np.isin(true, self.found.astype(true.dtype))
+        return {
+            "hit": np.where(hit, predicted, 0),
+            "false": np.where(hit, 0, np.maximum(predicted, 0)),
+            "missed": np.where(missed, np.maximum(true, 0), 0),
+        }
+
+
+def draw_codes(
+    objects: dict[str, NDArray[Any]], axes: tuple[int, int] = (0, 1)
+) -> NDArray[np.uint8]:
+    """Draw hits, false and missed objects into one array of codes.
+
+    Rims lie above all insides, so that missed objects can be seen below one that is too large.
+
+    Parameters
+    ----------
+    objects
+        What `Verdict.split` returned, of any number of dimensions.
+    axes
+        The axes of the planes in which rims are drawn.
+
+    Returns
+    -------
+    np.ndarray
+        uint8, the shape of the objects: `outline_code`, `inside_code` or 0.
+    """
+    codes = np.zeros(objects[KINDS[0]].shape, np.uint8)
+    for kind in reversed(KINDS):
+        codes[objects[kind] > 0] = inside_code(kind)
+    for kind in reversed(KINDS):
+        codes[edges(objects[kind], axes)] = outline_code(kind)
+    return codes
+
+
+def edges(labels: NDArray[Any], axes: tuple[int, ...] = (0, 1)) -> NDArray[np.bool_]:
+    """Tell which pixels of an object touch, by a side along `axes`, something else."""
+    edge = np.zeros(labels.shape, bool)
+    for axis in axes:
+        along, rim = np.moveaxis(labels, axis, 0), np.moveaxis(edge, axis, 0)
+        differs = along[1:] != along[:-1]
+        rim[:-1] |= differs
+        rim[1:] |= differs
+    return edge & (labels > 0)
