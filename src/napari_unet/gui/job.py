@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 Begin = Callable[[], Generator[Any, None, Any]]
 WAITING, RUNNING, DONE, CANCELLED, FAILED = "waiting", "running", "done", "cancelled", "failed"
+HOST = "host"
+"""The slot of work that needs no network, such as scoring; it goes on beside the devices'."""
 _numbers = itertools.count(1)
 
 
@@ -239,10 +241,16 @@ _slots: dict[str, Slot] = {}
 
 def slot_for(device: str) -> Slot:
     """Return the slot of a device; "auto" shares the accelerator's."""
-    key = "cpu" if device == "cpu" else "accelerator"
+    key = device if device in ("cpu", HOST) else "accelerator"
     if key not in _slots:
         _slots[key] = Slot()
     return _slots[key]
+
+
+def abandon_all(runs: list[Any], *_: object) -> None:
+    """Let go of the runs of a panel that is gone by now."""
+    for run in runs:
+        run.abandon()
 
 
 @atexit.register

@@ -22,7 +22,7 @@ from napari_unet.core.spec import InputError
 from napari_unet.core.stack import Stack, open_stack
 
 if TYPE_CHECKING:
-    from napari.layers import Image
+    from napari.layers import Image, Labels
 
 SEEN, SLICE, WHOLE = "what I see now", "current slice", "whole stack"
 REGIONS = (SEEN, SLICE, WHOLE)
@@ -40,7 +40,12 @@ _LETTERS = {
 _BY_NUMBER = {2: "YX", 3: "ZYX", 4: "TZYX", 5: "TCZYX"}
 
 
-def layer_axes(layer: Image) -> str:
+def full_resolution(layer: Image | Labels) -> Any:
+    """Return a layer's data; of a multiscale layer, those of level 0."""
+    return layer.data[0] if layer.multiscale else layer.data
+
+
+def layer_axes(layer: Image | Labels) -> str:
     """Return one letter for each axis of a layer, an RGB layer's colours not counted.
 
     Raises
@@ -58,7 +63,7 @@ def layer_axes(layer: Image) -> str:
             f"The layer {layer.name!r} has {layer.ndim} axes; name them t, c, z, y, x in its "
             "axis labels, or split it."
         )
-    if layer.rgb and "C" in axes:
+    if "C" in axes and getattr(layer, "rgb", False):
         raise InputError(
             f"The layer {layer.name!r} has colours and a channel axis ({axes}); split its channels."
         )
@@ -74,8 +79,7 @@ def layer_stack(layer: Image) -> Stack:
         The axes or the data cannot be used.
     """
     axes = layer_axes(layer)
-    data = layer.data[0] if layer.multiscale else layer.data
-    stack = open_stack(data, axes + "S" * layer.rgb, voxel_size_um(layer, axes))
+    stack = open_stack(full_resolution(layer), axes + "S" * layer.rgb, voxel_size_um(layer, axes))
     return replace(stack, name=layer.name)
 
 
@@ -126,8 +130,7 @@ def look(viewer: Any, layer: Image, axes: str) -> View:
     The canvas, the camera and the sliders are asked themselves, so that the answer is right before
     the next drawing, too (a layer's own `corner_pixels` is not).
     """
-    shape = layer.data[0].shape if layer.multiscale else layer.data.shape
-    sizes = dict(zip(axes, shape, strict=False))
+    sizes = dict(zip(axes, full_resolution(layer).shape, strict=False))
     point = np.asarray(viewer.dims.point, dtype=float)
     shown = list(viewer.dims.displayed)
     camera = viewer.scene.camera

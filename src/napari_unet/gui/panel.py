@@ -14,10 +14,12 @@ from qtpy.QtWidgets import QDockWidget, QHBoxLayout, QLabel, QProgressBar, QVBox
 
 from napari_unet.core.spec import UnetError
 from napari_unet.gui.engine import Engine, engine_steps
+from napari_unet.gui.evaluate_form import EvaluateSection
+from napari_unet.gui.folds import Scrolled
 from napari_unet.gui.forms import sentence
-from napari_unet.gui.job import DONE, FAILED, slot_for
+from napari_unet.gui.job import DONE, FAILED, abandon_all, slot_for
 from napari_unet.gui.segment import SegmentRun
-from napari_unet.gui.segment_form import SegmentForm
+from napari_unet.gui.segment_form import LABEL_WIDTH, SegmentForm
 
 if TYPE_CHECKING:
     import napari
@@ -67,7 +69,7 @@ class SegmentPanel(QWidget):
         self._closing.timeout.connect(self._cancel_if_closed)
         self._build()
         self._runs: list[SegmentRun] = []
-        self.destroyed.connect(functools.partial(_abandon, self._runs))
+        self.destroyed.connect(functools.partial(abandon_all, self._runs))
         self._show_state()
 
     def _build(self) -> None:
@@ -88,12 +90,18 @@ class SegmentPanel(QWidget):
         below.setContentsMargins(6, 0, 6, 0)
         below.addWidget(self.bar)
         below.addWidget(self.status)
+        self.evaluation = EvaluateSection(self.viewer, LABEL_WIDTH)
+        inside = QWidget()
+        content = QVBoxLayout(inside)
+        content.setAlignment(Qt.AlignmentFlag.AlignTop)
+        content.setContentsMargins(4, 4, 4, 4)
+        content.addWidget(self.form)
+        content.addLayout(buttons)
+        content.addLayout(below)
+        content.addWidget(self.evaluation)
         layout = QVBoxLayout(self)
-        layout.setAlignment(Qt.AlignmentFlag.AlignTop)
-        layout.setContentsMargins(4, 4, 4, 4)
-        layout.addWidget(self.form)
-        layout.addLayout(buttons)
-        layout.addLayout(below)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(Scrolled(inside))
         self.form.changed.connect(self._show_state)
         self.start.changed.connect(self.run)
         self.stop.changed.connect(self.cancel)
@@ -208,12 +216,7 @@ class SegmentPanel(QWidget):
             self._docked = True
         elif self._docked:
             self.cancel()
-
-
-def _abandon(runs: list[SegmentRun], *_: object) -> None:
-    """Let go of the runs of a panel that is gone by now."""
-    for run in runs:
-        run.abandon()
+            self.evaluation.cancel()
 
 
 def _dock_of(widget: QWidget) -> QDockWidget | None:

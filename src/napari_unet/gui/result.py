@@ -153,9 +153,11 @@ def open_result(
     shown = placement.to_layer(fresh)
     layer = previous_result(viewer, base, shown.shape)
     if layer is None:
-        layer = viewer.add_labels(shown, name=base, **placement.geometry(image))
-        layer.metadata[MARK] = {"base": base, "name": layer.name, "runs": []}
-        layer.metadata[MARK]["running"] = True
+        mark = {"base": base, "runs": [], "running": True}
+        layer = viewer.add_labels(
+            shown, name=base, metadata={MARK: mark}, **placement.geometry(image)
+        )
+        layer.metadata[MARK]["name"] = layer.name  # the viewer may have added a number
         layer.editable = False
         return layer, fresh, True
     layer.metadata[MARK]["running"] = True

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 from magicgui.widgets import ComboBox, Container, PushButton, create_widget
 from napari.layers import Image
 from qtpy.QtCore import QTimer, Signal
-from qtpy.QtGui import QIcon
 from qtpy.QtWidgets import QVBoxLayout, QWidget
-from superqt import QCollapsible
 
 from napari_unet.core.spec import DEVICES, InputError, ModelError, PredictSettings
 from napari_unet.core.store import ModelEntry, list_models
 from napari_unet.gui.engine import Request
+from napari_unet.gui.folds import Fold
 from napari_unet.gui.forms import SettingsForm, remember, remembered, rows_widget
 from napari_unet.gui.layers import REGIONS, SEEN, SLICE, WHOLE
 
@@ -91,30 +90,15 @@ class SegmentForm(QWidget):
         ]  # fmt: skip
         self._widgets: list[Any] = [self.image, self.model, self.device, self.region]
         self._widgets += [widget for _, widget in self.first.rows() + self.advanced.rows()]
-        self._build_advanced()
+        self.more = Fold("Advanced settings", rows_widget(self.advanced.rows(), LABEL_WIDTH))
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(rows_widget(top, LABEL_WIDTH))
         layout.addWidget(self.more)
 
-    def _build_advanced(self) -> None:
-        """Fold the other settings away."""
-        # The arrow is part of the text: an icon would keep the colour of the theme it was made in.
-        self.more = QCollapsible(expandedIcon=QIcon(), collapsedIcon=QIcon())
-        self._show_arrow(False)
-        self.more.setDuration(0)
-        self.more.toggleButton().setStyleSheet(
-            "text-align: left; border: none; background: transparent; padding: 2px;"
-        )
-        inside: Any = self.more.layout()
-        inside.setContentsMargins(0, 0, 0, 0)
-        self.more.setContent(rows_widget(self.advanced.rows(), LABEL_WIDTH))
-        self.more.collapse(animate=False)
-
     def _connect(self) -> None:
         for widget in self._widgets:
             widget.changed.connect(self._changed)
-        self.more.toggled.connect(self._show_arrow)
         self.more.toggled.connect(self._changed)
         events = self._viewer.layers.events
         events.inserted.connect(self._layers_changed)
@@ -122,9 +106,6 @@ class SegmentForm(QWidget):
         active = self._viewer.layers.selection.active
         if isinstance(active, Image) and active in self.image.choices:
             self.image.value = active
-
-    def _show_arrow(self, expanded: bool) -> None:
-        self.more.setText(f"{'▾' if expanded else '▸'} Advanced settings")
 
     def _layers_changed(self, *_: Any) -> None:
         self.image.reset_choices()
@@ -171,7 +152,7 @@ class SegmentForm(QWidget):
             "device": self.device.value,
             "region": self.region.value,
             "settings": self.first.values() | self.advanced.values(),
-            "advanced": self.more.isExpanded(),
+            "advanced": self.more.is_open,
         }
 
     def save(self) -> None:
@@ -188,8 +169,7 @@ class SegmentForm(QWidget):
         self.first.restore(values.get("settings"))
         self.advanced.restore(values.get("settings"))
         if values.get("advanced") is True:
-            self.more.expand(animate=False)
-            self._show_arrow(True)
+            self.more.open()
 
     def request(self) -> Request:
         """Return what the form asks for.
