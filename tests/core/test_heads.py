@@ -60,3 +60,14 @@ def test_semantic_targets_and_probabilities():
 def test_head_of_spec():
     assert head_of(ModelSpec()) == InstanceHead()
     assert head_of(ModelSpec(head="semantic", classes=4)) == SemanticHead(4)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 1e-6, 0.05, 0.3, 0.5, 0.5000001, 0.72, 0.99, 1.0])
+def test_the_cut_divides_raw_maps_as_the_threshold_divides_probabilities(threshold):
+    cut = np.float32(InstanceHead.cut(threshold))
+    near = cut.view(np.int32) + np.arange(-5000, 5000, dtype=np.int32)
+    anywhere = np.linspace(-110, 110, 200_001, dtype=np.float32)
+    special = np.array([np.nan, np.inf, -np.inf, 0, -0.0, 1e-45], np.float32)
+    raw = np.concatenate([near.view(np.float32), anywhere, special])
+    foreground = InstanceHead().activate(np.stack([raw, raw]))[0] > threshold
+    assert np.array_equal(raw > cut, foreground)

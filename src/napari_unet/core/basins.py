@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from napari_unet.core.tiles import Tile
+    from collections.abc import Iterator
+
+    from napari_unet.core.tiles import Tile, Window
 
 
 @dataclass(frozen=True)
@@ -82,9 +84,12 @@ def find_basins(
     ids = np.zeros(level[inner].shape, np.uint32)
     ids.ravel()[pixels] = basin
     pairs, heights = _passes(level, core.ravel(), places, ends)
-    faces = rank[np.flatnonzero(_on_faces(level, tile, shape))]
+    on_face = np.zeros(level.shape, bool)
+    for face in faces_of(tile, shape):
+        on_face[face] = level[face] > -np.inf
+    faces = rank[np.flatnonzero(on_face)]
     first, second, names, border, border_names = (
-        _names(places[ranks], level.shape, tile, shape)
+        names_of(places[ranks], level.shape, tile, shape)
         for ranks in (pairs[:, 0], pairs[:, 1], peaks, faces, ends[faces])
     )
     return Basins(
@@ -101,13 +106,21 @@ def find_basins(
 
 def _padded_level(foreground: np.ndarray, height: np.ndarray, tile: Tile) -> np.ndarray:
     """Return the height of the tile's window and one pixel around it; background is -infinity."""
-    level = np.full([w.stop - w.start + 2 for w in tile.write], -np.inf, np.float32)
-    at = tuple(
+    shape, known = padding_of(tile)
+    level = np.full(shape, -np.inf, np.float32)
+    np.copyto(level[known], height, where=foreground & np.isfinite(height))
+    level += 0  # -0 becomes 0: heights that are equal have equal bits
+    return level
+
+
+def padding_of(tile: Tile) -> tuple[tuple[int, ...], Window]:
+    """Return the size of a tile with one pixel around it, and the outer window's place therein."""
+    shape = tuple(w.stop - w.start + 2 for w in tile.write)
+    known = tuple(
         slice(1 + o.start - w.start, 1 + o.stop - w.start)
         for o, w in zip(tile.outer, tile.write, strict=True)
     )
-    np.copyto(level[at], height, where=foreground & np.isfinite(height))
-    return level
+    return shape, known
 
 
 def _steepest(level: np.ndarray) -> np.ndarray:
@@ -116,8 +129,8 @@ def _steepest(level: np.ndarray) -> np.ndarray:
     Height and place are packed into one integer, so that one maximum along each axis finds both.
     Of equals it is the last in raster order: a strict order, by which plateaus have one peak.
     """
-    bits = (level + 0).view(np.int32)  # -0 becomes 0
-    bits ^= (bits >> 31) & 0x7FFFFFFF  # integers in the order of the floats
+    bits = level.view(np.int32)
+    bits = bits ^ ((bits >> 31) & 0x7FFFFFFF)  # integers in the order of the floats
     packed = np.left_shift(bits, 32, dtype=np.int64)
     packed |= np.arange(level.size).reshape(level.shape)
     for axis in range(level.ndim):
@@ -142,7 +155,7 @@ def _ascend(own: np.ndarray, steepest: np.ndarray, count: int) -> np.ndarray:
         ends = ahead
 
 
-def _names(
+def names_of(
     local: np.ndarray, padded: tuple[int, ...], tile: Tile, shape: tuple[int, ...]
 ) -> np.ndarray:
     """Turn flat indices in the padded tile into flat indices in the frame."""
@@ -167,7 +180,7 @@ def _passes(
     here = there & core
     flat = level.ravel()
     pairs, heights = [], []
-    for step in _steps_forward(level.shape):
+    for step in steps_forward(level.shape):
         apart = basin[:-step] != basin[step:]
         apart &= here[:-step]
         apart &= there[step:]
@@ -177,7 +190,7 @@ def _passes(
     return highest_passes(np.sort(np.concatenate(pairs), 1), np.concatenate(heights))
 
 
-def _steps_forward(padded: tuple[int, ...]) -> list[int]:
+def steps_forward(padded: tuple[int, ...]) -> list[int]:
     """Return the flat distances to the neighbours that come later in raster order."""
     strides = np.cumprod((1, *padded[:0:-1]))[::-1]
     offsets = list(itertools.product((-1, 0, 1), repeat=len(padded)))
@@ -195,11 +208,12 @@ def highest_passes(pairs: np.ndarray, heights: np.ndarray) -> tuple[np.ndarray, 
     return pairs[order[first]], np.maximum.reduceat(heights[order], first)
 
 
-def _on_faces(level: np.ndarray, tile: Tile, shape: tuple[int, ...]) -> np.ndarray:
-    """Mark the foreground pixels on a face of the tile beyond which the frame goes on."""
-    found = np.zeros(level.shape, bool)
+def faces_of(tile: Tile, shape: tuple[int, ...]) -> Iterator[Window]:
+    """Yield the faces of the padded tile's own pixels beyond which the frame goes on."""
     for axis, (window, whole) in enumerate(zip(tile.write, shape, strict=True)):
-        for at, beyond in ((1, window.start > 0), (-2, window.stop < whole)):
+        size = window.stop - window.start
+        for at, beyond in ((1, window.start > 0), (size, window.stop < whole)):
             if beyond:
-                found[tuple(at if a == axis else slice(1, -1) for a in range(level.ndim))] = True
-    return np.asarray(found & (level > -np.inf))
+                yield tuple(
+                    slice(at, at + 1) if a == axis else slice(1, -1) for a in range(len(shape))
+                )

@@ -6,6 +6,8 @@ separate objects; a semantic head's classes are labels already.
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_right
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
@@ -52,6 +54,25 @@ class InstanceHead:
         maps = np.array(raw, dtype=np.float32)
         expit(maps[0], out=maps[0])
         return maps
+
+    @staticmethod
+    def cut(threshold: float) -> float:
+        """Return the raw value above which, and only above which, a pixel is foreground.
+
+        It is the largest float32 whose probability does not exceed `threshold`. Comparing raw maps
+        with it needs no exponential, which no two devices round alike.
+        """
+        # Counted from 0 outwards, floats of either sign have the order of their bits.
+        most = int(np.float32(np.inf).view(np.int32))
+
+        def value(bits: int) -> float:
+            return math.copysign(np.int32(abs(bits)).view(np.float32), bits)
+
+        def probability(bits: int) -> np.float32:
+            return np.float32(expit(np.float32(value(bits))))
+
+        above = bisect_right(range(-most, most + 1), np.float32(threshold), key=probability)
+        return value(above - 1 - most)
 
 
 @dataclass(frozen=True)

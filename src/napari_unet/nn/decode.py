@@ -6,11 +6,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
-from napari_unet.core.heads import head_of
-from napari_unet.core.objects import DecodeSettings, Joiner, tile_basins
+from napari_unet.core import basins as on_host
+from napari_unet.core.heads import InstanceHead
+from napari_unet.core.objects import DecodeSettings, Joiner
+from napari_unet.nn import basins as on_device
+from napari_unet.nn.memory import is_out_of_memory
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from napari_unet.core.basins import Basins
     from napari_unet.core.spec import PredictSettings
     from napari_unet.core.tiles import Tile, Window
     from napari_unet.nn.model import Model
@@ -32,11 +39,19 @@ class InstanceDecoder:
         The output array, uint32; indexed by the frame's position and a window in it.
     preview
         Whether `add` returns labels to show.
+
+    Attributes
+    ----------
+    on_device
+        Whether `add` wants raw maps where the network runs, and finds the basins there.
     """
 
     def __init__(self, model: Model, settings: DecodeSettings, out: Any, preview: bool) -> None:
-        self.out = out
-        self._head, self._settings = head_of(model.spec), settings
+        self.out, self.on_device = out, decodes_on(model.device)
+        self._settings, self._cut = settings, InstanceHead.cut(settings.threshold)
+        # Not behind the network's next tiles, which the device has been given already.
+        cuda = model.device.type == "cuda"
+        self._stream = torch.cuda.Stream(model.device, priority=-1) if cuda else None  # type: ignore[no-untyped-call]
         self._preview, self._shown = preview, 0
         self.start((), ())
 
@@ -46,9 +61,9 @@ class InstanceDecoder:
         self._joiner = Joiner(self._settings)
         self._written: list[Window] = []
 
-    def add(self, tile: Tile, raw: np.ndarray) -> np.ndarray | None:
+    def add(self, tile: Tile, raw: Tensor) -> np.ndarray | None:
         """Write a tile from its raw maps (K, *outer); return what to show of it, if anything."""
-        basins = tile_basins(self._head.activate(raw), tile, self._size, self._settings)
+        basins = self._find(tile, raw)
         self.out[(*self._index, *tile.write)] = self._joiner.add(basins)
         self._written.append(tile.write)
         if not self._preview:
@@ -60,6 +75,18 @@ class InstanceDecoder:
         first, self._shown = self._shown, self._shown + int(table.max())
         table = np.where(table, (table + np.uint32(first % PREVIEW_IDS) - 1) % PREVIEW_IDS + 1, 0)
         return np.asarray(table.astype(np.uint16)[basins.ids])
+
+    def _find(self, tile: Tile, raw: Tensor) -> Basins:
+        """Find a tile's basins where its raw maps are; on the host if the device lacks memory."""
+        if self.on_device:
+            try:
+                with torch.cuda.stream(self._stream):
+                    return on_device.find_basins(raw[0] > self._cut, raw[1], tile, self._size)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+        maps = raw.cpu().numpy()
+        return on_host.find_basins(maps[0] > self._cut, maps[1], tile, self._size)
 
     def finish(self) -> int:
         """Turn the frame's provisional ids into labels; return the number of objects."""
@@ -73,6 +100,8 @@ class InstanceDecoder:
 class SemanticDecoder:
     """Writes each pixel's most probable class."""
 
+    on_device = False
+
     def __init__(self, out: Any, preview: bool) -> None:
         self.out, self._preview = out, preview
         self.start((), ())
@@ -81,9 +110,9 @@ class SemanticDecoder:
         """Begin the frame of that position and size."""
         self._index, self._found = index, set[int]()
 
-    def add(self, tile: Tile, raw: np.ndarray) -> np.ndarray | None:
+    def add(self, tile: Tile, raw: Tensor) -> np.ndarray | None:
         """Write a tile from its raw maps (K, *outer); return what to show of it, if anything."""
-        classes = raw[(slice(None), *tile.inner)].argmax(0).astype(np.uint32)
+        classes = raw[(slice(None), *tile.inner)].numpy().argmax(0).astype(np.uint32)
         self.out[(*self._index, *tile.write)] = classes
         self._found.update(np.unique(classes).tolist())
         return classes.astype(np.uint16) if self._preview else None
@@ -91,6 +120,15 @@ class SemanticDecoder:
     def finish(self) -> int:
         """Return the number of classes found, background not counted."""
         return len(self._found - {0})
+
+
+def decodes_on(device: torch.device) -> bool:
+    """Tell whether objects are best told apart where the network runs.
+
+    Not on a processor, where numpy is the faster of two equals, and not with MPS, which lacks some
+    of the operations on 64-bit integers.
+    """
+    return device.type == "cuda"
 
 
 def decoder_for(

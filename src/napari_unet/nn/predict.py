@@ -17,6 +17,7 @@ from napari_unet.core.spec import DeviceError, InputError, ModelSpec, PredictSet
 from napari_unet.core.stack import Stack, open_stack
 from napari_unet.core.tiles import Tile, Window, nearest_first, plan_tiles, tile_halo
 from napari_unet.nn.memory import choose_edge, is_out_of_memory
+from napari_unet.nn.resample import to_stack
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,12 +52,15 @@ class TileRunner:
         The frame that the tiles are read from.
     batch
         How many tiles go through together where their sizes allow.
+    on_device
+        Whether raw maps stay where the network runs; otherwise they come to the host.
     """
 
     runner: Runner
     spec: ModelSpec
     frame: Frame
     batch: int = 1
+    on_device: bool = False
 
     def plan(self, edge: int, region: Window | None = None) -> list[Tile]:
         """Cover the frame, or a region of it, with tiles of about `edge` network pixels."""
@@ -73,26 +77,34 @@ class TileRunner:
         parts = [self.network_tile(tile) for tile in tiles]
         raw = self.runner(torch.from_numpy(np.stack([self.frame.read(p.read) for p in parts])))
         crops = [maps[(slice(None), *p.crop)] for maps, p in zip(raw, parts, strict=True)]
+        if self.on_device and self.frame.rescaled:
+            pairs = zip(crops, tiles, strict=True)
+            crops = [to_stack(self.frame, crop, tile.outer) for crop, tile in pairs]
         if raw.device.type != "cuda":
             return [Pending(tile, crop) for tile, crop in zip(tiles, crops, strict=True)]
-        # The answers follow at once, so that fetching them does not wait for what is sent next.
-        hosts = [torch.empty(crop.shape, pin_memory=True) for crop in crops]
-        for host, crop in zip(hosts, crops, strict=True):
-            host.copy_(crop, non_blocking=True)
+        if not self.on_device:
+            # The answers follow at once, so that fetching them does not wait for what is sent next.
+            hosts = [torch.empty(crop.shape, pin_memory=True) for crop in crops]
+            pairs = zip(hosts, crops, strict=True)
+            crops = [host.copy_(crop, non_blocking=True) for host, crop in pairs]
         there = torch.cuda.Event()  # type: ignore[no-untyped-call]
         there.record(torch.cuda.current_stream(raw.device))
-        return [Pending(tile, host, there) for tile, host in zip(tiles, hosts, strict=True)]
+        return [Pending(tile, crop, there) for tile, crop in zip(tiles, crops, strict=True)]
 
-    def collect(self, pending: Pending) -> np.ndarray:
-        """Wait for a tile's raw maps on the host, float32 (K, *outer), in the stack's pixels."""
+    def collect(self, pending: Pending) -> Tensor:
+        """Wait for a tile's raw maps, float32 (K, *outer), in the stack's pixels."""
         if pending.there:
             pending.there.synchronize()
-        maps = pending.raw.cpu().numpy()
-        return self.frame.to_stack(maps, pending.tile.outer) if self.frame.rescaled else maps
+        if self.on_device:
+            return pending.raw
+        maps = pending.raw.cpu()
+        if not self.frame.rescaled:
+            return maps
+        return torch.from_numpy(self.frame.to_stack(maps.numpy(), pending.tile.outer))
 
     def run(self, tile: Tile) -> np.ndarray:
-        """Run one tile; raw maps of its outer window."""
-        return self.collect(self.launch([tile])[0])
+        """Run one tile; raw maps of its outer window, on the host."""
+        return self.collect(self.launch([tile])[0]).cpu().numpy()
 
     def network_tile(self, tile: Tile) -> Tile:
         """Return what the network has to compute for a tile, in its own pixels."""
@@ -106,10 +118,11 @@ class TileRunner:
 
 def run_tiles(
     runner: TileRunner, tiles: Sequence[Tile], focus: Focus | None = None
-) -> Iterator[tuple[Tile, np.ndarray]]:
+) -> Iterator[tuple[Tile, Tensor]]:
     """Run tiles, nearest to the focus first; yield each with its raw maps (K, *outer).
 
-    Where the device runs out of memory, the tiles left are halved and the run goes on.
+    The maps are complete: any CUDA stream may read them. Where the device runs out of memory, the
+    tiles left are halved and the run goes on.
 
     Raises
     ------
@@ -173,14 +186,19 @@ def _halve(runner: TileRunner, tiles: Sequence[Tile]) -> list[Tile]:
 
 
 def prepare(
-    model: Model, frame: Frame, settings: PredictSettings, *, live: bool = False
+    model: Model,
+    frame: Frame,
+    settings: PredictSettings,
+    *,
+    live: bool = False,
+    on_device: bool = False,
 ) -> tuple[TileRunner, int]:
     """Return the runner of a frame and the edge length of its tiles."""
     runner = model.runner(model.choose_precision(settings.precision))
     batch = settings.batch or (4 if runner.device.type == "cuda" and model.spec.ndim == 2 else 1)
     scale = choose_scale(model, settings)
     edge = settings.tile or choose_edge(model.spec, runner, batch, live=live, scale=scale)
-    return TileRunner(runner, model.spec, frame, batch), edge
+    return TileRunner(runner, model.spec, frame, batch, on_device), edge
 
 
 def open_frame(
@@ -260,7 +278,7 @@ def predict(
         frame = open_frame(stack, model, settings, index)
         runner, edge = prepare(model, frame, settings)
         for tile, raw in run_tiles(runner, [] if frame.blank else runner.plan(edge)):
-            inner = head.activate(raw[(slice(None), *tile.inner)])
+            inner = head.activate(raw[(slice(None), *tile.inner)].numpy())
             place: Any = (slice(None), *index, *tile.write)
             maps[place] = inner
     return maps

@@ -9,6 +9,8 @@ import numpy as np
 from napari_unet.nn.memory import is_out_of_memory
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from napari_unet.core.tiles import Tile, Window
     from napari_unet.nn.predict import TileRunner
 
@@ -40,7 +42,7 @@ class SeamCheck:
         self.window: Window = tuple(slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))
         self._seen: np.ndarray | None = None
 
-    def see(self, tile: Tile, raw: np.ndarray) -> None:
+    def see(self, tile: Tile, raw: Tensor) -> None:
         """Keep what a tile's raw maps (K, *outer) say about the crop."""
         pairs = list(zip(self.window, tile.write, strict=True))
         common = [(max(a.start, b.start), min(a.stop, b.stop)) for a, b in pairs]
@@ -57,7 +59,7 @@ class SeamCheck:
             slice(lo - o.start, hi - o.start)
             for (lo, hi), o in zip(common, tile.outer, strict=True)
         )
-        self._seen[(slice(None), *there)] = raw[(slice(None), *here)]
+        self._seen[(slice(None), *there)] = raw[(slice(None), *here)].cpu().numpy()
 
     def difference(self, runner: TileRunner) -> float | None:
         """Return the largest |difference| of the raw maps (logits).

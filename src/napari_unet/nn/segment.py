@@ -189,7 +189,9 @@ def _segment_frame(
 ) -> Generator[TileDone | FrameDone, None, None]:
     """Segment one plane or volume; the first one is certified."""
     frame = open_frame(run.stack, run.model, run.settings, index)
-    runner, edge = prepare(run.model, frame, run.settings, live=run.live)
+    runner, edge = prepare(
+        run.model, frame, run.settings, live=run.live, on_device=run.decoder.on_device
+    )
     tiles = [] if frame.blank else runner.plan(edge, window)
     total = run.done + len(tiles) * frames_left
     certify = run.settings.certify and run.done == 0
