@@ -1,9 +1,12 @@
 """Average precision of a model on the validation split of BBBC038, by modality.
 
     python benchmarks/accuracy.py DATA [--model nuclei]
+    python benchmarks/accuracy.py DATA --zoom 0.5            # images of half, or twice, the size
+    python benchmarks/accuracy.py DATA --augment flips       # test-time augmentation
+    python benchmarks/accuracy.py DATA --worst 20 --overlays FOLDER
 
 DATA is a folder with `images/`, `labels/` and `split.csv`. Everything goes through the public
-functions, as a user's script would: open, segment, evaluate.
+functions, as a user's script would: open, segment (with `diameter=None`), evaluate.
 """
 
 from __future__ import annotations
@@ -11,12 +14,33 @@ from __future__ import annotations
 import argparse
 import csv
 import time
+import warnings
 from pathlib import Path
 
+import numpy as np
 import tifffile
+from skimage.transform import rescale
 
 import napari_unet as nu
 from napari_unet.core.metrics import Scores
+from napari_unet.core.overlay import compare, write_picture
+from napari_unet.core.shift import ShiftWarning
+
+
+def zoomed(values: np.ndarray, zoom: float, labels: bool = False) -> np.ndarray:
+    """Resample an image or labels as a camera with other pixels would have seen them."""
+    if zoom == 1:
+        return values
+    return np.asarray(
+        rescale(
+            values,
+            zoom,
+            order=0 if labels else 1,
+            anti_aliasing=zoom < 1 and not labels,
+            preserve_range=True,
+            channel_axis=-1 if values.ndim == 3 else None,
+        ).astype(values.dtype)
+    )
 
 
 def main() -> None:
@@ -26,21 +50,37 @@ def main() -> None:
     parser.add_argument("--model", default="nuclei")
     parser.add_argument("--split", default="val")
     parser.add_argument("--worst", type=int, default=0, help="also list this many worst images")
+    parser.add_argument("--zoom", type=float, default=1.0, help="resample images and truth first")
+    parser.add_argument("--augment", default="off", help="test-time augmentation")
+    parser.add_argument("--overlays", type=Path, help="draw the worst images into this folder")
     args = parser.parse_args()
+    settings = nu.PredictSettings(augment=args.augment)
     model = nu.load_model(args.model)
     with (args.data / "split.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["split"] == args.split]
     groups: dict[str, list[Scores]] = {}
     each: list[tuple[float, str, str, int, int]] = []
-    began = time.monotonic()
+    began, warned = time.monotonic(), 0
     for row in rows:
         name = f"{row['id']}.tif"
-        labels = nu.segment(args.data / "images" / name, model)
-        scores = nu.evaluate(labels, tifffile.imread(args.data / "labels" / name))
+        image = zoomed(tifffile.imread(args.data / "images" / name), args.zoom)
+        truth = zoomed(tifffile.imread(args.data / "labels" / name), args.zoom, labels=True)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", ShiftWarning)
+            labels = nu.segment(image, model, settings)
+        warned += bool(caught)
+        scores = nu.evaluate(labels, truth)
         groups.setdefault(row["modality"], []).append(scores)
         found = (scores.objects, scores.true_objects)
         each.append((float(scores.ap[0]), row["id"], row["modality"], *found))
-    print(f"model {model.name}, split {args.split}, {time.monotonic() - began:.0f} s")
+        if args.overlays:
+            args.overlays.mkdir(exist_ok=True)
+            where = args.overlays / f"{scores.ap[0]:.2f}-{row['id']}.png"
+            write_picture(where, compare(labels, truth, image))
+    print(
+        f"model {model.name}, split {args.split}, zoom {args.zoom:g}, augmentation {args.augment}, "
+        f"{time.monotonic() - began:.0f} s, {warned} of {len(rows)} images remarked on"
+    )
     print("| modality | images | objects | found | AP50 | AP75 | AP90 | PQ | Dice |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for group, several in sorted(groups.items()):

@@ -2,7 +2,7 @@
 
     python scripts/train_nuclei.py DATA --out RUN --minutes 60 --polish 60
     python scripts/train_nuclei.py DATA --out RUN --minutes 60 --polish 60 --resume
-    python scripts/train_nuclei.py DATA --out RUN --start nuclei --polish 60    # only the second part
+    python scripts/train_nuclei.py DATA --out RUN --start nuclei --polish 60  # the second part
 
 DATA is a folder with `images/`, `labels/` and a `split.csv` (columns id, split, modality). RUN gets
 the checkpoint, the log and, at the end, the model folder `RUN/nuclei`: averaged weights, decoding
@@ -19,6 +19,7 @@ import csv
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tifffile
@@ -29,15 +30,20 @@ from napari_unet.core.card import ModelCard
 from napari_unet.core.overlay import outline
 from napari_unet.core.samples import Samples
 from napari_unet.core.spec import ModelSpec, TrainSettings
+from napari_unet.core.trainlog import TrainLog
 from napari_unet.nn.calibrate import calibrate, format_agreement, sample_maps, scores_by_group
 from napari_unet.nn.model import Model, load_model, pick_device, save_model
 from napari_unet.nn.net import UNet
 from napari_unet.nn.segment import segment
+from napari_unet.nn.survey import training_statistics
 from napari_unet.nn.train import TrainState, load_checkpoint, train
+
+if TYPE_CHECKING:
+    from napari_unet.core.metrics import Scores
 
 SPEC = ModelSpec(in_channels=3, depth=4, width=16, skip="add", up="transpose")
 LICENCE = "CC0-1.0 (weights and training data: BBBC038v1, 2018 Data Science Bowl)"
-REPORT_EVERY = 25
+REPORT_EVERY = TrainSettings.log_every
 CHECKPOINT = "checkpoint.safetensors"
 DIAMETER = 22.0
 """Objects of this size, in pixels, are those that the network works on best."""
@@ -55,20 +61,12 @@ def read_split(data: Path, split: str) -> Samples:
 def run_training(
     state: TrainState, samples: Samples, settings: TrainSettings, out: Path
 ) -> TrainState:
-    """Train to the end of the budget, with a line of log every few steps."""
-    out.mkdir(parents=True, exist_ok=True)
-    losses: list[float] = []
-    with (out / "log.csv").open("a") as log:
-        for step in train(state, samples, settings, checkpoint=out / CHECKPOINT):
-            losses.append(step.loss)
-            if step.done % REPORT_EVERY:
-                continue
-            mean = float(np.mean(losses))
-            log.write(f"{step.done},{mean:.5f},{step.learning_rate:.3e}\n")
-            log.flush()
-            minutes = step.seconds_left / 60
-            sys.stderr.write(f"step {step.done}  loss {mean:.4f}  {minutes:.1f} min left\n")
-            losses.clear()
+    """Train to the end of the budget, with a line on standard error every few steps."""
+    log = TrainLog(out)
+    for step in train(state, samples, settings, checkpoint=out / CHECKPOINT, log=log):
+        if step.done % REPORT_EVERY == 0:
+            loss, minutes = log.rows[-1]["loss"], step.seconds_left / 60
+            sys.stderr.write(f"step {step.done}  loss {loss:.4f}  {minutes:.1f} min left\n")
     return state
 
 
@@ -111,30 +109,36 @@ def polish(net: UNet, args: argparse.Namespace, samples: Samples) -> TrainState:
     return run_training(state, samples, settings, out)
 
 
-def finish(state: TrainState, data: Path, out: Path, training: dict) -> None:
-    """Calibrate the averaged network, fill in its card, and write the model folder."""
-    validation = read_split(data, "val")
-    device = pick_device("auto")
+def finish(net: UNet, data: Path, out: Path, training: dict) -> None:
+    """Calibrate a trained network, fill in its card, and write the model folder."""
+    validation, device = read_split(data, "val"), pick_device("auto")
+    training["working_diameter_px"] = DIAMETER
     card = ModelCard(name="nuclei", spec=SPEC, licence=LICENCE, training=training)
-    model = Model(card, state.averaged_net().to(device), device)
     # float16 rounds the weights: what is calibrated and measured is what will be shipped.
-    model = load_model(save_model(model, out / "nuclei"), device.type)
+    folder = save_model(Model(card, net.to(device), device), out / "nuclei")
+    model = load_model(folder, device.type)
 
     maps = [sample_maps(model, sample) for sample in validation.items]
-    decode = calibrate(maps, validation)
-    groups = scores_by_group(maps, validation, decode)
-    metrics = {
+    decode = calibrate(maps, validation, DIAMETER)
+    chosen = {"threshold": decode.threshold, "merge": decode.merge, "min_size": decode.min_size}
+    model = Model(model.card.replace(decode=chosen), model.net, device)
+    training["statistics"] = training_statistics(model, read_split(data, "train"))
+    metrics = scores_at(scores_by_group(maps, validation, decode, DIAMETER))
+    metrics["bfloat16_dice"] = round(format_agreement(model, validation), 5)
+    card = model.card.replace(metrics=metrics, training=training)
+    model = Model(card, model.net, device)
+    save_model(model, out / "nuclei", thumbnail=thumbnail(model, data))
+    sys.stderr.write(f"{json.dumps({'decode': chosen, 'metrics': metrics}, indent=2)}\n")
+
+
+def scores_at(groups: dict[str, Scores]) -> dict[str, Any]:
+    """Return average precision as the card keeps it."""
+    return {
         group: {
             f"AP{100 * t:.0f}": round(float(v), 4) for t, v in zip(s.thresholds, s.ap, strict=True)
         }
         for group, s in groups.items()
     }
-    chosen = {"threshold": decode.threshold, "merge": decode.merge, "min_size": decode.min_size}
-    model = Model(model.card.replace(decode=chosen), model.net, device)
-    metrics["bfloat16_dice"] = round(format_agreement(model, validation), 5)
-    model = Model(model.card.replace(metrics=metrics), model.net, device)
-    save_model(model, out / "nuclei", thumbnail=thumbnail(model, data))
-    sys.stderr.write(f"{json.dumps({'decode': chosen, 'metrics': metrics}, indent=2)}\n")
 
 
 def thumbnail(model: Model, data: Path) -> np.ndarray:
@@ -155,7 +159,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--steps", type=int, default=TrainSettings.steps)
-    parser.add_argument("--polish", type=float, default=8.0, metavar="MINUTES")
+    parser.add_argument("--polish", type=float, default=8.0, metavar="MINUTES", help="0: none")
     parser.add_argument("--start", metavar="MODEL", help="polish this model instead")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", action="store_true")
@@ -163,19 +167,20 @@ def main() -> None:
     args = parser.parse_args()
     device = pick_device(args.device)
     samples = read_split(args.data, "train")
-    budget = {"steps": 0, "seconds": 0, "seed": args.seed}
     if args.start:
         start = load_model(args.start, device.type)
-        net, budget["start"] = start.net, start.card.hash
+        net, before = start.net, start.card.training
     else:
         state = first_part(args, samples, device)
-        net = state.averaged_net()
-        budget |= {"steps": state.step, "seconds": round(state.seconds)}
-    net = net.to(device, memory_format=torch.channels_last)
-    polished = polish(net, args, samples)
-    budget["steps"] += polished.step
-    budget["seconds"] += round(polished.seconds)
-    finish(polished, args.data, args.out, samples.card() | budget)
+        net, before = state.averaged_net(), {"steps": state.step, "seconds": state.seconds}
+    budget = {key: before[key] for key in ("steps", "seconds")} | {"seed": args.seed}
+    if args.polish:
+        net = net.to(device, memory_format=torch.channels_last)
+        polished = polish(net, args, samples)
+        budget["steps"] += polished.step
+        budget["seconds"] += round(polished.seconds)
+        net = polished.averaged_net()
+    finish(net, args.data, args.out, samples.card() | budget)
 
 
 if __name__ == "__main__":

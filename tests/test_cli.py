@@ -90,10 +90,21 @@ def test_settings_options_mirror_the_settings_class() -> None:
     plain = parser.parse_args(["segment", "in", "out"])
     assert settings_from(plain, PredictSettings) == PredictSettings()
     given = "--diameter 12.5 --channel 1 --tile 256 --batch 2 --threshold 0.4 --merge 0.3"
-    more = "--min-size 7 --precision float32 --no-certify --seed 5"
+    more = "--min-size 7 --precision float32 --augment flips --no-certify --no-survey --seed 5"
     values = parser.parse_args(["segment", "in", "out", *given.split(), *more.split()])
     assert settings_from(values, PredictSettings) == PredictSettings(
-        12.5, 1, 256, 2, 0.4, 0.3, 7, "float32", False, 5
+        diameter=12.5,
+        channel=1,
+        tile=256,
+        batch=2,
+        threshold=0.4,
+        merge=0.3,
+        min_size=7,
+        precision="float32",
+        augment="flips",
+        certify=False,
+        survey=False,
+        seed=5,
     )
 
 

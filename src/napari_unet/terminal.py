@@ -47,6 +47,8 @@ def follow(steps: Generator[Progress, None, Result], bar: tqdm[Any]) -> Result:
     try:
         while True:
             step = next(steps)
+            for remark in getattr(step, "remarks", ()):
+                say(f"warning: {remark.text}")
             bar.update(before + min(step.done / max(1, step.total), 1) - bar.n)
     except StopIteration as end:
         result: Result = end.value

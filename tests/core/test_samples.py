@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_unet.core.samples import Samples, draw_crop, median_diameter
+from napari_unet.core.samples import Samples, draw_crop
+from napari_unet.core.sizes import median_diameter
 from napari_unet.core.spec import InputError
 
 

@@ -64,11 +64,11 @@ def test_bfloat16_only_where_it_is_fast_and_agrees(make_model, monkeypatch):
     good = make_model(card={"metrics": {"bfloat16_dice": 0.9995}})
     poor = make_model(card={"metrics": {"bfloat16_dice": 0.99}})
     unknown = make_model()
-    monkeypatch.setattr(model_module, "_has_fast_bfloat16", lambda device: True)
+    monkeypatch.setattr(model_module, "has_fast_bfloat16", lambda device: True)
     assert good.choose_precision() == "bfloat16"
     assert poor.choose_precision() == unknown.choose_precision() == "float32"
     assert unknown.choose_precision("bfloat16") == "bfloat16"
-    monkeypatch.setattr(model_module, "_has_fast_bfloat16", lambda device: False)
+    monkeypatch.setattr(model_module, "has_fast_bfloat16", lambda device: False)
     assert good.choose_precision() == "float32"
 
 

@@ -11,7 +11,8 @@ import torch
 from napari_unet.core.spec import DeviceError, InputError, PredictSettings, SettingsError
 from napari_unet.core.stack import open_stack
 from napari_unet.core.tiles import input_interval, plan_tiles, tile_halo
-from napari_unet.nn.predict import open_frame, predict, prepare, run_tiles
+from napari_unet.nn.fit import open_frame
+from napari_unet.nn.predict import predict, prepare, run_tiles
 
 RNG = np.random.default_rng(0)
 

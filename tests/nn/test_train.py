@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from scipy import ndimage
 
+from napari_unet.core.heads import SemanticHead
 from napari_unet.core.objects import DecodeSettings, separate
-from napari_unet.core.samples import CropPlan, Samples, draw_crop
-from napari_unet.core.spec import ModelError, ModelSpec, TrainSettings
-from napari_unet.nn.augment import make_batch, vary_intensity, warp_crop
-from napari_unet.nn.losses import head_loss
+from napari_unet.core.samples import Samples
+from napari_unet.core.spec import InputError, ModelError, ModelSpec, OutputError, TrainSettings
+from napari_unet.core.trainlog import TrainLog, read_table
+from napari_unet.nn import train as train_module
 from napari_unet.nn.net import UNet
 from napari_unet.nn.train import TrainState, load_checkpoint, rate_factor, train
 
@@ -31,9 +35,9 @@ def samples():
     return Samples.from_labels([(image, labels)], channels=1)
 
 
-def start(settings=SETTINGS, seed=0):
+def start(settings=SETTINGS, seed=0, spec=SPEC):
     torch.manual_seed(seed)
-    return TrainState.start(UNet(SPEC), settings)
+    return TrainState.start(UNet(spec), settings)
 
 
 def run(state, samples, settings=SETTINGS, **options):
@@ -119,91 +123,12 @@ def test_frozen_statistics_stay_as_they_are(samples):
             assert not torch.equal(value, before[name])
 
 
-def test_plain_crops_hold_pixels_of_the_image(samples):
-    rng = np.random.default_rng(0)
-    known = set(np.round(samples.items[0].image.ravel(), 3).tolist())
-    for _ in range(5):
-        crop = draw_crop(samples, samples.weights(), rng, plain=1.0)
-        image, _, _ = warp_crop(samples.items[0], crop, 32)
-        assert set(np.round(image.numpy().ravel(), 3).tolist()) <= known
-
-
 def test_the_rate_rises_and_falls():
     rates = [rate_factor(d, 0.1) for d in np.linspace(0, 1, 101)]
     assert rates[0] < 0.02
     assert max(rates) == pytest.approx(1, abs=0.01) == rates[10]
     assert rates[-1] == pytest.approx(0, abs=1e-3)
     assert (np.diff(rates[10:]) <= 0).all()
-
-
-def plan(**changes):
-    values = {
-        "item": 0, "centre": (39.5, 39.5), "angle": 0.0, "zoom": 1.0, "flip": False,
-        "elastic": np.zeros((2, 4, 4), np.float32),
-    }  # fmt: skip
-    return CropPlan(**values | changes)
-
-
-def test_the_identity_warp_copies(samples):
-    item = samples.items[0]
-    image, targets, known = warp_crop(item, plan(), 80)
-    assert np.allclose(image, item.image, atol=1e-4)
-    assert np.allclose(targets, item.targets, atol=1e-4)
-    assert known.all()
-
-
-def test_image_and_targets_warp_together(samples):
-    turned = warp_crop(samples.items[0], plan(angle=np.pi / 2), 80)
-    item = samples.items[0]
-    assert np.allclose(turned[0], np.rot90(item.image, 1, (1, 2)), atol=1e-3) or np.allclose(
-        turned[0], np.rot90(item.image, -1, (1, 2)), atol=1e-3
-    )
-    image, targets, _ = warp_crop(samples.items[0], plan(angle=0.7, zoom=1.6, flip=True), 80)
-    inside = targets[0] > 0
-    assert image[0][inside].mean() > 3 * image[0][~inside].mean()
-
-
-def test_beyond_the_image_lies_its_mirror_image(samples):
-    image, targets, _ = warp_crop(samples.items[0], plan(centre=(0.0, 0.0)), 64)
-    assert np.allclose(image[:, :31], image.flip(1)[:, 1:32], atol=0.2)
-    assert torch.isfinite(targets).all()
-
-
-def test_batches_have_the_declared_shapes(samples):
-    rng = np.random.default_rng(0)
-    images, targets, known = make_batch(samples, [plan(), plan(zoom=0.5)], 48, rng)
-    assert images.shape == (2, 1, 48, 48)
-    assert targets.shape == (2, 2, 48, 48)
-    assert known.shape == (2, 1, 48, 48)
-
-
-def test_intensities_vary_but_stay_finite():
-    image = torch.rand(3, 20, 20)
-    seen = [vary_intensity(image, np.random.default_rng(s)) for s in range(60)]
-    assert all(torch.isfinite(s).all() for s in seen)
-    assert max((s - image).abs().max() for s in seen) > 0.5
-
-
-@pytest.mark.parametrize("head", ["instance", "semantic"])
-def test_unknown_pixels_weigh_nothing(head):
-    spec = ModelSpec(head=head, classes=2)
-    targets = torch.zeros(1, 2, 8, 8)
-    targets[:, 0] = 1
-    known = torch.zeros(1, 1, 8, 8)
-    known[..., :4] = 1
-    raw = torch.zeros(1, 2, 8, 8, requires_grad=True)
-    wrong = targets.clone()
-    wrong[..., 4:] = 0.5
-    assert head_loss(spec, raw, targets, known) == head_loss(spec, raw, wrong, known)
-    head_loss(spec, raw, targets, known).backward()
-    assert raw.grad[..., :4].abs().sum() > 0
-    assert raw.grad[..., 4:].abs().sum() == 0
-
-
-def test_nothing_known_is_no_loss():
-    raw = torch.zeros(1, 2, 4, 4, requires_grad=True)
-    loss = head_loss(ModelSpec(), raw, torch.zeros(1, 2, 4, 4), torch.zeros(1, 1, 4, 4))
-    assert loss.item() == pytest.approx(0, abs=1e-6)
 
 
 def test_a_resumed_average_stays_where_the_network_is(samples, tmp_path):
@@ -216,3 +141,160 @@ def test_a_resumed_average_stays_where_the_network_is(samples, tmp_path):
     assert {name: value.data_ptr() for name, value in again.average.items()} == kept
     for name, value in state.average.items():
         assert torch.equal(value, again.average[name])
+
+
+def weights_of(net):
+    return {name: value.clone() for name, value in net.state_dict().items()}
+
+
+def same(first, second):
+    return all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+def test_the_best_weights_are_kept(samples, tmp_path):
+    """Of the scores .5, .9, .2 the second is the best; only the first name counts."""
+    settings = replace(SETTINGS, steps=9)
+    scores, seen = iter([0.5, 0.9, 0.2]), []
+
+    def validate(net):
+        seen.append(weights_of(net))
+        return {"AP50": next(scores), "other": -len(seen)}
+
+    state = start(settings)
+    assert state.best_score is None
+    assert same(weights_of(state.best_net()), state.average)
+    run(state, samples, settings, validate=validate, checkpoint=tmp_path / "state")
+    assert state.best_score == 0.9
+    assert same(weights_of(state.best_net()), seen[1])
+    assert not same(weights_of(state.best_net()), state.average)
+    assert same(weights_of(state.averaged_net()), state.average)
+    assert not state.best_net().training
+    resumed = start(settings, seed=3)
+    load_checkpoint(resumed, tmp_path / "state")
+    assert resumed.best_score == 0.9
+    assert same(weights_of(resumed.best_net()), seen[1])
+
+
+def test_scores_that_are_no_numbers_are_not_the_best(samples):
+    scores = iter([0.1, float("nan")])
+    state = start()
+    run(state, samples, validate=lambda net: {"IoU": next(scores)})
+    assert state.best_score == 0.1
+    state = start()
+    run(state, samples, validate=lambda net: {"IoU": float("nan")})
+    assert state.best is state.best_score is None
+
+
+def test_without_validation_the_last_weights_are_the_best(samples, tmp_path):
+    state = start()
+    run(state, samples, checkpoint=tmp_path / "state")
+    assert state.best_score is None
+    assert same(weights_of(state.best_net()), state.average)
+    resumed = start(seed=3)
+    load_checkpoint(resumed, tmp_path / "state")
+    assert resumed.best is None
+
+
+def test_the_log_tells_what_the_steps_told(samples, tmp_path):
+    settings = replace(SETTINGS, log_every=2)
+    steps = run(start(), samples, settings, log=TrainLog(tmp_path), validate=lambda net: {"x": 1})
+    rows = read_table(tmp_path / "log.csv")
+    assert [row["step"] for row in rows] == [2, 3, 4, 6]
+    assert [row.get("val_x") for row in rows] == [None, 1, None, 1]
+    assert rows[0]["loss"] == pytest.approx((steps[0].loss + steps[1].loss) / 2, rel=1e-5)
+    assert rows[1]["loss"] == pytest.approx(steps[2].loss, rel=1e-5)
+    for row, step in zip(rows, [steps[1], steps[2], steps[3], steps[5]], strict=True):
+        terms = sum(row[f"loss_{name}"] for name in ("entropy", "dice", "distance"))
+        assert row["loss"] == pytest.approx(terms, rel=1e-4)
+        assert row["learning_rate"] == pytest.approx(step.learning_rate, rel=1e-5)
+    assert (tmp_path / "curve.png").exists()
+
+
+def test_a_log_that_cannot_be_written_is_said(samples, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OutputError, match="choose another place"):
+        run(start(), samples, log=TrainLog(tmp_path / "file" / "run"))
+    with pytest.raises(OutputError, match="choose another place"):
+        run(start(), samples, checkpoint=tmp_path / "file" / "state")
+
+
+def test_samples_of_another_head_are_said(samples):
+    spec = replace(SPEC, head="semantic", classes=2)
+    with pytest.raises(InputError, match="classes=2"):
+        run(start(spec=spec), samples)
+
+
+def test_classes_are_learned(samples):
+    """A semantic head tells bright from dark in a few steps; focusing does not keep it from it."""
+    spec = replace(SPEC, head="semantic", classes=2)
+    labels = (samples.items[0].labels > 0).astype(np.uint8)
+    pairs = [(samples.items[0].image[0], labels)]
+    classes = Samples.from_labels(pairs, head=SemanticHead(2), channels=1)
+    settings = TrainSettings(
+        steps=60, batch=4, crop=48, learning_rate=1e-2, average=0.9, plain=1.0, focal=1.0
+    )
+    state = start(settings, spec=spec)
+    run(state, classes, settings)
+    with torch.inference_mode():
+        raw = state.averaged_net()(torch.from_numpy(classes.items[0].image)[None])[0]
+    assert np.mean(raw.argmax(0).numpy() == labels) > 0.95
+
+
+def test_focusing_changes_the_steps(samples):
+    plain, focused = start(), start()
+    first = run(plain, samples)[0].loss
+    assert run(focused, samples, replace(SETTINGS, focal=2.0))[0].loss < 0.9 * first
+
+
+@pytest.mark.parametrize(("fast", "wanted"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_auto_takes_bfloat16_where_it_is_fast(samples, monkeypatch, fast, wanted):
+    monkeypatch.setattr(train_module, "has_fast_bfloat16", lambda device: fast)
+    assert formats_in_training(samples, monkeypatch, SETTINGS) == {wanted}
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_number_format_that_was_asked_for_is_used(samples, monkeypatch, precision):
+    settings = replace(SETTINGS, precision=precision)
+    assert formats_in_training(samples, monkeypatch, settings) == {getattr(torch, precision)}
+
+
+def formats_in_training(samples, monkeypatch, settings):
+    """Train; the formats of the network's answers. The loss and the weights stay float32."""
+    answers, losses = set(), set()
+    head_loss = train_module.head_loss
+
+    def watched(spec, raw, *rest):
+        losses.add(raw.dtype)
+        return head_loss(spec, raw, *rest)
+
+    monkeypatch.setattr(train_module, "head_loss", watched)
+    state = start(settings)
+    state.net.head.register_forward_hook(lambda module, inputs, out: answers.add(out.dtype))
+    run(state, samples, settings)
+    assert losses == {torch.float32}
+    assert {value.dtype for value in state.net.parameters()} == {torch.float32}
+    return answers
+
+
+def test_bfloat16_takes_nearly_the_same_steps(samples):
+    exact, short = (replace(SETTINGS, precision=name) for name in ("float32", "bfloat16"))
+    losses = [
+        [step.loss for step in run(start(), samples, settings)] for settings in (exact, short)
+    ]
+    assert losses[0] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
+
+
+def test_a_checkpoint_of_before_the_best_was_kept_is_resumed(samples, tmp_path):
+    """Checkpoints of earlier versions have no best weights and no best score."""
+    state = start()
+    run(state, samples, checkpoint=tmp_path / "state")
+    with safe_open(tmp_path / "state", "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+        notes = json.loads(file.metadata()["state"])
+    del notes["best_score"]
+    save_file(tensors, tmp_path / "old", metadata={"state": json.dumps(notes)})
+    resumed = start(seed=3)
+    load_checkpoint(resumed, tmp_path / "old")
+    assert resumed.step == 6
+    assert same(resumed.average, state.average)

@@ -7,7 +7,7 @@ frame's, the resampling is tied to the frame's grid, and what lies beyond the fa
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -105,9 +105,12 @@ class Frame:
     ) -> Frame:
         """Prepare a frame: measure its percentiles, and settle its size at `scale`."""
         size = stack.frame_shape(ndim)
-        shape = tuple(max(1, round(n * scale)) if n else 0 for n in size)
         normaliser = Normaliser.of(stack, index, ndim, _distinct(channels), *percentiles)
-        return cls(stack, index, channels, normaliser, size, shape)
+        return cls(stack, index, channels, normaliser, size, size).at(scale)
+
+    def at(self, scale: float) -> Frame:
+        """Return the frame at another scale, given as network pixels a stack pixel."""
+        return replace(self, shape=tuple(max(1, round(n * scale)) if n else 0 for n in self.size))
 
     @property
     def zooms(self) -> list[Resampling]:
@@ -160,6 +163,13 @@ class Frame:
         for axis, (w, n, m) in enumerate(zip(window, self.size, self.shape, strict=True), 1):
             maps = Resampling(m, n).apply(maps, axis, w.start, w.stop)
         return maps
+
+
+def resize(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Resample (C, [Z,] Y, X) to another spatial shape, as `Frame.read` and `to_stack` do."""
+    for axis, (n, m) in enumerate(zip(values.shape[1:], shape, strict=True), 1):
+        values = Resampling(n, m).apply(values, axis, 0, m)
+    return values
 
 
 def _distinct(channels: tuple[int, ...]) -> tuple[int, ...]:

@@ -48,7 +48,7 @@ class Sample:
     group
         What the sampling is balanced over, such as the modality.
     diameter
-        Median diameter of the objects, in pixels; 0 without any.
+        Median diameter of the objects, in pixels; 0 without any, and where labels are classes.
     """
 
     image: np.ndarray
@@ -61,9 +61,10 @@ class Sample:
 
 @dataclass
 class Samples:
-    """A training or validation set."""
+    """A training or validation set, and the head whose targets its samples have."""
 
     items: list[Sample] = field(default_factory=list)
+    head: InstanceHead | SemanticHead = field(default_factory=InstanceHead)
 
     @classmethod
     def from_labels(
@@ -81,7 +82,8 @@ class Samples:
         ----------
         pairs
             (image, labels): the image is anything that `open_stack` takes and has one frame; the
-            labels are integers of the image's shape without channels.
+            labels are integers of the image's shape without channels: objects for an instance head,
+            classes for a semantic one.
         known
             For each pair a bool array of the labels' shape, or None where everything is known.
         groups
@@ -94,7 +96,7 @@ class Samples:
         Raises
         ------
         InputError
-            No pairs, or labels whose shape or type does not fit their image.
+            No pairs, labels whose shape or type does not fit their image, or unknown classes.
         """
         head = head or InstanceHead()
         items = []
@@ -105,6 +107,12 @@ class Samples:
                     f"The labels of {stack.name or f'pair {number}'} are {labels.dtype} of shape "
                     f"{labels.shape}; give integers of shape {stack.labels_shape}."
                 )
+            least, most = labels.min(initial=0), labels.max(initial=0)
+            if isinstance(head, SemanticHead) and (least < 0 or most >= head.classes):
+                raise InputError(
+                    f"The labels of {stack.name or f'pair {number}'} go from {least} to {most}; "
+                    f"give classes from 0 to {head.classes - 1}, or a head of more classes."
+                )
             mask = None if known is None else known[number]
             items.append(
                 Sample(
@@ -113,12 +121,12 @@ class Samples:
                     targets=head.targets(labels),
                     known=np.ones(labels.shape, bool) if mask is None else mask.astype(bool),
                     group="" if groups is None else groups[number],
-                    diameter=median_diameter(labels),
+                    diameter=_diameter(labels, head),
                 )
             )
         if not items:
             raise InputError("No labelled images were given; give at least one image with labels.")
-        return cls(items)
+        return cls(items, head)
 
     def weights(self) -> np.ndarray:
         """Return each sample's share of the crops, summing to 1.
@@ -141,7 +149,8 @@ class Samples:
         for item in self.items:
             digest.update(np.ascontiguousarray(item.image).tobytes())
             digest.update(np.ascontiguousarray(item.labels).tobytes())
-        diameters = np.concatenate([object_diameters(item.labels) for item in self.items])
+        objects = [object_diameters(i.labels) for i in self.items if i.diameter]
+        diameters = np.concatenate([np.empty(0), *objects])
         quantiles = np.quantile(diameters, [0.05, 0.25, 0.5, 0.75, 0.95]) if len(diameters) else []
         return {
             "images": len(self.items),
@@ -256,3 +265,7 @@ def _read_normalised(stack: Any, ndim: int, channels: int) -> np.ndarray:
     window = tuple(slice(0, size) for size in stack.frame_shape(ndim))
     values = stack.read((), window, picked)
     return Normaliser.of(stack, (), ndim, picked)(values)
+
+
+def _diameter(labels: np.ndarray, head: InstanceHead | SemanticHead) -> float:
+    return median_diameter(labels) if isinstance(head, InstanceHead) else 0.0

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from scipy import ndimage
 
 TOLERANCE = 1.3
 """Up to this ratio of the sizes an image is used as it is."""
@@ -30,6 +31,21 @@ def median_diameter(labels: np.ndarray) -> float:
     """Return the median of `object_diameters`; 0.0 without objects."""
     diameters = object_diameters(labels)
     return float(np.median(diameters)) if len(diameters) else 0.0
+
+
+def typical_diameter(labels: np.ndarray) -> float:
+    """Return the median of `object_diameters`, weighted by themselves: debris hardly counts."""
+    diameters = np.sort(object_diameters(labels))
+    if not len(diameters):
+        return 0.0
+    share = np.cumsum(diameters)
+    return float(diameters[np.searchsorted(share, share[-1] / 2)])
+
+
+def peak_heights(labels: np.ndarray, height: np.ndarray) -> np.ndarray:
+    """Return the greatest height, at most 1, in each object, in the order of the labels."""
+    names = np.unique(labels[labels > 0])
+    return np.minimum(1, np.asarray(ndimage.maximum(height, labels, names), np.float32))
 
 
 def working_scale(diameter: float, wanted: float | None) -> float:

@@ -190,10 +190,17 @@ class PredictSettings:
     diameter: float | None = setting(
         None,
         "diameter of a typical object; the image is rescaled so that it matches the objects the "
-        "model was trained on. Empty: the image is used at its own scale",
+        "model was trained on. Empty: estimated from the image",
         unit="px",
         low=1.0,
         high=10000.0,
+    )
+    diameter_um: float | None = setting(
+        None,
+        "the same in micrometres, for images that record the size of their pixels",
+        unit="um",
+        low=1e-3,
+        high=1e6,
     )
     channel: int | None = setting(
         None, "which channel to use, counted from 0. Empty: all for RGB, else the first", low=0
@@ -226,13 +233,26 @@ class PredictSettings:
         "number format on the device; auto takes the fastest that gives the same objects",
         choices=("auto", "float32", "bfloat16", "float16"),
     )
+    augment: str = setting(
+        "off",
+        "average the answers for mirrored copies of a tile (2D: 4 x the time), or turned ones, too "
+        "(8 x)",
+        choices=("off", "flips", "flips and turns"),
+    )
     certify: bool = setting(
         True, "predict a random crop across tile borders once more, in one piece, and compare"
+    )
+    survey: bool = setting(
+        True, "hold the image against those the model was trained on, and say what is unusual"
     )
     seed: int = setting(0, "seed of everything random, such as the certified crop", low=0)
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if self.diameter is not None and self.diameter_um is not None:
+            raise SettingsError(
+                f"diameter is {self.diameter} and diameter_um {self.diameter_um}; give one of them."
+            )
 
 
 @dataclass(frozen=True)
@@ -262,8 +282,17 @@ class TrainSettings:
         high=200.0,
     )
     freeze_norm: bool = setting(False, "keep the statistics of BatchNorm as they are")
+    focal: float = setting(
+        0.0, "focusing of the entropy on doubtful pixels (Lin et al. 2017); 0: none", low=0, high=10
+    )
+    precision: str = setting(
+        "auto",
+        "number format of the network's arithmetic; auto takes bfloat16 where that is faster",
+        choices=("auto", "float32", "bfloat16"),
+    )
     clip: float = setting(1.0, "largest norm of a step's gradient", low=1e-3)
     validate_every: int = setting(250, "steps between validations", low=1)
+    log_every: int = setting(25, "steps that a row of the log sums up", low=1)
     seed: int = setting(0, "seed of weights, sampling and augmentation", low=0)
 
     def __post_init__(self) -> None:

@@ -18,6 +18,7 @@ from napari_unet.gui.evaluate_form import EvaluateSection
 from napari_unet.gui.folds import Scrolled
 from napari_unet.gui.forms import sentence
 from napari_unet.gui.job import DONE, FAILED, abandon_all, slot_for
+from napari_unet.gui.remarks import RemarkBox
 from napari_unet.gui.segment import SegmentRun
 from napari_unet.gui.segment_form import LABEL_WIDTH, SegmentForm
 
@@ -90,6 +91,9 @@ class SegmentPanel(QWidget):
         below.setContentsMargins(6, 0, 6, 0)
         below.addWidget(self.bar)
         below.addWidget(self.status)
+        self.remarks = RemarkBox()
+        self.remarks.diameter_wanted.connect(self._run_with_diameter)
+        below.addWidget(self.remarks)
         self.evaluation = EvaluateSection(self.viewer, LABEL_WIDTH)
         inside = QWidget()
         content = QVBoxLayout(inside)
@@ -123,6 +127,10 @@ class SegmentPanel(QWidget):
             self.active.cancel()
             self._show_state()
 
+    def _run_with_diameter(self, diameter: float) -> None:
+        self.form.set_diameter(diameter)
+        self.run()
+
     def cancel(self, *_: Any) -> None:
         """Stop the run after the tile under way; the finished tiles stay."""
         self._next = None
@@ -154,6 +162,7 @@ class SegmentPanel(QWidget):
             self._launch(following)
             return
         self._show_state()
+        self.remarks.show_remarks(run.remarks)
         self.bar.setRange(0, 1)
         self.bar.setValue(1)
         if state != DONE:
@@ -193,6 +202,8 @@ class SegmentPanel(QWidget):
             self.bar.setValue(progress.done)
         if self.status.text() != text:
             self.status.setText(text)
+        if self.remarks.remarks != run.remarks:
+            self.remarks.show_remarks(run.remarks)
 
     def showEvent(self, event: QShowEvent | None) -> None:
         """Look which models there are now."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from napari_unet.core.shift import Surveyed
 from napari_unet.core.spec import FrameDone, InputError, Progress, TileDone
 from napari_unet.gui.forms import sentence
 from napari_unet.gui.job import CANCELLED, DONE, FAILED, Job
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from napari.layers import Image, Labels
 
+    from napari_unet.core.shift import Remark
     from napari_unet.gui.engine import Engine, Request
 
 
@@ -68,6 +70,7 @@ class SegmentRun:
         self._placement: Placement | None = None
         self._is_new = False
         self.lost = False
+        self.remarks: tuple[Remark, ...] = ()
         self._dirty: list[tuple[Index, Window]] = []
         self._pace = Pace()
         self._here: Index = ()
@@ -180,7 +183,9 @@ class SegmentRun:
 
     def _take(self, item: Progress) -> None:
         self.progress = item
-        if isinstance(item, TileDone):
+        if isinstance(item, Surveyed):
+            self.remarks = item.remarks
+        elif isinstance(item, TileDone):
             self._pace.tick(item.done)
             self._dirty.append((item.index, item.window))
         elif isinstance(item, FrameDone) and self._live is not None:

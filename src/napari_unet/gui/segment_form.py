@@ -22,14 +22,17 @@ if TYPE_CHECKING:
 SECTION = "segment"
 FIRST = {"diameter": ""}
 ADVANCED = {
+    "diameter_um": "diameter in µm",
     "channel": "",
     "threshold": "",
     "merge": "",
     "min_size": "smallest object",
     "tile": "",
     "batch": "",
+    "augment": "augmentation",
     "precision": "",
     "certify": "check seams",
+    "survey": "check the image",
 }
 LABEL_WIDTH = 100
 _TIPS = {
@@ -144,6 +147,11 @@ class SegmentForm(QWidget):
     def complete(self) -> bool:
         """Whether there is an image and a model."""
         return self.image.value is not None and self.model.value is not None
+
+    def set_diameter(self, diameter: float) -> None:
+        """Show a diameter in pixels; one in micrometres would contradict it."""
+        self.first.settings["diameter"].set(diameter)
+        self.advanced.settings["diameter_um"].set(None)
 
     def values(self) -> dict[str, Any]:
         """Return what is remembered of the form, as JSON values."""

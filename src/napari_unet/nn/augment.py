@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from napari_unet.core.heads import SemanticHead
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -37,7 +39,8 @@ def make_batch(
     images, targets, known
         float32 (N, C, S, S), (N, K, S, S) and (N, 1, S, S); `known` is 0 or 1.
     """
-    crops = [warp_crop(samples.items[plan.item], plan, size) for plan in plans]
+    classes = isinstance(samples.head, SemanticHead)
+    crops = [warp_crop(samples.items[plan.item], plan, size, classes=classes) for plan in plans]
     images, targets, known = (torch.stack(parts) for parts in zip(*crops, strict=True))
     images = torch.stack(
         [
@@ -48,10 +51,13 @@ def make_batch(
     return images, targets, known
 
 
-def warp_crop(sample: Sample, plan: CropPlan, size: int) -> tuple[Tensor, Tensor, Tensor]:
+def warp_crop(
+    sample: Sample, plan: CropPlan, size: int, *, classes: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
     """Resample image, targets and known mask of one crop; (C, S, S), (K, S, S) and (1, S, S).
 
-    What lies beyond the image is its mirror image, for all three alike.
+    What lies beyond the image is its mirror image, for all three alike. The maps of `classes` stay
+    0 or 1: a pixel is of the class that most of it is of.
     """
     stack = np.concatenate([sample.image, sample.targets, sample.known[None]], dtype=np.float32)
     height, width = stack.shape[1:]
@@ -69,7 +75,9 @@ def warp_crop(sample: Sample, plan: CropPlan, size: int) -> tuple[Tensor, Tensor
     warped = F.grid_sample(part[None], unit.flip(-1)[None], align_corners=True)[0]
     channels = len(sample.image)
     targets = warped[channels:-1]
-    if len(targets):  # the first map of every head is hard: foreground or background
+    if classes:
+        targets = F.one_hot(targets.argmax(0), len(targets)).permute(2, 0, 1).float()
+    else:  # foreground or background; the distance is a matter of degree
         targets = torch.cat([(targets[:1] > 0.5).float(), targets[1:]])
     return warped[:channels], targets, (warped[-1:] > 0.5).float()
 

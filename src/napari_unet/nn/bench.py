@@ -16,9 +16,10 @@ from napari_unet.core.objects import separate
 from napari_unet.core.spec import ModelError, ModelSpec, PredictSettings
 from napari_unet.core.stack import open_stack
 from napari_unet.core.synthetic import blobs
+from napari_unet.nn.fit import open_frame
 from napari_unet.nn.model import Model, load_model, pick_device
 from napari_unet.nn.net import UNet
-from napari_unet.nn.predict import open_frame, predict, prepare
+from napari_unet.nn.predict import predict, prepare
 from napari_unet.nn.segment import segment
 from napari_unet.nn.timing import Task, best_times, describe_machine
 

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from napari_unet.core.frames import resize
 from napari_unet.core.heads import head_of
 from napari_unet.core.metrics import Scores, evaluate
 from napari_unet.core.objects import DecodeSettings, separate
+from napari_unet.core.sizes import working_scale
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,30 +30,46 @@ LEVELS = (0.5, 0.75, 0.9)
 
 
 def sample_maps(model: Model, sample: Sample, precision: str = "float32") -> np.ndarray:
-    """Return a model's maps of one sample, whole: float32 (K, [Z,] Y, X)."""
-    raw = model.runner(precision)(torch.from_numpy(sample.image)[None])[0]
-    return head_of(model.spec).activate(raw.cpu().numpy())
+    """Return a model's maps of one sample, whole: float32 (K, [Z,] Y, X).
+
+    The network works at the scale that the sample's objects ask for, as `segment` does when it is
+    told their diameter.
+    """
+    size = sample.labels.shape
+    scale = working_scale(sample.diameter, model.diameter)
+    image = resize(sample.image, tuple(max(1, round(n * scale)) for n in size))
+    raw = model.runner(precision)(torch.from_numpy(image)[None])[0]
+    return head_of(model.spec).activate(resize(raw.cpu().numpy(), size))
 
 
 def scores_by_group(
-    maps: Sequence[np.ndarray], samples: Samples, settings: DecodeSettings
+    maps: Sequence[np.ndarray],
+    samples: Samples,
+    settings: DecodeSettings,
+    diameter: float | None = None,
 ) -> dict[str, Scores]:
-    """Score the objects in maps against the samples' labels, pooled over each group."""
+    """Score the objects in maps against the samples' labels, pooled over each group.
+
+    `diameter` is the model's, in network pixels, which `settings.min_size` counts, too.
+    """
     groups: dict[str, list[Scores]] = {}
     for values, sample in zip(maps, samples.items, strict=True):
-        scores = evaluate(separate(values, settings), sample.labels, LEVELS)
-        groups.setdefault(sample.group, []).append(scores)
+        scale = working_scale(sample.diameter, diameter)
+        labels = separate(values, settings.in_image(scale, sample.labels.ndim))
+        groups.setdefault(sample.group, []).append(evaluate(labels, sample.labels, LEVELS))
     return {group: Scores.pooled(several) for group, several in sorted(groups.items())}
 
 
-def calibrate(maps: Sequence[np.ndarray], samples: Samples) -> DecodeSettings:
+def calibrate(
+    maps: Sequence[np.ndarray], samples: Samples, diameter: float | None = None
+) -> DecodeSettings:
     """Choose threshold, merging depth and smallest size.
 
-    The best is what maximises AP at IoU 0.5, averaged over the groups.
+    The best is what maximises AP at IoU 0.5, averaged over the groups. `diameter` is the model's.
     """
 
     def quality(settings: DecodeSettings) -> float:
-        groups = scores_by_group(maps, samples, settings).values()
+        groups = scores_by_group(maps, samples, settings, diameter).values()
         return float(np.mean([scores.ap[0] for scores in groups]))
 
     grid = itertools.product(THRESHOLDS, MERGES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,8 +13,10 @@ if TYPE_CHECKING:
     from napari_unet.core.spec import ModelSpec
 
 
-def head_loss(spec: ModelSpec, raw: Tensor, targets: Tensor, known: Tensor) -> Tensor:
-    """Return the loss of a head's raw maps.
+def head_loss(
+    spec: ModelSpec, raw: Tensor, targets: Tensor, known: Tensor, focal: float = 0.0
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the loss of a head's raw maps, and the terms that it is the sum of.
 
     Parameters
     ----------
@@ -25,19 +28,41 @@ def head_loss(spec: ModelSpec, raw: Tensor, targets: Tensor, known: Tensor) -> T
         The head's targets, of the same shape.
     known
         (N, 1, [Z,] Y, X); pixels at 0 weigh nothing.
+    focal
+        Focusing of the entropy, gamma in Lin et al. 2017; 0 is the plain entropy.
 
     Returns
     -------
-    Tensor
-        A scalar; 0 with a gradient where nothing is known.
+    loss, terms
+        A scalar, 0 with a gradient where nothing is known, and the weighted scalars by name.
     """
-    if spec.head == "semantic":
-        return masked_mean(-(targets * F.log_softmax(raw, 1)).sum(1, keepdim=True), known)
-    return instance_loss(raw, targets, known)
+    loss_of = semantic_loss if spec.head == "semantic" else instance_loss
+    terms = loss_of(raw, targets, known, focal)
+    return reduce(torch.add, terms.values()), terms
 
 
-def instance_loss(raw: Tensor, targets: Tensor, known: Tensor) -> Tensor:
-    """Return cross-entropy and Dice loss of the foreground plus the error of the distance map.
+def semantic_loss(
+    raw: Tensor, targets: Tensor, known: Tensor, focal: float = 0.0
+) -> dict[str, Tensor]:
+    """Return cross-entropy and the classes' mean Dice loss."""
+    log_probability = F.log_softmax(raw, 1)
+    entropy = -(targets * log_probability).sum(1, keepdim=True)
+    dice = [
+        dice_loss(probability, target, known[:, 0])
+        for probability, target in zip(
+            log_probability.exp().unbind(1), targets.unbind(1), strict=True
+        )
+    ]
+    return {
+        "entropy": masked_mean(focus(entropy, focal), known),
+        "dice": 0.5 * torch.stack(dice).mean(),
+    }
+
+
+def instance_loss(
+    raw: Tensor, targets: Tensor, known: Tensor, focal: float = 0.0
+) -> dict[str, Tensor]:
+    """Return cross-entropy and Dice loss of the foreground, and the error of the distance map.
 
     The distance counts three times inside objects: the background's zero is easy and its area is
     large.
@@ -46,11 +71,19 @@ def instance_loss(raw: Tensor, targets: Tensor, known: Tensor) -> Tensor:
     entropy = F.binary_cross_entropy_with_logits(raw[:, :1], foreground, reduction="none")
     distance = F.smooth_l1_loss(raw[:, 1:], targets[:, 1:], reduction="none", beta=0.1)
     weight = 1 + 2 * foreground
-    return (
-        masked_mean(entropy, known)
-        + 0.5 * dice_loss(torch.sigmoid(raw[:, :1]), foreground, known)
-        + 2.0 * masked_mean(weight * distance, known)
-    )
+    return {
+        "entropy": masked_mean(focus(entropy, focal), known),
+        "dice": 0.5 * dice_loss(torch.sigmoid(raw[:, :1]), foreground, known),
+        "distance": 2.0 * masked_mean(weight * distance, known),
+    }
+
+
+def focus(entropy: Tensor, gamma: float) -> Tensor:
+    """Weigh pixels by (1 - p) ** gamma, p being the right class's probability (Lin et al. 2017)."""
+    if gamma == 0:
+        return entropy
+    # Where p is 1 to rounding, the gradient of a power below 1 would be infinite.
+    return (1 - torch.exp(-entropy)).clamp(min=1e-6) ** gamma * entropy
 
 
 def dice_loss(probability: Tensor, target: Tensor, known: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from napari_unet.core.objects import DecodeSettings
 from napari_unet.core.spec import DEVICES, DeviceError, ModelError, ModelSpec
 from napari_unet.core.store import find_model, put_model
 from napari_unet.nn.net import UNet, fold
+from napari_unet.nn.views import OFF, View, views_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,8 +62,12 @@ class Model:
 
     @property
     def diameter(self) -> float | None:
-        """Median diameter of the objects it was trained on, in pixels; None if not recorded."""
-        value = self.card.training.get("diameter_px", {}).get("q50")
+        """Diameter in pixels of the objects that it works on best; None if not recorded.
+
+        That to which its training images were zoomed, or else their objects' median.
+        """
+        training = self.card.training
+        value = training.get("working_diameter_px") or training.get("diameter_px", {}).get("q50")
         return float(value) if value else None
 
     def to(self, device: str) -> Model:
@@ -80,24 +85,31 @@ class Model:
         if wanted != "auto":
             return wanted
         agrees = float(self.card.metrics.get("bfloat16_dice") or 0.0) >= AGREEMENT
-        return "bfloat16" if agrees and _has_fast_bfloat16(self.device) else "float32"
+        return "bfloat16" if agrees and has_fast_bfloat16(self.device) else "float32"
 
-    def runner(self, precision: str = "float32") -> Runner:
-        """Return the network made ready to run in one number format; built once for each."""
+    def runner(self, precision: str = "float32", augment: str = OFF) -> Runner:
+        """Return the network made ready to run in one number format; built once for each.
+
+        `augment` says in which views it sees each tile; see `PredictSettings`.
+        """
         if precision not in self._runners:
             dtype, layout = DTYPES[precision], _layout(self.spec.ndim)
             net = fold(self.net).to(dtype).to(memory_format=layout)  # type: ignore[call-overload]
             self._runners[precision] = Runner(net, self.device, dtype)
-        return self._runners[precision]
+        return replace(self._runners[precision], views=views_of(augment, self.spec.ndim))
 
 
 @dataclass(frozen=True, eq=False)
 class Runner:
-    """The network with BatchNorm folded, channels last, in one number format."""
+    """The network with BatchNorm folded, channels last, in one number format.
+
+    With several views its answer is their average.
+    """
 
     net: UNet
     device: torch.device
     dtype: torch.dtype
+    views: tuple[View, ...] = (View(),)
 
     def __call__(self, tiles: Tensor) -> Tensor:
         """Run tiles, float32 (N, C, *spatial) in host memory; raw maps, float32, on the device."""
@@ -109,8 +121,16 @@ class Runner:
         # TF32, torch's default for convolutions on recent GPUs, is not what float32 promises.
         exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
         with torch.inference_mode(), exact:
-            raw: Tensor = self.net(tiles.to(self.dtype).contiguous(memory_format=layout))
-            return raw.float()
+            tiles = tiles.to(self.dtype)
+            seen = (view.apply(tiles).contiguous(memory_format=layout) for view in self.views)
+            answers = (
+                view.undo(self.net(tile).float())
+                for view, tile in zip(self.views, seen, strict=True)
+            )
+            total: Tensor = next(answers)
+            for answer in answers:
+                total = total + answer
+            return total / len(self.views) if len(self.views) > 1 else total
 
 
 def _layout(ndim: int) -> torch.memory_format:
@@ -218,7 +238,7 @@ def _moved(net: UNet, device: torch.device) -> UNet:
     return moved.to(device).eval()
 
 
-def _has_fast_bfloat16(device: torch.device) -> bool:
+def has_fast_bfloat16(device: torch.device) -> bool:
     """Tell whether the processor multiplies bfloat16 itself; emulation is slower than float32."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)

@@ -11,17 +11,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_unet.core.frames import Frame
 from napari_unet.core.heads import head_of
-from napari_unet.core.spec import DeviceError, InputError, ModelSpec, PredictSettings, SettingsError
+from napari_unet.core.spec import DeviceError, ModelSpec, PredictSettings
 from napari_unet.core.stack import Stack, open_stack
 from napari_unet.core.tiles import Tile, Window, nearest_first, plan_tiles, tile_halo
+from napari_unet.nn.fit import check_fit, choose_scale, open_frame
 from napari_unet.nn.memory import choose_edge, is_out_of_memory
 from napari_unet.nn.resample import to_stack
+from napari_unet.nn.survey import settle_size
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from napari_unet.core.frames import Frame
     from napari_unet.nn.model import Model, Runner
 
 MARGIN = 1
@@ -194,53 +196,11 @@ def prepare(
     on_device: bool = False,
 ) -> tuple[TileRunner, int]:
     """Return the runner of a frame and the edge length of its tiles."""
-    runner = model.runner(model.choose_precision(settings.precision))
+    runner = model.runner(model.choose_precision(settings.precision), settings.augment)
     batch = settings.batch or (4 if runner.device.type == "cuda" and model.spec.ndim == 2 else 1)
     scale = choose_scale(model, settings)
     edge = settings.tile or choose_edge(model.spec, runner, batch, live=live, scale=scale)
     return TileRunner(runner, model.spec, frame, batch, on_device), edge
-
-
-def open_frame(
-    stack: Stack, model: Model, settings: PredictSettings, index: tuple[int, ...]
-) -> Frame:
-    """Prepare one frame of a stack for a model: channels, percentiles and scale."""
-    norm = model.card.normalisation
-    return Frame.of(
-        stack,
-        index,
-        model.spec.ndim,
-        stack.pick_channels(model.spec.in_channels, settings.channel),
-        percentiles=(norm["low"], norm["high"]),
-        scale=choose_scale(model, settings),
-    )
-
-
-def choose_scale(model: Model, settings: PredictSettings) -> float:
-    """Return network pixels a stack pixel, from the diameter that was asked for.
-
-    Raises
-    ------
-    SettingsError
-        A diameter was given, but the model does not say for which one it was trained.
-    """
-    if settings.diameter is None:
-        return 1.0
-    if model.diameter is None:
-        raise SettingsError(
-            f"diameter is {settings.diameter}, but the model {model.name!r} does not record the "
-            "size of its training objects; leave diameter empty."
-        )
-    return model.diameter / settings.diameter
-
-
-def check_fit(stack: Stack, model: Model) -> None:
-    """Raise InputError if a model's axes cannot be found in a stack."""
-    if model.spec.ndim == 3 and "Z" not in stack.axes:
-        raise InputError(
-            f"{stack.name or 'The image'} has axes {stack.axes}, but the model {model.name!r} "
-            "needs volumes; give axes with a Z, or choose a 2D model."
-        )
 
 
 def predict(
@@ -270,9 +230,9 @@ def predict(
     UnetError
         An input, setting or device that cannot be used.
     """
-    settings = settings or PredictSettings()
     stack, head = open_stack(source), head_of(model.spec)
     check_fit(stack, model)
+    settings, _ = settle_size(stack, model, settings or PredictSettings(survey=False))
     maps = np.zeros((len(head.names), *stack.labels_shape), np.float32)
     for index in stack.indices(model.spec.ndim):
         frame = open_frame(stack, model, settings, index)

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.passport import make_passport
+from napari_unet.core.shift import Surveyed
 from napari_unet.core.spec import FrameDone, InputError, PredictSettings, TileDone
 from napari_unet.core.stack import Stack, open_stack
 from napari_unet.nn.decode import InstanceDecoder, SemanticDecoder, decoder_for
-from napari_unet.nn.predict import Focus, check_fit, open_frame, prepare, run_tiles
+from napari_unet.nn.fit import check_fit, choose_scale, open_frame
+from napari_unet.nn.predict import Focus, prepare, run_tiles
 from napari_unet.nn.seam import SeamCheck
+from napari_unet.nn.survey import settle_size
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +26,8 @@ if TYPE_CHECKING:
     from napari_unet.core.tiles import Window
     from napari_unet.nn.model import Model
 
-Steps = Generator[TileDone | FrameDone, None, "SegmentResult"]
+Step = TileDone | FrameDone | Surveyed
+Steps = Generator[Step, None, "SegmentResult"]
 Index = tuple[int, ...]
 
 
@@ -75,6 +79,8 @@ def segment_steps(
 ) -> Steps:
     """Segment a stack, yielding after every tile and every frame.
 
+    Before the first tile comes a `Surveyed` if there is something to remark on.
+
     Closing the generator ends the run after the tile at hand; what is finished stays in `out`.
 
     Parameters
@@ -111,15 +117,21 @@ def segment_steps(
     settings = settings or PredictSettings()
     stack, began = open_stack(source), time.perf_counter()
     check_fit(stack, model)
+    asked = settings
+    settings, remarks = settle_size(stack, model, settings)
+    if remarks:
+        yield Surveyed(0, 0, "looking at the image", remarks)
     frames = stack.indices(model.spec.ndim) if what is None else what
     decoder = decoder_for(model, settings, _output(stack, out), preview=preview)
     run = _Run(stack, model, settings, decoder, preview)
     precision = model.choose_precision(settings.precision)
     run.notes |= {"device": str(model.device), "precision": precision, "tile": None, "seam": None}
+    run.notes |= {"diameter_px": settings.diameter, "scale": choose_scale(model, settings)}
+    run.notes["remarks"] = [remark.text for remark in remarks]
     for number, index in enumerate(frames):
         yield from _segment_frame(run, index, len(frames) - number, window, focus)
     seconds = time.perf_counter() - began
-    passport = make_passport(stack, model.card, settings) | run.notes
+    passport = make_passport(stack, model.card, asked) | run.notes
     passport |= {
         "objects": run.objects,
         "seconds": round(seconds, 3),
@@ -154,14 +166,22 @@ def segment(
     ------
     UnetError
         An input, setting or device that cannot be used.
+
+    Warns
+    -----
+    ShiftWarning
+        The image is unlike those the model was trained on.
     """
-    labels: np.ndarray = drain(segment_steps(source, model, settings)).labels
+
+    def watch(step: Step) -> None:
+        if isinstance(step, Surveyed):
+            step.warn()
+
+    labels: np.ndarray = drain(segment_steps(source, model, settings), watch).labels
     return labels.astype(np.min_scalar_type(max(256, int(labels.max(initial=0)))), copy=False)
 
 
-def drain(
-    steps: Steps, watch: Callable[[TileDone | FrameDone], object] | None = None
-) -> SegmentResult:
+def drain(steps: Steps, watch: Callable[[Step], object] | None = None) -> SegmentResult:
     """Run a generator of progress to its end and return its result."""
     while True:
         try:

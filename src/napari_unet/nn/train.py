@@ -2,67 +2,43 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from napari_unet.core.files import sweep_partials
+from napari_unet.core.heads import head_of
 from napari_unet.core.samples import Samples, draw_crop
-from napari_unet.core.spec import ModelError, TrainSettings, TrainStep
+from napari_unet.core.spec import InputError, TrainSettings, TrainStep
 
 from .augment import make_batch
+from .checkpoint import TrainState, load_checkpoint, save_checkpoint
 from .losses import head_loss
+from .model import has_fast_bfloat16
 from .net import UNet
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from napari_unet.core.trainlog import TrainLog
+
+__all__ = [
+    "TrainState",
+    "Validate",
+    "load_checkpoint",
+    "rate_factor",
+    "save_checkpoint",
+    "share_done",
+    "train",
+]
+
 Validate = Callable[[UNet], dict[str, float]]
-
-
-@dataclass
-class TrainState:
-    """Everything that a training needs to go on where it stopped.
-
-    All randomness follows from the seed and the step, so no generator's state is kept.
-    """
-
-    net: UNet
-    average: dict[str, Tensor]
-    optimizer: torch.optim.AdamW
-    step: int = 0
-    seconds: float = 0.0
-    history: list[dict[str, Any]] = field(default_factory=list)
-
-    @classmethod
-    def start(cls, net: UNet, settings: TrainSettings) -> TrainState:
-        """Begin a training of `net`, which is trained in place."""
-        decayed = [p for p in net.parameters() if p.ndim > 1]
-        plain = [p for p in net.parameters() if p.ndim <= 1]
-        optimizer = torch.optim.AdamW(
-            [
-                {"params": decayed, "weight_decay": settings.weight_decay},
-                {"params": plain, "weight_decay": 0.0},
-            ],
-            lr=settings.learning_rate,
-        )
-        average = {name: value.detach().clone() for name, value in net.state_dict().items()}
-        return cls(net, average, optimizer)
-
-    def averaged_net(self) -> UNet:
-        """Return a copy of the network with the averaged weights, in evaluation mode."""
-        net = UNet(self.net.spec)
-        net.load_state_dict(self.average)
-        return net.eval()
 
 
 def train(
@@ -72,8 +48,12 @@ def train(
     *,
     validate: Validate | None = None,
     checkpoint: Path | None = None,
+    log: TrainLog | None = None,
 ) -> Generator[TrainStep, None, TrainState]:
     """Train a 2D network, yielding after every step.
+
+    A training by steps that is killed at any moment, and goes on from its checkpoint, ends with the
+    weights and the log of one that was never interrupted.
 
     Parameters
     ----------
@@ -84,50 +64,110 @@ def train(
     settings
         Budget, rates and seed.
     validate
-        Called with the averaged network every ``settings.validate_every`` steps; its scores are
-        yielded and kept in the history.
+        Called with the averaged network every ``settings.validate_every`` steps and after the last;
+        its scores are yielded and kept in the history. The first of them decides which weights are
+        the best; higher is better.
     checkpoint
         A file that is rewritten, whole or not at all, at every validation.
+    log
+        Where losses, rates and scores are written to.
 
     Returns
     -------
     TrainState
         The state after the last step.
+
+    Raises
+    ------
+    InputError
+        The samples have the targets of another head.
+    OutputError
+        Checkpoint or log cannot be written.
     """
+    _check_head(state.net, samples)
+    if checkpoint:
+        sweep_partials(checkpoint)
+    if log:
+        log.begin(state.step)
     weights = samples.weights()
     began = time.perf_counter() - state.seconds
-    device = next(state.net.parameters()).device
-    while (done := share_done(state, settings)) < 1:
-        rng = np.random.default_rng([settings.seed, state.step])
-        torch.manual_seed(int(rng.integers(2**31)))  # dropout
-        plans = [
-            draw_crop(samples, weights, rng, plain=settings.plain, diameter=settings.diameter)
-            for _ in range(settings.batch)
-        ]
-        batch = make_batch(samples, plans, settings.crop, rng)
-        images, targets, known = (part.to(device) for part in batch)
-
-        for group in state.optimizer.param_groups:
-            group["lr"] = settings.learning_rate * rate_factor(done, settings.warm_up)
-        _train_mode(state.net, freeze_norm=settings.freeze_norm)
-        raw = state.net(images.contiguous(memory_format=torch.channels_last))
-        loss = head_loss(state.net.spec, raw, targets, known)
-        state.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(state.net.parameters(), settings.clip)
-        state.optimizer.step()
-        _update_average(state, settings.average)
-
+    while share_done(state, settings) < 1:
+        batch = _draw_batch(state, samples, settings, weights)
+        losses = _learn(state, settings, *batch)
         state.step += 1
         state.seconds = time.perf_counter() - began
         scores = None
-        if state.step % settings.validate_every == 0 or share_done(state, settings) >= 1:
+        if due := state.step % settings.validate_every == 0 or share_done(state, settings) >= 1:
             scores = validate(state.averaged_net()) if validate else None
-            state.history.append({"step": state.step, "loss": loss.item(), **(scores or {})})
-            if checkpoint:
-                save_checkpoint(state, checkpoint)
-        yield _report(state, settings, loss.item(), scores)
+            state.keep_best(scores or {})
+            state.history.append({"step": state.step, "loss": losses["loss"], **(scores or {})})
+        if log:
+            log.add(losses)
+            if due or state.step % settings.log_every == 0:
+                log.write(state.step, state.seconds, _rate(state), scores)
+            if due:
+                log.draw()
+        # Last of the files: up to a checkpoint's step, the log is on the disk.
+        if due and checkpoint:
+            save_checkpoint(state, checkpoint)
+        yield _report(state, settings, losses["loss"], scores)
     return state
+
+
+def _check_head(net: UNet, samples: Samples) -> None:
+    wanted = head_of(net.spec)
+    if samples.head != wanted:
+        raise InputError(
+            f"The samples have the targets of {samples.head}, the network's head is {wanted}; "
+            "build them with Samples.from_labels(..., head=head_of(spec))."
+        )
+
+
+def _draw_batch(
+    state: TrainState, samples: Samples, settings: TrainSettings, weights: np.ndarray
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Draw the crops of the next step; all that is random in it follows from seed and step."""
+    rng = np.random.default_rng([settings.seed, state.step])
+    torch.manual_seed(int(rng.integers(2**31)))  # dropout
+    plans = [
+        draw_crop(samples, weights, rng, plain=settings.plain, diameter=settings.diameter)
+        for _ in range(settings.batch)
+    ]
+    device = next(state.net.parameters()).device
+    images, targets, known = make_batch(samples, plans, settings.crop, rng)
+    return images.to(device), targets.to(device), known.to(device)
+
+
+def _learn(
+    state: TrainState, settings: TrainSettings, images: Tensor, targets: Tensor, known: Tensor
+) -> dict[str, float]:
+    """Take one step; return the loss and its terms."""
+    rate = rate_factor(share_done(state, settings), settings.warm_up)
+    for group in state.optimizer.param_groups:
+        group["lr"] = settings.learning_rate * rate
+    _train_mode(state.net, freeze_norm=settings.freeze_norm)
+    with _arithmetic(settings.precision, images.device):
+        raw = state.net(images.contiguous(memory_format=torch.channels_last))
+    loss, terms = head_loss(state.net.spec, raw.float(), targets, known, settings.focal)
+    state.optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    nn.utils.clip_grad_norm_(state.net.parameters(), settings.clip)
+    state.optimizer.step()
+    _update_average(state, settings.average)
+    return _numbers({"loss": loss, **terms})
+
+
+def _arithmetic(precision: str, device: torch.device) -> AbstractContextManager[object]:
+    """Return the context of a forward pass in a number format."""
+    if precision == "auto":
+        precision = "bfloat16" if has_fast_bfloat16(device) else "float32"
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
+
+
+def _numbers(scalars: dict[str, Tensor]) -> dict[str, float]:
+    """Fetch scalars from the device, all at once."""
+    values = torch.stack([value.detach() for value in scalars.values()]).tolist()
+    return dict(zip(scalars, values, strict=True))
 
 
 def _train_mode(net: UNet, *, freeze_norm: bool) -> None:
@@ -153,6 +193,10 @@ def rate_factor(done: float, warm_up: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (done - warm_up) / (1 - warm_up))))
 
 
+def _rate(state: TrainState) -> float:
+    return float(state.optimizer.param_groups[0]["lr"])
+
+
 def _update_average(state: TrainState, decay: float) -> None:
     """Move the averaged weights towards the network's; young averages follow faster."""
     decay = min(decay, (1 + state.step) / (10 + state.step))
@@ -172,56 +216,7 @@ def _report(
         total=settings.steps if settings.minutes is None else math.ceil(state.step / done),
         what="training",
         loss=loss,
-        learning_rate=state.optimizer.param_groups[0]["lr"],
+        learning_rate=_rate(state),
         seconds_left=state.seconds / done * (1 - min(done, 1.0)),
         validation=scores,
     )
-
-
-def save_checkpoint(state: TrainState, path: Path) -> None:
-    """Write network, average, optimizer and counters into one safetensors file, atomically."""
-    tensors = {f"net/{k}": v for k, v in state.net.state_dict().items()}
-    tensors |= {f"average/{k}": v for k, v in state.average.items()}
-    for number, slots in state.optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer/{number}/{slot}": value for slot, value in slots.items()}
-    notes = {"step": state.step, "seconds": state.seconds, "history": state.history}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    save_file(contiguous, temporary, metadata={"state": json.dumps(notes)})
-    with temporary.open("rb+") as file:  # Windows syncs no file that is open for reading only
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
-def load_checkpoint(state: TrainState, path: Path) -> None:
-    """Bring a fresh state to where `save_checkpoint` left off.
-
-    Raises
-    ------
-    ModelError
-        The file is no checkpoint of this network.
-    """
-    try:
-        with safe_open(path, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-            notes = json.loads(file.metadata()["state"])
-        parts: dict[str, dict[str, Tensor]] = {"net": {}, "average": {}, "optimizer": {}}
-        for name, value in tensors.items():
-            part, _, rest = name.partition("/")
-            parts[part][rest] = value
-        state.net.load_state_dict(parts["net"])
-        for name, value in state.average.items():  # stays where it is: on the network's device
-            value.copy_(parts["average"][name])
-        slots: dict[int, dict[str, Tensor]] = {}
-        for name, value in parts["optimizer"].items():
-            number, slot = name.split("/")
-            slots.setdefault(int(number), {})[slot] = value
-        whole = state.optimizer.state_dict()
-        state.optimizer.load_state_dict({**whole, "state": slots})
-    except Exception as error:
-        raise ModelError(
-            f"{path} cannot be resumed from ({error}); give the checkpoint of a training of the "
-            "same network, or start again without it."
-        ) from error
-    state.step, state.seconds = notes["step"], notes["seconds"]
-    state.history = notes["history"]

@@ -1,0 +1,69 @@
+"""Scores of a network in training, on samples that it does not see in training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_unet.core.heads import head_of
+from napari_unet.nn.calibrate import sample_maps, scores_by_group
+from napari_unet.nn.model import Model
+
+if TYPE_CHECKING:
+    from napari_unet.core.card import ModelCard
+    from napari_unet.core.samples import Sample, Samples
+    from napari_unet.nn.net import UNet
+
+
+@dataclass(frozen=True, eq=False)
+class Validator:
+    """What `train` calls as ``validate``: the first of the scores decides which weights are best.
+
+    An instance head is scored by AP at IoU 0.5, pooled over each group of samples and then
+    averaged ("AP50", and "AP50 <group>" where there are several); a semantic head by the IoU of
+    each class, pooled over the samples, and their mean ("IoU", "IoU <class>"). Pixels that are not
+    known count as background, or not at all.
+
+    Attributes
+    ----------
+    samples
+        2D, with the targets of the network's head.
+    card
+        How the network is run: its spec, its decoding and the size of object it works on best.
+    precision
+        Number format that it is run in.
+    """
+
+    samples: Samples
+    card: ModelCard
+    precision: str = "float32"
+
+    def __call__(self, net: UNet) -> dict[str, float]:
+        """Score a network in evaluation mode; higher is better."""
+        model = Model(self.card, net, next(net.parameters()).device)
+        return self._ap50(model) if self.card.spec.head == "instance" else self._class_iou(model)
+
+    def _ap50(self, model: Model) -> dict[str, float]:
+        maps = [self._maps(model, sample) * sample.known for sample in self.samples.items]
+        groups = scores_by_group(maps, self.samples, model.decoding, model.diameter)
+        ap50 = {group: float(scores.ap[scores.at(0.5)]) for group, scores in groups.items()}
+        mean = {"AP50": float(np.mean(list(ap50.values())))}
+        return mean | ({f"AP50 {g}": v for g, v in ap50.items()} if len(ap50) > 1 else {})
+
+    def _class_iou(self, model: Model) -> dict[str, float]:
+        classes = model.spec.classes
+        table = np.zeros((classes, classes), np.int64)  # rows: truth, columns: predicted
+        for sample in self.samples.items:
+            predicted = self._maps(model, sample).argmax(0)[sample.known]
+            pairs = sample.labels[sample.known].astype(np.int64) * classes + predicted
+            table += np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+        union = table.sum(0) + table.sum(1) - table.diagonal()
+        names = head_of(model.spec).names
+        iou = {name: table[k, k] / union[k] for k, name in enumerate(names) if union[k]}
+        mean = {"IoU": float(np.mean(list(iou.values()))) if iou else float("nan")}
+        return mean | {f"IoU {name}": float(value) for name, value in iou.items()}
+
+    def _maps(self, model: Model, sample: Sample) -> np.ndarray:
+        return sample_maps(model, sample, self.precision)
