@@ -40,7 +40,9 @@ def test_every_number_that_the_form_allows_is_allowed(qapp):
         for value in (getattr(box, "min", None), getattr(box, "max", None)):
             if value is not None:
                 box.value = value
-    PredictSettings(**form.values())
+    values = form.values()
+    PredictSettings(**values | {"diameter_um": None})
+    PredictSettings(**values | {"diameter": None})
 
 
 def test_values_come_back_with_their_types(form):

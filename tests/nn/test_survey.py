@@ -63,12 +63,12 @@ def test_objects_are_looked_for_where_they_are(nuclei):
 def test_nothing_to_find_leaves_the_image_as_it_is(nuclei):
     flat = open_stack(np.zeros((64, 64)))
     assert estimate_diameter(flat, nuclei) == 0
-    assert settle_size(flat, nuclei, PredictSettings()).diameter == nuclei.diameter
+    assert settle_size(flat, nuclei, PredictSettings())[0].diameter == nuclei.diameter
 
 
 def test_micrometres_become_pixels_of_the_image(nuclei):
     stack = open_stack(np.ones((8, 8)), voxel_size_um=(1, 0.5, 0.5))
-    settings = settle_size(stack, nuclei, PredictSettings(diameter_um=12))
+    settings, _ = settle_size(stack, nuclei, PredictSettings(diameter_um=12))
     assert settings.diameter == 24
     with pytest.raises(SettingsError, match="give the diameter in pixels"):
         settle_size(open_stack(np.ones((8, 8))), nuclei, PredictSettings(diameter_um=12))
@@ -78,13 +78,13 @@ def test_micrometres_become_pixels_of_the_image(nuclei):
 
 def test_the_smallest_size_follows_the_scale(nuclei):
     stack, least = open_stack(np.ones((8, 8))), nuclei.decoding.min_size
-    twice = settle_size(stack, nuclei, PredictSettings(diameter=2 * nuclei.diameter))
+    twice, _ = settle_size(stack, nuclei, PredictSettings(diameter=2 * nuclei.diameter))
     assert twice.min_size == 4 * least
-    assert settle_size(stack, nuclei, PredictSettings(min_size=7)).min_size == 7
+    assert settle_size(stack, nuclei, PredictSettings(min_size=7))[0].min_size == 7
 
 
 def test_a_model_that_knows_no_size_leaves_images_alone(make_model):
     model = make_model()
     stack = open_stack(np.random.default_rng(0).random((40, 40)))
     assert estimate_diameter(stack, model) == 0
-    assert settle_size(stack, model, PredictSettings()).diameter is None
+    assert settle_size(stack, model, PredictSettings())[0].diameter is None

@@ -96,7 +96,10 @@ class Model:
             dtype, layout = DTYPES[precision], _layout(self.spec.ndim)
             net = fold(self.net).to(dtype).to(memory_format=layout)  # type: ignore[call-overload]
             self._runners[precision] = Runner(net, self.device, dtype)
-        return replace(self._runners[precision], views=views_of(augment, self.spec.ndim))
+        runner = self._runners[precision]
+        if augment == OFF:
+            return runner
+        return replace(runner, views=views_of(augment, self.spec.ndim))
 
 
 @dataclass(frozen=True, eq=False)
