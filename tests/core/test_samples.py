@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from napari_unet.core.heads import SemanticHead
 from napari_unet.core.samples import Samples, draw_crop
 from napari_unet.core.sizes import median_diameter
 from napari_unet.core.spec import InputError
@@ -73,3 +74,26 @@ def test_drawing_is_seeded_and_stays_in_the_known_part():
     assert (plans[7].centre, plans[7].zoom) == (again.centre, again.zoom)
     assert 0.25 <= min(p.zoom for p in plans) < 0.8 < 1.3 < max(p.zoom for p in plans) <= 3.6
     assert np.mean([p.centre[0] < 70 for p in plans]) > 0.75
+
+
+def class_labels():
+    labels = np.zeros((40, 40), np.uint8)
+    labels[10:], labels[20:] = 1, 2
+    return labels
+
+
+def test_labels_of_a_semantic_head_are_classes():
+    labels = class_labels()
+    samples = Samples.from_labels([(labels * 1.0, labels)], head=SemanticHead(3))
+    assert samples.head == SemanticHead(3)
+    assert np.array_equal(samples.items[0].targets.argmax(0), labels)
+    card = samples.card()
+    assert (card["images"], card["objects"], card["diameter_px"]) == (1, 0, {})
+
+
+@pytest.mark.parametrize(("value", "text"), [(3, "from 0 to 3"), (-1, "from -1 to 2")])
+def test_classes_that_the_head_does_not_have_are_said(value, text):
+    labels = class_labels().astype(int)
+    labels[0, 0] = value
+    with pytest.raises(InputError, match=f"{text}; give classes from 0 to 2"):
+        Samples.from_labels([(labels * 1.0, labels)], head=SemanticHead(3))
