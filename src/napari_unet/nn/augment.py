@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from napari_unet.core.heads import SemanticHead
@@ -59,15 +60,16 @@ def warp_crop(
     What lies beyond the image is its mirror image, for all three alike. The maps of `classes` stay
     0 or 1: a pixel is of the class that most of it is of.
     """
-    stack = np.concatenate([sample.image, sample.targets, sample.known[None]], dtype=np.float32)
-    height, width = stack.shape[1:]
+    height, width = sample.labels.shape
     grid = _crop_grid(plan, size)
     # Only the part that the crop touches goes through grid_sample: images may be far larger.
     low = torch.floor(grid.amin((0, 1))).long() - 2
     high = torch.ceil(grid.amax((0, 1))).long() + 3
     rows = _mirror(np.arange(int(low[0]), int(high[0])), height)
     columns = _mirror(np.arange(int(low[1]), int(high[1])), width)
-    part = torch.from_numpy(np.ascontiguousarray(stack[:, rows[:, None], columns[None]]))
+    fields = (sample.image, sample.targets, sample.known[None])
+    touched = [values[:, rows[:, None], columns[None]] for values in fields]
+    part = torch.from_numpy(np.concatenate(touched, dtype=np.float32))
     if plan.zoom < 1:  # as wide a filter as prediction shrinks with, or it would alias
         part = _smooth(part, math.sqrt((1 / plan.zoom**2 - 1) / 6))
     extent = torch.tensor([part.shape[1] - 1, part.shape[2] - 1], dtype=torch.float32)
@@ -104,13 +106,9 @@ def _mirror(index: np.ndarray, size: int) -> np.ndarray:
 
 def _smooth(image: Tensor, sigma: float) -> Tensor:
     """Blur (C, Y, X) with a Gaussian of `sigma` pixels."""
-    radius = max(1, round(3 * sigma))
-    line = torch.arange(-radius, radius + 1, dtype=torch.float32)
-    kernel = torch.exp(-0.5 * (line / max(sigma, 1e-3)) ** 2)
-    kernel = (kernel / kernel.sum()).reshape(1, 1, -1)
-    image = image[:, None]
-    padded = F.pad(image, (radius, radius, radius, radius), mode="replicate")
-    return F.conv2d(F.conv2d(padded, kernel[..., None, :]), kernel[..., None])[:, 0]
+    # Several times faster than torch's convolution with few channels.
+    values = gaussian_filter(image.numpy(), sigma, mode="nearest", truncate=3, axes=(1, 2))
+    return torch.from_numpy(values)
 
 
 def vary_intensity(image: Tensor, rng: np.random.Generator) -> Tensor:

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from napari_unet.core.samples import Sample, Samples
     from napari_unet.nn.model import Model
 
-THRESHOLDS = (0.4, 0.5, 0.6, 0.7)
+THRESHOLDS = (0.4, 0.5, 0.6, 0.7, 0.8)
 MERGES = (0.1, 0.15, 0.2, 0.25, 0.3)
-MIN_SIZES = (10, 20, 30)
+MIN_SIZES = (10, 20, 30, 50, 70)
 LEVELS = (0.5, 0.75, 0.9)
 
 
@@ -73,7 +73,7 @@ def calibrate(
         return float(np.mean([scores.ap[0] for scores in groups]))
 
     grid = itertools.product(THRESHOLDS, MERGES)
-    best = max((DecodeSettings(t, m, MIN_SIZES[-1]) for t, m in grid), key=quality)
+    best = max((DecodeSettings(t, m, MIN_SIZES[2]) for t, m in grid), key=quality)
     return max((best.updated(min_size=size) for size in MIN_SIZES), key=quality)
 
 
