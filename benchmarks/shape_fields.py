@@ -93,7 +93,9 @@ def read_split(data: Path, split: str, head: InstanceHead) -> Samples:
         rows = [row for row in csv.DictReader(file) if row["split"] == split]
     names = [f"{row['id']}.tif" for row in rows]
     pairs = [(data / "images" / n, tifffile.imread(data / "labels" / n)) for n in names]
-    return Samples.from_labels(pairs, groups=[row["modality"] for row in rows], head=head)
+    groups = [row["modality"] for row in rows]
+    # The network's head stays the same, only what its second map is trained to be does not.
+    return Samples(Samples.from_labels(pairs, groups=groups, head=head).items)
 
 
 def measure(name: str, args: argparse.Namespace) -> list[str]:

@@ -5,11 +5,11 @@
     python scripts/train_nuclei.py DATA --out RUN --start nuclei --polish 60  # the second part
 
 DATA is a folder with `images/`, `labels/` and a `split.csv` (columns id, split, modality). RUN gets
-the checkpoint, the log and, at the end, the model folder `RUN/nuclei`: averaged weights, decoding
-calibrated on the validation split, and the card. Polishing trains the averaged weights a little
-further as they will be used: with frozen BatchNorm statistics (those of a small batch of unlike
-images are far from the running ones), and mostly on pixels that are neither warped nor varied. The
-run is seeded.
+the checkpoint, the log and, at the end, the model folder `RUN/nuclei`: the averaged weights that
+scored best on the validation split, decoding calibrated there, and the card. Polishing trains those
+weights a little further as they will be used: with frozen BatchNorm statistics (those of a small
+batch of unlike images are far from the running ones), and mostly on pixels that are neither warped
+nor varied. The run is seeded.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from napari_unet.nn.net import UNet
 from napari_unet.nn.segment import segment
 from napari_unet.nn.survey import training_statistics
 from napari_unet.nn.train import TrainState, load_checkpoint, train
+from napari_unet.nn.validate import Validator
 
 if TYPE_CHECKING:
     from napari_unet.core.metrics import Scores
@@ -47,6 +48,9 @@ REPORT_EVERY = TrainSettings.log_every
 CHECKPOINT = "checkpoint.safetensors"
 DIAMETER = 22.0
 """Objects of this size, in pixels, are those that the network works on best."""
+VALIDATE_EVERY = 1500
+DECODE = {"threshold": 0.6, "merge": 0.15, "min_size": 30}
+"""How maps become objects while the weights are being chosen; calibrated at the end."""
 
 
 def read_split(data: Path, split: str) -> Samples:
@@ -58,55 +62,65 @@ def read_split(data: Path, split: str) -> Samples:
     return Samples.from_labels(pairs, groups=[row["modality"] for row in rows])
 
 
-def run_training(
-    state: TrainState, samples: Samples, settings: TrainSettings, out: Path
-) -> TrainState:
+def run_training(state: TrainState, data: Path, settings: TrainSettings, out: Path) -> TrainState:
     """Train to the end of the budget, with a line on standard error every few steps."""
-    log = TrainLog(out)
-    for step in train(state, samples, settings, checkpoint=out / CHECKPOINT, log=log):
+    training = {"working_diameter_px": DIAMETER}
+    card = ModelCard(name="nuclei", spec=SPEC, decode=DECODE, training=training)
+    steps = train(
+        state,
+        read_split(data, "train"),
+        settings,
+        validate=Validator(read_split(data, "val"), card),
+        checkpoint=out / CHECKPOINT,
+        log=TrainLog(out),
+    )
+    for step in steps:
+        if step.validation:
+            sys.stderr.write(f"step {step.done}  {step.validation}\n")
         if step.done % REPORT_EVERY == 0:
-            loss, minutes = log.rows[-1]["loss"], step.seconds_left / 60
-            sys.stderr.write(f"step {step.done}  loss {loss:.4f}  {minutes:.1f} min left\n")
+            minutes = step.seconds_left / 60
+            sys.stderr.write(f"step {step.done}  loss {step.loss:.4f}  {minutes:.1f} min left\n")
     return state
 
 
-def first_part(args: argparse.Namespace, samples: Samples, device: torch.device) -> TrainState:
+def first_part(args: argparse.Namespace, device: torch.device) -> TrainState:
     """Train from scratch."""
     settings = TrainSettings(
         minutes=args.minutes,
         steps=args.steps,
         seed=args.seed,
-        batch=4,
-        learning_rate=1.5e-3,
+        batch=8,
+        learning_rate=2e-3,
         plain=0.3,
         diameter=DIAMETER,
+        validate_every=VALIDATE_EVERY,
     )
     torch.manual_seed(args.seed)
     net = UNet(SPEC).to(device, memory_format=torch.channels_last)
     state = TrainState.start(net, settings)
     if args.resume:
         load_checkpoint(state, args.out / CHECKPOINT)
-    return run_training(state, samples, settings, args.out)
+    return run_training(state, args.data, settings, args.out)
 
 
-def polish(net: UNet, args: argparse.Namespace, samples: Samples) -> TrainState:
+def polish(net: UNet, args: argparse.Namespace) -> TrainState:
     """Train weights further, as they will be used."""
     settings = TrainSettings(
         minutes=args.polish,
         seed=args.seed + 1,
-        batch=4,
-        learning_rate=8e-4,
+        batch=8,
+        learning_rate=1e-3,
         warm_up=0.02,
-        average=0.995,
         plain=0.6,
         diameter=DIAMETER,
+        validate_every=VALIDATE_EVERY,
         freeze_norm=True,
     )
     state = TrainState.start(net, settings)
     out = args.out / "polish"
     if args.resume and (out / CHECKPOINT).exists():
         load_checkpoint(state, out / CHECKPOINT)
-    return run_training(state, samples, settings, out)
+    return run_training(state, args.data, settings, out)
 
 
 def finish(net: UNet, data: Path, out: Path, training: dict) -> None:
@@ -166,21 +180,20 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
     device = pick_device(args.device)
-    samples = read_split(args.data, "train")
     if args.start:
         start = load_model(args.start, device.type)
         net, before = start.net, start.card.training
     else:
-        state = first_part(args, samples, device)
-        net, before = state.averaged_net(), {"steps": state.step, "seconds": state.seconds}
+        state = first_part(args, device)
+        net, before = state.best_net(), {"steps": state.step, "seconds": state.seconds}
     budget = {key: before[key] for key in ("steps", "seconds")} | {"seed": args.seed}
     if args.polish:
         net = net.to(device, memory_format=torch.channels_last)
-        polished = polish(net, args, samples)
+        polished = polish(net, args)
         budget["steps"] += polished.step
         budget["seconds"] += round(polished.seconds)
-        net = polished.averaged_net()
-    finish(net, args.data, args.out, samples.card() | budget)
+        net = polished.best_net()
+    finish(net, args.data, args.out, read_split(args.data, "train").card() | budget)
 
 
 if __name__ == "__main__":

@@ -181,13 +181,15 @@ def _frames(model: Model, shape: tuple[int, ...], repeats: int, report: Report) 
 def _tiled(model: Model, plan: Plan, report: Report) -> dict[str, Any]:
     """Compare tiled prediction with the bare network and with MONAI, in turns."""
     image, device = blobs((plan.large, plan.large)), model.device
+    # Told the objects' size, it does what MONAI does: no looks at the image before.
+    settings = PredictSettings(diameter=model.diameter, survey=False)
     runner, edge = tile_runner(model, image)
     frame = tuple(slice(0, size) for size in runner.frame.shape)
     values = torch.from_numpy(runner.frame.read(frame)[None])
     best_edge = _best_edge(runner, values, plan.edges)
     piece = values[..., :best_edge, :best_edge]
     tasks: dict[str, Task] = {
-        "tiled": lambda: predict(image, model),
+        "tiled": lambda: predict(image, model, settings),
         "forward": lambda: runner.runner(piece),
     }
     slide = _sliding_window(model, plan.window)
