@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -77,10 +77,10 @@ def warp_crop(
     rows = _mirror(np.arange(int(low[0]), int(high[0])), height)
     columns = _mirror(np.arange(int(low[1]), int(high[1])), width)
     fields = (sample.image, sample.targets, sample.known[None])
-    place: tuple[np.ndarray, ...] = (rows[:, None], columns[None])
+    place: tuple[Any, ...] = (rows[:, None], columns[None])
     if planes:
         place = (_planes(plan, planes, len(sample.labels))[:, None, None], *place)
-    touched = [values[(slice(None), *place)] for values in fields]
+    touched = [values[(..., *place)] for values in fields]
     part = torch.from_numpy(np.concatenate(touched, dtype=np.float32))
     leading, part = part.shape[:-2], part.flatten(0, -3)
     if plan.zoom < 1:  # as wide a filter as prediction shrinks with, or it would alias
