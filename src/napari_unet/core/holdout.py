@@ -19,6 +19,8 @@ FEWEST = 2
 """Objects that each side needs, or nothing can be measured."""
 GAP = 8
 """Least width of the gap between two parts of an image, in pixels."""
+LEAST = 48
+"""Least width of a part of an image that is held out, in pixels."""
 PIXELS = 400
 """Of classes, so many known pixels count as an object."""
 
@@ -145,19 +147,24 @@ def _cut(frames: list[Sample], share: float, samples: Samples) -> list[tuple[Sam
     seen = [item.known_labels > 0 if objects else item.known for item in frames]
     profile = np.cumsum(np.sum([mask.sum(others) for mask in seen], 0))
     gap = max(GAP, *(round(item.diameter) for item in frames))
-    end = int(np.searchsorted(profile, (1 - share) * profile[-1])) if profile[-1] else 0
+    if not profile[-1]:
+        return []
+    # At least so wide that some objects lie in it whole.
+    wide = max(LEAST, 3 * gap - GAP)
+    end = int(np.searchsorted(profile, (1 - share) * profile[-1]))
+    end = min(end, shape[axis] - wide - gap + gap // 2)
     first, second = slice(0, end - gap // 2), slice(end + gap - gap // 2, None)
-    if first.stop < gap or shape[axis] - second.start < gap:
+    if first.stop < wide:
         return []
     parts = [(_part(item, axis, first), _part(item, axis, second)) for item in frames]
-    return [(a, _without(b, a) if objects else b) for a, b in parts]
+    return [(a, _whole(b, axis) if objects else b) for a, b in parts]
 
 
-def _without(held: Sample, learned: Sample) -> Sample:
-    """Forget the objects that are learned: one longer than the gap reaches into both parts."""
-    both = np.intersect1d(held.known_labels, learned.known_labels)
-    both = both[both > 0]
-    return replace(held, known=held.known & ~np.isin(held.labels, both)) if len(both) else held
+def _whole(held: Sample, axis: int) -> Sample:
+    """Forget the objects that the cut went through; one of them may reach over the gap, too."""
+    cut = np.unique(held.labels.take(0, axis))
+    cut = cut[cut > 0]
+    return replace(held, known=held.known & ~np.isin(held.labels, cut)) if len(cut) else held
 
 
 def _part(item: Sample, axis: int, part: slice) -> Sample:

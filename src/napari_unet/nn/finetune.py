@@ -15,6 +15,7 @@ import numpy as np
 from napari_unet.core.heads import head_of
 from napari_unet.core.holdout import count_known, hold_out
 from napari_unet.core.judgement import Judgement, judge
+from napari_unet.core.learning import next_rounds
 from napari_unet.core.lessons import check_samples
 from napari_unet.core.modelfolder import read_replay
 from napari_unet.core.recipe import Recipe, settle
@@ -27,9 +28,11 @@ from napari_unet.core.replay import (
 )
 from napari_unet.core.samples import Samples
 from napari_unet.core.spec import TrainSettings, TrainStep
+from napari_unet.core.thumbnail import thumbnail_of
 from napari_unet.core.trainlog import TrainLog
 from napari_unet.nn.checkpoint import TrainState, load_checkpoint
 from napari_unet.nn.graft import freeze
+from napari_unet.nn.model import save_model
 from napari_unet.nn.net import UNet
 from napari_unet.nn.settling import settled_card
 from napari_unet.nn.train import LAYOUT, Scores, train
@@ -147,7 +150,7 @@ class Tuning:
     def steps(self) -> Generator[TrainStep, None, Model]:
         """Train; yield after every step and validated image; return the best model."""
         began = time.perf_counter() - self.state.seconds
-        yield TrainStep(self.state.step, 0, "preparing")
+        yield TrainStep(0, 0, "preparing")
         if not self.state.history and not self.scratch:
             scores = yield from _reported(self._validate(self.model.net), self.state.step)
             self.state.history.append({"step": 0, **scores})
@@ -180,18 +183,47 @@ class Tuning:
             "seed": self.recipe.seed,
             "working_diameter_px": self._card.training.get("working_diameter_px"),
         }
-        for name in ("statistics", "rounds"):
-            if name in self.model.card.training:
-                training[name] = self.model.card.training[name]
-        judgement = self.judgement.to_json()
+        before = self.model.card.training
+        if "statistics" in before:
+            training["statistics"] = before["statistics"]
+        judgement = self.judgement
+        if judgement.after is not None:
+            training["rounds"] = next_rounds(before, training["objects"], judgement)
         card = self._card.replace(
             training={name: value for name, value in training.items() if value is not None},
-            metrics={} if self.scratch and judgement["after"] is None else {"tuning": judgement},
+            metrics={"tuning": judgement.to_json()},
             parent=self.model.card.hash or None,
             hash="",
             replay="",
         )
         return replace(self.model, card=card, net=self.state.best_net(), folder=None, _runners={})
+
+    def save(self, name: str, *, overwrite: bool = False, **notes: Any) -> Path:
+        """Store the best model so far under a name, with its replay and a picture.
+
+        Parameters
+        ----------
+        notes
+            What the card's entry `training` shall say beyond what it does.
+
+        Returns
+        -------
+        Path
+            The model's folder.
+
+        Raises
+        ------
+        ModelError
+            The name is taken, or no name for a model.
+        OutputError
+            The store cannot be written; the model can be had by `best` still.
+        """
+        model = self.best()
+        card = model.card.replace(training={**model.card.training, **notes})
+        model = replace(model, card=card)
+        picture = thumbnail_of(self.samples)
+        replay = self.replay()
+        return save_model(model, name, thumbnail=picture, overwrite=overwrite, replay=replay)
 
     def replay(self) -> bytes:
         """Return what the tuned model keeps against forgetting: its parent's crops, and its own."""

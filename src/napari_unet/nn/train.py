@@ -50,6 +50,8 @@ __all__ = [
 Scores = dict[str, float]
 Validate = Callable[[UNet], Scores | Generator[None, None, Scores]]
 LAYOUT = {2: torch.channels_last, 3: torch.channels_last_3d}
+RAMP = 20
+"""Steps in which the rate rises at least: Adam's first ones are as long for noise as for signal."""
 VALIDATION_SHARE = 0.1
 """Validations that come whenever it is time for one take about this share of the time."""
 
@@ -234,7 +236,8 @@ def _learn(
     """Take one step; return the loss and its terms."""
     done = share_done(state, recipe)
     for group in state.optimizer.param_groups:
-        group["lr"] = recipe.learning_rate * rate_factor(done, recipe.warm_up)
+        rate = rate_factor(done, recipe.warm_up) * min(1.0, (state.step + 1) / RAMP)
+        group["lr"] = recipe.learning_rate * rate
     _train_mode(state.net, freeze_norm=done >= recipe.freeze_after)
     with _arithmetic(recipe.precision, images.device):
         raw = state.net(images.contiguous(memory_format=LAYOUT[images.ndim - 2]))
