@@ -285,16 +285,24 @@ class Journal:
         """How many edits `redo` can do again."""
         return len(self._history.undone)
 
-    def frames(self) -> list[Index]:
-        """List the frames that were corrected or marked, by their index along the leading axes."""
+    def frames(self, ndim: int | None = None) -> list[Index]:
+        """List the frames that were corrected or marked, by their index along the leading axes.
+
+        Parameters
+        ----------
+        ndim
+            2 to list planes, 3 to list volumes; None: as the journal has it.
+        """
+        shape = self.about.shape
+        leading = self.about.leading if ndim is None else shape[: max(0, len(shape) - ndim)]
+        size = math.prod(shape[len(leading) : -2])
         touched: set[int] = set()
-        size = self.about.frame_planes
         with self._guard:
             spans = [self._history.planes(number) for number in self._history.done]
-            spans += [plane_span(mark.box, self.about.shape) for mark in self._history.marks]
+            spans += [plane_span(mark.box, shape) for mark in self._history.marks]
         for first, stop in spans:
             touched.update(range(first // size, (stop - 1) // size + 1))
-        return [self._frame_index(frame) for frame in sorted(touched)]
+        return [_unravelled(frame, leading) for frame in sorted(touched)]
 
     def replay(self, index: Index = (), *, canvas: str = LABELS) -> np.ndarray:
         """Return the labels (or scribbles) as they are after the last record.
@@ -330,7 +338,7 @@ class Journal:
         with self._guard:
             frames = {plane // size for plane in self._base.stored()}
         for frame in sorted(frames):
-            index = self._frame_index(frame)
+            index = _unravelled(frame, self.about.leading)
             yield index, self.replay(index)
 
     def history(self, index: Index = ()) -> list[Edit | Mark]:
@@ -338,6 +346,11 @@ class Journal:
         with self._guard:
             events = self._history.events(*self._planes(index))
             return [self._edit(event) if isinstance(event, int) else event for event in events]
+
+    def marks(self) -> list[Mark]:
+        """Return every mark, in order."""
+        with self._guard:
+            return self._history.marks
 
     def holds(self, index: Index = ()) -> np.ndarray:
         """Tell which planes (Y, X) of a frame (or as for `replay`) are held; bool (N,)."""
@@ -433,13 +446,16 @@ class Journal:
         first, stop = plane_span(box, self.about.shape)
         size = self.about.frame_planes
         for frame in range(first // size, (stop - 1) // size + 1):
-            keep_frame(self.path.parent, self._stack, self._frame_index(frame), self.about.ndim)
+            keep_frame(
+                self.path.parent,
+                self._stack,
+                _unravelled(frame, self.about.leading),
+                self.about.ndim,
+            )
 
     def _planes(self, index: Index) -> tuple[int, int]:
-        box = self.box(index)
-        return plane_span(box, self.about.shape)
+        return plane_span(self.box(index), self.about.shape)
 
-    def _frame_index(self, frame: int) -> Index:
-        if not self.about.leading:
-            return ()
-        return tuple(int(n) for n in np.unravel_index(frame, self.about.leading))
+
+def _unravelled(number: int, shape: tuple[int, ...]) -> Index:
+    return tuple(int(n) for n in np.unravel_index(number, shape)) if shape else ()

@@ -174,7 +174,7 @@ def begin_of(stack: Stack, labels: Any, ndim: int, whole_bytes: int) -> Begin:
             f"The labels of {stack.name} are {dtype} of shape {shape}; give integers of shape "
             f"{stack.labels_shape}."
         )
-    ndim = min(ndim, len(shape))
+    ndim = ndim if "Z" in stack.axes else 2
     image = identify(stack)
     return Begin(
         image=image,

@@ -21,7 +21,6 @@ from scipy import ndimage
 
 from napari_unet.core.edits import DROPPED, KNOWN, SCRIBBLES, Box, Edit, Mark
 from napari_unet.core.journalbase import clipped
-from napari_unet.core.sizes import median_diameter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -206,11 +205,13 @@ def _planes_of(values: np.ndarray) -> np.ndarray:
 
 
 def _diameter(plane: np.ndarray, core: np.ndarray, classes: bool) -> float:
-    """Return the median diameter of what was touched: of its objects, or else of the whole."""
-    values = plane[core]
-    objects = np.zeros(0, int) if classes else values[values > 0]
-    sizes = np.unique(objects, return_counts=True)[1] if len(objects) else [len(values)]
-    return float(np.median(2 * np.sqrt(np.divide(sizes, np.pi))))
+    """Return the median diameter of the objects touched; without any, of the parts that changed."""
+    objects = np.zeros(0, plane.dtype) if classes else plane[core & (plane > 0)]
+    if len(objects):
+        sizes = np.unique(objects, return_counts=True)[1]
+    else:
+        sizes = np.bincount(ndimage.label(core)[0].ravel())[1:]
+    return float(np.median(2 * np.sqrt(sizes / np.pi)))
 
 
 def _near(core: np.ndarray, reach: float) -> np.ndarray:

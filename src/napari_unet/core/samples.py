@@ -49,6 +49,9 @@ class Sample:
         What the sampling is balanced over, such as the modality.
     diameter
         Median diameter of the objects, in pixels; 0 without any, and where labels are classes.
+    sketched
+        bool ([Z,] Y, X), or None for nowhere: pixels, none of them known, that belong to some
+        object of unknown outline. Their first target, the foreground, is true and no other.
     """
 
     image: np.ndarray
@@ -57,6 +60,32 @@ class Sample:
     known: np.ndarray
     group: str
     diameter: float
+    sketched: np.ndarray | None = None
+
+    @classmethod
+    def of(
+        cls,
+        image: np.ndarray,
+        labels: np.ndarray,
+        head: InstanceHead | SemanticHead,
+        *,
+        known: np.ndarray | None = None,
+        group: str = "",
+        sketched: np.ndarray | None = None,
+    ) -> Sample:
+        """Compute a normalised image's targets; without `known`, everything is known."""
+        targets = head.targets(labels)
+        if sketched is not None:
+            targets[0][sketched] = 1
+        return cls(
+            image=image,
+            labels=labels,
+            targets=targets,
+            known=np.ones(labels.shape, bool) if known is None else known.astype(bool),
+            group=group,
+            diameter=median_diameter(labels) if isinstance(head, InstanceHead) else 0.0,
+            sketched=sketched,
+        )
 
 
 @dataclass
@@ -96,10 +125,11 @@ class Samples:
         Raises
         ------
         InputError
-            No pairs, labels whose shape or type does not fit their image, or unknown classes.
+            No pairs, labels whose shape or type does not fit their image, negative labels or
+            unknown classes, masks of another shape or number, or nothing that is known.
         """
         head = head or InstanceHead()
-        items = []
+        items: list[Sample] = []
         for number, (source, labels) in enumerate(pairs):
             stack = open_stack(source)
             if tuple(labels.shape) != stack.labels_shape or labels.dtype.kind not in "ui":
@@ -107,25 +137,26 @@ class Samples:
                     f"The labels of {stack.name or f'pair {number}'} are {labels.dtype} of shape "
                     f"{labels.shape}; give integers of shape {stack.labels_shape}."
                 )
-            least, most = labels.min(initial=0), labels.max(initial=0)
-            if isinstance(head, SemanticHead) and (least < 0 or most >= head.classes):
-                raise InputError(
-                    f"The labels of {stack.name or f'pair {number}'} go from {least} to {most}; "
-                    f"give classes from 0 to {head.classes - 1}, or a head of more classes."
-                )
-            mask = None if known is None else known[number]
+            mask = None if known is None else _nth(known, number, "known masks")
+            _check_values(stack.name or f"pair {number}", labels, head, mask)
             items.append(
-                Sample(
-                    image=_read_normalised(stack, labels.ndim, channels),
-                    labels=labels,
-                    targets=head.targets(labels),
-                    known=np.ones(labels.shape, bool) if mask is None else mask.astype(bool),
-                    group="" if groups is None else groups[number],
-                    diameter=_diameter(labels, head),
+                Sample.of(
+                    _read_normalised(stack, labels.ndim, channels),
+                    labels,
+                    head,
+                    known=mask,
+                    group="" if groups is None else _nth(groups, number, "groups"),
                 )
             )
         if not items:
             raise InputError("No labelled images were given; give at least one image with labels.")
+        for given, what in ((known, "known masks"), (groups, "groups")):
+            if given is not None and len(given) > len(items):
+                raise InputError(_uneven(len(given), what, str(len(items))))
+        if not any(item.known.any() for item in items):
+            raise InputError(
+                "Nothing is known in any image; say which parts of the labels are right."
+            )
         return cls(items, head)
 
     def weights(self) -> np.ndarray:
@@ -267,5 +298,32 @@ def _read_normalised(stack: Any, ndim: int, channels: int) -> np.ndarray:
     return Normaliser.of(stack, (), ndim, picked)(values)
 
 
-def _diameter(labels: np.ndarray, head: InstanceHead | SemanticHead) -> float:
-    return median_diameter(labels) if isinstance(head, InstanceHead) else 0.0
+def _nth(given: Sequence[Any], number: int, what: str) -> Any:
+    """Return what belongs to a pair; the pairs may come from a generator."""
+    if number >= len(given):
+        raise InputError(_uneven(len(given), what, f"more than {number}"))
+    return given[number]
+
+
+def _uneven(count: int, what: str, images: str) -> str:
+    return f"There are {count} {what} for {images} images; give one for each."
+
+
+def _check_values(
+    name: str, labels: np.ndarray, head: InstanceHead | SemanticHead, known: np.ndarray | None
+) -> None:
+    least, most = labels.min(initial=0), labels.max(initial=0)
+    if isinstance(head, SemanticHead) and (least < 0 or most >= head.classes):
+        raise InputError(
+            f"The labels of {name} go from {least} to {most}; "
+            f"give classes from 0 to {head.classes - 1}, or a head of more classes."
+        )
+    if least < 0:
+        raise InputError(
+            f"The labels of {name} go down to {least}; give 0 for background and objects above, "
+            "and leave out what is unknown by a known mask."
+        )
+    if known is not None and known.shape != labels.shape:
+        raise InputError(
+            f"The known mask of {name} has shape {known.shape}; give the labels', {labels.shape}."
+        )
