@@ -57,6 +57,9 @@ class Sample:
     source
         The image that it is a part or a frame of: samples of one source are never parted between
         training and validation. Where it is not given, the group is taken for it.
+    sketched
+        bool ([Z,] Y, X), or None for nowhere: pixels, none of them known, that belong to some
+        object of unknown outline. Their first target, the foreground, is true and no other.
     """
 
     image: np.ndarray
@@ -66,6 +69,35 @@ class Sample:
     group: str
     diameter: float
     source: str = ""
+    sketched: np.ndarray | None = None
+
+    @classmethod
+    def of(
+        cls,
+        image: np.ndarray,
+        labels: np.ndarray,
+        head: InstanceHead | SemanticHead,
+        *,
+        known: np.ndarray | None = None,
+        group: str = "",
+        source: str = "",
+        sketched: np.ndarray | None = None,
+    ) -> Sample:
+        """Compute a normalised image's targets; without `known`, everything is known."""
+        seen = np.ones(labels.shape, bool) if known is None else known.astype(bool)
+        targets = known_targets(labels, seen, head)
+        if sketched is not None:
+            targets[0][sketched] = 1
+        return cls(
+            image=image,
+            labels=labels,
+            targets=targets,
+            known=seen,
+            group=group,
+            diameter=known_diameter(labels, seen, head),
+            source=source,
+            sketched=sketched,
+        )
 
     @cached_property
     def known_labels(self) -> np.ndarray:
@@ -123,11 +155,11 @@ class Samples:
         Raises
         ------
         InputError
-            No pairs, labels or a mask whose shape or type does not fit their image, or unknown
-            classes.
+            No pairs, labels whose shape or type does not fit their image, negative labels or
+            unknown classes, masks of another shape or number, or nothing that is known.
         """
         head = head or InstanceHead()
-        items = []
+        items: list[Sample] = []
         for number, (source, labels) in enumerate(pairs):
             stack = open_stack(source)
             if tuple(labels.shape) != stack.labels_shape or labels.dtype.kind not in "ui":
@@ -135,32 +167,31 @@ class Samples:
                     f"The labels of {stack.name or f'pair {number}'} are {labels.dtype} of shape "
                     f"{labels.shape}; give integers of shape {stack.labels_shape}."
                 )
-            least, most = labels.min(initial=0), labels.max(initial=0)
-            if isinstance(head, SemanticHead) and (least < 0 or most >= head.classes):
-                raise InputError(
-                    f"The labels of {stack.name or f'pair {number}'} go from {least} to {most}; "
-                    f"give classes from 0 to {head.classes - 1}, or a head of more classes."
-                )
-            mask = None if known is None else known[number]
-            if mask is not None and mask.shape != labels.shape:
-                raise InputError(
-                    f"What is known of {stack.name or f'pair {number}'} has shape {mask.shape}, "
-                    f"its labels {labels.shape}; give a mask of the labels' shape."
-                )
-            seen = np.ones(labels.shape, bool) if mask is None else mask.astype(bool)
+            mask = None if known is None else _nth(known, number, "known masks")
+            _check_values(stack.name or f"pair {number}", labels, head, mask)
             items.append(
-                Sample(
-                    image=_read_normalised(stack, labels.ndim, channels),
-                    labels=labels,
-                    targets=known_targets(labels, seen, head),
-                    known=seen,
-                    group="" if groups is None else groups[number],
-                    diameter=known_diameter(labels, seen, head),
-                    source="" if sources is None else sources[number],
+                Sample.of(
+                    _read_normalised(stack, labels.ndim, channels),
+                    labels,
+                    head,
+                    known=mask,
+                    group="" if groups is None else _nth(groups, number, "groups"),
+                    source="" if sources is None else _nth(sources, number, "sources"),
                 )
             )
         if not items:
             raise InputError("No labelled images were given; give at least one image with labels.")
+        for given, what in (
+            (known, "known masks"),
+            (groups, "groups"),
+            (sources, "sources"),
+        ):
+            if given is not None and len(given) > len(items):
+                raise InputError(_uneven(len(given), what, str(len(items))))
+        if not any(item.known.any() for item in items):
+            raise InputError(
+                "Nothing is known in any image; say which parts of the labels are right."
+            )
         return cls(items, head)
 
     def weights(self) -> np.ndarray:
@@ -334,3 +365,34 @@ def _read_normalised(stack: Any, ndim: int, channels: int) -> np.ndarray:
     window = tuple(slice(0, size) for size in stack.frame_shape(ndim))
     values = stack.read((), window, picked)
     return Normaliser.of(stack, (), ndim, picked)(values)
+
+
+def _nth(given: Sequence[Any], number: int, what: str) -> Any:
+    """Return what belongs to a pair; the pairs may come from a generator."""
+    if number >= len(given):
+        raise InputError(_uneven(len(given), what, f"more than {number}"))
+    return given[number]
+
+
+def _uneven(count: int, what: str, images: str) -> str:
+    return f"There are {count} {what} for {images} images; give one for each."
+
+
+def _check_values(
+    name: str, labels: np.ndarray, head: InstanceHead | SemanticHead, known: np.ndarray | None
+) -> None:
+    least, most = labels.min(initial=0), labels.max(initial=0)
+    if isinstance(head, SemanticHead) and (least < 0 or most >= head.classes):
+        raise InputError(
+            f"The labels of {name} go from {least} to {most}; "
+            f"give classes from 0 to {head.classes - 1}, or a head of more classes."
+        )
+    if least < 0:
+        raise InputError(
+            f"The labels of {name} go down to {least}; give 0 for background and objects above, "
+            "and leave out what is unknown by a known mask."
+        )
+    if known is not None and known.shape != labels.shape:
+        raise InputError(
+            f"The known mask of {name} has shape {known.shape}; give the labels', {labels.shape}."
+        )
