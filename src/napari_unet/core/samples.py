@@ -56,7 +56,10 @@ class Sample:
         classes.
     source
         The image that it is a part or a frame of: samples of one source are never parted between
-        training and validation. Where it is not given, the group is taken for it.
+        training and validation, unless the image itself is cut. Where it is not given, the group is
+        taken for it.
+    origin
+        Where the sample begins in its image, ([z,] y, x); empty: at its beginning.
     """
 
     image: np.ndarray
@@ -66,6 +69,32 @@ class Sample:
     group: str
     diameter: float
     source: str = ""
+    origin: tuple[int, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        image: np.ndarray,
+        labels: np.ndarray,
+        head: InstanceHead | SemanticHead,
+        *,
+        known: np.ndarray | None = None,
+        group: str = "",
+        source: str = "",
+        origin: tuple[int, ...] = (),
+    ) -> Sample:
+        """Compute a normalised image's targets; without `known`, everything is known."""
+        seen = np.ones(labels.shape, bool) if known is None else known.astype(bool)
+        return cls(
+            image=image,
+            labels=labels,
+            targets=known_targets(labels, seen, head),
+            known=seen,
+            group=group,
+            diameter=known_diameter(labels, seen, head),
+            source=source,
+            origin=origin,
+        )
 
     @cached_property
     def known_labels(self) -> np.ndarray:
@@ -147,15 +176,13 @@ class Samples:
                     f"What is known of {stack.name or f'pair {number}'} has shape {mask.shape}, "
                     f"its labels {labels.shape}; give a mask of the labels' shape."
                 )
-            seen = np.ones(labels.shape, bool) if mask is None else mask.astype(bool)
             items.append(
-                Sample(
-                    image=_read_normalised(stack, labels.ndim, channels),
-                    labels=labels,
-                    targets=known_targets(labels, seen, head),
-                    known=seen,
+                Sample.of(
+                    _read_normalised(stack, labels.ndim, channels),
+                    labels,
+                    head,
+                    known=mask,
                     group="" if groups is None else groups[number],
-                    diameter=known_diameter(labels, seen, head),
                     source="" if sources is None else sources[number],
                 )
             )
