@@ -198,8 +198,9 @@ def to_samples(
     Returns
     -------
     Samples, list of str
-        Samples whose `group` is image and frame, so that a validation set can be held out without
-        leaks; and a sentence for each image that was left out.
+        Samples whose `group` is image and frame, and whose `source` and `origin` are the image and
+        the place in it, so that a validation set can be held out without leaks; and a sentence for
+        each image that was left out.
 
     Raises
     ------
@@ -270,6 +271,8 @@ def _sample(
         head,
         known=truth.known,
         group=_group(owner, cut),
+        source=owner.place.begin.image,
+        origin=tuple(span.start for span in cut.window),
         sketched=truth.sketched if truth.sketched.any() else None,
     )
 

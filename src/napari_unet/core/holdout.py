@@ -124,40 +124,70 @@ def _by_region(samples: Samples, images: list[list[int]], share: float) -> Split
     training: list[Sample] = []
     held: list[Sample] = []
     for image in images:
-        frames = [samples.items[position] for position in image]
-        parts = _cut(frames, share, samples)
-        training += [part for part, _ in parts] if parts else frames
-        held += [part for _, part in parts]
+        before, after = _cut([samples.items[p] for p in image], share, samples)
+        training += before
+        held += after
     split = Split(Samples(training, samples.head), Samples(held, samples.head))
     sides = [[count_known(item, samples) for item in side] for side in (training, held)]
     return split if min(map(sum, sides)) >= FEWEST else None
 
 
-def _cut(frames: list[Sample], share: float, samples: Samples) -> list[tuple[Sample, Sample]]:
-    """Cut the frames of one image across, all at the same place; none if that cannot be done.
+def _cut(frames: list[Sample], share: float, samples: Samples) -> tuple[list[Sample], list[Sample]]:
+    """Cut all that there is of one image across, at the same place of the image.
 
-    About `share` of what is known is held out.
+    About `share` of what is known is held out; nothing, if the image is too small to be cut.
     """
-    shape = frames[0].known.shape
-    if any(item.known.shape != shape for item in frames):
-        return []  # where the parts lie in their image is not known
     objects = isinstance(samples.head, InstanceHead)
-    axis = len(shape) - 1 - int(shape[-2] > shape[-1])
-    others = tuple(a for a in range(len(shape)) if a != axis)
-    seen = [item.known_labels > 0 if objects else item.known for item in frames]
-    profile = np.cumsum(np.sum([mask.sum(others) for mask in seen], 0))
+    ndim = frames[0].known.ndim
+    sizes = [(_lowest(frames, axis), _highest(frames, axis)) for axis in range(ndim)]
+    axis = ndim - 1 - int(sizes[-2][1] - sizes[-2][0] > sizes[-1][1] - sizes[-1][0])
+    low, high = sizes[axis]
+    profile = np.zeros(high - low)
+    for item in frames:
+        seen = item.known_labels > 0 if objects else item.known
+        begin = _begin(item, axis) - low
+        along = seen.sum(tuple(a for a in range(ndim) if a != axis))
+        profile[begin : begin + len(along)] += along
+    profile = np.cumsum(profile)
     gap = max(GAP, *(round(item.diameter) for item in frames))
-    if not profile[-1]:
-        return []
     # At least so wide that some objects lie in it whole.
     wide = max(LEAST, 3 * gap - GAP)
     end = int(np.searchsorted(profile, (1 - share) * profile[-1]))
-    end = min(end, shape[axis] - wide - gap + gap // 2)
-    first, second = slice(0, end - gap // 2), slice(end + gap - gap // 2, None)
-    if first.stop < wide:
-        return []
-    parts = [(_part(item, axis, first), _part(item, axis, second)) for item in frames]
-    return [(a, _whole(b, axis) if objects else b) for a, b in parts]
+    end = min(end, len(profile) - wide - gap + gap // 2)
+    first, second = low + end - gap // 2, low + end + gap - gap // 2
+    if not profile[-1] or first - low < wide:
+        return frames, []
+    return _before(frames, axis, first), _after(frames, axis, second, objects=objects)
+
+
+def _before(frames: list[Sample], axis: int, stop: int) -> list[Sample]:
+    """Return what lies before a place of the image."""
+    ends = [(item, stop - _begin(item, axis)) for item in frames]
+    return [_part(item, axis, slice(0, end)) for item, end in ends if end > 0]
+
+
+def _after(frames: list[Sample], axis: int, start: int, *, objects: bool) -> list[Sample]:
+    """Return what lies behind a place of the image, without the objects that it goes through."""
+    found = []
+    for item in frames:
+        begin = start - _begin(item, axis)
+        if begin >= item.known.shape[axis]:
+            continue
+        part = _part(item, axis, slice(max(0, begin), None))
+        found.append(_whole(part, axis) if objects and begin > 0 else part)
+    return found
+
+
+def _begin(item: Sample, axis: int) -> int:
+    return item.origin[axis] if item.origin else 0
+
+
+def _lowest(frames: list[Sample], axis: int) -> int:
+    return min(_begin(item, axis) for item in frames)
+
+
+def _highest(frames: list[Sample], axis: int) -> int:
+    return max(_begin(item, axis) + int(item.known.shape[axis]) for item in frames)
 
 
 def _whole(held: Sample, axis: int) -> Sample:
@@ -176,4 +206,5 @@ def _part(item: Sample, axis: int, part: slice) -> Sample:
         labels=item.labels[place].copy(),
         targets=item.targets[(slice(None), *place)].copy(),
         known=item.known[place].copy(),
+        sketched=None if item.sketched is None else item.sketched[place].copy(),
     )

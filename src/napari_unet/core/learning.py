@@ -1,4 +1,4 @@
-"""Are more corrections likely to help? The learning curve of a model and its ancestors."""
+"""Whether more corrections are likely to help: the learning curve of a model's ancestors."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 FEWEST = 3
 """Rounds without which nothing can be told."""
+LAST = 4
+"""So many rounds decide; what the first ones gained is past."""
 WORTH = 0.01
 """A score that doubling the corrections would raise by less than this is as good as reached."""
 
@@ -87,8 +89,9 @@ def advice(rounds: Sequence[Round]) -> str:
 def gain_of_doubling(rounds: Sequence[Round]) -> float:
     """Return by how much twice the objects would raise the score, as the last rounds have it.
 
-    The slope over the logarithm of the objects, later rounds counting more.
+    The slope over the logarithm of the objects; of two rounds, the later one counts most.
     """
+    rounds = rounds[-LAST:]
     x = np.log2([1 + found.objects for found in rounds])
     y = np.array([found.score for found in rounds])
     weight = 2.0 ** np.arange(len(rounds))

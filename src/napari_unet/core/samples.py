@@ -56,7 +56,10 @@ class Sample:
         classes.
     source
         The image that it is a part or a frame of: samples of one source are never parted between
-        training and validation. Where it is not given, the group is taken for it.
+        training and validation, unless the image itself is cut. Where it is not given, the group is
+        taken for it.
+    origin
+        Where the sample begins in its image, ([z,] y, x); empty: at its beginning.
     sketched
         bool ([Z,] Y, X), or None for nowhere: pixels, none of them known, that belong to some
         object of unknown outline. Their first target, the foreground, is true and no other.
@@ -69,6 +72,7 @@ class Sample:
     group: str
     diameter: float
     source: str = ""
+    origin: tuple[int, ...] = ()
     sketched: np.ndarray | None = None
 
     @classmethod
@@ -81,6 +85,7 @@ class Sample:
         known: np.ndarray | None = None,
         group: str = "",
         source: str = "",
+        origin: tuple[int, ...] = (),
         sketched: np.ndarray | None = None,
     ) -> Sample:
         """Compute a normalised image's targets; without `known`, everything is known."""
@@ -96,6 +101,7 @@ class Sample:
             group=group,
             diameter=known_diameter(labels, seen, head),
             source=source,
+            origin=origin,
             sketched=sketched,
         )
 

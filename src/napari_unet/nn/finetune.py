@@ -155,7 +155,7 @@ class Tuning:
             scores = yield from _reported(self._validate(self.model.net), self.state.step)
             self.state.history.append({"step": 0, **scores})
             self.state.seconds = time.perf_counter() - began
-            yield TrainStep(0, 0, "validating", validation=scores)
+            yield TrainStep(0, 0, "validating", validation=scores or None)
         training, weights = self._training_set()
         yield from train(
             self.state,
@@ -333,10 +333,10 @@ class Tuning:
             items = [item for item in held.items if item.group == group]
             found = yield from Validator(Samples(items, held.head), self._card).steps(net)
             scores[f"{metric} {group}"] = found[metric]
-        if f"{metric} corrections" not in scores:
+        if scores and f"{metric} corrections" not in scores:
             # Chosen by what it knew before, the best would be what has learned nothing.
             return {metric: float("nan"), **scores}
-        return {metric: float(np.mean(list(scores.values()))), **scores}
+        return {metric: float(np.mean(list(scores.values()))), **scores} if scores else {}
 
 
 def _working_card(model: Model, samples: Samples, settings: TrainSettings) -> Any:

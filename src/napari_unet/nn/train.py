@@ -137,7 +137,7 @@ def train(
         # Last of the files: up to a checkpoint's step, the log is on the disk.
         if due and checkpoint:
             save_checkpoint(state, checkpoint)
-        yield _report(state, recipe, losses["loss"], scores)
+        yield _report(state, recipe, losses["loss"], scores or None)
     return state
 
 
