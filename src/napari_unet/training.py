@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.core.files import make_folder
 from napari_unet.core.heads import head_of
 from napari_unet.core.pairs import Labelled, pair_paths, read_labelled, samples_of
-from napari_unet.core.scoring import write_text
-from napari_unet.core.spec import InputError, ModelError, SettingsError, TrainSettings
+from napari_unet.core.spec import ModelError, SettingsError, TrainSettings
 from napari_unet.core.store import find_model, free_place, home, read_card
+from napari_unet.core.trainplan import CHECKPOINT, TrainPlan, forget, note_plan, training_folder
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from napari_unet.core.spec import Progress
     from napari_unet.nn.finetune import Tuning
     from napari_unet.nn.model import Model
-
-CHECKPOINT, PLAN = "checkpoint.safetensors", "plan.json"
 
 
 @dataclass(frozen=True)
@@ -79,7 +76,7 @@ class TrainingRun:
 
     def __init__(self, request: TrainRequest) -> None:
         self.request = request
-        self.folder = home() / "training" / request.name
+        self.folder = training_folder(request.name)
         self.tuning: Tuning | None = None
         self._check_options()
         self._overwrite = self._may_overwrite()
@@ -110,7 +107,8 @@ class TrainingRun:
         spec, request = model.spec, self.request
         samples = samples_of(images, spec.ndim, spec.in_channels, head_of(spec), request.channel)
         make_folder(self.folder)
-        self._note_plan(model, samples.card()["data_hash"])
+        data = samples.card()["data_hash"]
+        note_plan(self.folder, TrainPlan(model.card.hash, model.spec.to_json(), data))
         self.tuning = Tuning(
             model, samples, request.settings, folder=self.folder, resume=request.resume
         )
@@ -128,8 +126,7 @@ class TrainingRun:
             raise ModelError("Nothing was trained yet.")
         place = self.tuning.save(self.request.name, overwrite=self._overwrite, **notes)
         if not notes:
-            for name in (CHECKPOINT, PLAN):
-                (self.folder / name).unlink(missing_ok=True)
+            forget(self.folder)
         return place
 
     def store_interrupted(self) -> Path | None:
@@ -189,16 +186,3 @@ class TrainingRun:
         width = request.width or 16
         spec = fresh_spec(ndim, channels, request.classes, request.depth, width, size)
         return fresh_model(spec, request.name, request.device, request.settings.seed)
-
-    def _note_plan(self, model: Model, data_hash: str) -> None:
-        """Note what is trained on what; a training can be resumed with the same only."""
-        path = self.folder / PLAN
-        plan = {"parent": model.card.hash, "spec": model.spec.to_json(), "data": data_hash}
-        text = json.dumps(plan, indent=2) + "\n"
-        if not (self.folder / CHECKPOINT).exists():
-            write_text(path, text)
-        elif not path.is_file() or path.read_text(encoding="utf-8") != text:
-            raise InputError(
-                f"The unfinished training of {self.request.name!r} had another model or other "
-                f"images; give the same ones, or delete {self.folder} to start again."
-            )

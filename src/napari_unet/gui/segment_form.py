@@ -15,6 +15,7 @@ from napari_unet.gui.engine import Request
 from napari_unet.gui.folds import Fold
 from napari_unet.gui.forms import SettingsForm, remember, remembered, rows_widget
 from napari_unet.gui.layers import REGIONS, SEEN, SLICE, WHOLE
+from napari_unet.gui.shelf import shelf
 
 if TYPE_CHECKING:
     import napari
@@ -106,6 +107,8 @@ class SegmentForm(QWidget):
         events = self._viewer.layers.events
         events.inserted.connect(self._layers_changed)
         events.removed.connect(self._layers_changed)
+        shelf().changed.connect(self.refresh_models)
+        shelf().chosen.connect(self.choose_model)
         active = self._viewer.layers.selection.active
         if isinstance(active, Image) and active in self.image.choices:
             self.image.value = active
@@ -129,6 +132,12 @@ class SegmentForm(QWidget):
             self.model.value = chosen
         self._describe_model()
         self.changed.emit()
+
+    def choose_model(self, name: str) -> None:
+        """Choose a model of the store, if it is there."""
+        self.refresh_models()
+        if name in self._models:
+            self.model.value = name
 
     def _describe_model(self) -> None:
         """Say in the tooltip what the model was made for."""
