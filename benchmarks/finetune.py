@@ -188,7 +188,7 @@ def tune(
         "steps": tuning.state.step,
         "seconds": round(time.monotonic() - began),
         "first_gain_s": first,
-        "verdict": tuning.judgement.verdict,
+        "verdict": str(tuning.judgement),
     }
     if forgets:
         figures["fluorescence"] = bench.ap50(tuned, "fluorescence")

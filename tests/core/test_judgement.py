@@ -31,6 +31,12 @@ def test_few_objects_decide_nothing():
     assert judge("AP50", (0.5, 0.7), None, objects=3).verdict == "not measurable"
 
 
+def test_on_few_crops_a_little_less_may_be_chance():
+    assert judge("AP50", (0.5, 0.7), (0.64, 0.6), 30, replay_objects=300).keep
+    assert not judge("AP50", (0.5, 0.7), (0.64, 0.6), 30, replay_objects=3000).keep
+    assert not judge("AP50", (0.5, 0.7), (0.64, 0.5), 30, replay_objects=300).keep
+
+
 def test_the_sentence_has_the_figures():
     text = str(judge("AP50", (0.5, 0.7), (0.9, 0.91), objects=30))
     assert text.startswith("better: ")

@@ -156,11 +156,10 @@ def test_a_single_object_is_learned_without_validation(model):
     assert tuned.card.training.get("rounds") is None
 
 
-@pytest.mark.slow
 def test_tuning_makes_it_better_and_says_so(samples):
     """A model of bright discs learns dark ones, and with a replay keeps the bright ones."""
-    spec = ModelSpec(in_channels=1, depth=2, width=8)
-    settings = TrainSettings(steps=150, batch=4, crop=64, learning_rate=5e-3)
+    spec = ModelSpec(in_channels=1, depth=1, width=8)
+    settings = TrainSettings(steps=60, batch=4, crop=48, learning_rate=1e-2, validate_every=30)
     _, base = drain(fine_tune(fresh_model(spec, device="cpu"), samples, settings))
     dark = Samples.from_labels([discs(False, seed=n) for n in range(2)], channels=1)
     tuning = Tuning(replace(base, card=base.card.replace(hash="base")), dark, settings)
@@ -265,14 +264,14 @@ def test_the_user_chooses_depth_and_width():
 
 
 def balls():
-    z, y, x = np.mgrid[:16, :48, :80]
+    z, y, x = np.mgrid[:12, :40, :40]
     labels = np.zeros(z.shape, np.uint16)
-    for number, (cy, cx) in enumerate([(12, 12), (12, 40), (36, 14), (34, 44), (12, 66), (36, 66)]):
-        labels[((z - 8) / 0.6) ** 2 + (y - cy) ** 2 + (x - cx) ** 2 < 81] = number + 1
+    for number, (cy, cx) in enumerate([(10, 10), (10, 30), (30, 12), (28, 31)], 1):
+        labels[((z - 6) / 0.6) ** 2 + (y - cy) ** 2 + (x - cx) ** 2 < 64] = number
     return ndimage.gaussian_filter((labels > 0) * 1.0, 1), labels
 
 
-@pytest.mark.parametrize("planes", [None, (7,), (4, 8, 11)])
+@pytest.mark.parametrize("planes", [None, (6,), (3, 6, 9)])
 def test_volumes_are_learned_from_all_planes_or_from_few(planes):
     image, labels = balls()
     known = None
@@ -281,10 +280,10 @@ def test_volumes_are_learned_from_all_planes_or_from_few(planes):
         known[list(planes)] = True
     samples = Samples.from_labels([(image, labels)], [known], channels=1)
     spec = ModelSpec(ndim=3, in_channels=1, depth=1, width=4)
-    settings = TrainSettings(steps=30, crop=32, batch=1, learning_rate=1e-2, plain=1.0)
+    settings = TrainSettings(steps=24, crop=32, batch=1, learning_rate=1e-2, plain=1.0)
     seen, tuned = drain(fine_tune(fresh_model(spec, device="cpu"), samples, settings))
     losses = [step.loss for step in seen if step.what == "training"]
-    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+    assert np.mean(losses[-6:]) < 0.85 * np.mean(losses[:6])
     assert nu.segment(image, tuned).shape == labels.shape
 
 

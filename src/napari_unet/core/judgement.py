@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
 BETTER, WORSE, UNMEASURED = "better", "worse", "not measurable"
 FORGOTTEN = 0.02
-"""A score that falls by more than this on what was learned before makes a model worse."""
+"""A score that falls by more than this, and by more than chance explains, on what was learned
+before makes a model worse."""
 
 
 @dataclass(frozen=True)
@@ -69,18 +71,22 @@ def judge(
     replay: tuple[float, float] | None,
     objects: int,
     reason: str = "",
+    replay_objects: int = 10_000,
 ) -> Judgement:
     """Weigh the scores (before, after) on what was held out, and on what was learned before.
 
     Parameters
     ----------
+    objects, replay_objects
+        How many objects the scores are shares of.
     reason
         Why nothing was held out, where `held` is None.
     """
     before, after = held or (None, None)
     old, new = replay or (None, None)
     verdict = UNMEASURED
-    if old is not None and new is not None and new < old - FORGOTTEN:
+    chance = math.sqrt((old or 0) * (1 - (old or 0)) / max(1, replay_objects))
+    if old is not None and new is not None and new < old - FORGOTTEN - chance:
         verdict, reason = WORSE, "It forgot too much of what it could do before."
     elif before is not None and after is not None:
         # One object more or less, of so few, is chance.

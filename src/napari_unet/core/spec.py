@@ -302,7 +302,7 @@ class TrainSettings:
     )
     learning_rate: float | None = setting(
         None,
-        "highest learning rate (AdamW). Empty: 0.002 from scratch, 0.0005 for tuning",
+        "highest learning rate (AdamW). Empty: 0.002 from scratch, 0.0003 for tuning",
         low=1e-7,
         high=1.0,
     )

@@ -32,8 +32,8 @@ ENOUGH = 20
 """Objects from which on the decoding is calibrated; on fewer it would be fitted to chance."""
 FEWEST_IMAGES, MOST_IMAGES = 8, 32
 """From how many images on their statistics are taken down, and of how many at most."""
-GAIN = 0.005
-"""A decoding has to be better by so much than the one before, as an AP."""
+GAIN = 0.02
+"""A decoding has to be better by so much than the one before, as an AP: few objects decide."""
 
 
 def settled_card(model: Model, samples: Samples, held: Samples) -> Generator[None, None, ModelCard]:
