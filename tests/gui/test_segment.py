@@ -77,12 +77,12 @@ def test_a_plane_for_a_model_of_volumes(viewer, real_panel, discs, finish):
 
 
 def test_a_model_is_loaded_once_and_again_when_it_has_changed(real):
-    first = engine._loaded("real", "cpu")
-    assert engine._loaded("real", "cpu") is first
+    first = engine.loaded_model("real", "cpu")
+    assert engine.loaded_model("real", "cpu") is first
     from napari_unet.nn.model import save_model
 
     save_model(real, "real", overwrite=True)
-    assert engine._loaded("real", "cpu") is not first
+    assert engine.loaded_model("real", "cpu") is not first
 
 
 def test_a_device_that_is_not_there(viewer, real_panel, discs, finish):

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.core.spec import InputError, PredictSettings, Progress, SettingsError
-from napari_unet.gui import segment_form
+from napari_unet.core.spec import InputError, Progress
 from napari_unet.gui.codes import codes_colormap, codes_names, legend
-from napari_unet.gui.forms import remembered
 from napari_unet.gui.job import Job
 from napari_unet.gui.layers import SEEN, layer_axes, layer_stack, look, plan_region
 from napari_unet.gui.live import LIVE_DTYPE, LiveLabels
 from napari_unet.gui.result import MARK, Placement
+from napari_unet.gui.segment_form import quick_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -163,7 +162,9 @@ def _steps(
     found = []
     for model, what in ((tuning.model, "the old model"), (tuning.best(), "the tuned model")):
         live = LiveLabels(np.zeros(stack.labels_shape, LIVE_DTYPE), spec.ndim, window)
-        for item in segment_steps(stack, model, _settings(), out=live, what=[index], window=window):
+        for item in segment_steps(
+            stack, model, quick_settings(), out=live, what=[index], window=window
+        ):
             yield Progress(item.done, item.total, what)
         live.finish_all()
         found.append(live.array[place])
@@ -171,35 +172,10 @@ def _steps(
     return compare(*found)
 
 
-def _settings() -> PredictSettings:
-    """Return the Segment panel's settings: what is compared is what it would find."""
-    quick: dict[str, Any] = {"certify": False, "survey": False}
-    values = remembered(segment_form.SECTION).get("settings")
-    try:
-        return PredictSettings(**{**(values if isinstance(values, dict) else {}), **quick})
-    except (SettingsError, TypeError):
-        return PredictSettings(**quick)
-
-
 def hide_changes(viewer: Any) -> None:
     """Remove the layer of an earlier comparison."""
     for layer in [x for x in viewer.layers if SHOWS in x.metadata.get(MARK, {})]:
         viewer.layers.remove(layer)
-
-
-def image_in_view(viewer: Any) -> Image | None:
-    """Return the image that the user works on: the active one, or the topmost that can be seen."""
-    from napari.layers import Image
-
-    active = viewer.layers.selection.active
-    images = [layer for layer in viewer.layers if isinstance(layer, Image)]
-    if active in images:
-        found: Image = active
-        return found
-    base = str(active.metadata.get(MARK, {}).get("base", "")) if active is not None else ""
-    named = [image for image in images if base.startswith(f"{image.name} ")]
-    seen = [image for image in images if image.visible]
-    return next(reversed(named or seen), None)
 
 
 def _nobody(*_: Any) -> None:

@@ -12,10 +12,11 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from napari_unet.core.spec import Progress, UnetError
-from napari_unet.gui.changes import ChangesRun, hide_changes, image_in_view
+from napari_unet.gui.changes import ChangesRun, hide_changes
 from napari_unet.gui.forms import sentence
 from napari_unet.gui.job import CANCELLED, DONE, HOST, Job, abandon_all, slot_for
 from napari_unet.gui.shelf import shelf
+from napari_unet.gui.sight import image_in_view
 from napari_unet.gui.tune import TuneRun, judgement_text
 
 if TYPE_CHECKING:

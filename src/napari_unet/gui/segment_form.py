@@ -9,7 +9,13 @@ from napari.layers import Image
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
-from napari_unet.core.spec import DEVICES, InputError, ModelError, PredictSettings
+from napari_unet.core.spec import (
+    DEVICES,
+    InputError,
+    ModelError,
+    PredictSettings,
+    SettingsError,
+)
 from napari_unet.core.store import ModelEntry, list_models
 from napari_unet.gui.engine import Request
 from napari_unet.gui.folds import Fold
@@ -206,3 +212,13 @@ class SegmentForm(QWidget):
         settings = PredictSettings(**self.first.values(), **self.advanced.values())
         ndim = entry.card.spec.ndim
         return Request(entry.name, ndim, self.device.value, self.region.value, settings)
+
+
+def quick_settings() -> PredictSettings:
+    """Return the settings last used, without what only looks for problems."""
+    quick: dict[str, Any] = {"certify": False, "survey": False}
+    values = remembered(SECTION).get("settings")
+    try:
+        return PredictSettings(**{**(values if isinstance(values, dict) else {}), **quick})
+    except (SettingsError, TypeError):
+        return PredictSettings(**quick)

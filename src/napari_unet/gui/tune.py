@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from napari_unet.core.learning import Round, next_rounds, rounds_of
-from napari_unet.core.spec import Progress, TrainStep, UnetError
+from napari_unet.core.spec import Progress, TrainStep
 from napari_unet.gui.curves import BLUE, ORANGE, Line
 from napari_unet.gui.job import DONE, Job
-from napari_unet.gui.layers import layer_stack
 from napari_unet.gui.pace import clock
 from napari_unet.gui.tunework import TuneRequest, TuneWork
 
@@ -169,20 +168,6 @@ def judgement_text(judgement: Judgement, state: str, base: str) -> str:
     if old is not None and new is not None:
         words.append(f"{old:.3f} → {new:.3f} on what it learned before.")
     return " ".join(word for word in words if word)
-
-
-def open_stacks(viewer: Any) -> list[Stack]:
-    """Return the stacks of the image layers, as far as they can be used."""
-    from napari.layers import Image
-
-    found = []
-    for layer in viewer.layers:
-        if isinstance(layer, Image):
-            try:
-                found.append(layer_stack(layer))
-            except UnetError:
-                continue
-    return found
 
 
 def _leave(run: TuneRun, _: str) -> None:

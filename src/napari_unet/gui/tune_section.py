@@ -16,10 +16,12 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QVBoxLayout, QWidg
 from napari_unet.core.spec import UnetError
 from napari_unet.core.trainplan import forget, training_folder, unfinished
 from napari_unet.gui.curves import Plot
+from napari_unet.gui.doubts import DoubtSection
 from napari_unet.gui.forms import sentence
 from napari_unet.gui.job import CANCELLED, FAILED, abandon_all, slot_for
 from napari_unet.gui.outcome import OutcomeBox
-from napari_unet.gui.tune import TuneRun, open_stacks
+from napari_unet.gui.sight import open_stacks
+from napari_unet.gui.tune import TuneRun
 from napari_unet.gui.tune_form import TuneForm
 from napari_unet.gui.tunework import TuneRequest
 from napari_unet.gui.versions import VersionsBox
@@ -58,6 +60,8 @@ class TuneSection(QWidget):
         Whether objects that were only touched count as known; set by the corrections' section.
     outcome, versions
         What came of it, and the models before and after.
+    doubts
+        Where to look next.
     """
 
     def __init__(self, viewer: napari.Viewer, label_width: int = 90) -> None:
@@ -91,11 +95,13 @@ class TuneSection(QWidget):
         self.plot.hide()
         self.outcome = OutcomeBox(self._viewer)
         self.versions = VersionsBox()
+        self.doubts = DoubtSection(self._viewer, self.form)
         self.resume: Any = PushButton(text="Go on")
         self.forget: Any = PushButton(text="Forget it")
         self._offer, self._offer_text = self._offer_row()
         below = QVBoxLayout()
         below.setContentsMargins(6, 0, 6, 0)
+        below.addWidget(self.doubts)
         below.addWidget(self._offer)
         below.addLayout(_row(self.start, self.stop))
         widgets = (self.bar, self.status, self.plot, self.outcome, self.versions)
