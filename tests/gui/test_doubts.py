@@ -47,13 +47,18 @@ def doubts(viewer, threshold_model, image):
     return section.doubts
 
 
+def key_of(viewer):
+    """Return what the key N does in the viewer."""
+    return next((what for key, what in viewer.keymap.items() if str(key) == "N"), None)
+
+
 @pytest.fixture
 def press(viewer, doubts, qtbot):
     """Press N and wait for the answer."""
 
     def once():
         before = doubts.status.text()
-        viewer.keymap["N"](viewer)
+        key_of(viewer)(viewer)
         qtbot.waitUntil(
             lambda: doubts.job is None and doubts._picking is None and not doubts._wanted,
             timeout=60_000,
@@ -137,7 +142,7 @@ def test_the_section_gone_meanwhile(viewer, doubts, qtbot, image):
     section.deleteLater()
     qtbot.waitUntil(lambda: job.cancelled, timeout=5000)
     qtbot.waitUntil(lambda: not job.active, timeout=10_000)
-    assert "N" not in viewer.keymap
+    assert key_of(viewer) is None
 
 
 def test_journals_are_left_as_they_are(viewer, doubts, press, image):

@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QPushButton, QVBoxLay
 
 from napari_unet.core.spec import Progress, UnetError
 from napari_unet.gui.forms import sentence
-from napari_unet.gui.job import CANCELLED, Job, abandon_all, slot_for
+from napari_unet.gui.job import CANCELLED, HOST, Job, abandon_all, slot_for
 from napari_unet.gui.layers import full_resolution, layer_axes, layer_stack
 from napari_unet.gui.result import MARK, Placement
 from napari_unet.gui.segment_form import quick_settings
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 KEY = "n"
+SEEN = 0.5
+"""A place of which so much is known was looked at."""
 _TIPS = {
     "next": "Go to the place, in any slice or frame, at which the model is most in doubt and that "
     "was\nneither corrected nor looked at yet (key N).",
@@ -57,7 +59,7 @@ class Search:
         self.axes = layer_axes(image)
         self.places: list[Doubtful] = []
         self.codes = np.zeros(self.stack.labels_shape, np.uint8)  # taken page by page
-        self.error: Exception | None = None
+        self.job: Job | None = None
         self._shown: set[tuple[Any, ...]] = set()
 
     def fits(self, image: Image, model: str) -> bool:
@@ -74,12 +76,22 @@ class Search:
         self.places = sorted([*self.places, *places], key=lambda place: -place.score)
         return True
 
-    def next(self) -> Doubtful | None:
-        """Return the most doubtful place that was not shown yet; None if there is none."""
-        for place in self.places:
+    def pick(self) -> Generator[Progress, None, Doubtful | None]:
+        """Return the most doubtful place that was neither shown nor corrected; None without any.
+
+        Runs in a job's thread, for it reads the journals, which have grown meanwhile.
+        """
+        known = looked_at(self.stack)
+        seen: dict[tuple[int, ...], np.ndarray] = {}
+        for place in list(self.places):
             name = (place.index, place.centre)
-            if name not in self._shown:
-                self._shown.add(name)
+            if name in self._shown:
+                continue
+            self._shown.add(name)
+            if place.index not in seen:
+                yield Progress(0, 0, "reading what was corrected")
+                seen[place.index] = known(place.index)
+            if seen[place.index][place.window].mean() < SEEN:
                 return place
         return None
 
@@ -114,9 +126,10 @@ class DoubtSection(QWidget):
         self._viewer, self._form = viewer, form
         self.search: Search | None = None
         self.job: Job | None = None
+        self._picking: Job | None = None
         self.place: Doubtful | None = None
         self._wanted = False
-        self._jobs: list[_Abandoned] = []
+        self._jobs: list[Job] = []
         self.next = QPushButton("Next doubtful object (N)")
         self.next.setToolTip(_TIPS["next"])
         self.layer = QCheckBox("show")
@@ -174,8 +187,8 @@ class DoubtSection(QWidget):
             on_error=functools.partial(self._fail, search),
             on_end=functools.partial(self._end, search),
         )
-        self.job = job
-        self._jobs[:] = [_Abandoned(job)]
+        self.job = search.job = job
+        self._jobs[:] = [job]
         self._say("Looking for doubt …")
         slot_for(search.device).submit(job)
 
@@ -190,19 +203,18 @@ class DoubtSection(QWidget):
     def _fail(self, search: Search, error: Exception) -> None:
         if not isinstance(error, UnetError):
             logger.error("looking for doubt failed", exc_info=error)
-        search.error = error
+        if search is self.search:
+            self.search, self._wanted = None, False
+            self._say(sentence(error))
+            show_error(sentence(error))
 
     def _end(self, search: Search, state: str) -> None:
-        if search is not self.search:
-            return
+        if search.job is not self.job:
+            return  # there is a newer search
         self.job = None
         self._jobs.clear()
-        if search.error is not None:
-            self.search = None
-            self._say(sentence(search.error))
-            show_error(sentence(search.error))
-        elif state == CANCELLED:
-            self.search = None
+        if state == CANCELLED:
+            self.search, self._wanted = None, False
             self._say("")
         elif self._wanted:
             self._show_next()
@@ -210,12 +222,28 @@ class DoubtSection(QWidget):
     def _show_next(self) -> None:
         self._wanted = False
         search = self.search
-        self.place = search.next() if search is not None else None
-        if search is None or self.place is None:
-            self._say("No doubtful place is left that was not looked at.")
-            self.search = None
+        if search is None or self._picking is not None:
             return
-        place = self.place
+        self._picking = Job(
+            search.pick,
+            on_done=functools.partial(self._picked, search),
+            on_error=functools.partial(self._fail, search),
+            on_end=self._picking_ended,
+        )
+        self._jobs.append(self._picking)
+        slot_for(HOST).submit(self._picking)
+
+    def _picking_ended(self, _: str) -> None:
+        self._picking = None
+
+    def _picked(self, search: Search, place: Doubtful | None) -> None:
+        if search is not self.search:
+            return
+        self.place = place
+        if place is None:
+            self._say("No doubtful place is left that was not looked at.")
+            self.search = None if self.job is None else search
+            return
         letters = search.stack.labels_axes
         position = dict(zip(letters, (*place.index, *place.centre), strict=True))
         extent = max(part.stop - part.start for part in place.window[-2:])
@@ -261,16 +289,6 @@ class DoubtSection(QWidget):
             self.status.setVisible(bool(text))
 
 
-class _Abandoned:
-    """What `abandon_all` needs to stop a search whose section is gone."""
-
-    def __init__(self, job: Job) -> None:
-        self._job = job
-
-    def abandon(self) -> None:
-        self._job.cancel()
-
-
 def _steps(stack: Stack, model: str, device: str) -> Generator[Progress, None, Any]:
     """Search a stack, in the job's thread."""
     yield Progress(0, 0, "loading the model")
@@ -278,11 +296,12 @@ def _steps(stack: Stack, model: str, device: str) -> Generator[Progress, None, A
     from napari_unet.nn.doubt import find_doubts
 
     network = loaded_model(model, device)
+    yield Progress(0, 0, "reading what was corrected")
     known = looked_at(stack)
     return (yield from find_doubts(stack, network, quick_settings(), known=known))
 
 
-def looked_at(stack: Stack) -> Callable[[tuple[int, ...]], np.ndarray | None]:
+def looked_at(stack: Stack) -> Callable[[tuple[int, ...]], np.ndarray]:
     """Return a function that says of a frame what the image's journals know of it already."""
     from napari_unet.core.journal import Journal
     from napari_unet.core.journalbegin import find_journals
@@ -290,7 +309,7 @@ def looked_at(stack: Stack) -> Callable[[tuple[int, ...]], np.ndarray | None]:
 
     paths = [place.path for place in find_journals(stack)]
 
-    def known(index: tuple[int, ...]) -> np.ndarray | None:
+    def known(index: tuple[int, ...]) -> np.ndarray:
         shape = stack.labels_shape[len(index) :]
         seen = np.zeros(shape, bool)
         for path in paths:
