@@ -3,6 +3,7 @@
     python scripts/train_nuclei.py DATA --out RUN --minutes 60 --polish 60
     python scripts/train_nuclei.py DATA --out RUN --minutes 60 --polish 60 --resume
     python scripts/train_nuclei.py DATA --out RUN --start nuclei --polish 60  # the second part
+    python scripts/train_nuclei.py DATA --replay MODEL_FOLDER                 # see below
 
 DATA is a folder with `images/`, `labels/` and a `split.csv` (columns id, split, modality). RUN gets
 the checkpoint, the log and, at the end, the model folder `RUN/nuclei`: the averaged weights that
@@ -10,6 +11,9 @@ scored best on the validation split, decoding calibrated there, and the card. Po
 weights a little further as they will be used: with frozen BatchNorm statistics (those of a small
 batch of unlike images are far from the running ones), and mostly on pixels that are neither warped
 nor varied. The run is seeded.
+
+The model folder gets a replay, too: some training crops that fine-tuning mixes in against
+forgetting. With --replay nothing is trained: a model that is there gets one.
 """
 
 from __future__ import annotations
@@ -27,7 +31,9 @@ import torch
 from skimage.transform import resize
 
 from napari_unet.core.card import ModelCard
+from napari_unet.core.modelfolder import attach_replay
 from napari_unet.core.overlay import outline
+from napari_unet.core.replay import make_replay, pack_replay
 from napari_unet.core.samples import Samples
 from napari_unet.core.spec import ModelSpec, TrainSettings
 from napari_unet.core.trainlog import TrainLog
@@ -142,6 +148,7 @@ def finish(net: UNet, data: Path, out: Path, training: dict) -> None:
     card = model.card.replace(metrics=metrics, training=training)
     model = Model(card, model.net, device)
     save_model(model, out / "nuclei", thumbnail=thumbnail(model, data))
+    add_replay(out / "nuclei", data)
     sys.stderr.write(f"{json.dumps({'decode': chosen, 'metrics': metrics}, indent=2)}\n")
 
 
@@ -153,6 +160,13 @@ def scores_at(groups: dict[str, Scores]) -> dict[str, Any]:
         }
         for group, s in groups.items()
     }
+
+
+def add_replay(folder: Path, data: Path) -> None:
+    """Give a model folder the crops of the training split that stand for all of it."""
+    replay = pack_replay(make_replay(read_split(data, "train"), DIAMETER))
+    attach_replay(folder, replay)
+    sys.stderr.write(f"{folder}: replay of {len(replay):,} bytes\n")
 
 
 def thumbnail(model: Model, data: Path) -> np.ndarray:
@@ -170,7 +184,8 @@ def main() -> None:
     """Run the training that the arguments ask for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--replay", type=Path, metavar="MODEL_FOLDER", help="only write its replay")
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--steps", type=int, default=TrainSettings.steps)
     parser.add_argument("--polish", type=float, default=8.0, metavar="MINUTES", help="0: none")
@@ -179,6 +194,11 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
+    if args.replay:
+        add_replay(args.replay, args.data)
+        return
+    if not args.out:
+        parser.error("give --out RUN, or --replay MODEL_FOLDER.")
     device = pick_device(args.device)
     if args.start:
         start = load_model(args.start, device.type)

@@ -68,7 +68,7 @@ def names(path: Path) -> list[str]:
 def test_help_and_version(capsys) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"napari-unet {__version__}\n"
-    commands = ["demo", "segment", "evaluate", "models", "bench"]
+    commands = ["demo", "segment", "train", "evaluate", "models", "bench"]
     for command in [[], *([name] for name in commands)]:
         assert main([*command, "--help"]) == 0
         out, err = capsys.readouterr()
@@ -113,6 +113,7 @@ def test_no_command_loads_torch_before_it_needs_it(tmp_path: Path) -> None:
         "import sys; from napari_unet.cli import main\n"
         "main(['--help']); main(['models', 'list']); main(['segment', 'nowhere.tif', 'out.tif'])\n"
         "main(['evaluate', 'a', 'b']); main(['models', 'show', 'nowhere'])\n"
+        "main(['train', 'a', 'b', '--name', 'n', '--from', 'nowhere'])\n"
         "sys.exit(any(name in sys.modules for name in ('torch', 'napari', 'qtpy')))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from napari_unet.core.metrics import Scores, evaluate
+    from napari_unet.core.samples import Samples
     from napari_unet.core.spec import (
         DeviceError,
         InputError,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
         UnetError,
     )
     from napari_unet.core.stack import Stack, open_stack
+    from napari_unet.nn.finetune import Tuning, fine_tune
     from napari_unet.nn.model import Model, load_model, save_model
     from napari_unet.nn.predict import predict
     from napari_unet.nn.segment import segment, segment_steps
@@ -37,13 +39,16 @@ __all__ = [
     "ModelSpec",
     "OutputError",
     "PredictSettings",
+    "Samples",
     "Scores",
     "SettingsError",
     "Stack",
     "TrainSettings",
+    "Tuning",
     "UnetError",
     "__version__",
     "evaluate",
+    "fine_tune",
     "load_model",
     "open_stack",
     "predict",
@@ -54,6 +59,7 @@ __all__ = [
 
 _NAMES = {
     "core.metrics": ("Scores", "evaluate"),
+    "core.samples": ("Samples",),
     "core.spec": (
         "DeviceError",
         "InputError",
@@ -66,6 +72,7 @@ _NAMES = {
         "UnetError",
     ),
     "core.stack": ("Stack", "open_stack"),
+    "nn.finetune": ("Tuning", "fine_tune"),
     "nn.model": ("Model", "load_model", "save_model"),
     "nn.predict": ("predict",),
     "nn.segment": ("segment", "segment_steps"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import math
 import sys
 import warnings
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -55,6 +56,27 @@ def follow(steps: Generator[Progress, None, Result], bar: tqdm[Any]) -> Result:
         return result
     finally:
         steps.close()
+
+
+def watched(
+    steps: Generator[Progress, None, Result], bar: tqdm[Any]
+) -> Generator[Progress, None, Result]:
+    """Pass the steps of a training on; show its loss beside the bar, and its scores above it."""
+    while True:
+        try:
+            step = next(steps)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
+        scores = getattr(step, "validation", None)
+        loss = getattr(step, "loss", math.nan)
+        if scores:
+            shown = ", ".join(f"{k} {v:.3f}" for k, v in scores.items() if math.isfinite(v))
+            at = f"step {step.done}: " + ("" if math.isnan(loss) else f"loss {loss:.3f}, ")
+            say(at + shown)
+        text = step.what if math.isnan(loss) else f"{step.what}: loss {loss:.3f}"
+        bar.set_description(text, refresh=False)
+        yield step
 
 
 def progress_bar(items: int) -> tqdm[Any]:

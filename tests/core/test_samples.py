@@ -45,6 +45,30 @@ def test_no_images_are_refused():
         Samples.from_labels([])
 
 
+@pytest.mark.parametrize("what", ["known", "groups"])
+@pytest.mark.parametrize("count", [1, 3])
+def test_masks_and_groups_of_another_number_are_refused(what, count):
+    one = {"known": None, "groups": "a"}[what]
+    with pytest.raises(InputError, match=rf"There are {count} .* for .* images; give one for each"):
+        Samples.from_labels((discs(n) for n in (2, 3)), **{what: [one] * count})
+
+
+def test_masks_of_another_shape_and_negative_labels_are_refused():
+    image, labels = discs()
+    with pytest.raises(InputError, match=r"known mask of image has shape \(120,\)"):
+        Samples.from_labels([(image, labels)], known=[np.ones(120, bool)])
+    with pytest.raises(InputError, match="go down to -1"):
+        Samples.from_labels([(image, labels.astype(int) - 1)])
+
+
+def test_images_of_which_nothing_is_known_are_refused():
+    image, labels = discs()
+    nothing, some = np.zeros(labels.shape, bool), labels > 0
+    with pytest.raises(InputError, match="Nothing is known in any image"):
+        Samples.from_labels([(image, labels)], known=[nothing])
+    assert len(Samples.from_labels([(image, labels)] * 2, known=[nothing, some]).items) == 2
+
+
 def test_crowded_images_and_small_groups_weigh_more_but_not_in_proportion():
     pairs = [discs(1), discs(9), discs(4), discs(4)]
     weights = Samples.from_labels(pairs, groups=["a", "a", "a", "b"]).weights()

@@ -118,3 +118,34 @@ def finish(qtbot):
         qtbot.waitUntil(lambda: panel.active is None, timeout=timeout)
 
     return wait
+
+
+@pytest.fixture
+def threshold_model():
+    """Store a tiny model that takes bright pixels for objects."""
+
+    def make(name, ndim, **card):
+        import torch
+
+        from napari_unet.core.card import ModelCard
+        from napari_unet.core.spec import ModelSpec
+        from napari_unet.nn.model import Model, save_model
+        from napari_unet.nn.net import UNet
+
+        spec = ModelSpec(ndim=ndim, in_channels=1, depth=1, width=2, convs=1, norm="none")
+        net = UNet(spec).eval()
+        with torch.no_grad():
+            for weight in net.parameters():
+                weight.zero_()
+            middle = (0, 0, *(1,) * ndim)
+            net.encoder[0].units[0].conv.weight[middle] = 1
+            net.decoder[0].units[0].conv.weight[middle] = 1
+            net.head.weight[:, 0] = torch.tensor([20.0, 1.0]).reshape(2, *(1,) * ndim)
+            net.head.bias[0] = -10
+        decode = {"threshold": 0.5, "merge": 0.1, "min_size": 5}
+        card = ModelCard(name, spec, decode=decode, **card)
+        model = Model(card, net, torch.device("cpu"))
+        save_model(model, name)
+        return model
+
+    return make

@@ -20,33 +20,8 @@ def discs():
     return image
 
 
-def threshold_model(name, ndim):
-    """Store a tiny model that takes bright pixels for objects."""
-    import torch
-
-    from napari_unet.core.card import ModelCard
-    from napari_unet.core.spec import ModelSpec
-    from napari_unet.nn.model import Model, save_model
-    from napari_unet.nn.net import UNet
-
-    spec = ModelSpec(ndim=ndim, in_channels=1, depth=1, width=2, convs=1, norm="none")
-    net = UNet(spec).eval()
-    with torch.no_grad():
-        for weight in net.parameters():
-            weight.zero_()
-        middle = (0, 0, *(1,) * ndim)
-        net.encoder[0].units[0].conv.weight[middle] = 1
-        net.decoder[0].units[0].conv.weight[middle] = 1
-        net.head.weight[:, 0] = torch.tensor([20.0, 1.0]).reshape(2, *(1,) * ndim)
-        net.head.bias[0] = -10
-    card = ModelCard(name, spec, decode={"threshold": 0.5, "merge": 0.1, "min_size": 5})
-    model = Model(card, net, torch.device("cpu"))
-    save_model(model, name)
-    return model
-
-
 @pytest.fixture
-def real(models):
+def real(models, threshold_model):
     return threshold_model("real", 2)
 
 
@@ -75,7 +50,7 @@ def test_the_panel_gives_what_the_library_gives(viewer, real_panel, real, discs,
     assert real_panel.status.text().startswith("10 objects in ")
 
 
-def test_volumes(viewer, real_panel, discs, finish):
+def test_volumes(viewer, real_panel, threshold_model, discs, finish):
     threshold_model("volumes of discs", 3)
     real_panel.form.refresh_models()
     real_panel.form.model.value = "volumes of discs"
@@ -102,12 +77,12 @@ def test_a_plane_for_a_model_of_volumes(viewer, real_panel, discs, finish):
 
 
 def test_a_model_is_loaded_once_and_again_when_it_has_changed(real):
-    first = engine._loaded("real", "cpu")
-    assert engine._loaded("real", "cpu") is first
+    first = engine.loaded_model("real", "cpu")
+    assert engine.loaded_model("real", "cpu") is first
     from napari_unet.nn.model import save_model
 
     save_model(real, "real", overwrite=True)
-    assert engine._loaded("real", "cpu") is not first
+    assert engine.loaded_model("real", "cpu") is not first
 
 
 def test_a_device_that_is_not_there(viewer, real_panel, discs, finish):

@@ -42,6 +42,8 @@ class ModelCard:
         `hash` of the model that this one was tuned from.
     hash
         SHA-256 of `model.safetensors`, in hexadecimal; filled in when the model is written.
+    replay
+        SHA-256 of `replay.npz`, in hexadecimal; empty without one.
     schema
         Version of this record.
     """
@@ -55,6 +57,7 @@ class ModelCard:
     licence: str = ""
     parent: str | None = None
     hash: str = ""
+    replay: str = ""
     schema: int = SCHEMA
 
     def to_json(self) -> dict[str, Any]:
@@ -115,6 +118,7 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     "licence": str,
     "parent": (str, type(None)),
     "hash": str,
+    "replay": str,
 }
 
 

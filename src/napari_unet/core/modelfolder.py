@@ -1,7 +1,7 @@
-"""One model's folder: `model.safetensors`, `model.json` and perhaps `thumbnail.png`.
+"""One model's folder: `model.safetensors`, `model.json`, perhaps `thumbnail.png` and `replay.npz`.
 
-Folders appear whole or not at all, weights are held against the card's hash, and nothing is ever
-unpickled.
+Folders appear whole or not at all, weights and replay are held against the card's hashes, and
+nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 WEIGHTS, CARD, THUMBNAIL = "model.safetensors", "model.json", "thumbnail.png"
+REPLAY = "replay.npz"
 
 
 def read_card(folder: str | os.PathLike[str]) -> ModelCard:
@@ -73,11 +74,57 @@ def read_model(folder: str | os.PathLike[str]) -> tuple[ModelCard, dict[str, np.
     return card, {name: _widen(tensor) for name, tensor in tensors.items()}
 
 
+def read_replay(folder: str | os.PathLike[str]) -> bytes:
+    """Read what a model keeps of its training set, for `unpack_replay`; empty if it keeps nothing.
+
+    Raises
+    ------
+    ModelError
+        The file is missing, or is not what the card says.
+    """
+    folder = Path(folder)
+    wanted = read_card(folder).replay
+    if not wanted:
+        return b""
+    try:
+        data = (folder / REPLAY).read_bytes()
+    except OSError as error:
+        raise ModelError(f"The model in {folder} lacks {REPLAY}: {error.strerror}.") from error
+    if hashlib.sha256(data).hexdigest() != wanted:
+        raise ModelError(
+            f"The model in {folder} is damaged: {REPLAY} is not what its card says; import or "
+            "install it again."
+        )
+    return data
+
+
+def attach_replay(folder: str | os.PathLike[str], replay: bytes) -> ModelCard:
+    """Add a replay to a model's folder, or put it in the place of another.
+
+    Raises
+    ------
+    ModelError
+        There is no model.
+    OutputError
+        The folder cannot be written.
+    """
+    folder = Path(folder)
+    card = read_card(folder).replace(replay=_digest(replay))
+    with model_folder(folder) as partial:
+        for name in (WEIGHTS, THUMBNAIL):
+            if (folder / name).is_file():
+                shutil.copyfile(folder / name, partial / name)
+        (partial / REPLAY).write_bytes(replay)
+        write_card(partial, card)
+    return card
+
+
 def write_model(
     folder: str | os.PathLike[str],
     card: ModelCard,
     tensors: Mapping[str, np.ndarray],
     thumbnail: np.ndarray | None = None,
+    replay: bytes = b"",
 ) -> ModelCard:
     """Write a model folder, whole or not at all; a model that is there already is replaced.
 
@@ -87,11 +134,13 @@ def write_model(
         Written in the type they have; give float16 for a small file.
     thumbnail
         uint8 picture, (Y, X) or (Y, X, 3).
+    replay
+        What `pack_replay` made; empty for none.
 
     Returns
     -------
     ModelCard
-        The card as written, its `hash` that of the weights.
+        The card as written, its hashes those of weights and replay.
 
     Raises
     ------
@@ -101,13 +150,19 @@ def write_model(
     folder = Path(folder)
     ordered = {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
     weights = safetensors.numpy.save(ordered)
-    card = card.replace(hash=hashlib.sha256(weights).hexdigest())
+    card = card.replace(hash=_digest(weights), replay=_digest(replay) if replay else "")
     with model_folder(folder) as partial:
         (partial / WEIGHTS).write_bytes(weights)
         write_card(partial, card)
         if thumbnail is not None:
             (partial / THUMBNAIL).write_bytes(imagecodecs.png_encode(thumbnail))
+        if replay:
+            (partial / REPLAY).write_bytes(replay)
     return card
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def write_card(folder: Path, card: ModelCard) -> None:

@@ -11,11 +11,18 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from napari_unet.core.files import whole_file
-from napari_unet.core.modelfolder import CARD, THUMBNAIL, WEIGHTS, read_model
+from napari_unet.core.modelfolder import (
+    CARD,
+    REPLAY,
+    THUMBNAIL,
+    WEIGHTS,
+    read_model,
+    read_replay,
+)
 from napari_unet.core.readers import UNREADABLE
 from napari_unet.core.spec import ModelError, OutputError
 
-LIMITS = {WEIGHTS: 4 << 30, CARD: 16 << 20, THUMBNAIL: 64 << 20}
+LIMITS = {WEIGHTS: 4 << 30, CARD: 16 << 20, THUMBNAIL: 64 << 20, REPLAY: 64 << 20}
 """The files that a model may have, and the most bytes of each."""
 
 _CHUNK = 1 << 20
@@ -34,6 +41,7 @@ def pack(folder: Path, target: Path, *, overwrite: bool = False) -> None:
         The file exists already, or cannot be written.
     """
     read_model(folder)
+    read_replay(folder)
     if target.exists() and not overwrite:
         raise OutputError(f"{target} exists already; choose another name or delete it first.")
     with whole_file(target) as partial, zipfile.ZipFile(partial, "x") as archive:
@@ -71,7 +79,7 @@ def unpack(source: Path, folder: Path) -> None:
 
 def _copy_folder(source: Path, folder: Path) -> None:
     for name, limit in LIMITS.items():
-        if name == THUMBNAIL and not (source / name).exists():
+        if name in (THUMBNAIL, REPLAY) and not (source / name).exists():
             continue
         with (source / name).open("rb") as stream:
             _copy(stream, folder / name, limit)

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .heads import InstanceHead, SemanticHead
 from .normalise import Normaliser
-from .sizes import median_diameter, object_diameters, working_scale
+from .sizes import object_diameters, working_scale
+from .sparse import known_diameter, known_targets
 from .spec import InputError
 from .stack import open_stack
 
@@ -29,6 +31,8 @@ DIAMETERS = (7.0, 64.0)
 DOUBT = 0.85
 """Crops that are taken as they will be predicted are zoomed by up to this much less or more than
 their objects' size asks for: in use that size is an estimate."""
+STRIDE = 4
+"""Places to cut crops around are looked for on a grid of so many pixels in y and x."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,17 @@ class Sample:
     group
         What the sampling is balanced over, such as the modality.
     diameter
-        Median diameter of the objects, in pixels; 0 without any, and where labels are classes.
+        Median diameter of the known objects, in pixels; 0 without any, and where labels are
+        classes.
+    source
+        The image that it is a part or a frame of: samples of one source are never parted between
+        training and validation, unless the image itself is cut. Where it is not given, the group is
+        taken for it.
+    origin
+        Where the sample begins in its image, ([z,] y, x); empty: at its beginning.
+    sketched
+        bool ([Z,] Y, X), or None for nowhere: pixels, none of them known, that belong to some
+        object of unknown outline. Their first target, the foreground, is true and no other.
     """
 
     image: np.ndarray
@@ -57,6 +71,54 @@ class Sample:
     known: np.ndarray
     group: str
     diameter: float
+    source: str = ""
+    origin: tuple[int, ...] = ()
+    sketched: np.ndarray | None = None
+
+    @classmethod
+    def of(
+        cls,
+        image: np.ndarray,
+        labels: np.ndarray,
+        head: InstanceHead | SemanticHead,
+        *,
+        known: np.ndarray | None = None,
+        group: str = "",
+        source: str = "",
+        origin: tuple[int, ...] = (),
+        sketched: np.ndarray | None = None,
+    ) -> Sample:
+        """Compute a normalised image's targets; without `known`, everything is known."""
+        seen = np.ones(labels.shape, bool) if known is None else known.astype(bool)
+        targets = known_targets(labels, seen, head)
+        if sketched is not None:
+            targets[0][sketched] = 1
+        return cls(
+            image=image,
+            labels=labels,
+            targets=targets,
+            known=seen,
+            group=group,
+            diameter=known_diameter(labels, seen, head),
+            source=source,
+            origin=origin,
+            sketched=sketched,
+        )
+
+    @cached_property
+    def known_labels(self) -> np.ndarray:
+        """The labels where they are known, 0 elsewhere."""
+        return self.labels if self.known.all() else np.where(self.known, self.labels, 0)
+
+    @cached_property
+    def on_objects(self) -> np.ndarray:
+        """Known places on objects, on a grid: integers (N, ndim)."""
+        return _places(self.known_labels > 0)
+
+    @cached_property
+    def on_known(self) -> np.ndarray:
+        """Known places, on a grid: integers (N, ndim); none where everything is known."""
+        return _places(self.known) if not self.known.all() else np.empty((0, self.known.ndim), int)
 
 
 @dataclass
@@ -72,6 +134,7 @@ class Samples:
         pairs: Iterable[tuple[Any, np.ndarray]],
         known: Sequence[np.ndarray | None] | None = None,
         groups: Sequence[str] | None = None,
+        sources: Sequence[str] | None = None,
         *,
         head: InstanceHead | SemanticHead | None = None,
         channels: int = 3,
@@ -88,6 +151,8 @@ class Samples:
             For each pair a bool array of the labels' shape, or None where everything is known.
         groups
             For each pair what the sampling is balanced over.
+        sources
+            For each pair the image that it is a part or a frame of: see `Sample`.
         head
             Whose targets to compute; an instance head if not given.
         channels
@@ -96,10 +161,11 @@ class Samples:
         Raises
         ------
         InputError
-            No pairs, labels whose shape or type does not fit their image, or unknown classes.
+            No pairs, labels whose shape or type does not fit their image, negative labels or
+            unknown classes, masks of another shape or number, or nothing that is known.
         """
         head = head or InstanceHead()
-        items = []
+        items: list[Sample] = []
         for number, (source, labels) in enumerate(pairs):
             stack = open_stack(source)
             if tuple(labels.shape) != stack.labels_shape or labels.dtype.kind not in "ui":
@@ -107,25 +173,31 @@ class Samples:
                     f"The labels of {stack.name or f'pair {number}'} are {labels.dtype} of shape "
                     f"{labels.shape}; give integers of shape {stack.labels_shape}."
                 )
-            least, most = labels.min(initial=0), labels.max(initial=0)
-            if isinstance(head, SemanticHead) and (least < 0 or most >= head.classes):
-                raise InputError(
-                    f"The labels of {stack.name or f'pair {number}'} go from {least} to {most}; "
-                    f"give classes from 0 to {head.classes - 1}, or a head of more classes."
-                )
-            mask = None if known is None else known[number]
+            mask = None if known is None else _nth(known, number, "known masks")
+            _check_values(stack.name or f"pair {number}", labels, head, mask)
             items.append(
-                Sample(
-                    image=_read_normalised(stack, labels.ndim, channels),
-                    labels=labels,
-                    targets=head.targets(labels),
-                    known=np.ones(labels.shape, bool) if mask is None else mask.astype(bool),
-                    group="" if groups is None else groups[number],
-                    diameter=_diameter(labels, head),
+                Sample.of(
+                    _read_normalised(stack, labels.ndim, channels),
+                    labels,
+                    head,
+                    known=mask,
+                    group="" if groups is None else _nth(groups, number, "groups"),
+                    source="" if sources is None else _nth(sources, number, "sources"),
                 )
             )
         if not items:
             raise InputError("No labelled images were given; give at least one image with labels.")
+        for given, what in (
+            (known, "known masks"),
+            (groups, "groups"),
+            (sources, "sources"),
+        ):
+            if given is not None and len(given) > len(items):
+                raise InputError(_uneven(len(given), what, str(len(items))))
+        if not any(item.known.any() for item in items):
+            raise InputError(
+                "Nothing is known in any image; say which parts of the labels are right."
+            )
         return cls(items, head)
 
     def weights(self) -> np.ndarray:
@@ -135,7 +207,7 @@ class Samples:
         their object count: crowded images have more to teach, but must not drown the others.
         """
         groups = np.array([item.group for item in self.items])
-        counts = np.array([len(np.unique(item.labels)) for item in self.items], float)
+        counts = np.array([len(np.unique(item.known_labels)) for item in self.items], float)
         weights = np.zeros(len(self.items))
         for group in np.unique(groups):
             members = groups == group
@@ -148,8 +220,10 @@ class Samples:
         digest = hashlib.sha256()
         for item in self.items:
             digest.update(np.ascontiguousarray(item.image).tobytes())
-            digest.update(np.ascontiguousarray(item.labels).tobytes())
-        objects = [object_diameters(i.labels) for i in self.items if i.diameter]
+            digest.update(np.ascontiguousarray(item.known_labels).tobytes())
+            if not item.known.all():
+                digest.update(np.packbits(item.known).tobytes())
+        objects = [object_diameters(i.known_labels) for i in self.items if i.diameter]
         diameters = np.concatenate([np.empty(0), *objects])
         quantiles = np.quantile(diameters, [0.05, 0.25, 0.5, 0.75, 0.95]) if len(diameters) else []
         return {
@@ -176,26 +250,30 @@ class CropPlan:
     item
         Index of the sample.
     centre
-        (y, x) in the sample's pixels.
+        ([z,] y, x) in the sample's pixels.
     angle
-        Rotation in radians.
+        Rotation in the plane, in radians.
     zoom
-        Crop pixels a sample pixel.
+        Crop pixels a sample pixel, in y and x.
     flip
         Whether the crop is mirrored.
     elastic
-        float32 (2, 4, 4): displacements at a coarse grid over the crop, in crop pixels.
+        float32 (2, 4, 4): displacements at a coarse grid over the crop's planes, in crop pixels.
     vary
         Whether the intensities are varied, too.
+    zoom_z, flip_z
+        The same along z.
     """
 
     item: int
-    centre: tuple[float, float]
+    centre: tuple[float, ...]
     angle: float
     zoom: float
     flip: bool
     elastic: np.ndarray
     vary: bool = True
+    zoom_z: float = 1.0
+    flip_z: bool = False
 
 
 def draw_crop(
@@ -206,7 +284,9 @@ def draw_crop(
     plain: float = 0.0,
     diameter: float | None = None,
 ) -> CropPlan:
-    """Draw one crop of a 2D training set, centred on an object in four of five cases.
+    """Draw one crop, centred on a known object in four of five cases.
+
+    Volumes are turned about z and zoomed in the plane only: along z voxels have another size.
 
     Parameters
     ----------
@@ -230,33 +310,59 @@ def draw_crop(
     if sample.diameter:
         low, high = (limit / sample.diameter for limit in DIAMETERS)
         zoom = float(np.clip(zoom, min(low, 2.0 * scale), max(high, 0.25 * scale)))
-    shape = np.array(sample.labels.shape)
-    centre = rng.uniform(0, shape)
-    candidates = np.argwhere(sample.known[::4, ::4] & (sample.labels[::4, ::4] > 0)) * 4
-    if len(candidates) and rng.random() < 0.8:
-        centre = candidates[rng.integers(len(candidates))] + rng.normal(0, 24 / zoom, 2)
+    centre = _draw_centre(sample, zoom, scale, rng)
     amplitude = rng.uniform(0, 6) if rng.random() < 0.3 else 0.0
+    common: dict[str, Any] = {"item": item, "zoom_z": scale}
+    if sample.known.ndim == 3:
+        common["flip_z"] = bool(rng.random() < 0.5)
     if rng.random() < plain:
         # Crops have an even size: their middle lies between pixels.
-        middle = np.floor(centre) + 0.5
+        middle = np.array([*centre[:-2], *(np.floor(centre[-2:]) + 0.5)])
         doubt = float(rng.uniform(DOUBT, 1 / DOUBT)) if scale != 1 else 1.0
         return CropPlan(
-            item=item,
-            centre=(float(middle[0]), float(middle[1])),
+            centre=tuple(middle.tolist()),
             angle=float(rng.integers(4)) * np.pi / 2,
             zoom=scale * doubt,
             flip=bool(rng.random() < 0.5),
             elastic=np.zeros((2, 4, 4), np.float32),
             vary=False,
+            **common,
         )
     return CropPlan(
-        item=item,
-        centre=(float(centre[0]), float(centre[1])),
+        centre=tuple(centre.tolist()),
         angle=float(rng.uniform(0, 2 * np.pi)),
         zoom=zoom,
         flip=bool(rng.random() < 0.5),
         elastic=rng.normal(0, 1, (2, 4, 4)).astype(np.float32) * np.float32(amplitude),
+        **common,
     )
+
+
+def _draw_centre(
+    sample: Sample, zoom: float, zoom_z: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Draw where a crop is cut: near a known object, or anywhere that is known."""
+    volume = sample.known.ndim == 3
+    centre = rng.uniform(0, sample.known.shape)
+    places, chance = sample.on_objects, rng.random()
+    if not len(places) or chance >= 0.8:
+        places = sample.on_known
+    if len(places):
+        step = rng.normal(0, 24 / zoom, sample.known.ndim)
+        if volume:  # whole planes of the crop, so that the known plane is one of them
+            step[0] = round(rng.normal(0, 4)) / zoom_z
+        centre = places[rng.integers(len(places))] + step
+    elif volume:
+        centre[0] = np.floor(centre[0])
+    return np.asarray(centre)
+
+
+def _places(mask: np.ndarray) -> np.ndarray:
+    """Return where a mask is true, on a grid where that finds any."""
+    grid = (slice(None),) * (mask.ndim - 2) + (slice(None, None, STRIDE),) * 2
+    step = np.array([1] * (mask.ndim - 2) + [STRIDE] * 2)
+    on_grid = np.argwhere(mask[grid]) * step
+    return on_grid if len(on_grid) else np.argwhere(mask)
 
 
 def _read_normalised(stack: Any, ndim: int, channels: int) -> np.ndarray:
@@ -267,5 +373,32 @@ def _read_normalised(stack: Any, ndim: int, channels: int) -> np.ndarray:
     return Normaliser.of(stack, (), ndim, picked)(values)
 
 
-def _diameter(labels: np.ndarray, head: InstanceHead | SemanticHead) -> float:
-    return median_diameter(labels) if isinstance(head, InstanceHead) else 0.0
+def _nth(given: Sequence[Any], number: int, what: str) -> Any:
+    """Return what belongs to a pair; the pairs may come from a generator."""
+    if number >= len(given):
+        raise InputError(_uneven(len(given), what, f"more than {number}"))
+    return given[number]
+
+
+def _uneven(count: int, what: str, images: str) -> str:
+    return f"There are {count} {what} for {images} images; give one for each."
+
+
+def _check_values(
+    name: str, labels: np.ndarray, head: InstanceHead | SemanticHead, known: np.ndarray | None
+) -> None:
+    least, most = labels.min(initial=0), labels.max(initial=0)
+    if isinstance(head, SemanticHead) and (least < 0 or most >= head.classes):
+        raise InputError(
+            f"The labels of {name} go from {least} to {most}; "
+            f"give classes from 0 to {head.classes - 1}, or a head of more classes."
+        )
+    if least < 0:
+        raise InputError(
+            f"The labels of {name} go down to {least}; give 0 for background and objects above, "
+            "and leave out what is unknown by a known mask."
+        )
+    if known is not None and known.shape != labels.shape:
+        raise InputError(
+            f"The known mask of {name} has shape {known.shape}; give the labels', {labels.shape}."
+        )

@@ -44,6 +44,10 @@ class OutputError(UnetError):
     """A result that cannot be written where it was asked for."""
 
 
+class DivergedError(UnetError):
+    """A training whose loss is no number any more; what was best before can still be had."""
+
+
 def setting(
     default: Any,
     help: str,
@@ -260,12 +264,48 @@ class TrainSettings:
     """How a model is trained."""
 
     minutes: float | None = setting(
-        None, "stop after this time. Empty: after `steps`", unit="min", low=0.01
+        None,
+        "stop after this time. Empty: after `epochs` or `steps`; fine-tuning without any of them "
+        "takes 1 minute on a GPU, 3 on a processor",
+        unit="min",
+        low=0.01,
     )
-    steps: int = setting(4000, "training steps, and the length of the learning-rate cycle", low=1)
-    batch: int = setting(8, "crops a step", low=1, high=1024)
-    crop: int = setting(192, "edge length of a training crop", unit="px", low=16, high=2048)
-    learning_rate: float = setting(2e-3, "highest learning rate (AdamW)", low=1e-7, high=1.0)
+    epochs: float | None = setting(
+        None, "stop when all that is known was seen so many times. Empty: after `steps`", low=0.01
+    )
+    steps: int | None = setting(
+        None,
+        "training steps, and the length of the learning-rate cycle. Empty: 4000 from scratch",
+        low=1,
+    )
+    validation: float = setting(
+        0.2, "share of what is known that is held out, to judge the result by", low=0, high=0.5
+    )
+    replay: float = setting(
+        0.3, "share of the crops that show what the model was trained on before", low=0, high=0.9
+    )
+    freeze: str = setting(
+        "nothing",
+        "what stays as it is when a model is tuned",
+        choices=("nothing", "encoder", "all but the head"),
+    )
+    batch: int | None = setting(
+        None, "crops a step. Empty: decided by device and dimensions", low=1, high=1024
+    )
+    crop: int | None = setting(
+        None,
+        "edge length of a training crop; volumes are cut as flat as the network pools them. Empty: "
+        "192 in planes, 64 in volumes",
+        unit="px",
+        low=16,
+        high=2048,
+    )
+    learning_rate: float | None = setting(
+        None,
+        "highest learning rate (AdamW). Empty: 0.002 from scratch, 0.0003 for tuning",
+        low=1e-7,
+        high=1.0,
+    )
     weight_decay: float = setting(1e-3, "weight decay (AdamW)", low=0.0, high=1.0)
     warm_up: float = setting(0.05, "share of the steps in which the rate rises", low=0.0, high=0.9)
     average: float = setting(
@@ -291,7 +331,9 @@ class TrainSettings:
         choices=("auto", "float32", "bfloat16"),
     )
     clip: float = setting(1.0, "largest norm of a step's gradient", low=1e-3)
-    validate_every: int = setting(250, "steps between validations", low=1)
+    validate_every: int | None = setting(
+        None, "steps between validations. Empty: 250 from scratch, else now and then", low=1
+    )
     log_every: int = setting(25, "steps that a row of the log sums up", low=1)
     seed: int = setting(0, "seed of weights, sampling and augmentation", low=0)
 

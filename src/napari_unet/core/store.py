@@ -24,6 +24,7 @@ from napari_unet.core.modelfolder import (
     model_folder,
     read_card,
     read_model,
+    read_replay,
     restore_interrupted,
     write_card,
     write_model,
@@ -51,6 +52,7 @@ __all__ = [
     "put_model",
     "read_card",
     "read_model",
+    "read_replay",
     "remove_model",
     "write_model",
 ]
@@ -135,6 +137,7 @@ def put_model(
     thumbnail: np.ndarray | None = None,
     *,
     overwrite: bool = False,
+    replay: bytes = b"",
 ) -> ModelEntry:
     """Write a model into the store under a name.
 
@@ -146,7 +149,7 @@ def put_model(
         The store cannot be written.
     """
     folder = free_place(name, overwrite=overwrite)
-    card = write_model(folder, card.replace(name=name), tensors, thumbnail)
+    card = write_model(folder, card.replace(name=name), tensors, thumbnail, replay)
     return ModelEntry(name, folder, bundled=False, card=card)
 
 
@@ -172,6 +175,7 @@ def import_model(source: str | os.PathLike[str], name: str | None = None) -> Mod
         unpack(source, scratch)
         try:
             card, _ = read_model(scratch)
+            read_replay(scratch)
         except ModelError as error:
             message = str(error).replace(str(scratch), str(source))
             raise ModelError(message) from error

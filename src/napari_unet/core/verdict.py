@@ -10,20 +10,22 @@ import numpy as np
 from napari_unet.core.matching import Overlap, match
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import ArrayLike, NDArray
 
 KINDS = ("hit", "false", "missed")
 """What can become of an object; where two meet in a pixel, the one named first is drawn."""
 
 
-def outline_code(kind: str) -> int:
+def outline_code(kind: str, kinds: Sequence[str] = KINDS) -> int:
     """Return what `draw_codes` writes on the rim of an object of that kind: 1, 2 or 3."""
-    return 1 + KINDS.index(kind)
+    return 1 + kinds.index(kind)
 
 
-def inside_code(kind: str) -> int:
+def inside_code(kind: str, kinds: Sequence[str] = KINDS) -> int:
     """Return what `draw_codes` writes inside an object of that kind: 4, 5 or 6."""
-    return 1 + len(KINDS) + KINDS.index(kind)
+    return 1 + len(kinds) + kinds.index(kind)
 
 
 @dataclass(frozen=True)
@@ -74,14 +76,15 @@ class Verdict:
 def draw_codes(
     objects: dict[str, NDArray[Any]], axes: tuple[int, int] = (0, 1)
 ) -> NDArray[np.uint8]:
-    """Draw hits, false and missed objects into one array of codes.
+    """Draw objects of several kinds, such as hits, false and missed ones, into one array of codes.
 
     Rims lie above all insides, so that missed objects can be seen below one that is too large.
 
     Parameters
     ----------
     objects
-        What `Verdict.split` returned, of any number of dimensions.
+        The objects of each kind, 0 elsewhere, as `Verdict.split` returns them, of any number of
+        dimensions; where two kinds meet in a pixel, the one named first is drawn.
     axes
         The axes of the planes in which rims are drawn.
 
@@ -90,11 +93,12 @@ def draw_codes(
     np.ndarray
         uint8, the shape of the objects: `outline_code`, `inside_code` or 0.
     """
-    codes = np.zeros(objects[KINDS[0]].shape, np.uint8)
-    for kind in reversed(KINDS):
-        codes[objects[kind] > 0] = inside_code(kind)
-    for kind in reversed(KINDS):
-        codes[edges(objects[kind], axes)] = outline_code(kind)
+    kinds = list(objects)
+    codes = np.zeros(objects[kinds[0]].shape, np.uint8)
+    for kind in reversed(kinds):
+        codes[objects[kind] > 0] = inside_code(kind, kinds)
+    for kind in reversed(kinds):
+        codes[edges(objects[kind], axes)] = outline_code(kind, kinds)
     return codes
 
 

@@ -33,7 +33,7 @@ def engine_steps(
     yield Progress(0, 0, "loading the model")
     from napari_unet.nn.segment import segment_steps
 
-    model = _loaded(request.model, request.device)
+    model = loaded_model(request.model, request.device)
     result = yield from segment_steps(stack, model, request.settings, preview=True, **arguments)
     return result
 
@@ -41,7 +41,7 @@ def engine_steps(
 _last_model: list[Any] = []
 
 
-def _loaded(name: str, device: str) -> Any:
+def loaded_model(name: str, device: str) -> Any:
     """Load a model, or take the one of the last run if its folder is unchanged since."""
     from napari_unet.core.store import find_model
     from napari_unet.nn.model import load_model

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from napari_unet.gui.codes import codes_colormap, codes_names, legend
 from napari_unet.gui.result import MARK
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 COMPARES = "compares"
 """Under `MARK` in the layer's metadata: the ids of the two layers that it compares."""
-_INSIDE = 0.3  # opacity: the image below and the rims of other objects can be seen
 _PLACE = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 
 
@@ -48,10 +48,12 @@ def show_hits(viewer: Any, labels: Labels, truth: Labels, codes: np.ndarray) -> 
         for name, value in place.items():
             setattr(layer, name, value)
         return layer
+    from napari_unet.core.overlay import COLOURS
+
     active = viewer.layers.selection.active
     layer = viewer.add_labels(
         codes, name=f"{labels.name} vs {truth.name}", metadata={MARK: {COMPARES: pair}},
-        colormap=_colormap(), opacity=1, features=_names(), **place
+        colormap=codes_colormap(COLOURS), opacity=1, features=codes_names(COLOURS), **place
     )  # fmt: skip
     layer.editable = False
     if active is not None:
@@ -64,10 +66,7 @@ def hits_legend(scores: Scores) -> str:
     from napari_unet.core.overlay import COLOURS
 
     counts = {"hit": scores.tp[0], "false": scores.fp[0], "missed": scores.fn[0]}
-    return " &nbsp; ".join(
-        f'<span style="color: rgb{COLOURS[kind]}">■</span> {count:,} {kind}'
-        for kind, count in counts.items()
-    )
+    return legend(COLOURS, counts)
 
 
 def _find(viewer: Any, pair: list[str], shape: tuple[int, ...]) -> Labels | None:
@@ -80,25 +79,3 @@ def _find(viewer: Any, pair: list[str], shape: tuple[int, ...]) -> Labels | None
             return found
         viewer.layers.remove(layer)
     return None
-
-
-def _colormap() -> Any:
-    from napari.utils.colormaps import DirectLabelColormap
-
-    from napari_unet.core.overlay import COLOURS
-    from napari_unet.core.verdict import inside_code, outline_code
-
-    colours: dict[int | None, tuple[float, ...]] = {None: (0, 0, 0, 0), 0: (0, 0, 0, 0)}
-    for kind, colour in COLOURS.items():
-        rgb = tuple(value / 255 for value in colour)
-        colours[outline_code(kind)] = (*rgb, 1)
-        colours[inside_code(kind)] = (*rgb, _INSIDE)
-    return DirectLabelColormap(color_dict=colours)
-
-
-def _names() -> dict[str, list[Any]]:
-    """Name the codes, for the status bar."""
-    from napari_unet.core.verdict import KINDS, inside_code, outline_code
-
-    codes = {code(kind): kind for code in (outline_code, inside_code) for kind in KINDS}
-    return {"index": list(codes), "object": list(codes.values())}

@@ -90,6 +90,11 @@ class Job:
         """Ask the job to stop after the item it works at; safe from any thread, at any time."""
         self._stop.set()
 
+    def abandon(self) -> None:
+        """Cancel; whoever wanted to know of it is gone and is not told."""
+        self.cancel()
+        self._on_item = self._on_done = self._on_error = self._on_end = _nothing
+
     def wait(self, seconds: float) -> bool:
         """Wait until the thread is through with the generator; return whether it is."""
         if self._thread is not None:

@@ -9,12 +9,19 @@ from napari.layers import Image
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
-from napari_unet.core.spec import DEVICES, InputError, ModelError, PredictSettings
+from napari_unet.core.spec import (
+    DEVICES,
+    InputError,
+    ModelError,
+    PredictSettings,
+    SettingsError,
+)
 from napari_unet.core.store import ModelEntry, list_models
 from napari_unet.gui.engine import Request
 from napari_unet.gui.folds import Fold
 from napari_unet.gui.forms import SettingsForm, remember, remembered, rows_widget
 from napari_unet.gui.layers import REGIONS, SEEN, SLICE, WHOLE
+from napari_unet.gui.shelf import shelf
 
 if TYPE_CHECKING:
     import napari
@@ -106,6 +113,8 @@ class SegmentForm(QWidget):
         events = self._viewer.layers.events
         events.inserted.connect(self._layers_changed)
         events.removed.connect(self._layers_changed)
+        shelf().changed.connect(self.refresh_models)
+        shelf().chosen.connect(self.choose_model)
         active = self._viewer.layers.selection.active
         if isinstance(active, Image) and active in self.image.choices:
             self.image.value = active
@@ -129,6 +138,12 @@ class SegmentForm(QWidget):
             self.model.value = chosen
         self._describe_model()
         self.changed.emit()
+
+    def choose_model(self, name: str) -> None:
+        """Choose a model of the store, if it is there."""
+        self.refresh_models()
+        if name in self._models:
+            self.model.value = name
 
     def _describe_model(self) -> None:
         """Say in the tooltip what the model was made for."""
@@ -197,3 +212,13 @@ class SegmentForm(QWidget):
         settings = PredictSettings(**self.first.values(), **self.advanced.values())
         ndim = entry.card.spec.ndim
         return Request(entry.name, ndim, self.device.value, self.region.value, settings)
+
+
+def quick_settings() -> PredictSettings:
+    """Return the settings last used, without what only looks for problems."""
+    quick: dict[str, Any] = {"certify": False, "survey": False}
+    values = remembered(SECTION).get("settings")
+    try:
+        return PredictSettings(**{**(values if isinstance(values, dict) else {}), **quick})
+    except (SettingsError, TypeError):
+        return PredictSettings(**quick)

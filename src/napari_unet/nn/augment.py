@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,28 +20,37 @@ if TYPE_CHECKING:
 
 
 def make_batch(
-    samples: Samples, plans: Sequence[CropPlan], size: int, rng: np.random.Generator
+    samples: Samples,
+    plans: Sequence[CropPlan],
+    size: int,
+    rng: np.random.Generator,
+    planes: int | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Cut, warp and vary crops.
 
     Parameters
     ----------
     samples
-        2D samples of equal channel and map counts.
+        Samples of equal channel and map counts.
     plans
         One for each crop.
     size
-        Edge length S of the crops, in pixels.
+        Edge length S of the crops in y and x, in pixels.
     rng
         Source of the intensity variations.
+    planes
+        How many planes Z a crop of a volume has.
 
     Returns
     -------
     images, targets, known
-        float32 (N, C, S, S), (N, K, S, S) and (N, 1, S, S); `known` is 0 or 1.
+        float32 (N, C, [Z,] S, S), (N, K, [Z,] S, S) and (N, 1, [Z,] S, S); `known` is 0 or 1.
     """
     classes = isinstance(samples.head, SemanticHead)
-    crops = [warp_crop(samples.items[plan.item], plan, size, classes=classes) for plan in plans]
+    crops = [
+        warp_crop(samples.items[plan.item], plan, size, classes=classes, planes=planes)
+        for plan in plans
+    ]
     images, targets, known = (torch.stack(parts) for parts in zip(*crops, strict=True))
     images = torch.stack(
         [
@@ -53,14 +62,14 @@ def make_batch(
 
 
 def warp_crop(
-    sample: Sample, plan: CropPlan, size: int, *, classes: bool = False
+    sample: Sample, plan: CropPlan, size: int, *, classes: bool = False, planes: int | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Resample image, targets and known mask of one crop; (C, S, S), (K, S, S) and (1, S, S).
+    """Resample image, targets and known mask of one crop; (C, [Z,] S, S), (K, ...) and (1, ...).
 
     What lies beyond the image is its mirror image, for all three alike. The maps of `classes` stay
     0 or 1: a pixel is of the class that most of it is of.
     """
-    height, width = sample.labels.shape
+    height, width = sample.labels.shape[-2:]
     grid = _crop_grid(plan, size)
     # Only the part that the crop touches goes through grid_sample: images may be far larger.
     low = torch.floor(grid.amin((0, 1))).long() - 2
@@ -68,20 +77,36 @@ def warp_crop(
     rows = _mirror(np.arange(int(low[0]), int(high[0])), height)
     columns = _mirror(np.arange(int(low[1]), int(high[1])), width)
     fields = (sample.image, sample.targets, sample.known[None])
-    touched = [values[:, rows[:, None], columns[None]] for values in fields]
+    place: tuple[Any, ...] = (rows[:, None], columns[None])
+    if planes:
+        place = (_planes(plan, planes, len(sample.labels))[:, None, None], *place)
+    touched = [values[(..., *place)] for values in fields]
     part = torch.from_numpy(np.concatenate(touched, dtype=np.float32))
+    leading, part = part.shape[:-2], part.flatten(0, -3)
     if plan.zoom < 1:  # as wide a filter as prediction shrinks with, or it would alias
         part = _smooth(part, math.sqrt((1 / plan.zoom**2 - 1) / 6))
     extent = torch.tensor([part.shape[1] - 1, part.shape[2] - 1], dtype=torch.float32)
     unit = (grid - low) / extent * 2 - 1
     warped = F.grid_sample(part[None], unit.flip(-1)[None], align_corners=True)[0]
+    warped = warped.reshape(*leading, size, size)
     channels = len(sample.image)
     targets = warped[channels:-1]
     if classes:
-        targets = F.one_hot(targets.argmax(0), len(targets)).permute(2, 0, 1).float()
+        targets = F.one_hot(targets.argmax(0), len(targets)).movedim(-1, 0).float()
     else:  # foreground or background; the distance is a matter of degree
         targets = torch.cat([(targets[:1] > 0.5).float(), targets[1:]])
     return warped[:channels], targets, (warped[-1:] > 0.5).float()
+
+
+def _planes(plan: CropPlan, planes: int, depth: int) -> np.ndarray:
+    """Return which planes of a volume of `depth` planes a crop is made of.
+
+    They are taken as they are: a single known plane stays one, and is in every crop around it.
+    Planes need not be turned to be warped all at once, as if they were channels.
+    """
+    steps = np.arange(planes) - planes // 2
+    z = plan.centre[0] + (-steps if plan.flip_z else steps) / plan.zoom_z
+    return _mirror(np.round(z).astype(int), depth)
 
 
 def _crop_grid(plan: CropPlan, size: int) -> Tensor:
@@ -93,8 +118,8 @@ def _crop_grid(plan: CropPlan, size: int) -> Tensor:
     if plan.flip:
         yx = torch.stack([yx[0], -yx[1]])
     cos, sin = np.cos(plan.angle) / plan.zoom, np.sin(plan.angle) / plan.zoom
-    y = cos * yx[0] - sin * yx[1] + plan.centre[0]
-    x = sin * yx[0] + cos * yx[1] + plan.centre[1]
+    y = cos * yx[0] - sin * yx[1] + plan.centre[-2]
+    x = sin * yx[0] + cos * yx[1] + plan.centre[-1]
     return torch.stack([y, x], -1)
 
 
@@ -105,14 +130,14 @@ def _mirror(index: np.ndarray, size: int) -> np.ndarray:
 
 
 def _smooth(image: Tensor, sigma: float) -> Tensor:
-    """Blur (C, Y, X) with a Gaussian of `sigma` pixels."""
+    """Blur (C, [Z,] Y, X) with a Gaussian of `sigma` pixels in the plane."""
     # Several times faster than torch's convolution with few channels.
-    values = gaussian_filter(image.numpy(), sigma, mode="nearest", truncate=3, axes=(1, 2))
+    values = gaussian_filter(image.numpy(), sigma, mode="nearest", truncate=3, axes=(-2, -1))
     return torch.from_numpy(values)
 
 
 def vary_intensity(image: Tensor, rng: np.random.Generator) -> Tensor:
-    """Vary one normalised image (C, Y, X): what another microscope might have made of it."""
+    """Vary one normalised image (C, [Z,] Y, X): what another microscope might have made of it."""
     if rng.random() < 0.25:
         image = 1 - image
     if rng.random() < 0.3 and image.shape[0] == 3:
@@ -136,11 +161,11 @@ def _mix_channels(image: Tensor, rng: np.random.Generator) -> Tensor:
     """Permute and blend three channels: stains differ between laboratories."""
     blend = np.eye(3)[rng.permutation(3)] + rng.uniform(-0.25, 0.25, (3, 3))
     blend /= np.abs(blend).sum(1, keepdims=True)
-    return torch.einsum("dc,cyx->dyx", torch.from_numpy(blend.astype(np.float32)), image)
+    return torch.einsum("dc,c...->d...", torch.from_numpy(blend.astype(np.float32)), image)
 
 
 def _uneven_light(image: Tensor, rng: np.random.Generator) -> Tensor:
-    """Return a smooth additive field of the image's size."""
+    """Return a smooth additive field of the size of the image's planes."""
     coarse = torch.from_numpy(rng.normal(0, 0.12, (1, 1, 3, 3)).astype(np.float32))
-    size = (image.shape[1], image.shape[2])
+    size = (image.shape[-2], image.shape[-1])
     return F.interpolate(coarse, size, mode="bicubic", align_corners=True)[0]

@@ -65,7 +65,7 @@ class TrainState:
                 {"params": decayed, "weight_decay": settings.weight_decay},
                 {"params": plain, "weight_decay": 0.0},
             ],
-            lr=settings.learning_rate,
+            lr=settings.learning_rate or 0.0,  # `train` sets it anew for every step
         )
         return cls(net, _copied(net.state_dict()), optimizer)
 

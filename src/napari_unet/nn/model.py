@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from napari_unet.core.modelfolder import read_model, write_model
+from napari_unet.core.modelfolder import read_model, read_replay, write_model
 from napari_unet.core.objects import DecodeSettings
 from napari_unet.core.spec import DEVICES, DeviceError, ModelError, ModelSpec
 from napari_unet.core.store import find_model, put_model
@@ -38,11 +38,14 @@ class Model:
         float32 weights as they were trained, on `device`, in evaluation mode.
     device
         Where it runs.
+    folder
+        Where it was loaded from, if it was.
     """
 
     card: ModelCard
     net: UNet
     device: torch.device
+    folder: Path | None = field(default=None, compare=False)
     _runners: dict[str, Runner] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -75,7 +78,7 @@ class Model:
         target = pick_device(device)
         if target == self.device:
             return self
-        return Model(self.card, _moved(self.net, target), target)
+        return Model(self.card, _moved(self.net, target), target, self.folder)
 
     def choose_precision(self, wanted: str = "auto") -> str:
         """Return the number format to run in: `wanted`, or the fastest that gives the same objects.
@@ -158,7 +161,8 @@ def load_model(name_or_path: str | Path, device: str = "auto") -> Model:
         A device that is unknown or not there.
     """
     target = pick_device(device)
-    card, tensors = read_model(find_model(name_or_path))
+    folder = find_model(name_or_path)
+    card, tensors = read_model(folder)
     net = UNet(card.spec)
     try:
         net.load_state_dict({name: torch.from_numpy(values) for name, values in tensors.items()})
@@ -167,7 +171,7 @@ def load_model(name_or_path: str | Path, device: str = "auto") -> Model:
             f"The weights of model {card.name!r} do not fit its card; the folder is damaged, "
             "import or train the model again."
         ) from error
-    return Model(card, _moved(net, target), target)
+    return Model(card, _moved(net, target), target, folder)
 
 
 def save_model(
@@ -176,6 +180,7 @@ def save_model(
     *,
     thumbnail: np.ndarray | None = None,
     overwrite: bool = False,
+    replay: bytes | None = None,
 ) -> Path:
     """Write a model into the store under a name, or to a path; whole or not at all.
 
@@ -191,6 +196,9 @@ def save_model(
         uint8 (Y, X, 3).
     overwrite
         Whether a model of that name in the store may be replaced.
+    replay
+        What `pack_replay` made of its training set; None: what the folder that it was loaded from
+        holds.
 
     Returns
     -------
@@ -202,11 +210,14 @@ def save_model(
         for name, value in model.net.state_dict().items()
     }
     arrays = {name: value.numpy() for name, value in tensors.items()}
+    if replay is None:
+        replay = read_replay(model.folder) if model.folder and model.card.replay else b""
     if isinstance(name_or_path, Path) or any(mark in name_or_path for mark in "/\\"):
         folder = Path(name_or_path)
-        write_model(folder, model.card.replace(name=folder.name), arrays, thumbnail)
+        write_model(folder, model.card.replace(name=folder.name), arrays, thumbnail, replay)
         return folder
-    return put_model(name_or_path, model.card, arrays, thumbnail, overwrite=overwrite).path
+    place = (name_or_path, model.card, arrays, thumbnail)
+    return put_model(*place, overwrite=overwrite, replay=replay).path
 
 
 def pick_device(name: str = "auto") -> torch.device:

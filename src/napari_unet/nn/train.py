@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,12 +15,20 @@ from torch import Tensor, nn
 
 from napari_unet.core.files import sweep_partials
 from napari_unet.core.heads import head_of
+from napari_unet.core.recipe import Recipe, settle
 from napari_unet.core.samples import Samples, draw_crop
-from napari_unet.core.spec import InputError, TrainSettings, TrainStep
+from napari_unet.core.spec import (
+    DeviceError,
+    DivergedError,
+    InputError,
+    TrainSettings,
+    TrainStep,
+)
 
 from .augment import make_batch
 from .checkpoint import TrainState, load_checkpoint, save_checkpoint
 from .losses import head_loss
+from .memory import is_out_of_memory
 from .model import has_fast_bfloat16
 from .net import UNet
 
@@ -38,7 +47,13 @@ __all__ = [
     "train",
 ]
 
-Validate = Callable[[UNet], dict[str, float]]
+Scores = dict[str, float]
+Validate = Callable[[UNet], Scores | Generator[None, None, Scores]]
+LAYOUT = {2: torch.channels_last, 3: torch.channels_last_3d}
+RAMP = 20
+"""Steps in which the rate rises at least: Adam's first ones are as long for noise as for signal."""
+VALIDATION_SHARE = 0.1
+"""Validations that come whenever it is time for one take about this share of the time."""
 
 
 def train(
@@ -49,8 +64,9 @@ def train(
     validate: Validate | None = None,
     checkpoint: Path | None = None,
     log: TrainLog | None = None,
+    weights: np.ndarray | None = None,
 ) -> Generator[TrainStep, None, TrainState]:
-    """Train a 2D network, yielding after every step.
+    """Train a network, yielding after every step.
 
     A training by steps that is killed at any moment, and goes on from its checkpoint, ends with the
     weights and the log of one that was never interrupted.
@@ -58,19 +74,22 @@ def train(
     Parameters
     ----------
     state
-        A fresh `TrainState.start`, or one that `load_checkpoint` brought up to date.
+        A fresh `TrainState.start`, or one that `load_checkpoint` brought up to date. Whatever ends
+        the training, also closing the generator, leaves the best weights so far in it.
     samples
         The training set.
     settings
-        Budget, rates and seed.
+        Budget, rates and seed; a `Recipe` where nothing is to be filled in.
     validate
         Called with the averaged network every ``settings.validate_every`` steps and after the last;
         its scores are yielded and kept in the history. The first of them decides which weights are
-        the best; higher is better.
+        the best; higher is better. It may be a generator, to report between its images.
     checkpoint
         A file that is rewritten, whole or not at all, at every validation.
     log
         Where losses, rates and scores are written to.
+    weights
+        Each sample's share of the crops; `Samples.weights` if not given.
 
     Returns
     -------
@@ -81,37 +100,81 @@ def train(
     ------
     InputError
         The samples have the targets of another head.
+    DeviceError
+        Not even one crop fits into the device's memory; of many, fewer are taken.
+    DivergedError
+        The loss is no number any more.
     OutputError
         Checkpoint or log cannot be written.
     """
     _check_head(state.net, samples)
+    recipe = settle(settings, state.net.spec, samples)
     if checkpoint:
         sweep_partials(checkpoint)
     if log:
         log.begin(state.step)
-    weights = samples.weights()
+    weights = samples.weights() if weights is None else weights
     began = time.perf_counter() - state.seconds
-    while share_done(state, settings) < 1:
-        batch = _draw_batch(state, samples, settings, weights)
-        losses = _learn(state, settings, *batch)
+    timer = Timer(state.seconds)
+    while share_done(state, recipe) < 1:
+        losses, recipe = _step(state, samples, recipe, weights)
         state.step += 1
         state.seconds = time.perf_counter() - began
         scores = None
-        if due := state.step % settings.validate_every == 0 or share_done(state, settings) >= 1:
-            scores = validate(state.averaged_net()) if validate else None
+        if due := timer.is_due(state, recipe):
+            if validate:
+                scores = yield from _validated(state, recipe, validate, losses["loss"])
+                state.seconds = time.perf_counter() - began
             state.keep_best(scores or {})
             state.history.append({"step": state.step, "loss": losses["loss"], **(scores or {})})
+            timer.validated(state)
         if log:
             log.add(losses)
-            if due or state.step % settings.log_every == 0:
+            if due or state.step % recipe.log_every == 0:
                 log.write(state.step, state.seconds, _rate(state), scores)
             if due:
                 log.draw()
         # Last of the files: up to a checkpoint's step, the log is on the disk.
         if due and checkpoint:
             save_checkpoint(state, checkpoint)
-        yield _report(state, settings, losses["loss"], scores)
+        yield _report(state, recipe, losses["loss"], scores or None)
     return state
+
+
+class Timer:
+    """Says when it is time for a validation."""
+
+    def __init__(self, seconds: float) -> None:
+        self._began = self._due = seconds
+
+    def is_due(self, state: TrainState, recipe: Recipe) -> bool:
+        """Tell whether to validate after this step; after the last one, always."""
+        self._began = state.seconds
+        if share_done(state, recipe) >= 1:
+            return True
+        if recipe.validate_every:
+            return state.step % recipe.validate_every == 0
+        return state.seconds >= self._due and state.step > 1
+
+    def validated(self, state: TrainState) -> None:
+        """Take note of the validation that has just ended."""
+        self._due = state.seconds + (state.seconds - self._began) / VALIDATION_SHARE
+
+
+def _validated(
+    state: TrainState, recipe: Recipe, validate: Validate, loss: float
+) -> Generator[TrainStep, None, Scores]:
+    """Score the averaged network, reporting as often as `validate` does."""
+    answer = validate(state.averaged_net())
+    if isinstance(answer, dict):
+        return answer
+    while True:
+        try:
+            next(answer)
+        except StopIteration as end:
+            scores: Scores = end.value
+            return scores
+        yield replace(_report(state, recipe, loss, None), what="validating")
 
 
 def _check_head(net: UNet, samples: Samples) -> None:
@@ -123,37 +186,72 @@ def _check_head(net: UNet, samples: Samples) -> None:
         )
 
 
+def _step(
+    state: TrainState, samples: Samples, recipe: Recipe, weights: np.ndarray
+) -> tuple[Scores, Recipe]:
+    """Take one step; return the loss with its terms, and how to go on.
+
+    Where crops do not fit into the memory, or take too long, there are half as many from now on.
+    """
+    began = time.perf_counter()
+    losses = None
+    try:
+        losses = _learn(state, recipe, *_draw_batch(state, samples, recipe, weights))
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+    device = next(state.net.parameters()).device
+    fewer = replace(recipe, batch=max(1, recipe.batch // 2))
+    if losses is None:  # out here the error is gone, and with it what it held in memory
+        if recipe.batch == 1:
+            raise DeviceError(
+                f"The memory of {device} does not hold one crop of {recipe.crop} pixels; choose a "
+                "smaller crop, close other programs, or choose the device 'cpu'."
+            )
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        return _step(state, samples, fewer, weights)
+    slow = recipe.pace and time.perf_counter() - began > recipe.pace and state.step > 1
+    return losses, fewer if slow and recipe.batch > 2 else recipe
+
+
 def _draw_batch(
-    state: TrainState, samples: Samples, settings: TrainSettings, weights: np.ndarray
+    state: TrainState, samples: Samples, recipe: Recipe, weights: np.ndarray
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Draw the crops of the next step; all that is random in it follows from seed and step."""
-    rng = np.random.default_rng([settings.seed, state.step])
+    rng = np.random.default_rng([recipe.seed, state.step])
     torch.manual_seed(int(rng.integers(2**31)))  # dropout
     plans = [
-        draw_crop(samples, weights, rng, plain=settings.plain, diameter=settings.diameter)
-        for _ in range(settings.batch)
+        draw_crop(samples, weights, rng, plain=recipe.plain, diameter=recipe.diameter)
+        for _ in range(recipe.batch)
     ]
     device = next(state.net.parameters()).device
-    images, targets, known = make_batch(samples, plans, settings.crop, rng)
+    images, targets, known = make_batch(samples, plans, recipe.crop, rng, recipe.planes)
     return images.to(device), targets.to(device), known.to(device)
 
 
 def _learn(
-    state: TrainState, settings: TrainSettings, images: Tensor, targets: Tensor, known: Tensor
-) -> dict[str, float]:
+    state: TrainState, recipe: Recipe, images: Tensor, targets: Tensor, known: Tensor
+) -> Scores:
     """Take one step; return the loss and its terms."""
-    rate = rate_factor(share_done(state, settings), settings.warm_up)
+    done = share_done(state, recipe)
     for group in state.optimizer.param_groups:
-        group["lr"] = settings.learning_rate * rate
-    _train_mode(state.net, freeze_norm=settings.freeze_norm)
-    with _arithmetic(settings.precision, images.device):
-        raw = state.net(images.contiguous(memory_format=torch.channels_last))
-    loss, terms = head_loss(state.net.spec, raw.float(), targets, known, settings.focal)
+        rate = rate_factor(done, recipe.warm_up) * min(1.0, (state.step + 1) / RAMP)
+        group["lr"] = recipe.learning_rate * rate
+    _train_mode(state.net, freeze_norm=done >= recipe.freeze_after)
+    with _arithmetic(recipe.precision, images.device):
+        raw = state.net(images.contiguous(memory_format=LAYOUT[images.ndim - 2]))
+    loss, terms = head_loss(state.net.spec, raw.float(), targets, known, recipe.focal)
     state.optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
-    nn.utils.clip_grad_norm_(state.net.parameters(), settings.clip)
+    norm = nn.utils.clip_grad_norm_(state.net.parameters(), recipe.clip)
+    if not torch.isfinite(loss.detach() + norm):  # before the weights are spoilt
+        raise DivergedError(
+            f"The loss is no number any more after step {state.step}; what was best before is "
+            f"kept. Try a learning rate below {recipe.learning_rate:g}."
+        )
     state.optimizer.step()
-    _update_average(state, settings.average)
+    _update_average(state, recipe.average)
     return _numbers({"loss": loss, **terms})
 
 
@@ -179,11 +277,11 @@ def _train_mode(net: UNet, *, freeze_norm: bool) -> None:
                 module.eval()
 
 
-def share_done(state: TrainState, settings: TrainSettings) -> float:
+def share_done(state: TrainState, recipe: Recipe) -> float:
     """Return how much of the budget is spent, 0 to 1: of the minutes if given, else the steps."""
-    if settings.minutes is not None:
-        return state.seconds / (60 * settings.minutes)
-    return state.step / settings.steps
+    if recipe.minutes is not None:
+        return state.seconds / (60 * recipe.minutes)
+    return state.step / recipe.steps
 
 
 def rate_factor(done: float, warm_up: float) -> float:
@@ -207,13 +305,11 @@ def _update_average(state: TrainState, decay: float) -> None:
             state.average[name].copy_(value)
 
 
-def _report(
-    state: TrainState, settings: TrainSettings, loss: float, scores: dict[str, float] | None
-) -> TrainStep:
-    done = share_done(state, settings)
+def _report(state: TrainState, recipe: Recipe, loss: float, scores: Scores | None) -> TrainStep:
+    done = share_done(state, recipe)
     return TrainStep(
         done=state.step,
-        total=settings.steps if settings.minutes is None else math.ceil(state.step / done),
+        total=recipe.steps if recipe.minutes is None else math.ceil(state.step / done),
         what="training",
         loss=loss,
         learning_rate=_rate(state),

@@ -8,10 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_unet.core.heads import head_of
-from napari_unet.nn.calibrate import sample_maps, scores_by_group
+from napari_unet.core.metrics import Scores
+from napari_unet.core.objects import separate
+from napari_unet.core.partial import evaluate_known
+from napari_unet.core.sizes import working_scale
+from napari_unet.nn.calibrate import sample_maps
 from napari_unet.nn.model import Model
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from napari_unet.core.card import ModelCard
     from napari_unet.core.samples import Sample, Samples
     from napari_unet.nn.net import UNet
@@ -23,13 +29,13 @@ class Validator:
 
     An instance head is scored by AP at IoU 0.5, pooled over each group of samples and then
     averaged ("AP50", and "AP50 <group>" where there are several); a semantic head by the IoU of
-    each class, pooled over the samples, and their mean ("IoU", "IoU <class>"). Pixels that are not
-    known count as background, or not at all.
+    each class, pooled over the samples, and their mean ("IoU", "IoU <class>"). What is not known
+    does not count; an object counts as a whole if half of it is known.
 
     Attributes
     ----------
     samples
-        2D, with the targets of the network's head.
+        With the targets of the network's head.
     card
         How the network is run: its spec, its decoding and the size of object it works on best.
     precision
@@ -42,23 +48,41 @@ class Validator:
 
     def __call__(self, net: UNet) -> dict[str, float]:
         """Score a network in evaluation mode; higher is better."""
-        model = Model(self.card, net, next(net.parameters()).device)
-        return self._ap50(model) if self.card.spec.head == "instance" else self._class_iou(model)
+        steps = self.steps(net)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                scores: dict[str, float] = end.value
+                return scores
 
-    def _ap50(self, model: Model) -> dict[str, float]:
-        maps = [self._maps(model, sample) * sample.known for sample in self.samples.items]
-        groups = scores_by_group(maps, self.samples, model.decoding, model.diameter)
-        ap50 = {group: float(scores.ap[scores.at(0.5)]) for group, scores in groups.items()}
+    def steps(self, net: UNet) -> Generator[None, None, dict[str, float]]:
+        """Score a network as a call does, yielding after every sample."""
+        model = Model(self.card, net, next(net.parameters()).device)
+        score = self._ap50 if self.card.spec.head == "instance" else self._class_iou
+        return (yield from score(model))
+
+    def _ap50(self, model: Model) -> Generator[None, None, dict[str, float]]:
+        groups: dict[str, list[Scores]] = {}
+        for sample in self.samples.items:
+            scale = working_scale(sample.diameter, model.diameter)
+            decoding = model.decoding.in_image(scale, sample.labels.ndim)
+            labels = separate(self._maps(model, sample), decoding)
+            scores = evaluate_known(labels, sample.labels, sample.known, (0.5,))
+            groups.setdefault(sample.group, []).append(scores)
+            yield
+        ap50 = {name: float(Scores.pooled(some).ap[0]) for name, some in sorted(groups.items())}
         mean = {"AP50": float(np.mean(list(ap50.values())))}
         return mean | ({f"AP50 {g}": v for g, v in ap50.items()} if len(ap50) > 1 else {})
 
-    def _class_iou(self, model: Model) -> dict[str, float]:
+    def _class_iou(self, model: Model) -> Generator[None, None, dict[str, float]]:
         classes = model.spec.classes
         table = np.zeros((classes, classes), np.int64)  # rows: truth, columns: predicted
         for sample in self.samples.items:
             predicted = self._maps(model, sample).argmax(0)[sample.known]
             pairs = sample.labels[sample.known].astype(np.int64) * classes + predicted
             table += np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+            yield
         union = table.sum(0) + table.sum(1) - table.diagonal()
         names = head_of(model.spec).names
         iou = {name: table[k, k] / union[k] for k, name in enumerate(names) if union[k]}

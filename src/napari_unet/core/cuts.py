@@ -1,0 +1,182 @@
+"""Parts of corrected images that are worth training on: windows around what is known.
+
+However large an image is, a cut is not: frames are divided into cells, and a cell in which
+something is known is cut out with a border of context, in which nothing counts as known (it does in
+a neighbouring cut).
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_unet.core.known import Truth, frame_truth
+from napari_unet.core.normalise import Normaliser
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from napari_unet.core.framesource import FrameSource
+    from napari_unet.core.journal import Journal
+    from napari_unet.core.stack import Stack
+
+    Index = tuple[int, ...]
+    Window = tuple[slice, ...]
+
+CELL = {2: (1, 768), 3: (48, 192)}
+"""Edges of a cell along Z, and (roughly) along Y and X, in pixels."""
+CONTEXT = {2: (64, 256), 3: (16, 48)}
+"""Least and most context on either side, in pixels; in between, it is the objects' diameter. Along
+Z it is the least."""
+
+
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """A window of a corrected frame.
+
+    Attributes
+    ----------
+    stack, place
+        The image, and the frame's position in it.
+    index
+        The frame's position in the labels.
+    window
+        The cut's place in the frame.
+    truth
+        Of the window; what is known in the context alone does not count.
+    """
+
+    stack: Stack
+    place: Index
+    index: Index
+    window: Window
+    truth: Truth
+
+    @property
+    def pixels(self) -> int:
+        """Size of the window."""
+        return self.truth.labels.size
+
+    def image(self, channels: tuple[int, ...]) -> np.ndarray:
+        """Read the window's values, (C, [Z,] Y, X), as they are."""
+        return self.stack.read(self.place, self.window, channels)
+
+    def normalised(self, channels: tuple[int, ...]) -> np.ndarray:
+        """Read the window as a network sees it: float32, by percentiles of the whole frame."""
+        measure = Normaliser.of(self.stack, self.place, len(self.window), channels)
+        return measure(self.image(channels))
+
+
+def cuts_of(
+    journal: Journal, source: FrameSource, ndim: int, *, touched: bool = True
+) -> Iterator[Cut]:
+    """Yield the cuts of a journal's frames, as planes (`ndim` 2) or, with a Z axis, volumes (3).
+
+    Frames whose image is not at hand are passed by. A volume is worked on slab by slab.
+    """
+    for index in journal.frames(ndim):
+        found = source.frame(index, ndim)
+        if found is None:
+            continue
+        for first, depth, truth in _slabs(journal, index, ndim, touched):
+            for core, window in cells(truth, depth):
+                part = _part(truth, core, window, journal.about.head == "instance")
+                yield Cut(*found, index, _shifted(window, first), part)
+
+
+def cells(truth: Truth, depth: slice | None = None) -> Iterator[tuple[Window, Window]]:
+    """Yield the cells in which something is known, each without and with context.
+
+    Parameters
+    ----------
+    truth
+        A plane, or a slab of a volume.
+    depth
+        The planes of the slab that are no context.
+    """
+    ndim = truth.labels.ndim
+    seen = truth.seen if depth is None else truth.seen[depth]
+    if not seen.any():
+        return
+    context = _context(truth, ndim)
+    spans = [
+        _divided(int(place[0]), int(place[-1]) + 1, CELL[ndim][1])
+        for place in (
+            np.flatnonzero(seen.any(_others(axis, ndim))) for axis in (ndim - 2, ndim - 1)
+        )
+    ]
+    for core in itertools.product(*spans):
+        core = core if depth is None else (depth, *core)
+        if truth.seen[core].any():
+            yield core, _widened(core, context, truth.labels.shape)
+
+
+def _slabs(
+    journal: Journal, index: Index, ndim: int, touched: bool
+) -> Iterator[tuple[int, slice | None, Truth]]:
+    """Yield slabs of a volume as first plane, planes that are no context, truth; or the plane."""
+    if ndim == 2:
+        yield 0, None, frame_truth(journal, index, touched=touched)
+        return
+    thickness, context = CELL[3][0], CONTEXT[3][0]
+    count = journal.about.shape[-3]
+    planes = [place[-1] for place in journal.frames(2) if place[:-1] == index]
+    for start in sorted({plane // thickness * thickness for plane in planes}):
+        stop = min(count, start + thickness)
+        first, last = max(0, start - context), min(count, stop + context)
+        # What is known is judged plane by plane, so that a volume need not be held as a whole.
+        parts = [frame_truth(journal, (*index, z), touched=touched) for z in range(first, last)]
+        fields = ([getattr(p, f) for p in parts] for f in ("labels", "known", "sketched"))
+        yield first, slice(start - first, stop - first), Truth(*map(np.stack, fields))
+
+
+def _part(truth: Truth, core: Window, window: Window, objects: bool) -> Truth:
+    """Cut a window out; only what is known in its core counts, and objects are counted anew."""
+    inside = np.zeros(truth.labels.shape, bool)[window]
+    inside[_shifted(core, *(-w.start for w in window))] = True
+    labels = truth.labels[window].copy()
+    if objects:
+        names, numbers = np.unique(labels, return_inverse=True)
+        numbers = numbers.reshape(labels.shape) + (0 if names[0] == 0 else 1)
+        labels = numbers.astype(np.uint16 if len(names) < 2**16 else np.uint32)
+    return Truth(labels, truth.known[window] & inside, truth.sketched[window] & inside)
+
+
+def _context(truth: Truth, ndim: int) -> int:
+    """Return the context in Y and X: as much as shows the known objects whole."""
+    values = truth.labels[truth.known]
+    sizes = np.unique(values[values > 0], return_counts=True)[1]
+    size = float(np.median(sizes)) if len(sizes) else 0.0
+    diameter = size ** (1 / ndim) * 1.2
+    return int(np.clip(diameter, *CONTEXT[ndim]))
+
+
+def _widened(core: Window, context: int, shape: tuple[int, ...]) -> Window:
+    """Add the context in Y and X; along Z a slab has its context already."""
+    spans = [
+        (max(0, c.start - context), min(n, c.stop + context))
+        for c, n in zip(core, shape, strict=True)
+    ]
+    if len(core) == 3:
+        spans[0] = (0, shape[0])
+    return tuple(slice(*span) for span in spans)
+
+
+def _divided(start: int, stop: int, edge: int) -> list[slice]:
+    """Divide a span into equal parts of about `edge`; one alone may be half as long again."""
+    parts = max(1, round((stop - start) / edge))
+    ends = [start + (stop - start) * part // parts for part in range(parts + 1)]
+    return [slice(*pair) for pair in itertools.pairwise(ends)]
+
+
+def _shifted(window: Window, *by: int) -> Window:
+    """Move a window along its first axes."""
+    moves = (*by, *(0,) * (len(window) - len(by)))
+    return tuple(slice(w.start + m, w.stop + m) for w, m in zip(window, moves, strict=True))
+
+
+def _others(axis: int, ndim: int) -> tuple[int, ...]:
+    return tuple(other for other in range(ndim) if other != axis)

@@ -1,0 +1,90 @@
+"""Frames of images that lie in no file, kept beside the journal to be trained on later.
+
+A frame is one `RecordFile` of its channels' planes, unchanged. Frames of up to `FRAME_LIMIT` bytes
+are kept, and `TOTAL_LIMIT` bytes on the disk for each image; of what is beyond only the labels are
+in the journal, and the user is told to save the image.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_unet.core.journalfile import JournalWarning, Record, RecordFile, write_records
+from napari_unet.core.spec import OutputError
+from napari_unet.core.stack import Stack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+FRAME_LIMIT = 512 * 2**20
+TOTAL_LIMIT = 4 * 2**30
+_ENDING = ".image"
+
+
+def keep_frame(folder: Path, stack: Stack, index: tuple[int, ...], ndim: int) -> None:
+    """Keep a frame of the image, all its channels, unless it is kept or too large.
+
+    What goes wrong is a `JournalWarning` for each image: the corrections are safe without it.
+    """
+    path = _path(folder, index, ndim)
+    if path.exists() or _ENDING in stack.notices:
+        return
+    shape = (stack.channels, *stack.frame_shape(ndim))
+    kept = sum(file.stat().st_size for file in folder.glob(f"*{_ENDING}"))
+    if math.prod(shape) * stack.dtype.itemsize > FRAME_LIMIT or kept > TOTAL_LIMIT:
+        _warn(stack, "is too large to be kept with its corrections")
+        return
+    try:
+        write_records(path, _records(stack, index, shape))
+    except OutputError as error:
+        _warn(stack, f"could not be kept with its corrections ({error})")
+
+
+def kept_frame(folder: Path, index: tuple[int, ...], ndim: int, name: str) -> Stack | None:
+    """Return a frame that was kept as a stack of one frame; None if there is none."""
+    path = _path(folder, index, ndim)
+    if not path.exists():
+        return None
+    with RecordFile(path) as file:
+        records = [file.read(offset) for offset, _ in file.scan()]
+    head, *planes = records
+    shape = tuple(head.header["shape"])
+    if len(planes) != math.prod(shape[:-2]):
+        return None
+    values = np.frombuffer(b"".join(plane.payload for plane in planes), head.header["dtype"])
+    return Stack(
+        values.reshape(shape), "CZYX" if ndim == 3 else "CYX", rgb=head.header["rgb"], name=name
+    )
+
+
+def _path(folder: Path, index: tuple[int, ...], ndim: int) -> Path:
+    return folder / f"{'-'.join(['frame', f'{ndim}d', *map(str, index)])}{_ENDING}"
+
+
+def _records(stack: Stack, index: tuple[int, ...], shape: tuple[int, ...]) -> Iterator[Record]:
+    """Yield the frame's description, then its planes, channel by channel."""
+    dtype = stack.dtype.newbyteorder("<")
+    yield Record({"kind": "image", "shape": shape, "dtype": dtype.str, "rgb": stack.rgb})
+    rows, columns = slice(0, shape[-2]), slice(0, shape[-1])
+    for channel in range(shape[0]):
+        for plane in range(math.prod(shape[1:-2])):
+            window = (
+                (slice(plane, plane + 1), rows, columns) if len(shape) == 4 else (rows, columns)
+            )
+            values = stack.read(index, window, (channel,))
+            yield Record({"kind": "plane"}, np.ascontiguousarray(values, dtype).tobytes())
+
+
+def _warn(stack: Stack, problem: str) -> None:
+    stack.notices.add(_ENDING)
+    warnings.warn(
+        f"{stack.name} lies in memory only and {problem}; save it as a file and open that, so that "
+        "a model can learn from it later, too.",
+        JournalWarning,
+        stacklevel=4,
+    )

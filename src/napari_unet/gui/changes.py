@@ -1,0 +1,182 @@
+"""What changed: the old and the tuned model on what the user looks at, and the layer that shows it.
+
+The layer lies over the image and is replaced by the next comparison.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_unet.core.spec import InputError, Progress
+from napari_unet.gui.codes import codes_colormap, codes_names, legend
+from napari_unet.gui.job import Job
+from napari_unet.gui.layers import SEEN, layer_axes, layer_stack, look, plan_region
+from napari_unet.gui.live import LIVE_DTYPE, LiveLabels
+from napari_unet.gui.result import MARK, Placement
+from napari_unet.gui.segment_form import quick_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from napari.layers import Image
+
+    from napari_unet.core.changes import Changes
+    from napari_unet.gui.tunework import TuneWork
+
+SHOWS = "changes"
+"""Under `MARK` in the layer's metadata: the names of the two models."""
+COLOURS = {"gained": (0, 200, 120), "lost": (255, 80, 40), "changed": (70, 150, 255)}
+"""Those of hits, false and missed objects: a red-green weakness is no hindrance."""
+
+
+class ChangesRun:
+    """One comparison of two models on what is in view.
+
+    Parameters
+    ----------
+    viewer, image
+        The window, and the image to run them on.
+    work
+        The fine-tuning whose best model is compared with the one it was tuned from.
+    progress, ended
+        Called in the window's thread while it goes on, and when it is over.
+
+    Attributes
+    ----------
+    changes
+        What was found; None before.
+    error
+        What went wrong, if something did.
+    """
+
+    def __init__(
+        self,
+        viewer: Any,
+        image: Image,
+        work: TuneWork,
+        progress: Callable[[str], None],
+        ended: Callable[[ChangesRun, str], None],
+    ) -> None:
+        self.viewer, self.image, self.request = viewer, image, work.request
+        self.changes: Changes | None = None
+        self.error: Exception | None = None
+        self._work, self._progress, self._ended = work, progress, ended
+        self._placement: Placement | None = None
+        self._place: tuple[Any, ...] = ()
+        self.job = Job(
+            self._begin,
+            on_item=self._take,
+            on_done=self._keep_changes,
+            on_error=self._keep_error,
+            on_end=self._end,
+        )
+
+    def abandon(self) -> None:
+        """Cancel; the panel is gone, so nobody is told of the end."""
+        self.job.cancel()
+        self._ended = self._progress = _nobody
+
+    def _begin(self) -> Generator[Any, None, Changes]:
+        """Look at what is in view, in the window's thread; return the work itself."""
+        image, tuning = self.image, self._work.tuning
+        if tuning is None:
+            raise InputError("There is no tuned model to compare with.")
+        stack, axes = layer_stack(image), layer_axes(image)
+        ndim = tuning.model.spec.ndim
+        if ndim == 3 and "Z" not in axes:
+            raise InputError(
+                f"The model works on volumes, but {image.name!r} has no z axis ({axes})."
+            )
+        frames, window = plan_region(SEEN, look(self.viewer, image, axes), stack, ndim, image.name)
+        window = window or tuple(slice(0, size) for size in stack.frame_shape(ndim))
+        shape = image.data[0].shape if image.multiscale else image.data.shape
+        self._placement = Placement(axes, stack.labels_axes, tuple(shape))
+        self._place = (frames[0], window)
+        return _steps(self._work, stack, frames[0], window)
+
+    def show(self) -> None:
+        """Show the changes in their layer, which is made if there is none."""
+        if self.changes is None or self._placement is None or self.image not in self.viewer.layers:
+            return
+        hide_changes(self.viewer)
+        index, window = self._place
+        sizes = dict(zip(self._placement.axes, self._placement.sizes, strict=False))
+        shape = [sizes[letter] for letter in self._placement.labels_axes]
+        codes = np.zeros(shape, np.uint8)  # memory is taken page by page, when written
+        codes[(*index, *window)] = self.changes.codes
+        active = self.viewer.layers.selection.active
+        layer = self.viewer.add_labels(
+            self._placement.to_layer(codes),
+            name=f"{self.image.name} changes",
+            metadata={MARK: {SHOWS: [self.request.base, self.request.name]}},
+            colormap=codes_colormap(COLOURS),
+            opacity=1,
+            features=codes_names(COLOURS),
+            **self._placement.geometry(self.image),
+        )
+        layer.editable = False
+        if active is not None:
+            self.viewer.layers.selection.active = active
+
+    def text(self) -> str:
+        """Return what was found as rich text."""
+        changes = self.changes
+        if changes is None:
+            return ""
+        if changes.none:
+            return f"In view, both models find the same {changes.same:,} {changes.what}."
+        counts = {kind: getattr(changes, kind) for kind in COLOURS}
+        same = f"{changes.same:,} {changes.what} stay the same."
+        return f"What changed in view: {legend(COLOURS, counts)}<br>{same}"
+
+    def _take(self, item: Progress) -> None:
+        self._progress(f"Comparing: {item.what} …")
+
+    def _keep_changes(self, changes: Changes) -> None:
+        self.changes = changes
+
+    def _keep_error(self, error: Exception) -> None:
+        self.error = error
+
+    def _end(self, state: str) -> None:
+        ended, self._ended = self._ended, _nobody
+        self._progress = _nobody
+        ended(self, state)
+
+
+def _steps(
+    work: TuneWork, stack: Any, index: tuple[int, ...], window: tuple[slice, ...]
+) -> Generator[Progress, None, Changes]:
+    """Run both models over the window and compare, in the job's thread."""
+    yield Progress(0, 0, "loading the model")
+    from napari_unet.core.changes import changed_classes, changed_objects
+    from napari_unet.nn.segment import segment_steps
+
+    tuning = work.tuning
+    if tuning is None:  # kept or discarded while it waited for its turn
+        raise InputError("There is no tuned model to compare with any more.")
+    spec = tuning.model.spec
+    place: tuple[Any, ...] = (*index, *window)
+    found = []
+    for model, what in ((tuning.model, "the old model"), (tuning.best(), "the tuned model")):
+        live = LiveLabels(np.zeros(stack.labels_shape, LIVE_DTYPE), spec.ndim, window)
+        for item in segment_steps(
+            stack, model, quick_settings(), out=live, what=[index], window=window
+        ):
+            yield Progress(item.done, item.total, what)
+        live.finish_all()
+        found.append(live.array[place])
+    compare = changed_objects if spec.head == "instance" else changed_classes
+    return compare(*found)
+
+
+def hide_changes(viewer: Any) -> None:
+    """Remove the layer of an earlier comparison."""
+    for layer in [x for x in viewer.layers if SHOWS in x.metadata.get(MARK, {})]:
+        viewer.layers.remove(layer)
+
+
+def _nobody(*_: Any) -> None:
+    """Stand in for the panel after the end."""

@@ -1,0 +1,97 @@
+"""What the user works on, and showing them a place of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_unet.core.spec import UnetError
+from napari_unet.gui.layers import layer_axes, layer_stack
+from napari_unet.gui.result import MARK
+
+if TYPE_CHECKING:
+    from napari.layers import Image
+
+    from napari_unet.core.stack import Stack
+
+NEAR, FAR, USUAL = 1 / 2, 1 / 25, 1 / 6
+"""Share of the view that a place may have, and that it gets where it has more or less."""
+
+
+def image_in_view(viewer: Any) -> Image | None:
+    """Return the image that the user works on: the active one, or the topmost that can be seen.
+
+    Where a result is active, it is the image that the result is of.
+    """
+    active = viewer.layers.selection.active
+    images = _images(viewer)
+    if active in images:
+        return images[images.index(active)]
+    base = str(active.metadata.get(MARK, {}).get("base", "")) if active is not None else ""
+    named = [image for image in images if base.startswith(f"{image.name} ")]
+    seen = [image for image in images if image.visible]
+    return next(reversed(named or seen), None)
+
+
+def open_stacks(viewer: Any) -> list[Stack]:
+    """Return the stacks of the image layers, as far as they can be used."""
+    found = []
+    for image in _images(viewer):
+        try:
+            found.append(layer_stack(image))
+        except UnetError:
+            continue
+    return found
+
+
+def go_to(
+    viewer: Any,
+    image: Image,
+    place: dict[str, float],
+    extent: float,
+) -> None:
+    """Bring a place of an image into the middle of the view, and near enough to be seen.
+
+    Parameters
+    ----------
+    place
+        Position along the image's axes, by letter, in its pixels; along others it stays.
+    extent
+        How large the place is in y and x, in pixels.
+    """
+    axes = layer_axes(image)
+    first = viewer.dims.ndim - image.ndim
+    point = np.asarray(viewer.dims.point, dtype=float)[first:]
+    here = np.asarray(image.world_to_data(point), dtype=float)
+    there = [place.get(letter, at) for letter, at in zip(axes, here, strict=True)]
+    world = np.asarray(image.data_to_world(there), dtype=float)
+    shown = [axis - first for axis in viewer.dims.displayed]
+    for axis in range(image.ndim):
+        if axis not in shown:
+            viewer.dims.set_point(axis + first, float(world[axis]))
+    camera = viewer.scene.camera
+    centre = [float(world[axis]) if axis >= 0 else 0.0 for axis in shown]
+    camera.center = (0.0,) * (3 - len(centre)) + tuple(centre)
+    pixel = float(np.abs(np.asarray(image.scale)[-2:]).max())
+    room = float(min(viewer.canvas.size))
+    share = extent * pixel * camera.zoom / max(1.0, room)
+    if not FAR <= share <= NEAR:
+        camera.zoom = USUAL * room / max(1e-9, extent * pixel)
+
+
+def _images(viewer: Any) -> list[Image]:
+    """Return the image layers themselves: a plugin's viewer gives proxies of them."""
+    from napari.layers import Image
+
+    layers = [getattr(layer, "__wrapped__", layer) for layer in viewer.layers]
+    return [layer for layer in layers if isinstance(layer, Image) and not is_doubt_layer(layer)]
+
+
+DOUBTS = "doubts"
+"""Under `MARK` in the metadata of the layer that shows the doubt: the model's name."""
+
+
+def is_doubt_layer(layer: Any) -> bool:
+    """Tell whether a layer shows where a model is in doubt, and no image."""
+    return DOUBTS in layer.metadata.get(MARK, {})

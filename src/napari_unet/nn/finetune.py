@@ -1,0 +1,368 @@
+"""Fine-tuning: a model learns what its user corrected, and is held to what it could do before.
+
+`Tuning` is the whole of it: what is held out, what is replayed, the training, the judgement. It
+trains models that know nothing yet, too.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_unet.core.heads import head_of
+from napari_unet.core.holdout import count_known, hold_out
+from napari_unet.core.judgement import Judgement, judge
+from napari_unet.core.learning import next_rounds
+from napari_unet.core.lessons import check_samples
+from napari_unet.core.modelfolder import read_replay
+from napari_unet.core.recipe import Recipe, settle
+from napari_unet.core.replay import (
+    make_replay,
+    pack_replay,
+    passed_on,
+    replay_samples,
+    unpack_replay,
+)
+from napari_unet.core.samples import Samples
+from napari_unet.core.spec import TrainSettings, TrainStep
+from napari_unet.core.thumbnail import thumbnail_of
+from napari_unet.core.trainlog import TrainLog
+from napari_unet.nn.checkpoint import TrainState, load_checkpoint
+from napari_unet.nn.graft import freeze
+from napari_unet.nn.model import save_model
+from napari_unet.nn.net import UNet
+from napari_unet.nn.settling import settled_card
+from napari_unet.nn.train import LAYOUT, Scores, train
+from napari_unet.nn.validate import Validator
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from pathlib import Path
+
+    from napari_unet.core.replay import Crop
+    from napari_unet.nn.model import Model
+
+CHECKPOINT = "checkpoint.safetensors"
+MINUTES = {"cpu": 3.0}
+"""Budget where none is given; 1 minute on any other device."""
+TUNING_RATE = 3e-4
+"""Three times as much made a model forget all it knew in 25 steps, before it learned again."""
+PLAIN = 0.5
+"""Share of crops that a tuning shows as the finished network will see them."""
+NORM_TRAINED = 0.7
+"""Share of the budget after which a training from scratch freezes the statistics of BatchNorm:
+those of a small batch are far from the ones that the network is used with."""
+PACE = 0.5
+"""Seconds that a step may take on a processor, so that Cancel is not waited for."""
+SCORED = 4
+"""Every so many'th crop of the replay is not trained on, to measure forgetting with."""
+SIZES = (12.0, 40.0)
+"""A new model works at its objects' median diameter, within these limits (pixels)."""
+
+
+def fine_tune(
+    model: Model, samples: Samples, settings: TrainSettings | None = None
+) -> Generator[TrainStep, None, Model]:
+    """Tune a model on what was corrected, yielding after every step and validated image.
+
+    Parameters
+    ----------
+    model
+        Whom to tune; it stays as it is. One from `fresh_model` is trained from scratch.
+    samples
+        Images and labels, what is known of them, and what belongs together: see `Samples`.
+    settings
+        Budget and more; one minute on a GPU, three on a processor if nothing is given.
+
+    Returns
+    -------
+    Model
+        The tuned model, its card with parent, data hash and metrics. Who wants to know whether it
+        is better, or to have the best so far after closing the generator, uses `Tuning` instead.
+
+    Raises
+    ------
+    InputError
+        Nothing is known, the samples do not fit the model, or a class has no example.
+    DivergedError, DeviceError
+        See `train`.
+    """
+    return (yield from Tuning(model, samples, settings).steps())
+
+
+class Tuning:
+    """One fine-tuning, from its data to its judgement.
+
+    Run it by draining `steps`. At any moment after the first step, also when the generator was
+    closed or has raised, `best` gives the best model so far and `judgement` what is known of it.
+
+    Parameters
+    ----------
+    model, samples, settings
+        See `fine_tune`.
+    folder
+        Where log, curve and checkpoint are kept; None: nowhere.
+    resume
+        Whether to go on from the checkpoint that is there.
+
+    Raises
+    ------
+    InputError
+        Nothing is known, the samples do not fit the model, or a class has no example.
+    ModelError
+        The checkpoint is of another training, or the model's replay is damaged.
+
+    Attributes
+    ----------
+    split
+        What is trained on and what is held out.
+    state
+        Weights, counters and history of the training.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        samples: Samples,
+        settings: TrainSettings | None = None,
+        *,
+        folder: Path | None = None,
+        resume: bool = False,
+    ) -> None:
+        self.model = model
+        self.samples = samples
+        self.scratch = not (model.card.training or model.card.hash)
+        self._replay = self._read_replay()
+        check_samples(model.spec, samples, alone=not self._replay)
+        self.settings = settings or TrainSettings()
+        self.split = hold_out(samples, self.settings.validation, self.settings.seed)
+        self._card = _working_card(model, samples, self.settings)
+        self.recipe = self._settled()
+        self.folder = folder
+        self._checkpoint = folder / CHECKPOINT if folder else None
+        self.state = self._start()
+        if resume and self._checkpoint and self._checkpoint.exists():
+            load_checkpoint(self.state, self._checkpoint)
+        self._finished: Model | None = None
+
+    def steps(self) -> Generator[TrainStep, None, Model]:
+        """Train; yield after every step and validated image; return the best model."""
+        began = time.perf_counter() - self.state.seconds
+        yield TrainStep(0, 0, "preparing")
+        if not self.state.history and not self.scratch:
+            scores = yield from _reported(self._validate(self.model.net), self.state.step)
+            self.state.history.append({"step": 0, **scores})
+            self.state.seconds = time.perf_counter() - began
+            yield TrainStep(0, 0, "validating", validation=scores or None)
+        training, weights = self._training_set()
+        yield from train(
+            self.state,
+            training,
+            self.recipe,
+            validate=self._validate,
+            checkpoint=self._checkpoint,
+            log=TrainLog(self.folder) if self.folder else None,
+            weights=weights,
+        )
+        held = self._held_out()
+        model = self.best()
+        card = yield from _reported(settled_card(model, self.samples, held), self.state.step)
+        self._finished = replace(model, card=card)
+        return self._finished
+
+    def best(self) -> Model:
+        """Return the best model so far; the last weights where nothing could be held out."""
+        if self._finished:
+            return self._finished
+        training = {
+            **self.samples.card(),
+            "steps": self.state.step,
+            "seconds": round(self.state.seconds),
+            "seed": self.recipe.seed,
+            "working_diameter_px": self._card.training.get("working_diameter_px"),
+        }
+        before = self.model.card.training
+        if "statistics" in before:
+            training["statistics"] = before["statistics"]
+        judgement = self.judgement
+        if judgement.after is not None:
+            training["rounds"] = next_rounds(before, training["objects"], judgement)
+        card = self._card.replace(
+            training={name: value for name, value in training.items() if value is not None},
+            metrics={"tuning": judgement.to_json()},
+            parent=self.model.card.hash or None,
+            hash="",
+            replay="",
+        )
+        return replace(self.model, card=card, net=self.state.best_net(), folder=None, _runners={})
+
+    def save(self, name: str, *, overwrite: bool = False, **notes: Any) -> Path:
+        """Store the best model so far under a name, with its replay and a picture.
+
+        Parameters
+        ----------
+        notes
+            What the card's entry `training` shall say beyond what it does.
+
+        Returns
+        -------
+        Path
+            The model's folder.
+
+        Raises
+        ------
+        ModelError
+            The name is taken, or no name for a model.
+        OutputError
+            The store cannot be written; the model can be had by `best` still.
+        """
+        model = self.best()
+        card = model.card.replace(training={**model.card.training, **notes})
+        model = replace(model, card=card)
+        picture = thumbnail_of(self.samples)
+        replay = self.replay()
+        return save_model(model, name, thumbnail=picture, overwrite=overwrite, replay=replay)
+
+    def replay(self) -> bytes:
+        """Return what the tuned model keeps against forgetting: its parent's crops, and its own."""
+        own = make_replay(self.samples, self._card_diameter)
+        return pack_replay(passed_on(self._replay, own))
+
+    @property
+    def judgement(self) -> Judgement:
+        """Whether the best model so far is better than the one that it was tuned from."""
+        entries = [entry for entry in self.state.history if self._metric in entry]
+        first = next((entry for entry in entries if entry["step"] == 0), None)
+        later = [entry for entry in entries if entry["step"] > 0]
+        best = max(later, key=_main_score, default=None)
+        if best is not None and np.isnan(_main_score(best)):
+            best = later[-1]
+        held = self.split.validation
+        objects = sum(count_known(item, held) for item in held.items) if held else 0
+        scored = sum(len(np.unique(crop.labels)) for crop in self._replay[::SCORED])
+
+        def pair(name: str) -> tuple[float, float] | None:
+            if first is None or best is None or name not in first or name not in best:
+                return None
+            return first[name], best[name]
+
+        reason = self.split.reason or "There was nothing to compare with yet."
+        found = judge(
+            self._metric,
+            pair(f"{self._metric} corrections"),
+            pair(f"{self._metric} replay"),
+            objects,
+            reason,
+            scored,
+        )
+        if self.scratch and best is not None and held:
+            after = best.get(f"{self._metric} corrections")
+            reason = "It was trained from scratch: there is no model to compare it with."
+            found = replace(found, after=after, reason=reason)
+        return found
+
+    @property
+    def _metric(self) -> str:
+        return "AP50" if self.model.spec.head == "instance" else "IoU"
+
+    @property
+    def _card_diameter(self) -> float | None:
+        return replace(self.model, card=self._card, _runners={}).diameter
+
+    def _read_replay(self) -> list[Crop]:
+        model = self.model
+        if self.model.folder is None or not model.card.replay:
+            return []
+        return unpack_replay(read_replay(self.model.folder))
+
+    def _settled(self) -> Recipe:
+        """Fill in what the settings leave open, as befits a tuning or a training from scratch."""
+        settings, device = self.settings, self.model.device.type
+        if settings.minutes is settings.epochs is settings.steps is None:
+            settings = replace(settings, minutes=MINUTES.get(device, 1.0))
+        if settings.diameter is None:
+            settings = replace(settings, diameter=self._card_diameter)
+        chosen: dict[str, Any] = {"freeze_after": NORM_TRAINED if self.scratch else 0.0}
+        if not self.scratch:
+            chosen["learning_rate"] = TUNING_RATE
+        if device == "cpu":
+            chosen["batch"] = 4 if self.model.spec.ndim == 2 else 1
+        if settings.minutes is not None:
+            chosen |= {"validate_every": 0, "pace": PACE if settings.batch is None else None}
+        settings = replace(settings, plain=max(settings.plain, PLAIN))
+        recipe = settle(settings, self.model.spec, self.split.training, **chosen)
+        if recipe.minutes is None and settings.validate_every is None:
+            recipe = replace(recipe, validate_every=max(1, min(250, recipe.steps // 8)))
+        return recipe
+
+    def _start(self) -> TrainState:
+        net = UNet(self.model.spec)
+        net.load_state_dict(self.model.net.state_dict())
+        net.to(self.model.device, memory_format=LAYOUT[self.model.spec.ndim])  # type: ignore[call-overload]
+        freeze(net, self.recipe.freeze)
+        return TrainState.start(net, self.recipe)
+
+    def _training_set(self) -> tuple[Samples, np.ndarray]:
+        """Mix what was corrected with the replay; return each sample's share of the crops."""
+        own = self.split.training
+        weights = own.weights()
+        replayed = [crop for i, crop in enumerate(self._replay) if i % SCORED]
+        share = self.recipe.replay if replayed else 0.0
+        if not share:
+            return own, weights
+        other = replay_samples(replayed, own.head, self.model.spec.in_channels)
+        mixed = Samples([*own.items, *other.items], own.head)
+        even = np.full(len(other.items), 1 / len(other.items))
+        return mixed, np.concatenate([weights * (1 - share), even * share])
+
+    def _held_out(self) -> Samples:
+        """Return all that the network is scored on: held-out corrections, and of the replay."""
+        held = self.split.validation
+        items = [replace(item, group="corrections") for item in held.items] if held else []
+        scored = self._replay[::SCORED]
+        if scored:
+            head, channels = head_of(self.model.spec), self.model.spec.in_channels
+            items += replay_samples(scored, head, channels).items
+        return Samples(items, self.samples.head)
+
+    def _validate(self, net: UNet) -> Generator[None, None, Scores]:
+        """Score a network; the first score, by which the best is chosen, is the groups' mean."""
+        held, metric = self._held_out(), self._metric
+        scores: Scores = {}
+        for group in sorted({item.group for item in held.items}):
+            items = [item for item in held.items if item.group == group]
+            found = yield from Validator(Samples(items, held.head), self._card).steps(net)
+            scores[f"{metric} {group}"] = found[metric]
+        if scores and f"{metric} corrections" not in scores:
+            # Chosen by what it knew before, the best would be what has learned nothing.
+            return {metric: float("nan"), **scores}
+        return {metric: float(np.mean(list(scores.values()))), **scores} if scores else {}
+
+
+def _working_card(model: Model, samples: Samples, settings: TrainSettings) -> Any:
+    """Return the card by which the model is run in training: it knows its working diameter."""
+    diameter = settings.diameter or model.diameter
+    if diameter is None and (found := [i.diameter for i in samples.items if i.diameter]):
+        diameter = float(np.clip(np.median(found), *SIZES))
+    if diameter is None:
+        return model.card
+    training = {**model.card.training, "working_diameter_px": round(diameter, 2)}
+    return model.card.replace(training=training)
+
+
+def _main_score(entry: dict[str, Any]) -> float:
+    """Return what the best was chosen by: the first of an entry's scores."""
+    return float(next(v for k, v in entry.items() if k not in ("step", "loss")))
+
+
+def _reported(steps: Generator[None, None, Any], step: int) -> Generator[TrainStep, None, Any]:
+    """Turn what yields nothing into records, and return its answer."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+        yield TrainStep(step, 0, "validating")
