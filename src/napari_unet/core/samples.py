@@ -31,6 +31,8 @@ DIAMETERS = (7.0, 64.0)
 DOUBT = 0.85
 """Crops that are taken as they will be predicted are zoomed by up to this much less or more than
 their objects' size asks for: in use that size is an estimate."""
+LARGEST_LABEL = 2**20
+"""Objects with greater numbers are numbered anew: tables have a place for each number."""
 STRIDE = 4
 """Places to cut crops around are looked for on a grid of so many pixels in y and x."""
 
@@ -84,6 +86,8 @@ class Sample:
         origin: tuple[int, ...] = (),
     ) -> Sample:
         """Compute a normalised image's targets; without `known`, everything is known."""
+        if isinstance(head, InstanceHead) and labels.max(initial=0) > LARGEST_LABEL:
+            labels = np.unique(labels, return_inverse=True)[1].reshape(labels.shape)
         seen = np.ones(labels.shape, bool) if known is None else known.astype(bool)
         return cls(
             image=image,
