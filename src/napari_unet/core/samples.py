@@ -87,7 +87,8 @@ class Sample:
     ) -> Sample:
         """Compute a normalised image's targets; without `known`, everything is known."""
         if isinstance(head, InstanceHead) and labels.max(initial=0) > LARGEST_LABEL:
-            labels = np.unique(labels, return_inverse=True)[1].reshape(labels.shape)
+            names, place = np.unique(labels, return_inverse=True)
+            labels = place.reshape(labels.shape) + int(names[0] > 0)
         seen = np.ones(labels.shape, bool) if known is None else known.astype(bool)
         return cls(
             image=image,
