@@ -94,7 +94,7 @@ def stroke(rng: np.random.Generator, size: int) -> tuple[np.ndarray, ...]:
     radius = int(rng.integers(12, 24))
     dabs = int(rng.integers(60, 250))
     steps = np.cumsum(rng.normal(0, 5, (dabs, 2)) + rng.normal(0, 4, 2), axis=0)
-    centres = np.round(rng.uniform(0, size, 2) + steps).astype(int)
+    centres = np.round(rng.uniform(size / 5, size * 4 / 5, 2) + steps).astype(int)
     y, x = np.nonzero(np.hypot(*np.mgrid[-radius : radius + 1, -radius : radius + 1]) <= radius)
     points = centres[:, None] + np.stack([y, x], 1)[None] - radius
     flat = np.unique(np.clip(points.reshape(-1, 2), 0, size - 1) @ [size, 1])
@@ -114,7 +114,7 @@ def kill_test(kills: int, seed: int = 0) -> dict[str, int]:
             path = journal.path
         expected = Expected(seed)
         for _ in range(min(20, kills - found["kills"])):
-            reported = _paint_until_killed(path, seed, delay=rng.uniform(0, 0.03))
+            reported = _paint_until_killed(path, seed, delay=rng.uniform(0, 0.08))
             found["kills"] += 1
             places = find_journals(open_stack(image, "YX"))
             with warnings.catch_warnings(record=True) as caught:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from napari_unet.core.framesource import FrameSource
-    from napari_unet.core.journal import Journal
+    from napari_unet.core.journalview import JournalView
     from napari_unet.core.stack import Stack
 
     Index = tuple[int, ...]
@@ -71,7 +71,7 @@ class Cut:
 
 
 def cuts_of(
-    journal: Journal, source: FrameSource, ndim: int, *, touched: bool = True
+    journal: JournalView, source: FrameSource, ndim: int, *, touched: bool = True
 ) -> Iterator[Cut]:
     """Yield the cuts of a journal's frames, as planes (`ndim` 2) or, with a Z axis, volumes (3).
 
@@ -115,7 +115,7 @@ def cells(truth: Truth, depth: slice | None = None) -> Iterator[tuple[Window, Wi
 
 
 def _slabs(
-    journal: Journal, index: Index, ndim: int, touched: bool
+    journal: JournalView, index: Index, ndim: int, touched: bool
 ) -> Iterator[tuple[int, slice | None, Truth]]:
     """Yield slabs of a volume as first plane, planes that are no context, truth; or the plane."""
     if ndim == 2:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -135,6 +135,16 @@ class Edit:
     def values(self, *, after: bool = True) -> Numbers:
         """Return each pixel's value after the edit, or before it."""
         return np.repeat(self.runs[:, 3 if after else 2], self.runs[:, 1])
+
+    def within(self, start: int, stop: int) -> Edit:
+        """Return the same edit of the pixels alone whose flat index is in start:stop."""
+        ends = self.runs[:, 0] + self.runs[:, 1]
+        first, last = np.searchsorted(ends, start, "right"), np.searchsorted(self.runs[:, 0], stop)
+        runs = self.runs[first:last].copy()
+        ends = np.minimum(ends[first:last], stop)
+        runs[:, 0] = np.maximum(runs[:, 0], start)
+        runs[:, 1] = ends - runs[:, 0]
+        return replace(self, runs=runs)
 
     def record(self) -> Record:
         """Return what is written of the edit."""
