@@ -104,7 +104,7 @@ class Edit:
         if min(before.min(initial=0), after.min(initial=0)) < 0:
             raise InputError("The edit holds negative labels; labels are 0 or above.")
         if np.any(flat[1:] <= flat[:-1]):
-            order = np.argsort(flat, kind="stable")
+            order = _order(flat)
             flat = flat[order]
             first = np.flatnonzero(np.diff(flat, prepend=-1))
             last = np.append(first[1:], len(flat)) - 1
@@ -215,6 +215,14 @@ def plane_span(box: Box, shape: tuple[int, ...]) -> tuple[int, int]:
     first = int(np.ravel_multi_index([start for start, _ in box[:-2]], leading))
     last = int(np.ravel_multi_index([stop - 1 for _, stop in box[:-2]], leading))
     return first, last + 1
+
+
+def _order(flat: Numbers) -> NDArray[np.intp]:
+    """Return the order that sorts pixels and leaves equal ones as they follow each other."""
+    order = np.argsort(flat)
+    if np.all(np.diff(flat[order])):
+        return order
+    return np.argsort(flat, kind="stable")  # takes five times as long
 
 
 def _runs(flat: Numbers, old: Numbers, new: Numbers) -> Numbers:
