@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -62,7 +64,7 @@ def test_batches_have_the_declared_shapes(samples):
     images, targets, known = make_batch(samples, [plan(), plan(zoom=0.5)], 48, rng)
     assert images.shape == (2, 1, 48, 48)
     assert targets.shape == (2, 2, 48, 48)
-    assert known.shape == (2, 1, 48, 48)
+    assert known.shape == (2, 2, 48, 48)
 
 
 def test_a_pixel_between_classes_is_of_one_class(samples):
@@ -272,3 +274,12 @@ def test_crops_as_they_will_be_predicted_are_not_varied(samples):
         crop = draw_crop(samples, samples.weights(), rng, plain=1.0)
         images, _, _ = make_batch(samples, [crop], 32, rng)
         assert set(np.round(images.numpy().ravel(), 3).tolist()) <= known
+
+
+def test_what_is_sketched_is_known_of_the_foreground_alone(samples):
+    item = samples.items[0]
+    sketch = item.labels == 1
+    drawn = dataclasses.replace(item, known=~sketch, sketched=sketch)
+    _, _, known = warp_crop(drawn, plan(), 80)
+    assert known[0].all()
+    assert np.array_equal(known[1], ~sketch)

@@ -68,7 +68,7 @@ def test_batches_of_volumes_have_the_declared_shapes(samples):
     images, targets, known = make_batch(samples, [plan(), plan(zoom=0.5)], 24, rng, planes=6)
     assert images.shape == (2, 1, 6, 24, 24)
     assert targets.shape == (2, 2, 6, 24, 24)
-    assert known.shape == (2, 1, 6, 24, 24)
+    assert known.shape == (2, 2, 6, 24, 24)
 
 
 def test_intensities_of_volumes_vary(samples):

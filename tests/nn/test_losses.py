@@ -115,3 +115,14 @@ def test_nothing_known_is_no_loss(spec):
     loss.backward()
     assert loss.item() == pytest.approx(0, abs=1e-6)
     assert torch.isfinite(raw.grad).all()
+
+
+def test_a_sketch_teaches_the_foreground_and_not_the_distance():
+    raw, targets, known = example(INSTANCE)
+    sketched = torch.cat([known, known], 1)
+    sketched[:, 1, :, :4] = 0
+    loss, _ = head_loss(INSTANCE, raw, targets, sketched)
+    loss.backward()
+    assert raw.grad[:, 0].count_nonzero() == raw.grad[:, 0].numel()
+    assert raw.grad[:, 1, :, :4].count_nonzero() == 0
+    assert raw.grad[:, 1, :, 4:].count_nonzero() > 0

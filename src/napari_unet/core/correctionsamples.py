@@ -61,8 +61,9 @@ def to_samples(
     Returns
     -------
     Samples, list of str
-        Samples whose `group` is image and frame, so that a validation set can be held out without
-        leaks; and a sentence for each image that was left out.
+        Samples whose `group` is image and frame, and whose `source` and `origin` are the image and
+        the place in it, so that a validation set can be held out without leaks; and a sentence for
+        each image that was left out.
 
     Raises
     ------

@@ -110,6 +110,11 @@ class Sample:
             sketched=sketched,
         )
 
+    @property
+    def foreground_known(self) -> np.ndarray:
+        """Where it is known whether there is an object; bool ([Z,] Y, X)."""
+        return self.known if self.sketched is None else self.known | self.sketched
+
     @cached_property
     def known_labels(self) -> np.ndarray:
         """The labels where they are known, 0 elsewhere."""
@@ -123,7 +128,9 @@ class Sample:
     @cached_property
     def on_known(self) -> np.ndarray:
         """Known places, on a grid: integers (N, ndim); none where everything is known."""
-        return _places(self.known) if not self.known.all() else np.empty((0, self.known.ndim), int)
+        if self.known.all():
+            return np.empty((0, self.known.ndim), int)
+        return _places(self.foreground_known)
 
 
 @dataclass

@@ -44,7 +44,8 @@ def make_batch(
     Returns
     -------
     images, targets, known
-        float32 (N, C, [Z,] S, S), (N, K, [Z,] S, S) and (N, 1, [Z,] S, S); `known` is 0 or 1.
+        float32 (N, C, [Z,] S, S), (N, K, [Z,] S, S) and (N, 1, [Z,] S, S) or, of an instance head,
+        (N, 2, [Z,] S, S): where the foreground is known, and where everything is; 0 or 1.
     """
     classes = isinstance(samples.head, SemanticHead)
     crops = [
@@ -64,7 +65,7 @@ def make_batch(
 def warp_crop(
     sample: Sample, plan: CropPlan, size: int, *, classes: bool = False, planes: int | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Resample image, targets and known mask of one crop; (C, [Z,] S, S), (K, ...) and (1, ...).
+    """Resample image, targets and known masks of one crop; as `make_batch`, without N.
 
     What lies beyond the image is its mirror image, for all three alike. The maps of `classes` stay
     0 or 1: a pixel is of the class that most of it is of.
@@ -76,7 +77,8 @@ def warp_crop(
     high = torch.ceil(grid.amax((0, 1))).long() + 3
     rows = _mirror(np.arange(int(low[0]), int(high[0])), height)
     columns = _mirror(np.arange(int(low[1]), int(high[1])), width)
-    fields = (sample.image, sample.targets, sample.known[None])
+    known = sample.known[None] if classes else np.stack([sample.foreground_known, sample.known])
+    fields = (sample.image, sample.targets, known)
     place: tuple[Any, ...] = (rows[:, None], columns[None])
     if planes:
         place = (_planes(plan, planes, len(sample.labels))[:, None, None], *place)
@@ -90,12 +92,12 @@ def warp_crop(
     warped = F.grid_sample(part[None], unit.flip(-1)[None], align_corners=True)[0]
     warped = warped.reshape(*leading, size, size)
     channels = len(sample.image)
-    targets = warped[channels:-1]
+    targets = warped[channels : -len(known)]
     if classes:
         targets = F.one_hot(targets.argmax(0), len(targets)).movedim(-1, 0).float()
     else:  # foreground or background; the distance is a matter of degree
         targets = torch.cat([(targets[:1] > 0.5).float(), targets[1:]])
-    return warped[:channels], targets, (warped[-1:] > 0.5).float()
+    return warped[:channels], targets, (warped[-len(known) :] > 0.5).float()
 
 
 def _planes(plan: CropPlan, planes: int, depth: int) -> np.ndarray:

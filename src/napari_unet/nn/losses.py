@@ -27,7 +27,8 @@ def head_loss(
     targets
         The head's targets, of the same shape.
     known
-        (N, 1, [Z,] Y, X); pixels at 0 weigh nothing.
+        (N, 1, [Z,] Y, X); pixels at 0 weigh nothing. With a second channel an instance head's
+        foreground goes by the first and its distance by the second.
     focal
         Focusing of the entropy, gamma in Lin et al. 2017; 0 is the plain entropy.
 
@@ -72,9 +73,9 @@ def instance_loss(
     distance = F.smooth_l1_loss(raw[:, 1:], targets[:, 1:], reduction="none", beta=0.1)
     weight = 1 + 2 * foreground
     return {
-        "entropy": masked_mean(focus(entropy, focal), known),
-        "dice": 0.5 * dice_loss(torch.sigmoid(raw[:, :1]), foreground, known),
-        "distance": 2.0 * masked_mean(weight * distance, known),
+        "entropy": masked_mean(focus(entropy, focal), known[:, :1]),
+        "dice": 0.5 * dice_loss(torch.sigmoid(raw[:, :1]), foreground, known[:, :1]),
+        "distance": 2.0 * masked_mean(weight * distance, known[:, -1:]),
     }
 
 
