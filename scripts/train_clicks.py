@@ -13,6 +13,7 @@ validation split and of held-out scenes. The run is seeded.
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import sys
 from dataclasses import replace
@@ -20,13 +21,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+import tifffile
 import torch
-from train_nuclei import read_split
 
 import napari_unet as nu
-from napari_unet.core.samples import Samples
+from napari_unet.core.samples import Sample, Samples
 from napari_unet.core.scenes import make_scene
-from napari_unet.core.sizes import working_scale
+from napari_unet.core.sizes import median_diameter, working_scale
 from napari_unet.core.spec import TrainSettings
 from napari_unet.core.stack import open_stack
 from napari_unet.core.trainlog import TrainLog
@@ -34,7 +35,7 @@ from napari_unet.nn.checkpoint import TrainState, load_checkpoint
 from napari_unet.nn.click import ClickHead
 from napari_unet.nn.clickscore import ClickValidator, Trial, pick_objects
 from napari_unet.nn.clicktrain import train_clicks
-from napari_unet.nn.clickviews import GeneratedScenes, LabelledImages
+from napari_unet.nn.clickviews import GeneratedScenes, LabelledImages, normalised
 from napari_unet.nn.model import Model, load_model, save_model
 from napari_unet.nn.session import ClickSession
 
@@ -46,6 +47,26 @@ TRAIN_SCENES, VALIDATION_SCENES = 0, 1
 """Scenes' seeds begin with one of these."""
 PER_IMAGE = 2
 """Objects that are clicked on in each image at a validation."""
+
+
+def read_split(data: Path, split: str, channels: int) -> Samples:
+    """Read one split of the data set; targets, which only a trunk's training needs, are empty."""
+    with (data / "split.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] == split]
+    items = []
+    for row in rows:
+        labels = tifffile.imread(data / "labels" / f"{row['id']}.tif")
+        image = normalised(tifffile.imread(data / "images" / f"{row['id']}.tif"), channels)
+        sample = Sample(
+            image=image,
+            labels=labels,
+            targets=np.zeros((0, *labels.shape), np.float32),
+            known=np.ones(labels.shape, bool),
+            group=row["modality"],
+            diameter=median_diameter(labels),
+        )
+        items.append(sample)
+    return Samples(items)
 
 
 def with_head(model: Model, head: ClickHead) -> Model:
@@ -79,7 +100,7 @@ def scene_trials(model: Model, count: int, rng: np.random.Generator) -> Iterator
 def validation(model: Model, data: Path, images: int) -> ClickValidator:
     """Choose the objects that the head is scored on: from so many images, and as many scenes."""
     rng = np.random.default_rng(VALIDATION_SCENES)
-    samples = read_split(data, "val")
+    samples = read_split(data, "val", model.spec.in_channels)
     some = rng.permutation(len(samples.items))[:images]
     chosen = Samples([samples.items[i] for i in sorted(some.tolist())], samples.head)
     trials = [*image_trials(model, chosen, rng), *scene_trials(model, images, rng)]
@@ -127,10 +148,11 @@ def main() -> None:
     state = TrainState.start(cast("Any", head), settings)
     if args.resume:
         load_checkpoint(state, args.out / CHECKPOINT)
+    samples = read_split(args.data, "train", model.spec.in_channels)
     steps = train_clicks(
         state,
         model,
-        [LabelledImages.of(read_split(args.data, "train")), GeneratedScenes(TRAIN_SCENES)],
+        [LabelledImages.of(samples), GeneratedScenes(TRAIN_SCENES)],
         settings,
         validate=validation(with_head(model, head), args.data, args.validate_on),
         checkpoint=args.out / CHECKPOINT,

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from napari_unet.core.spec import ModelError, ModelSpec
 from napari_unet.nn.net import CONV, UNet, fold, out_channels
@@ -120,8 +119,10 @@ class ClickHead(nn.Module):
         """
         seen = torch.cat((window, maps), 1)
         near = nearness(prompts, window.shape[2:])
-        alike = similarity(F.normalize(self.embed(seen), dim=1), prompts)
-        both = self.net(torch.cat((seen, near, alike, prompts.previous), 1))
+        alike = similarity(_unit(self.embed(seen)), prompts)
+        inputs = torch.cat((seen, near, alike, prompts.previous), 1)
+        layout = torch.channels_last if self.model.ndim == 2 else torch.channels_last_3d
+        both = self.net(inputs.contiguous(memory_format=layout))
         logit: Tensor = both[:, 1] - both[:, 0]
         return logit.float()
 
@@ -167,6 +168,12 @@ def similarity(embedded: Tensor, prompts: Prompts) -> Tensor:
         most = alike.masked_fill(~chosen, -1).amax(1)
         found.append(torch.where(chosen.any(1), most, 0))
     return torch.stack(found, 1).view(len(flat), 2, *embedded.shape[2:])
+
+
+def _unit(values: Tensor) -> Tensor:
+    """Scale (N, E, *spatial) to length 1 along E; many times as fast as torch's own."""
+    scaled: Tensor = values.float()
+    return scaled * (scaled.square().sum(1, keepdim=True) + 1e-8).rsqrt()
 
 
 def activate(spec: ModelSpec, raw: Tensor) -> Tensor:

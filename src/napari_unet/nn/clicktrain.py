@@ -21,6 +21,7 @@ from napari_unet.nn.checkpoint import TrainState, save_checkpoint
 from napari_unet.nn.click import ClickHead, Prompts
 from napari_unet.nn.clicker import pooled
 from napari_unet.nn.clickviews import EDGE, ClickView, PictureSource, make_view
+from napari_unet.nn.model import has_fast_bfloat16
 from napari_unet.nn.train import rate_factor, share_done
 
 if TYPE_CHECKING:
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
     from napari_unet.nn.model import Model
 
 POOL = 48
-"""Views from which windows are cut; one of them is replaced at every step."""
+"""Views from which windows are cut."""
+REPLACE = 2
+"""Steps after which one of them is replaced."""
 LEVELS = (0.55, 0.3, 0.15)
 """How often a step's windows show the trunk's pixels, 2 x 2 and 4 x 4 of them as one."""
 FITS = (0.1, 1.1)
@@ -146,18 +149,20 @@ def train_clicks(
 
 
 class ViewPool:
-    """Views for a training; at every step the oldest of a full pool goes and a new one comes."""
+    """Views for a training; every few steps the oldest of a full pool goes, and a new one comes."""
 
     def __init__(
         self, model: Model, sources: Sequence[PictureSource], seed: int, step: int
     ) -> None:
         self._model, self._sources, self._seed = model, sources, seed
         self._views: list[ClickView] = []
-        for early in range(max(0, step - POOL), step):
+        for early in range(max(0, step - POOL * REPLACE), step):
             self.turned(early)
 
     def turned(self, step: int) -> list[ClickView]:
-        """Take a new view in and return all."""
+        """Return the views for a step, some of them new; steps are asked for in their order."""
+        if self._views and step % REPLACE:
+            return self._views
         rng = np.random.default_rng([self._seed, step, 1])
         for _ in range(8 if not self._views else 1):
             source = self._sources[int(rng.integers(len(self._sources)))]
@@ -279,18 +284,21 @@ def _learn(
     for group in state.optimizer.param_groups:
         group["lr"] = settings.learning_rate * rate
     device = next(head.parameters()).device
+    fast = has_fast_bfloat16(device)
     seen = torch.stack([window.seen for window in windows]).to(device)
     target = torch.stack([window.target for window in windows]).to(device)
     for _ in range(int(rng.choice(len(ROUNDS), p=ROUNDS))):
         head.eval()
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=fast):
             masks = (_answer(head, seen, windows) > 0).cpu().numpy()
         for window, mask in zip(windows, masks, strict=True):
             window.previous = mask
             click = next_click(window.truth, mask, rng)
             window.clicks = window.clicks.added(click) if click else window.clicks
     head.train()
-    loss, terms = click_loss(_answer(head, seen, windows), target)
+    with torch.autocast(device.type, torch.bfloat16, enabled=fast):
+        logit = _answer(head, seen, windows)
+    loss, terms = click_loss(logit, target)
     state.optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(head.parameters(), settings.clip)
