@@ -23,13 +23,16 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import tifffile
 import torch
+from skimage.io import imread
 
 import napari_unet as nu
+from napari_unet.core.modelfolder import THUMBNAIL
 from napari_unet.core.samples import Sample, Samples
 from napari_unet.core.scenes import make_scene
 from napari_unet.core.sizes import median_diameter, working_scale
 from napari_unet.core.spec import TrainSettings
 from napari_unet.core.stack import open_stack
+from napari_unet.core.store import find_model
 from napari_unet.core.trainlog import TrainLog
 from napari_unet.nn.checkpoint import TrainState, load_checkpoint
 from napari_unet.nn.click import ClickHead
@@ -107,14 +110,21 @@ def validation(model: Model, data: Path, images: int) -> ClickValidator:
     return ClickValidator(trials)
 
 
-def finish(model: Model, state: TrainState, settings: TrainSettings, out: Path) -> None:
+def finish(
+    model: Model,
+    state: TrainState,
+    settings: TrainSettings,
+    out: Path,
+    thumbnail: np.ndarray | None,
+) -> None:
     """Write the model with its new head; its card says how the head was trained and scored."""
     head = cast("ClickHead", cast("Any", state.best_net()))
     best = max((h for h in state.history if "IoU" in h), key=lambda h: h["IoU"])
     scores = {name: round(v, 4) for name, v in best.items() if name not in {"step", "loss"}}
     training = {"steps": state.step, "seconds": round(state.seconds), "seed": settings.seed}
     card = model.card.replace(click={"training": training, "metrics": scores})
-    save_model(replace(with_head(model, head), card=card), out / model.name)
+    trained = replace(with_head(model, head), card=card)
+    save_model(trained, out / model.name, thumbnail=thumbnail)
     sys.stderr.write(f"{json.dumps(card.click, indent=2)}\n")
 
 
@@ -165,7 +175,9 @@ def main() -> None:
         if step.done % settings.log_every == 0:
             minutes = step.seconds_left / 60
             sys.stderr.write(f"step {step.done}  loss {step.loss:.4f}  {minutes:.1f} min left\n")
-    finish(model, state, settings, args.out)
+    picture = find_model(args.model) / THUMBNAIL
+    thumbnail = imread(picture) if picture.is_file() else None
+    finish(model, state, settings, args.out, thumbnail)
 
 
 if __name__ == "__main__":

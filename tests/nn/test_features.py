@@ -10,6 +10,7 @@ from napari_unet.core.spec import PredictSettings
 from napari_unet.core.stack import open_stack
 from napari_unet.nn.features import FeatureCache, FrameFeatures
 from napari_unet.nn.fit import open_frame
+from napari_unet.nn.segment import drain, segment, segment_steps
 
 RNG = np.random.default_rng(0)
 
@@ -105,3 +106,27 @@ def test_another_frame_or_model_has_other_features(make_model):
     other = make_model(gain=2.0)
     assert not FrameFeatures(other.runner(), other.spec, frames[0], cache).has(window)
     assert FrameFeatures(model.runner(), model.spec, frames[0], cache).has(window)
+
+
+@pytest.mark.parametrize("diameter", [None, 20.0, 6.0])
+def test_what_segment_computed_is_kept(make_model, diameter):
+    """A window that lies in its tiles is not computed again, and is the same."""
+    card = {"training": {"working_diameter_px": 10}} if diameter else {}
+    model, cache = make_model(gain=4.0, card=card), FeatureCache()
+    image = RNG.random((400, 500)).astype(np.float32)
+    settings = PredictSettings(tile=256, certify=False, survey=False, diameter=diameter)
+    kept = drain(segment_steps(image, model, settings, features=cache)).labels
+    assert np.array_equal(kept, segment(image, model, settings))
+    frame = open_frame(open_stack(image), model, settings, ())
+    features = FrameFeatures(model.runner(), model.spec, frame, cache)
+    window = (slice(64, 128), slice(64, 128))
+    assert features.has(window)
+    fresh = FrameFeatures(model.runner(), model.spec, frame, FeatureCache())
+    assert torch.allclose(features.read(window), fresh.read(window), atol=2e-3)
+
+
+def test_averaged_views_are_no_features(make_model):
+    cache = FeatureCache()
+    settings = PredictSettings(augment="flips", certify=False)
+    drain(segment_steps(RNG.random((128, 128)), make_model(), settings, features=cache))
+    assert cache.bytes == 0

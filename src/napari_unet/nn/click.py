@@ -194,7 +194,10 @@ def build_click_head(
         The weights do not fit.
     """
     try:
-        head = ClickHead(model, ModelSpec.from_json(entry["spec"]))
+        spec, usual = ModelSpec.from_json(entry["spec"]), click_spec(model)
+        if (spec.ndim, spec.in_channels) != (usual.ndim, usual.in_channels):
+            raise KeyError("in_channels")
+        head = ClickHead(model, spec)
         head.load_state_dict(tensors)
     except (KeyError, RuntimeError) as error:
         raise ModelError(
