@@ -32,8 +32,10 @@ if TYPE_CHECKING:
 
 POOL = 48
 """Views from which windows are cut."""
+FIRST = 8
+"""Views at the beginning."""
 REPLACE = 2
-"""Steps after which one of them is replaced."""
+"""Steps after which one more comes, and the oldest of a full pool goes."""
 LEVELS = (0.55, 0.3, 0.15)
 """How often a step's windows show the trunk's pixels, 2 x 2 and 4 x 4 of them as one."""
 FITS = (0.1, 1.1)
@@ -85,8 +87,8 @@ def train_clicks(
 ) -> Generator[TrainStep, None, TrainState]:
     """Train a click head, yielding after every step.
 
-    All that is random in a step follows from the seed and the step; the pool of views is drawn anew
-    when a training goes on from its checkpoint.
+    A training by steps that is killed, and goes on from its checkpoint, ends with the weights of
+    one that was never interrupted: all that is random follows from the seed and the step.
 
     Parameters
     ----------
@@ -149,22 +151,22 @@ def train_clicks(
 
 
 class ViewPool:
-    """Views for a training; every few steps the oldest of a full pool goes, and a new one comes."""
+    """The views of a training at a step, and at those after it."""
 
     def __init__(
         self, model: Model, sources: Sequence[PictureSource], seed: int, step: int
     ) -> None:
         self._model, self._sources, self._seed = model, sources, seed
         self._views: list[ClickView] = []
-        for early in range(max(0, step - POOL * REPLACE), step):
+        for early in range(max(0, step - POOL * REPLACE) // REPLACE * REPLACE, step):
             self.turned(early)
 
     def turned(self, step: int) -> list[ClickView]:
         """Return the views for a step, some of them new; steps are asked for in their order."""
-        if self._views and step % REPLACE:
+        if step % REPLACE:
             return self._views
         rng = np.random.default_rng([self._seed, step, 1])
-        for _ in range(8 if not self._views else 1):
+        for _ in range(1 if step else FIRST):
             source = self._sources[int(rng.integers(len(self._sources)))]
             view = make_view(self._model, source, rng)
             if view.objects:
