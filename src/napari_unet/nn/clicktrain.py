@@ -39,7 +39,9 @@ REPLACE = 2
 LEVELS = (0.55, 0.3, 0.15)
 """How often a step's windows show the trunk's pixels, 2 x 2 and 4 x 4 of them as one."""
 FITS = (0.1, 1.1)
-"""Objects are clicked on in windows in which they are this large, as a share of the window."""
+"""Objects are clicked on in windows in which they are this large, as a share of the window ..."""
+LARGE = 0.3
+"""... but so many may be larger: a head must see that an object goes on beyond its window."""
 ROUNDS = (0.4, 0.25, 0.15, 0.1, 0.1)
 """How often the last of 1, 2, ... clicks is learned from."""
 BEGIN = {"click": 0.7, "object": 0.16, "box": 0.14}
@@ -187,7 +189,8 @@ def draw_windows(
         view = views[int(rng.integers(len(views)))]
         layer, label, box = view.objects[int(rng.integers(len(view.objects)))]
         size = max(s.stop - s.start for s in box) / edge
-        if attempt < 10 * settings.batch and not FITS[0] < size < FITS[1]:
+        most = math.inf if rng.random() < LARGE else FITS[1]
+        if attempt < 10 * settings.batch and not FITS[0] < size < most:
             continue
         windows.append(_cut(view, view.layers[layer] == label, box, edge, factor, rng))
         if len(windows) == settings.batch:
