@@ -32,6 +32,8 @@ LEVELS = {2: 4, 3: 2}
 """How often the window may be doubled, and its own size."""
 ROOM = 1.6
 """A window is so many times as large as what is known of the object, or larger."""
+RING = 6
+"""Width of what counts as the surroundings of an object, in network pixels."""
 SPOT = 1.5
 """Pixels around a click that are taken as the click says."""
 
@@ -114,6 +116,25 @@ class Clicker:
             if level == levels[-1] or not self._leaves(view, mask):
                 break
         return mask
+
+    def contrast(self, mask: ObjectMask) -> np.ndarray:
+        """Return by how much an object's features differ from those around it, (width + 1,)."""
+        frame = self.features.frame
+        spans = zip(mask.cropped().window, self._ratio, frame.shape, strict=True)
+        window = tuple(
+            slice(max(0, math.floor(w.start * r) - RING), min(n, math.ceil(w.stop * r) + RING))
+            for w, r, n in spans
+        )
+        with torch.inference_mode():
+            seen = self.features.read(window)[None].float()
+            view = View(window, 1, self._ratio, frame.size)
+            inside = self._before(view, mask, seen)[0, 0].cpu().numpy() > 0.5
+            values = seen[0].cpu().numpy()
+        near = ndimage.distance_transform_edt(~inside) if inside.any() else np.zeros(inside.shape)
+        around = (near > 1) & (near <= RING)
+        if not inside.any() or not around.any():
+            return np.zeros(len(values), np.float32)
+        return np.asarray(values[:, inside].mean(1) - values[:, around].mean(1))
 
     def _extent(self, clicks: ClickSet, previous: ObjectMask | None) -> np.ndarray:
         """Return the box around what is known of the object: (2, ndim), in network pixels."""

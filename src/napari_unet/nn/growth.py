@@ -21,6 +21,8 @@ LEAST_IOU = 0.35
 """From plane to plane an object overlaps with itself by at least this."""
 LEAST_CERTAINTY = 0.75
 """Mean probability below which there is no object any more."""
+LEAST_CONTRAST = 0.3
+"""Share of the contrast to its surroundings, in the trunk's features, that an object keeps."""
 GREATEST_GAIN = 1.8
 """By this factor of its area an object may be larger in the next plane."""
 LEAST_AREA = 12
@@ -46,10 +48,13 @@ def follow(
         How many planes there are.
     """
     *outer, z = seed
+    known = clicker_of(seed).contrast(mask)
     while 0 <= (z := z + step) < depth and mask.area >= LEAST_AREA:
         index = (*outer, z)
         found = clicker_of(index).answer(_inner_click(mask), mask.cropped())
-        if not _goes_on(mask, found):
+        if not _goes_on(mask, found) or _kept(known, clicker_of(index).contrast(found)) < (
+            LEAST_CONTRAST
+        ):
             return
         yield index, found
         mask = found
@@ -61,6 +66,11 @@ def _inner_click(mask: ObjectMask) -> ClickSet:
     at = np.unravel_index(int(depth.argmax()), depth.shape)
     place = tuple(float(a - 1 + w.start) for a, w in zip(at, mask.window, strict=True))
     return ClickSet((Click(place),))
+
+
+def _kept(known: np.ndarray, contrast: np.ndarray) -> float:
+    """Return how much of a known contrast there still is, 1 being all of it."""
+    return float(contrast @ known / max(float(known @ known), 1e-12))
 
 
 def _goes_on(before: ObjectMask, after: ObjectMask) -> bool:
