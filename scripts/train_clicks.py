@@ -82,7 +82,7 @@ def image_trials(model: Model, samples: Samples, rng: np.random.Generator) -> It
     for sample in samples.items:
         stack = open_stack(sample.image, axes="CYX")
         scale = working_scale(sample.diameter, model.diameter)
-        settings = nu.PredictSettings(diameter=(model.diameter or 1.0) / scale)
+        settings = nu.PredictSettings(diameter=model.diameter and model.diameter / scale)
         session = ClickSession(model, replace(stack, rgb=True), settings=settings)
         for truth in pick_objects(sample.labels, PER_IMAGE, rng):
             yield Trial(session, truth, "images")
