@@ -130,9 +130,8 @@ def test_colours_stay_colours():
 def test_the_loss_is_least_for_the_right_answer():
     target = torch.zeros(1, 8, 8)
     target[0, 2:5, 2:6] = 1
-    right, wrong, unsure = (
-        click_loss(x, target)[0] for x in (40 * target - 20, 0 * target, -target)
-    )
+    answers = (40 * target - 20, 20 - 40 * target, 0 * target)
+    right, wrong, unsure = (click_loss(answer, target)[0] for answer in answers)
     assert right < 0.01 < unsure < wrong
 
 
