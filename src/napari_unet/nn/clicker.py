@@ -16,7 +16,7 @@ import torch
 from scipy import ndimage
 from torch.nn import functional as F
 
-from napari_unet.core.changes import ObjectMask
+from napari_unet.core.objectedits import ObjectMask
 from napari_unet.nn.click import ClickHead, Prompts, activate
 
 if TYPE_CHECKING:

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.core.changes import (
+from napari_unet.core.clicks import Click, ClickSet, History
+from napari_unet.core.objectedits import (
     Change,
     ObjectMask,
     find_object,
     new_label,
     place_object,
 )
-from napari_unet.core.clicks import Click, ClickSet, History
 from napari_unet.core.spec import InputError, ModelError, PredictSettings, Progress
 from napari_unet.core.stack import Stack, open_stack
 from napari_unet.nn.clicker import EDGE, Clicker

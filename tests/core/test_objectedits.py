@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_unet.core.changes import (
+from napari_unet.core.objectedits import (
     ObjectMask,
     find_object,
     merge_objects,
