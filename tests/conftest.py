@@ -120,3 +120,39 @@ def tiny_model(make_model, home: Path) -> str:
     model = make_model(gain=6.0, in_channels=3, depth=1, card={"decode": {"min_size": 0}})
     save_model(model, "tiny")
     return "tiny"
+
+
+@pytest.fixture
+def clicking_model(make_model):
+    """Build a tiny real model whose click head takes what is bright near positive clicks.
+
+    Its weights are set by hand: the logit is ``20 relu(image + slope of positive clicks - 2 x slope
+    of negative ones + previous mask / 2 - 1) - 5``.
+    """
+
+    def make(**spec):
+        import dataclasses
+
+        import torch
+
+        from napari_unet.nn.click import ClickHead
+
+        model = make_model(**spec)
+        head = ClickHead(model.spec).eval()
+        net, middle = head.net, (1,) * model.spec.ndim
+        prompts = head.spec.in_channels - 7
+        taken = {model.spec.width: 1, prompts + 1: 1, prompts + 3: -2, prompts + 6: 0.5}
+        with torch.no_grad():
+            for parameter in net.parameters():
+                if parameter.ndim > 1:
+                    parameter.zero_()
+            first, last = net.encoder[0].units[0], net.decoder[0].units[0]
+            for channel, weight in taken.items():
+                first.conv.weight[(0, channel, *middle)] = weight
+            first.norm.bias[0] = -1
+            last.conv.weight[(0, 0, *middle)] = 1
+            net.head.weight[1, 0] = 20
+            net.head.bias[1] = -5
+        return dataclasses.replace(model, click=head)
+
+    return make

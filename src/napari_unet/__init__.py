@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from napari_unet.core.clicks import Click
     from napari_unet.core.metrics import Scores, evaluate
     from napari_unet.core.samples import Samples
     from napari_unet.core.spec import (
@@ -28,10 +29,13 @@ if TYPE_CHECKING:
     from napari_unet.nn.model import Model, load_model, save_model
     from napari_unet.nn.predict import predict
     from napari_unet.nn.segment import segment, segment_steps
+    from napari_unet.nn.session import ClickSession
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Click",
+    "ClickSession",
     "DeviceError",
     "InputError",
     "Model",
@@ -58,6 +62,7 @@ __all__ = [
 ]
 
 _NAMES = {
+    "core.clicks": ("Click",),
     "core.metrics": ("Scores", "evaluate"),
     "core.samples": ("Samples",),
     "core.spec": (
@@ -76,6 +81,7 @@ _NAMES = {
     "nn.model": ("Model", "load_model", "save_model"),
     "nn.predict": ("predict",),
     "nn.segment": ("segment", "segment_steps"),
+    "nn.session": ("ClickSession",),
 }
 _HOME = {name: f"{__name__}.{module}" for module, names in _NAMES.items() for name in names}
 

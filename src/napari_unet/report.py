@@ -47,6 +47,7 @@ def model_row(entry: ModelEntry) -> list[str]:
 def card_lines(card: ModelCard) -> list[str]:
     """Write a model card as lines of names and values."""
     values = card.to_json()
+    values["click"].pop("spec", None)  # the network's table says what a model is built from
     pairs = [pair for name in values if name != "spec" for pair in _flat(name, values[name])]
     width = max(len(name) for name, _ in pairs)
     return [f"{name.ljust(width)}  {value}".rstrip() for name, value in pairs]

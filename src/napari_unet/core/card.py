@@ -36,6 +36,8 @@ class ModelCard:
         objects' diameter (px), statistics of the intensities, settings.
     metrics
         How well it did, on what.
+    click
+        Of the click head, if the model has one: ``spec``, ``training`` and ``metrics``.
     licence
         Licence of the weights.
     parent
@@ -54,6 +56,7 @@ class ModelCard:
     decode: dict[str, float] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
+    click: dict[str, Any] = field(default_factory=dict)
     licence: str = ""
     parent: str | None = None
     hash: str = ""
@@ -115,6 +118,7 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     "decode": dict,
     "training": dict,
     "metrics": dict,
+    "click": dict,
     "licence": str,
     "parent": (str, type(None)),
     "hash": str,

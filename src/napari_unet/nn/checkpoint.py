@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -13,8 +14,6 @@ from safetensors.torch import save
 from napari_unet.core.files import whole_file
 from napari_unet.core.spec import ModelError
 
-from .net import UNet
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_unet.core.spec import TrainSettings
+
+    from .net import UNet
 
 
 @dataclass
@@ -87,9 +88,9 @@ class TrainState:
             self.best, self.best_score = _copied(self.average), float(score)
 
     def _net_of(self, weights: dict[str, Tensor]) -> UNet:
-        net = UNet(self.net.spec)
+        net = copy.deepcopy(self.net)
         net.load_state_dict(weights)
-        return net.to(next(self.net.parameters()).device).eval()
+        return net.eval()
 
 
 def _copied(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

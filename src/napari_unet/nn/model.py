@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,15 +14,20 @@ from napari_unet.core.modelfolder import read_model, read_replay, write_model
 from napari_unet.core.objects import DecodeSettings
 from napari_unet.core.spec import DEVICES, DeviceError, ModelError, ModelSpec
 from napari_unet.core.store import find_model, put_model
+from napari_unet.nn.click import ClickHead, build_click_head
 from napari_unet.nn.net import UNet, fold
 from napari_unet.nn.views import OFF, View, views_of
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     import numpy as np
 
     from napari_unet.core.card import ModelCard
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+CLICK = "click/"
+"""The names of the click head's weights begin with this."""
 AGREEMENT = 0.999
 """Dice against float32 labels from which a shorter number format counts as the same."""
 
@@ -40,12 +46,15 @@ class Model:
         Where it runs.
     folder
         Where it was loaded from, if it was.
+    click
+        The head that answers clicks, on `device`, in evaluation mode; None if it has none.
     """
 
     card: ModelCard
     net: UNet
     device: torch.device
     folder: Path | None = field(default=None, compare=False)
+    click: ClickHead | None = None
     _runners: dict[str, Runner] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -78,7 +87,12 @@ class Model:
         target = pick_device(device)
         if target == self.device:
             return self
-        return Model(self.card, _moved(self.net, target), target, self.folder)
+        click = copy.deepcopy(self.click).to(target) if self.click else None
+        return Model(self.card, _moved(self.net, target), target, self.folder, click)
+
+    def child(self, card: ModelCard, net: UNet) -> Model:
+        """Return a model with another card and network that inherits the click head."""
+        return Model(card, net, self.device, self.folder, self.click)
 
     def choose_precision(self, wanted: str = "auto") -> str:
         """Return the number format to run in: `wanted`, or the fastest that gives the same objects.
@@ -119,15 +133,9 @@ class Runner:
 
     def __call__(self, tiles: Tensor) -> Tensor:
         """Run tiles, float32 (N, C, *spatial) in host memory; raw maps, float32, on the device."""
-        if self.device.type == "cuda":
-            tiles = tiles.pin_memory().to(self.device, non_blocking=True)
-        else:
-            tiles = tiles.to(self.device)
         layout = _layout(tiles.ndim - 2)
-        # TF32, torch's default for convolutions on recent GPUs, is not what float32 promises.
-        exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-        with torch.inference_mode(), exact:
-            tiles = tiles.to(self.dtype)
+        with torch.inference_mode(), _exactly():
+            tiles = self._sent(tiles)
             seen = (view.apply(tiles).contiguous(memory_format=layout) for view in self.views)
             answers = (
                 view.undo(self.net(tile).float())
@@ -137,6 +145,31 @@ class Runner:
             for answer in answers:
                 total = total + answer
             return total / len(self.views) if len(self.views) > 1 else total
+
+    def trunk(self, tiles: Tensor) -> Tensor:
+        """Return the features of tiles, (N, width, *spatial) on the device; `views` do not matter.
+
+        `read` turns them into the raw maps that a call with a single view gives.
+        """
+        with torch.inference_mode(), _exactly():
+            tiles = self._sent(tiles).contiguous(memory_format=_layout(tiles.ndim - 2))
+            return self.net.trunk(tiles)
+
+    def read(self, features: Tensor) -> Tensor:
+        """Read raw maps, float32 (N, K, *spatial), off features in any number format."""
+        with torch.inference_mode(), _exactly():
+            raw: Tensor = self.net.head(features.to(self.dtype)).float()
+            return raw
+
+    def _sent(self, tiles: Tensor) -> Tensor:
+        if self.device.type == "cuda":
+            return tiles.pin_memory().to(self.device, non_blocking=True).to(self.dtype)
+        return tiles.to(self.device).to(self.dtype)
+
+
+def _exactly() -> AbstractContextManager[None]:
+    # TF32, torch's default for convolutions on recent GPUs, is not what float32 promises.
+    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
 
 
 def _layout(ndim: int) -> torch.memory_format:
@@ -162,16 +195,19 @@ def load_model(name_or_path: str | Path, device: str = "auto") -> Model:
     """
     target = pick_device(device)
     folder = find_model(name_or_path)
-    card, tensors = read_model(folder)
+    card, arrays = read_model(folder)
+    tensors = {name: torch.from_numpy(values) for name, values in arrays.items()}
+    clicks = {n.removeprefix(CLICK): tensors.pop(n) for n in list(tensors) if n.startswith(CLICK)}
     net = UNet(card.spec)
     try:
-        net.load_state_dict({name: torch.from_numpy(values) for name, values in tensors.items()})
+        net.load_state_dict(tensors)
     except RuntimeError as error:
         raise ModelError(
             f"The weights of model {card.name!r} do not fit its card; the folder is damaged, "
             "import or train the model again."
         ) from error
-    return Model(card, _moved(net, target), target, folder)
+    click = build_click_head(card.spec, card.click, clicks).to(target) if clicks else None
+    return Model(card, _moved(net, target), target, folder, click)
 
 
 def save_model(
@@ -205,18 +241,23 @@ def save_model(
     Path
         The model's folder.
     """
+    state = dict(model.net.state_dict())
+    if model.click:
+        state |= {CLICK + name: value for name, value in model.click.state_dict().items()}
     tensors = {
         name: value.detach().cpu().to(torch.float16 if value.is_floating_point() else value.dtype)
-        for name, value in model.net.state_dict().items()
+        for name, value in state.items()
     }
     arrays = {name: value.numpy() for name, value in tensors.items()}
     if replay is None:
         replay = read_replay(model.folder) if model.folder and model.card.replay else b""
+    click = {**model.card.click, "spec": model.click.spec.to_json()} if model.click else {}
+    card = model.card.replace(click=click)
     if isinstance(name_or_path, Path) or any(mark in name_or_path for mark in "/\\"):
         folder = Path(name_or_path)
-        write_model(folder, model.card.replace(name=folder.name), arrays, thumbnail, replay)
+        write_model(folder, card.replace(name=folder.name), arrays, thumbnail, replay)
         return folder
-    place = (name_or_path, model.card, arrays, thumbnail)
+    place = (name_or_path, card, arrays, thumbnail)
     return put_model(*place, overwrite=overwrite, replay=replay).path
 
 

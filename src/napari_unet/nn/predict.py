@@ -15,10 +15,12 @@ from napari_unet.core.heads import head_of
 from napari_unet.core.spec import DeviceError, ModelSpec, PredictSettings
 from napari_unet.core.stack import Stack, open_stack
 from napari_unet.core.tiles import Tile, Window, nearest_first, plan_tiles, tile_halo
+from napari_unet.nn.features import FeatureCache, FrameFeatures
 from napari_unet.nn.fit import check_fit, choose_scale, open_frame
 from napari_unet.nn.memory import choose_edge, is_out_of_memory
 from napari_unet.nn.resample import to_stack
 from napari_unet.nn.survey import settle_size
+from napari_unet.nn.views import OFF
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,6 +58,8 @@ class TileRunner:
         How many tiles go through together where their sizes allow.
     on_device
         Whether raw maps stay where the network runs; otherwise they come to the host.
+    features
+        Where the trunk's features are kept for clicks, if they are.
     """
 
     runner: Runner
@@ -63,6 +67,7 @@ class TileRunner:
     frame: Frame
     batch: int = 1
     on_device: bool = False
+    features: FrameFeatures | None = None
 
     def plan(self, edge: int, region: Window | None = None) -> list[Tile]:
         """Cover the frame, or a region of it, with tiles of about `edge` network pixels."""
@@ -77,7 +82,7 @@ class TileRunner:
     def launch(self, tiles: Sequence[Tile]) -> list[Pending]:
         """Run tiles whose `network_tile` reads equal shapes; a GPU goes on in the background."""
         parts = [self.network_tile(tile) for tile in tiles]
-        raw = self.runner(torch.from_numpy(np.stack([self.frame.read(p.read) for p in parts])))
+        raw = self._raw(parts)
         crops = [maps[(slice(None), *p.crop)] for maps, p in zip(raw, parts, strict=True)]
         if self.on_device and self.frame.rescaled:
             pairs = zip(crops, tiles, strict=True)
@@ -92,6 +97,16 @@ class TileRunner:
         there = torch.cuda.Event()  # type: ignore[no-untyped-call]
         there.record(torch.cuda.current_stream(raw.device))
         return [Pending(tile, crop, there) for tile, crop in zip(tiles, crops, strict=True)]
+
+    def _raw(self, parts: Sequence[Tile]) -> Tensor:
+        """Run what tiles read; their features are kept on the way if that is wanted."""
+        images = torch.from_numpy(np.stack([self.frame.read(part.read) for part in parts]))
+        if self.features is None:
+            return self.runner(images)
+        seen = self.runner.trunk(images)
+        for part, one, image in zip(parts, seen, images, strict=True):
+            self.features.keep(part, one, image)
+        return self.runner.read(seen)
 
     def collect(self, pending: Pending) -> Tensor:
         """Wait for a tile's raw maps, float32 (K, *outer), in the stack's pixels."""
@@ -194,13 +209,20 @@ def prepare(
     *,
     live: bool = False,
     on_device: bool = False,
+    cache: FeatureCache | None = None,
 ) -> tuple[TileRunner, int]:
-    """Return the runner of a frame and the edge length of its tiles."""
+    """Return the runner of a frame and the edge length of its tiles.
+
+    In a `cache` the features are kept, unless answers are averaged over several views of a tile.
+    """
     runner = model.runner(model.choose_precision(settings.precision), settings.augment)
     batch = settings.batch or (4 if runner.device.type == "cuda" and model.spec.ndim == 2 else 1)
     scale = choose_scale(model, settings)
     edge = settings.tile or choose_edge(model.spec, runner, batch, live=live, scale=scale)
-    return TileRunner(runner, model.spec, frame, batch, on_device), edge
+    features = None
+    if cache is not None and settings.augment == OFF:
+        features = FrameFeatures(runner, model.spec, frame, cache)
+    return TileRunner(runner, model.spec, frame, batch, on_device, features), edge
 
 
 def predict(

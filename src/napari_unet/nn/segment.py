@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_unet.core.tiles import Window
+    from napari_unet.nn.features import FeatureCache
     from napari_unet.nn.model import Model
 
 Step = TileDone | FrameDone | Surveyed
@@ -60,6 +61,7 @@ class _Run:
     settings: PredictSettings
     decoder: InstanceDecoder | SemanticDecoder
     live: bool
+    features: FeatureCache | None = None
     done: int = 0
     objects: int = 0
     pixels: int = 0
@@ -76,6 +78,7 @@ def segment_steps(
     window: Window | None = None,
     focus: Focus | None = None,
     preview: bool = False,
+    features: FeatureCache | None = None,
 ) -> Steps:
     """Segment a stack, yielding after every tile and every frame.
 
@@ -103,6 +106,8 @@ def segment_steps(
         Asked before each tile: the position (in the frame's pixels) near which tiles come first.
     preview
         Whether somebody watches: tiles are smaller, and each report brings labels to show.
+    features
+        Where the features of the image are kept, so that a `ClickSession` need not compute them.
 
     Returns
     -------
@@ -123,7 +128,7 @@ def segment_steps(
         yield Surveyed(0, 0, "looking at the image", remarks)
     frames = stack.indices(model.spec.ndim) if what is None else what
     decoder = decoder_for(model, settings, _output(stack, out), preview=preview)
-    run = _Run(stack, model, settings, decoder, preview)
+    run = _Run(stack, model, settings, decoder, preview, features)
     precision = model.choose_precision(settings.precision)
     run.notes |= {"device": str(model.device), "precision": precision, "tile": None, "seam": None}
     run.notes |= {"diameter_px": settings.diameter, "scale": choose_scale(model, settings)}
@@ -210,7 +215,12 @@ def _segment_frame(
     """Segment one plane or volume; the first one is certified."""
     frame = open_frame(run.stack, run.model, run.settings, index)
     runner, edge = prepare(
-        run.model, frame, run.settings, live=run.live, on_device=run.decoder.on_device
+        run.model,
+        frame,
+        run.settings,
+        live=run.live,
+        on_device=run.decoder.on_device,
+        cache=run.features,
     )
     tiles = [] if frame.blank else runner.plan(edge, window)
     total = run.done + len(tiles) * frames_left

@@ -1,0 +1,347 @@
+"""Objects put into labels, taken out, divided and joined: each one change that can be undone.
+
+Nothing here looks at more of the labels than the objects at hand, which may be part of an array
+that does not fit into memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import ndimage
+from skimage.segmentation import watershed
+
+from napari_unet.core.spec import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from napari_unet.core.tiles import Window
+
+Index = tuple[int, ...]
+
+REACH = 32
+"""How far around a pixel an object is looked for at first, in pixels."""
+
+
+@dataclass(frozen=True)
+class ObjectMask:
+    """One object in a plane or volume.
+
+    Attributes
+    ----------
+    window
+        Where it lies, one slice an axis.
+    inside
+        bool, of the window's size.
+    certainty
+        Mean probability of its pixels; 1 if somebody drew it.
+    """
+
+    window: Window
+    inside: np.ndarray
+    certainty: float = 1.0
+
+    @property
+    def area(self) -> int:
+        """How many pixels it has."""
+        return int(np.count_nonzero(self.inside))
+
+    def cropped(self) -> ObjectMask:
+        """Return the same object in the smallest window; of size 0 if it has no pixels."""
+        axes = range(self.inside.ndim)
+        others = [tuple(a for a in axes if a != axis) for axis in axes]
+        spans = [np.flatnonzero(self.inside.any(axis=other)) for other in others]
+        place = tuple(slice(int(s[0]), int(s[-1]) + 1) if s.size else slice(0, 0) for s in spans)
+        pairs = zip(self.window, place, strict=True)
+        window = tuple(slice(w.start + p.start, w.start + p.stop) for w, p in pairs)
+        return ObjectMask(window, self.inside[place], self.certainty)
+
+    def within(self, window: Window) -> np.ndarray:
+        """Return the object as it is seen in another window, bool."""
+        seen = np.zeros([w.stop - w.start for w in window], bool)
+        common = [
+            slice(max(a.start, b.start), min(a.stop, b.stop))
+            for a, b in zip(self.window, window, strict=True)
+        ]
+        if all(c.start < c.stop for c in common):
+            seen[shifted(common, window)] = self.inside[shifted(common, self.window)]
+        return seen
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change of labels in one window.
+
+    Attributes
+    ----------
+    label
+        The object that it is about; 0 if it is gone.
+    window
+        One slice for each axis of the labels.
+    before, after
+        The labels in the window.
+    """
+
+    label: int
+    window: Window
+    before: np.ndarray
+    after: np.ndarray
+
+    @property
+    def changed(self) -> np.ndarray:
+        """Which pixels of the window change, bool."""
+        return np.asarray(self.before != self.after)
+
+    def pixels(self) -> tuple[tuple[np.ndarray, ...], np.ndarray, np.ndarray]:
+        """Return the changed pixels: indices into the labels, one array an axis, old and new ids.
+
+        In this form a napari layer's ``data_setitem`` and the journal take them.
+        """
+        changed = self.changed
+        places = zip(np.nonzero(changed), self.window, strict=True)
+        where = tuple(place + w.start for place, w in places)
+        return where, self.before[changed], self.after[changed]
+
+    def apply(self, labels: Any) -> None:
+        """Make the change."""
+        self._write(labels, self.after)
+
+    def undo(self, labels: Any) -> None:
+        """Take the change back."""
+        self._write(labels, self.before)
+
+    def _write(self, labels: Any, values: np.ndarray) -> None:
+        # What others changed in the window meanwhile stays.
+        now = np.array(labels[self.window])
+        now[self.changed] = values[self.changed]
+        labels[self.window] = now
+
+
+def place_object(
+    labels: Any,
+    masks: Mapping[Index, ObjectMask],
+    label: int,
+    *,
+    replaced: Mapping[Index, ObjectMask] | None = None,
+    overwrite: bool = False,
+) -> Change:
+    """Put an object into labels.
+
+    Parameters
+    ----------
+    labels
+        Integers, indexed by slices.
+    masks
+        The object in each plane (volume), by the position along the leading axes.
+    label
+        Its id.
+    replaced
+        Where the object was before, if it is there already: what is left of it there goes.
+    overwrite
+        Whether pixels of other objects may be taken.
+
+    Raises
+    ------
+    InputError
+        Nothing would be left of the object.
+    """
+    old = replaced or {}
+    pieces = {i: m.cropped() for i, m in [*masks.items(), *old.items()] if m.area}
+    windows = [_full(i, m.window) for i, m in [*masks.items(), *old.items()] if m.area]
+    if not pieces:
+        raise InputError("The object has no pixels; click on it again.")
+    window = _around(windows)
+    before = np.array(labels[window])
+    after = before.copy()
+    free = np.ones(before.shape, bool) if overwrite else (before == 0) | (before == label)
+    for index in pieces:
+        plane = tuple(i - w.start for i, w in zip(index, window, strict=False))
+        rest = window[len(index) :]
+        if index in old:
+            after[plane][old[index].within(rest) & (before[plane] == label)] = 0
+        if index in masks:
+            after[plane][masks[index].within(rest) & free[plane]] = label
+    if not (after == label).any():
+        raise InputError(
+            "All pixels of the object belong to others; allow overwriting, or click elsewhere."
+        )
+    return Change(label, window, before, after)
+
+
+def new_label(labels: Any) -> int:
+    """Return an id that is free.
+
+    Raises
+    ------
+    InputError
+        The labels' type holds no larger id than those that there are.
+    """
+    planes = labels if getattr(labels, "ndim", 2) > 2 else [labels]
+    label = 1 + max((int(np.max(np.asarray(plane), initial=0)) for plane in planes), default=0)
+    if label > np.iinfo(labels.dtype).max:
+        raise InputError(
+            f"The labels are {labels.dtype} and hold {label - 1} already; turn them into uint32."
+        )
+    return label
+
+
+def find_object(labels: Any, place: Sequence[int], index: Index = ()) -> tuple[int, ObjectMask]:
+    """Return the object at a pixel: its id, and its part that hangs together there.
+
+    Parameters
+    ----------
+    labels
+        Integers, indexed by slices.
+    place
+        The pixel in the plane or volume.
+    index
+        Position of the plane or volume along the leading axes.
+
+    Raises
+    ------
+    InputError
+        There is none, or the pixel lies outside.
+    """
+    shape = tuple(labels.shape)[len(index) :]
+    if not all(0 <= p < n for p, n in zip(place, shape, strict=True)):
+        raise InputError(f"{tuple(place)} lies outside the labels, which are {shape}.")
+    label = int(np.asarray(labels[(*index, *place)]))
+    if label == 0:
+        raise InputError(f"There is no object at {tuple(place)}; click on one.")
+    reach = REACH
+    while True:
+        window = tuple(
+            slice(max(0, p - reach), min(n, p + reach + 1))
+            for p, n in zip(place, shape, strict=True)
+        )
+        seen = np.asarray(labels[(*index, *window)]) == label
+        parts = ndimage.label(seen, np.ones((3,) * seen.ndim))[0]
+        at = tuple(p - w.start for p, w in zip(place, window, strict=True))
+        mask = ObjectMask(window, parts == parts[at])
+        found = mask.cropped()
+        if not any(
+            (f.start == w.start > 0) or (f.stop == w.stop < n)
+            for f, w, n in zip(found.window, window, shape, strict=True)
+        ):
+            return label, found
+        reach *= 2
+
+
+def remove_object(labels: Any, place: Sequence[int], index: Index = ()) -> Change:
+    """Take the object at a pixel out; raises InputError if there is none."""
+    label, mask = find_object(labels, place, index)
+    return _relabelled(labels, index, label, mask, np.where(mask.inside, 0, label), 0)
+
+
+def split_object(
+    labels: Any,
+    first: Sequence[int],
+    second: Sequence[int],
+    index: Index = (),
+    height: np.ndarray | None = None,
+) -> Change:
+    """Divide the object under two pixels; the part of the second gets a new id.
+
+    Parameters
+    ----------
+    labels, index
+        As in `find_object`.
+    first, second
+        A pixel of either part.
+    height
+        Hills that are to be told apart, of the plane's shape; the border lies where they meet. The
+        depth in the object if not given, which divides it at its waist.
+
+    Raises
+    ------
+    InputError
+        The two are one pixel, or do not lie in one object that hangs together.
+    """
+    label, mask = find_object(labels, first, index)
+    origin = [w.start for w in mask.window]
+    places = [tuple(p - o for p, o in zip(at, origin, strict=True)) for at in (first, second)]
+    there = all(0 <= p < n for p, n in zip(places[1], mask.inside.shape, strict=True))
+    if places[0] == places[1] or not there or not mask.inside[places[1]]:
+        raise InputError(
+            f"{tuple(first)} and {tuple(second)} do not divide one object; click twice in one."
+        )
+    if height is None:
+        depth = ndimage.distance_transform_edt(np.pad(mask.inside, 1))
+        hills = depth[(slice(1, -1),) * mask.inside.ndim]
+    else:
+        hills = np.asarray(height)[mask.window]
+    hills = np.where(mask.inside, hills, -np.inf)
+    peaks = [_peak(hills, at) for at in places]
+    if peaks[0] == peaks[1]:  # one hill: the clicks themselves are all that tells the parts apart
+        hills, peaks = np.zeros(mask.inside.shape), places
+    markers = np.zeros(mask.inside.shape, np.int32)
+    markers[peaks[0]], markers[peaks[1]] = 1, 2
+    parts: np.ndarray = watershed(-hills, markers, mask=mask.inside)  # type: ignore[no-untyped-call]
+    fresh = new_label(labels)
+    return _relabelled(labels, index, label, mask, np.where(parts == 2, fresh, label), fresh)
+
+
+def merge_objects(
+    labels: Any, first: Sequence[int], second: Sequence[int], index: Index = ()
+) -> Change:
+    """Give the object at the second pixel the id of that at the first.
+
+    Raises
+    ------
+    InputError
+        One of them is missing, or they are one already.
+    """
+    keep, one = find_object(labels, first, index)
+    gone, other = find_object(labels, second, index)
+    if keep == gone:
+        raise InputError(f"{tuple(first)} and {tuple(second)} are one object already.")
+    window = _full(index, _around([one.window, other.window]))
+    before = np.array(labels[window])
+    after = before.copy()
+    plane = (0,) * len(index)
+    after[plane][other.within(window[len(index) :])] = keep
+    return Change(keep, window, before, after)
+
+
+def _relabelled(
+    labels: Any, index: Index, label: int, mask: ObjectMask, values: np.ndarray, about: int
+) -> Change:
+    """Build the change that gives the object in a mask the ids in `values`."""
+    window = _full(index, mask.window)
+    before = np.array(labels[window])
+    after = before.copy()
+    after[(0,) * len(index)][mask.inside] = values[mask.inside].astype(before.dtype)
+    return Change(about, window, before, after)
+
+
+def _peak(hills: np.ndarray, at: Index) -> Index:
+    """Climb from a pixel to the top of the hill that it lies on."""
+    while True:
+        near = tuple(slice(max(0, p - 1), p + 2) for p in at)
+        step = np.unravel_index(int(hills[near].argmax()), hills[near].shape)
+        top = tuple(int(s + w.start) for s, w in zip(step, near, strict=True))
+        if hills[top] <= hills[at]:
+            return at
+        at = top
+
+
+def _full(index: Index, window: Window) -> Window:
+    """Return a window of one plane as one of the whole labels."""
+    return (*(slice(i, i + 1) for i in index), *window)
+
+
+def _around(windows: Sequence[Window]) -> Window:
+    return tuple(
+        slice(min(w.start for w in axis), max(w.stop for w in axis))
+        for axis in zip(*windows, strict=True)
+    )
+
+
+def shifted(window: Sequence[slice], origin: Sequence[slice]) -> Window:
+    """Return a window as seen from the beginning of another."""
+    return tuple(
+        slice(w.start - o.start, w.stop - o.start) for w, o in zip(window, origin, strict=True)
+    )

@@ -1,0 +1,395 @@
+"""Clicks on one object after the other: add, take back, refine, grow through slices, commit."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_unet.core.clicks import Click, ClickSet, History
+from napari_unet.core.objectedits import (
+    Change,
+    ObjectMask,
+    find_object,
+    new_label,
+    place_object,
+)
+from napari_unet.core.spec import InputError, ModelError, PredictSettings, Progress
+from napari_unet.core.stack import Stack, open_stack
+from napari_unet.nn.clicker import EDGE, Clicker
+from napari_unet.nn.features import FeatureCache, FrameFeatures
+from napari_unet.nn.fit import check_fit, open_frame
+from napari_unet.nn.growth import follow
+from napari_unet.nn.survey import settle_size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from napari_unet.core.tiles import Window
+    from napari_unet.nn.click import ClickHead
+    from napari_unet.nn.model import Model
+
+Index = tuple[int, ...]
+
+FRAMES = 16
+"""Frames whose percentiles are remembered."""
+MARGIN = 0.15
+"""By this share of its size an object may be larger than the box that was drawn around it."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What there is of the object at hand, after some clicks.
+
+    Attributes
+    ----------
+    clicks
+        On it.
+    masks
+        The object in each frame that was clicked in or grown into.
+    label
+        The id of the object that is refined; None for a new one.
+    replaced
+        Where that object was.
+    """
+
+    clicks: ClickSet = field(default_factory=ClickSet)
+    masks: Mapping[Index, ObjectMask] = field(default_factory=dict)
+    label: int | None = None
+    replaced: Mapping[Index, ObjectMask] = field(default_factory=dict)
+
+
+class ClickSession:
+    """Segments objects that are clicked on, by the features of an automatic model.
+
+    Every answer leaves the pixels of other objects alone if `labels` are given and `overwrite` is
+    off. A click is at a place in the labels: as many coordinates as they have axes. Threads may
+    share a session; an answer that comes after the session went on is dropped.
+
+    Parameters
+    ----------
+    model
+        A model with a click head.
+    image
+        A stack, or anything that `open_stack` takes.
+    labels
+        Integers of the stack's labels shape, indexed by slices: what there is already.
+    settings
+        How the model is run: channel, diameter, number format. Give those of a segmentation to see
+        the image as it did; without a diameter it is estimated.
+    overwrite
+        Whether pixels of other objects may be taken.
+    cache
+        Features of the image that were computed already, and those to come.
+
+    Raises
+    ------
+    UnetError
+        The model has no click head, or does not fit the image.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        image: Stack | np.ndarray | Any,
+        labels: Any = None,
+        *,
+        settings: PredictSettings | None = None,
+        overwrite: bool = False,
+        cache: FeatureCache | None = None,
+    ) -> None:
+        if model.click is None:
+            raise ModelError(
+                f"The model {model.name!r} has no click head; choose 'nuclei' or a model tuned "
+                "from it."
+            )
+        self.stack = open_stack(image)
+        check_fit(self.stack, model)
+        self.model = model
+        settings = settings or PredictSettings()
+        self.settings, _ = settle_size(self.stack, model, replace(settings, survey=False))
+        self.overwrite = overwrite
+        self.cache = cache or FeatureCache()
+        self.labels = labels
+        if labels is not None:
+            self._check(labels)
+        self.generation = 0
+        self._history: History[Shown] = History(Shown())
+        self._clickers: OrderedDict[Index, Clicker] = OrderedDict()
+        self._asked = 0
+        self._lock = threading.RLock()
+        self.use(model.click.ready())
+
+    @property
+    def shown(self) -> Shown:
+        """The object at hand."""
+        return self._history.now
+
+    @property
+    def mask(self) -> np.ndarray:
+        """The object at hand as bool of the labels' shape; memory is taken where it lies only."""
+        whole: Any = np.zeros(self.stack.labels_shape, bool)
+        for index, mask in self.shown.masks.items():
+            whole[(*index, *mask.window)] = mask.inside
+        return np.asarray(whole)
+
+    def use(self, head: ClickHead) -> None:
+        """Take another click head, made `ready`; what was computed of the image stays."""
+        with self._lock:
+            self._head = head
+            self._clickers.clear()
+            self.reset()
+
+    def add(self, click: Click) -> np.ndarray:
+        """Take a click in and return the `mask`.
+
+        Raises
+        ------
+        InputError
+            The click lies outside the image, or a first click is negative.
+        """
+        self._advance(lambda shown: self._clicked(shown, click))
+        return self.mask
+
+    def box(self, low: Sequence[float], high: Sequence[float]) -> np.ndarray:
+        """Begin with a box around the object and return the `mask`.
+
+        Parameters
+        ----------
+        low, high
+            Two opposite corners, coordinates as those of a click; both in one frame.
+
+        Raises
+        ------
+        InputError
+            The box has no pixels inside the image, or reaches over several frames.
+        """
+        index, box = self._box_mask(low, high)
+        self._advance(lambda shown: self._boxed(shown, index, box))
+        return self.mask
+
+    def refine(self, place: Sequence[float]) -> np.ndarray:
+        """Take an object of the labels up again: its mask is the previous one, its id stays.
+
+        Raises
+        ------
+        InputError
+            There are no labels, or no object at that place.
+        """
+        if self.labels is None:
+            raise InputError("There are no labels to refine; give the session the labels.")
+        index, pixel = self._locate(Click(tuple(place)))
+        label, mask = find_object(self.labels, pixel, index)
+        begun = Shown(ClickSet(), {index: mask}, label, {index: mask})
+        self._advance(lambda shown: begun)
+        return self.mask
+
+    def grow(self) -> Iterator[Progress]:
+        """Follow the object through the neighbouring planes; yield after each of them.
+
+        Raises
+        ------
+        InputError
+            There is no Z axis to follow it along, or no object.
+        """
+        axes = self.stack.labels_axes
+        if self.model.spec.ndim == 3 or "Z" not in axes:
+            raise InputError("There are no planes to grow through: the image or model is flat.")
+        begun, generation = self.shown, self.generation
+        if not any(mask.area for mask in begun.masks.values()):
+            raise InputError("There is no object to grow; click on one first.")
+        masks, done = dict(begun.masks), 0
+        depth = self.stack.labels_shape[axes.index("Z")]
+        for seed in sorted(begun.masks):
+            for step in (1, -1):
+                for index, mask in follow(self._clicker, seed, masks[seed], step, depth):
+                    if index in begun.masks or generation != self.generation:
+                        break
+                    masks[index] = self._free(index, mask, begun.label)
+                    done += 1
+                    yield Progress(done, depth - len(begun.masks), "planes")
+        self._advance(lambda shown: replace(begun, masks=masks), generation)
+
+    def preview(self, click: Click) -> Mapping[Index, ObjectMask] | None:
+        """Return what a click would give, by frame; the session stays as it is.
+
+        Without an object at hand it is what a first click gives. None if a newer preview was asked
+        for meanwhile, or the session went on.
+        """
+        with self._lock:
+            self._asked += 1
+            asked, generation = self._asked, self.generation
+        shown = self._clicked(self.shown, click)
+        late = asked != self._asked or generation != self.generation
+        return None if late else shown.masks
+
+    def undo(self) -> np.ndarray:
+        """Take the last step back (a click, a box, growth) and return the `mask`."""
+        return self._moved(self._history.undo)
+
+    def redo(self) -> np.ndarray:
+        """Do again what was taken back and return the `mask`."""
+        return self._moved(self._history.redo)
+
+    def reset(self) -> None:
+        """Drop the object at hand, for a new one."""
+        with self._lock:
+            self.generation += 1
+            self._history = History(Shown())
+
+    def proposal(self, labels: Any = None, label: int | None = None) -> Change:
+        """Return the change of the labels that `commit` would make."""
+        labels = self.labels if labels is None else labels
+        if labels is None:
+            raise InputError("There are no labels to put the object into; give some.")
+        self._check(labels)
+        shown = self.shown
+        number = label or shown.label or new_label(labels)
+        return place_object(
+            labels, shown.masks, number, replaced=shown.replaced, overwrite=self.overwrite
+        )
+
+    def commit(self, labels: Any = None, label: int | None = None) -> Change:
+        """Put the object into labels and make ready for the next one.
+
+        Parameters
+        ----------
+        labels
+            Changed in place; the session's own if not given.
+        label
+            The object's id. Not given: that of the object that is refined, or else a new one.
+
+        Returns
+        -------
+        Change
+            What was changed; its `undo` takes it back.
+
+        Raises
+        ------
+        InputError
+            There is no object, nothing is left of it beside others, or the labels do not fit.
+        """
+        change = self.proposal(labels, label)
+        change.apply(self.labels if labels is None else labels)
+        self.reset()
+        return change
+
+    def warm(self, place: Sequence[float]) -> Iterator[Progress]:
+        """Compute the features around a place, there first; yield after each part of them."""
+        index, pixel = self._locate(Click(tuple(place)))
+        features = self._clicker(index).features
+        windows = list(_around(features, pixel))
+        for done, window in enumerate(windows, 1):
+            features.read(window)
+            yield Progress(done, len(windows), "features")
+
+    def _advance(self, step: Callable[[Shown], Shown], generation: int | None = None) -> None:
+        """Go on by a step, unless the session went on by another while it was computed."""
+        begun = self.generation if generation is None else generation
+        following = step(self.shown)
+        with self._lock:
+            if begun == self.generation:
+                self.generation += 1
+                self._history.push(following)
+
+    def _moved(self, move: Callable[[], bool]) -> np.ndarray:
+        with self._lock:
+            self.generation += 1
+            move()
+            return self.mask
+
+    def _clicked(self, shown: Shown, click: Click) -> Shown:
+        index, _ = self._locate(click)
+        if not click.positive and not shown.clicks and not shown.masks:
+            raise InputError("The first click must be on the object; a later one may take away.")
+        clicks = shown.clicks.added(click)
+        previous = shown.masks.get(index)
+        mask = self._clicker(index).answer(clicks.within(index), previous)
+        masks = {**shown.masks, index: self._free(index, mask, shown.label)}
+        return replace(shown, clicks=clicks, masks=masks)
+
+    def _boxed(self, shown: Shown, index: Index, box: ObjectMask) -> Shown:
+        mask = self._clicker(index).answer(ClickSet(), box)
+        wide = tuple(
+            slice(w.start - round(MARGIN * len_), w.stop + round(MARGIN * len_))
+            for w, len_ in zip(box.window, box.inside.shape, strict=True)
+        )
+        allowed = ObjectMask(wide, np.ones([w.stop - w.start for w in wide], bool))
+        kept = replace(mask, inside=mask.inside & allowed.within(mask.window))
+        return Shown(ClickSet(), {index: self._free(index, kept, None)})
+
+    def _free(self, index: Index, mask: ObjectMask, label: int | None) -> ObjectMask:
+        """Take the pixels of other objects out of a mask, unless they may be overwritten."""
+        if self.labels is None or self.overwrite:
+            return mask
+        there = np.asarray(self.labels[(*index, *mask.window)])
+        free = (there == 0) if label is None else (there == 0) | (there == label)
+        return replace(mask, inside=mask.inside & free)
+
+    def _clicker(self, index: Index) -> Clicker:
+        """Return what answers in a frame; the frames used last are kept."""
+        with self._lock:
+            found = self._clickers.get(index)
+            if found is None:
+                model = self.model
+                frame = open_frame(self.stack, model, self.settings, index)
+                runner = model.runner(model.choose_precision(self.settings.precision))
+                features = FrameFeatures(runner, model.spec, frame, self.cache)
+                found = self._clickers[index] = Clicker(features, self._head)
+            self._clickers.move_to_end(index)
+            while len(self._clickers) > FRAMES:
+                self._clickers.popitem(last=False)
+            return found
+
+    def _locate(self, click: Click) -> tuple[Index, Index]:
+        """Return the frame that a click is in, and its pixel there."""
+        shape, axes = self.stack.labels_shape, self.stack.labels_axes.lower()
+        if len(click.place) != len(shape):
+            raise InputError(
+                f"The click {click.place} has {len(click.place)} coordinates; the image has axes "
+                f"{axes}, give ({', '.join(axes)})."
+            )
+        if not all(0 <= p < n for p, n in zip(click.pixel, shape, strict=True)):
+            raise InputError(f"The click {click.place} lies outside the image, which is {shape}.")
+        split = len(shape) - self.model.spec.ndim
+        return click.pixel[:split], click.pixel[split:]
+
+    def _box_mask(self, low: Sequence[float], high: Sequence[float]) -> tuple[Index, ObjectMask]:
+        corners = np.array([Click(tuple(low)).place, Click(tuple(high)).place])
+        size = np.array(self.stack.labels_shape) - 1
+        first, last = (
+            Click(tuple(np.clip(end, 0, size))) for end in (corners.min(0), corners.max(0))
+        )
+        index, start = self._locate(first)
+        other, stop = self._locate(last)
+        window = tuple(slice(a, b + 1) for a, b in zip(start, stop, strict=True))
+        shape = [w.stop - w.start for w in window]
+        if index != other or min(shape) < 2:
+            raise InputError(
+                f"The box from {tuple(low)} to {tuple(high)} holds no pixels of one frame; draw it "
+                "around the object."
+            )
+        return index, ObjectMask(window, np.ones(shape, bool))
+
+    def _check(self, labels: Any) -> None:
+        shape, dtype = tuple(labels.shape), np.dtype(labels.dtype)
+        if shape != self.stack.labels_shape or dtype.kind not in "ui":
+            raise InputError(
+                f"The labels are {dtype} of shape {shape}; give integers of shape "
+                f"{self.stack.labels_shape}."
+            )
+
+
+def _around(features: FrameFeatures, pixel: Index) -> Iterator[Window]:
+    """Yield the window that a first click there looks at, then the rings of cells around it."""
+    frame, edge = features.frame, EDGE[features.spec.ndim]
+    ratios = [m / n for m, n in zip(frame.shape, frame.size, strict=True)]
+    at = [round((p + 0.5) * r) for p, r in zip(pixel, ratios, strict=True)]
+    for reach in (edge // 2, edge, 2 * edge):
+        yield tuple(
+            slice(max(0, a - reach), min(n, a + reach))
+            for a, n in zip(at, frame.shape, strict=True)
+        )
