@@ -27,10 +27,10 @@ from skimage.io import imread
 
 import napari_unet as nu
 from napari_unet.core.modelfolder import THUMBNAIL
+from napari_unet.core.recipe import Recipe
 from napari_unet.core.samples import Sample, Samples
 from napari_unet.core.scenes import make_scene
 from napari_unet.core.sizes import median_diameter, working_scale
-from napari_unet.core.spec import TrainSettings
 from napari_unet.core.stack import open_stack
 from napari_unet.core.store import find_model
 from napari_unet.core.trainlog import TrainLog
@@ -113,7 +113,7 @@ def validation(model: Model, data: Path, images: int) -> ClickValidator:
 def finish(
     model: Model,
     state: TrainState,
-    settings: TrainSettings,
+    settings: Recipe,
     out: Path,
     thumbnail: np.ndarray | None,
 ) -> None:
@@ -135,14 +135,14 @@ def main() -> None:
     parser.add_argument("--model", default="nuclei")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float)
-    parser.add_argument("--steps", type=int, default=TrainSettings.steps)
+    parser.add_argument("--steps", type=int, default=Recipe.steps)
     parser.add_argument("--validate-every", type=int, default=500, metavar="STEPS")
     parser.add_argument("--validate-on", type=int, default=30, metavar="IMAGES")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
-    settings = TrainSettings(
+    settings = Recipe(
         minutes=args.minutes,
         steps=args.steps,
         seed=args.seed,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -76,21 +78,21 @@ def test_a_model_keeps_its_click_head(clicking_model, tmp_path):
     moved = loaded.to("cpu").click
     assert moved is loaded.click
     assert not any(module.training for module in moved.modules())
-    child = loaded.child(loaded.card.replace(name="child", parent=loaded.card.hash), loaded.net)
+    child = dataclasses.replace(
+        loaded, card=loaded.card.replace(name="child", parent=loaded.card.hash)
+    )
     assert load_model(save_model(child, tmp_path / "child")).click is not None
 
 
 def test_a_model_without_one_stays_without(make_model, clicking_model, tmp_path):
     plain = make_model()
     card = clicking_model().card.replace(click={"spec": click_spec(plain.spec).to_json()})
-    folder = save_model(plain.child(card, plain.net), tmp_path / "plain")
+    folder = save_model(dataclasses.replace(plain, card=card), tmp_path / "plain")
     assert read_card(folder).click == {}
     assert load_model(folder).click is None
 
 
 def test_weights_that_do_not_fit_are_refused(clicking_model, tmp_path):
-    import dataclasses
-
     model = clicking_model()
     wrong = dataclasses.replace(model, click=ClickHead(ModelSpec(in_channels=1, depth=2, width=8)))
     with pytest.raises(ModelError, match="click head do not fit"):

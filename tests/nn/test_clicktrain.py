@@ -8,8 +8,9 @@ import torch
 
 import napari_unet as nu
 from napari_unet.core.clicks import iou
+from napari_unet.core.recipe import Recipe
 from napari_unet.core.samples import Samples
-from napari_unet.core.spec import InputError, TrainSettings
+from napari_unet.core.spec import InputError
 from napari_unet.core.trainlog import TrainLog, read_table
 from napari_unet.nn.checkpoint import TrainState, load_checkpoint
 from napari_unet.nn.click import ClickHead
@@ -18,7 +19,7 @@ from napari_unet.nn.clicktrain import click_loss, draw_windows, train_clicks
 from napari_unet.nn.clickviews import GeneratedScenes, LabelledImages, make_view, normalised
 from napari_unet.nn.session import ClickSession
 
-SETTINGS = TrainSettings(steps=12, batch=2, crop=32, learning_rate=5e-3, validate_every=6)
+SETTINGS = Recipe(steps=12, batch=2, crop=32, learning_rate=5e-3, validate_every=6)
 
 
 class Discs:
@@ -58,7 +59,7 @@ def drain(steps):
 def test_the_loss_falls_and_the_trunk_stays(make_model):
     model = make_model()
     before = {name: value.clone() for name, value in model.net.state_dict().items()}
-    settings = TrainSettings(steps=40, batch=4, crop=32, learning_rate=1e-2)
+    settings = Recipe(steps=40, batch=4, crop=32, learning_rate=1e-2)
     state = begin(model, settings)
     losses = drain(train_clicks(state, model, [Discs()], settings))
     assert np.mean(losses[-8:]) < 0.7 * np.mean(losses[:8])
@@ -95,7 +96,7 @@ def test_pictures_without_objects_are_refused(make_model):
 def test_windows_show_what_was_clicked(make_model, seed):
     rng = np.random.default_rng(seed)
     views = [make_view(make_model(in_channels=3), GeneratedScenes(0), rng) for _ in range(2)]
-    windows = draw_windows(views, TrainSettings(batch=6, crop=48), rng)
+    windows = draw_windows(views, Recipe(batch=6, crop=48), rng)
     assert len(windows) == 6
     for window in windows:
         assert window.seen.shape[1:] == window.target.shape == window.previous.shape
@@ -167,7 +168,7 @@ def test_a_trained_head_answers_clicks(make_model, tmp_path):
     import dataclasses
 
     model = make_model()
-    settings = TrainSettings(steps=60, batch=4, crop=32, learning_rate=1e-2, average=0.9)
+    settings = Recipe(steps=60, batch=4, crop=32, learning_rate=1e-2, average=0.9)
     state = begin(model, settings)
     drain(train_clicks(state, model, [Discs()], settings))
     trained = dataclasses.replace(model, click=state.best_net())

@@ -16,7 +16,8 @@ from torch.nn import functional as F
 
 from napari_unet.core.clicks import Click, ClickSet, first_click, next_click
 from napari_unet.core.files import sweep_partials
-from napari_unet.core.spec import InputError, TrainSettings, TrainStep
+from napari_unet.core.recipe import Recipe
+from napari_unet.core.spec import InputError, TrainStep
 from napari_unet.nn.checkpoint import TrainState, save_checkpoint
 from napari_unet.nn.click import ClickHead, Prompts
 from napari_unet.nn.clicker import pooled
@@ -81,7 +82,7 @@ def train_clicks(
     state: TrainState,
     model: Model,
     sources: Sequence[PictureSource],
-    settings: TrainSettings,
+    settings: Recipe,
     *,
     validate: Validate | None = None,
     checkpoint: Path | None = None,
@@ -179,7 +180,7 @@ class ViewPool:
 
 
 def draw_windows(
-    views: Sequence[ClickView], settings: TrainSettings, rng: np.random.Generator
+    views: Sequence[ClickView], settings: Recipe, rng: np.random.Generator
 ) -> list[Window]:
     """Cut windows of one zoom around objects that fit, with the clicks and masks to begin with."""
     factor = 2 ** int(rng.choice(len(LEVELS), p=LEVELS))
@@ -279,7 +280,7 @@ def _any_pixel(truth: np.ndarray, rng: np.random.Generator) -> tuple[int, ...]:
 
 def _learn(
     state: TrainState,
-    settings: TrainSettings,
+    settings: Recipe,
     head: ClickHead,
     windows: list[Window],
     rng: np.random.Generator,

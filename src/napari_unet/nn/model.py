@@ -90,10 +90,6 @@ class Model:
         click = copy.deepcopy(self.click).to(target) if self.click else None
         return Model(self.card, _moved(self.net, target), target, self.folder, click)
 
-    def child(self, card: ModelCard, net: UNet) -> Model:
-        """Return a model with another card and network that inherits the click head."""
-        return Model(card, net, self.device, self.folder, self.click)
-
     def choose_precision(self, wanted: str = "auto") -> str:
         """Return the number format to run in: `wanted`, or the fastest that gives the same objects.
 
