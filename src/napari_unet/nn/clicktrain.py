@@ -16,7 +16,6 @@ from torch.nn import functional as F
 
 from napari_unet.core.clicks import Click, ClickSet, first_click, next_click
 from napari_unet.core.files import sweep_partials
-from napari_unet.core.recipe import Recipe
 from napari_unet.core.spec import InputError, TrainStep
 from napari_unet.nn.checkpoint import TrainState, save_checkpoint
 from napari_unet.nn.click import ClickHead, Prompts
@@ -28,6 +27,7 @@ from napari_unet.nn.train import rate_factor, share_done
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from napari_unet.core.recipe import Recipe
     from napari_unet.core.trainlog import TrainLog
     from napari_unet.nn.model import Model
 
