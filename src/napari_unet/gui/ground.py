@@ -81,36 +81,45 @@ class Ground:
         )
 
 
-def find_ground(image: Image, labels: Labels) -> Ground:
-    """Return image and labels as a pair.
+def ground_of(image: Image) -> Ground:
+    """Return an image, and how labels lie on it that are made for it.
 
     Raises
     ------
     InputError
-        The labels do not fit the image, or one of them cannot be used.
+        The image cannot be used.
     """
     axes, stack = layer_axes(image), layer_stack(image)
     path = image.source.path
     if path is not None and Path(path).exists():
         stack = replace(stack, path=Path(path))
     sizes = tuple(int(n) for n in full_resolution(image).shape[: len(axes)])
-    placement = Placement(axes, stack.labels_axes, sizes)
+    return Ground(stack, Placement(axes, stack.labels_axes, sizes))
+
+
+def find_ground(image: Image, labels: Labels) -> Ground:
+    """Return image and labels as a pair; of labels that the user brought, too.
+
+    Raises
+    ------
+    InputError
+        The labels do not fit the image, or one of them cannot be used.
+    """
+    ground = ground_of(image)
+    placement = ground.placement
     if "C" in placement.shown and labels.ndim < len(placement.shown):
-        kept = [at for at, letter in enumerate(axes) if letter != "C"]
-        placement = replace(
-            placement, axes=axes.replace("C", ""), sizes=tuple(sizes[at] for at in kept)
-        )
-    wanted = tuple(
-        1 if letter == "C" else size
-        for letter, size in zip(placement.axes, placement.sizes, strict=True)
-    )[placement.dropped :]
+        pairs = zip(placement.axes, placement.sizes, strict=True)
+        sizes = tuple(size for letter, size in pairs if letter != "C")
+        placement = replace(placement, axes=placement.axes.replace("C", ""), sizes=sizes)
+    pairs = zip(placement.axes, placement.sizes, strict=True)
+    wanted = tuple(1 if letter == "C" else size for letter, size in pairs)[placement.dropped :]
     shape = tuple(int(n) for n in full_resolution(labels).shape)
     if labels.multiscale or shape != wanted:
         raise InputError(
             f"The labels {labels.name!r} are {_size(shape)}, the image {image.name!r} needs "
             f"{_size(wanted)}; choose the image that they belong to."
         )
-    return Ground(stack, placement)
+    return replace(ground, placement=placement)
 
 
 def fits(image: Image, labels: Labels) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import weakref
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from napari.layers import Image, Labels
 from qtpy.QtCore import QObject, Signal
 
 from napari_unet.core.axes import OBJECT_AXES
+from napari_unet.core.journal import Journal
 from napari_unet.core.modelfolder import read_card
 from napari_unet.core.spec import InputError, UnetError
 from napari_unet.core.store import find_model
@@ -20,7 +22,7 @@ from napari_unet.gui.result import IMAGE, MARK
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from napari_unet.core.journal import Journal
+    from napari_unet.core.journalview import JournalView
 
 CLOSING_S = 5.0
 """How long a window that closes waits for what is still to be written."""
@@ -52,6 +54,7 @@ class Recorder(QObject):
         self.model = ""
         self._images: weakref.WeakKeyDictionary[Labels, Image] = weakref.WeakKeyDictionary()
         self._watched: weakref.WeakSet[Labels] = weakref.WeakSet()
+        self._since: weakref.WeakKeyDictionary[Labels, float] = weakref.WeakKeyDictionary()
         viewer.layers.events.inserted.connect(self._inserted)
         viewer.layers.events.removed.connect(self._removed)
         for layer in viewer.layers:
@@ -87,13 +90,15 @@ class Recorder(QObject):
             self._begin(Recording(self._viewer(), layer, _learner(layer, self.model)))
         return self.recordings[layer]
 
-    def adopt(self, layer: Labels, image: Image, journal: Journal) -> Recording:
-        """Go on with a journal whose labels a layer shows."""
+    def adopt(
+        self, layer: Labels, image: Image, journal: JournalView, remark: str = ""
+    ) -> Recording:
+        """Go on with a journal whose labels a layer shows; arguments as for `Recording`."""
         self._images[layer] = image
         self.watch(layer)
         about = journal.about
         learner = Learner(about.model, about.model_hash, about.head, about.ndim)
-        self._begin(Recording(self._viewer(), layer, learner, journal))
+        self._begin(Recording(self._viewer(), layer, learner, journal, remark))
         return self.recordings[layer]
 
     def image_of(self, layer: Labels) -> Image | None:
@@ -107,6 +112,18 @@ class Recorder(QObject):
         own = [image for image in images if str(image.unique_id) == made_from]
         others = [] if made_from else [image for image in images if fits(image, layer)]
         return next(iter(own or others), None)
+
+    def labelled(self, image: Image) -> float:
+        """Return when the latest result of an image came into the window; 0 if none is there."""
+        viewer = self._viewer()
+        shown = [] if viewer is None else [x for x in viewer.layers if x in self._since]
+        return max((self._since[x] for x in shown if self.image_of(x) == image), default=0.0)
+
+    @property
+    def journals(self) -> list[Journal]:
+        """The journals that are open to be added to."""
+        found = [recording.journal for recording in (*self.recordings.values(), *self.unsaved)]
+        return [journal for journal in found if isinstance(journal, Journal)]
 
     def go_on(self) -> None:
         """Try again to write what could not be written, of any layer."""
@@ -131,6 +148,7 @@ class Recorder(QObject):
     def _take(self, layer: Any) -> None:
         layer = getattr(layer, "__wrapped__", layer)
         if isinstance(layer, Labels) and is_result(layer):
+            self._since[layer] = time.time()
             self.watch(layer)
 
     def _begin(self, recording: Recording) -> None:

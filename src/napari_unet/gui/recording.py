@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from napari_unet.core.edits import Edit
     from napari_unet.core.journal import Step
+    from napari_unet.core.journalview import JournalView
     from napari_unet.gui.ground import Ground
 
 UNDO_KEY = KeyMod.CtrlCmd | KeyCode.KeyZ
@@ -65,7 +66,10 @@ class Recording(QObject):
     learner
         The model that made the labels, or is to learn from them.
     journal
-        A journal whose labels the layer shows; None: one is begun with the first stroke.
+        A journal whose labels the layer shows; None: one is begun with the first stroke. One that
+        is only open to be looked at can be shown, and nothing is recorded.
+    remark
+        What to say of the journal until something is recorded.
 
     Attributes
     ----------
@@ -81,7 +85,12 @@ class Recording(QObject):
     saved = Signal()
 
     def __init__(
-        self, viewer: Any, layer: Labels, learner: Learner, journal: Journal | None = None
+        self,
+        viewer: Any,
+        layer: Labels,
+        learner: Learner,
+        journal: JournalView | None = None,
+        remark: str = "",
     ) -> None:
         super().__init__()
         self._viewer = weakref.ref(viewer)
@@ -90,7 +99,7 @@ class Recording(QObject):
         self.scribbles: Labels | None = None
         self.data = layer.data
         self._later: list[str] = []
-        self._problem = ""
+        self._problem = remark
         self._queue = WriteQueue()
         self._queue.changed.connect(self._moved)
         self._hold(layer)
@@ -99,6 +108,11 @@ class Recording(QObject):
     def pending(self) -> int:
         """Strokes and marks that are not on the disk yet."""
         return self._queue.pending
+
+    @property
+    def read_only(self) -> bool:
+        """Whether another window records these corrections."""
+        return self.journal is not None and not isinstance(self.journal, Journal)
 
     @property
     def failed(self) -> bool:
@@ -171,6 +185,8 @@ class Recording(QObject):
         self._queue.put(self._close_journal)
 
     def _put(self, write: Callable[[], None]) -> None:
+        if self.read_only:
+            return
         self._problem = ""
         idle = not self._queue.pending
         self._queue.put(write)
@@ -194,6 +210,7 @@ class Recording(QObject):
                 head=learner.head,
                 ndim=learner.ndim,
             )
+        assert isinstance(self.journal, Journal)  # `_put` records nothing otherwise
         return self.journal
 
     def _labels(self) -> Any:
@@ -218,13 +235,15 @@ class Recording(QObject):
         self.changed.emit()
 
     def _step(self, kind: str) -> None:
+        if self.read_only:
+            return
         self._problem = ""
         if not self._queue.wait(PATIENCE_S):
             if self._queue.error is None:
                 self._later.append(kind)
             self.changed.emit()
             return
-        if self.journal is None:
+        if not isinstance(self.journal, Journal):
             return
         try:
             step = self.journal.undo() if kind == "undo" else self.journal.redo()
