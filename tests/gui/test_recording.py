@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 from napari.utils.key_bindings import coerce_keybinding
+from napari.utils.notifications import notification_manager
 
 from napari_unet.core.edits import KNOWN
 from napari_unet.core.journal import Journal
@@ -164,6 +165,24 @@ def test_axes_in_another_order_and_a_scaled_layer(viewer, recorder):
     assert layer.data[7, 3, 1, 9] == 5
 
 
+def test_of_large_labels_the_planes_that_were_worked_on_are_kept(viewer, recorder, monkeypatch):
+    for module in ("journal", "journalbase"):
+        monkeypatch.setattr(f"napari_unet.core.{module}.WHOLE", 0)
+    layer, stack = scene(viewer, (4, 30, 40), "ZYX")
+    before = layer.data.copy()
+    stroke(layer, (1, 20, 20), (1, 22, 22))
+    stroke(layer, (1, 21, 21), label=8)
+    stroke(layer, (2, 21, 21), label=9)
+    recording = recorder.recordings[layer]
+    assert recording.wait(10)
+    found = written(stack)
+    assert np.array_equal(found[1:3], layer.data[1:3]) and not found[0].any()
+    for _ in range(3):
+        press(layer, UNDO_KEY)
+    assert np.array_equal(layer.data, before)
+    assert np.array_equal(written(stack)[1:3], before[1:3])
+
+
 def test_data_that_are_replaced_begin_a_new_journal(viewer, recorder):
     layer, stack = scene(viewer)
     stroke(layer, (20, 20))
@@ -216,13 +235,17 @@ def test_a_full_disk_is_said_and_nothing_is_lost(viewer, recorder, qtbot, monkey
     def full(handle):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with monkeypatch.context() as patch:
+    with monkeypatch.context() as patch, notification_manager:
+        notification_manager.records.clear()
         patch.setattr(os, "fsync", full)
         stroke(layer, (24, 20))
         stroke(layer, (26, 20))
         qtbot.waitUntil(lambda: recording.failed)
         assert recording.describe().startswith("Not saved yet, but kept: 2 changes. ")
         assert "No space left on device; make room" in recording.describe()
+        qtbot.waitUntil(lambda: notification_manager.records)
+        (note,) = notification_manager.records
+        assert "No space left on device" in str(note.message)
         before = layer.data.copy()
         press(layer, UNDO_KEY)
         assert np.array_equal(layer.data, before)

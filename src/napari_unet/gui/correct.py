@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from napari_unet.gui.recording import Recording
 
 SECTION = "correct"
-CHECK_KEY = "K"
+CHECK_KEY, CONFIRM_KEY = "K", "Y"
 QUIET_MS = 1500
 """The list of corrections is read anew when nothing has been painted for so long."""
 _CHOOSE = "choose labels …"
@@ -50,7 +50,8 @@ _TIPS = {
     "undo": "Take the last correction back, in whatever slice it was (Ctrl+Z on the layer).",
     "redo": "Do it again (Ctrl+Shift+Z on the layer).",
     "touched": "The objects that you edited, added or deleted, and the background around them, are "
-    "known.\nObjects that you left alone say nothing.",
+    "known.\nObjects that you left alone say nothing; to accept one as it is, point at it and "
+    f"press {CONFIRM_KEY}.",
     "checked": f"All of this slice is right now: every object, and all of the background "
     f"({CHECK_KEY}).\nPress again to take it back.",
     "box": "Draw a rectangle: all is right inside it, objects and background.",
@@ -189,6 +190,7 @@ class CorrectSection(QWidget):
         self._viewer.layers.selection.events.active.connect(self._follow)
         self._viewer.dims.events.point.connect(self._moved)
         self._viewer.bind_key(CHECK_KEY, self._check_pressed, overwrite=True)
+        self._viewer.bind_key(CONFIRM_KEY, self._confirm_pressed, overwrite=True)
         self.destroyed.connect(functools.partial(close_recorders, [self.recorder]))
 
     @property
@@ -226,8 +228,19 @@ class CorrectSection(QWidget):
         recording.mark(UNKNOWN if _is_checked(recording, index) else KNOWN, index)
         self._show_state()
 
+    def confirm_object(self, position: tuple[float, ...]) -> None:
+        """Record that the object at a place in the world is right as it is."""
+        layer = self.labels.value
+        if layer is None or not (number := int(layer.get_value(position, world=True) or 0)):
+            return
+        recording = self.recorder.recording(layer)
+        recording.confirm([number], plane_in_view(self._viewer, recording))
+
     def _check_pressed(self, *_: Any) -> None:
         self.check_slice()
+
+    def _confirm_pressed(self, *_: Any) -> None:
+        self.confirm_object(tuple(self._viewer.cursor.position))
 
     def _with_recording(self, what: str) -> None:
         if self.recording is not None:
@@ -357,11 +370,8 @@ class CorrectSection(QWidget):
     def _model_chosen(self, *_: Any) -> None:
         name = self.model.value or ""
         self.recorder.model = name
-        self.corrections.model = self.corrections.model or name
-        if self.fold.is_open:
-            self.corrections.read(name)
-        elif name != self.corrections.model:
-            self.corrections.model = name
+        self.corrections.choose(name)
+        self._read_list()
 
     def _show_state(self) -> None:
         """Show what can be pressed, and whether all is saved."""

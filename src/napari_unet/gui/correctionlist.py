@@ -119,11 +119,14 @@ class CorrectionList(QWidget):
         """The corrections that are selected in the list."""
         return [self.rows[index.row()] for index in self.list.selectedIndexes()]
 
-    def read(self, model: str | None = None) -> None:
-        """Read the list anew, in a job; of another model, if one is named."""
-        if model is not None and model != self.model:
+    def choose(self, model: str) -> None:
+        """List the corrections of another model from now on; `read` reads them."""
+        if model != self.model:
             self.model = model
             self._show([])
+
+    def read(self) -> None:
+        """Read the list anew, in a job."""
         if not self.model:
             return
         name, earlier, drawn, opened = self.model, self.rows, self._drawn, self._opened()

@@ -63,8 +63,9 @@ class RestoreRow(QWidget):
         self._timer.setInterval(PAUSE_MS)
         self._timer.timeout.connect(self._look)
         events = viewer.layers.events
-        for event in (events.inserted, events.removed, viewer.layers.selection.events.active):
-            event.connect(self._kick)
+        events.inserted.connect(self._kick)
+        events.removed.connect(self._kick)
+        viewer.layers.selection.events.active.connect(self._turned)
         self._show_state()
         self._kick()
 
@@ -86,6 +87,10 @@ class RestoreRow(QWidget):
 
     def _kick(self, *_: Any) -> None:
         self._timer.start()
+
+    def _turned(self, *_: Any) -> None:
+        if self._current_image() is not self._image:
+            self._kick()
 
     def _look(self) -> None:
         """Look for an offer for the image that is worked on."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image, Labels
+from napari.utils.notifications import show_error
 from qtpy.QtCore import QObject, Signal
 
 from napari_unet.core.axes import OBJECT_AXES
@@ -32,7 +33,8 @@ class Recorder(QObject):
     """Watches the Labels layers of a window: what Segment made, and what the user chose.
 
     `recorder_of` gives the one of a window; it works from then on, whichever panels are open.
-    Emits `changed` with a recording that began, ended, or has something new to say.
+    Emits `changed` with a recording that began, ended, or has something new to say; what cannot be
+    saved is also said in a notification, for no panel need be open.
 
     Attributes
     ----------
@@ -55,6 +57,7 @@ class Recorder(QObject):
         self._images: weakref.WeakKeyDictionary[Labels, Image] = weakref.WeakKeyDictionary()
         self._watched: weakref.WeakSet[Labels] = weakref.WeakSet()
         self._since: weakref.WeakKeyDictionary[Labels, float] = weakref.WeakKeyDictionary()
+        self._told: weakref.WeakSet[Recording] = weakref.WeakSet()
         viewer.layers.events.inserted.connect(self._inserted)
         viewer.layers.events.removed.connect(self._removed)
         for layer in viewer.layers:
@@ -194,9 +197,14 @@ class Recorder(QObject):
         self.changed.emit(recording)
 
     def _changed(self) -> None:
-        recording = self.sender()
+        recording: Any = self.sender()
         if recording in self.unsaved and not recording.pending:
             self.unsaved.remove(recording)
+        if recording.failed and recording not in self._told:
+            self._told.add(recording)
+            show_error(f"{recording.layer.name}: {recording.describe()}")
+        elif not recording.pending:
+            self._told.discard(recording)
         self.changed.emit(recording)
 
 
