@@ -243,7 +243,7 @@ def test_a_full_disk_is_said_and_nothing_is_lost(viewer, recorder, qtbot, monkey
         qtbot.waitUntil(lambda: recording.failed)
         assert recording.describe().startswith("Not saved yet, but kept: 2 changes. ")
         assert "No space left on device; make room" in recording.describe()
-        qtbot.waitUntil(lambda: notification_manager.records)
+        qtbot.waitUntil(lambda: len(notification_manager.records) > 0)
         (note,) = notification_manager.records
         assert "No space left on device" in str(note.message)
         before = layer.data.copy()

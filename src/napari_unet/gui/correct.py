@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import ComboBox
 from napari.layers import Image, Labels
-from qtpy.QtCore import Qt, QTimer, Signal
+from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import (
     QCheckBox,
     QGridLayout,
@@ -32,6 +32,7 @@ from napari_unet.gui.offers import RestoreRow
 from napari_unet.gui.recorder import close_recorders, recorder_of
 from napari_unet.gui.result import MARK
 from napari_unet.gui.scribbles import BACKGROUND, OBJECT, is_helper, scribble
+from napari_unet.gui.wrapped import WrappedLabel
 
 if TYPE_CHECKING:
     from napari_unet.core.stack import Stack
@@ -126,9 +127,7 @@ class CorrectSection(QWidget):
 
     def _state_rows(self) -> QVBoxLayout:
         """Return the line that says what is saved, and undo and redo."""
-        self.status = QLabel(_HINT)
-        self.status.setWordWrap(True)
-        self.status.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.status = WrappedLabel(_HINT)
         self.retry = _button("Retry", _TIPS["retry"])
         self.undo, self.redo = _button("Undo", _TIPS["undo"]), _button("Redo", _TIPS["redo"])
         buttons = QHBoxLayout()

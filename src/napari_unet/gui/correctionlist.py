@@ -13,7 +13,6 @@ from qtpy.QtWidgets import (
     QAbstractItemView,
     QFileDialog,
     QHBoxLayout,
-    QLabel,
     QListWidget,
     QListWidgetItem,
     QMenu,
@@ -28,6 +27,7 @@ from napari_unet.core.spec import Progress, UnetError
 from napari_unet.gui.forms import sentence
 from napari_unet.gui.job import DONE, HOST, Errands, Job, slot_for
 from napari_unet.gui.restoring import when
+from napari_unet.gui.wrapped import WrappedLabel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -103,8 +103,7 @@ class CorrectionList(QWidget):
             menu.addAction(text, lambda layout=layout: self._choose_folder(layout))
         self._menu = menu
         self.export_button.clicked.connect(self._export_pressed)
-        self.message = QLabel()
-        self.message.setWordWrap(True)
+        self.message = WrappedLabel()
         buttons = QHBoxLayout()
         buttons.addWidget(self.leave_out)
         buttons.addWidget(self.export_button)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from napari.layers import Image, Labels
 from napari.utils.notifications import show_error
 from qtpy.QtCore import QTimer, Signal
-from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
 from napari_unet.core.spec import UnetError
 from napari_unet.gui.forms import sentence
@@ -16,10 +16,12 @@ from napari_unet.gui.ground import ground_of
 from napari_unet.gui.job import Errands, Job
 from napari_unet.gui.restoring import Restored, add_restored, find_offer, restore_steps
 from napari_unet.gui.scribbles import scribbles_of
+from napari_unet.gui.wrapped import WrappedLabel
 
 if TYPE_CHECKING:
     from napari_unet.core.spec import Progress
     from napari_unet.gui.recorder import Recorder
+    from napari_unet.gui.recording import Recording
     from napari_unet.gui.restoring import Offer
 
 logger = logging.getLogger(__name__)
@@ -52,8 +54,7 @@ class RestoreRow(QWidget):
         self._restoring: Job | None = None
         self.button = QPushButton()
         self.button.clicked.connect(self.restore)
-        self.message = QLabel()
-        self.message.setWordWrap(True)
+        self.message = WrappedLabel()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(6, 0, 6, 0)
         layout.addWidget(self.button)
@@ -66,6 +67,7 @@ class RestoreRow(QWidget):
         events.inserted.connect(self._kick)
         events.removed.connect(self._kick)
         viewer.layers.selection.events.active.connect(self._turned)
+        recorder.changed.connect(self._recorded)
         self._show_state()
         self._kick()
 
@@ -90,6 +92,10 @@ class RestoreRow(QWidget):
 
     def _turned(self, *_: Any) -> None:
         if self._current_image() is not self._image:
+            self._kick()
+
+    def _recorded(self, recording: Recording) -> None:
+        if recording.layer not in self._recorder.recordings:  # its layer was removed
             self._kick()
 
     def _look(self) -> None:

@@ -122,7 +122,7 @@ class Recording(QObject):
     def describe(self) -> str:
         """Return in a sentence whether all is saved."""
         if self._queue.error is not None:
-            reason = sentence(self._queue.error)
+            reason = self._sentence(self._queue.error)
             return f"Not saved yet, but kept: {_count(self.pending, 'change')}. {reason}"
         if self._queue.pending:
             return "Saving …"
@@ -248,7 +248,7 @@ class Recording(QObject):
         try:
             step = self.journal.undo() if kind == "undo" else self.journal.redo()
         except UnetError as error:
-            self._problem = sentence(error)
+            self._problem = self._sentence(error)
         else:
             if step is None:
                 self._problem = f"There is nothing to {kind}."
@@ -272,6 +272,11 @@ class Recording(QObject):
         )
         if not (plain and draw_part(viewer, layer, place)):
             layer.refresh(thumbnail=False, highlight=False, extent=False)
+
+    def _sentence(self, error: Exception) -> str:
+        """Return an error as a sentence; where the journal lies is of no use to the user."""
+        text = sentence(error)
+        return text if self.journal is None else text.replace(str(self.journal.path), "The journal")
 
     def _scribbled(self, event: Any) -> None:
         self.stroke(event.value, SCRIBBLES)
