@@ -13,10 +13,14 @@ from napari_unet.core.spec import InputError, Progress
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Sequence
+    from pathlib import Path
 
     from napari_unet.core.corrections import Correction
     from napari_unet.core.cuts import Cut
+    from napari_unet.core.normalise import Normaliser
     from napari_unet.core.stack import Stack
+
+    Index = tuple[int, ...]
 
 BUDGET = 2**27
 """Pixels of all samples together: about 4 GB of memory."""
@@ -80,12 +84,13 @@ def to_samples(
             chosen.add(f"{owner.place.path} {cut.index} {cut.window}", owner, cut)
     if chosen.left_out:
         remarks.append(f"{chosen.left_out} parts of the corrected images did not fit into memory.")
-    items = []
+    items: list[Sample] = []
+    measured: dict[tuple[Path, Index], Normaliser] = {}
     for owner, cut in chosen.tickets():
         if (problem := _class_problem(head, cut)) is not None:
             remarks.append(f"A part of the corrections of {owner.name} is left out. {problem}")
             continue
-        items.append(_sample(owner, cut, head, channels))
+        items.append(_sample(owner, cut, head, channels, measured))
     yield Progress(len(corrections), len(corrections), "images")
     if not items:
         why = f" {remarks[0]}" if remarks else ""
@@ -120,11 +125,18 @@ class _Lottery:
 
 
 def _sample(
-    owner: Correction, cut: Cut, head: InstanceHead | SemanticHead, channels: int
+    owner: Correction,
+    cut: Cut,
+    head: InstanceHead | SemanticHead,
+    channels: int,
+    measured: dict[tuple[Path, Index], Normaliser],
 ) -> Sample:
-    truth = cut.truth
+    truth, frame = cut.truth, (owner.place.path, cut.index)
+    picked = cut.stack.pick_channels(channels)
+    if frame not in measured:
+        measured[frame] = cut.normaliser(picked)
     return Sample.of(
-        cut.normalised(cut.stack.pick_channels(channels)),
+        measured[frame](cut.image(picked)),
         truth.labels,
         head,
         known=truth.known,
