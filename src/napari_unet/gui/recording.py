@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from app_model.types import KeyCode, KeyMod
+from napari.layers import Labels
 from napari.utils.colormaps import CyclicLabelColormap
 from qtpy.QtCore import QObject, Signal
 
@@ -28,15 +28,19 @@ from napari_unet.gui.writing import WriteQueue
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from napari.layers import Labels
-
     from napari_unet.core.edits import Edit
     from napari_unet.core.journal import Step
     from napari_unet.core.journalview import JournalView
     from napari_unet.gui.ground import Ground
 
-UNDO_KEY = KeyMod.CtrlCmd | KeyCode.KeyZ
-REDO_KEY = KeyMod.CtrlCmd | KeyMod.Shift | KeyCode.KeyZ
+
+def _key_of(action: str, usual: str) -> Any:
+    """Return the key by which napari does this to a Labels layer: on a Mac it is another one."""
+    actions = {function.__name__: key for key, function in Labels.class_keymap.items()}
+    return actions.get(action, usual)
+
+
+UNDO_KEY, REDO_KEY = _key_of("undo", "Control-Z"), _key_of("redo", "Control-Shift-Z")
 PATIENCE_S = 0.3
 """How long undo keeps the window waiting for strokes that are being saved; then it comes later."""
 
