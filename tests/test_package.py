@@ -237,9 +237,13 @@ class TestManifest:
     def test_contributes_the_panel_the_menu_entry_and_the_samples(self):
         manifest = npe2.PluginManifest.from_distribution("napari-unet")
         contributions = manifest.contributions
-        assert [widget.display_name for widget in contributions.widgets] == ["Segment"]
+        assert [widget.display_name for widget in contributions.widgets] == [
+            "Segment",
+            "Correct and fine-tune",
+        ]
         assert [entry.command for entry in contributions.menus["napari/layers/segment"]] == [
-            "napari-unet.segment"
+            "napari-unet.segment",
+            "napari-unet.finetune",
         ]
         assert [sample.display_name for sample in contributions.sample_data] == [
             "Nuclei (fluorescence)",

@@ -73,6 +73,21 @@ def test_a_model_has_the_corrections_of_its_ancestors_and_descendants(tmp_path):
     assert names("root") == names(None) == {"root", "child", "cousin", "grandchild"}
 
 
+def test_what_has_not_changed_since_is_not_read_again(tmp_path):
+    card = model("root")
+    for seed in (1, 2):
+        stack = write_image(tmp_path / f"{seed}.tif", seed)
+        path = corrected(stack, 1, model="root", model_hash=card.hash)
+    before = list(list_corrections("root"))
+    with Journal.open(path) as journal:
+        journal.mark(KNOWN)
+    changed, same = list_corrections("root", earlier=before)
+    assert same is next(row for row in before if row.name == "1")
+    assert changed.name == "2" and changed.pixels == 80 * 100
+    other = model("other")
+    assert list(list_corrections(other.name, earlier=before)) == []
+
+
 def test_an_entry_says_what_it_holds_until_it_is_dropped(tmp_path):
     stack = write_image(tmp_path / "volume.tif", shape=(3, 80, 100))
     path = corrected(stack, 1, 3, first=np.stack([FIRST, FIRST, 0 * FIRST]))

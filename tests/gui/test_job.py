@@ -6,9 +6,10 @@ import time
 import weakref
 
 import pytest
+from qtpy.QtCore import QObject
 
 from napari_unet.gui import job as jobs
-from napari_unet.gui.job import CANCELLED, DONE, FAILED, Job, Slot, slot_for
+from napari_unet.gui.job import CANCELLED, DONE, FAILED, Errands, Job, Slot, slot_for
 
 
 class Log(list):
@@ -180,3 +181,25 @@ def test_stopping_a_slot_ends_the_thread_and_delivers_nothing(slot, qtbot):
 def test_auto_shares_the_accelerators_slot(qapp):
     assert slot_for("auto") is slot_for("cuda")
     assert slot_for("cpu") is not slot_for("cuda")
+
+
+def test_errands_of_a_kind_give_way_and_none_answers_a_widget_that_is_gone(qtbot):
+    owner, hold, log, ended = QObject(), threading.Event(), Log(), []
+    errands = Errands(owner)
+
+    def held():
+        hold.wait(10)
+        yield 1
+
+    running = errands.run("look", log.job(held))
+    replaced = errands.run("look", log.job(lambda: counting(3, [])))
+    waiting = errands.run("look", Job(held, on_end=ended.append))
+    other = errands.run("list", log.job(lambda: counting(3, [])))
+    qtbot.waitUntil(lambda: not other.active)
+    assert (replaced.state, other.state) == (CANCELLED, DONE)
+    owner.deleteLater()
+    qtbot.waitUntil(lambda: running.cancelled and waiting.cancelled)
+    seen = len(log)
+    hold.set()
+    qtbot.waitUntil(lambda: not running.active and not waiting.active)
+    assert len(log) == seen and ended == []

@@ -70,7 +70,9 @@ class Correction:
         return self.place.begin.name
 
 
-def list_corrections(model: str | os.PathLike[str] | None = None) -> Iterator[Correction]:
+def list_corrections(
+    model: str | os.PathLike[str] | None = None, *, earlier: Iterable[Correction] = ()
+) -> Iterator[Correction]:
     """Yield a model's training set, the last one worked on first; it takes a while.
 
     Journals in which nothing was corrected are passed by, those that cannot be read have a
@@ -80,6 +82,8 @@ def list_corrections(model: str | os.PathLike[str] | None = None) -> Iterator[Co
     ----------
     model
         Name or path; None: every journal of this home.
+    earlier
+        What was listed before: journals that have not changed since are not read again.
 
     Raises
     ------
@@ -88,11 +92,13 @@ def list_corrections(model: str | os.PathLike[str] | None = None) -> Iterator[Co
     """
     cards = [] if model is None else family(model)
     hashes, names = {card.hash for card in cards}, {card.name for card in cards}
+    read = {(row.place.path, row.date): row for row in earlier if not row.problem}
     for place in find_journals():
         begin = place.begin
         belongs = begin.model_hash in hashes if begin.model_hash else begin.model in names
         if model is None or belongs:
-            yield from _summary(place)
+            row = read.get((place.path, place.modified))
+            yield from _summary(place) if row is None else (row,)
 
 
 def drop(
@@ -160,6 +166,7 @@ def _cuts(
 
 def _summary(place: JournalPlace) -> Iterator[Correction]:
     """Read a journal through; nothing is yielded if nothing was corrected in it."""
+    date = place.modified  # before it is read: what is written meanwhile counts as newer
     try:
         with JournalView(place.path) as journal:
             if not (touched := journal.frames()):
@@ -176,12 +183,12 @@ def _summary(place: JournalPlace) -> Iterator[Correction]:
                 frames=tuple(frame for frame in touched if pixels[frame]),
                 objects=sum(_objects(journal, frame) for frame in touched),
                 pixels=pixels.total(),
-                date=place.modified,
+                date=date,
                 dropped=any(mark.meaning == DROPPED for mark in journal.marks()),
                 problem=f"Its image {path} is gone; put it back or open it." if gone else "",
             )
     except UnetError as error:
-        yield Correction(place, place.begin.path, (), 0, 0, place.modified, False, str(error))
+        yield Correction(place, place.begin.path, (), 0, 0, date, False, str(error))
 
 
 def _objects(journal: JournalView, frame: Index) -> int:

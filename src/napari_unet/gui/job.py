@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import itertools
 import logging
 import threading
@@ -250,6 +251,32 @@ def slot_for(device: str) -> Slot:
     if key not in _slots:
         _slots[key] = Slot()
     return _slots[key]
+
+
+class Errands:
+    """Small jobs of a widget that need no network; none answers a widget that is gone.
+
+    Each kind has a slot of its own: of several jobs of a kind that wait, only the newest matters.
+
+    Parameters
+    ----------
+    owner
+        The widget.
+    """
+
+    def __init__(self, owner: QObject) -> None:
+        self._prefix = f"{HOST} {next(_numbers)}"
+        self._jobs: list[Job] = []
+        owner.destroyed.connect(functools.partial(abandon_all, self._jobs))
+
+    def run(self, kind: str, job: Job) -> Job:
+        """Run a job, or run it next."""
+        return self.run_in(_slots.setdefault(f"{self._prefix} {kind}", Slot()), job)
+
+    def run_in(self, slot: Slot, job: Job) -> Job:
+        """Run a job in a slot that others use, too."""
+        self._jobs[:] = [*(other for other in self._jobs if other.active), job]
+        return slot.submit(job)
 
 
 def abandon_all(runs: list[Any], *_: object) -> None:

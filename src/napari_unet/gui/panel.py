@@ -18,6 +18,7 @@ from napari_unet.gui.evaluate_form import EvaluateSection
 from napari_unet.gui.folds import Scrolled
 from napari_unet.gui.forms import sentence
 from napari_unet.gui.job import DONE, FAILED, abandon_all, slot_for
+from napari_unet.gui.recorder import close_recorders, recorder_of
 from napari_unet.gui.remarks import RemarkBox
 from napari_unet.gui.segment import SegmentRun
 from napari_unet.gui.segment_form import LABEL_WIDTH, SegmentForm
@@ -71,6 +72,8 @@ class SegmentPanel(QWidget):
         self._build()
         self._runs: list[SegmentRun] = []
         self.destroyed.connect(functools.partial(abandon_all, self._runs))
+        self.recorder = recorder_of(napari_viewer)  # from the first stroke on the first result
+        self.destroyed.connect(functools.partial(close_recorders, [self.recorder]))
         self._show_state()
 
     def _build(self) -> None:

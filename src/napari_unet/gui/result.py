@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 MARK = "napari-unet"
 """Under this name in the layer's metadata: name, fingerprint, and the passports of its runs."""
+IMAGE = "image"
+"""Under `MARK`: the id of the image layer that the labels belong to."""
 
 _ALL_BYTES = 1 << 30
 
@@ -153,14 +155,14 @@ def open_result(
     shown = placement.to_layer(fresh)
     layer = previous_result(viewer, base, shown.shape)
     if layer is None:
-        mark = {"base": base, "runs": [], "running": True}
+        mark = {"base": base, IMAGE: str(image.unique_id), "runs": [], "running": True}
         layer = viewer.add_labels(
             shown, name=base, metadata={MARK: mark}, **placement.geometry(image)
         )
         layer.metadata[MARK]["name"] = layer.name  # the viewer may have added a number
         layer.editable = False
         return layer, fresh, True
-    layer.metadata[MARK]["running"] = True
+    layer.metadata[MARK].update({"running": True, IMAGE: str(image.unique_id)})
     layer.editable = False  # forgets the history of undone edits, too
     for name, value in placement.geometry(image).items():
         setattr(layer, name, value)
