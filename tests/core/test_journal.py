@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +22,8 @@ from napari_unet.core.edits import DROPPED, KNOWN, SCRIBBLES, UNKNOWN, Edit, Mar
 from napari_unet.core.journal import Journal
 from napari_unet.core.journalbegin import find_journals
 from napari_unet.core.journalfile import JournalWarning
-from napari_unet.core.spec import InputError
+from napari_unet.core.journalview import JournalView
+from napari_unet.core.spec import InputError, OutputError
 from napari_unet.core.stack import open_stack
 
 SHAPES = {"YX": (12, 17), "ZYX": (4, 9, 11), "TYX": (4, 9, 11), "TZYX": (2, 3, 7, 8)}
@@ -52,6 +56,11 @@ def restored(journal):
     for index, frame in journal.replay_all():
         out[index] = frame
     return out
+
+
+def replayed(path):
+    with JournalView(path) as journal:
+        return journal.replay()
 
 
 def test_a_stroke_is_restored_by_who_opens_the_image_again():
@@ -179,7 +188,7 @@ def test_a_moved_image_has_its_journal_and_a_changed_one_has_none(tmp_path):
     (place,) = find_journals(moved)
     assert place.begin.path == str(tmp_path / "a.tif")
     Journal.open(place.path, moved).close()
-    with Journal.open(place.path, write=False) as journal:
+    with JournalView(place.path) as journal:
         assert journal.about.path == str(tmp_path / "b.tif")
     with pytest.raises(InputError, match="another image"):
         Journal.open(place.path, open_stack(tmp_path / "a.tif"))
@@ -191,7 +200,7 @@ def test_two_writers_are_told_and_a_reader_is_not_disturbed():
         painted(journal, labels, np.nonzero(labels == 1), 5)
         with pytest.raises(InputError, match="open in another window"):
             Journal.open(journal.path)
-        with Journal.open(journal.path, write=False) as reader:
+        with JournalView(journal.path) as reader:
             assert np.array_equal(reader.replay(), labels)
 
 
@@ -275,6 +284,87 @@ def test_an_edit_takes_pixels_in_any_order_and_more_than_once():
 def test_edits_outside_the_labels_or_negative_are_refused(where, new):
     with pytest.raises(InputError, match=r"does not fit|negative"):
         Edit.of((4, 5), where, 0, new)
+
+
+@contextmanager
+def full_disk(path, room=0):
+    """Let no file grow longer than this one is, for a while."""
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + room, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.parametrize("room", [0, 30])
+def test_on_a_full_disk_nothing_is_lost_and_the_edit_can_be_recorded_later(tmp_path, room):
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((12, 17), np.uint8))
+    labels = first_labels()
+    with Journal.begin(open_stack(tmp_path / "a.tif"), labels) as journal:
+        painted(journal, labels, np.nonzero(labels == 1), 5)
+        saved = labels.copy()
+        where = (np.arange(9), np.arange(9))
+        old = labels[where]
+        labels[where] = 3
+        edit = journal.edit(where, old, 3)
+        with full_disk(journal.path, room):
+            with pytest.raises(OutputError, match="make room on the disk"):
+                journal.record(edit)
+            with pytest.raises(OutputError, match="make room on the disk"):
+                journal.undo()
+            assert (journal.undoable, journal.redoable) == (1, 0)
+            assert np.array_equal(replayed(journal.path), saved)
+        journal.record(edit)
+        assert journal.undoable == 2
+    assert np.array_equal(replayed(journal.path), labels)
+
+
+def test_a_journal_that_cannot_be_begun_leaves_nothing(tmp_path):
+    (tmp_path / "small").write_bytes(b"0")
+    with full_disk(tmp_path / "small"), pytest.raises(OutputError, match="cannot be written"):
+        Journal.begin(image(), first_labels())
+    assert find_journals(image()) == []
+
+
+def test_an_image_that_could_not_be_kept_does_not_cost_the_edit(tmp_path):
+    rng = np.random.default_rng(0)
+    stack = open_stack(rng.integers(0, 2**16, (300, 300), np.uint16), "YX")
+    labels = np.zeros((300, 300), np.uint8)
+    with Journal.begin(stack, labels) as journal:
+        with full_disk(journal.path, 2000), pytest.warns(JournalWarning, match="save it as a file"):
+            painted(journal, labels, (np.arange(9), np.arange(9)), 4)
+        assert np.array_equal(journal.replay(), labels)
+
+
+def test_strokes_may_be_recorded_from_several_threads():
+    labels = np.zeros(SHAPES["ZYX"], np.uint16)
+    with Journal.begin(image("ZYX"), labels) as journal:
+
+        def paint(plane):
+            for row in range(9):
+                where = (np.full(11, plane), np.full(11, row), np.arange(11))
+                journal.record(journal.edit(where, 0, plane + 1))
+                journal.replay((plane,))
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(paint, range(4)))
+        assert journal.undoable == 36
+    expected = np.broadcast_to(np.arange(1, 5)[:, None, None], labels.shape)
+    assert np.array_equal(replayed(journal.path), expected)
+
+
+def test_what_a_kill_left_of_a_beginning_is_swept_after_a_day():
+    with Journal.begin(image(), first_labels()) as journal:
+        folder = journal.path.parent
+    old, new = folder / ".a.journal.0.partial", folder / ".b.journal.0.partial"
+    for path in (old, new):
+        path.write_bytes(b"0")
+    os.utime(old, (0, 0))
+    Journal.begin(image(), first_labels()).close()
+    assert new.exists()
+    assert not old.exists()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kills with SIGKILL")

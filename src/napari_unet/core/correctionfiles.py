@@ -12,8 +12,8 @@ import tifffile
 from napari_unet.core.corrections import Correction, cuts
 from napari_unet.core.files import make_folder, user_path, whole_file
 from napari_unet.core.framesource import FrameSource
-from napari_unet.core.journal import Journal
 from napari_unet.core.journalbegin import identify
+from napari_unet.core.journalview import JournalView
 from napari_unet.core.known import frame_truth
 from napari_unet.core.overlay import outline, picture
 from napari_unet.core.spec import InputError, Progress, UnetError
@@ -58,7 +58,7 @@ def thumbnail(
     """
     begin, folder = correction.place.begin, correction.place.path.parent
     frame = correction.frames[0] if index is None and correction.frames else index or ()
-    with Journal.open(correction.place.path, write=False) as journal:
+    with JournalView(correction.place.path) as journal:
         planes = [place for place in journal.frames(2) if place[: len(frame)] == frame]
         truths = ((place, frame_truth(journal, place)) for place in _from_middle(planes))
         place, truth = next(((p, t) for p, t in truths if t.seen.any()), (None, None))

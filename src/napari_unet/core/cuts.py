@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from napari_unet.core.framesource import FrameSource
-    from napari_unet.core.journal import Journal
+    from napari_unet.core.journalview import JournalView
     from napari_unet.core.stack import Stack
 
     Index = tuple[int, ...]
@@ -64,14 +64,13 @@ class Cut:
         """Read the window's values, (C, [Z,] Y, X), as they are."""
         return self.stack.read(self.place, self.window, channels)
 
-    def normalised(self, channels: tuple[int, ...]) -> np.ndarray:
-        """Read the window as a network sees it: float32, by percentiles of the whole frame."""
-        measure = Normaliser.of(self.stack, self.place, len(self.window), channels)
-        return measure(self.image(channels))
+    def normaliser(self, channels: tuple[int, ...]) -> Normaliser:
+        """Measure the whole frame, by whose percentiles the window is normalised."""
+        return Normaliser.of(self.stack, self.place, len(self.window), channels)
 
 
 def cuts_of(
-    journal: Journal, source: FrameSource, ndim: int, *, touched: bool = True
+    journal: JournalView, source: FrameSource, ndim: int, *, touched: bool = True
 ) -> Iterator[Cut]:
     """Yield the cuts of a journal's frames, as planes (`ndim` 2) or, with a Z axis, volumes (3).
 
@@ -81,10 +80,10 @@ def cuts_of(
         found = source.frame(index, ndim)
         if found is None:
             continue
-        for first, depth, truth in _slabs(journal, index, ndim, touched):
+        for corner, depth, truth in _slabs(journal, index, ndim, touched):
             for core, window in cells(truth, depth):
                 part = _part(truth, core, window, journal.about.head == "instance")
-                yield Cut(*found, index, _shifted(window, first), part)
+                yield Cut(*found, index, _shifted(window, *corner), part)
 
 
 def cells(truth: Truth, depth: slice | None = None) -> Iterator[tuple[Window, Window]]:
@@ -115,22 +114,51 @@ def cells(truth: Truth, depth: slice | None = None) -> Iterator[tuple[Window, Wi
 
 
 def _slabs(
-    journal: Journal, index: Index, ndim: int, touched: bool
-) -> Iterator[tuple[int, slice | None, Truth]]:
-    """Yield slabs of a volume as first plane, planes that are no context, truth; or the plane."""
+    journal: JournalView, index: Index, ndim: int, touched: bool
+) -> Iterator[tuple[Index, slice | None, Truth]]:
+    """Yield a volume's slabs as corner, planes that are no context, and truth; or the plane.
+
+    What is known is judged plane by plane, so that a volume need not be held as a whole.
+    """
     if ndim == 2:
-        yield 0, None, frame_truth(journal, index, touched=touched)
+        yield (0, 0), None, frame_truth(journal, index, touched=touched)
         return
     thickness, context = CELL[3][0], CONTEXT[3][0]
     count = journal.about.shape[-3]
-    planes = [place[-1] for place in journal.frames(2) if place[:-1] == index]
+    planes = {place[-1] for place in journal.frames(2) if place[:-1] == index}
     for start in sorted({plane // thickness * thickness for plane in planes}):
         stop = min(count, start + thickness)
+        inside = sorted(plane for plane in planes if start <= plane < stop)
+        window = _seen_window(journal, index, inside, touched)
+        if window is None:
+            continue
         first, last = max(0, start - context), min(count, stop + context)
-        # What is known is judged plane by plane, so that a volume need not be held as a whole.
-        parts = [frame_truth(journal, (*index, z), touched=touched) for z in range(first, last)]
-        fields = ([getattr(p, f) for p in parts] for f in ("labels", "known", "sketched"))
-        yield first, slice(start - first, stop - first), Truth(*map(np.stack, fields))
+        parts = []
+        for z in range(first, last):
+            if z in inside:
+                found = frame_truth(journal, (*index, z), touched=touched)
+                part = (found.labels[window], found.known[window], found.sketched[window])
+            else:
+                labels = journal.replay((*index, z))[window]
+                part = (labels, np.zeros(labels.shape, bool), np.zeros(labels.shape, bool))
+            parts.append(part)
+        slab = Truth(*(np.stack(field) for field in zip(*parts, strict=True)))
+        corner = (first, window[0].start, window[1].start)
+        yield corner, slice(start - first, stop - first), slab
+
+
+def _seen_window(
+    journal: JournalView, index: Index, planes: list[int], touched: bool
+) -> Window | None:
+    """Return the part of Y and X in which something is known in these planes, with context."""
+    seen = np.zeros(journal.about.shape[-2:], bool)
+    for z in planes:
+        seen |= frame_truth(journal, (*index, z), touched=touched).seen
+    if not seen.any():
+        return None
+    places = (np.flatnonzero(seen.any(axis)) for axis in (1, 0))
+    core = tuple(slice(int(place[0]), int(place[-1]) + 1) for place in places)
+    return _widened(core, CONTEXT[3][1], seen.shape)
 
 
 def _part(truth: Truth, core: Window, window: Window, objects: bool) -> Truth:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -104,7 +104,7 @@ class Edit:
         if min(before.min(initial=0), after.min(initial=0)) < 0:
             raise InputError("The edit holds negative labels; labels are 0 or above.")
         if np.any(flat[1:] <= flat[:-1]):
-            order = np.argsort(flat, kind="stable")
+            order = _order(flat)
             flat = flat[order]
             first = np.flatnonzero(np.diff(flat, prepend=-1))
             last = np.append(first[1:], len(flat)) - 1
@@ -135,6 +135,16 @@ class Edit:
     def values(self, *, after: bool = True) -> Numbers:
         """Return each pixel's value after the edit, or before it."""
         return np.repeat(self.runs[:, 3 if after else 2], self.runs[:, 1])
+
+    def within(self, start: int, stop: int) -> Edit:
+        """Return the same edit of the pixels alone whose flat index is in start:stop."""
+        ends = self.runs[:, 0] + self.runs[:, 1]
+        first, last = np.searchsorted(ends, start, "right"), np.searchsorted(self.runs[:, 0], stop)
+        runs = self.runs[first:last].copy()
+        ends = np.minimum(ends[first:last], stop)
+        runs[:, 0] = np.maximum(runs[:, 0], start)
+        runs[:, 1] = ends - runs[:, 0]
+        return replace(self, runs=runs)
 
     def record(self) -> Record:
         """Return what is written of the edit."""
@@ -205,6 +215,14 @@ def plane_span(box: Box, shape: tuple[int, ...]) -> tuple[int, int]:
     first = int(np.ravel_multi_index([start for start, _ in box[:-2]], leading))
     last = int(np.ravel_multi_index([stop - 1 for _, stop in box[:-2]], leading))
     return first, last + 1
+
+
+def _order(flat: Numbers) -> NDArray[np.intp]:
+    """Return the order that sorts pixels and leaves equal ones as they follow each other."""
+    order = np.argsort(flat)
+    if np.all(np.diff(flat[order])):
+        return order
+    return np.argsort(flat, kind="stable")  # takes five times as long
 
 
 def _runs(flat: Numbers, old: Numbers, new: Numbers) -> Numbers:

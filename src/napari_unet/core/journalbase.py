@@ -107,6 +107,5 @@ def clipped(
 
     The values are those after the edit, or before it.
     """
-    flat, values = edit.flat(), edit.values(after=after)
-    low, high = np.searchsorted(flat, [start, start + size])
-    return flat[low:high] - start, values[low:high]
+    part = edit.within(start, start + size)
+    return part.flat() - start, part.values(after=after)

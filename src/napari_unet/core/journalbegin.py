@@ -7,6 +7,7 @@ import datetime
 import math
 import time
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -145,6 +146,14 @@ def new_path(image: str) -> Path:
     """Return a path for a new journal; its name is the time."""
     now = datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S")
     return journal_folder(image) / f"{now}-{uuid.uuid4().hex[:6]}{ENDING}"
+
+
+def sweep(folder: Path) -> None:
+    """Remove what is left of journals whose process was killed while it began them, a day ago."""
+    for partial in folder.glob(".*.partial"):
+        with suppress(OSError):
+            if time.time() - partial.stat().st_mtime > 24 * 3600:
+                partial.unlink()
 
 
 def find_journals(image: Stack | None = None) -> list[JournalPlace]:

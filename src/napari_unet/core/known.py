@@ -25,7 +25,7 @@ from napari_unet.core.journalbase import clipped
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from napari_unet.core.journal import Journal
+    from napari_unet.core.journalview import JournalView
 
 MARGIN = 0.35
 """Margin of known background around what was touched, as a share of the objects' diameter: about
@@ -60,7 +60,7 @@ class Truth:
 
 
 def frame_truth(
-    journal: Journal,
+    journal: JournalView,
     index: tuple[int, ...] = (),
     *,
     touched: bool = True,

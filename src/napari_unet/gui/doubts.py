@@ -48,8 +48,8 @@ class Search:
     ----------
     places
         The most doubtful first; of all frames that are through.
-    seen
-        How many of them were shown.
+    job
+        What searches; it may be through.
     """
 
     def __init__(self, image: Image, model: str, device: str) -> None:
@@ -303,8 +303,8 @@ def _steps(stack: Stack, model: str, device: str) -> Generator[Progress, None, A
 
 def looked_at(stack: Stack) -> Callable[[tuple[int, ...]], np.ndarray]:
     """Return a function that says of a frame what the image's journals know of it already."""
-    from napari_unet.core.journal import Journal
     from napari_unet.core.journalbegin import find_journals
+    from napari_unet.core.journalview import JournalView
     from napari_unet.core.known import frame_truth
 
     paths = [place.path for place in find_journals(stack)]
@@ -314,7 +314,7 @@ def looked_at(stack: Stack) -> Callable[[tuple[int, ...]], np.ndarray]:
         seen = np.zeros(shape, bool)
         for path in paths:
             try:
-                with Journal.open(path, write=False) as journal:
+                with JournalView(path) as journal:
                     for plane in journal.frames(2):
                         if plane[: len(index)] == index:
                             seen[plane[len(index) :]] |= frame_truth(journal, plane).seen

@@ -221,7 +221,7 @@ class TuneWork:
     def _samples(
         self, model: Model, corrections: list[Correction]
     ) -> Generator[Progress, None, Samples]:
-        from napari_unet.core.corrections import to_samples
+        from napari_unet.core.correctionsamples import to_samples
         from napari_unet.core.heads import head_of
 
         spec = model.spec
