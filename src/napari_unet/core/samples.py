@@ -31,6 +31,8 @@ DIAMETERS = (7.0, 64.0)
 DOUBT = 0.85
 """Crops that are taken as they will be predicted are zoomed by up to this much less or more than
 their objects' size asks for: in use that size is an estimate."""
+LARGEST_LABEL = 2**20
+"""Objects with greater numbers are numbered anew: tables have a place for each number."""
 STRIDE = 4
 """Places to cut crops around are looked for on a grid of so many pixels in y and x."""
 
@@ -89,6 +91,9 @@ class Sample:
         sketched: np.ndarray | None = None,
     ) -> Sample:
         """Compute a normalised image's targets; without `known`, everything is known."""
+        if isinstance(head, InstanceHead) and labels.max(initial=0) > LARGEST_LABEL:
+            names, place = np.unique(labels, return_inverse=True)
+            labels = place.reshape(labels.shape) + int(names[0] > 0)
         seen = np.ones(labels.shape, bool) if known is None else known.astype(bool)
         targets = known_targets(labels, seen, head)
         if sketched is not None:

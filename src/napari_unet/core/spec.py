@@ -282,7 +282,7 @@ class TrainSettings:
         0.2, "share of what is known that is held out, to judge the result by", low=0, high=0.5
     )
     replay: float = setting(
-        0.3, "share of the crops that show what the model was trained on before", low=0, high=0.9
+        0.5, "share of the crops that show what the model was trained on before", low=0, high=0.9
     )
     freeze: str = setting(
         "nothing",
@@ -302,7 +302,7 @@ class TrainSettings:
     )
     learning_rate: float | None = setting(
         None,
-        "highest learning rate (AdamW). Empty: 0.002 from scratch, 0.0003 for tuning",
+        "highest learning rate (AdamW). Empty: 0.002 from scratch, 0.0005 for tuning",
         low=1e-7,
         high=1.0,
     )
