@@ -196,7 +196,7 @@ class TuneSection(QWidget):
         self.bar.reset()
         self.status.clear()
         self.form.propose_name()
-        self._model_changed()
+        self.versions.show_model(self.form.base.value or "")
         self._look_for_unfinished()
 
     def _tick(self) -> None:
@@ -208,8 +208,9 @@ class TuneSection(QWidget):
         self._show_state()
 
     def _model_changed(self, *_: Any) -> None:
-        entry = self.form.entry
-        self.versions.show_model(entry.name if entry else "")
+        name = self.form.entry.name if self.form.entry else ""
+        if name != self.versions.model:
+            self.versions.show_model(name)
         self._show_state()
 
     def _show_state(self, *_: Any) -> None:
