@@ -80,8 +80,8 @@ def dock_part(which: str) -> None:
     """Open a dock in a viewer that is at rest; print the seconds until it is drawn."""
     from qtpy.QtWidgets import QWidget
 
-    viewer = _viewer(np.zeros((512, 512), np.uint16))
-    run_until(_after(1.5))
+    viewer = open_viewer(np.zeros((512, 512), np.uint16))
+    run_until(after(1.5))
     began = time.perf_counter()
     if which == "panel":
         viewer.window.add_plugin_dock_widget("napari-unet", "Segment")
@@ -102,10 +102,10 @@ def run_part(size: int, repeats: int) -> None:
         stdout=subprocess.PIPE,
         text=True,
     )
-    viewer = _viewer(blobs((size, size)))
+    viewer = open_viewer(blobs((size, size)))
     _, panel = viewer.window.add_plugin_dock_widget("napari-unet", "Segment")
-    run_until(_after(1.5))
-    idle = run_until(_after(2.0))
+    run_until(after(1.5))
+    idle = run_until(after(2.0))
     _ask(script)  # it is ready, and has run once
     first, _ = _panel_run(panel)
     delays, worker, plain = [], [], []
@@ -123,9 +123,9 @@ def run_part(size: int, repeats: int) -> None:
         "tiles": (-(-size // passport["tile"])) ** 2,
         "precision": passport["precision"],
         "threads": threads,
-        "idle": _delay(idle),
-        "first_run": _delay(first),
-        "runs": [_delay(ticks) for ticks in delays],
+        "idle": delay(idle),
+        "first_run": delay(first),
+        "runs": [delay(ticks) for ticks in delays],
         "worker_s": worker,
         "script_s": plain,
         "ratio": min(worker) / min(plain),
@@ -177,7 +177,7 @@ def run_until(finished: Callable[[], bool]) -> list[float]:
     return late
 
 
-def _delay(late: list[float]) -> dict[str, float]:
+def delay(late: list[float]) -> dict[str, float]:
     """Sum delays up: percentiles over the ticks, and over time (long delays count as long)."""
     values = np.sort(late)
     time_share = np.cumsum(values + TICK_MS) / (values + TICK_MS).sum()
@@ -194,7 +194,7 @@ def _panel_run(panel: Any) -> tuple[list[float], dict[str, Any]]:
     late = run_until(lambda: panel.active is None)
     if run.result is None:
         raise SystemExit(f"the run failed: {panel.status.text()}")
-    run_until(_after(0.5))
+    run_until(after(0.5))
     passport: dict[str, Any] = run.result.passport
     return late, passport
 
@@ -202,7 +202,7 @@ def _panel_run(panel: Any) -> tuple[list[float], dict[str, Any]]:
 def _cancelled_after(panel: Any, seconds: float) -> float:
     """Start a run and cancel it after some time; return the seconds until it has stopped."""
     panel.run()
-    run_until(_after(seconds))
+    run_until(after(seconds))
     began = time.perf_counter()
     panel.cancel()
     run_until(lambda: panel.active is None)
@@ -218,18 +218,20 @@ def _ask(script: subprocess.Popen[str], line: str = "run") -> dict[str, Any]:
     return answer
 
 
-def _viewer(image: np.ndarray) -> Any:
+def open_viewer(image: np.ndarray, **options: Any) -> Any:
+    """Open a window with an image in it."""
     import napari
     from napari.utils.notifications import notification_manager
 
     viewer = napari.Viewer(show_welcome_screen=False)
     notification_manager.install_hooks()  # as napari.run does
     viewer.window.set_geometry(0, 0, 1600, 1000)
-    viewer.add_image(image, name="image")
+    viewer.add_image(image, **({"name": "image"} | options))
     return viewer
 
 
-def _after(seconds: float) -> Callable[[], bool]:
+def after(seconds: float) -> Callable[[], bool]:
+    """Return what is true from so many seconds on."""
     end = time.perf_counter() + seconds
     return lambda: time.perf_counter() >= end
 
@@ -297,7 +299,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["NAPARI_UNET_HOME"] = folder
         os.environ["NAPARI_CONFIG"] = str(Path(folder, "napari.yaml"))
-        _provide_model()
+        provide_model()
         found = {
             "imports": measure_imports(values.repeats),
             "docks": measure_docks(values.repeats),
@@ -308,7 +310,7 @@ def main() -> None:
         values.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
 
-def _provide_model() -> None:
+def provide_model() -> None:
     """Put random weights into the (temporary) store where the shipped model is missing."""
     from napari_unet.core.store import list_models
 

@@ -104,7 +104,7 @@ def test_a_round_from_corrections_to_a_kept_child(viewer, tuned, qtbot, image):
     assert "held out" in section.outcome.verdict.text()
     loss, score = section.plot.lines
     assert loss.points and loss.label == "loss"
-    assert score.label == "validation AP50" and score.points[0][0] == 0
+    assert score.label == "AP50 held out" and score.points[0][0] == 0
     assert names() == ["tiny"] and not section.start.enabled
     kept(section, qtbot)
     assert names() == ["tiny", "tiny-tuned"]
@@ -136,7 +136,8 @@ def test_the_segment_panel_sees_the_kept_model_at_once(viewer, panel, tuned, qtb
 
 def test_cancelling_keeps_the_best_so_far(section, journal, over, qtbot):
     started(section, qtbot)
-    assert section.bar.value() < 100 and "left" in section.status.text()
+    qtbot.waitUntil(lambda: "left" in section.status.text(), timeout=60_000)
+    assert section.bar.value() < 100 and section.bar.isVisibleTo(section)
     section.stop.native.click()
     over()
     assert section.outcome.verdict.text().startswith("Stopped; this is the best so far.")
@@ -178,7 +179,8 @@ def test_a_worse_model_is_not_offered(section, image, threshold_model, over):
     threshold_model("good", 2, training={"working_diameter_px": 14.0})
     parts.corrected(image.data, image.metadata["labels"], "good")
     section.form.choose("good")
-    section.form.advanced.settings["learning_rate"].set(1.0)
+    section.form.first.settings["minutes"].set(None)
+    section.form.advanced.restore({"epochs": 40.0, "learning_rate": 1.0})
     section.start.native.click()
     over()
     text = section.outcome.verdict.text()

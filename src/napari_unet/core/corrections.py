@@ -135,13 +135,14 @@ def cuts(
     remarks: list[str],
     *,
     touched: bool = True,
-    opened: Iterable[Stack] = (),
+    opened: Iterable[Stack] | dict[str, Stack] = (),
 ) -> Iterator[tuple[Correction, Cut]]:
     """Yield the parts of the images that teach something, as planes (2) or volumes (3).
 
-    An image that cannot be used is passed by, with a sentence in `remarks`.
+    An image that cannot be used is passed by, with a sentence in `remarks`. The stacks in `opened`
+    may be given by what `identify` says of them, which takes a while to find out.
     """
-    stacks = {identify(stack): stack for stack in opened}
+    stacks = opened if isinstance(opened, dict) else {identify(stack): stack for stack in opened}
     for correction in corrections:
         try:
             yield from ((correction, cut) for cut in _cuts(correction, ndim, touched, stacks))

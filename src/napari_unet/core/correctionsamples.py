@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from napari_unet.core.corrections import cuts
 from napari_unet.core.heads import InstanceHead, SemanticHead
+from napari_unet.core.journalbegin import identify
 from napari_unet.core.samples import Sample, Samples
 from napari_unet.core.spec import InputError, Progress
 
@@ -70,7 +71,7 @@ def to_samples(
     InputError
         Nothing is left to train on.
     """
-    head, opened = head or InstanceHead(), tuple(opened)
+    head, stacks = head or InstanceHead(), {identify(stack): stack for stack in opened}
     remarks: list[str] = []
     chosen = _Lottery(budget)
     for number, correction in enumerate(corrections):
@@ -81,13 +82,15 @@ def to_samples(
                 f"{correction.place.begin.head} head; this one's is {kind}."
             )
             continue
-        for owner, cut in cuts([correction], ndim, remarks, touched=touched, opened=opened):
+        for owner, cut in cuts([correction], ndim, remarks, touched=touched, opened=stacks):
+            yield Progress(number, len(corrections), "images")
             chosen.add(f"{owner.place.path} {cut.index} {cut.window}", owner, cut)
     if chosen.left_out:
         remarks.append(f"{chosen.left_out} parts of the corrected images did not fit into memory.")
     items: list[Sample] = []
     measured: dict[tuple[Path, Index], Normaliser] = {}
     for owner, cut in chosen.tickets():
+        yield Progress(len(corrections), len(corrections), "images")
         if (problem := _class_problem(head, cut)) is not None:
             remarks.append(f"A part of the corrections of {owner.name} is left out. {problem}")
             continue

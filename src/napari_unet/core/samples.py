@@ -412,5 +412,6 @@ def _check_values(
         )
     if known is not None and known.shape != labels.shape:
         raise InputError(
-            f"The known mask of {name} has shape {known.shape}; give the labels', {labels.shape}."
+            f"The known mask of {name} has shape {known.shape}, its labels {labels.shape}; give a "
+            "mask of the labels' shape."
         )

@@ -129,7 +129,7 @@ class ChangesRun:
             return f"In view, both models find the same {changes.same:,} {changes.what}."
         counts = {kind: getattr(changes, kind) for kind in COLOURS}
         same = f"{changes.same:,} {changes.what} stay the same."
-        return f"What changed in view: {legend(COLOURS, counts)}<br>{same}"
+        return f"In view: {legend(COLOURS, counts)}<br>{same}"
 
     def _take(self, item: Progress) -> None:
         self._progress(f"Comparing: {item.what} …")

@@ -151,6 +151,9 @@ def _limits(values: Sequence[float], least: float) -> tuple[float, float]:
     low, high = min(values), max(values)
     if high - low <= least:
         middle, half = (low + high) / 2, max(least, abs(high) * 0.05, 1e-6) / 2
-        bottom = middle - half
-        return (0.0, 2 * half) if bottom < 0 <= low else (bottom, middle + half)
+        if middle - half < 0 <= low:
+            return 0.0, 2 * half
+        if high <= 1 < middle + half:
+            return 1 - 2 * half, 1.0
+        return middle - half, middle + half
     return low, high

@@ -48,8 +48,8 @@ class Search:
     ----------
     places
         The most doubtful first; of all frames that are through.
-    seen
-        How many of them were shown.
+    job
+        What searches; it may be through.
     """
 
     def __init__(self, image: Image, model: str, device: str) -> None:

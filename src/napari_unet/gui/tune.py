@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from napari_unet.core.judgement import Judgement
     from napari_unet.core.stack import Stack
+    from napari_unet.nn.finetune import Tuning
 
 
 class TuneRun:
@@ -96,16 +97,11 @@ class TuneRun:
         earlier = [(e["step"], e["loss"]) for e in history if "loss" in e]
         first = self._losses[0][0] if self._losses else math.inf
         losses = [(float(x), float(y)) for x, y in earlier if x < first] + self._losses
-        scores: list[tuple[float, float]] = []
-        name = ""
-        for entry in history:
-            found = [key for key in entry if key not in ("step", "loss")]
-            if found:
-                name = found[0]
-                scores.append((float(entry["step"]), float(entry[name])))
+        metric = judged(tuning) if tuning else ""
+        scores = [(float(e["step"]), float(e[metric])) for e in history if metric in e]
         return [
             Line("loss", tuple(losses), ORANGE),
-            Line(f"validation {name}".strip(), tuple(scores), BLUE, right=True),
+            Line(metric.replace("corrections", "held out"), tuple(scores), BLUE, right=True),
         ]
 
     @property
@@ -138,6 +134,12 @@ class TuneRun:
             self.work.release()
         ended, self._ended = self._ended, _leave
         ended(self, state)
+
+
+def judged(tuning: Tuning) -> str:
+    """Return the name of the score on what was held out; without that, on what was replayed."""
+    metric = tuning.judgement.metric
+    return f"{metric} {'corrections' if tuning.split.validation else 'replay'}"
 
 
 def judgement_text(judgement: Judgement, state: str, base: str) -> str:

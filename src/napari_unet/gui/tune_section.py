@@ -101,7 +101,6 @@ class TuneSection(QWidget):
         self._offer, self._offer_text = self._offer_row()
         below = QVBoxLayout()
         below.setContentsMargins(6, 0, 6, 0)
-        below.addWidget(self.doubts)
         below.addWidget(self._offer)
         below.addLayout(_row(self.start, self.stop))
         widgets = (self.bar, self.status, self.plot, self.outcome, self.versions)
@@ -110,6 +109,10 @@ class TuneSection(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setAlignment(Qt.AlignmentFlag.AlignTop)
+        above = QVBoxLayout()
+        above.setContentsMargins(6, 4, 6, 0)
+        above.addWidget(self.doubts)
+        layout.addLayout(above)
         layout.addWidget(self.form)
         layout.addLayout(below)
 
@@ -193,7 +196,7 @@ class TuneSection(QWidget):
         self.bar.reset()
         self.status.clear()
         self.form.propose_name()
-        self._model_changed()
+        self.versions.show_model(self.form.base.value or "")
         self._look_for_unfinished()
 
     def _tick(self) -> None:
@@ -205,8 +208,9 @@ class TuneSection(QWidget):
         self._show_state()
 
     def _model_changed(self, *_: Any) -> None:
-        entry = self.form.entry
-        self.versions.show_model(entry.name if entry else "")
+        name = self.form.entry.name if self.form.entry else ""
+        if name != self.versions.model:
+            self.versions.show_model(name)
         self._show_state()
 
     def _show_state(self, *_: Any) -> None:
@@ -214,6 +218,7 @@ class TuneSection(QWidget):
         run, pending = self.active, self.outcome.work is not None
         self.start.enabled = self.form.complete and run is None and not pending
         self.stop.enabled = run is not None and not run.job.cancelled
+        self.bar.setVisible(run is not None or pending)
         self._offer.setVisible(bool(self._left) and run is None and not pending)
         if run is None:
             return

@@ -24,6 +24,8 @@ class VersionsBox(QWidget):
 
     Attributes
     ----------
+    model
+        The chosen model's name; "" without any.
     rows
         Name and button of each, the oldest first; the chosen one has no button.
     advice
@@ -32,6 +34,7 @@ class VersionsBox(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
+        self.model = ""
         self.rows: dict[str, QPushButton | None] = {}
         self.advice = QLabel()
         self.advice.setWordWrap(True)
@@ -52,6 +55,7 @@ class VersionsBox(QWidget):
 
     def show_model(self, name: str) -> None:
         """Show the versions and the rounds of a model of the store."""
+        self.model = name
         try:
             cards = family(name) if name else []
         except UnetError:

@@ -1,0 +1,105 @@
+"""How the window answers while a model is fine-tuned, compared and kept.
+
+    python benchmarks/tuning_window.py
+    xvfb-run -a -s "-screen 0 1600x1000x24" python benchmarks/tuning_window.py    # without a screen
+
+A 10 ms timer in a real viewer says how late it was. The image is the histology sample, a quarter of
+which counts as corrected; the model is the shipped nuclei model (random weights where that is
+missing). Nothing is written but into a temporary folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from window import GOALS, after, delay, open_viewer, provide_model, run_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def measure(minutes: float) -> dict[str, Any]:
+    """Fine-tune in the window; return the delays of each part."""
+    from napari_unet.gui.layers import open_histology_sample
+    from napari_unet.gui.tune_section import TuneSection
+
+    ((image, options, _),) = open_histology_sample()
+    viewer = open_viewer(image, **options)
+    layer = viewer.layers[0]
+    section = TuneSection(viewer)
+    viewer.window.add_dock_widget(section, name="Fine-tune")
+    section.form.choose("nuclei")
+    section.form.first.settings["minutes"].set(minutes)
+    _correct(layer, image.shape[:2])
+    run_until(after(1.5))
+    found: dict[str, Any] = {"idle": delay(run_until(after(2.0)))}
+    section.tune()
+    first = run_until(lambda: section.active is None or section.active.work.usable)
+    found["loading torch, reading corrections"] = delay(first)
+    found["fine-tuning"] = delay(run_until(lambda: section.active is None))
+    work = section.outcome.work
+    if work is None or work.tuning is None:
+        raise SystemExit(section.status.text() or section.outcome.verdict.text())
+    found["steps"] = work.tuning.state.step
+    found["comparing"] = delay(run_until(lambda: section.outcome.comparison is None))
+    section.outcome.keep.native.click()
+    found["keeping"] = delay(run_until(lambda: section.outcome.work is None))
+    section.doubts.go()
+    found["looking for doubt"] = delay(run_until(_still(section)))
+    viewer.close()
+    return found
+
+
+def _still(section: Any) -> Callable[[], bool]:
+    return lambda: section.doubts.job is None and section.doubts.place is not None
+
+
+def _correct(layer: Any, shape: tuple[int, int]) -> None:
+    """Mark a quarter of the image as checked, with discs for objects."""
+    from napari_unet.core.edits import KNOWN
+    from napari_unet.core.journal import Journal
+    from napari_unet.core.lineage import family
+    from napari_unet.gui.layers import layer_stack
+
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    labels = ((y // 24) * 64 + x // 24 + 1).astype(np.uint16)
+    labels[np.hypot(y % 24 - 12, x % 24 - 12) > 8] = 0
+    hash_ = family("nuclei")[0].hash
+    with Journal.begin(layer_stack(layer), labels, model="nuclei", model_hash=hash_) as journal:
+        journal.mark(KNOWN, (), (slice(0, shape[0] // 2), slice(0, shape[1] // 2)))
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--minutes", type=float, default=0.5, help="budget of the fine-tuning")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file")
+    values = parser.parse_args()
+    sys.argv = sys.argv[:1]  # Qt reads the rest
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["NAPARI_UNET_HOME"] = folder
+        os.environ["NAPARI_CONFIG"] = str(Path(folder, "napari.yaml"))
+        provide_model()
+        found = measure(values.minutes)
+    for what, late in found.items():
+        if isinstance(late, dict):
+            print(
+                f"{what}: p50 {late['p50_ms']} ms, p95 {late['p95_ms']} ms (goal <= "
+                f"{GOALS['p95_ms']}), p95 over time {late['p95_over_time_ms']} ms, "
+                f"longest {late['max_ms']} ms"
+            )
+        else:
+            print(f"{what}: {late}")
+    if values.json:
+        values.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
