@@ -308,6 +308,38 @@ def test_the_training_is_the_users_in_every_setting(section, journal, over, qtbo
     assert {entry.name: entry for entry in list_models()}["tiny-tuned"].card.parent is None
 
 
+def test_volumes(viewer, section, over, qtbot):
+    """A model of volumes is tuned on a volume, and compared on the part that is in view."""
+    plane, labels = parts.discs((64, 120))
+    parts.tiny_model("deep", ndim=3, depth=1, width=2)
+    image = viewer.add_image(np.stack([plane] * 6), name="volume")
+    viewer.layers.selection.active = image
+    parts.corrected(image.data, np.stack([labels] * 6), "deep")
+    section.form.choose("deep")
+    section.start.native.click()
+    over()
+    assert section.outcome.work.tuning.model.spec.ndim == 3
+    assert "n view" in section.outcome.difference.text()
+    for layer in changes_layers(viewer):
+        assert layer.data.shape == image.data.shape
+    kept(section, qtbot)
+    assert "deep-tuned" in names()
+
+
+def test_new_classes_get_a_new_head(viewer, section, image, over, qtbot):
+    classes = (image.metadata["labels"] > 0).astype(np.uint8)
+    classes[:, 150:] *= 2
+    parts.tiny_model("kinds", head="semantic", classes=2)
+    parts.corrected(image.data, classes, "kinds", head="semantic")
+    section.form.choose("kinds")
+    section.form.network.restore({"classes": 3})
+    section.start.native.click()
+    over()
+    assert section.outcome.work.tuning.model.spec.classes == 3
+    assert "pixel" in section.outcome.difference.text()
+    kept(section, qtbot)
+
+
 def test_an_image_in_memory_is_learned_from_only_while_it_is_there_or_kept(section, journal, over):
     """The journal keeps the frames of an image that lies in no file."""
     section._viewer.layers.clear()

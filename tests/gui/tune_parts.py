@@ -39,11 +39,11 @@ def tiny_model(name="tiny", **spec):
     save_model(Model(card, UNet(spec).eval(), torch.device("cpu")), name)
 
 
-def corrected(image, labels, model="tiny", windows=(None,)):
+def corrected(image, labels, model="tiny", windows=(None,), head="instance"):
     """Write a journal as the user does who has checked some windows of an image (None: all)."""
     card = family(model)[0]
     with Journal.begin(
-        open_stack(image), labels.copy(), model=card.name, model_hash=card.hash
+        open_stack(image), labels.copy(), model=card.name, model_hash=card.hash, head=head
     ) as journal:
         for window in windows:
             journal.mark(KNOWN, (), window)

@@ -125,11 +125,12 @@ class ChangesRun:
         changes = self.changes
         if changes is None:
             return ""
+        what = changes.what.removesuffix("s") if changes.same == 1 else changes.what
         if changes.none:
-            return f"In view, both models find the same {changes.same:,} {changes.what}."
+            return f"In view, both models find the same: {changes.same:,} {what}."
         counts = {kind: getattr(changes, kind) for kind in COLOURS}
-        same = f"{changes.same:,} {changes.what} stay the same."
-        return f"In view: {legend(COLOURS, counts)}<br>{same}"
+        same = f"Of what is in view, {changes.same:,} {what} stayed the same:"
+        return f"{same}<br>{legend(COLOURS, counts)}"
 
     def _take(self, item: Progress) -> None:
         self._progress(f"Comparing: {item.what} …")

@@ -100,7 +100,7 @@ class Plot(QWidget):
         painter.drawText(below, Qt.AlignmentFlag.AlignRight, f"{right:,.0f}")
         for line in drawn:
             low, high = _limits([y for _, y in line.points], 0.02)
-            area = frame.adjusted(6, 6, -6, -6)
+            area = frame.adjusted(6, line_height, -6, -6)
             places = [
                 QPointF(
                     area.left() + (x - left) / (right - left) * area.width(),
