@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_unet.gui.correct import CorrectSection
+from napari_unet.gui.docked import DockedPanel
 from napari_unet.gui.folds import Scrolled
+from napari_unet.gui.shelf import shelf
+from napari_unet.gui.tune_section import TuneSection
 
 if TYPE_CHECKING:
     import napari
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
 LABEL_WIDTH = 60
 
 
-class FineTunePanel(QWidget):
+class FineTunePanel(DockedPanel):
     """Corrects labels, and tunes a model with the corrections.
 
     Parameters
@@ -29,19 +32,43 @@ class FineTunePanel(QWidget):
     ----------
     correct
         The section of the corrections.
+    tune
+        The section that learns from them.
     """
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
-        super().__init__()
+        super().__init__(self._cancel_all)
         self.correct = CorrectSection(napari_viewer, LABEL_WIDTH)
+        self.tune = TuneSection(napari_viewer, LABEL_WIDTH)
         inside = QWidget()
         content = QVBoxLayout(inside)
         content.setAlignment(Qt.AlignmentFlag.AlignTop)
         content.setContentsMargins(4, 4, 4, 4)
         content.addWidget(self.correct)
+        content.addWidget(self.tune)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(Scrolled(inside))
+        self._connect()
+
+    def _connect(self) -> None:
+        self.correct.model.changed.connect(self._model_chosen)
+        self.correct.touched.toggled.connect(self._touched_changed)
+        shelf().changed.connect(self.correct.refresh_models)
+        self._model_chosen()
+        self._touched_changed(self.correct.touched.isChecked())
+
+    def _model_chosen(self, *_: Any) -> None:
+        """Tune the model whose corrections are shown."""
+        if self.correct.model.value:
+            self.tune.form.choose(self.correct.model.value)
+
+    def _touched_changed(self, wanted: bool) -> None:
+        self.tune.touched = wanted
+
+    def _cancel_all(self) -> None:
+        self.tune.cancel()
+        self.tune.doubts.cancel()
 
     def showEvent(self, event: QShowEvent | None) -> None:
         """Look which models there are now."""

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import PushButton
 from napari.utils.notifications import show_error
-from qtpy.QtCore import QEvent, Qt, QTimer
-from qtpy.QtWidgets import QDockWidget, QHBoxLayout, QLabel, QProgressBar, QVBoxLayout, QWidget
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QVBoxLayout, QWidget
 
 from napari_unet.core.spec import UnetError
+from napari_unet.gui.docked import DockedPanel
 from napari_unet.gui.engine import Engine, engine_steps
 from napari_unet.gui.evaluate_form import EvaluateSection
 from napari_unet.gui.folds import Scrolled
@@ -36,7 +37,7 @@ SLOW_S, REST, LONGEST_REST_S = 0.05, 4, 1.0
 as long, up to the longest rest."""
 
 
-class SegmentPanel(QWidget):
+class SegmentPanel(DockedPanel):
     """Segments an image layer with a model and shows the objects as they are found.
 
     Parameters
@@ -55,20 +56,16 @@ class SegmentPanel(QWidget):
     """
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
-        super().__init__()
+        super().__init__(self._cancel_all)
         self.viewer = napari_viewer
         self.engine: Engine = engine_steps
         self.active: SegmentRun | None = None
         self._next: SegmentRun | None = None
-        self._docked = False
         self._ticked = self._rest_until = 0.0
         self._drew = False
         self._timer = QTimer(self)
         self._timer.setInterval(DRAW_MS)
         self._timer.timeout.connect(self._tick)
-        self._closing = QTimer(self)
-        self._closing.setSingleShot(True)
-        self._closing.timeout.connect(self._cancel_if_closed)
         self._build()
         self._runs: list[SegmentRun] = []
         self.destroyed.connect(functools.partial(abandon_all, self._runs))
@@ -218,23 +215,6 @@ class SegmentPanel(QWidget):
         super().hideEvent(event)
         self.form.save()
 
-    def changeEvent(self, event: QEvent | None) -> None:
-        """Find out whether the panel was taken out of its dock: a closed panel gets no event."""
-        super().changeEvent(event)
-        if event is not None and event.type() == QEvent.Type.ParentChange:
-            self._closing.start()
-
-    def _cancel_if_closed(self) -> None:
-        """Cancel a run that nobody could stop any more: the panel's dock is gone, not hidden."""
-        if _dock_of(self) is not None:
-            self._docked = True
-        elif self._docked:
-            self.cancel()
-            self.evaluation.cancel()
-
-
-def _dock_of(widget: QWidget) -> QDockWidget | None:
-    parent = widget.parentWidget()
-    while parent is not None and not isinstance(parent, QDockWidget):
-        parent = parent.parentWidget()
-    return parent
+    def _cancel_all(self) -> None:
+        self.cancel()
+        self.evaluation.cancel()
