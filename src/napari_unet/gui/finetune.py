@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_unet.gui.correct import CorrectSection
@@ -42,10 +41,11 @@ class FineTunePanel(DockedPanel):
         self.tune = TuneSection(napari_viewer, LABEL_WIDTH)
         inside = QWidget()
         content = QVBoxLayout(inside)
-        content.setAlignment(Qt.AlignmentFlag.AlignTop)
         content.setContentsMargins(4, 4, 4, 4)
         content.addWidget(self.correct)
         content.addWidget(self.tune)
+        # Not by the layout's alignment: that gives wrapped text no more height than its hint.
+        content.addStretch(1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(Scrolled(inside))

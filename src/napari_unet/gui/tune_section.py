@@ -108,7 +108,6 @@ class TuneSection(QWidget):
             below.addWidget(widget)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.setAlignment(Qt.AlignmentFlag.AlignTop)
         above = QVBoxLayout()
         above.setContentsMargins(6, 4, 6, 0)
         above.addWidget(self.doubts)
