@@ -209,11 +209,21 @@ def program(data: Path, *options: str) -> list[str]:
 
 def started(data: Path, *options: str) -> subprocess.Popen[str]:
     """Start a training in a process of its own and wait for its first validation."""
-    process = subprocess.Popen(program(data, *options), stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        program(data, *options),
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell's background job, such as this test may run in, ignores Ctrl+C.
+        preexec_fn=None if os.name == "nt" else restore_interrupts,
+    )
     for line in process.stderr:
         if "step 3:" in line:
             return process
     raise AssertionError("the training ended before it was to be stopped")
+
+
+def restore_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 LONG = ["--name", "long", "--steps", "1000", "--validate-every", "3"]
