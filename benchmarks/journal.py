@@ -27,9 +27,9 @@ from typing import Any
 
 import numpy as np
 
-from napari_unet.core.journal import Journal
-from napari_unet.core.journalbegin import find_journals
-from napari_unet.core.journalfile import JournalWarning, RecordFile
+from napari_unet.core.journal.begin import find_journals
+from napari_unet.core.journal.recordfile import JournalWarning, RecordFile
+from napari_unet.core.journal.writer import Journal
 from napari_unet.core.stack import open_stack
 
 GOAL_MS = 5.0

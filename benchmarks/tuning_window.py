@@ -63,8 +63,8 @@ def _still(section: Any) -> Callable[[], bool]:
 
 def _correct(layer: Any, shape: tuple[int, int]) -> None:
     """Mark a quarter of the image as checked, with discs for objects."""
-    from napari_unet.core.edits import KNOWN
-    from napari_unet.core.journal import Journal
+    from napari_unet.core.journal.edits import KNOWN
+    from napari_unet.core.journal.writer import Journal
     from napari_unet.core.lineage import family
     from napari_unet.gui.layers import layer_stack
 

@@ -19,9 +19,9 @@ from qtpy.QtGui import QMouseEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
-from napari_unet.core.edits import KNOWN, UNKNOWN
-from napari_unet.core.journalbegin import find_journals
-from napari_unet.core.journalview import JournalView
+from napari_unet.core.journal.begin import find_journals
+from napari_unet.core.journal.edits import KNOWN, UNKNOWN
+from napari_unet.core.journal.view import JournalView
 from napari_unet.core.stack import open_stack
 from napari_unet.core.store import list_models
 from napari_unet.gui.layers import layer_stack

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_unet.core.edits import KNOWN
-from napari_unet.core.journal import Journal
+from napari_unet.core.journal.edits import KNOWN
+from napari_unet.core.journal.writer import Journal
 from napari_unet.core.stack import open_stack
 from napari_unet.gui.sight import image_in_view, is_doubt_layer
 from napari_unet.gui.tune_section import TuneSection

@@ -12,10 +12,10 @@ import tifffile
 from napari.utils.key_bindings import coerce_keybinding
 from napari.utils.notifications import notification_manager
 
-from napari_unet.core.edits import KNOWN
-from napari_unet.core.journal import Journal
-from napari_unet.core.journalbegin import find_journals
-from napari_unet.core.journalview import JournalView
+from napari_unet.core.journal.begin import find_journals
+from napari_unet.core.journal.edits import KNOWN
+from napari_unet.core.journal.view import JournalView
+from napari_unet.core.journal.writer import Journal
 from napari_unet.core.stack import open_stack
 from napari_unet.gui.recorder import recorder_of
 from napari_unet.gui.recording import REDO_KEY, UNDO_KEY
@@ -166,8 +166,8 @@ def test_axes_in_another_order_and_a_scaled_layer(viewer, recorder):
 
 
 def test_of_large_labels_the_planes_that_were_worked_on_are_kept(viewer, recorder, monkeypatch):
-    for module in ("journal", "journalbase"):
-        monkeypatch.setattr(f"napari_unet.core.{module}.WHOLE", 0)
+    for module in ("writer", "base"):
+        monkeypatch.setattr(f"napari_unet.core.journal.{module}.WHOLE", 0)
     layer, stack = scene(viewer, (4, 30, 40), "ZYX")
     before = layer.data.copy()
     stroke(layer, (1, 20, 20), (1, 22, 22))

@@ -6,8 +6,8 @@ import numpy as np
 from scipy import ndimage
 
 from napari_unet.core.card import ModelCard
-from napari_unet.core.edits import KNOWN
-from napari_unet.core.journal import Journal
+from napari_unet.core.journal.edits import KNOWN
+from napari_unet.core.journal.writer import Journal
 from napari_unet.core.lineage import family
 from napari_unet.core.spec import ModelSpec
 from napari_unet.core.stack import open_stack

@@ -18,7 +18,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_unet.core.edits import KNOWN, UNKNOWN
+from napari_unet.core.journal.edits import KNOWN, UNKNOWN
 from napari_unet.core.spec import InputError
 from napari_unet.core.store import list_models
 from napari_unet.gui.boxes import BoxDrawer

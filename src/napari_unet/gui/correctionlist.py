@@ -21,8 +21,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_unet.core.correctionfiles import export, thumbnail
-from napari_unet.core.corrections import drop, list_corrections
+from napari_unet.core.corrections.export import export, thumbnail
+from napari_unet.core.corrections.listing import drop, list_corrections
 from napari_unet.core.spec import Progress, UnetError
 from napari_unet.gui.forms import sentence
 from napari_unet.gui.job import DONE, HOST, Errands, Job, slot_for
@@ -32,8 +32,8 @@ from napari_unet.gui.wrapped import WrappedLabel
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
-    from napari_unet.core.corrections import Correction
-    from napari_unet.core.journal import Journal
+    from napari_unet.core.corrections.listing import Correction
+    from napari_unet.core.journal.writer import Journal
     from napari_unet.core.stack import Stack
 
 logger = logging.getLogger(__name__)

@@ -303,9 +303,9 @@ def _steps(stack: Stack, model: str, device: str) -> Generator[Progress, None, A
 
 def looked_at(stack: Stack) -> Callable[[tuple[int, ...]], np.ndarray]:
     """Return a function that says of a frame what the image's journals know of it already."""
-    from napari_unet.core.journalbegin import find_journals
-    from napari_unet.core.journalview import JournalView
-    from napari_unet.core.known import frame_truth
+    from napari_unet.core.corrections.known import frame_truth
+    from napari_unet.core.journal.begin import find_journals
+    from napari_unet.core.journal.view import JournalView
 
     paths = [place.path for place in find_journals(stack)]
 

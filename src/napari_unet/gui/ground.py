@@ -15,7 +15,7 @@ from napari_unet.gui.result import MARK, Placement
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
 
-    from napari_unet.core.edits import Box
+    from napari_unet.core.journal.edits import Box
     from napari_unet.core.stack import Stack
 
 

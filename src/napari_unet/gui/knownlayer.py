@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.utils.colormaps import DirectLabelColormap
 
-from napari_unet.core.known import Truth, truth
+from napari_unet.core.corrections.known import Truth, truth
 from napari_unet.core.spec import Progress
 from napari_unet.gui.job import Errands, Job
 from napari_unet.gui.result import MARK

@@ -12,7 +12,7 @@ from napari.utils.notifications import show_error
 from qtpy.QtCore import QObject, Signal
 
 from napari_unet.core.axes import OBJECT_AXES
-from napari_unet.core.journal import Journal
+from napari_unet.core.journal.writer import Journal
 from napari_unet.core.modelfolder import read_card
 from napari_unet.core.spec import InputError, UnetError
 from napari_unet.core.store import find_model
@@ -23,7 +23,7 @@ from napari_unet.gui.result import IMAGE, MARK
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from napari_unet.core.journalview import JournalView
+    from napari_unet.core.journal.view import JournalView
 
 CLOSING_S = 5.0
 """How long a window that closes waits for what is still to be written."""

@@ -16,9 +16,9 @@ from napari.layers import Labels
 from napari.utils.colormaps import CyclicLabelColormap
 from qtpy.QtCore import QObject, Signal
 
-from napari_unet.core.edits import LABELS, SCRIBBLES
-from napari_unet.core.journal import Journal
-from napari_unet.core.journalfile import JournalWarning
+from napari_unet.core.journal.edits import LABELS, SCRIBBLES
+from napari_unet.core.journal.recordfile import JournalWarning
+from napari_unet.core.journal.writer import Journal
 from napari_unet.core.spec import InputError, UnetError
 from napari_unet.gui.forms import sentence
 from napari_unet.gui.result import draw_part
@@ -28,9 +28,9 @@ from napari_unet.gui.writing import WriteQueue
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from napari_unet.core.edits import Edit
-    from napari_unet.core.journal import Step
-    from napari_unet.core.journalview import JournalView
+    from napari_unet.core.journal.edits import Edit
+    from napari_unet.core.journal.view import JournalView
+    from napari_unet.core.journal.writer import Step
     from napari_unet.gui.ground import Ground
 
 

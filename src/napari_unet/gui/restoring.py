@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.axes import OBJECT_AXES
-from napari_unet.core.edits import KNOWN, SCRIBBLES
-from napari_unet.core.journal import Journal
-from napari_unet.core.journalbegin import JournalPlace, find_journals
-from napari_unet.core.journalfile import JournalWarning
-from napari_unet.core.journalview import JournalView
+from napari_unet.core.journal.begin import JournalPlace, find_journals
+from napari_unet.core.journal.edits import KNOWN, SCRIBBLES
+from napari_unet.core.journal.recordfile import JournalWarning
+from napari_unet.core.journal.view import JournalView
+from napari_unet.core.journal.writer import Journal
 from napari_unet.core.spec import InputError, Progress, UnetError
 from napari_unet.gui.ground import ground_of
 from napari_unet.gui.result import IMAGE, MARK

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from filelock import FileLock
 
-    from napari_unet.core.corrections import Correction
+    from napari_unet.core.corrections.listing import Correction
     from napari_unet.core.samples import Samples
     from napari_unet.core.stack import Stack
     from napari_unet.nn.finetune import Tuning
@@ -209,7 +209,7 @@ class TuneWork:
         return fresh_model(fresh, request.name, request.device, request.settings.seed)
 
     def _corrections(self) -> Generator[Progress, None, list[Correction]]:
-        from napari_unet.core.corrections import list_corrections
+        from napari_unet.core.corrections.listing import list_corrections
 
         found = []
         for correction in list_corrections(self.request.base):
@@ -221,7 +221,7 @@ class TuneWork:
     def _samples(
         self, model: Model, corrections: list[Correction]
     ) -> Generator[Progress, None, Samples]:
-        from napari_unet.core.correctionsamples import to_samples
+        from napari_unet.core.corrections.training import to_samples
         from napari_unet.core.heads import head_of
 
         spec = model.spec

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_unet.core.edits import DROPPED, KNOWN, SCRIBBLES, UNKNOWN
-from napari_unet.core.journal import Journal
-from napari_unet.core.known import MARGIN, frame_truth
+from napari_unet.core.corrections.known import MARGIN, frame_truth
+from napari_unet.core.journal.edits import DROPPED, KNOWN, SCRIBBLES, UNKNOWN
+from napari_unet.core.journal.writer import Journal
 from napari_unet.core.stack import open_stack
 
 Y, X = np.mgrid[:80, :100]

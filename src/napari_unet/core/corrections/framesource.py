@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_unet.core.keptimage import kept_frame
+from napari_unet.core.journal.keptimage import kept_frame
 from napari_unet.core.passport import fingerprint
 from napari_unet.core.spec import InputError, UnetError
 from napari_unet.core.stack import Stack, open_stack
@@ -13,7 +13,7 @@ from napari_unet.core.stack import Stack, open_stack
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from napari_unet.core.journalbegin import Begin
+    from napari_unet.core.journal.begin import Begin
 
     Index = tuple[int, ...]
 

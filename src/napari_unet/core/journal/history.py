@@ -8,7 +8,7 @@ from __future__ import annotations
 from array import array
 from typing import TYPE_CHECKING
 
-from napari_unet.core.edits import (
+from napari_unet.core.journal.edits import (
     CANVASES,
     DROPPED,
     KNOWN,
@@ -22,7 +22,7 @@ from napari_unet.core.edits import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from napari_unet.core.journalfile import Header
+    from napari_unet.core.journal.recordfile import Header
 
 
 class History:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_unet.core.journalfile import JournalWarning, Record, RecordFile, write_records
+from napari_unet.core.journal.recordfile import JournalWarning, Record, RecordFile, write_records
 from napari_unet.core.spec import OutputError
 from napari_unet.core.stack import Stack
 

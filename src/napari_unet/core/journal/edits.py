@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.core.journalfile import Record
+from napari_unet.core.journal.recordfile import Record
 from napari_unet.core.spec import InputError
 
 if TYPE_CHECKING:

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_unet.core.known import Truth, frame_truth
+from napari_unet.core.corrections.known import Truth, frame_truth
 from napari_unet.core.normalise import Normaliser
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from napari_unet.core.framesource import FrameSource
-    from napari_unet.core.journalview import JournalView
+    from napari_unet.core.corrections.framesource import FrameSource
+    from napari_unet.core.journal.view import JournalView
     from napari_unet.core.stack import Stack
 
     Index = tuple[int, ...]

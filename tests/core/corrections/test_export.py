@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_unet.core.correctionfiles import export, thumbnail
-from napari_unet.core.corrections import list_corrections
-from napari_unet.core.edits import KNOWN
-from napari_unet.core.journal import Journal
+from napari_unet.core.corrections.export import export, thumbnail
+from napari_unet.core.corrections.listing import list_corrections
+from napari_unet.core.journal.edits import KNOWN
+from napari_unet.core.journal.writer import Journal
 from napari_unet.core.spec import InputError, OutputError
 from napari_unet.core.stack import open_stack
 

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_unet.core.cuts import cuts_of
-from napari_unet.core.edits import DROPPED, LABELS, Edit
-from napari_unet.core.framesource import FrameSource
-from napari_unet.core.journal import Journal
-from napari_unet.core.journalbegin import JournalPlace, find_journals, identify
-from napari_unet.core.journalview import JournalView
-from napari_unet.core.known import frame_truth
+from napari_unet.core.corrections.cuts import cuts_of
+from napari_unet.core.corrections.framesource import FrameSource
+from napari_unet.core.corrections.known import frame_truth
+from napari_unet.core.journal.begin import JournalPlace, find_journals, identify
+from napari_unet.core.journal.edits import DROPPED, LABELS, Edit
+from napari_unet.core.journal.view import JournalView
+from napari_unet.core.journal.writer import Journal
 from napari_unet.core.lineage import family
 from napari_unet.core.spec import InputError, UnetError
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Iterator
 
-    from napari_unet.core.cuts import Cut
+    from napari_unet.core.corrections.cuts import Cut
     from napari_unet.core.stack import Stack
 
     Index = tuple[int, ...]

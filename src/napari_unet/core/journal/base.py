@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.core.journalfile import Header, Record, RecordFile
+from napari_unet.core.journal.recordfile import Header, Record, RecordFile
 from napari_unet.core.spec import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from napari_unet.core.edits import Edit
-    from napari_unet.core.journalbegin import Begin
+    from napari_unet.core.journal.begin import Begin
+    from napari_unet.core.journal.edits import Edit
 
 WHOLE = 512 * 2**20
 """Labels of up to this many bytes are kept whole from the beginning."""

@@ -6,9 +6,9 @@ import hashlib
 import heapq
 from typing import TYPE_CHECKING
 
-from napari_unet.core.corrections import cuts
+from napari_unet.core.corrections.listing import cuts
 from napari_unet.core.heads import InstanceHead, SemanticHead
-from napari_unet.core.journalbegin import identify
+from napari_unet.core.journal.begin import identify
 from napari_unet.core.samples import Sample, Samples
 from napari_unet.core.spec import InputError, Progress
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from napari_unet.core.corrections import Correction
-    from napari_unet.core.cuts import Cut
+    from napari_unet.core.corrections.cuts import Cut
+    from napari_unet.core.corrections.listing import Correction
     from napari_unet.core.normalise import Normaliser
     from napari_unet.core.stack import Stack
 

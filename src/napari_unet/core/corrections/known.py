@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
-from napari_unet.core.edits import DROPPED, KNOWN, SCRIBBLES, Box, Edit, Mark
-from napari_unet.core.journalbase import clipped
+from napari_unet.core.journal.base import clipped
+from napari_unet.core.journal.edits import DROPPED, KNOWN, SCRIBBLES, Box, Edit, Mark
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from napari_unet.core.journalview import JournalView
+    from napari_unet.core.journal.view import JournalView
 
 MARGIN = 0.35
 """Margin of known background around what was touched, as a share of the objects' diameter: about

@@ -17,12 +17,12 @@ import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from napari_unet.core import journalbase
-from napari_unet.core.edits import DROPPED, KNOWN, SCRIBBLES, UNKNOWN, Edit, Mark
-from napari_unet.core.journal import Journal
-from napari_unet.core.journalbegin import find_journals
-from napari_unet.core.journalfile import JournalWarning
-from napari_unet.core.journalview import JournalView
+from napari_unet.core.journal import base
+from napari_unet.core.journal.begin import find_journals
+from napari_unet.core.journal.edits import DROPPED, KNOWN, SCRIBBLES, UNKNOWN, Edit, Mark
+from napari_unet.core.journal.recordfile import JournalWarning
+from napari_unet.core.journal.view import JournalView
+from napari_unet.core.journal.writer import Journal
 from napari_unet.core.spec import InputError, OutputError
 from napari_unet.core.stack import open_stack
 
@@ -89,7 +89,7 @@ def test_a_stroke_is_restored_by_who_opens_the_image_again():
     ("axes", "ndim"), [("YX", 2), ("ZYX", 2), ("ZYX", 3), ("TYX", 2), ("TZYX", 3)]
 )
 def test_replay_is_what_was_painted(axes, ndim, whole, data, monkeypatch):
-    monkeypatch.setattr("napari_unet.core.journal.WHOLE", 2**20 if whole else 0)
+    monkeypatch.setattr("napari_unet.core.journal.writer.WHOLE", 2**20 if whole else 0)
     labels = first_labels(axes)
     before = labels.copy()
     done, undone = [], []
@@ -246,9 +246,9 @@ def test_labels_beyond_the_first_type_are_kept():
 
 
 def test_of_a_huge_volume_only_planes_around_the_edit_are_kept(monkeypatch):
-    for module in ("journal", "journalbase"):
-        monkeypatch.setattr(f"napari_unet.core.{module}.WHOLE", 0)
-    monkeypatch.setattr(journalbase, "REACH", 1)
+    for module in ("writer", "base"):
+        monkeypatch.setattr(f"napari_unet.core.journal.{module}.WHOLE", 0)
+    monkeypatch.setattr(base, "REACH", 1)
     labels = first_labels("ZYX")
     with Journal.begin(image("ZYX"), labels, ndim=3) as journal:
         assert not journal.holds().any()
@@ -369,7 +369,7 @@ def test_what_a_kill_left_of_a_beginning_is_swept_after_a_day():
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kills with SIGKILL")
 def test_no_stroke_that_was_reported_as_saved_is_lost_by_a_kill(tmp_path):
-    benchmark = Path(__file__).parents[2] / "benchmarks" / "journal.py"
+    benchmark = Path(__file__).parents[3] / "benchmarks" / "journal.py"
     found = tmp_path / "found.json"
     command = [sys.executable, benchmark, "--strokes", "0", "--kills", "25", "--json", found]
     subprocess.run(command, check=True, capture_output=True)

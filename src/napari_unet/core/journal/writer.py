@@ -5,7 +5,7 @@ edits, marks, undo and redo in the order in which they happened. Nothing is ever
 file: an undo is a record of its own. The labels at the end are the first ones with every edit, undo
 and redo applied in order.
 
-Labels of up to `journalbase.WHOLE` bytes are written whole at the beginning. Of larger ones a frame
+Labels of up to `base.WHOLE` bytes are written whole at the beginning. Of larger ones a frame
 is written when it is first worked on, so that the cost goes by what was touched; other frames are
 not restored (the model makes them again).
 
@@ -31,12 +31,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.core.edits import KNOWN, LABELS, Box, Edit, Mark, plane_span
-from napari_unet.core.journalbase import WHOLE, BasePlanes
-from napari_unet.core.journalbegin import begin_of, identify, new_path, same_file, sweep
-from napari_unet.core.journalfile import Record, RecordFile
-from napari_unet.core.journalview import JournalView, unravelled
-from napari_unet.core.keptimage import keep_frame
+from napari_unet.core.journal.base import WHOLE, BasePlanes
+from napari_unet.core.journal.begin import begin_of, identify, new_path, same_file, sweep
+from napari_unet.core.journal.edits import KNOWN, LABELS, Box, Edit, Mark, plane_span
+from napari_unet.core.journal.keptimage import keep_frame
+from napari_unet.core.journal.recordfile import Record, RecordFile
+from napari_unet.core.journal.view import JournalView, unravelled
 from napari_unet.core.spec import InputError
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from napari_unet.core.edits import LABELS, Box, Edit, Mark, plane_span
-from napari_unet.core.journalbase import BasePlanes, clipped
-from napari_unet.core.journalbegin import Begin
-from napari_unet.core.journalfile import RecordFile
-from napari_unet.core.journalhistory import History
+from napari_unet.core.journal.base import BasePlanes, clipped
+from napari_unet.core.journal.begin import Begin
+from napari_unet.core.journal.edits import LABELS, Box, Edit, Mark, plane_span
+from napari_unet.core.journal.history import History
+from napari_unet.core.journal.recordfile import RecordFile
 from napari_unet.core.spec import InputError
 
 if TYPE_CHECKING:

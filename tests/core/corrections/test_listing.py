@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_unet.core import cuts as cuts_module
 from napari_unet.core.card import ModelCard
-from napari_unet.core.corrections import cuts, drop, list_corrections
-from napari_unet.core.correctionsamples import to_samples
-from napari_unet.core.edits import KNOWN, SCRIBBLES
+from napari_unet.core.corrections import cuts as cuts_module
+from napari_unet.core.corrections.listing import cuts, drop, list_corrections
+from napari_unet.core.corrections.training import to_samples
 from napari_unet.core.heads import SemanticHead
-from napari_unet.core.journal import Journal
-from napari_unet.core.journalview import JournalView
+from napari_unet.core.journal.edits import KNOWN, SCRIBBLES
+from napari_unet.core.journal.view import JournalView
+from napari_unet.core.journal.writer import Journal
 from napari_unet.core.spec import InputError, ModelSpec
 from napari_unet.core.stack import open_stack
 from napari_unet.core.store import put_model
@@ -227,7 +227,7 @@ def test_planes_of_an_image_in_memory_are_no_volume():
 
 
 def test_a_frame_too_large_to_be_kept_is_said_once(monkeypatch):
-    monkeypatch.setattr("napari_unet.core.keptimage.FRAME_LIMIT", 100)
+    monkeypatch.setattr("napari_unet.core.journal.keptimage.FRAME_LIMIT", 100)
     stack = open_stack(np.zeros((80, 100), np.uint8), "YX")
     with pytest.warns(UserWarning, match="save it as a file") as caught:
         corrected(stack, 1, 2)

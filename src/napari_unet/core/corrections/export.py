@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tifffile
 
-from napari_unet.core.corrections import Correction, cuts
+from napari_unet.core.corrections.framesource import FrameSource
+from napari_unet.core.corrections.known import frame_truth
+from napari_unet.core.corrections.listing import Correction, cuts
 from napari_unet.core.files import make_folder, user_path, whole_file
-from napari_unet.core.framesource import FrameSource
-from napari_unet.core.journalbegin import identify
-from napari_unet.core.journalview import JournalView
-from napari_unet.core.known import frame_truth
+from napari_unet.core.journal.begin import identify
+from napari_unet.core.journal.view import JournalView
 from napari_unet.core.overlay import outline, picture
 from napari_unet.core.spec import InputError, Progress, UnetError
 from napari_unet.core.tiff import quiet
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence
     from pathlib import Path
 
-    from napari_unet.core.cuts import Cut
+    from napari_unet.core.corrections.cuts import Cut
     from napari_unet.core.stack import Stack
 
     Index = tuple[int, ...]

@@ -8,7 +8,7 @@ import warnings
 
 import pytest
 
-from napari_unet.core.journalfile import (
+from napari_unet.core.journal.recordfile import (
     JournalWarning,
     Record,
     RecordFile,

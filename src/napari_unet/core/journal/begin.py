@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.core.journalfile import Record, first_header
+from napari_unet.core.journal.recordfile import Record, first_header
 from napari_unet.core.passport import fingerprint
 from napari_unet.core.spec import InputError, UnetError
 from napari_unet.core.stack import Stack, open_stack
