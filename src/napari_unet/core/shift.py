@@ -22,7 +22,7 @@ SIZE_RATIO = 2.0
 """Objects this many times larger or smaller than the network works on best are remarked on."""
 QUANTILES = (0.01, 0.99)
 """Between which quantiles of the training images the range of a statistic reaches ..."""
-SLACK = 0.25
+SLACK = 0.2
 """... and by which share of itself it is widened on both sides."""
 
 WORDS = {

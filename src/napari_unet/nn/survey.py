@@ -38,6 +38,9 @@ EDGES = {2: 256, 3: 64}
 """Edge length of the part that is looked at, in network pixels, for planes and volumes."""
 CANDIDATES = {2: 4, 3: 3}
 """How many places along each axis are considered for looking at."""
+DOUBT_COUNT, DOUBT_PEAK = 2, 0.5
+"""What is found is judged as if among it were so many objects of that height: a few full ones are
+no proof."""
 CLEAR_PEAK, CLEAR_COUNT = 0.7, 3
 """So full and so many, objects of the size that the network knows best leave no doubt."""
 
@@ -66,7 +69,9 @@ class Look:
 
     def quality(self, wanted: float) -> float:
         """Tell how well the objects found are what the network knows; their size, too."""
-        return 3 * self.statistics["peak"] + 2 * self.statistics["certainty"] - self._misfit(wanted)
+        heights = self.objects * self.statistics["peak"] + DOUBT_COUNT * DOUBT_PEAK
+        peak = heights / (self.objects + DOUBT_COUNT)
+        return 3 * peak + 2 * self.statistics["certainty"] - self._misfit(wanted)
 
     def clear(self, wanted: float) -> bool:
         """Tell whether other scales need not be tried."""
