@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from napari_unet.core.crops import draw_crop
 from napari_unet.core.heads import InstanceHead
 from napari_unet.core.partial import evaluate_known, mostly_known
-from napari_unet.core.samples import Samples, draw_crop
+from napari_unet.core.samples import Samples
 from napari_unet.core.sparse import known_targets, lonely_planes
 from napari_unet.core.spec import InputError
 

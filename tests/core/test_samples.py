@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from napari_unet.core.crops import draw_crop
 from napari_unet.core.heads import SemanticHead
-from napari_unet.core.samples import Samples, draw_crop
+from napari_unet.core.samples import Samples
 from napari_unet.core.sizes import median_diameter
 from napari_unet.core.spec import InputError
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from napari_unet.core.samples import CropPlan, Samples
+from napari_unet.core.crops import CropPlan
+from napari_unet.core.samples import Samples
 from napari_unet.nn.augment import make_batch, vary_intensity, warp_crop
 
 

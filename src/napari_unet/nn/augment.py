@@ -16,7 +16,8 @@ from napari_unet.core.heads import SemanticHead
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_unet.core.samples import CropPlan, Sample, Samples
+    from napari_unet.core.crops import CropPlan
+    from napari_unet.core.samples import Sample, Samples
 
 
 def make_batch(

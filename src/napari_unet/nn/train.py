@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from napari_unet.core.crops import draw_crop
 from napari_unet.core.files import sweep_partials
 from napari_unet.core.heads import head_of
 from napari_unet.core.recipe import Recipe, settle
-from napari_unet.core.samples import Samples, draw_crop
 from napari_unet.core.spec import (
     DeviceError,
     DivergedError,
@@ -35,6 +35,7 @@ from .net import UNet
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from napari_unet.core.samples import Samples
     from napari_unet.core.trainlog import TrainLog
 
 __all__ = [
