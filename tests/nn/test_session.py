@@ -317,7 +317,7 @@ def test_warming_computes_what_a_click_needs(clicking_model):
 
 
 def test_a_model_without_click_head_is_refused(make_model):
-    with pytest.raises(ModelError, match="has no click head; choose 'nuclei'"):
+    with pytest.raises(ModelError, match="has no click head; choose a model that has one"):
         ClickSession(make_model(), image())
 
 

@@ -103,8 +103,8 @@ class ClickSession:
     ) -> None:
         if model.click is None:
             raise ModelError(
-                f"The model {model.name!r} has no click head; choose 'nuclei' or a model tuned "
-                "from it."
+                f"The model {model.name!r} has no click head; choose a model that has one, or give "
+                "it one with scripts/train_clicks.py."
             )
         self.stack = open_stack(image)
         check_fit(self.stack, model)
