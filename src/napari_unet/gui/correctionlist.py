@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from napari.utils.notifications import show_error
 from qtpy.QtCore import QSize, Qt, Signal
 from qtpy.QtGui import QIcon, QImage, QPixmap
 from qtpy.QtWidgets import (
@@ -24,6 +22,7 @@ from qtpy.QtWidgets import (
 from napari_unet.core.corrections.export import export, thumbnail
 from napari_unet.core.corrections.listing import drop, list_corrections
 from napari_unet.core.spec import Progress, UnetError
+from napari_unet.gui.errors import tell
 from napari_unet.gui.forms import sentence
 from napari_unet.gui.job import DONE, HOST, Errands, Job, slot_for
 from napari_unet.gui.restoring import when
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
     from napari_unet.core.corrections.listing import Correction
     from napari_unet.core.journal.writer import Journal
     from napari_unet.core.stack import Stack
-
-logger = logging.getLogger(__name__)
 
 SIZE = 56  # pixels of a thumbnail
 ROWS = 5  # that are shown without scrolling
@@ -192,10 +189,7 @@ class CorrectionList(QWidget):
         self._show_state()
 
     def _report(self, error: Exception) -> None:
-        if not isinstance(error, UnetError):
-            logger.error("the corrections cannot be used", exc_info=error)
-        self.message.setText(sentence(error))
-        show_error(sentence(error))
+        tell(error, "the corrections cannot be used", self.message.setText)
 
     def _show(self, rows: list[Row]) -> None:
         chosen = {correction.place.path for correction in self.chosen}

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import functools
-import logging
 import time
 from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import ComboBox, PushButton
 from napari.layers import Labels
-from napari.utils.notifications import show_error
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from napari_unet.core.axes import FRAMES
-from napari_unet.core.spec import UnetError
+from napari_unet.gui.errors import tell
 from napari_unet.gui.evaluate import EvaluateRun, result_text
 from napari_unet.gui.folds import Fold
-from napari_unet.gui.forms import remember, remembered, rows_widget, sentence
+from napari_unet.gui.forms import remember, remembered, rows_widget
 from napari_unet.gui.hits import is_hits_layer, show_hits
 from napari_unet.gui.job import CANCELLED, HOST, abandon_all, slot_for
 from napari_unet.gui.result import MARK
@@ -26,8 +24,6 @@ if TYPE_CHECKING:
     import napari
 
     from napari_unet.core.spec import Progress
-
-logger = logging.getLogger(__name__)
 
 SECTION = "evaluate"
 DRAW_S = 0.15
@@ -142,10 +138,7 @@ class EvaluateSection(QWidget):
                 show_hits(self._viewer, run.labels, run.truth, run.codes)
 
     def _report(self, error: Exception) -> None:
-        if not isinstance(error, UnetError):
-            logger.error("the evaluation failed", exc_info=error)
-        self.result.setText(sentence(error))
-        show_error(sentence(error))
+        tell(error, "the evaluation failed", self.result.setText)
 
     def _choices(self, *_: Any) -> list[tuple[str, Labels]]:
         layers = [layer for layer in self._viewer.layers if isinstance(layer, Labels)]

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image, Labels
-from napari.utils.notifications import show_error
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
-from napari_unet.core.spec import UnetError
-from napari_unet.gui.forms import sentence
+from napari_unet.gui.errors import tell
 from napari_unet.gui.ground import ground_of
 from napari_unet.gui.job import Errands, Job
 from napari_unet.gui.restoring import Restored, add_restored, find_offer, restore_steps
@@ -23,8 +20,6 @@ if TYPE_CHECKING:
     from napari_unet.gui.recorder import Recorder
     from napari_unet.gui.recording import Recording
     from napari_unet.gui.restoring import Offer
-
-logger = logging.getLogger(__name__)
 
 PAUSE_MS = 100
 """Layers come and go in bursts; the row looks for an offer when it has been quiet so long."""
@@ -150,10 +145,7 @@ class RestoreRow(QWidget):
         self.restored.emit(recording)
 
     def _report(self, error: Exception) -> None:
-        if not isinstance(error, UnetError):
-            logger.error("the corrections could not be restored", exc_info=error)
-        self.message.setText(sentence(error))
-        show_error(sentence(error))
+        tell(error, "the corrections could not be restored", self.message.setText)
 
     def _ended(self, _: str) -> None:
         self._restoring = None

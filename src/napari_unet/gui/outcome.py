@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import functools
-import logging
 from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import PushButton
-from napari.utils.notifications import show_error
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from napari_unet.core.spec import Progress, UnetError
 from napari_unet.gui.changes import ChangesRun, hide_changes
+from napari_unet.gui.errors import tell
 from napari_unet.gui.forms import sentence
 from napari_unet.gui.job import CANCELLED, DONE, HOST, Job, abandon_all, slot_for
 from napari_unet.gui.shelf import shelf
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     import napari
 
     from napari_unet.gui.tunework import TuneWork
-
-logger = logging.getLogger(__name__)
 
 _TIPS = {
     "keep": "Put the tuned model into the store, beside the old one.",
@@ -195,10 +192,7 @@ class OutcomeBox(QWidget):
             self.difference.setText(text)
 
     def _report(self, error: Exception) -> None:
-        if not isinstance(error, UnetError):
-            logger.error("the model was not kept", exc_info=error)
-        self._say(sentence(error))
-        show_error(sentence(error))
+        tell(error, "the model was not kept", self._say)
 
     def _show_state(self) -> None:
         busy = self._saving is not None

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import functools
-import logging
 import time
 from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import PushButton
-from napari.utils.notifications import show_error
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QVBoxLayout, QWidget
 
 from napari_unet.core.spec import UnetError
 from napari_unet.gui.docked import DockedPanel
 from napari_unet.gui.engine import Engine, engine_steps
+from napari_unet.gui.errors import tell
 from napari_unet.gui.evaluate_form import EvaluateSection
 from napari_unet.gui.folds import Scrolled
-from napari_unet.gui.forms import sentence
 from napari_unet.gui.job import DONE, FAILED, abandon_all, slot_for
 from napari_unet.gui.recorder import close_recorders, recorder_of
 from napari_unet.gui.remarks import RemarkBox
@@ -27,8 +25,6 @@ from napari_unet.gui.segment_form import LABEL_WIDTH, SegmentForm
 if TYPE_CHECKING:
     import napari
     from qtpy.QtGui import QHideEvent, QShowEvent
-
-logger = logging.getLogger(__name__)
 
 DRAW_MS = 150
 """How often finished tiles are drawn and the progress is written."""
@@ -141,10 +137,7 @@ class SegmentPanel(DockedPanel):
 
     def report(self, error: Exception) -> None:
         """Show an error in one sentence, here and as a notification."""
-        if not isinstance(error, UnetError):
-            logger.error("the run failed", exc_info=error)
-        self.status.setText(sentence(error))
-        show_error(sentence(error))
+        tell(error, "the run failed", self.status.setText)
 
     def _launch(self, run: SegmentRun) -> None:
         self.active = run

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import functools
-import logging
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import PushButton
-from napari.utils.notifications import show_error
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QVBoxLayout, QWidget
 
@@ -17,7 +15,7 @@ from napari_unet.core.spec import UnetError
 from napari_unet.core.trainplan import forget, training_folder, unfinished
 from napari_unet.gui.curves import Plot
 from napari_unet.gui.doubts import DoubtSection
-from napari_unet.gui.forms import sentence
+from napari_unet.gui.errors import tell
 from napari_unet.gui.job import CANCELLED, FAILED, abandon_all, slot_for
 from napari_unet.gui.outcome import OutcomeBox
 from napari_unet.gui.sight import open_stacks
@@ -29,8 +27,6 @@ from napari_unet.gui.versions import VersionsBox
 if TYPE_CHECKING:
     import napari
     from qtpy.QtGui import QHideEvent, QShowEvent
-
-logger = logging.getLogger(__name__)
 
 DRAW_MS, CURVE_S = 300, 1.0
 """How often the progress is written, and the curve drawn."""
@@ -152,10 +148,7 @@ class TuneSection(QWidget):
 
     def report(self, error: Exception) -> None:
         """Show an error in one sentence, here and as a notification."""
-        if not isinstance(error, UnetError):
-            logger.error("the fine-tuning failed", exc_info=error)
-        self.status.setText(sentence(error))
-        show_error(sentence(error))
+        tell(error, "the fine-tuning failed", self.status.setText)
 
     def _launch(self, request: TuneRequest) -> None:
         if self.active is not None or self.outcome.work is not None:
