@@ -24,7 +24,7 @@ from napari_unet.core.spec import InputError, Progress
 from napari_unet.core.stack import Stack, open_stack
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator, Iterator, Mapping
     from pathlib import Path
 
     from napari_unet.core.tiles import Window
@@ -71,8 +71,12 @@ class Measuring:
         axes: str | None = None,
         frames: str = AUTO,
         solidity: bool = True,
+        passport: Mapping[str, Any] | None = None,
     ) -> Measuring:
-        """Open labels and image, and hold them against each other; see `measure`."""
+        """Open labels and image, and hold them against each other; see `measure`.
+
+        `passport` is that of labels which are in no file.
+        """
         stack = open_stack(labels, axes, voxel_size_um)
         if stack.dtype.kind not in "iub":
             raise InputError(
@@ -88,7 +92,7 @@ class Measuring:
         if light is not None:
             stack, light = _matched(stack, light)
         size = stack.voxel_size_um or (light.voxel_size_um if light is not None else None)
-        ndim = frame_ndim(frames, _passport(stack)) if "Z" in stack.labels_axes else 2
+        ndim = frame_ndim(frames, passport or _passport(stack)) if "Z" in stack.labels_axes else 2
         return cls(stack, light, ndim, size, solidity)
 
     @property
