@@ -241,10 +241,12 @@ class TestManifest:
             "Segment",
             "Correct and fine-tune",
             "Measure",
+            "Batch",
         ]
         assert [entry.command for entry in contributions.menus["napari/layers/segment"]] == [
             "napari-unet.segment",
             "napari-unet.finetune",
+            "napari-unet.batch",
         ]
         assert [entry.command for entry in contributions.menus["napari/layers/measure"]] == [
             "napari-unet.measure"

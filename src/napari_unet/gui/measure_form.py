@@ -13,6 +13,7 @@ from napari_unet.core.axes import FRAMES
 from napari_unet.gui.forms import remember, remembered, rows_widget
 from napari_unet.gui.hits import is_hits_layer
 from napari_unet.gui.result import IMAGE, MARK
+from napari_unet.gui.scribbles import is_helper
 from napari_unet.gui.sight import is_doubt_layer
 
 if TYPE_CHECKING:
@@ -83,7 +84,11 @@ class MeasureForm(QWidget):
 
     def _labels_layers(self, *_: Any) -> list[tuple[str, Labels]]:
         layers = [layer for layer in self._viewer.layers if isinstance(layer, Labels)]
-        return [(layer.name, layer) for layer in layers if not is_hits_layer(layer)]
+        return [
+            (layer.name, layer)
+            for layer in layers
+            if not (is_hits_layer(layer) or is_helper(layer))
+        ]
 
     def _image_layers(self, *_: Any) -> list[tuple[str, Image]]:
         layers = [layer for layer in self._viewer.layers if isinstance(layer, Image)]
