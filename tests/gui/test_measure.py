@@ -161,6 +161,25 @@ def test_a_click_on_an_object_selects_its_row(make_napari_viewer, qtbot):
     assert selected(panel) == [row_of(panel, 5)] and panel.stale
 
 
+def test_rows_and_clicks_in_a_3d_view(make_napari_viewer, qtbot):
+    viewer = make_napari_viewer(show=True)
+    panel = opened(viewer)
+    labels = np.zeros((20, *SHAPE), np.uint16)
+    labels[4:10, 5:15, 5:15], labels[12:18, 35:45, 50:60] = 2, 6
+    layer = viewer.add_labels(labels, name="found", scale=(2, 1, 1))
+    panel.start.native.click()
+    qtbot.waitUntil(lambda: panel.active is None)
+    viewer.dims.ndisplay = 3
+    viewer.reset_view()
+    panel.view.selectRow(row_of(panel, 6))
+    assert viewer.scene.camera.center == pytest.approx((29, 39.5, 54.5))
+    panel.view.clearSelection()
+    layer.selected_label = 1
+    qtbot.wait(50)
+    click(viewer, 39.5, 54.5)
+    assert selected(panel) == [row_of(panel, 6)] and layer.selected_label == 6
+
+
 def test_sorting_keeps_the_object(panel, measured):
     measured()
     panel.view.selectRow(row_of(panel, 9))

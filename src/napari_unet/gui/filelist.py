@@ -68,7 +68,7 @@ class FileList(QTreeWidget):
         self.setAcceptDrops(True)
         self.setMinimumHeight(120)
         header: Any = self.header()
-        header.resizeSection(_FILE, 150)
+        header.resizeSection(_FILE, 120)
         self.itemDoubleClicked.connect(self._double_clicked)
 
     def add(self, images: Iterable[Path]) -> None:

@@ -226,7 +226,10 @@ class MeasurePanel(DockedPanel):
             return
         run.labels.selected_label = int(run.table["label"][number])
         self.viewer.layers.selection.active = run.labels
-        go_to(self.viewer, run.labels, run.place_of(number), run.extent_of(number))
+        place = run.place_of(number)
+        if self.viewer.dims.ndisplay == 2:  # a slice, not a place between two
+            place |= {letter: float(round(place[letter])) for letter in "TZ" if letter in place}
+        go_to(self.viewer, run.labels, place, run.extent_of(number))
 
     def _clicked(self, event: Any) -> None:
         """Select the row of the object under a click, unless the click draws something."""

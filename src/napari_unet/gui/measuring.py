@@ -91,7 +91,7 @@ class MeasureRun:
         for letter in "TZ":
             at = row.get(f"centroid_{letter.lower()}", row.get(letter.lower()))
             if at is not None and letter in self.axes:
-                place[letter] = float(round(float(at)))
+                place[letter] = float(at)
         return place
 
     def extent_of(self, number: int) -> float:
