@@ -68,7 +68,7 @@ def names(path: Path) -> list[str]:
 def test_help_and_version(capsys) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"napari-unet {__version__}\n"
-    commands = ["demo", "segment", "train", "evaluate", "models", "bench"]
+    commands = ["demo", "segment", "train", "evaluate", "measure", "models", "bench"]
     for command in [[], *([name] for name in commands)]:
         assert main([*command, "--help"]) == 0
         out, err = capsys.readouterr()

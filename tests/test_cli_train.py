@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,13 +17,11 @@ from scipy import ndimage
 from napari_unet.cli import main
 from napari_unet.core import pairs
 from napari_unet.core.heads import InstanceHead
+from napari_unet.core.modelfolder import WEIGHTS
 from napari_unet.core.spec import InputError
 from napari_unet.core.stack import open_stack
 from napari_unet.core.store import list_models, read_card
 from napari_unet.core.trainlog import CURVE, TABLE, read_table
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 FAST = ["--crop", "32", "--batch", "2", "--device", "cpu"]
 NEW = ["--scratch", "--depth", "1", "--width", "4"]
@@ -90,16 +89,16 @@ def test_a_model_that_got_worse_is_not_stored_unless_asked_for(
     data, tiny_model, home, capsys, monkeypatch
 ) -> None:
     """The scores are real ones, but the tuned network's are lowered."""
-    from napari_unet.nn.finetune import Tuning
+    from napari_unet.nn.exam import Exam
 
-    validate = Tuning._validate
+    plain, seen = Exam.scores, []
 
     def lowered(self, net):
-        scores = yield from validate(self, net)
-        lower = 0.5 if self.state.step else 0.0
-        return dict.fromkeys(scores, 0.9 - lower)
+        scores = yield from plain(self, net)
+        seen.append(net)
+        return dict.fromkeys(scores, 0.4 if len(seen) > 1 else 0.9)
 
-    monkeypatch.setattr(Tuning, "_validate", lowered)
+    monkeypatch.setattr(Exam, "scores", lowered)
     options = ["--from", "tiny", "--name", "tuned", "--steps", "2"]
     assert train(data, *options) == 2
     err = capsys.readouterr().err.splitlines()[-1]
@@ -174,6 +173,45 @@ def test_labels_of_another_shape_are_said(data, capsys) -> None:
     tifffile.imwrite(data / "labels" / "cell1.tif", np.ones((5, 6), np.uint8))
     text = say(data, capsys, *NEW, "--name", "n")
     assert "have shape (5, 6), their image (96, 120)" in text
+
+
+def test_images_with_other_channels_than_the_model(data, tiny_model, home, capsys) -> None:
+    """The model has three inputs: one channel goes to all of them; of two, the user chooses."""
+    tune = ["--from", "tiny", "--steps", "2", "--keep"]
+    assert train(data, *tune, "--name", "grey") == 0
+    for path in (data / "images").glob("cell*.tif"):
+        image = tifffile.imread(path)
+        tifffile.imwrite(path, np.stack([image, image // 2]), imagej=True, metadata={"axes": "CYX"})
+    capsys.readouterr()
+    text = say(data, capsys, *tune, "--name", "two")
+    assert "cell0 has 2 channels, the model 'tiny' takes 3; say which one" in text
+    assert "(--channel, 0 to 1)" in text
+    assert train(data, *tune, "--name", "two", "--channel", "1") == 0
+    assert read_card(home / "models" / "two").spec.in_channels == 3
+    for path in (data / "images").glob("cell*.tif"):
+        image = np.uint8(tifffile.imread(path)[0] >> 4)
+        tifffile.imwrite(path, np.stack([image] * 4, -1), photometric="rgb", extrasamples=[2])
+    assert train(data, *tune, "--name", "colours") == 0
+
+
+def test_a_full_disk_while_the_model_is_stored(data, home, capsys, monkeypatch) -> None:
+    """The training is not lost: it is stored by --resume when there is room again."""
+    write = Path.write_bytes
+
+    def full(path, content):
+        if path.name != WEIGHTS:
+            return write(path, content)
+        write(path, content[: len(content) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    new = [*NEW, "--name", "mine", "--steps", "4"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        text = say(data, capsys, *new)
+    assert "No space left on device; make room" in text and not list_models_of_user()
+    assert not (home / "models").exists() or not list((home / "models").iterdir())
+    assert train(data, *new, "--resume") == 0
+    assert list_models_of_user() == ["mine"]
 
 
 def test_folders_without_a_common_name_are_said(data, capsys, tmp_path) -> None:

@@ -240,10 +240,16 @@ class TestManifest:
         assert [widget.display_name for widget in contributions.widgets] == [
             "Segment",
             "Correct and fine-tune",
+            "Measure",
+            "Batch",
         ]
         assert [entry.command for entry in contributions.menus["napari/layers/segment"]] == [
             "napari-unet.segment",
             "napari-unet.finetune",
+            "napari-unet.batch",
+        ]
+        assert [entry.command for entry in contributions.menus["napari/layers/measure"]] == [
+            "napari-unet.measure"
         ]
         assert [sample.display_name for sample in contributions.sample_data] == [
             "Nuclei (fluorescence)",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from napari_unet.core.clicks import Click
+    from napari_unet.core.measure import measure
     from napari_unet.core.metrics import Scores, evaluate
     from napari_unet.core.samples import Samples
     from napari_unet.core.spec import (
@@ -54,6 +55,7 @@ __all__ = [
     "evaluate",
     "fine_tune",
     "load_model",
+    "measure",
     "open_stack",
     "predict",
     "save_model",
@@ -63,6 +65,7 @@ __all__ = [
 
 _NAMES = {
     "core.clicks": ("Click",),
+    "core.measure": ("measure",),
     "core.metrics": ("Scores", "evaluate"),
     "core.samples": ("Samples",),
     "core.spec": (

@@ -15,7 +15,7 @@ from napari_unet.core.spec import FrameDone, InputError, OutputError
 from napari_unet.core.stack import list_images, open_stack
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
     from pathlib import Path
 
     from napari_unet.core.spec import PredictSettings, Progress
@@ -57,14 +57,32 @@ def plan_jobs(source: Path, target: Path) -> list[FileJob]:
     images = list_images(source)
     if target.exists() and not target.is_dir():
         raise OutputError(f"{target} is a file; give a folder, as the input is one.")
-    stems = [plain_name(image) for image in images]
-    count = Counter(stem.casefold() for stem in stems)
-    names = [
-        stem if count[stem.casefold()] == 1 else image.name
-        for stem, image in zip(stems, images, strict=True)
-    ]
-    targets = [target / f"{name}.tif" for name in names]
-    return [FileJob(*job) for job in zip(images, targets, strict=True)]
+    return plan_files(images, target)
+
+
+def plan_files(images: Sequence[Path], folder: Path) -> list[FileJob]:
+    """Name the labels of images from anywhere, all of which go to one folder.
+
+    The labels get the images' names with the ending ``.tif``; images of equal names keep their
+    endings, as in ``a.png.tif``, and if that does not help their folders' names, too.
+
+    Raises
+    ------
+    OutputError
+        The labels of an image would take its place.
+    """
+    ways = (plain_name, lambda path: path.name, lambda path: f"{path.parent.name} {path.name}")
+    counts = [Counter(way(image).casefold() for image in images) for way in ways]
+    jobs = []
+    for number, image in enumerate(images, 1):
+        names = [way(image) for way in ways]
+        alone = [n for n, count in zip(names, counts, strict=True) if count[n.casefold()] == 1]
+        name = alone[0] if alone else f"{names[-1]} {number}"
+        target = folder / f"{name}.tif"
+        if target.exists() and image.exists() and target.samefile(image):
+            raise OutputError(f"{target} is an image of the list; choose another folder.")
+        jobs.append(FileJob(image, target))
+    return jobs
 
 
 def segment_file(

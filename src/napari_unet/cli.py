@@ -6,6 +6,7 @@ interrupted. Progress and remarks go to standard error, results to files and sta
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from pathlib import Path
@@ -59,6 +60,7 @@ def build_parser() -> Parser:
     _add_segment(commands)
     _add_train(commands)
     _add_evaluate(commands)
+    _add_measure(commands)
     _add_models(commands)
     _add_bench(commands)
     return parser
@@ -257,6 +259,71 @@ def _evaluate(values: Namespace) -> int:
     print(format_table(scoring.HEADINGS, rows))
     if values.csv and scores:
         scoring.write_csv(values.csv, scores)
+    return UNUSABLE if failed else 0
+
+
+def _add_measure(commands: Any) -> None:
+    command = _add(commands, "measure", _measure, "Measure objects: size, place, shape, intensity")
+    command.add_argument("labels", type=Path, help="labels, or a folder of labels")
+    command.add_argument(
+        "image",
+        type=Path,
+        nargs="?",
+        help="the image, or a folder with equal names. Not given: no intensities",
+    )
+    command.add_argument(
+        "--csv", type=Path, metavar="FILE", help="the table. Not given: standard output"
+    )
+    command.add_argument(
+        "--voxel-size-um",
+        type=float,
+        nargs="+",
+        metavar="UM",
+        help="z y x, y x, or one size for all. Not given: as the files have it",
+    )
+    command.add_argument("--axes", metavar="A", help="a letter for each axis of the labels")
+    command.add_argument(
+        "--frames",
+        choices=FRAMES,
+        default=FRAMES[0],
+        help="whether the objects of a stack end with their plane; time points are apart always "
+        "(default: auto, planes for what a 2D model found, else volumes)",
+    )
+    command.add_argument(
+        "--solidity",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="compute convex hulls, which takes longest (default: yes)",
+    )
+
+
+def _measure(values: Namespace) -> int:
+    from napari_unet.core import measurefiles, objecttable
+    from napari_unet.core.measure import Measuring, measure_steps
+
+    pairs = measurefiles.pair_images(values.labels, values.image)
+    size, tables = values.voxel_size_um, dict[str, objecttable.Table]()
+
+    def run(pair: measurefiles.LabelledImage, bar: tqdm[Any]) -> None:
+        bar.set_description(pair.name, refresh=False)
+        what = Measuring.of(
+            pair.labels,
+            measurefiles.image_of(pair, values.image),
+            None if size is None else tuple(size),
+            axes=values.axes,
+            frames=values.frames,
+            solidity=values.solidity,
+        )
+        tables[pair.name] = follow(measure_steps(what), bar)
+
+    failed = run_all(pairs, run, keep_going=len(pairs) > 1)
+    if tables:
+        table = measurefiles.stacked(tables) if len(pairs) > 1 else tables[pairs[0].name]
+        if values.csv:
+            objecttable.write_table(values.csv, table)
+            print(f"{values.csv}: {len(table['label']):,} objects")
+        else:
+            print(objecttable.table_text(table), end="")
     return UNUSABLE if failed else 0
 
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from napari_unet.core.files import make_folder
 from napari_unet.core.heads import head_of
 from napari_unet.core.pairs import Labelled, pair_paths, read_labelled, samples_of
-from napari_unet.core.spec import ModelError, SettingsError, TrainSettings
+from napari_unet.core.spec import InputError, ModelError, SettingsError, TrainSettings
 from napari_unet.core.store import find_model, free_place, home, read_card
 from napari_unet.core.trainplan import CHECKPOINT, TrainPlan, forget, note_plan, training_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
     from pathlib import Path
 
     from napari_unet.core.spec import Progress
@@ -176,6 +176,7 @@ class TrainingRun:
         request = self.request
         if request.start is not None:
             model = load_model(request.start, request.device)
+            check_channels(images, model.spec.in_channels, request)
             return graft(model, request.classes) if request.classes is not None else model
         stack, ndim = images[0].stack, request.ndim or 2
         if request.channel is not None or stack.channels == 1:
@@ -186,3 +187,25 @@ class TrainingRun:
         width = request.width or 16
         spec = fresh_spec(ndim, channels, request.classes, request.depth, width, size)
         return fresh_model(spec, request.name, request.device, request.settings.seed)
+
+
+def check_channels(images: Sequence[Labelled], wanted: int, request: TrainRequest) -> None:
+    """Hold the channels of images against those that the model to tune takes.
+
+    One channel is given to all of its inputs, and colours go to three; anything else is a choice
+    that only the user can make.
+
+    Raises
+    ------
+    InputError
+        An image has several channels, and not as many as the model has inputs.
+    """
+    for image in images:
+        stack = image.stack
+        fits = stack.channels in (1, wanted) or (stack.rgb and wanted == 3)
+        if request.channel is None and not fits:
+            raise InputError(
+                f"{image.name} has {stack.channels} channels, the model {request.start!r} takes "
+                f"{wanted}; say which one it is to learn from (--channel, 0 to "
+                f"{stack.channels - 1}), or train a model from --scratch."
+            )

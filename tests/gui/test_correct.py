@@ -121,6 +121,71 @@ def test_a_stroke_of_the_mouse_is_saved_and_undone_by_the_key(make_napari_viewer
     assert np.array_equal(layer.data == 9, painted)
 
 
+def click(viewer, *point):
+    canvas = viewer.window._qt_viewer.canvas.native
+    camera, size = viewer.scene.camera, np.array(viewer.canvas.size)
+    y, x = (np.array(point) - camera.center[-2:]) * camera.zoom + size / 2
+    canvas._last_time = 0
+    place = QPoint(round(x), round(y))
+    QTest.mouseClick(canvas, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, place)
+
+
+def test_a_polygon_is_saved_and_restored(make_napari_viewer, models, qtbot):
+    viewer, section = opened(make_napari_viewer, show=True)
+    image = viewer.add_image(VALUES, name="im", scale=(2, 2))
+    layer = segmented(viewer, image, objects(), scale=(2, 2))
+    qtbot.wait(50)
+    viewer.reset_view()
+    before = layer.data.copy()
+    layer.mode, layer.selected_label = "polygon", 9
+    for corner in ((30, 10), (30, 40), (60, 40), (60, 10)):
+        click(viewer, *corner)
+    canvas = viewer.window._qt_viewer.canvas.native
+    QTest.keyClick(canvas, Qt.Key.Key_Return)
+    painted = layer.data == 9
+    assert painted[16:29, 6:19].all() and painted.sum() < 20 * 20
+    saved(section, qtbot)
+    journal = section.recording.journal
+    assert [edit.source for edit in journal.history()] == ["polygon"]
+    left = layer.data.copy()
+    viewer.close()
+
+    viewer, section = opened(make_napari_viewer)
+    viewer.add_image(VALUES, name="im", scale=(2, 2))
+    qtbot.waitUntil(lambda: section.offers.offer is not None)
+    section.offers.button.click()
+    qtbot.waitUntil(lambda: section.recording is not None)
+    assert np.array_equal(section.labels.value.data, left)
+    section.undo.click()
+    assert np.array_equal(section.labels.value.data, before)
+
+
+def test_two_windows_on_one_image_lose_nothing(make_napari_viewer, models, qtbot):
+    """Each has labels of its own, and records them; both can be had again."""
+    windows = [opened(make_napari_viewer) for _ in range(2)]
+    left = []
+    for number, (viewer, _) in enumerate(windows):
+        layer = segmented(viewer, viewer.add_image(VALUES, name="im"), objects())
+        stroke(layer, (30, 8 + 20 * number), label=7 + number)
+        left.append(layer)
+    stroke(left[0], (34, 8), label=7)
+    for number, (_, section) in enumerate(windows):
+        saved(section, qtbot)
+        assert section.recording.journal.undoable == 2 - number
+    places = find_journals(open_stack(VALUES))
+    assert len({place.path for place in places}) == 2
+    labels = []
+    for place in places:
+        with JournalView(place.path) as journal:
+            labels.append(journal.replay())
+    for layer in left:
+        assert any(np.array_equal(layer.data, other) for other in labels)
+    undo = windows[1][1].undo
+    qtbot.waitUntil(undo.isEnabled)
+    undo.click()
+    assert not (left[1].data == 8).any() and (left[0].data == 7).any()
+
+
 def test_what_was_corrected_is_restored_in_another_window(make_napari_viewer, models, qtbot):
     viewer, section = opened(make_napari_viewer)
     image = viewer.add_image(VALUES, name="im", scale=(3, 2), translate=(5, 6))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 from pathlib import Path
@@ -10,11 +11,13 @@ import numpy as np
 import pytest
 from napari.utils.notifications import notification_manager
 
+from napari_unet.core.modelfolder import WEIGHTS
 from napari_unet.core.store import list_models, read_card
 from napari_unet.core.trainplan import CHECKPOINT, lock_training, training_folder, unfinished
 from napari_unet.gui.changes import SHOWS
 from napari_unet.gui.result import MARK
 from napari_unet.gui.tune_section import TuneSection
+from napari_unet.nn.model import load_model
 
 sys.path.insert(0, str(Path(__file__).parent))
 try:
@@ -207,6 +210,30 @@ def test_keeping_where_the_store_is_full_can_be_tried_again(tuned, qtbot, home):
     (home / "aside").rename(store)
     kept(tuned, qtbot)
     assert names() == ["tiny", "tiny-tuned"]
+
+
+def test_a_disk_that_is_full_while_the_model_is_stored(tuned, qtbot, home, monkeypatch):
+    write = Path.write_bytes
+
+    def full(path, content):
+        if path.name != WEIGHTS:
+            return write(path, content)
+        write(path, content[: len(content) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    store = home / "models"
+    before = sorted(path.name for path in store.iterdir())
+    with monkeypatch.context() as patch, notification_manager:
+        patch.setattr(Path, "write_bytes", full)
+        tuned.outcome.keep.native.click()
+        qtbot.waitUntil(lambda: tuned.outcome.keep.enabled, timeout=30_000)
+    said = tuned.outcome.difference.text()
+    assert "tiny-tuned" in said and "No space left on device" in said and "make room" in said
+    assert sorted(path.name for path in store.iterdir()) == before, "nothing half written is left"
+    assert (training_folder("tiny-tuned") / CHECKPOINT).exists() and tuned.outcome.work
+    kept(tuned, qtbot)
+    assert names() == ["tiny", "tiny-tuned"]
+    assert load_model("tiny-tuned", "cpu").card.parent == read_card(store / "tiny").hash
 
 
 def test_a_name_that_is_taken(section, journal, over):

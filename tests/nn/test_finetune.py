@@ -18,8 +18,8 @@ from napari_unet.core.recipe import settle
 from napari_unet.core.replay import GROUP, make_replay, pack_replay, unpack_replay
 from napari_unet.core.samples import Samples
 from napari_unet.core.spec import DeviceError, DivergedError, InputError, ModelSpec, TrainSettings
-from napari_unet.nn import finetune as finetune_module
 from napari_unet.nn import train as train_module
+from napari_unet.nn import tuningrecipe
 from napari_unet.nn.finetune import Tuning, fine_tune
 from napari_unet.nn.graft import fresh_model, fresh_spec, graft
 from napari_unet.nn.model import load_model, save_model
@@ -159,7 +159,7 @@ def test_a_single_object_is_learned_without_validation(model):
 def test_tuning_makes_it_better_and_says_so(samples):
     """A model of bright discs learns dark ones, and with a replay keeps the bright ones."""
     spec = ModelSpec(in_channels=1, depth=1, width=8)
-    settings = TrainSettings(steps=60, batch=4, crop=48, learning_rate=1e-2, validate_every=30)
+    settings = TrainSettings(steps=90, batch=4, crop=48, learning_rate=1e-2, validate_every=30)
     _, base = drain(fine_tune(fresh_model(spec, device="cpu"), samples, settings))
     dark = Samples.from_labels([discs(False, seed=n) for n in range(2)], channels=1)
     tuning = Tuning(replace(base, card=base.card.replace(hash="base")), dark, settings)
@@ -183,7 +183,7 @@ def test_the_replay_is_mixed_in_and_scored(model, samples):
     replayed = np.array([item.group == GROUP for item in training.items])
     assert weights[replayed].sum() == pytest.approx(0.4)
     assert weights.sum() == pytest.approx(1)
-    scored = [item for item in tuning._held_out().items if item.group == GROUP]
+    scored = [item for item in tuning._exam.held.items if item.group == GROUP]
     assert len(scored) + replayed.sum() == 8
     trained_on = {item.labels.tobytes() for item in training.items}
     assert not any(item.labels.tobytes() in trained_on for item in scored)
@@ -386,7 +386,7 @@ def test_a_class_without_example_is_said(model):
 
 
 def test_slow_steps_take_fewer_crops(model, samples, monkeypatch):
-    monkeypatch.setattr(finetune_module, "PACE", 1e-9)
+    monkeypatch.setattr(tuningrecipe, "PACE", 1e-9)
     tuning = Tuning(model, samples, TrainSettings(minutes=0.02, crop=32))
     assert tuning.recipe.batch == 4
     sizes = []
@@ -397,6 +397,18 @@ def test_slow_steps_take_fewer_crops(model, samples, monkeypatch):
     drain(tuning.steps())
     assert sizes[0] == 4
     assert sizes[-1] == 2
+
+
+def test_slow_steps_of_volumes_take_smaller_crops():
+    spec = ModelSpec(ndim=3, depth=2, width=4)
+    recipe = settle(TrainSettings(crop=128, batch=2), spec, None)
+    sizes = []
+    while not sizes or sizes[-1] != (recipe.batch, recipe.planes, recipe.crop):
+        sizes.append((recipe.batch, recipe.planes, recipe.crop))
+        recipe = recipe.lighter()
+    assert sizes == [(2, 64, 128), (1, 64, 128), (1, 32, 64), (1, 16, 32)]
+    planes = settle(TrainSettings(batch=2), ModelSpec(), None)
+    assert planes.lighter() is planes
 
 
 def test_a_recipe_is_left_as_it_is(samples):

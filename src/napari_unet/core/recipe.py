@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 CROP = {2: 192, 3: 64}
 """Edge length of a crop in y and x, for planes and volumes."""
 BATCH = {2: 8, 3: 2}
+FEWEST, SMALLEST = {2: 2, 3: 1}, {2: 192, 3: 32}
+"""Crops a step, and edge length of a crop, below which a training does not go to be faster."""
 OPEN = ("steps", "batch", "crop", "learning_rate", "validate_every")
 """Settings that may be left open."""
 
@@ -34,7 +36,8 @@ class Recipe(TrainSettings):
     freeze_after
         Share of the budget after which the statistics of BatchNorm stay as they are.
     pace
-        Seconds; a step that takes longer is the last of so many crops. None: whatever it takes.
+        Seconds; a step that takes longer is the last of its size, see `lighter`. None: whatever it
+        takes.
     """
 
     steps: int = 4000
@@ -45,6 +48,18 @@ class Recipe(TrainSettings):
     planes: int | None = None
     freeze_after: float = 1.0
     pace: float | None = None
+
+    def lighter(self) -> Recipe:
+        """Return a recipe whose steps take half the time, or less: fewer crops, then smaller ones.
+
+        The crops of planes stay as large as they are, for the network sees far in them.
+        """
+        ndim = 2 if self.planes is None else 3
+        if self.batch > FEWEST[ndim]:
+            return replace(self, batch=self.batch // 2)
+        if self.planes is None or self.crop // 2 < SMALLEST[ndim]:
+            return self
+        return replace(self, crop=self.crop // 2, planes=max(1, self.planes // 2))
 
 
 def settle(settings: TrainSettings, spec: ModelSpec, samples: Samples, **chosen: Any) -> Recipe:

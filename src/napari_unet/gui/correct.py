@@ -9,29 +9,24 @@ from magicgui.widgets import ComboBox
 from napari.layers import Image, Labels
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import (
-    QCheckBox,
-    QGridLayout,
     QHBoxLayout,
-    QLabel,
     QPushButton,
     QVBoxLayout,
     QWidget,
 )
 
-from napari_unet.core.journal.edits import KNOWN, UNKNOWN
 from napari_unet.core.spec import InputError
 from napari_unet.core.store import list_models
-from napari_unet.gui.boxes import BoxDrawer
 from napari_unet.gui.correctionlist import CorrectionList
 from napari_unet.gui.folds import Fold
 from napari_unet.gui.forms import remember, remembered, rows_widget
 from napari_unet.gui.ground import ground_of
 from napari_unet.gui.hits import is_hits_layer
-from napari_unet.gui.knownlayer import KnownView, plane_in_view
+from napari_unet.gui.knownsection import KnownSection
 from napari_unet.gui.offers import RestoreRow
 from napari_unet.gui.recorder import close_recorders, recorder_of
 from napari_unet.gui.result import MARK
-from napari_unet.gui.scribbles import BACKGROUND, OBJECT, is_helper, scribble
+from napari_unet.gui.scribbles import is_helper
 from napari_unet.gui.wrapped import WrappedLabel
 
 if TYPE_CHECKING:
@@ -39,7 +34,6 @@ if TYPE_CHECKING:
     from napari_unet.gui.recording import Recording
 
 SECTION = "correct"
-CHECK_KEY, CONFIRM_KEY = "K", "Y"
 QUIET_MS = 1500
 """The list of corrections is read anew when nothing has been painted for so long."""
 _CHOOSE = "choose labels …"
@@ -50,15 +44,6 @@ _TIPS = {
     "model": "The model that learns from the corrections.",
     "undo": "Take the last correction back, in whatever slice it was (Ctrl+Z on the layer).",
     "redo": "Do it again (Ctrl+Shift+Z on the layer).",
-    "touched": "The objects that you edited, added or deleted, and the background around them, are "
-    "known.\nObjects that you left alone say nothing; to accept one as it is, point at it and "
-    f"press {CONFIRM_KEY}.",
-    "checked": f"All of this slice is right now: every object, and all of the background "
-    f"({CHECK_KEY}).\nPress again to take it back.",
-    "box": "Draw a rectangle: all is right inside it, objects and background.",
-    "objects": "Draw a few lines on objects; their outlines need not be known.",
-    "background": "Draw a few lines where there are no objects.",
-    "show": "Show in green what is known of this slice, and teaches the model.",
     "retry": "Try to save again what could not be saved.",
 }
 
@@ -85,6 +70,8 @@ class CorrectSection(QWidget):
         The list of the model's training set; its `rows` are what can be trained on.
     offers
         The row that offers to restore.
+    known
+        The ways to say what is known; its boxes and buttons are attributes here, too.
     """
 
     changed = Signal()
@@ -94,8 +81,11 @@ class CorrectSection(QWidget):
         self._viewer = viewer
         self.recorder = recorder_of(viewer)
         self._setting = False
-        self._known = KnownView(viewer, self)
-        self._boxes = BoxDrawer(viewer, self._box_drawn)
+        self.known = KnownSection(viewer, self.recorder, lambda: self.labels.value)
+        self.touched, self.show_known = self.known.touched, self.known.show_known
+        self.checked, self.box = self.known.checked, self.known.box
+        self.scribble_objects = self.known.scribble_objects
+        self.scribble_background = self.known.scribble_background
         self._quiet = QTimer(self)
         self._quiet.setSingleShot(True)
         self._quiet.setInterval(QUIET_MS)
@@ -122,7 +112,7 @@ class CorrectSection(QWidget):
         layout.addWidget(self.offers)
         layout.addWidget(rows_widget(rows, label_width))
         layout.addLayout(self._state_rows())
-        layout.addWidget(self._known_rows())
+        layout.addWidget(self.known)
         layout.addWidget(self.fold)
 
     def _state_rows(self) -> QVBoxLayout:
@@ -140,32 +130,6 @@ class CorrectSection(QWidget):
         whole.addLayout(buttons)
         return whole
 
-    def _known_rows(self) -> QWidget:
-        """Return the ways to say what is known."""
-        title = QLabel("<b>What the model may learn from</b>")
-        self.touched = QCheckBox("What I touched")
-        self.touched.setChecked(True)
-        self.touched.setToolTip(_TIPS["touched"])
-        self.checked = _button("I have checked this slice", _TIPS["checked"])
-        self.checked.setCheckable(True)
-        self.box = _button("Draw a box that I have checked", _TIPS["box"])
-        self.scribble_objects = _button("Objects", _TIPS["objects"])
-        self.scribble_background = _button("Background", _TIPS["background"])
-        self.show_known = QCheckBox("Show what is known")
-        self.show_known.setToolTip(_TIPS["show"])
-        whole = QWidget()
-        grid = QGridLayout(whole)
-        grid.setContentsMargins(6, 6, 6, 0)
-        grid.addWidget(title, 0, 0, 1, 3)
-        grid.addWidget(self.touched, 1, 0, 1, 3)
-        grid.addWidget(self.checked, 2, 0, 1, 3)
-        grid.addWidget(self.box, 3, 0, 1, 3)
-        grid.addWidget(QLabel("Scribble"), 4, 0)
-        grid.addWidget(self.scribble_objects, 4, 1)
-        grid.addWidget(self.scribble_background, 4, 2)
-        grid.addWidget(self.show_known, 5, 0, 1, 3)
-        return whole
-
     def _connect(self) -> None:
         self.labels.changed.connect(self._labels_chosen)
         self.image.changed.connect(self._image_chosen)
@@ -173,12 +137,8 @@ class CorrectSection(QWidget):
         self.retry.clicked.connect(self.recorder.go_on)
         self.undo.clicked.connect(lambda: self._with_recording("undo"))
         self.redo.clicked.connect(lambda: self._with_recording("redo"))
-        self.checked.clicked.connect(self.check_slice)
-        self.box.clicked.connect(self._draw_box)
-        self.scribble_objects.clicked.connect(lambda: self._scribble(OBJECT))
-        self.scribble_background.clicked.connect(lambda: self._scribble(BACKGROUND))
         self.touched.toggled.connect(self._touched_changed)
-        self.show_known.toggled.connect(self._show_known_layer)
+        self.known.marked.connect(self._show_state)
         self.fold.toggled.connect(self._folded)
         self.recorder.changed.connect(self._recording_changed)
         self.offers.restored.connect(lambda recording: self._choose(recording.layer))
@@ -188,8 +148,6 @@ class CorrectSection(QWidget):
             event.connect(self._layers_changed)
         self._viewer.layers.selection.events.active.connect(self._follow)
         self._viewer.dims.events.point.connect(self._moved)
-        self._viewer.bind_key(CHECK_KEY, self._check_pressed, overwrite=True)
-        self._viewer.bind_key(CONFIRM_KEY, self._confirm_pressed, overwrite=True)
         self.destroyed.connect(functools.partial(close_recorders, [self.recorder]))
 
     @property
@@ -219,73 +177,27 @@ class CorrectSection(QWidget):
 
     def check_slice(self) -> None:
         """Record that the slice in view is checked; or that it no longer is."""
-        layer = self.labels.value
-        if layer is None:
-            return
-        recording = self.recorder.recording(layer)
-        index = plane_in_view(self._viewer, recording)
-        recording.mark(UNKNOWN if _is_checked(recording, index) else KNOWN, index)
-        self._show_state()
+        self.known.check_slice()
 
     def confirm_object(self, position: tuple[float, ...]) -> None:
         """Record that the object at a place in the world is right as it is."""
-        layer = self.labels.value
-        if layer is None or not (number := int(layer.get_value(position, world=True) or 0)):
-            return
-        recording = self.recorder.recording(layer)
-        recording.confirm([number], plane_in_view(self._viewer, recording))
-
-    def _check_pressed(self, *_: Any) -> None:
-        self.check_slice()
-
-    def _confirm_pressed(self, *_: Any) -> None:
-        self.confirm_object(tuple(self._viewer.cursor.position))
+        self.known.confirm_object(position)
 
     def _with_recording(self, what: str) -> None:
         if self.recording is not None:
             getattr(self.recording, what)()
 
-    def _draw_box(self) -> None:
-        if self.labels.value is not None:
-            self._boxes.start(self.recorder.recording(self.labels.value))
-
-    def _box_drawn(self, index: tuple[int, ...], window: tuple[slice, slice]) -> None:
-        layer = self.labels.value
-        if layer is None:
-            return
-        self.recorder.recording(layer).mark(KNOWN, index, window)
-        self.show_known.setChecked(True)
-        QTimer.singleShot(0, self._box_done)  # napari is still at work on the rectangle
-
-    def _box_done(self) -> None:
-        self._boxes.stop()
-        if self.labels.value in self._viewer.layers:
-            self._viewer.layers.selection.active = self.labels.value
-
-    def _scribble(self, value: int) -> None:
-        layer = self.labels.value
-        if layer is not None:
-            scribble(self._viewer, self.recorder.recording(layer), value)
-
     def _touched_changed(self, wanted: bool) -> None:
         self.corrections.touched = wanted
-        self._show_known_layer()
-
-    def _show_known_layer(self, *_: Any) -> None:
-        layer = self.labels.value
-        if self.show_known.isChecked() and layer is not None:
-            self._known.show(self.recorder.recording(layer), self.touched.isChecked())
-        else:
-            self._known.hide()
 
     def _moved(self, *_: Any) -> None:
-        self._known.refresh()
+        self.known.refresh()
         self._show_state()
 
     def _recording_changed(self, recording: Recording) -> None:
         if recording is self.recording:
             if not recording.pending:
-                self._known.refresh()
+                self.known.refresh()
             self._show_state()
         if not recording.pending:
             self._quiet.start()
@@ -351,7 +263,7 @@ class CorrectSection(QWidget):
         finally:
             self._setting = False
         self._model_chosen()
-        self._show_known_layer()
+        self.known.show_layer()
         self._show_state()
 
     def _labels_chosen(self, layer: Labels | None) -> None:
@@ -387,28 +299,8 @@ class CorrectSection(QWidget):
         journal = None if recording is None or recording.read_only else recording.journal
         self.undo.setEnabled(journal is not None and journal.undoable > 0)
         self.redo.setEnabled(journal is not None and journal.redoable > 0)
-        usable = layer is not None and (recording is None or not recording.read_only)
-        for widget in (self.checked, self.box, self.scribble_objects, self.scribble_background):
-            widget.setEnabled(usable)
         self.image.enabled = recording is None or recording.journal is None
-        if recording is not None:
-            is_checked = _is_checked(recording, plane_in_view(self._viewer, recording))
-            self.checked.setChecked(is_checked)
-            text = "This slice is checked ✓" if is_checked else "I have checked this slice"
-            self.checked.setText(text)
-
-
-def _is_checked(recording: Recording, index: tuple[int, ...]) -> bool:
-    """Tell whether the user has said that a plane is right, all of it."""
-    journal = recording.journal
-    if journal is None:
-        return False
-    plane = journal.box(index)
-    for mark in reversed(journal.marks()):
-        pairs = list(zip(mark.box, plane, strict=True))
-        if all(low <= start and stop <= high for (low, high), (start, stop) in pairs):
-            return mark.meaning == KNOWN
-    return False
+        self.known.show_state(recording)
 
 
 def _button(text: str, tip: str) -> QPushButton:

@@ -12,13 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.core.heads import head_of
-from napari_unet.core.holdout import count_known, hold_out
-from napari_unet.core.judgement import Judgement, judge
+from napari_unet.core.holdout import hold_out
 from napari_unet.core.learning import next_rounds
 from napari_unet.core.lessons import check_samples
 from napari_unet.core.modelfolder import read_replay
-from napari_unet.core.recipe import Recipe, settle
 from napari_unet.core.replay import (
     make_replay,
     pack_replay,
@@ -31,36 +28,23 @@ from napari_unet.core.spec import TrainSettings, TrainStep
 from napari_unet.core.thumbnail import thumbnail_of
 from napari_unet.core.trainlog import TrainLog
 from napari_unet.nn.checkpoint import TrainState, load_checkpoint
+from napari_unet.nn.exam import SCORED, Exam
 from napari_unet.nn.graft import freeze
 from napari_unet.nn.model import save_model
 from napari_unet.nn.net import UNet
 from napari_unet.nn.settling import settled_card
-from napari_unet.nn.train import LAYOUT, Scores, train
-from napari_unet.nn.validate import Validator
+from napari_unet.nn.train import LAYOUT, train
+from napari_unet.nn.tuningrecipe import tuning_recipe, working_card
 
 if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
+    from napari_unet.core.judgement import Judgement
     from napari_unet.core.replay import Crop
     from napari_unet.nn.model import Model
 
 CHECKPOINT = "checkpoint.safetensors"
-MINUTES = {"cpu": 3.0}
-"""Budget where none is given; 1 minute on any other device."""
-TUNING_RATE = 5e-4
-"""Twice as much learns a little faster, but forgets all it knew before it learns again."""
-PLAIN = 0.5
-"""Share of crops that a tuning shows as the finished network will see them."""
-NORM_TRAINED = 0.7
-"""Share of the budget after which a training from scratch freezes the statistics of BatchNorm:
-those of a small batch are far from the ones that the network is used with."""
-PACE = 0.5
-"""Seconds that a step may take on a processor, so that Cancel is not waited for."""
-SCORED = 4
-"""Every so many'th crop of the replay is not trained on, to measure forgetting with."""
-SIZES = (12.0, 40.0)
-"""A new model works at its objects' median diameter, within these limits (pixels)."""
 
 
 def fine_tune(
@@ -139,8 +123,11 @@ class Tuning:
         check_samples(model.spec, samples, alone=not self._replay)
         self.settings = settings or TrainSettings()
         self.split = hold_out(samples, self.settings.validation, self.settings.seed)
-        self._card = _working_card(model, samples, self.settings)
-        self.recipe = self._settled()
+        self._card = working_card(model, samples, self.settings)
+        self.recipe = tuning_recipe(
+            model, self.settings, self.split.training, self._card_diameter, scratch=self.scratch
+        )
+        self._exam = Exam(self._card, self.split, self._replay, scratch=self.scratch)
         self.folder = folder
         self._checkpoint = folder / CHECKPOINT if folder else None
         self.state = self._start()
@@ -153,7 +140,7 @@ class Tuning:
         began = time.perf_counter() - self.state.seconds
         yield TrainStep(0, 0, "preparing")
         if not self.state.history and not self.scratch:
-            scores = yield from _reported(self._validate(self.model.net), self.state.step)
+            scores = yield from _reported(self._exam.scores(self.model.net), self.state.step)
             self.state.history.append({"step": 0, **scores})
             self.state.seconds = time.perf_counter() - began
             yield TrainStep(0, 0, "validating", validation=scores or None)
@@ -162,14 +149,14 @@ class Tuning:
             self.state,
             training,
             self.recipe,
-            validate=self._validate,
+            validate=self._exam.scores,
             checkpoint=self._checkpoint,
             log=TrainLog(self.folder) if self.folder else None,
             weights=weights,
         )
-        held = self._held_out()
         model = self.best()
-        card = yield from _reported(settled_card(model, self.samples, held), self.state.step)
+        settling = settled_card(model, self.samples, self._exam.held)
+        card = yield from _reported(settling, self.state.step)
         self._finished = replace(model, card=card)
         return self._finished
 
@@ -234,39 +221,7 @@ class Tuning:
     @property
     def judgement(self) -> Judgement:
         """Whether the best model so far is better than the one that it was tuned from."""
-        entries = [entry for entry in self.state.history if self._metric in entry]
-        first = next((entry for entry in entries if entry["step"] == 0), None)
-        later = [entry for entry in entries if entry["step"] > 0]
-        best = max(later, key=_main_score, default=None)
-        if best is not None and np.isnan(_main_score(best)):
-            best = later[-1]
-        held = self.split.validation
-        objects = sum(count_known(item, held) for item in held.items) if held else 0
-        scored = sum(len(np.unique(crop.labels)) for crop in self._replay[::SCORED])
-
-        def pair(name: str) -> tuple[float, float] | None:
-            if first is None or best is None or name not in first or name not in best:
-                return None
-            return first[name], best[name]
-
-        reason = self.split.reason or "There was nothing to compare with yet."
-        found = judge(
-            self._metric,
-            pair(f"{self._metric} corrections"),
-            pair(f"{self._metric} replay"),
-            objects,
-            reason,
-            scored,
-        )
-        if self.scratch and best is not None and held:
-            after = best.get(f"{self._metric} corrections")
-            reason = "It was trained from scratch: there is no model to compare it with."
-            found = replace(found, after=after, reason=reason)
-        return found
-
-    @property
-    def _metric(self) -> str:
-        return "AP50" if self.model.spec.head == "instance" else "IoU"
+        return self._exam.judge(self.state.history)
 
     @property
     def _card_diameter(self) -> float | None:
@@ -277,26 +232,6 @@ class Tuning:
         if self.model.folder is None or not model.card.replay:
             return []
         return unpack_replay(read_replay(self.model.folder))
-
-    def _settled(self) -> Recipe:
-        """Fill in what the settings leave open, as befits a tuning or a training from scratch."""
-        settings, device = self.settings, self.model.device.type
-        if settings.minutes is settings.epochs is settings.steps is None:
-            settings = replace(settings, minutes=MINUTES.get(device, 1.0))
-        if settings.diameter is None:
-            settings = replace(settings, diameter=self._card_diameter)
-        chosen: dict[str, Any] = {"freeze_after": NORM_TRAINED if self.scratch else 0.0}
-        if not self.scratch:
-            chosen["learning_rate"] = TUNING_RATE
-        if device == "cpu":
-            chosen["batch"] = 4 if self.model.spec.ndim == 2 else 1
-        if settings.minutes is not None:
-            chosen |= {"validate_every": 0, "pace": PACE if settings.batch is None else None}
-        settings = replace(settings, plain=max(settings.plain, PLAIN))
-        recipe = settle(settings, self.model.spec, self.split.training, **chosen)
-        if recipe.minutes is None and settings.validate_every is None:
-            recipe = replace(recipe, validate_every=max(1, min(250, recipe.steps // 8)))
-        return recipe
 
     def _start(self) -> TrainState:
         net = UNet(self.model.spec)
@@ -317,45 +252,6 @@ class Tuning:
         mixed = Samples([*own.items, *other.items], own.head)
         even = np.full(len(other.items), 1 / len(other.items))
         return mixed, np.concatenate([weights * (1 - share), even * share])
-
-    def _held_out(self) -> Samples:
-        """Return all that the network is scored on: held-out corrections, and of the replay."""
-        held = self.split.validation
-        items = [replace(item, group="corrections") for item in held.items] if held else []
-        scored = self._replay[::SCORED]
-        if scored:
-            head, channels = head_of(self.model.spec), self.model.spec.in_channels
-            items += replay_samples(scored, head, channels).items
-        return Samples(items, self.samples.head)
-
-    def _validate(self, net: UNet) -> Generator[None, None, Scores]:
-        """Score a network; the first score, by which the best is chosen, is the groups' mean."""
-        held, metric = self._held_out(), self._metric
-        scores: Scores = {}
-        for group in sorted({item.group for item in held.items}):
-            items = [item for item in held.items if item.group == group]
-            found = yield from Validator(Samples(items, held.head), self._card).steps(net)
-            scores[f"{metric} {group}"] = found[metric]
-        if scores and f"{metric} corrections" not in scores:
-            # Chosen by what it knew before, the best would be what has learned nothing.
-            return {metric: float("nan"), **scores}
-        return {metric: float(np.mean(list(scores.values()))), **scores} if scores else {}
-
-
-def _working_card(model: Model, samples: Samples, settings: TrainSettings) -> Any:
-    """Return the card by which the model is run in training: it knows its working diameter."""
-    diameter = settings.diameter or model.diameter
-    if diameter is None and (found := [i.diameter for i in samples.items if i.diameter]):
-        diameter = float(np.clip(np.median(found), *SIZES))
-    if diameter is None:
-        return model.card
-    training = {**model.card.training, "working_diameter_px": round(diameter, 2)}
-    return model.card.replace(training=training)
-
-
-def _main_score(entry: dict[str, Any]) -> float:
-    """Return what the best was chosen by: the first of an entry's scores."""
-    return float(next(v for k, v in entry.items() if k not in ("step", "loss")))
 
 
 def _reported(steps: Generator[None, None, Any], step: int) -> Generator[TrainStep, None, Any]:

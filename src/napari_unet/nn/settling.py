@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.core.heads import InstanceHead
@@ -17,6 +18,7 @@ from napari_unet.nn.calibrate import (
     sample_maps,
     scores_by_group,
 )
+from napari_unet.nn.heartbeat import beating
 from napari_unet.nn.survey import training_statistics
 
 if TYPE_CHECKING:
@@ -59,8 +61,9 @@ def settled_card(model: Model, samples: Samples, held: Samples) -> Generator[Non
             card = card.replace(training={**card.training, "statistics": statistics})
     if held.items:
         yield
-        agreement = round(format_agreement(model, Samples(held.items[:8], held.head)), 5)
-        card = card.replace(metrics={**card.metrics, "bfloat16_dice": agreement})
+        few = Samples(held.items[:8], held.head)
+        agreement = yield from beating(partial(format_agreement, model, few))
+        card = card.replace(metrics={**card.metrics, "bfloat16_dice": round(agreement, 5)})
     return card
 
 
@@ -69,7 +72,7 @@ def _calibrated(model: Model, held: Samples) -> Generator[None, None, dict[str, 
     maps: list[np.ndarray] = []
     seen = []
     for item in held.items:
-        maps.append(sample_maps(model, item) * item.known)
+        maps.append((yield from beating(partial(sample_maps, model, item))) * item.known)
         seen.append(replace(item, labels=item.known_labels))
         yield
     part = Samples(seen, held.head)
@@ -79,13 +82,14 @@ def _calibrated(model: Model, held: Samples) -> Generator[None, None, dict[str, 
         return sum(float(scores.ap[0]) for scores in groups) / len(groups)
 
     best = model.decoding
-    top = quality(best)
+    top = yield from beating(partial(quality, best))
     axes = {"threshold": THRESHOLDS, "merge": MERGES, "min_size": MIN_SIZES}
     for name, values in axes.items():
         for value in values:
             yield
             tried = best.updated(**{name: value})
-            if (score := quality(tried)) > top + GAIN:
+            score = yield from beating(partial(quality, tried))
+            if score > top + GAIN:
                 best, top = tried, score
     return {"threshold": best.threshold, "merge": best.merge, "min_size": best.min_size}
 
@@ -101,7 +105,8 @@ def _statistics(model: Model, samples: Samples) -> Generator[None, None, dict[st
     for item in samples.items[::step]:
         yield
         if item.image.std():  # of a blank image there is nothing to tell
-            alone = training_statistics(model, Samples([item], samples.head))
+            one = Samples([item], samples.head)
+            alone = yield from beating(partial(training_statistics, model, one))
             seen.append({name: low for name, (low, _) in alone.items()})
     if not seen or (not before and len(seen) < FEWEST_IMAGES):
         return before

@@ -192,7 +192,8 @@ def _step(
 ) -> tuple[Scores, Recipe]:
     """Take one step; return the loss with its terms, and how to go on.
 
-    Where crops do not fit into the memory, or take too long, there are half as many from now on.
+    Where crops do not fit into the memory there are half as many from now on; where they take too
+    long the recipe gets lighter.
     """
     began = time.perf_counter()
     losses = None
@@ -202,7 +203,6 @@ def _step(
         if not is_out_of_memory(error):
             raise
     device = next(state.net.parameters()).device
-    fewer = replace(recipe, batch=max(1, recipe.batch // 2))
     if losses is None:  # out here the error is gone, and with it what it held in memory
         if recipe.batch == 1:
             raise DeviceError(
@@ -211,9 +211,9 @@ def _step(
             )
         if device.type == "cuda":
             torch.cuda.empty_cache()
-        return _step(state, samples, fewer, weights)
+        return _step(state, samples, replace(recipe, batch=recipe.batch // 2), weights)
     slow = recipe.pace and time.perf_counter() - began > recipe.pace and state.step > 1
-    return losses, fewer if slow and recipe.batch > 2 else recipe
+    return losses, recipe.lighter() if slow else recipe
 
 
 def _draw_batch(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,7 @@ from napari_unet.core.objects import separate
 from napari_unet.core.partial import evaluate_known
 from napari_unet.core.sizes import working_scale
 from napari_unet.nn.calibrate import sample_maps
+from napari_unet.nn.heartbeat import Brake, beating
 from napari_unet.nn.model import Model
 
 if TYPE_CHECKING:
@@ -57,29 +59,35 @@ class Validator:
                 return scores
 
     def steps(self, net: UNet) -> Generator[None, None, dict[str, float]]:
-        """Score a network as a call does, yielding after every sample."""
+        """Score a network as a call does, yielding after every sample and all along a long one."""
         model = Model(self.card, net, next(net.parameters()).device)
+        brake = Brake(model.runner(self.precision).net)
         score = self._ap50 if self.card.spec.head == "instance" else self._class_iou
-        return (yield from score(model))
+        return (yield from score(model, brake))
 
-    def _ap50(self, model: Model) -> Generator[None, None, dict[str, float]]:
+    def _ap50(self, model: Model, brake: Brake) -> Generator[None, None, dict[str, float]]:
         groups: dict[str, list[Scores]] = {}
         for sample in self.samples.items:
-            scale = working_scale(sample.diameter, model.diameter)
-            decoding = model.decoding.in_image(scale, sample.labels.ndim)
-            labels = separate(self._maps(model, sample), decoding)
-            scores = evaluate_known(labels, sample.labels, sample.known, (0.5,))
+            scores = yield from beating(partial(self._objects, model, sample), brake)
             groups.setdefault(sample.group, []).append(scores)
             yield
         ap50 = {name: float(Scores.pooled(some).ap[0]) for name, some in sorted(groups.items())}
         mean = {"AP50": float(np.mean(list(ap50.values())))}
         return mean | ({f"AP50 {g}": v for g, v in ap50.items()} if len(ap50) > 1 else {})
 
-    def _class_iou(self, model: Model) -> Generator[None, None, dict[str, float]]:
+    def _objects(self, model: Model, sample: Sample) -> Scores:
+        """Score the objects of one sample."""
+        scale = working_scale(sample.diameter, model.diameter)
+        decoding = model.decoding.in_image(scale, sample.labels.ndim)
+        labels = separate(self._maps(model, sample), decoding)
+        return evaluate_known(labels, sample.labels, sample.known, (0.5,))
+
+    def _class_iou(self, model: Model, brake: Brake) -> Generator[None, None, dict[str, float]]:
         classes = model.spec.classes
         table = np.zeros((classes, classes), np.int64)  # rows: truth, columns: predicted
         for sample in self.samples.items:
-            predicted = self._maps(model, sample).argmax(0)[sample.known]
+            maps = yield from beating(partial(self._maps, model, sample), brake)
+            predicted = maps.argmax(0)[sample.known]
             pairs = sample.labels[sample.known].astype(np.int64) * classes + predicted
             table += np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
             yield
