@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+VOLUMES = ("auto", "planes", "joined", "orthogonal")
+"""How a 2D model takes a stack with a z axis; see `core.volumes`."""
 
 
 class UnetError(Exception):
@@ -236,6 +238,13 @@ class PredictSettings:
         "auto",
         "number format on the device; auto takes the fastest that gives the same objects",
         choices=("auto", "float32", "bfloat16", "float16"),
+    )
+    volumes: str = setting(
+        "auto",
+        "how a 2D model takes a stack with a z axis: planes (each on its own), joined (objects are "
+        "joined through z), orthogonal (planes across z, y and x, averaged; several times as "
+        "slow). auto: joined. A 3D model sees volumes whatever is chosen",
+        choices=VOLUMES,
     )
     augment: str = setting(
         "off",
