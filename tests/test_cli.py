@@ -537,3 +537,70 @@ def test_bench_writes_its_figures(tmp_path: Path, monkeypatch, capsys) -> None:
     assert main(["bench", "--quick", "--json", str(tmp_path / "figures.json")]) == 0
     assert json.loads((tmp_path / "figures.json").read_text()) == {"quick": True}
     assert capsys.readouterr().out == "fast\n"
+
+
+class TestLinking:
+    """`--link`: the labels of a movie numbered by track, and a table of the tracks beside them."""
+
+    @pytest.fixture
+    def movie(self, tmp_path):
+        y, x = np.mgrid[:60, :80]
+        frames = [
+            200
+            * (((y - 20) ** 2 + (x - 15 - 4 * t) ** 2 < 60) | ((y - 45) ** 2 + (x - 40) ** 2 < 60))
+            for t in range(4)
+        ]
+        data = np.stack(frames).astype(np.uint8)
+        tifffile.imwrite(tmp_path / "movie.tif", data, photometric="minisblack")
+        return tmp_path / "movie.tif"
+
+    def run(self, movie, *options):
+        return main(["segment", str(movie), str(movie.with_name("out.tif")), "--model", "tiny",
+                     "--device", "cpu", *options])  # fmt: skip
+
+    def test_labels_and_table(self, tiny_model, movie, capsys):
+        assert self.run(movie, "--axes", "TYX", "--link", "--link-by", "overlap") == 0
+        labels = tifffile.imread(movie.with_name("out.tif"))
+        lines = movie.with_name("out.tracks.csv").read_text().splitlines()
+        assert lines[0] == "id,t,z,y,x,parent" and len(lines) > 1
+        rows = [line.split(",") for line in lines[1:]]
+        assert {int(row[0]) for row in rows} == set(np.unique(labels[labels > 0]).tolist())
+        for number, t, *_ in rows:
+            assert (labels[int(t)] == int(number)).any()
+        assert f"in {len({row[0] for row in rows})} tracks" in capsys.readouterr().out
+        # The same objects as without linking, with other numbers.
+        assert self.run(movie, "--axes", "TYX", "--overwrite") == 0
+        plain = tifffile.imread(movie.with_name("out.tif"))
+        assert np.array_equal(plain > 0, labels > 0)
+
+    def test_a_table_that_is_there_is_not_replaced(self, tiny_model, movie, capsys):
+        table = movie.with_name("out.tracks.csv")
+        table.write_text("mine")
+        assert self.run(movie, "--axes", "TYX", "--link") == 2
+        assert "overwrite" in capsys.readouterr().err and table.read_text() == "mine"
+        assert not movie.with_name("out.tif").exists()
+        assert self.run(movie, "--axes", "TYX", "--link", "--overwrite") == 0
+        assert table.read_text() != "mine"
+
+    @pytest.mark.parametrize(
+        ("options", "problem"),
+        [(["--axes", "ZYX"], "axes with a T"), (["--axes", "TYX", "--link-by", "x"], "link-by")],
+    )
+    def test_what_cannot_be_linked(self, tiny_model, movie, capsys, options, problem):
+        assert self.run(movie, "--link", *options) == 2
+        assert problem in capsys.readouterr().err
+        assert not movie.with_name("out.tif").exists()
+
+
+@pytest.mark.parametrize("way", ["planes", "joined", "orthogonal"])
+def test_volumes_in_three_ways(tiny_model, tmp_path, way):
+    y, x = np.mgrid[:40, :50]
+    disc = 200 * ((y - 20) ** 2 + (x - 25) ** 2 < 100)
+    data = np.stack([disc] * 4).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "z.tif", data, photometric="minisblack")
+    target = tmp_path / f"{way}.tif"
+    command = ["segment", str(tmp_path / "z.tif"), str(target), "--model", "tiny"]
+    assert main([*command, "--device", "cpu", "--axes", "ZYX", "--volumes", way]) == 0
+    passport = read_passport(target)
+    assert passport["volumes"] == way
+    assert passport["object_axes"] == ("YX" if way == "planes" else "ZYX")

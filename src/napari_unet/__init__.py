@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from napari_unet.core.clicks import Click
+    from napari_unet.core.linking import LinkSettings
     from napari_unet.core.measure import measure
     from napari_unet.core.metrics import Scores, evaluate
     from napari_unet.core.samples import Samples
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
         UnetError,
     )
     from napari_unet.core.stack import Stack, open_stack
+    from napari_unet.core.tracks import Tracks
     from napari_unet.nn.finetune import Tuning, fine_tune
+    from napari_unet.nn.linking import link_frames
     from napari_unet.nn.model import Model, load_model, save_model
     from napari_unet.nn.predict import predict
     from napari_unet.nn.segment import segment, segment_steps
@@ -39,6 +42,7 @@ __all__ = [
     "ClickSession",
     "DeviceError",
     "InputError",
+    "LinkSettings",
     "Model",
     "ModelError",
     "ModelSpec",
@@ -48,12 +52,14 @@ __all__ = [
     "Scores",
     "SettingsError",
     "Stack",
+    "Tracks",
     "TrainSettings",
     "Tuning",
     "UnetError",
     "__version__",
     "evaluate",
     "fine_tune",
+    "link_frames",
     "load_model",
     "measure",
     "open_stack",
@@ -65,6 +71,7 @@ __all__ = [
 
 _NAMES = {
     "core.clicks": ("Click",),
+    "core.linking": ("LinkSettings",),
     "core.measure": ("measure",),
     "core.metrics": ("Scores", "evaluate"),
     "core.samples": ("Samples",),
@@ -80,7 +87,9 @@ _NAMES = {
         "UnetError",
     ),
     "core.stack": ("Stack", "open_stack"),
+    "core.tracks": ("Tracks",),
     "nn.finetune": ("Tuning", "fine_tune"),
+    "nn.linking": ("link_frames",),
     "nn.model": ("Model", "load_model", "save_model"),
     "nn.predict": ("predict",),
     "nn.segment": ("segment", "segment_steps"),

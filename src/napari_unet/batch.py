@@ -9,16 +9,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.files import plain_name
+from napari_unet.core.linking import check_linkable
 from napari_unet.core.readers import is_zarr
 from napari_unet.core.results import create_output
 from napari_unet.core.spec import FrameDone, InputError, OutputError
 from napari_unet.core.stack import list_images, open_stack
+from napari_unet.core.volumes import settle_way
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
     from pathlib import Path
 
+    from napari_unet.core.linking import LinkSettings
     from napari_unet.core.spec import PredictSettings, Progress
+    from napari_unet.core.stack import Stack
+    from napari_unet.core.tracks import Tracks
     from napari_unet.nn.model import Model
 
 
@@ -91,10 +96,17 @@ def segment_file(
     settings: PredictSettings,
     axes: str | None = None,
     overwrite: bool = False,
+    link: LinkSettings | None = None,
 ) -> Generator[Progress, None, dict[str, Any]]:
     """Segment an image file into a label file, yielding after every tile and every frame.
 
     The label file appears when all is done; whatever ends the run before leaves nothing.
+
+    Parameters
+    ----------
+    link
+        How objects are linked through time, so that their numbers are those of tracks; the tracks
+        are written beside the labels (`tracks_path`). Not given: each frame is numbered apart.
 
     Returns
     -------
@@ -109,13 +121,48 @@ def segment_file(
     from napari_unet.nn.segment import segment_steps
 
     stack = open_stack(job.source, axes)
+    if link is not None:
+        way = settle_way(settings.volumes, model.spec.ndim, model.spec.head, stack)
+        check_linkable(stack.labels_axes, model.spec.head, way)
+        if tracks_path(job.target).exists() and not overwrite:
+            raise OutputError(
+                f"{tracks_path(job.target)} exists already; choose another name, or overwrite it "
+                "(--overwrite)."
+            )
     place = (job.target, stack.labels_shape, stack.labels_axes, np.uint32, stack.voxel_size_um)
     with create_output(*place, overwrite=overwrite) as output:
         passport, largest = yield from _passport(
             segment_steps(stack, model, settings, out=output.array)
         )
+        tracks = None
+        if link is not None:
+            tracks = yield from _linked(stack, output.array, link)
+            largest, passport["tracks"] = tracks.count, tracks.count
         output.finish(np.uint16 if largest < 2**16 else np.uint32, passport)
+    if tracks is not None:
+        tracks.write_csv(tracks_path(job.target))
     return passport
+
+
+def tracks_path(target: Path) -> Path:
+    """Return where the tracks of a label file are written: a table beside it."""
+    return target.with_name(f"{plain_name(target)}.tracks.csv")
+
+
+def _linked(stack: Stack, labels: Any, link: LinkSettings) -> Generator[Progress, None, Tracks]:
+    """Give the labels of all frames the numbers of their tracks, where they lie."""
+    from napari_unet.nn.linking import link_steps
+
+    image = stack.data if stack.axes == stack.labels_axes else None
+    tracks = yield from link_steps(
+        labels,
+        stack.labels_axes,
+        link,
+        out=labels,
+        voxel_size_um=stack.voxel_size_um,
+        image=image,
+    )
+    return tracks
 
 
 def _passport(steps: Any) -> Generator[Progress, None, tuple[dict[str, Any], int]]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_unet import __version__
 from napari_unet.core.axes import FRAMES
+from napari_unet.core.linking import LinkSettings
 from napari_unet.core.spec import DEVICES, DivergedError, PredictSettings, TrainSettings, UnetError
 from napari_unet.options import Parser, add_settings, settings_from
 from napari_unet.terminal import follow, one_line_remarks, progress_bar, run_all, say, watched
@@ -105,6 +106,13 @@ def _add_segment(commands: Any) -> None:
         "--axes", metavar="A", help="a letter for each axis, such as TZCYX. Not given: the file's"
     )
     command.add_argument("--overwrite", action="store_true", help="replace existing results")
+    command.add_argument(
+        "--link",
+        action="store_true",
+        help="follow objects through time: labels are numbered by track, and OUTPUT.tracks.csv is "
+        "written beside them",
+    )
+    add_settings(command, LinkSettings)
     add_settings(command, PredictSettings)
 
 
@@ -114,6 +122,8 @@ def _segment(values: Namespace) -> int:
     from napari_unet.core.stack import open_stack
 
     settings = settings_from(values, PredictSettings)
+    linking = settings_from(values, LinkSettings)
+    link = linking if values.link else None
     jobs, many = batch.plan_jobs(values.input, values.output), batch.is_batch(values.input)
     if many:
         make_folder(values.output)
@@ -123,7 +133,7 @@ def _segment(values: Namespace) -> int:
 
     def run(job: batch.FileJob, bar: tqdm[Any]) -> None:
         bar.set_description(job.source.name, refresh=False)
-        steps = batch.segment_file(job, model, settings, values.axes, values.overwrite)
+        steps = batch.segment_file(job, model, settings, values.axes, values.overwrite, link)
         bar.write(report.run_line(job.target, follow(steps, bar)), file=sys.stdout)
 
     failed = run_all(jobs, run, keep_going=many)

@@ -44,3 +44,18 @@ def test_a_spec_survives_json():
     spec = ModelSpec(ndim=3, depth=2, pooling=((1, 2, 2), (2, 2, 2)))
     assert ModelSpec.from_json(spec.to_json()) == spec
     assert type(ModelSpec.from_json({"depth": 3.0}).depth) is int
+
+
+def test_kernels_of_each_level_survive_json_and_are_checked():
+    spec = ModelSpec(ndim=3, depth=1, kernels=((1, 3, 3), (3, 3, 3)))
+    assert ModelSpec.from_json(spec.to_json()) == spec
+    assert spec.kernel_at(0) == (1, 3, 3) and ModelSpec(depth=1).kernel_at(1) == (3, 3)
+    for wrong in (((1, 3, 3),), ((1, 3), (3, 3)), ((2, 3, 3), (3, 3, 3))):
+        with pytest.raises(SettingsError, match="give 2 tuples of 3 odd numbers"):
+            ModelSpec(ndim=3, depth=1, kernels=wrong)
+
+
+def test_a_spec_from_before_there_were_kernels_can_be_read():
+    values = ModelSpec(ndim=3, depth=2).to_json()
+    del values["kernels"]
+    assert ModelSpec.from_json(values) == ModelSpec(ndim=3, depth=2)

@@ -258,6 +258,8 @@ def test_the_user_chooses_depth_and_width():
     spec = fresh_spec(3, 1, 2, voxel_size_um=(1.0, 0.25, 0.25))
     assert spec.factors == ((1, 2, 2), (1, 2, 2), (2, 2, 2))
     assert spec.stride == (2, 8, 8)
+    assert spec.kernels == ((1, 3, 3), (1, 3, 3), (3, 3, 3), (3, 3, 3))
+    assert fresh_spec(3, 1, voxel_size_um=(1.0, 1.0, 1.0)).kernels is None
 
 
 # --------------------------------------------------------------------------------------- volumes

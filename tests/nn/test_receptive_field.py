@@ -20,6 +20,7 @@ from napari_unet.nn.net import UNet
 
 PLAIN = {2: 23, 3: 51, 4: 107}
 ANISOTROPIC = ((1, 2, 2), (2, 2, 2))
+FLAT = ((1, 3, 3), (3, 5, 1), (3, 3, 3))
 NEVER = ((1, 1, 2), (1, 2, 2))
 SPECS = {
     "depth 1": ModelSpec(depth=1),
@@ -48,6 +49,11 @@ SPECS = {
         ndim=3, depth=2, convs=1, pooling=ANISOTROPIC, up="linear"
     ),
     "3D, anisotropic, kernel 5": ModelSpec(ndim=3, depth=2, convs=1, pooling=ANISOTROPIC, kernel=5),
+    "3D, flat kernels": ModelSpec(ndim=3, depth=2, convs=1, pooling=ANISOTROPIC, kernels=FLAT),
+    "3D, flat kernels, linear": ModelSpec(
+        ndim=3, depth=2, convs=2, pooling=ANISOTROPIC, kernels=FLAT, up="linear"
+    ),
+    "kernels of each level": ModelSpec(depth=2, kernels=((5, 1), (3, 3), (1, 7))),
     "3D, z never pooled": ModelSpec(ndim=3, depth=2, convs=1, pooling=NEVER, pool="stride"),
 }
 AXES = [

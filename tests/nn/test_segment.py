@@ -45,7 +45,7 @@ def test_labels_do_not_depend_on_the_tile_in_3d(make_model):
 
 def test_a_2d_model_takes_a_stack_plane_by_plane(model):
     image = texture(2, 3, 50, 60)
-    labels = segment(image, model)
+    labels = segment(image, model, PredictSettings(volumes="planes"))
     assert labels.shape == (2, 3, 50, 60)
     assert labels.dtype == np.uint16
     for t, z in np.ndindex(2, 3):
@@ -105,7 +105,7 @@ def test_a_window_leaves_the_rest_alone(model):
 
 def test_only_the_frames_asked_for(model):
     image = texture(4, 40, 40)
-    steps = segment_steps(image, model, what=[(2,), (0,)])
+    steps = segment_steps(image, model, PredictSettings(volumes="planes"), what=[(2,), (0,)])
     frames = []
     result = drain(steps, lambda s: frames.append(s.index) if isinstance(s, FrameDone) else None)
     assert frames == [(2,), (0,)]

@@ -135,21 +135,27 @@ class Frame:
         np.ndarray
             float32 (C, *window).
         """
-        inside = tuple(
-            slice(w.start, min(w.stop, n)) for w, n in zip(window, self.shape, strict=True)
-        )
-        source = tuple(
-            zoom.needs(w.start, w.stop) if self.rescaled else w
-            for zoom, w in zip(self.zooms, inside, strict=True)
-        )
+        inside = self._inside(window)
         distinct = _distinct(self.channels)
-        values = self.normaliser(self.stack.read(self.index, source, distinct))
+        values = self.normaliser(self.stack.read(self.index, self.source(window), distinct))
         for axis, (zoom, w) in enumerate(zip(self.zooms, inside, strict=True), 1):
             values = zoom.apply(values, axis, w.start, w.stop)
         beyond = [(0, w.stop - i.stop) for w, i in zip(window, inside, strict=True)]
         values = np.pad(values, [(0, 0), *beyond], mode="symmetric")
         # A grey image for a network with three inputs is read and normalised once.
         return values[[distinct.index(channel) for channel in self.channels]]
+
+    def source(self, window: Window) -> Window:
+        """Return the stack's pixels from which a window in the network's pixels is made."""
+        return tuple(
+            zoom.needs(w.start, w.stop) if self.rescaled else w
+            for zoom, w in zip(self.zooms, self._inside(window), strict=True)
+        )
+
+    def _inside(self, window: Window) -> Window:
+        return tuple(
+            slice(w.start, min(w.stop, n)) for w, n in zip(window, self.shape, strict=True)
+        )
 
     def in_network(self, window: Window) -> Window:
         """Return the network's pixels from which the stack's pixels in `window` are made."""

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+VOLUMES = ("auto", "planes", "joined", "orthogonal")
+"""How a 2D model takes a stack with a z axis; see `core.volumes`."""
 
 
 class UnetError(Exception):
@@ -123,6 +125,9 @@ class ModelSpec:
     pool: str = setting("max", "down-sampling", choices=("max", "stride"))
     pooling: tuple[tuple[int, ...], ...] | None = None
     """Pooling factors for each level and axis, such as ((1, 2, 2), (2, 2, 2)); None: all are 2."""
+    kernels: tuple[tuple[int, ...], ...] | None = None
+    """Kernel for each axis of each level, the bottleneck's last, such as ((1, 3, 3), (3, 3, 3));
+    None: `kernel` along every axis."""
     norm: str = setting("batch", "normalisation layers", choices=("batch", "none"))
     activation: str = setting(
         "relu", "activation", choices=("relu", "leaky_relu", "elu", "silu", "gelu")
@@ -137,6 +142,7 @@ class ModelSpec:
             raise SettingsError(f"kernel is {self.kernel}; give an odd number.")
         if self.head == "semantic" and self.classes < 2:
             raise SettingsError(f"classes is {self.classes}; a semantic head needs at least 2.")
+        self._check_kernels()
         if self.pooling is None:
             return
         object.__setattr__(self, "pooling", tuple(tuple(int(f) for f in p) for p in self.pooling))
@@ -146,6 +152,21 @@ class ModelSpec:
                 f"pooling is {self.pooling}; give {self.depth} tuples of {self.ndim} factors, "
                 "each 1 or 2."
             )
+
+    def _check_kernels(self) -> None:
+        if self.kernels is None:
+            return
+        object.__setattr__(self, "kernels", tuple(tuple(int(k) for k in ks) for ks in self.kernels))
+        fits = all(len(k) == self.ndim and set(k) <= {1, 3, 5, 7, 9} for k in self.kernels)
+        if len(self.kernels) != self.depth + 1 or not fits:
+            raise SettingsError(
+                f"kernels is {self.kernels}; give {self.depth + 1} tuples of {self.ndim} odd "
+                "numbers from 1 to 9, the bottleneck's last."
+            )
+
+    def kernel_at(self, level: int) -> tuple[int, ...]:
+        """Return the kernel of a level along each axis; the bottleneck is level `depth`."""
+        return self.kernels[level] if self.kernels else (self.kernel,) * self.ndim
 
     @property
     def factors(self) -> tuple[tuple[int, ...], ...]:
@@ -236,6 +257,13 @@ class PredictSettings:
         "auto",
         "number format on the device; auto takes the fastest that gives the same objects",
         choices=("auto", "float32", "bfloat16", "float16"),
+    )
+    volumes: str = setting(
+        "auto",
+        "how a 2D model takes a stack with a z axis: planes (each on its own), joined (objects are "
+        "joined through z), orthogonal (planes across z, y and x, averaged; several times as "
+        "slow). auto: joined. A 3D model sees volumes whatever is chosen",
+        choices=VOLUMES,
     )
     augment: str = setting(
         "off",

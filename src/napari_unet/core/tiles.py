@@ -38,10 +38,10 @@ def input_interval(spec: ModelSpec, axis: int, start: int, stop: int) -> tuple[i
         The tightest interval that holds them all; it may begin below 0, where padding is.
     """
     factors = [level[axis] for level in spec.factors]
-    reach = spec.convs * (spec.kernel // 2)
 
     def up(level: int, lo: int, hi: int) -> tuple[int, int]:
         """Walk back from the outputs of `level`'s way up to the input of its way down."""
+        reach = spec.convs * (spec.kernel_at(level)[axis] // 2)
         lo, hi = lo - reach, hi + reach
         if level == spec.depth:
             return lo, hi

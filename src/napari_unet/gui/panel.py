@@ -17,6 +17,7 @@ from napari_unet.gui.errors import tell
 from napari_unet.gui.evaluate_form import EvaluateSection
 from napari_unet.gui.folds import Scrolled
 from napari_unet.gui.job import DONE, FAILED, abandon_all, slot_for
+from napari_unet.gui.link import LinkSection
 from napari_unet.gui.recorder import close_recorders, recorder_of
 from napari_unet.gui.remarks import RemarkBox
 from napari_unet.gui.segment import SegmentRun
@@ -97,7 +98,9 @@ class SegmentPanel(DockedPanel):
         content.addWidget(self.form)
         content.addLayout(buttons)
         content.addLayout(below)
+        self.linking = LinkSection(self.viewer, LABEL_WIDTH)
         content.addWidget(self.evaluation)
+        content.addWidget(self.linking)
         # Not by the layout's alignment: that gives wrapped text no more height than its hint.
         content.addStretch(1)
         layout = QVBoxLayout(self)
@@ -212,3 +215,4 @@ class SegmentPanel(DockedPanel):
     def _cancel_all(self) -> None:
         self.cancel()
         self.evaluation.cancel()
+        self.linking.cancel()

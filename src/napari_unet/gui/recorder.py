@@ -16,6 +16,7 @@ from napari_unet.core.journal.writer import Journal
 from napari_unet.core.modelfolder import read_card
 from napari_unet.core.spec import InputError, UnetError
 from napari_unet.core.store import find_model
+from napari_unet.core.volumes import JOINED, ORTHOGONAL
 from napari_unet.gui.ground import find_ground, fits, is_result
 from napari_unet.gui.recording import Learner, Recording
 from napari_unet.gui.result import IMAGE, MARK
@@ -231,7 +232,9 @@ def _learner(layer: Labels, model: str) -> Learner:
     name = passport.get("model", model)
     found = Learner(name, passport.get("model_hash", ""))
     if OBJECT_AXES in passport:
-        found = replace(found, ndim=len(passport[OBJECT_AXES]))
+        # Objects that were put together from planes teach the model of planes that found them.
+        by_planes = passport.get("volumes") in (JOINED, ORTHOGONAL)
+        found = replace(found, ndim=2 if by_planes else len(passport[OBJECT_AXES]))
     try:
         card = read_card(find_model(name))
     except UnetError:

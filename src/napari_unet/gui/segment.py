@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_unet.core.shift import Surveyed
 from napari_unet.core.spec import FrameDone, InputError, Progress, TileDone
+from napari_unet.core.volumes import frame_ndim, settle_way
 from napari_unet.gui.forms import sentence
 from napari_unet.gui.job import CANCELLED, DONE, FAILED, Job
 from napari_unet.gui.layers import (
@@ -69,6 +70,7 @@ class SegmentRun:
         self._live: LiveLabels | None = None
         self._placement: Placement | None = None
         self._is_new = False
+        self._ndim = request.ndim
         self.lost = False
         self.remarks: tuple[Remark, ...] = ()
         self._dirty: list[tuple[Index, Window]] = []
@@ -110,7 +112,7 @@ class SegmentRun:
         view = look(self.viewer, self.image, self._placement.axes)
         leading = self._placement.labels_axes[: self._live.leading]
         self._here = tuple(view.position[letter] for letter in leading)
-        depth = [view.position["Z"]] if self.request.ndim == 3 else []
+        depth = [view.position["Z"]] if self._ndim == 3 else []
         self._focus = (*depth, *view.centre)
 
     def summary(self, state: str) -> str:
@@ -160,14 +162,16 @@ class SegmentRun:
                 f"({axes}); choose a model for planes."
             )
         view = look(self.viewer, image, axes)
-        frames, window = plan_region(request.region, view, stack, request.ndim, image.name)
+        way = settle_way(request.settings.volumes, request.ndim, "instance", stack)
+        self._ndim = frame_ndim(way)
+        frames, window = plan_region(request.region, view, stack, self._ndim, image.name)
         shape = image.data[0].shape if image.multiscale else image.data.shape
         placement = Placement(axes, stack.labels_axes, tuple(shape))
         self.layer, array, self._is_new = open_result(
             self.viewer, image, request.model, placement, stack.labels_shape
         )
         self._placement = placement
-        self._live = LiveLabels(array, min(request.ndim, array.ndim), window)
+        self._live = LiveLabels(array, min(self._ndim, array.ndim), window)
         self.follow_view()
         self._watch(True)
         self._pace = Pace()

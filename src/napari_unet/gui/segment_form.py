@@ -31,6 +31,7 @@ FIRST = {"diameter": ""}
 ADVANCED = {
     "diameter_um": "diameter in µm",
     "channel": "",
+    "volumes": "stacks",
     "threshold": "",
     "merge": "",
     "min_size": "smallest object",

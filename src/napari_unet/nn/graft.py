@@ -48,9 +48,11 @@ def fresh_spec(
     depth
         Poolings; None is 4 for planes, 3 for volumes.
     voxel_size_um
-        (z, y, x) of volumes: along z they are pooled as soon as voxels are as long in y as in z.
+        (z, y, x) of volumes: along z they are pooled as soon as voxels are as long in y as in z;
+        until then the kernels are flat, too.
     """
     depth = depth or (4 if ndim == 2 else 3)
+    pooling = _pooling(depth, voxel_size_um) if ndim == 3 else None
     return ModelSpec(
         ndim=ndim,
         in_channels=channels,
@@ -59,7 +61,8 @@ def fresh_spec(
         depth=depth,
         width=width,
         skip="add",
-        pooling=_pooling(depth, voxel_size_um) if ndim == 3 else None,
+        pooling=pooling,
+        kernels=None if pooling is None else _kernels(pooling),
     )
 
 
@@ -75,6 +78,12 @@ def _pooling(
         levels.append((factor, 2, 2))
         z, y = z * factor, y * 2
     return tuple(levels)
+
+
+def _kernels(pooling: tuple[tuple[int, ...], ...]) -> tuple[tuple[int, ...], ...] | None:
+    """Return kernels that see no neighbours in z on levels whose z is not pooled yet."""
+    flat = tuple((1, 3, 3) if level[0] == 1 else (3, 3, 3) for level in pooling)
+    return (*flat, (3, 3, 3)) if (1, 3, 3) in flat else None
 
 
 def graft(model: Model, classes: int | None, channels: int | None = None) -> Model:

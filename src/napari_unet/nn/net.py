@@ -65,12 +65,11 @@ def pad_to_multiple(x: Tensor, multiple: Sequence[int]) -> Tensor:
 class ConvUnit(nn.Module):
     """A convolution that keeps the size (zeros beyond the border), and its normalisation."""
 
-    def __init__(self, spec: ModelSpec, inputs: int, outputs: int) -> None:
+    def __init__(self, spec: ModelSpec, inputs: int, outputs: int, level: int = 0) -> None:
         super().__init__()
-        batch_norm = spec.norm == "batch"
-        self.conv = CONV[spec.ndim](
-            inputs, outputs, spec.kernel, padding=spec.kernel // 2, bias=not batch_norm
-        )
+        batch_norm, kernel = spec.norm == "batch", spec.kernel_at(level)
+        padding = tuple(k // 2 for k in kernel)
+        self.conv = CONV[spec.ndim](inputs, outputs, kernel, padding=padding, bias=not batch_norm)
         self.norm: nn.Module = BATCH_NORM[spec.ndim](outputs) if batch_norm else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -85,10 +84,10 @@ class Block(nn.Module):
     differ, before the last activation. Dropout takes whole channels of the block's output.
     """
 
-    def __init__(self, spec: ModelSpec, inputs: int, outputs: int) -> None:
+    def __init__(self, spec: ModelSpec, inputs: int, outputs: int, level: int = 0) -> None:
         super().__init__()
         self.units = nn.ModuleList(
-            ConvUnit(spec, outputs if i else inputs, outputs) for i in range(spec.convs)
+            ConvUnit(spec, outputs if i else inputs, outputs, level) for i in range(spec.convs)
         )
         self.activation = ACTIVATION[spec.activation]()
         self.shortcut: nn.Module | None = None
@@ -188,12 +187,12 @@ class UNet(nn.Module):
         levels, widths = range(spec.depth), spec.widths
         entering = (spec.in_channels, *widths)
         merged = 2 if spec.skip == "concat" else 1
-        self.encoder = nn.ModuleList(Block(spec, entering[i], widths[i]) for i in levels)
+        self.encoder = nn.ModuleList(Block(spec, entering[i], widths[i], i) for i in levels)
         self.pools = nn.ModuleList(_pool(spec, i) for i in levels)
-        self.bottleneck = Block(spec, widths[-2], widths[-1])
+        self.bottleneck = Block(spec, widths[-2], widths[-1], spec.depth)
         self.ups = nn.ModuleList(_up(spec, i) for i in levels)
         self.gates = nn.ModuleList(AttentionGate(spec, widths[i]) for i in levels if spec.attention)
-        self.decoder = nn.ModuleList(Block(spec, merged * widths[i], widths[i]) for i in levels)
+        self.decoder = nn.ModuleList(Block(spec, merged * widths[i], widths[i], i) for i in levels)
         self.head = CONV[spec.ndim](widths[0], out_channels(spec), 1)
         self.apply(_initialise)
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_unet.core.tiles import Tile, Window
+    from napari_unet.nn.orthogonal import OrthogonalRunner
     from napari_unet.nn.predict import TileRunner
 
 CROP = {2: 192, 3: 48}
@@ -61,7 +62,7 @@ class SeamCheck:
         )
         self._seen[(slice(None), *there)] = raw[(slice(None), *here)].cpu().numpy()
 
-    def difference(self, runner: TileRunner) -> float | None:
+    def difference(self, runner: TileRunner | OrthogonalRunner) -> float | None:
         """Return the largest |difference| of the raw maps (logits).
 
         None if a tile was missing, or if the memory does not hold the crop in one piece.

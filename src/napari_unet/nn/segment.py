@@ -5,29 +5,46 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_unet.core.axes import OBJECT_AXES
 from napari_unet.core.passport import make_passport
 from napari_unet.core.shift import Surveyed
-from napari_unet.core.spec import FrameDone, InputError, PredictSettings, TileDone
+from napari_unet.core.spec import FrameDone, InputError, PredictSettings, Progress, TileDone
 from napari_unet.core.stack import Stack, open_stack
+from napari_unet.core.throughz import join_steps
+from napari_unet.core.volumes import (
+    JOINED,
+    ORTHOGONAL,
+    PLANES,
+    anisotropy,
+    ball_voxels,
+    frame_ndim,
+    object_axes,
+    settle_way,
+)
 from napari_unet.nn.decode import InstanceDecoder, SemanticDecoder, decoder_for
 from napari_unet.nn.fit import check_fit, choose_scale, open_frame
-from napari_unet.nn.predict import Focus, prepare, run_tiles
+from napari_unet.nn.orthogonal import OrthogonalRunner, prepare_volume, run_blocks
+from napari_unet.nn.predict import Focus, TileRunner, prepare, run_tiles
 from napari_unet.nn.seam import SeamCheck
 from napari_unet.nn.survey import settle_size
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from napari_unet.core.tiles import Window
+    from torch import Tensor
+
+    from napari_unet.core.shift import Remark
+    from napari_unet.core.tiles import Tile, Window
     from napari_unet.nn.features import FeatureCache
     from napari_unet.nn.model import Model
 
-Step = TileDone | FrameDone | Surveyed
+Step = TileDone | FrameDone | Surveyed | Progress
 Steps = Generator[Step, None, "SegmentResult"]
 Index = tuple[int, ...]
 
@@ -61,6 +78,7 @@ class _Run:
     settings: PredictSettings
     decoder: InstanceDecoder | SemanticDecoder
     live: bool
+    way: str = PLANES
     features: FeatureCache | None = None
     done: int = 0
     objects: int = 0
@@ -91,15 +109,15 @@ def segment_steps(
     source
         A stack, or anything that `open_stack` takes.
     model
-        The model; a 2D model runs plane by plane, a 3D model volume by volume.
+        The model; a 2D model takes volumes as `PredictSettings.volumes` says.
     settings
         How it is run.
     out
         Where the labels go: an array of uint32 and of the stack's labels shape, indexed by integers
         and slices. Until a frame is done it holds provisional ids. Made in memory if not given.
     what
-        Which frames, as positions along the leading axes; taken in the order in which it is
-        iterated. All of them if not given.
+        Which frames (volumes for a 3D model and the way "orthogonal", else planes), as positions
+        along the leading axes; taken in the order in which it is iterated. All if not given.
     window
         Part of each frame to segment, one slice an axis; all of it if not given.
     focus
@@ -122,19 +140,22 @@ def segment_steps(
     settings = settings or PredictSettings()
     stack, began = open_stack(source), time.perf_counter()
     check_fit(stack, model)
-    asked = settings
-    settings, remarks = settle_size(stack, model, settings)
+    asked, way = settings, _way(stack, model, settings)
+    settings, least, remarks = _settle(stack, model, settings, way)
     if remarks:
         yield Surveyed(0, 0, "looking at the image", remarks)
-    frames = stack.indices(model.spec.ndim) if what is None else what
+    frames = stack.indices(frame_ndim(way)) if what is None else what
     decoder = decoder_for(model, settings, _output(stack, out), preview=preview)
-    run = _Run(stack, model, settings, decoder, preview, features)
+    run = _Run(stack, model, settings, decoder, preview, way, features)
     precision = model.choose_precision(settings.precision)
     run.notes |= {"device": str(model.device), "precision": precision, "tile": None, "seam": None}
     run.notes |= {"diameter_px": settings.diameter, "scale": choose_scale(model, settings)}
+    run.notes |= {"volumes": way, OBJECT_AXES: object_axes(way)}
     run.notes["remarks"] = [remark.text for remark in remarks]
     for number, index in enumerate(frames):
         yield from _segment_frame(run, index, len(frames) - number, window, focus)
+    if way == JOINED:
+        yield from _join(run, frames, window, least)
     seconds = time.perf_counter() - began
     passport = make_passport(stack, model.card, asked) | run.notes
     passport |= {
@@ -157,7 +178,7 @@ def segment(
     source
         A stack, or anything that `open_stack` takes.
     model
-        The model; a 2D model runs plane by plane, a 3D model volume by volume.
+        The model; a 2D model takes volumes as `PredictSettings.volumes` says.
     settings
         How it is run.
 
@@ -198,6 +219,53 @@ def drain(steps: Steps, watch: Callable[[Step], object] | None = None) -> Segmen
             watch(step)
 
 
+def _way(stack: Stack, model: Model, settings: PredictSettings) -> str:
+    return settle_way(settings.volumes, model.spec.ndim, model.spec.head, stack)
+
+
+def _settle(
+    stack: Stack, model: Model, settings: PredictSettings, way: str
+) -> tuple[PredictSettings, int, tuple[Remark, ...]]:
+    """Settle sizes; return the least size of an object of several planes, too, in voxels.
+
+    Its parts in the planes may be as small as the model says.
+    """
+    if way not in (JOINED, ORTHOGONAL):
+        settled, remarks = settle_size(stack, model, settings)
+        return settled, 0, remarks
+    asked = settings.min_size
+    settled, remarks = settle_size(stack, model, replace(settings, min_size=None))
+    least = ball_voxels(settled.min_size or 0, anisotropy(stack)) if asked is None else asked
+    if way == ORTHOGONAL:
+        settled = replace(settled, min_size=least)
+    return settled, least, remarks
+
+
+def _join(
+    run: _Run, frames: Sequence[Index], window: Window | None, least: int
+) -> Generator[Progress, None, None]:
+    """Join the objects of each time's planes through z."""
+    run.objects = 0
+    for time_point in dict.fromkeys(index[:-1] for index in frames):
+        planes = [index for index in frames if index[:-1] == time_point]
+        progress = (run.done, run.done)
+        run.objects += yield from join_steps(run.decoder.out, planes, window, least, progress)
+
+
+def _open_runner(run: _Run, index: Index) -> tuple[TileRunner | OrthogonalRunner, Any]:
+    """Return the runner of a plane or volume, and the edge lengths of its tiles."""
+    if run.way == ORTHOGONAL:
+        return prepare_volume(run.model, run.stack, run.settings, index, live=run.live)
+    return prepare(
+        run.model,
+        open_frame(run.stack, run.model, run.settings, index),
+        run.settings,
+        live=run.live,
+        on_device=run.decoder.on_device,
+        cache=run.features,
+    )
+
+
 def _output(stack: Stack, out: Any) -> Any:
     if out is None:
         return np.zeros(stack.labels_shape, np.uint32)
@@ -211,38 +279,46 @@ def _output(stack: Stack, out: Any) -> Any:
 
 def _segment_frame(
     run: _Run, index: Index, frames_left: int, window: Window | None, focus: Focus | None
-) -> Generator[TileDone | FrameDone, None, None]:
+) -> Generator[Progress, None, None]:
     """Segment one plane or volume; the first one is certified."""
-    frame = open_frame(run.stack, run.model, run.settings, index)
-    runner, edge = prepare(
-        run.model,
-        frame,
-        run.settings,
-        live=run.live,
-        on_device=run.decoder.on_device,
-        cache=run.features,
-    )
-    tiles = [] if frame.blank else runner.plan(edge, window)
-    total = run.done + len(tiles) * frames_left
+    runner, edge = _open_runner(run, index)
+    tiles = [] if runner.frame.blank else runner.plan(edge, window)
+    steps, units = _tile_steps(runner, tiles, focus)
+    total = run.done + units * frames_left
     certify = run.settings.certify and run.done == 0
     rng = np.random.default_rng(run.settings.seed)
     seam = SeamCheck(tiles, rng) if certify and len(tiles) > 1 else None
     run.notes["tile"] = edge
-    run.decoder.start(index, frame.size)
+    run.decoder.start(index, runner.frame.size)
+    count = 0
     try:
-        for tile, raw in run_tiles(runner, tiles, focus):
+        for tile, raw in steps:
+            run.done += 1
+            total = max(total, run.done)  # tiles were halved where memory was short
+            if raw is None:
+                yield Progress(run.done, total, "planes")
+                continue
             if seam:
                 seam.see(tile, raw)
             shown = run.decoder.add(tile, raw)
-            run.done += 1
+            count += 1
             run.pixels += math.prod(w.stop - w.start for w in tile.write)
-            total = max(total, run.done)  # tiles were halved where memory was short
             yield TileDone(run.done, total, "tiles", index, tile.write, shown)
         if seam:
             run.notes["seam"] = seam.difference(runner)
-        elif certify and run.done == 1:
+        elif certify and count == 1:
             run.notes["seam"] = 0.0  # one piece has no seams; checking would double the work
     finally:  # a run that is cancelled keeps its tiles, too
         objects = run.decoder.finish()
     run.objects += objects
     yield FrameDone(run.done, total, "frames", index, objects)
+
+
+def _tile_steps(
+    runner: TileRunner | OrthogonalRunner, tiles: list[Tile], focus: Focus | None
+) -> tuple[Iterator[tuple[Tile, Tensor | None]], int]:
+    """Return the tiles as they are finished (and, without maps, steps on the way), and how many."""
+    if isinstance(runner, OrthogonalRunner):
+        units = sum(runner.planes(tile) + 1 for tile in tiles)
+        return run_blocks(runner, tiles, focus), units
+    return run_tiles(runner, tiles, focus), len(tiles)
