@@ -2,111 +2,30 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
-from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
-from qtpy.QtGui import QMouseEvent
-from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication
+from qtpy.QtCore import Qt
 
+from napari_unet.core.corrections.known import frame_truth
 from napari_unet.core.journal.begin import find_journals
 from napari_unet.core.journal.view import JournalView
 from napari_unet.gui.layers import layer_stack
 from napari_unet.nn.model import save_model
 
-SHAPE = (120, 130)
-DISCS = {1: (30, 30), 2: (30, 90), 3: (80, 60)}
-LEFT, RIGHT = Qt.MouseButton.LeftButton, Qt.MouseButton.RightButton
-NONE, CTRL = Qt.KeyboardModifier.NoModifier, Qt.KeyboardModifier.ControlModifier
-SHIFT = Qt.KeyboardModifier.ShiftModifier
-
-
-def disc(number, shape=SHAPE, radius=10):
-    (cy, cx), (y, x) = DISCS[number], np.ogrid[: shape[0], : shape[1]]
-    return (y - cy) ** 2 + (x - cx) ** 2 < radius**2
-
-
-def picture():
-    return np.any([disc(number) for number in DISCS], axis=0).astype(np.float32)
-
-
-def iou(mask, truth):
-    return np.count_nonzero(mask & truth) / np.count_nonzero(mask | truth)
-
-
-class Hand:
-    """A user: what the mouse and the keys do on the canvas, in coordinates of the world."""
-
-    def __init__(self, viewer, qtbot):
-        self.viewer, self.qtbot = viewer, qtbot
-        self.canvas = viewer.window._qt_viewer.canvas.native
-
-    def pixel(self, y, x):
-        camera, size = self.viewer.scene.camera, np.array(self.viewer.canvas.size)
-        py, px = (np.array((y, x)) - camera.center[-2:]) * camera.zoom + size / 2
-        return QPoint(round(px), round(py))
-
-    def click(self, y, x, held=NONE, button=LEFT):
-        QTest.mouseClick(self.canvas, button, held, self.pixel(y, x))
-
-    def drag(self, *places, held=NONE):
-        pixels = [self.pixel(*place) for place in places]
-        QTest.mousePress(self.canvas, LEFT, held, pixels[0])
-        for pixel in pixels[1:]:
-            self._move(pixel, LEFT, held)
-        QTest.mouseRelease(self.canvas, LEFT, held, pixels[-1])
-
-    def move(self, y, x, held=NONE):
-        self._move(self.pixel(y, x), Qt.MouseButton.NoButton, held)
-
-    def key(self, key, held=NONE):
-        QTest.keyClick(self.canvas, key, held)
-
-    def _move(self, pixel, button, held):
-        self.canvas._last_time = 0  # vispy leaves out moves that follow each other quickly
-        event = QMouseEvent(
-            QEvent.Type.MouseMove, QPointF(pixel), QPointF(self.canvas.mapToGlobal(pixel)),
-            Qt.MouseButton.NoButton, button, held,
-        )  # fmt: skip
-        QApplication.sendEvent(self.canvas, event)
+sys.path.insert(0, str(Path(__file__).parent))
+try:
+    from click_parts import CTRL, ENTER, ESCAPE, RIGHT, SHIFT, Window, disc, iou, picture
+finally:
+    sys.path.pop(0)
 
 
 @pytest.fixture
 def clicker(clicking_model, home):
-    """A model with a click head in the store."""
-    model = clicking_model(name="clicker")
-    save_model(model, "clicker")
-    return model
-
-
-class Window:
-    """A viewer with the panel open."""
-
-    def __init__(self, viewer, qtbot, image=None, **place):
-        self.viewer, self.qtbot = viewer, qtbot
-        _, self.panel = viewer.window.add_plugin_dock_widget("napari-unet", "Click")
-        if image is not None:
-            self.image = viewer.add_image(image, name="im", **place)
-        self.hand = Hand(viewer, qtbot)
-        qtbot.wait(50)
-        viewer.reset_view()
-
-    @property
-    def mode(self):
-        return self.panel.mode
-
-    @property
-    def labels(self):
-        return self.mode.target.layer
-
-    def start(self):
-        self.panel.toggle_button.click()
-        self.qtbot.waitUntil(lambda: self.mode.work.session is not None)
-        self.settle()
-        return self
-
-    def settle(self):
-        self.qtbot.waitUntil(lambda: not self.mode.work.busy)
+    """Store a model with a click head."""
+    save_model(clicking_model(name="clicker"), "clicker")
 
 
 @pytest.fixture
@@ -117,21 +36,188 @@ def window(make_napari_viewer, clicker, qtbot):
     return opened
 
 
-def test_from_a_click_to_an_object_in_the_labels_and_back(window):
+def test_a_click_becomes_an_object_of_scaled_and_shifted_labels_and_is_taken_back(window):
     w = window(picture(), scale=(2, 3), translate=(7, -5)).start()
-    hand, labels = w.hand, w.labels
-    assert labels.name == "im clicks" and not labels.data.any()
-    at = lambda y, x: (7 + 2 * y, -5 + 3 * x)  # noqa: E731
-    hand.click(*at(28, 33))
-    w.settle()
-    assert w.mode.shown is not None
-    assert "New object" in w.panel.status.text()
-    hand.key(Qt.Key.Key_Return)
-    w.settle()
+    labels = w.labels
+    assert labels.name == "im clicks" and labels.data.dtype == np.uint16 and not labels.data.any()
+    w.click(7 + 2 * 28, -5 + 3 * 33)
+    assert w.status.startswith("New object: ") and "1 click." in w.status
+    assert iou(w.preview > 0, disc(1)) > 0.9
+    w.key(ENTER)
     assert iou(labels.data == 1, disc(1)) > 0.9
-    hand.key(Qt.Key.Key_Z, CTRL)
-    w.settle()
+    assert w.status == "Object 1 added." and not w.preview.any()
+    w.undo()
     assert not labels.data.any()
-    hand.key(Qt.Key.Key_Z, CTRL | SHIFT)
-    w.settle()
+    w.redo()
     assert iou(labels.data == 1, disc(1)) > 0.9
+    w.panel.toggle_button.click()
+    assert not w.mode.on and "click" not in w.viewer.layers
+    assert w.viewer.layers.selection.active is labels
+
+
+def test_ctrl_click_takes_away_and_ctrl_z_takes_back_one_click(window):
+    w = window(picture()).start()
+    w.click(30, 30)
+    whole = w.preview > 0
+    for away in (lambda: w.click(30, 38, held=CTRL), lambda: w.click(30, 38, button=RIGHT)):
+        away()
+        assert np.count_nonzero(w.mode.work.session.mask) < np.count_nonzero(whole)
+        w.undo()
+        assert np.array_equal(w.preview > 0, whole)
+    w.panel.away.click()
+    w.click(30, 38)
+    less = w.mode.work.session.mask
+    assert not less[30, 38]
+    w.undo()
+    w.redo()
+    assert np.array_equal(w.mode.work.session.mask, less)
+    w.panel.add.click()
+    w.undo()
+    w.undo()
+    assert w.mode.shown is None
+    w.undo()
+    assert w.status == "There is nothing to undo."
+    w.click(30, 30)
+    w.key(ESCAPE)
+    assert w.mode.shown is None and not w.preview.any() and not w.labels.data.any()
+
+
+def test_a_click_on_another_object_keeps_the_first(window):
+    w = window(picture()).start()
+    w.click(30, 30)
+    w.click(30, 90)
+    assert iou(w.labels.data == 1, disc(1)) > 0.9
+    assert iou(w.mode.work.session.mask, disc(2)) > 0.9
+    assert "Object 1 added." in w.status
+    w.click(80, 60, held=SHIFT)  # joined to the second, though it lies apart
+    w.key(ENTER)
+    assert iou(w.labels.data == 2, disc(2) | disc(3)) > 0.9
+    assert w.labels.data.max() == 2
+
+
+def test_an_object_that_is_there_is_refined_and_keeps_its_id(window):
+    w = window(picture())
+    data = np.zeros((120, 130), np.uint16)
+    data[20:30, 20:34] = 4
+    data[25:35, 86:95] = 7
+    labels = w.viewer.add_labels(data, name="mine")
+    w.start()
+    assert w.labels is labels and w.viewer.layers.selection.active.name == "click"
+    w.click(25, 25)
+    assert w.status.startswith("Object 4: 140 px.")
+    w.click(34, 30)
+    w.click(30, 90)  # on another object of the labels
+    assert iou(labels.data == 4, disc(1)) > 0.8
+    assert w.status.startswith("Object 7: 90 px.")
+    w.key(ESCAPE)
+    assert set(np.unique(labels.data)) == {0, 4, 7}
+    assert [edit.source for edit in w.history()] == ["refine"]
+
+
+def test_dragging_moves_the_view_and_shift_dragging_draws_a_box(window, qtbot):
+    w = window(picture()).start()
+    camera = w.viewer.scene.camera
+    before = np.array(camera.center)
+    w.drag((60, 60), (65, 70), (70, 80))
+    qtbot.waitUntil(lambda: np.abs(np.array(camera.center) - before).max() > 5)
+    assert w.mode.shown is None
+    before = np.array(w.viewer.scene.camera.center)
+    w.drag((18, 18), (30, 30), (42, 42), held=SHIFT)
+    assert np.array_equal(w.viewer.scene.camera.center, before)
+    assert iou(w.mode.work.session.mask, disc(1)) > 0.8
+    assert not w.mode.shown.clicks.clicks
+    w.click(30, 30)
+    w.key(ENTER)
+    assert iou(w.labels.data == 1, disc(1)) > 0.9
+
+
+def test_the_mask_under_the_cursor_is_shown_unless_that_is_off(window, qtbot):
+    w = window(picture()).start()
+    w.move(31, 31)
+    qtbot.waitUntil(lambda: iou(w.preview > 0, disc(1)) > 0.9)
+    w.move(30, 92)
+    qtbot.waitUntil(lambda: iou(w.preview > 0, disc(2)) > 0.9)
+    assert w.mode.shown is None and not w.labels.data.any()
+    w.click(30, 92)
+    w.move(30, 98, held=CTRL)
+    qtbot.waitUntil(lambda: 3 in w.preview)  # what would be lost
+    w.move(30, 30)
+    qtbot.waitUntil(lambda: iou(w.preview > 0, disc(1) | disc(2)) > 0.9)
+    w.key(ESCAPE)
+    w.panel.settings.settings["hover"].widget.value = False
+    assert not w.preview.any()
+    w.move(31, 31)
+    qtbot.wait(150)
+    assert not w.preview.any()
+
+
+def test_split_merge_and_delete_are_one_entry_and_one_undo_each(window):
+    w = window(picture())
+    data = np.zeros((120, 130), np.uint16)
+    data[20:40, 20:40] = data[20:40, 50:70] = 3
+    data[28:32, 40:50] = 3  # two squares and a bridge
+    data[80:90, 80:90] = 5
+    labels = w.viewer.add_labels(data.copy(), name="mine")
+    w.start()
+    w.key(Qt.Key.Key_S)
+    assert "part" in w.status and w.panel.edits["split"].isChecked()
+    w.click(25, 25)
+    w.click(35, 65)
+    assert w.status == "Split; the new part is object 6."
+    assert labels.data[25, 25] == 3 and (labels.data[20:40, 50:70] == 6).all()
+    split = labels.data.copy()
+    w.key(Qt.Key.Key_M)
+    w.click(85, 85)
+    w.click(35, 65)
+    assert labels.data[35, 65] == 5 and 6 not in labels.data
+    merged = labels.data.copy()
+    w.move(85, 85)
+    w.key(Qt.Key.Key_D)
+    assert labels.data[85, 85] == 0 and labels.data[35, 65] == 5
+    assert [edit.source for edit in w.history()] == ["split", "merge", "delete"]
+    for earlier in (merged, split, data):
+        w.undo()
+        assert np.array_equal(labels.data, earlier)
+    w.redo()
+    assert np.array_equal(labels.data, split)
+    w.key(Qt.Key.Key_M)
+    w.key(ESCAPE)
+    assert w.mode.edit is None
+    w.key(Qt.Key.Key_S)
+    w.click(25, 25)
+    w.click(85, 85)
+    assert "do not divide one object" in w.status
+    assert np.array_equal(labels.data, split)
+
+
+def test_clicks_are_in_the_journal_teach_the_model_and_come_back(window, qtbot, make_napari_viewer):
+    w = window(picture()).start()
+    w.click(28, 33)
+    w.click(30, 42, held=CTRL)
+    w.key(ENTER)
+    w.click(30, 90)
+    w.key(ENTER)
+    w.click(80, 60)
+    w.panel.toggle_button.click()  # what is at hand is kept
+    qtbot.waitUntil(lambda: not w.mode.on)
+    left = next(x for x in w.viewer.layers if x.name == "im clicks")
+    assert w.panel.recorder.recordings[left].wait(10)
+    data = left.data.copy()
+    assert data.max() == 3
+    with JournalView(find_journals(layer_stack(w.image))[0].path) as journal:
+        about, edits, known = journal.about, journal.history(), frame_truth(journal).known
+    assert (about.model, about.ndim, about.head) == ("clicker", 2, "instance")
+    assert [edit.source for edit in edits] == ["click"] * 3
+    signs = [[sign for _, sign in edit.clicks] for edit in edits]
+    assert signs == [[True, False], [True], [True]]
+    assert np.allclose(edits[0].clicks[0][0], (28, 33), atol=1)
+    assert known[data > 0].all() and not known.all()
+    image = w.image.data
+    w.viewer.close()
+    viewer = make_napari_viewer()
+    _, panel = viewer.window.add_plugin_dock_widget("napari-unet", "Correct and fine-tune")
+    viewer.add_image(image, name="other")
+    qtbot.waitUntil(lambda: panel.correct.offers.offer is not None)
+    panel.correct.offers.button.click()
+    qtbot.waitUntil(lambda: panel.correct.labels.value is not None)
+    assert np.array_equal(panel.correct.labels.value.data, data)

@@ -15,6 +15,7 @@ from napari_unet.core.objectedits import DELETE, MERGE, SPLIT
 from napari_unet.core.spec import ClickSettings, InputError, ModelError, UnetError
 from napari_unet.core.store import ModelEntry, list_models
 from napari_unet.gui.clickmode import ClickMode
+from napari_unet.gui.clicktext import describe
 from napari_unet.gui.docked import DockedPanel
 from napari_unet.gui.errors import tell
 from napari_unet.gui.folds import Fold, Scrolled
@@ -322,7 +323,7 @@ class ClickPanel(DockedPanel):
             button.setChecked(mode.edit == edit)
         self.keep.setEnabled(mode.shown is not None)
         self.drop.setEnabled(mode.shown is not None or mode.edit is not None)
-        text = mode.describe()
+        text = describe(mode)
         if not on and not text:
             text = _OFF if self.image.value is not None else "Open an image to begin."
         if self.status.text() != text:

@@ -101,7 +101,8 @@ class ClickInput:
         self._mode.click(tuple(event.position), away="Control" in held, join="Shift" in held)
 
     def _moved(self, _: Labels, event: Any) -> None:
-        self._mode.hover(tuple(event.position), away="Control" in set(event.modifiers))
+        held = set(event.modifiers)
+        self._mode.hover(tuple(event.position), away="Control" in held, join="Shift" in held)
 
 
 def _pressed(action: Any, *arguments: Any) -> Any:

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_unet.core.clicks import Click
-from napari_unet.core.objectedits import DELETE, EDITS, MERGE, SPLIT
+from napari_unet.core.objectedits import DELETE, EDITS
 from napari_unet.core.spec import ClickSettings, UnetError
 from napari_unet.gui.clickinput import ClickInput
 from napari_unet.gui.clicklayer import ClickView
 from napari_unet.gui.clicktarget import open_target
+from napari_unet.gui.clicktext import FLAT, done
+from napari_unet.gui.clickwatch import LayerWatch
 from napari_unet.gui.clickwork import ClickWork, open_session
 from napari_unet.gui.errors import tell
 from napari_unet.gui.features import features_of
@@ -35,28 +37,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 END = "end"
-HINT = "Click on an object. Shift-drag draws a box around one."
-_EDITING = {
-    SPLIT: ("Click on one part of the object to split (Esc: don't).", "Click on its other part."),
-    MERGE: (
-        "Click on the object whose id stays (Esc: don't).",
-        "Click on the object to merge with it.",
-    ),
-    DELETE: ("Click on the object to delete (Esc: don't).",),
-}
-_DONE = {
-    "click": "Object {} added.",
-    "refine": "Object {} corrected.",
-    SPLIT: "Split; the new part is object {}.",
-    MERGE: "Merged into object {}.",
-    DELETE: "Object deleted.",
-}
 
 
 class ClickMode(QObject):
     """Lets the user click objects into a Labels layer.
 
-    Emits `changed` whenever `describe` has something new to say.
+    Emits `changed` whenever there is something new to say of it; see `clicktext`.
 
     Parameters
     ----------
@@ -73,8 +59,10 @@ class ClickMode(QObject):
         How clicks are answered; see `apply_settings`.
     away
         Clicks take away, as those with Ctrl do.
-    edit
-        What the next clicks do to objects that are there; None: they segment.
+    edit, marked
+        What the next clicks do to objects that are there (None: they segment), and those so far.
+    said
+        What came of the last action, in a sentence.
     target
         The labels that are clicked into; None while the mode is off.
     """
@@ -88,10 +76,11 @@ class ClickMode(QObject):
         self.away = False
         self.edit: str | None = None
         self.target: Target | None = None
-        self._marked: list[Click] = []
+        self.marked: list[Click] = []
         self._view: ClickView | None = None
         self._input: ClickInput | None = None
-        self._said = ""
+        self._watch: LayerWatch | None = None
+        self.said = ""
         self._stopping = False
         self.work = ClickWork(owner, self._take)
         self.work.opened.connect(self._opened)
@@ -135,13 +124,13 @@ class ClickMode(QObject):
         self._end()
         target = open_target(self._viewer, image, labels, self._recorder, card)
         self._view = ClickView(self._viewer, target)
-        self.target, self._said = target, ""
+        self.target, self.said = target, ""
         self._input = ClickInput(self._viewer, self._view.layer, self)
         kept = features_of(image)
         kept.resize(self.settings.cache)
         overwrite = self.settings.overwrite
         self.work.open(lambda: open_session(target, card.name, device, kept, overwrite))
-        self._watch(True)
+        self._watch = LayerWatch(self._viewer, target, self._view.layer, self._gone)
         self.changed.emit()
 
     def resume(self) -> None:
@@ -167,7 +156,7 @@ class ClickMode(QObject):
         if self.target is not None:
             features_of(self.target.image).resize(settings.cache)
         if not settings.hover:
-            self.work.hover(None)
+            self.work.leave()
             self._show()
 
     def click(self, position: Sequence[float], *, away: bool = False, join: bool = False) -> None:
@@ -177,6 +166,7 @@ class ClickMode(QObject):
         click = self._click_at(position, away)
         if click is None:
             return
+        self.said = ""
         if self.edit is not None:
             self._mark(click)
             return
@@ -190,6 +180,7 @@ class ClickMode(QObject):
         corners = [self._click_at(corner, False) for corner in (first, second)]
         low, high = (None if corner is None else corner.place for corner in corners)
         if low is not None and high is not None:
+            self.said = ""
             grow = self.settings.grow
             self.work.put(functools.partial(take_box, low=low, high=high, grow=grow))
 
@@ -199,13 +190,13 @@ class ClickMode(QObject):
         if self._view is not None and corners[0] is not None and corners[1] is not None:
             self._view.show_box(corners[0].place, corners[1].place)
 
-    def hover(self, position: Sequence[float], *, away: bool = False) -> None:
+    def hover(self, position: Sequence[float], *, away: bool = False, join: bool = False) -> None:
         """Preview a click at a place in the world, or get its surroundings ready."""
         if self.edit is not None or not self._flat or self.work.session is None:
             return
         click = self._click_at(position, away)
         if click is not None and self.settings.hover:
-            self.work.hover(click)
+            self.work.hover(click, join)
         elif click is not None:
             self.work.look(click)
 
@@ -223,7 +214,7 @@ class ClickMode(QObject):
 
     def drop(self) -> None:
         """Drop the object at hand, or what was to be done to others."""
-        self._said = ""
+        self.said = ""
         if self.edit is not None:
             self._leave_edit()
         else:
@@ -253,33 +244,16 @@ class ClickMode(QObject):
     def begin_edit(self, edit: str) -> None:
         """Let the next clicks split, merge or delete."""
         if self.on:
-            self.edit, self._marked, self._said = edit, [], ""
+            self.edit, self.marked, self.said = edit, [], ""
             self.resume()
             self._show()
-
-    def describe(self) -> str:
-        """Return what goes on, in a sentence or two."""
-        progress, shown = self.work.progress, self.shown
-        if not self.on:
-            return self._said
-        if self.work.session is None:
-            return f"{(progress.what or 'getting ready').capitalize()} …"
-        if not self.active:
-            return "Another layer is chosen; press C to go on clicking."
-        if progress.total and self.work.busy:
-            return f"Following the object: {progress.done} {progress.what} …"
-        if self.edit is not None:
-            return " ".join(filter(None, (self._said, _EDITING[self.edit][len(self._marked)])))
-        if shown is not None:
-            return f"{_about(shown)} {self._said or 'Enter keeps it, Esc drops it.'}"
-        return self._said or HINT
 
     @property
     def _flat(self) -> bool:
         return bool(self._viewer.dims.ndisplay == 2)
 
     def _put(self, action: Any) -> None:
-        self._said = ""
+        self.said = ""
         if self.work.session is not None:
             self.work.put(action)
 
@@ -287,9 +261,8 @@ class ClickMode(QObject):
         target = self.target
         if target is None or self.work.session is None:
             return None
-        self._said = ""
         if not self._flat:
-            self._say("Clicks need the 2D view; press the cube at the bottom left (Ctrl+Y).")
+            self._say(FLAT)
             return None
         positive = self.edit is not None or not (away or self.away)
         return Click(target.place(self._viewer, position), positive)
@@ -301,16 +274,16 @@ class ClickMode(QObject):
         target, session, edit = self.target, self.work.session, self.edit
         if target is None or session is None or edit is None:
             return
-        self._marked.append(click)
-        clicks = tuple(self._marked)
+        self.marked.append(click)
+        clicks = tuple(self.marked)
         if len(clicks) == EDITS[edit]:
-            self.edit, self._marked = None, []
+            self.edit, self.marked = None, []
             volume = target.is_volume(clicks[0], session.model.spec.ndim)
             self.work.put(functools.partial(edit_objects, what=edit, clicks=clicks, volume=volume))
         self._show()
 
     def _leave_edit(self) -> None:
-        self.edit, self._marked = None, []
+        self.edit, self.marked = None, []
         self._show()
 
     def _take(self, answer: Answer) -> None:
@@ -323,7 +296,7 @@ class ClickMode(QObject):
         elif answer.change is not None:
             clicks = tuple((click.place, click.positive) for click in answer.clicks.clicks)
             target.apply(answer.change, self._recorder, answer.source, clicks)
-            self._said = _DONE[answer.source].format(answer.change.label)
+            self.said = done(answer)
         elif not answer.moved:
             self._step_journal(answer.source)
         self._show(kept=answer.change is not None)
@@ -333,10 +306,10 @@ class ClickMode(QObject):
             self.target.layer
         )  # fmt: skip
         if recording is None:
-            self._said = f"There is nothing to {kind}."
+            self.said = f"There is nothing to {kind}."
             return
         getattr(recording, kind)()
-        self._said = recording.describe()
+        self.said = recording.describe()
 
     def _opened(self) -> None:
         """Look at the image where the cursor is, before it is clicked on."""
@@ -357,7 +330,7 @@ class ClickMode(QObject):
         if self._view is not None and session is not None:
             shown = session.shown
             nothing = kept or self.edit is not None
-            clicks = self._marked if self.edit is not None else shown.clicks.clicks
+            clicks = self.marked if self.edit is not None else shown.clicks.clicks
             self._view.show({} if nothing else shown.masks, after, () if kept else clicks)
         self.changed.emit()
 
@@ -375,49 +348,24 @@ class ClickMode(QObject):
             self._end()
 
     def _say(self, text: str) -> None:
-        self._said = text
+        self.said = text
         self.changed.emit()
 
-    def _watch(self, on: bool) -> None:
-        """Notice when what is clicked on goes away, or stop noticing."""
-        target = self.target
-        if target is None:
-            return
-        emitters = (
-            (self._viewer.layers.events.removed, self._removed),
-            (target.image.events.data, self._replaced),
-            (target.layer.events.data, self._replaced),
-        )
-        for emitter, callback in emitters:
-            if on:
-                emitter.connect(callback)
-            else:
-                emitter.disconnect(callback)
-
-    def _removed(self, event: Any) -> None:
-        target, view = self.target, self._view
-        if target is None or view is None:
-            return
-        if event.value in (target.image, target.layer, view.layer):
-            self._end()
-            self._say(f"Click mode has ended: the layer {event.value.name!r} was removed.")
-
-    def _replaced(self, event: Any) -> None:
-        target = self.target
-        if target is None or (event.source is target.layer and target.layer.data is target.data):
-            return
+    def _gone(self, reason: str) -> None:
         self._end()
-        self._say(f"Click mode has ended: there are other data in {event.source.name!r}.")
+        self._say(reason)
 
     def _end(self) -> None:
         """Turn click mode off, as it is."""
         if self.target is None:
             return
         self.work.close()
-        self._watch(False)
         target, view, inputs = self.target, self._view, self._input
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
         self.target = self._view = self._input = None
-        self.edit, self._marked, self._stopping = None, [], False
+        self.edit, self.marked, self._stopping = None, [], False
         if inputs is not None:
             inputs.close()
         if view is not None:
@@ -432,14 +380,3 @@ def _end_steps(_: ClickSession) -> Generator[Progress, None, Answer]:
 
     yield from ()
     return Answer(source=END)
-
-
-def _about(shown: Shown) -> str:
-    """Return what there is of an object, in a sentence."""
-    pixels = sum(mask.area for mask in shown.masks.values())
-    clicks, planes = len(shown.clicks), sum(mask.area > 0 for mask in shown.masks.values())
-    what = "New object" if shown.label is None else f"Object {shown.label}"
-    parts = [f"{pixels:,} px"]
-    parts += [f"{planes} slices"] if planes > 1 else []
-    parts += [f"{clicks} click{'s' * (clicks != 1)}"] if clicks else []
-    return f"{what}: {', '.join(parts)}."

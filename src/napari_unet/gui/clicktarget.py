@@ -185,12 +185,12 @@ def _new_labels(viewer: Any, image: Image, card: ModelCard) -> Labels:
         metadata={MARK: {IMAGE: str(image.unique_id), "passport": passport}},
         **ground.placement.geometry(image),
     )
-    layer = getattr(layer, "__wrapped__", layer)
-    return layer
+    own: Labels = getattr(layer, "__wrapped__", layer)
+    return own
 
 
 def _is_deep(span: tuple[slice, ...], ground: Ground) -> bool:
     """Tell whether a window of the layer holds more than one plane along Z."""
     found = dict(zip(ground.placement.shown, span, strict=True))
     depth = found.get("Z", slice(0, 1))
-    return depth.stop - depth.start > 1
+    return bool(depth.stop - depth.start > 1)

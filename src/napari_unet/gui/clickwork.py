@@ -66,7 +66,7 @@ class ClickWork(QObject):
         self._job: Job | None = None
         self._job_matters = False
         self._warming: Job | None = None
-        self._hover: Click | None = None
+        self._hover: tuple[Click, bool] | None = None
         self._place: Click | None = None
         self._rest = QTimer(self)
         self._rest.setSingleShot(True)
@@ -89,11 +89,14 @@ class ClickWork(QObject):
         self._next()
         self.moved.emit()
 
-    def hover(self, click: Click | None) -> None:
-        """Preview a click, if nothing else is to be done; None: none any more."""
-        self._hover = click
-        self._place = click or self._place
+    def hover(self, click: Click, join: bool = False) -> None:
+        """Preview a click when nothing else is to be done; arguments as for `take_click`."""
+        self._hover, self._place = (click, join), click
         self._next()
+
+    def leave(self) -> None:
+        """Preview nothing any more."""
+        self._hover = None
 
     def look(self, place: Click) -> None:
         """Compute the features around a place, when nothing else is to be done."""
@@ -135,8 +138,8 @@ class ClickWork(QObject):
                 matters=True,
             )
         elif self._hover is not None:
-            click, self._hover = self._hover, None
-            self._run(functools.partial(_preview, session, click), self.previewed.emit)
+            (click, join), self._hover = self._hover, None
+            self._run(functools.partial(_preview, session, click, join), self.previewed.emit)
         elif self._place is not None:
             self._rest.start()
 
@@ -232,10 +235,10 @@ def _warm(session: ClickSession, place: Click) -> Generator[Progress, None, None
     yield from session.warm(place.place)
 
 
-def _preview(session: ClickSession, click: Click) -> Generator[Progress, None, Any]:
+def _preview(session: ClickSession, click: Click, join: bool) -> Generator[Progress, None, Any]:
     from napari_unet.nn.clickflow import preview
 
     try:
-        return (yield from preview(session, click))
+        return (yield from preview(session, click, join=join))
     except InputError:
         return None  # outside the image, say

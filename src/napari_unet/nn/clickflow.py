@@ -108,7 +108,8 @@ def take_click(
     if others and label not in (0, shown.label) and not session.overwrite:
         return replace((yield from keep(session, grow)), again=True)
     session.add(click)
-    if others and _apart(session, shown, click):
+    answer = session.shown.masks[session.locate(click)[0]]
+    if others and _part_apart(session, shown, answer, click) is not None:
         session.undo()
         return replace((yield from keep(session, grow)), again=True)
     return Answer()
@@ -210,20 +211,29 @@ def edit_objects(
 
 
 def preview(
-    session: ClickSession, click: Click
+    session: ClickSession, click: Click, *, join: bool = False
 ) -> Generator[Progress, None, Mapping[Index, ObjectMask] | None]:
-    """Return what would be at hand after a click; None if that is late, or there is no answer."""
-    label = _label_at(session, click)
+    """Return what would be seen after a click; None if that is late, or there is no answer.
+
+    Arguments as for `take_click`. Where the click would begin another object, both are returned.
+    """
+    label, shown = _label_at(session, click), session.shown
+    others = click.positive and not join
     if not has_object(session):
         if label:
             index, pixel = session.locate(click)
             return {index: find_object(session.labels, pixel, index)[1]}
         if not click.positive:
             return None
-    elif click.positive and label not in (0, session.shown.label) and not session.overwrite:
-        return session.shown.masks  # it would be kept as it is
+    elif others and label not in (0, shown.label) and not session.overwrite:
+        return shown.masks  # it would be kept as it is
     yield Progress(0, 0, "preview")
-    return session.preview(click)
+    masks = session.preview(click)
+    if masks is not None and others and has_object(session):
+        index, _ = session.locate(click)
+        if (part := _part_apart(session, shown, masks[index], click)) is not None:
+            return {**shown.masks, index: _joined(shown.masks.get(index), part)}
+    return masks
 
 
 def _label_at(session: ClickSession, click: Click) -> int:
@@ -241,20 +251,37 @@ def _moved(session: ClickSession, move: Callable[[], object]) -> Steps:
     return Answer(moved=moved)
 
 
-def _apart(session: ClickSession, before: Shown, click: Click) -> bool:
-    """Tell whether a click gave a piece that does not touch what there was before."""
+def _part_apart(
+    session: ClickSession, before: Shown, mask: ObjectMask, click: Click
+) -> ObjectMask | None:
+    """Return the piece at a click, if it does not touch what there was before; None if it does.
+
+    Parameters
+    ----------
+    mask
+        The answer to the click, in its frame.
+    """
     index, pixel = session.locate(click)
-    mask = session.shown.masks[index]
     at = tuple(p - w.start for p, w in zip(pixel, mask.window, strict=True))
     if not all(0 <= a < n for a, n in zip(at, mask.inside.shape, strict=True)):
-        return False
+        return None
     if not mask.inside[at]:
-        return False  # the place belongs to another object, which is protected
+        return None  # the place belongs to another object, which is protected
     parts, _ = ndimage.label(mask.inside, np.ones((3,) * mask.inside.ndim))
     part = parts == parts[at]
     letters = session.stack.labels_axes[: len(index)]
     near = [m for other, m in before.masks.items() if _is_near(other, index, letters)]
-    return not any((other.within(mask.window) & part).any() for other in near)
+    touches = any((other.within(mask.window) & part).any() for other in near)
+    return None if touches else replace(mask, inside=part)
+
+
+def _joined(one: ObjectMask | None, other: ObjectMask) -> ObjectMask:
+    """Return two masks of a frame as one."""
+    if one is None or not one.area:
+        return other
+    pairs = zip(one.window, other.window, strict=True)
+    window = tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in pairs)
+    return ObjectMask(window, one.within(window) | other.within(window))
 
 
 def _is_near(one: Index, other: Index, letters: str) -> bool:
