@@ -179,6 +179,7 @@ class ClickPanel(DockedPanel):
         shelf().changed.connect(self.refresh_models)
         shelf().chosen.connect(self._choose_model)
         layers = self.viewer.layers
+        layers.events.inserted.connect(self._inserted)
         for event in (layers.events.inserted, layers.events.removed, layers.events.renamed):
             event.connect(self._layers_changed)
         layers.selection.events.active.connect(self._follow)
@@ -227,7 +228,7 @@ class ClickPanel(DockedPanel):
                 )
             self.mode.start(image, self.labels.value, entry.card, device)
         except UnetError as error:
-            tell(error, "click mode does not begin", self.status.setText)
+            tell(error, "click mode does not begin", self.mode.say)
             return
         self._layers_changed()
         self._save()
@@ -260,6 +261,10 @@ class ClickPanel(DockedPanel):
         found = [layer for layer in self._layers() if isinstance(layer, Labels)]
         named = [(x.name, x) for x in found if not (is_helper(x) or is_hits_layer(x))]
         return [(_NEW, None), *named]
+
+    def _inserted(self, *_: Any) -> None:
+        if not self.mode.on:
+            self.mode.say("")  # what was missing may be there now
 
     def _layers_changed(self, *_: Any) -> None:
         """Offer the layers that there are."""

@@ -262,7 +262,7 @@ class ClickMode(QObject):
         if target is None or self.work.session is None:
             return None
         if not self._flat:
-            self._say(FLAT)
+            self.say(FLAT)
             return None
         positive = self.edit is not None or not (away or self.away)
         return Click(target.place(self._viewer, position), positive)
@@ -341,19 +341,20 @@ class ClickMode(QObject):
     def _failed(self, error: Exception) -> None:
         ending = self.work.session is None or self._stopping
         if ending or not isinstance(error, UnetError):
-            tell(error, "clicking failed", self._say)
-        self._say(sentence(error))
+            tell(error, "clicking failed", self.say)
+        self.say(sentence(error))
         self._show()
         if ending:
             self._end()
 
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
+        """Show a sentence until something else is to be said."""
         self.said = text
         self.changed.emit()
 
     def _gone(self, reason: str) -> None:
         self._end()
-        self._say(reason)
+        self.say(reason)
 
     def _end(self) -> None:
         """Turn click mode off, as it is."""
