@@ -1,12 +1,15 @@
 """How many clicks an object takes, and how long a click takes.
 
     python benchmarks/clicks.py DATA [--model nuclei] [--objects 4] [--baselines]
-    python benchmarks/clicks.py DATA --speed
+    python benchmarks/clicks.py DATA --speed [--sam]
 
 DATA holds the folders `bbbc038` (validation split), `isbi2012` (cells of nerve tissue in electron
 microscopy: measured, never trained on) and `ovule_nuclei_3d` (planes of it). A robot clicks into
 the middle of the object, then into the middle of the largest error. Image sizes are estimated by
 the model, as in use; scenes are those of seeds that no training takes.
+
+`--sam` times the image encoder and the mask decoder of Segment Anything's ViT-B beside it (random
+weights: speed does not depend on them); `pip install segment-anything torchvision` first.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tifffile
+import torch
 from scipy import ndimage
 from skimage.segmentation import random_walker, watershed
 
@@ -148,8 +152,8 @@ def accuracy(args: argparse.Namespace, model: nu.Model) -> None:
         print(row(group, found[group]), flush=True)
 
 
-def speed(model: nu.Model, size: int = 2048, count: int = 40) -> None:
-    """Print how long clicks and hovering take, with and without features."""
+def speed(model: nu.Model, size: int = 2048, count: int = 40) -> dict[str, float]:
+    """Print how long clicks and hovering take, with and without features; return the medians."""
     rng = np.random.default_rng(0)
     settings = nu.PredictSettings(diameter=model.diameter)
     cache = FeatureCache()
@@ -173,9 +177,58 @@ def speed(model: nu.Model, size: int = 2048, count: int = 40) -> None:
     }
     print(f"{size} x {size}, {count} places, {model.device}")
     print("| what | p50, ms | p95, ms |\n| --- | --- | --- |")
+    medians = {}
     for name, (act, cold) in cases.items():
-        low, high = np.percentile(milliseconds(act, cold=cold), (50, 95))
-        print(f"| {name} | {low:.1f} | {high:.1f} |", flush=True)
+        medians[name], high = np.percentile(milliseconds(act, cold=cold), (50, 95))
+        print(f"| {name} | {medians[name]:.1f} | {high:.1f} |", flush=True)
+    return medians
+
+
+def sam_milliseconds(device: torch.device, count: int = 20) -> tuple[float, float]:
+    """Time Segment Anything's ViT-B: the embedding of an image, and a click in it (medians)."""
+    from segment_anything import sam_model_registry
+
+    net = sam_model_registry["vit_b"]().eval().to(device)
+    image = torch.randn(1, 3, net.image_encoder.img_size, net.image_encoder.img_size).to(device)
+    point = (torch.tensor([[[500.0, 500.0]]], device=device), torch.ones(1, 1, device=device))
+
+    def embed() -> torch.Tensor:
+        return net.image_encoder(image)
+
+    def click() -> torch.Tensor:
+        sparse, dense = net.prompt_encoder(points=point, boxes=None, masks=None)
+        low, _ = net.mask_decoder(
+            image_embeddings=embedding,
+            image_pe=net.prompt_encoder.get_dense_pe(),
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            multimask_output=True,
+        )
+        return net.postprocess_masks(low, image.shape[-2:], image.shape[-2:]).cpu()
+
+    with torch.inference_mode():
+        embedding = embed()
+        return median_time(embed, 2), median_time(click, count)
+
+
+def median_time(act: Callable[[], torch.Tensor], count: int) -> float:
+    """Return how long something takes, in milliseconds: the median of some runs."""
+    times = []
+    for _ in range(count):
+        began = time.perf_counter()
+        act().cpu()
+        times.append(1000 * (time.perf_counter() - began))
+    return float(np.median(times))
+
+
+def compare_with_sam(model: nu.Model, ours: dict[str, float]) -> None:
+    """Print Segment Anything's times and how many times as long they are."""
+    embedding, click = sam_milliseconds(model.device)
+    first, later = ours["click, nothing cached"], ours["click, features cached"]
+    print("| Segment Anything, ViT-B | ms | times ours |\n| --- | --- | --- |")
+    print(f"| first click: embedding and decoder | {embedding + click:.0f} | ", end="")
+    print(f"{(embedding + click) / first:.1f} |")
+    print(f"| click, embedding there | {click:.1f} | {click / later:.1f} |", flush=True)
 
 
 def main() -> None:
@@ -188,10 +241,13 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="take every so many images only")
     parser.add_argument("--baselines", action="store_true", help="random walker and watershed, too")
     parser.add_argument("--speed", action="store_true", help="time clicks instead")
+    parser.add_argument("--sam", action="store_true", help="with --speed: Segment Anything, too")
     args = parser.parse_args()
     model = nu.load_model(args.model)
     if args.speed:
-        speed(model)
+        ours = speed(model)
+        if args.sam:
+            compare_with_sam(model, ours)
     else:
         accuracy(args, model)
 

@@ -151,6 +151,9 @@ def clicking_model(make_model):
                 first.conv.weight[(0, channel, *middle)] = weight
             first.norm.bias[0] = -1
             last.conv.weight[(0, 0, *middle)] = 1
+            for block in (net.encoder[0], net.decoder[0]):
+                for unit in block.units[1:]:
+                    unit.conv.weight[(0, 0, *middle)] = 1
             net.head.weight[1, 0] = 20
             net.head.bias[1] = -5
         return dataclasses.replace(model, click=head)

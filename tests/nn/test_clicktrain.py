@@ -17,6 +17,7 @@ from napari_unet.nn.click import ClickHead
 from napari_unet.nn.clickscore import ClickScores, ClickValidator, Trial, pick_objects, score_trials
 from napari_unet.nn.clicktrain import click_loss, draw_windows, train_clicks
 from napari_unet.nn.clickviews import GeneratedScenes, LabelledImages, make_view, normalised
+from napari_unet.nn.firstguess import FirstGuess
 from napari_unet.nn.session import ClickSession
 
 SETTINGS = Recipe(steps=12, batch=2, crop=32, learning_rate=5e-3, validate_every=6)
@@ -95,8 +96,9 @@ def test_pictures_without_objects_are_refused(make_model):
 @pytest.mark.parametrize("seed", range(4))
 def test_windows_show_what_was_clicked(make_model, seed):
     rng = np.random.default_rng(seed)
-    views = [make_view(make_model(in_channels=3), GeneratedScenes(0), rng) for _ in range(2)]
-    windows = draw_windows(views, Recipe(batch=6, crop=48), rng)
+    model = make_model(in_channels=3)
+    views = [make_view(model, GeneratedScenes(0), rng) for _ in range(2)]
+    windows = draw_windows(views, Recipe(batch=6, crop=48), rng, FirstGuess.of(model))
     assert len(windows) == 6
     for window in windows:
         assert window.seen.shape[1:] == window.target.shape == window.previous.shape

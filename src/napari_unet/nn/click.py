@@ -72,7 +72,7 @@ class Prompts:
 
 
 def click_spec(spec: ModelSpec) -> ModelSpec:
-    """Return what the click head of a model is built from, 56,000 weights for a width of 16."""
+    """Return what the click head of a model is built from, 406,000 weights for a width of 16."""
     inputs = spec.width + 1 + out_channels(spec) + PROMPTS
     return ModelSpec(
         ndim=spec.ndim,
@@ -81,8 +81,8 @@ def click_spec(spec: ModelSpec) -> ModelSpec:
         classes=2,
         depth=4,
         width=16,
-        max_width=28,
-        convs=1,
+        max_width=64,
+        convs=2,
         skip="add",
         up="linear",
     )

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from napari_unet.core.clicks import ClickSet
     from napari_unet.core.tiles import Window
     from napari_unet.nn.features import FrameFeatures
+    from napari_unet.nn.firstguess import FirstGuess
 
 EDGE = {2: 128, 3: 48}
 """Edge length of the window that the head looks at, in its own pixels."""
@@ -100,10 +101,13 @@ class Clicker:
         Of the frame.
     head
         The model's click head, made `ready`.
+    guess
+        What a first click begins with.
     """
 
     features: FrameFeatures
     head: ClickHead
+    guess: FirstGuess
 
     def answer(self, clicks: ClickSet, previous: ObjectMask | None = None) -> ObjectMask:
         """Return the object that clicks and its previous mask, at least one of them, point to."""
@@ -176,12 +180,16 @@ class Clicker:
             window = features.read(view.window)[None]
             maps = activate(features.spec, features.runner.read(window[:, :-1]))
             seen = pooled(torch.cat((window.float(), maps), 1), view.factor)
-            before = self._before(view, previous, seen)
             places = [
                 view.to_head(clicks.places(positive=sign, ndim=ndim)) for sign in (True, False)
             ]
             inside = [_those_inside(at, seen.shape[2:]) for at in places]
             width = features.spec.width + 1
+            if previous is None and len(inside[0]):
+                found = self.guess.at(seen[0], inside[0][0].tolist())
+                before = torch.from_numpy(found.astype(np.float32))[None, None].to(seen.device)
+            else:
+                before = self._before(view, previous, seen)
             prompts = Prompts.of(inside[:1], inside[1:], before)
             logit = self.head(seen[:, :width], seen[:, width:], prompts)[0]
             return view.enlarged(logit.sigmoid().cpu().numpy())

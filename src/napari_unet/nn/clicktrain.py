@@ -21,6 +21,7 @@ from napari_unet.nn.checkpoint import TrainState, save_checkpoint
 from napari_unet.nn.click import ClickHead, Prompts
 from napari_unet.nn.clicker import pooled
 from napari_unet.nn.clickviews import EDGE, ClickView, PictureSource, make_view
+from napari_unet.nn.firstguess import FirstGuess
 from napari_unet.nn.model import has_fast_bfloat16
 from napari_unet.nn.train import rate_factor, share_done
 
@@ -43,8 +44,10 @@ FITS = (0.1, 1.1)
 """Objects are clicked on in windows in which they are this large, as a share of the window ..."""
 LARGE = 0.3
 """... but so many may be larger: a head must see that an object goes on beyond its window."""
-ROUNDS = (0.4, 0.25, 0.15, 0.1, 0.1)
+ROUNDS = (0.3, 0.2, 0.2, 0.15, 0.15)
 """How often the last of 1, 2, ... clicks is learned from."""
+GUESSED = 0.8
+"""How often what is clicked on anew comes with the automatic object at that place, if any."""
 BEGIN = {"click": 0.7, "object": 0.16, "box": 0.14}
 """How often an object is clicked on anew, was there in a wrong shape, or had a box drawn around."""
 
@@ -117,11 +120,12 @@ def train_clicks(
     if log:
         log.begin(state.step)
     head = cast("ClickHead", state.net)
+    guess = FirstGuess.of(model)
     views = ViewPool(model, sources, settings.seed, state.step)
     began = time.perf_counter() - state.seconds
     while share_done(state, settings) < 1:
         rng = np.random.default_rng([settings.seed, state.step])
-        windows = draw_windows(views.turned(state.step), settings, rng)
+        windows = draw_windows(views.turned(state.step), settings, rng, guess)
         losses = _learn(state, settings, head, windows, rng)
         state.step += 1
         state.seconds = time.perf_counter() - began
@@ -180,7 +184,7 @@ class ViewPool:
 
 
 def draw_windows(
-    views: Sequence[ClickView], settings: Recipe, rng: np.random.Generator
+    views: Sequence[ClickView], settings: Recipe, rng: np.random.Generator, guess: FirstGuess
 ) -> list[Window]:
     """Cut windows of one zoom around objects that fit, with the clicks and masks to begin with."""
     factor = 2 ** int(rng.choice(len(LEVELS), p=LEVELS))
@@ -193,7 +197,8 @@ def draw_windows(
         most = math.inf if rng.random() < LARGE else FITS[1]
         if attempt < 10 * settings.batch and not FITS[0] < size < most:
             continue
-        windows.append(_cut(view, view.layers[layer] == label, box, edge, factor, rng))
+        window = _cut(view, view.layers[layer] == label, box, edge, factor, rng)
+        windows.append(_begun(window, rng, guess))
         if len(windows) == settings.batch:
             break
     return windows
@@ -218,11 +223,10 @@ def _cut(
     y, x = (slice(a, a + edge) for a in starts)
     seen = pooled(view.seen[None, :, y, x], factor)[0]
     target = pooled(torch.from_numpy(inside[y, x].astype(np.float32))[None, None], factor)[0, 0]
-    window = Window(seen, target, np.zeros(target.shape, bool), ClickSet())
-    return _begun(window, rng)
+    return Window(seen, target, np.zeros(target.shape, bool), ClickSet())
 
 
-def _begun(window: Window, rng: np.random.Generator) -> Window:
+def _begun(window: Window, rng: np.random.Generator, guess: FirstGuess) -> Window:
     """Give a window what a user begins with."""
     truth = window.truth
     if not truth.any():  # so small, or so thin, that no pixel is half full
@@ -241,6 +245,8 @@ def _begun(window: Window, rng: np.random.Generator) -> Window:
             click = first_click(truth)
     else:
         click = first_click(truth, rng)
+        if rng.random() < GUESSED:
+            window.previous = guess.at(window.seen, click.place)
     window.clicks = ClickSet((click,) if click else ())
     return window
 

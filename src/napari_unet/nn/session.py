@@ -21,6 +21,7 @@ from napari_unet.core.spec import InputError, ModelError, PredictSettings, Progr
 from napari_unet.core.stack import Stack, open_stack
 from napari_unet.nn.clicker import EDGE, Clicker
 from napari_unet.nn.features import FeatureCache, FrameFeatures
+from napari_unet.nn.firstguess import FirstGuess
 from napari_unet.nn.fit import check_fit, open_frame
 from napari_unet.nn.growth import follow
 from napari_unet.nn.survey import settle_size
@@ -338,7 +339,9 @@ class ClickSession:
                 frame = open_frame(self.stack, model, self.settings, index)
                 runner = model.runner(model.choose_precision(self.settings.precision))
                 features = FrameFeatures(runner, model.spec, frame, self.cache)
-                found = self._clickers[index] = Clicker(features, self._head)
+                found = self._clickers[index] = Clicker(
+                    features, self._head, FirstGuess.of(self.model)
+                )
             self._clickers.move_to_end(index)
             while len(self._clickers) > FRAMES:
                 self._clickers.popitem(last=False)
