@@ -160,10 +160,8 @@ def main() -> None:
         found = measure(values.size, values.model, values.clicks, values.seconds)
     warm, cold = found["warm_ms"], found["cold_ms"]
     print(f"{found['size']} x {found['size']} px, {found['clicks']} places, {found['model']}")
-    print(
-        f"  click to mask, warm: p50 {warm[0]} ms, p95 {warm[1]} ms (goal {GOALS['warm_p95_ms']})"
-    )
-    print(f"  click to mask, cold: p50 {cold[0]} ms, p95 {cold[1]} ms (goal {GOALS['cold_s']} s)")
+    for name, times, goal in (("warm", warm, "warm_p95_ms"), ("cold", cold, "cold_p95_ms")):
+        print(f"  click to mask, {name}: p50 {times[0]} ms, p95 {times[1]} ms (goal {GOALS[goal]})")
     print(f"  previews a second under the cursor: {found['previews_per_s']}")
     if values.json:
         values.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
