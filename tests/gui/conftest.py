@@ -45,7 +45,7 @@ class FakeEngine:
     frames: list = field(default_factory=list)
     focus: list = field(default_factory=list)
 
-    def __call__(self, stack, request, *, out, focus, what, window):
+    def __call__(self, stack, request, *, out, focus, what, window, features):
         self.request, done = request, 0
         self.window = window
         try:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 Index = tuple[int, ...]
 
+SPLIT, MERGE, DELETE = "split", "merge", "delete"
+EDITS = {SPLIT: 2, MERGE: 2, DELETE: 1}
+"""What can be done to objects that are there, and the clicks that it takes."""
 REACH = 32
 """How far around a pixel an object is looked for at first, in pixels."""
 

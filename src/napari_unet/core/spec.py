@@ -288,6 +288,29 @@ class PredictSettings:
 
 
 @dataclass(frozen=True)
+class ClickSettings:
+    """How the window answers clicks."""
+
+    hover: bool = setting(True, "show under the cursor what a click there would give")
+    grow: bool = setting(
+        True,
+        "follow a new object of a 2D model through the neighbouring slices, as far as it goes on, "
+        "before it is kept",
+    )
+    overwrite: bool = setting(False, "let an object take pixels that belong to others")
+    cache: int = setting(
+        1024,
+        "features of the image that are kept, to answer at once",
+        unit="MB",
+        low=16,
+        high=1_000_000,
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+
+@dataclass(frozen=True)
 class TrainSettings:
     """How a model is trained."""
 

@@ -11,6 +11,7 @@ from napari_unet.gui.layers import WHOLE
 
 if TYPE_CHECKING:
     from napari_unet.core.stack import Stack
+    from napari_unet.gui.features import KeptFeatures
 
 Engine = Callable[..., Generator[Any, None, Any]]
 
@@ -27,13 +28,18 @@ class Request:
 
 
 def engine_steps(
-    stack: Stack, request: Request, **arguments: Any
+    stack: Stack, request: Request, features: KeptFeatures | None = None, **arguments: Any
 ) -> Generator[Progress, None, Any]:
-    """Load the model and run it; runs in a job's thread, where importing torch does no harm."""
+    """Load the model and run it; runs in a job's thread, where importing torch does no harm.
+
+    If the model answers clicks, the features that it computes are kept for them.
+    """
     yield Progress(0, 0, "loading the model")
     from napari_unet.nn.segment import segment_steps
 
     model = loaded_model(request.model, request.device)
+    if features is not None and model.click is not None:
+        arguments["features"] = features.open(model)
     result = yield from segment_steps(stack, model, request.settings, preview=True, **arguments)
     return result
 

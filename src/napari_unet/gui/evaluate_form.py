@@ -19,6 +19,7 @@ from napari_unet.gui.forms import remember, remembered, rows_widget
 from napari_unet.gui.hits import is_hits_layer, show_hits
 from napari_unet.gui.job import CANCELLED, HOST, abandon_all, slot_for
 from napari_unet.gui.result import MARK
+from napari_unet.gui.scribbles import is_helper
 
 if TYPE_CHECKING:
     import napari
@@ -142,7 +143,8 @@ class EvaluateSection(QWidget):
 
     def _choices(self, *_: Any) -> list[tuple[str, Labels]]:
         layers = [layer for layer in self._viewer.layers if isinstance(layer, Labels)]
-        return [(layer.name, layer) for layer in layers if not is_hits_layer(layer)]
+        objects = [layer for layer in layers if not is_hits_layer(layer) and not is_helper(layer)]
+        return [(layer.name, layer) for layer in objects]
 
     def _layers_changed(self, *_: Any) -> None:
         """Offer the layers that there are; guess which is which until the user has chosen."""

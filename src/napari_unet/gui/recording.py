@@ -7,8 +7,9 @@ journal's, and when the layer is let go of napari's history of it is forgotten.
 
 from __future__ import annotations
 
+import contextlib
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,12 +27,14 @@ from napari_unet.gui.strokes import pixels_of, source_of
 from napari_unet.gui.writing import WriteQueue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from napari_unet.core.journal.edits import Edit
     from napari_unet.core.journal.view import JournalView
     from napari_unet.core.journal.writer import Step
     from napari_unet.gui.ground import Ground
+
+    Clicks = tuple[tuple[tuple[float, ...], bool], ...]
 
 
 def _key_of(action: str, usual: str) -> Any:
@@ -104,6 +107,7 @@ class Recording(QObject):
         self.data = layer.data
         self._later: list[str] = []
         self._problem = remark
+        self._said: tuple[str, Clicks] = ("", ())
         self._queue = WriteQueue()
         self._queue.changed.connect(self._moved)
         self._hold(layer)
@@ -142,6 +146,15 @@ class Recording(QObject):
         layer = self.layer if canvas == LABELS else self.scribbles
         if layer is not None:
             self._put(_Stroke(self, layer.data.shape, atoms, str(layer.mode), canvas))
+
+    @contextlib.contextmanager
+    def naming(self, source: str, clicks: Clicks = ()) -> Iterator[None]:
+        """Record the strokes meanwhile as what they are, such as "split", and with their clicks."""
+        self._said = (source, clicks)
+        try:
+            yield
+        finally:
+            self._said = ("", ())
 
     def mark(
         self, meaning: str, index: tuple[int, ...], window: tuple[slice, ...] | None = None
@@ -307,7 +320,8 @@ class _Stroke:
         self, recording: Recording, shape: tuple[int, ...], atoms: list[Any], mode: str, canvas: str
     ) -> None:
         self._recording, self._shape = recording, shape
-        self._source, self._canvas = source_of(atoms, mode), canvas
+        named, self._clicks = recording._said
+        self._source, self._canvas = named or source_of(atoms, mode), canvas
         self._atoms: list[Any] = atoms
         self._edit: Edit | None = None
 
@@ -317,7 +331,7 @@ class _Stroke:
         if self._edit is None:
             ground, pixels = recording.ground, pixels_of(self._atoms, self._shape)
             assert ground is not None
-            self._edit = journal.edit(
+            edit = journal.edit(
                 ground.to_journal(pixels.where),
                 pixels.old,
                 pixels.new,
@@ -325,6 +339,7 @@ class _Stroke:
                 source=self._source,
                 canvas=self._canvas,
             )
+            self._edit = replace(edit, clicks=self._clicks)
             self._atoms = []
         recording._write(self._edit)
 

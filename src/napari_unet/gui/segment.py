@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from napari_unet.core.shift import Surveyed
 from napari_unet.core.spec import FrameDone, InputError, Progress, TileDone
 from napari_unet.core.volumes import frame_ndim, settle_way
+from napari_unet.gui.features import features_of
 from napari_unet.gui.forms import sentence
 from napari_unet.gui.job import CANCELLED, DONE, FAILED, Job
 from napari_unet.gui.layers import (
@@ -182,6 +183,7 @@ class SegmentRun:
             focus=lambda: self._focus,
             what=NearestFirst(frames, lambda: self._here),
             window=window,
+            features=features_of(image),
         )
         return _show(work, self._live)
 

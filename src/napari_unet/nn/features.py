@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from napari_unet.core.spec import ClickSettings
 from napari_unet.core.tiles import plan_tiles, tile_halo
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ CELL = {2: 64, 3: 32}
 """Edge length of a cell, in network pixels, where the pooling grid allows."""
 TILE = {2: 8, 3: 3}
 """Edge length of the tiles in which missing features are computed, in cells."""
-MEGABYTES = 1024
+MEGABYTES = ClickSettings.cache
 """Features that are kept, unless the user says otherwise."""
 LARGEST = 65504.0
 """The largest float16."""
@@ -69,8 +70,17 @@ class FeatureCache:
             self.bytes -= old.nbytes if old is not None else 0
             self._cells[key] = cell
             self.bytes += cell.nbytes
-            while self.bytes > self.limit and len(self._cells) > 1:
-                self.bytes -= self._cells.popitem(last=False)[1].nbytes
+            self._trim()
+
+    def resize(self, megabytes: float) -> None:
+        """Keep so much from now on."""
+        with self._lock:
+            self.limit = int(megabytes * 1e6)
+            self._trim()
+
+    def _trim(self) -> None:
+        while self.bytes > self.limit and len(self._cells) > 1:
+            self.bytes -= self._cells.popitem(last=False)[1].nbytes
 
     def clear(self) -> None:
         """Forget everything."""

@@ -182,7 +182,7 @@ class ClickSession:
         """
         if self.labels is None:
             raise InputError("There are no labels to refine; give the session the labels.")
-        index, pixel = self._locate(Click(tuple(place)))
+        index, pixel = self.locate(Click(tuple(place)))
         label, mask = find_object(self.labels, pixel, index)
         begun = Shown(ClickSet(), {index: mask}, label, {index: mask})
         self._advance(lambda shown: begun)
@@ -280,7 +280,7 @@ class ClickSession:
 
     def warm(self, place: Sequence[float]) -> Iterator[Progress]:
         """Compute the features around a place, there first; yield after each part of them."""
-        index, pixel = self._locate(Click(tuple(place)))
+        index, pixel = self.locate(Click(tuple(place)))
         features = self._clicker(index).features
         windows = list(_around(features, pixel))
         for done, window in enumerate(windows, 1):
@@ -303,7 +303,7 @@ class ClickSession:
             return self.mask
 
     def _clicked(self, shown: Shown, click: Click) -> Shown:
-        index, _ = self._locate(click)
+        index, _ = self.locate(click)
         if not click.positive and not shown.clicks and not shown.masks:
             raise InputError("The first click must be on the object; a later one may take away.")
         clicks = shown.clicks.added(click)
@@ -347,8 +347,14 @@ class ClickSession:
                 self._clickers.popitem(last=False)
             return found
 
-    def _locate(self, click: Click) -> tuple[Index, Index]:
-        """Return the frame that a click is in, and its pixel there."""
+    def locate(self, click: Click) -> tuple[Index, Index]:
+        """Return the frame that a click is in, and its pixel there.
+
+        Raises
+        ------
+        InputError
+            It lies outside the image, or has not as many coordinates as the labels have axes.
+        """
         shape, axes = self.stack.labels_shape, self.stack.labels_axes.lower()
         if len(click.place) != len(shape):
             raise InputError(
@@ -366,8 +372,8 @@ class ClickSession:
         first, last = (
             Click(tuple(np.clip(end, 0, size))) for end in (corners.min(0), corners.max(0))
         )
-        index, start = self._locate(first)
-        other, stop = self._locate(last)
+        index, start = self.locate(first)
+        other, stop = self.locate(last)
         window = tuple(slice(a, b + 1) for a, b in zip(start, stop, strict=True))
         shape = [w.stop - w.start for w in window]
         if index != other or min(shape) < 2:

@@ -55,6 +55,9 @@ class Edit:
         Seconds since 1970.
     base
         Planes (Y, X) of the labels as they were before, by number, that the journal lacks so far.
+    clicks
+        The clicks that the user accepted with this, in the order in which they were made: a place
+        in the labels, and whether it belongs to the object.
     """
 
     shape: tuple[int, ...]
@@ -65,6 +68,7 @@ class Edit:
     canvas: str = LABELS
     date: float = field(default_factory=time.time)
     base: dict[int, np.ndarray] = field(default_factory=dict)
+    clicks: tuple[tuple[tuple[float, ...], bool], ...] = ()
 
     @classmethod
     def of(
@@ -158,6 +162,7 @@ class Edit:
         }
         header |= {"confirmed": self.confirmed} if self.confirmed else {}
         header |= {"canvas": self.canvas} if self.canvas != LABELS else {}
+        header |= {"clicks": self.clicks} if self.clicks else {}
         columns = self.runs.T.copy()
         columns[0, 1:] = np.diff(columns[0])
         return Record(header, columns.astype("<i8").tobytes())
@@ -176,6 +181,7 @@ class Edit:
             box_of(header["box"]),
             header.get("canvas", LABELS),
             header["date"],
+            clicks=tuple((tuple(place), bool(sign)) for place, sign in header.get("clicks", ())),
         )
 
 

@@ -1,0 +1,171 @@
+"""Click mode in a real window: previews a second under the cursor, and from a click to its mask.
+
+    python benchmarks/click_window.py --model nuclei
+    xvfb-run -a -s "-screen 0 1600x1000x24" python benchmarks/click_window.py   # without a screen
+
+The image is generated; objects are clicked on with the mouse. "Cold" clicks are on a place whose
+features are still to be computed, "warm" ones on a place that the cursor has rested at. A time ends
+when the mask is drawn: with software OpenGL drawing is part of what is measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from window import after, open_viewer, run_until
+
+if TYPE_CHECKING:
+    from qtpy.QtCore import QPoint
+
+GOALS = {"warm_p95_ms": 60, "cold_p95_ms": 1000}
+OPENING_S = 60.0
+STEP = 3.0
+"""How far the cursor moves from one preview to the next, in pixels of the image."""
+
+
+class Clicking:
+    """A window in click mode, and a mouse.
+
+    Parameters
+    ----------
+    size
+        Edge length of the image, in pixels.
+    model
+        A model of the store that has a click head.
+    """
+
+    def __init__(self, size: int, model: str) -> None:
+        from napari_unet.core.synthetic import blobs
+
+        image = blobs((size, size))
+        self.viewer = open_viewer(image)
+        _, self.panel = self.viewer.window.add_plugin_dock_widget("napari-unet", "Click")
+        self.panel.model.value = model
+        self.mode = self.panel.mode
+        run_until(after(1.5))
+        self.panel.toggle()
+        limit = after(OPENING_S)
+        run_until(lambda: self.mode.work.session is not None or not self.mode.on or limit())
+        if self.mode.work.session is None:
+            raise SystemExit(f"click mode did not begin: {self.panel.status.text()}")
+        run_until(after(1.0))
+        self.canvas = self.viewer.window._qt_viewer.canvas.native
+        self.drawn = 0
+        self.mode.work.previewed.connect(self._previewed)
+
+    def click(self, place: np.ndarray) -> float:
+        """Click at (y, x) and drop the object; return the seconds until its mask was drawn."""
+        from qtpy.QtCore import Qt
+        from qtpy.QtTest import QTest
+        from qtpy.QtWidgets import QApplication
+
+        began = time.perf_counter()
+        QTest.mouseClick(self.canvas, Qt.MouseButton.LeftButton, pos=self._pixel(place))
+        while self.mode.work.busy:
+            QApplication.processEvents()
+        self.canvas.repaint()
+        seconds = time.perf_counter() - began
+        self.mode.drop()
+        run_until(lambda: not self.mode.work.busy)
+        return seconds
+
+    def move(self, place: np.ndarray) -> None:
+        """Move the cursor to (y, x)."""
+        from qtpy.QtCore import QEvent, QPointF, Qt
+        from qtpy.QtGui import QMouseEvent
+        from qtpy.QtWidgets import QApplication
+
+        pixel, none = self._pixel(place), Qt.MouseButton.NoButton
+        self.canvas._last_time = 0  # vispy leaves out moves that follow each other quickly
+        event = QMouseEvent(
+            QEvent.Type.MouseMove,
+            QPointF(pixel),
+            QPointF(self.canvas.mapToGlobal(pixel)),
+            none,
+            none,
+            Qt.KeyboardModifier.NoModifier,
+        )
+        QApplication.sendEvent(self.canvas, event)
+
+    def hover(self, seconds: float, centre: np.ndarray) -> float:
+        """Move the cursor in circles around a place; return the previews drawn in a second."""
+        self.drawn, began, end = 0, time.perf_counter(), after(seconds)
+        angles = iter(np.arange(0, 1e6, STEP / 40))
+
+        def moved() -> bool:
+            angle = next(angles)
+            self.move(centre + 40 * np.array((np.sin(angle), np.cos(angle))))
+            return end()
+
+        run_until(moved)
+        return self.drawn / (time.perf_counter() - began)
+
+    def _previewed(self, masks: Any) -> None:
+        if masks is not None:
+            self.canvas.repaint()
+            self.drawn += 1
+
+    def _pixel(self, place: np.ndarray) -> QPoint:
+        from qtpy.QtCore import QPoint
+
+        camera = self.viewer.scene.camera
+        y, x = (place - camera.center[-2:]) * camera.zoom + np.array(self.viewer.canvas.size) / 2
+        return QPoint(round(x), round(y))
+
+
+def measure(size: int, model: str, clicks: int, seconds: float) -> dict[str, Any]:
+    """Return the figures."""
+    window = Clicking(size, model)
+    rng = np.random.default_rng(0)
+    places = rng.uniform(0.1 * size, 0.9 * size, (clicks, 2))
+    cold, warm = [], []
+    for place in places:
+        cold.append(window.click(place))
+        warm.append(window.click(place + rng.uniform(-8, 8, 2)))
+    centre = places[0]
+    window.hover(1.0, centre)
+    frames = [window.hover(seconds, centre) for _ in range(3)]
+    window.panel.mode.drop()
+    window.viewer.close()
+    return {
+        "size": size,
+        "model": model,
+        "clicks": clicks,
+        "warm_ms": [round(float(p) * 1000, 1) for p in np.percentile(warm, (50, 95))],
+        "cold_ms": [round(float(p) * 1000, 1) for p in np.percentile(cold, (50, 95))],
+        "previews_per_s": [round(f, 1) for f in frames],
+    }
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--model", default="nuclei", help="a model with a click head")
+    parser.add_argument("--size", type=int, default=2048, help="edge length of the image, px")
+    parser.add_argument("--clicks", type=int, default=40, help="places that are clicked on, twice")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each round of hovering")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file")
+    values = parser.parse_args()
+    sys.argv = sys.argv[:1]  # Qt reads the rest
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["NAPARI_CONFIG"] = str(Path(folder, "napari.yaml"))
+        found = measure(values.size, values.model, values.clicks, values.seconds)
+    warm, cold = found["warm_ms"], found["cold_ms"]
+    print(f"{found['size']} x {found['size']} px, {found['clicks']} places, {found['model']}")
+    for name, times, goal in (("warm", warm, "warm_p95_ms"), ("cold", cold, "cold_p95_ms")):
+        print(f"  click to mask, {name}: p50 {times[0]} ms, p95 {times[1]} ms (goal {GOALS[goal]})")
+    print(f"  previews a second under the cursor: {found['previews_per_s']}")
+    if values.json:
+        values.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,377 @@
+"""The Click panel: what is clicked on and into, the buttons, and what click mode says."""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from magicgui.widgets import ComboBox
+from napari.layers import Image, Labels
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QButtonGroup, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+
+from napari_unet.core.objectedits import DELETE, MERGE, SPLIT
+from napari_unet.core.spec import ClickSettings, InputError, ModelError, UnetError
+from napari_unet.core.store import ModelEntry, list_models
+from napari_unet.gui.clickmode import ClickMode
+from napari_unet.gui.clicktext import describe
+from napari_unet.gui.docked import DockedPanel
+from napari_unet.gui.errors import tell
+from napari_unet.gui.folds import Fold, Scrolled
+from napari_unet.gui.forms import SettingsForm, remember, remembered, rows_widget
+from napari_unet.gui.ground import fits
+from napari_unet.gui.hits import is_hits_layer
+from napari_unet.gui.recorder import close_recorders, recorder_of
+from napari_unet.gui.result import MARK
+from napari_unet.gui.scribbles import is_helper
+from napari_unet.gui.segment_form import SECTION as SEGMENT
+from napari_unet.gui.shelf import shelf
+from napari_unet.gui.sight import image_in_view, is_doubt_layer
+from napari_unet.gui.wrapped import WrappedLabel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import napari
+    from qtpy.QtGui import QHideEvent, QShowEvent
+
+SECTION, KEY = "click", "c"
+LABEL_WIDTH = 60
+_NEW = "new labels"
+_ROWS = {
+    "hover": "show under the cursor",
+    "grow": "grow through slices",
+    "overwrite": "allow overwriting",
+    "cache": "keep features",
+}
+_OFF = "Press the button, or C, and click on objects."
+_KEYS = """
+<table cellspacing="0" cellpadding="1">
+<tr><td><b>click</b>&nbsp;</td><td>begin an object, or add to it</td></tr>
+<tr><td><b>Ctrl-click</b>&nbsp;</td><td>take away (or the right button)</td></tr>
+<tr><td><b>Shift-click</b>&nbsp;</td><td>add, even what lies apart</td></tr>
+<tr><td><b>Shift-drag</b>&nbsp;</td><td>begin with a box</td></tr>
+<tr><td><b>Enter</b>, <b>Esc</b>&nbsp;</td><td>keep the object, drop it</td></tr>
+<tr><td><b>Ctrl+Z</b>&nbsp;</td><td>take back a click, then objects</td></tr>
+<tr><td><b>S</b>, <b>M</b>, <b>D</b>&nbsp;</td><td>split, merge, delete</td></tr>
+<tr><td><b>G</b>&nbsp;</td><td>grow through slices now</td></tr>
+<tr><td><b>C</b>&nbsp;</td><td>click mode on, off</td></tr>
+</table>"""
+_TIPS = {
+    "image": "The image that you click on.",
+    "model": "The model whose features answer the clicks; it needs a click head.",
+    "labels": "Where the objects go. One that is there already is corrected by clicking on it.",
+    "mode": "Click on objects (key C). Dragging still moves the view.",
+    "add": "A click adds to the object.",
+    "away": "A click takes away from the object; so does a click with Ctrl, or the right button.",
+    "keep": "Put the object into the labels (Enter, or a click on another object).",
+    "drop": "Forget the object (Esc).",
+    "undo": "Take back the last click, or else the last correction of the labels (Ctrl+Z).",
+    "redo": "Do it again (Ctrl+Shift+Z).",
+    SPLIT: "Click on two parts of one object to divide it (S).",
+    MERGE: "Click on two objects to make them one (M).",
+    DELETE: "Click on an object to delete it (D deletes the one under the cursor).",
+}
+
+
+class ClickPanel(DockedPanel):
+    """Segments by clicks: each one is answered by the features of an automatic model.
+
+    Parameters
+    ----------
+    napari_viewer
+        The window; npe2 passes it by this name.
+
+    Attributes
+    ----------
+    mode
+        Click mode.
+    image, model, labels
+        The choices; values are layers, or None for new labels, and the model's name.
+    settings
+        The form of the settings.
+    """
+
+    def __init__(self, napari_viewer: napari.Viewer) -> None:
+        super().__init__(self._dock_closed)
+        self.viewer: Any = getattr(napari_viewer, "__wrapped__", napari_viewer)
+        self.recorder = recorder_of(self.viewer)
+        self.mode = ClickMode(self.viewer, self.recorder, self)
+        self._models: dict[str, ModelEntry] = {}
+        self._keyed: weakref.ref[Image] | None = None
+        self._build()
+        self.settings_fold.open(remembered(SECTION).get("open") is True)
+        self.settings.restore(remembered(SECTION).get("settings"))
+        self.refresh_models()
+        self._layers_changed()
+        self._connect()
+        self._settings_changed()
+        self._show_state()
+
+    def _build(self) -> None:
+        self.image: Any = ComboBox(name="image", choices=self._images, tooltip=_TIPS["image"])
+        self.model: Any = ComboBox(name="model", choices=(), tooltip=_TIPS["model"])
+        self.labels: Any = ComboBox(
+            name="labels", choices=self._label_choices, tooltip=_TIPS["labels"]
+        )
+        rows = [("image", self.image), ("model", self.model), ("labels", self.labels)]
+        self.settings = SettingsForm(ClickSettings, _ROWS)
+        self.settings_fold = Fold("Settings", rows_widget(self.settings.rows(), 140))
+        keys = QLabel(_KEYS)
+        keys.setTextFormat(Qt.TextFormat.RichText)
+        self.keys_fold = Fold("Keys", keys)
+        inside = QWidget()
+        content = QVBoxLayout(inside)
+        content.setContentsMargins(4, 4, 4, 4)
+        content.addWidget(rows_widget(rows, LABEL_WIDTH))
+        content.addLayout(self._buttons())
+        content.addWidget(self.settings_fold)
+        content.addWidget(self.keys_fold)
+        # Not by the layout's alignment: that gives wrapped text no more height than its hint.
+        content.addStretch(1)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(Scrolled(inside))
+
+    def _buttons(self) -> QVBoxLayout:
+        mode = self.mode
+        self.toggle_button = _button("Click (C)", _TIPS["mode"], checkable=True)
+        self.add = _button("Add", _TIPS["add"], checkable=True)
+        self.away = _button("Take away", _TIPS["away"], checkable=True)
+        kinds = QButtonGroup(self)
+        for button in (self.add, self.away):
+            kinds.addButton(button)
+        self.add.setChecked(True)
+        self.keep = _button("Keep (Enter)", _TIPS["keep"], mode.keep)
+        self.drop = _button("Drop (Esc)", _TIPS["drop"], mode.drop)
+        self.undo = _button("Undo", _TIPS["undo"], mode.undo)
+        self.redo = _button("Redo", _TIPS["redo"], mode.redo)
+        names = {SPLIT: "Split (S)", MERGE: "Merge (M)", DELETE: "Delete (D)"}
+        self.edits = {
+            edit: _button(
+                name, _TIPS[edit], functools.partial(self._edit_pressed, edit), checkable=True
+            )
+            for edit, name in names.items()
+        }
+        self.status = WrappedLabel(_OFF)
+        whole = QVBoxLayout()
+        whole.setContentsMargins(6, 0, 6, 0)
+        whole.addWidget(self.toggle_button)
+        for row in ((self.add, self.away), (self.keep, self.drop), (self.undo, self.redo),
+                    tuple(self.edits.values())):  # fmt: skip
+            line = QHBoxLayout()
+            for button in row:
+                line.addWidget(button, 1)
+            whole.addLayout(line)
+        whole.addWidget(self.status)
+        return whole
+
+    def _connect(self) -> None:
+        self.toggle_button.clicked.connect(lambda: self.toggle())
+        self.away.toggled.connect(self._away_toggled)
+        self.mode.changed.connect(self._show_state)
+        self.image.changed.connect(self._guess_labels)
+        self.model.changed.connect(self._show_state)
+        for setting in self.settings.settings.values():
+            setting.widget.changed.connect(self._settings_changed)
+        self.settings_fold.toggled.connect(self._settings_changed)
+        shelf().changed.connect(self.refresh_models)
+        shelf().chosen.connect(self._choose_model)
+        layers = self.viewer.layers
+        layers.events.inserted.connect(self._inserted)
+        for event in (layers.events.inserted, layers.events.removed, layers.events.renamed):
+            event.connect(self._layers_changed)
+        layers.selection.events.active.connect(self._follow)
+        self.destroyed.connect(functools.partial(close_recorders, [self.recorder]))
+        self.destroyed.connect(functools.partial(_unbind, weakref.ref(self.viewer)))
+        self.viewer.bind_key(KEY, _key_of(weakref.ref(self)), overwrite=True)
+        self._follow()
+
+    def toggle(self) -> None:
+        """Turn click mode on or off; if another layer is chosen meanwhile, go on."""
+        if not self.mode.on:
+            self._start()
+        elif not self.mode.active:
+            self.mode.resume()
+        else:
+            self.mode.stop()
+        self._show_state()
+
+    def refresh_models(self, *_: Any) -> None:
+        """List the models of the store anew; one that answers clicks is chosen at first."""
+        chosen = self.model.value
+        self._models = {entry.name: entry for entry in list_models()}
+        if tuple(self.model.choices) != tuple(self._models):
+            self.model.choices = tuple(self._models)
+        able = [name for name, entry in self._models.items() if entry.card and entry.card.click]
+        wanted = [chosen, remembered(SECTION).get("model"), *able]
+        found = next((name for name in wanted if name in self._models), None)
+        if found is not None:
+            self.model.value = found
+        self._show_state()
+
+    def _start(self) -> None:
+        image, entry = self.image.value, self._models.get(self.model.value)
+        device = remembered(SEGMENT).get("device", "auto")
+        try:
+            if image is None:
+                raise InputError("There is no image layer; open an image first.")
+            if entry is None:
+                raise ModelError("There is no model; import one with `napari-unet models import`.")
+            if entry.card is None:
+                raise ModelError(entry.problem)
+            if not entry.card.click:
+                raise ModelError(
+                    f"The model {entry.name!r} has no click head; choose a model that has one, or "
+                    "give it one with scripts/train_clicks.py."
+                )
+            self.mode.start(image, self.labels.value, entry.card, device)
+        except UnetError as error:
+            tell(error, "click mode does not begin", self.mode.say)
+            return
+        self._layers_changed()
+        self._save()
+
+    def _edit_pressed(self, edit: str) -> None:
+        if self.mode.edit == edit:
+            self.mode.drop()
+        else:
+            self.mode.begin_edit(edit)
+
+    def _away_toggled(self, wanted: bool) -> None:
+        self.mode.away = wanted
+
+    def _settings_changed(self, *_: Any) -> None:
+        self.mode.apply_settings(ClickSettings(**self.settings.values()))
+        self._save()
+
+    def _save(self) -> None:
+        values: dict[str, Any] = {"settings": self.settings.values()}
+        remember(SECTION, {**values, "model": self.model.value, "open": self.settings_fold.is_open})
+
+    def _layers(self) -> list[Any]:
+        return [getattr(layer, "__wrapped__", layer) for layer in self.viewer.layers]
+
+    def _images(self, *_: Any) -> list[tuple[str, Image]]:
+        found = [layer for layer in self._layers() if isinstance(layer, Image)]
+        return [(layer.name, layer) for layer in found if not is_doubt_layer(layer)]
+
+    def _label_choices(self, *_: Any) -> list[tuple[str, Labels | None]]:
+        found = [layer for layer in self._layers() if isinstance(layer, Labels)]
+        named = [(x.name, x) for x in found if not (is_helper(x) or is_hits_layer(x))]
+        return [(_NEW, None), *named]
+
+    def _inserted(self, *_: Any) -> None:
+        if not self.mode.on:
+            self.mode.say("")  # what was missing may be there now
+
+    def _layers_changed(self, *_: Any) -> None:
+        """Offer the layers that there are."""
+        target = self.mode.target
+        for box, layer in ((self.image, "image"), (self.labels, "layer")):
+            chosen = box.value if target is None else getattr(target, layer)
+            box.reset_choices()
+            if chosen in box.choices:
+                box.value = chosen
+        if target is None:
+            self._guess_labels()
+        self._show_state()
+
+    def _guess_labels(self, *_: Any) -> None:
+        """Choose the topmost labels of the image, unless some of its labels are chosen."""
+        image, chosen = self.image.value, self.labels.value
+        if self.mode.on or image is None:
+            return
+        if chosen is not None and self.recorder.image_of(chosen) is image:
+            return
+        found = [layer for _, layer in self._label_choices() if layer is not None]
+        own = [x for x in found if self.recorder.image_of(x) is image and fits(image, x)]
+        self.labels.value = own[-1] if own else None
+
+    def _follow(self, *_: Any) -> None:
+        """Choose what the user turns to; on an image, napari's own C gives way to ours."""
+        active = self.viewer.layers.selection.active
+        keyed = None if self._keyed is None else self._keyed()
+        if keyed is not None and keyed is not active:
+            keyed.bind_key(KEY, None)
+            self._keyed = None
+        if isinstance(active, Image) and self._keyed is None:
+            active.bind_key(KEY, _key_of(weakref.ref(self)), overwrite=True)
+            self._keyed = weakref.ref(active)
+        if self.mode.on:
+            return
+        image = image_in_view(self.viewer)
+        if image is not None and image in self.image.choices:
+            self.image.value = image
+        if isinstance(active, Labels) and active in self.labels.choices:
+            self.labels.value = active
+            made_by = active.metadata.get(MARK, {}).get("passport", {}).get("model")
+            self._choose_model(made_by)
+
+    def _choose_model(self, name: str | None) -> None:
+        """Choose a model, if it answers clicks."""
+        entry = self._models.get(name or "")
+        if not self.mode.on and entry is not None and entry.card and entry.card.click:
+            self.model.value = name
+
+    def _show_state(self, *_: Any) -> None:
+        """Show what can be pressed, and what goes on."""
+        mode = self.mode
+        on, ready = mode.on, mode.on and mode.work.session is not None
+        self.toggle_button.setChecked(on and mode.active)
+        for box in (self.image, self.model, self.labels):
+            box.enabled = not on
+        for button in (self.add, self.away, *self.edits.values(), self.undo, self.redo):
+            button.setEnabled(ready)
+        for edit, button in self.edits.items():
+            button.setChecked(mode.edit == edit)
+        self.keep.setEnabled(mode.shown is not None)
+        self.drop.setEnabled(mode.shown is not None or mode.edit is not None)
+        text = describe(mode)
+        if not on and not text:
+            text = _OFF if self.image.value is not None else "Open an image to begin."
+        if self.status.text() != text:
+            self.status.setText(text)
+
+    def _dock_closed(self) -> None:
+        self.mode.stop()
+
+    def showEvent(self, event: QShowEvent | None) -> None:
+        """Look which models there are now."""
+        super().showEvent(event)
+        self.refresh_models()
+
+    def hideEvent(self, event: QHideEvent | None) -> None:
+        """Remember the settings."""
+        super().hideEvent(event)
+        self._save()
+
+
+def _button(
+    text: str, tip: str, pressed: Callable[[], object] | None = None, *, checkable: bool = False
+) -> QPushButton:
+    button = QPushButton(text)
+    button.setToolTip(tip)
+    button.setCheckable(checkable)
+    button.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # the keys stay the canvas's
+    if pressed is not None:
+        button.clicked.connect(lambda: pressed())
+    return button
+
+
+def _key_of(panel: weakref.ref[ClickPanel]) -> Callable[[Any], None]:
+    """Return what the key does, which keeps no panel alive."""
+
+    def pressed(_: Any) -> None:
+        found = panel()
+        if found is not None:
+            found.toggle()
+
+    return pressed
+
+
+def _unbind(viewer: weakref.ref[Any], *_: object) -> None:
+    found = viewer()
+    if found is not None:
+        found.bind_key(KEY, None, overwrite=True)
