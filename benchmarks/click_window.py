@@ -11,6 +11,7 @@ when the mask is drawn: with software OpenGL drawing is part of what is measured
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import sys
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 
 GOALS = {"warm_p95_ms": 60, "cold_p95_ms": 1000}
 OPENING_S = 60.0
-STEP = 3.0
-"""How far the cursor moves from one preview to the next, in pixels of the image."""
+STEP, RADIUS = 3.0, 40.0
+"""How far the cursor moves every 10 ms, and on which circle, in pixels of the image."""
 
 
 class Clicking:
@@ -58,8 +59,9 @@ class Clicking:
             raise SystemExit(f"click mode did not begin: {self.panel.status.text()}")
         run_until(after(1.0))
         self.canvas = self.viewer.window._qt_viewer.canvas.native
-        self.drawn = 0
+        self.drawn, self._new = 0, False
         self.mode.work.previewed.connect(self._previewed)
+        self.viewer.window._qt_viewer.canvas._scene_canvas.events.draw.connect(self._painted)
 
     def click(self, place: np.ndarray) -> float:
         """Click at (y, x) and drop the object; return the seconds until its mask was drawn."""
@@ -97,21 +99,23 @@ class Clicking:
 
     def hover(self, seconds: float, centre: np.ndarray) -> float:
         """Move the cursor in circles around a place; return the previews drawn in a second."""
+        angles = itertools.count(0, STEP / RADIUS)
         self.drawn, began, end = 0, time.perf_counter(), after(seconds)
-        angles = iter(np.arange(0, 1e6, STEP / 40))
 
         def moved() -> bool:
             angle = next(angles)
-            self.move(centre + 40 * np.array((np.sin(angle), np.cos(angle))))
+            self.move(centre + RADIUS * np.array((np.sin(angle), np.cos(angle))))
             return end()
 
         run_until(moved)
         return self.drawn / (time.perf_counter() - began)
 
     def _previewed(self, masks: Any) -> None:
-        if masks is not None:
-            self.canvas.repaint()
-            self.drawn += 1
+        self._new |= masks is not None
+
+    def _painted(self, _: Any) -> None:
+        self.drawn += self._new
+        self._new = False
 
     def _pixel(self, place: np.ndarray) -> QPoint:
         from qtpy.QtCore import QPoint

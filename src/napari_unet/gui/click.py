@@ -15,7 +15,7 @@ from napari_unet.core.objectedits import DELETE, MERGE, SPLIT
 from napari_unet.core.spec import ClickSettings, InputError, ModelError, UnetError
 from napari_unet.core.store import ModelEntry, list_models
 from napari_unet.gui.clickmode import ClickMode
-from napari_unet.gui.clicktext import describe
+from napari_unet.gui.clicktext import KEYS, TIPS, describe
 from napari_unet.gui.docked import DockedPanel
 from napari_unet.gui.errors import tell
 from napari_unet.gui.folds import Fold, Scrolled
@@ -46,33 +46,6 @@ _ROWS = {
     "cache": "keep features",
 }
 _OFF = "Press the button, or C, and click on objects."
-_KEYS = """
-<table cellspacing="0" cellpadding="1">
-<tr><td><b>click</b>&nbsp;</td><td>begin an object, or add to it</td></tr>
-<tr><td><b>Ctrl-click</b>&nbsp;</td><td>take away (or the right button)</td></tr>
-<tr><td><b>Shift-click</b>&nbsp;</td><td>add, even what lies apart</td></tr>
-<tr><td><b>Shift-drag</b>&nbsp;</td><td>begin with a box</td></tr>
-<tr><td><b>Enter</b>, <b>Esc</b>&nbsp;</td><td>keep the object, drop it</td></tr>
-<tr><td><b>Ctrl+Z</b>&nbsp;</td><td>take back a click, then objects</td></tr>
-<tr><td><b>S</b>, <b>M</b>, <b>D</b>&nbsp;</td><td>split, merge, delete</td></tr>
-<tr><td><b>G</b>&nbsp;</td><td>grow through slices now</td></tr>
-<tr><td><b>C</b>&nbsp;</td><td>click mode on, off</td></tr>
-</table>"""
-_TIPS = {
-    "image": "The image that you click on.",
-    "model": "The model whose features answer the clicks; it needs a click head.",
-    "labels": "Where the objects go. One that is there already is corrected by clicking on it.",
-    "mode": "Click on objects (key C). Dragging still moves the view.",
-    "add": "A click adds to the object.",
-    "away": "A click takes away from the object; so does a click with Ctrl, or the right button.",
-    "keep": "Put the object into the labels (Enter, or a click on another object).",
-    "drop": "Forget the object (Esc).",
-    "undo": "Take back the last click, or else the last correction of the labels (Ctrl+Z).",
-    "redo": "Do it again (Ctrl+Shift+Z).",
-    SPLIT: "Click on two parts of one object to divide it (S).",
-    MERGE: "Click on two objects to make them one (M).",
-    DELETE: "Click on an object to delete it (D deletes the one under the cursor).",
-}
 
 
 class ClickPanel(DockedPanel):
@@ -110,15 +83,15 @@ class ClickPanel(DockedPanel):
         self._show_state()
 
     def _build(self) -> None:
-        self.image: Any = ComboBox(name="image", choices=self._images, tooltip=_TIPS["image"])
-        self.model: Any = ComboBox(name="model", choices=(), tooltip=_TIPS["model"])
+        self.image: Any = ComboBox(name="image", choices=self._images, tooltip=TIPS["image"])
+        self.model: Any = ComboBox(name="model", choices=(), tooltip=TIPS["model"])
         self.labels: Any = ComboBox(
-            name="labels", choices=self._label_choices, tooltip=_TIPS["labels"]
+            name="labels", choices=self._label_choices, tooltip=TIPS["labels"]
         )
         rows = [("image", self.image), ("model", self.model), ("labels", self.labels)]
         self.settings = SettingsForm(ClickSettings, _ROWS)
         self.settings_fold = Fold("Settings", rows_widget(self.settings.rows(), 140))
-        keys = QLabel(_KEYS)
+        keys = QLabel(KEYS)
         keys.setTextFormat(Qt.TextFormat.RichText)
         self.keys_fold = Fold("Keys", keys)
         inside = QWidget()
@@ -136,21 +109,21 @@ class ClickPanel(DockedPanel):
 
     def _buttons(self) -> QVBoxLayout:
         mode = self.mode
-        self.toggle_button = _button("Click (C)", _TIPS["mode"], checkable=True)
-        self.add = _button("Add", _TIPS["add"], checkable=True)
-        self.away = _button("Take away", _TIPS["away"], checkable=True)
+        self.toggle_button = _button("Click (C)", TIPS["mode"], checkable=True)
+        self.add = _button("Add", TIPS["add"], checkable=True)
+        self.away = _button("Take away", TIPS["away"], checkable=True)
         kinds = QButtonGroup(self)
         for button in (self.add, self.away):
             kinds.addButton(button)
         self.add.setChecked(True)
-        self.keep = _button("Keep (Enter)", _TIPS["keep"], mode.keep)
-        self.drop = _button("Drop (Esc)", _TIPS["drop"], mode.drop)
-        self.undo = _button("Undo", _TIPS["undo"], mode.undo)
-        self.redo = _button("Redo", _TIPS["redo"], mode.redo)
+        self.keep = _button("Keep (Enter)", TIPS["keep"], mode.keep)
+        self.drop = _button("Drop (Esc)", TIPS["drop"], mode.drop)
+        self.undo = _button("Undo", TIPS["undo"], mode.undo)
+        self.redo = _button("Redo", TIPS["redo"], mode.redo)
         names = {SPLIT: "Split (S)", MERGE: "Merge (M)", DELETE: "Delete (D)"}
         self.edits = {
             edit: _button(
-                name, _TIPS[edit], functools.partial(self._edit_pressed, edit), checkable=True
+                name, TIPS[edit], functools.partial(self._edit_pressed, edit), checkable=True
             )
             for edit, name in names.items()
         }

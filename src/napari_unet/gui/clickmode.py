@@ -332,7 +332,8 @@ class ClickMode(QObject):
             nothing = kept or self.edit is not None
             clicks = self.marked if self.edit is not None else shown.clicks.clicks
             self._view.show({} if nothing else shown.masks, after, () if kept else clicks)
-        self.changed.emit()
+        if after is None:
+            self.changed.emit()
 
     def _previewed(self, masks: Any) -> None:
         if self.edit is None and self.settings.hover:

@@ -30,6 +30,34 @@ _DONE = {
     DELETE: "Object deleted.",
 }
 
+KEYS = """
+<table cellspacing="0" cellpadding="1">
+<tr><td><b>click</b>&nbsp;</td><td>begin an object, or add to it</td></tr>
+<tr><td><b>Ctrl-click</b>&nbsp;</td><td>take away (or the right button)</td></tr>
+<tr><td><b>Shift-click</b>&nbsp;</td><td>add, even what lies apart</td></tr>
+<tr><td><b>Shift-drag</b>&nbsp;</td><td>begin with a box</td></tr>
+<tr><td><b>Enter</b>, <b>Esc</b>&nbsp;</td><td>keep the object, drop it</td></tr>
+<tr><td><b>Ctrl+Z</b>&nbsp;</td><td>take back a click, then objects</td></tr>
+<tr><td><b>S</b>, <b>M</b>, <b>D</b>&nbsp;</td><td>split, merge, delete</td></tr>
+<tr><td><b>G</b>&nbsp;</td><td>grow through slices now</td></tr>
+<tr><td><b>C</b>&nbsp;</td><td>click mode on, off</td></tr>
+</table>"""
+TIPS = {
+    "image": "The image that you click on.",
+    "model": "The model whose features answer the clicks; it needs a click head.",
+    "labels": "Where the objects go. One that is there already is corrected by clicking on it.",
+    "mode": "Click on objects (key C). Dragging still moves the view.",
+    "add": "A click adds to the object.",
+    "away": "A click takes away from the object; so does a click with Ctrl, or the right button.",
+    "keep": "Put the object into the labels (Enter, or a click on another object).",
+    "drop": "Forget the object (Esc).",
+    "undo": "Take back the last click, or else the last correction of the labels (Ctrl+Z).",
+    "redo": "Do it again (Ctrl+Shift+Z).",
+    SPLIT: "Click on two parts of one object to divide it (S).",
+    MERGE: "Click on two objects to make them one (M).",
+    DELETE: "Click on an object to delete it (D deletes the one under the cursor).",
+}
+
 
 def describe(mode: ClickMode) -> str:
     """Return what goes on in click mode, in a sentence or two; "" while it is off."""

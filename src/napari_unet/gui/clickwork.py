@@ -188,8 +188,10 @@ class ClickWork(QObject):
 
     def _ended(self, _: str) -> None:
         self._job = None
+        mattered = self._job_matters
         self._next()
-        self.moved.emit()
+        if mattered:
+            self.moved.emit()
 
     def _warm(self) -> None:
         session, place = self.session, self._place

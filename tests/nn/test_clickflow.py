@@ -1,0 +1,68 @@
+"""What a click among objects means, without a window."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_unet.core.clicks import Click
+from napari_unet.core.objectedits import MERGE
+from napari_unet.core.spec import InputError
+from napari_unet.nn import clickflow
+from napari_unet.nn.session import ClickSession
+
+
+def drained(steps):
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+
+
+@pytest.fixture
+def session(clicking_model):
+    y, x = np.ogrid[:60, :130]
+    image = sum(((y - 30) ** 2 + (x - cx) ** 2 < 100).astype(np.float32) for cx in (30, 90))
+    return ClickSession(clicking_model(), image, np.zeros((60, 130), np.uint16))
+
+
+def test_a_click_apart_keeps_the_object_and_asks_to_be_done_again(session):
+    first = drained(clickflow.take_click(session, Click((30, 30))))
+    assert first.change is None and not first.again
+    held = session.shown
+    second = drained(clickflow.take_click(session, Click((30, 90))))
+    assert second.again and second.source == "click" and second.change.label == 1
+    assert session.shown is held and not session.labels.any()  # nothing is done to either yet
+    second.change.apply(session.labels)
+    drained(clickflow.reset(session))
+    drained(clickflow.take_click(session, Click((30, 90))))
+    assert session.mask[30, 90] and not session.mask[30, 30]
+
+
+def test_the_preview_shows_both_objects_where_a_click_would_begin_another(session):
+    drained(clickflow.take_click(session, Click((30, 30))))
+    alone = session.mask
+    shown = drained(clickflow.preview(session, Click((30, 90))))[()]
+    whole = shown.within((slice(0, 60), slice(0, 130)))
+    assert whole[30, 90] and np.array_equal(whole[:, :60], alone[:, :60])
+    assert np.array_equal(session.mask, alone)
+
+
+def test_undo_with_nothing_at_hand_is_for_the_labels(session):
+    drained(clickflow.take_click(session, Click((30, 30))))
+    assert drained(clickflow.undo(session)).moved
+    answer = drained(clickflow.undo(session))
+    assert (answer.moved, answer.source) == (False, "undo")
+    assert not drained(clickflow.redo(session)).moved  # the click is not done again any more
+
+
+def test_two_clicks_of_an_edit_lie_on_objects_of_one_plane(clicking_model):
+    session = ClickSession(
+        clicking_model(), np.zeros((3, 40, 40), np.float32), np.ones((3, 40, 40), np.uint8)
+    )
+    clicks = (Click((0, 10, 10)), Click((1, 20, 20)))
+    with pytest.raises(InputError, match="different slices"):
+        drained(clickflow.edit_objects(session, MERGE, clicks))
+    with pytest.raises(InputError, match="one object already"):
+        drained(clickflow.edit_objects(session, MERGE, clicks, volume=True))
