@@ -147,7 +147,9 @@ def measure(
         - ``major_axis_px``, ``minor_axis_px``: longest and shortest axis of the ellipse or
           ellipsoid with the same second moments; ``elongation``, their ratio, nan for what is one
           pixel thin; and for planar objects ``eccentricity``;
-        - ``solidity``, the share of its convex hull that the object fills;
+        - ``solidity``, the share of its convex hull that the object fills; pixels count as squares
+          and voxels as cubes, which gives less than `skimage.measure.regionprops`, mostly for small
+          objects, and never more than 1;
         - ``intensity_mean``, ``_std``, ``_min`` and ``_max``, with ``_c0``, ``_c1``, ... where the
           image has several channels.
 
