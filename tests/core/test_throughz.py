@@ -57,6 +57,15 @@ def test_balls_become_whole():
     assert np.array_equal(np.unique(labels), [0, 1, 2, 3])
 
 
+@pytest.mark.parametrize("radius", [5, 8.6, 9, 9.5, 11])
+def test_a_ball_keeps_its_caps(radius):
+    """The area of a ball's planes may rise from 1 to 57 in one step."""
+    truth = ball((12, 30, 30), radius).astype(np.uint16)
+    out, count = joined(by_planes(truth))
+    assert count == 1
+    np.testing.assert_array_equal(out > 0, truth > 0)
+
+
 def test_touching_balls_side_by_side_stay_two():
     truth = np.zeros(SHAPE, np.uint32)
     truth[ball((12, 30, 20), 9)] = 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -12,7 +14,7 @@ from napari_unet.core.spec import PredictSettings, SettingsError
 from napari_unet.core.stack import open_stack
 from napari_unet.nn.model import load_model
 from napari_unet.nn.segment import drain, segment_steps
-from napari_unet.nn.survey import estimate_diameter, settle_size
+from napari_unet.nn.survey import Look, estimate_diameter, settle_size, usual_diameter
 
 
 @pytest.fixture(scope="module")
@@ -88,3 +90,20 @@ def test_a_model_that_knows_no_size_leaves_images_alone(make_model):
     stack = open_stack(np.random.default_rng(0).random((40, 40)))
     assert estimate_diameter(stack, model) == 0
     assert settle_size(stack, model, PredictSettings())[0].diameter is None
+
+
+def test_a_model_of_few_images_expects_their_sizes():
+    statistics = {"peak": 0.8, "certainty": 0.9}
+    small, large = Look(2.0, 11.0, 20, statistics), Look(0.5, 44.0, 20, statistics)
+    assert small.quality(22.0) == pytest.approx(large.quality(22.0))
+    assert small.quality(22.0, usual=12.0) > large.quality(22.0, usual=12.0)
+    assert small.quality(22.0, usual=40.0) < large.quality(22.0, usual=40.0)
+
+
+@pytest.mark.parametrize(("images", "expected"), [(4, 12.0), (500, None)])
+def test_the_usual_size_is_that_of_few_images_alone(make_model, images, expected):
+    model = make_model()
+    training = {"images": images, "diameter_px": {"q50": 12.0}}
+    model = replace(model, card=model.card.replace(training=training))
+    assert usual_diameter(model) == expected
+    assert usual_diameter(make_model()) is None

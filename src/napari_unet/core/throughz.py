@@ -1,9 +1,10 @@
 """Objects of planes joined through z: which object of one plane goes on in the next.
 
 Objects of two consecutive planes are one where each is the other's best partner, by intersection
-over union. Where an object ends that way and another begins two planes on, in the same place, the
-plane between is taken for a gap and bridged. So every object has at most one neighbour above and
-one below, and two objects of one plane never become one.
+over union, and they overlap enough, or one lies nearly whole in the other. Where an object ends
+that way and another begins two planes on, in the same place, the plane between is taken for a gap
+and bridged. So every object has at most one neighbour above and one below, and two objects of one
+plane never become one.
 
 Two bodies that lie one upon the other are matched, too: a chain is divided where its area falls to
 a waist and rises again, by the persistence with which `objects` divides basins.
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
     from napari_unet.core.tiles import Window
 
 LEAST_IOU = 0.25
-"""Objects of consecutive planes that overlap less are not one."""
+"""Objects of consecutive planes that overlap less are not one ..."""
+INSIDE = 0.75
+"""... unless so much of the smaller lies in the other: a round object ends in a small cap."""
 WAIST = 0.5
 """A chain is divided where its area falls below this share of the smaller of the areas around."""
 
@@ -39,9 +42,14 @@ Index = tuple[int, ...]
 
 @dataclass
 class _Plane:
-    """One plane's objects: labels, sizes, the first one's number among all, and their fate."""
+    """One plane's objects: labels, sizes, the first one's number among all, and their fate.
+
+    They are counted from 1 in the order of their first pixels, so that it does not matter how they
+    were numbered; `names` are the labels that they came with.
+    """
 
     labels: np.ndarray
+    names: NDArray[np.int64]
     ids: NDArray[np.int64]
     sizes: NDArray[np.int64]
     first: int
@@ -87,12 +95,13 @@ class ThroughZ:
 
     def add(self, labels: np.ndarray) -> None:
         """Take the next plane in, unsigned integers (Y, X); it is held until two more have come."""
+        labels, names = _counted_in_order(labels)
         before = self._planes[-1] if self._planes else None
         first = before.first + len(before.ids) if before else 0
         overlap = Overlap.of(before.labels if before else np.zeros_like(labels), labels)
         count = len(overlap.true_ids)
         ends, starts = np.zeros(count, bool), np.ones(count, bool)
-        here = _Plane(labels, overlap.true_ids, overlap.true_sizes, first, ends, starts)
+        here = _Plane(labels, names, overlap.true_ids, overlap.true_sizes, first, ends, starts)
         if before:
             self._link(before, here, overlap)
         if len(self._planes) > 1:
@@ -119,8 +128,8 @@ class ThroughZ:
         label = number[owner]
         tables, bridged = [], [np.zeros(0, np.uint32) for _ in self._planes]
         for plane in self._planes:
-            table = np.zeros(int(plane.ids.max(initial=0)) + 1, np.uint32)
-            table[plane.ids] = label[plane.first : plane.first + len(plane.ids)]
+            table = np.zeros(int(plane.names.max(initial=0)) + 1, np.uint32)
+            table[plane.names] = label[plane.first : plane.first + len(plane.ids)]
             tables.append(table)
         for z, gap in self._gaps:
             same = label[gap[:, 0]] == label[gap[:, 1]]
@@ -162,7 +171,9 @@ def best_partners(
     Of equals the first counts, so that each object is in one pair at most.
     """
     iou = overlap.iou
-    enough = np.flatnonzero(iou >= least_iou)
+    sizes = overlap.predicted_sizes[overlap.predicted], overlap.true_sizes[overlap.true]
+    inside = overlap.shared / np.minimum(*sizes)
+    enough = np.flatnonzero((iou >= least_iou) | (inside >= INSIDE))
     order = enough[np.lexsort((overlap.true[enough], overlap.predicted[enough], -iou[enough]))]
     best: list[NDArray[np.int64]] = []
     for side in (overlap.predicted, overlap.true):
@@ -170,6 +181,16 @@ def best_partners(
         best.append(order[first])
     both = np.intersect1d(best[0], best[1])
     return overlap.predicted[both], overlap.true[both]
+
+
+def _counted_in_order(labels: np.ndarray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Count objects from 1 in the order of their first pixels; return labels and former names."""
+    names, first, place = np.unique(labels, return_index=True, return_inverse=True)
+    first[names == 0] = -1
+    order = np.argsort(first)
+    number = np.empty(len(names), np.int64)
+    number[order] = np.arange(len(names)) + int(0 not in names)
+    return number[place].reshape(labels.shape), names[order][names[order] > 0].astype(np.int64)
 
 
 def _chosen(

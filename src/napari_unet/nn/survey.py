@@ -41,6 +41,10 @@ CANDIDATES = {2: 4, 3: 3}
 DOUBT_COUNT, DOUBT_PEAK = 2, 0.5
 """What is found is judged as if among it were so many objects of that height: a few full ones are
 no proof."""
+UNUSUAL = 0.4
+"""What a size counts for that is e times the usual one."""
+MANY_IMAGES = 100
+"""A model that learned from fewer images has a usual size: they come from few microscopes."""
 CLEAR_PEAK, CLEAR_COUNT = 0.7, 3
 """So full and so many, objects of the size that the network knows best leave no doubt."""
 
@@ -67,11 +71,16 @@ class Look:
     objects: int
     statistics: Mapping[str, float]
 
-    def quality(self, wanted: float) -> float:
-        """Tell how well the objects found are what the network knows; their size, too."""
+    def quality(self, wanted: float, usual: float | None = None) -> float:
+        """Tell how well the objects found are what the network knows; their size, too.
+
+        `usual` is the diameter that objects mostly have in images of this kind, in image pixels.
+        """
         heights = self.objects * self.statistics["peak"] + DOUBT_COUNT * DOUBT_PEAK
         peak = heights / (self.objects + DOUBT_COUNT)
-        return 3 * peak + 2 * self.statistics["certainty"] - self._misfit(wanted)
+        unusual = abs(math.log(self.diameter / usual)) if usual else 0.0
+        seen = 3 * peak + 2 * self.statistics["certainty"]
+        return seen - self._misfit(wanted) - UNUSUAL * unusual
 
     def clear(self, wanted: float) -> bool:
         """Tell whether other scales need not be tried."""
@@ -110,7 +119,7 @@ def settle_size(
     looks: list[Look] = []
     if wanted and (settings.diameter is None or (settings.survey and ranges)):
         looks = take_looks(stack, model, settings)
-    found = _best(looks, wanted).diameter if looks and wanted else 0.0
+    found = _best(looks, wanted, usual_diameter(model)).diameter if looks and wanted else 0.0
     if settings.diameter is None and wanted:
         settings = replace(settings, diameter=wanted / working_scale(found, wanted))
     scale = choose_scale(model, settings)
@@ -146,7 +155,8 @@ def estimate_diameter(stack: Stack, model: Model, settings: PredictSettings | No
     if not model.diameter:
         return 0.0
     looks = take_looks(stack, model, settings or PredictSettings())
-    return _best(looks, model.diameter).diameter if looks else 0.0
+    best = _best(looks, model.diameter, usual_diameter(model)) if looks else None
+    return best.diameter if best else 0.0
 
 
 def take_looks(stack: Stack, model: Model, settings: PredictSettings) -> list[Look]:
@@ -204,9 +214,18 @@ def _in_pixels(stack: Stack, settings: PredictSettings) -> PredictSettings:
     return replace(settings, diameter=pixels, diameter_um=None)
 
 
-def _best(looks: list[Look], wanted: float) -> Look:
+def usual_diameter(model: Model) -> float | None:
+    """Return the median diameter of what a model was tuned on, in image pixels, if it was few."""
+    training = model.card.training
+    if training.get("images", MANY_IMAGES) >= MANY_IMAGES:
+        return None
+    diameter: float | None = training.get("diameter_px", {}).get("q50")
+    return diameter
+
+
+def _best(looks: list[Look], wanted: float, usual: float | None = None) -> Look:
     found = [look for look in looks if look.objects]
-    return max(found, key=lambda look: look.quality(wanted)) if found else looks[0]
+    return max(found, key=lambda look: look.quality(wanted, usual)) if found else looks[0]
 
 
 def _middle_frame(stack: Stack, model: Model, settings: PredictSettings) -> Frame:
