@@ -50,7 +50,9 @@ def segment_in_blocks(maps, block, edge=7, decode=DECODE, lost=()):
         for n in range(np.prod(plan.nodes(level))):
             below = [m for m in plan.children(level, n) if (level - 1, m) in parts]
             if below:
-                shrunk = [shrink(parts[level - 1, m], plan.outer_faces(level - 1, m)) for m in below]
+                shrunk = [
+                    shrink(parts[level - 1, m], plan.outer_faces(level - 1, m)) for m in below
+                ]
                 parts[level, n], closings[level, n] = join(shrunk, decode)
     for key in sorted(closings):
         first[key] = count
@@ -143,7 +145,9 @@ def test_a_lost_block_leaves_a_hole_and_the_rest_as_it_is():
     hole = plan.window(4)
     assert not found[hole].any()
     whole = separate(maps, DECODE)
-    far = ~np.isin(whole, whole[ndimage.binary_dilation(np.pad(np.ones((20, 20), bool), 20), iterations=2)])
+    far = ~np.isin(
+        whole, whole[ndimage.binary_dilation(np.pad(np.ones((20, 20), bool), 20), iterations=2)]
+    )
     assert far.sum() > 300
     assert ((found > 0) == (whole > 0))[far].all()
     for label in np.unique(whole[far & (whole > 0)]):

@@ -13,7 +13,7 @@ A basin is known by its block's number and its own number in the block, in one i
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -116,7 +116,7 @@ def condense(basins: Basins, block: Window, shape: tuple[int, ...]) -> tuple[np.
 def _faces(
     basins: Basins, roots: np.ndarray, block: Window, shape: tuple[int, ...]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the foreground pixels on the block's own faces, their basins, and the basins' faces."""
+    """Return the foreground pixels on the block's faces, their basins, and each basin's faces."""
     where = np.unravel_index(basins.border, shape) if len(basins.border) else ()
     bits = np.zeros(len(basins.border), np.uint8)
     for axis, at in enumerate(where):
@@ -301,17 +301,32 @@ def label_roots(closing: Closing, first: int, above: tuple[np.ndarray, np.ndarra
     return labels.astype(np.uint32)
 
 
-def _concatenated(parts: Sequence[Any]) -> Part:
-    return Part(
-        *(np.concatenate([getattr(p, item.name) for p in parts]) for item in fields(Part))
-    )
+def no_part() -> Part:
+    """Return what is undecided where nothing is."""
+    gids, floats = np.zeros(0, np.int64), np.zeros(0, np.float32)
+    faces, pairs = np.zeros(0, np.uint8), np.zeros((0, 2), np.int64)
+    return Part(gids, gids, floats, gids, faces, gids, gids, gids, pairs, floats)
+
+
+def _concatenated(parts: Sequence[Part]) -> Part:
+    parts = [no_part(), *parts]
+    return Part(*(np.concatenate([getattr(p, item.name) for p in parts]) for item in fields(Part)))
 
 
 def _sorted_by_root(part: Part) -> Part:
     order, alias_order = np.argsort(part.roots), np.argsort(part.aliases)
-    by_root = [getattr(part, n)[order] for n in ("roots", "names", "peaks", "sizes", "faces")]
-    by_alias = [part.aliases[alias_order], part.alias_roots[alias_order]]
-    return Part(*by_root, part.targets[order], *by_alias, part.pairs, part.heights)
+    return Part(
+        roots=part.roots[order],
+        names=part.names[order],
+        peaks=part.peaks[order],
+        sizes=part.sizes[order],
+        faces=part.faces[order],
+        targets=part.targets[order],
+        aliases=part.aliases[alias_order],
+        alias_roots=part.alias_roots[alias_order],
+        pairs=part.pairs,
+        heights=part.heights,
+    )
 
 
 def _find(ordered: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -356,7 +371,7 @@ def _pointers(part: Part) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _groups(count: int, pairs: np.ndarray) -> np.ndarray:
-    """Number the connected components of a graph."""
+    """Return the number of the connected component of each node."""
     if not count:
         return np.zeros(0, np.int64)
     graph = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
