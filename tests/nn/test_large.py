@@ -251,22 +251,25 @@ def _at_once(monkeypatch):
 
 @pytest.mark.usefixtures("_at_once")
 def test_a_block_that_cannot_be_read_is_left_empty(model, tmp_path):
-    image, target = texture(160, 160), tmp_path / "labels.zarr"
-    bad, said = Patchy(image, (slice(60, 65), slice(60, 65))), []
+    image, target = texture(240, 240), tmp_path / "labels.zarr"
+    bad, said = Patchy(image, (slice(118, 123), slice(118, 123))), []
     result = in_blocks(
-        bad, model, target, block=40,
+        bad, model, target, block=80,
         watch=lambda s: said.append(s) if isinstance(s, BlockDone) and s.problem else None,
     )  # fmt: skip
-    assert "checksum mismatch" in said[0].problem
-    failed = result.passport["failed_blocks"]
-    assert [40, 40] in failed
-    assert len(failed) <= 4  # their halos may reach it, too
+    (block,) = said
+    assert "checksum mismatch" in block.problem
+    assert block.window == (slice(80, 160), slice(80, 160))
+    assert result.passport["failed_blocks"] == [[80, 80]]
     labels, whole = result.labels[:], segment(image, model)
-    assert not labels[40:80, 40:80].any()
-    assert ((labels > 0) == (whole > 0))[80:, 80:].all()
-    mended = in_blocks(image, model, target, resume=True, block=40)
+    assert not labels[block.window].any()
+    # What cannot be read does not count in the percentiles, so they are not quite the same.
+    assert ((labels > 0) == (whole > 0))[160:].mean() > 0.97
+    mended = in_blocks(image, model, target, resume=True, block=80)
     assert mended.passport["failed_blocks"] == []
-    assert same_objects(mended.labels[:], whole)
+    filled = mended.labels[:]
+    assert filled[block.window].any()
+    assert np.array_equal(filled[170:] > 0, labels[170:] > 0)
     assert leftovers(tmp_path) == ["labels.zarr"]
 
 
