@@ -127,7 +127,13 @@ class RunPlan:
             if value is None or value == mine:
                 continue
             if isinstance(mine, dict):
-                changed = [k for k in mine if k not in HARMLESS and mine[k] != value.get(k)]
+                changed = [
+                    k
+                    for k in mine
+                    if k not in HARMLESS
+                    and mine[k] != value.get(k)
+                    and not (k == "data" and None in (mine[k], value.get(k)))  # unreadable in part
+                ]
                 found += [f"{k} {mine[k]!r}, now {value.get(k)!r}" for k in changed]
             else:
                 found.append(f"{name} {mine}, now {value}")

@@ -21,7 +21,6 @@ import numpy as np
 from napari_unet.core import assembling
 from napari_unet.core.blocks import choose_block
 from napari_unet.core.guard import UnreadableError, guarded
-from napari_unet.core.labelplace import LabelPlace
 from napari_unet.core.passport import make_passport
 from napari_unet.core.preflight import Needs, Preflight
 from napari_unet.core.shift import Surveyed
@@ -39,6 +38,7 @@ from napari_unet.nn.survey import settle_size
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
 
+    from napari_unet.core.labelplace import LabelPlace
     from napari_unet.nn.model import Model
 
 Item = tuple[int, ...]
