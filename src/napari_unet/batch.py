@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.files import plain_name
-from napari_unet.core.labelplace import LABELS, LabelPlace
+from napari_unet.core.labelplace import LabelPlace, is_label_place
 from napari_unet.core.readers import is_zarr
 from napari_unet.core.results import create_output
 from napari_unet.core.spec import FrameDone, InputError, OutputError
@@ -136,7 +136,7 @@ def goes_in_blocks(target: Path | None, blocks: BlockOptions) -> bool:
     OutputError
         Something was asked for that another kind of file cannot do.
     """
-    if target is None or target.suffix.lower() == ".zarr" or target.parent.name == LABELS:
+    if target is None or is_label_place(target):
         return True
     if blocks.wanted:
         raise OutputError(

@@ -145,6 +145,9 @@ def _segment(values: Namespace) -> int:
     blocks = batch.BlockOptions(values.block, values.resume, values.scheduler, values.level)
     if many:
         make_folder(values.output)
+        if blocks.resume:  # each result is whole, so what is there is done
+            jobs = [job for job in jobs if job.target and not job.target.exists()]
+        blocks = batch.BlockOptions()
     else:  # what is wrong is said before torch loads
         batch.goes_in_blocks(values.output, blocks)
         open_stack(values.input, values.axes, level=values.level)

@@ -138,6 +138,12 @@ class LabelPlace:
         return zarr.open_array(str(self.path / str(level)), mode="r")
 
 
+def is_label_place(path: Path) -> bool:
+    """Tell whether a path is one for a label image, and not for another kind of file."""
+    inside = path.parent.name == LABELS and _is_group(path.parent.parent)
+    return inside or path.suffix.lower() == ".zarr"
+
+
 def _is_group(path: Path) -> bool:
     """Tell whether a folder is a Zarr group."""
     if (path / ".zgroup").is_file():

@@ -118,7 +118,8 @@ class ClusterPool:
                     batch = waiting.pop()
                     running[self._submit(_do, self._opened, kind, batch)] = batch
                 try:
-                    done = wait(list(running), timeout=BEAT, return_when="FIRST_COMPLETED").done
+                    with self._client.as_current():
+                        done = wait(list(running), timeout=BEAT, return_when="FIRST_COMPLETED").done
                 except TimeoutError:
                     yield None, 0
                     continue
@@ -149,7 +150,7 @@ class ClusterPool:
             yield batch[0], reason
 
     def _threads(self) -> int:
-        return max(1, sum(self._client.nthreads().values()))
+        return max(1, int(sum(self._client.nthreads().values())))
 
     def _submit(self, function: Callable[..., Any], *values: Any) -> Any:
         return self._client.submit(function, *values, pure=False)

@@ -83,7 +83,10 @@ class LargeRequest:
 class Pool(Protocol):
     """Who does the steps of a run."""
 
-    workers: int
+    @property
+    def workers(self) -> int:
+        """How many processes work."""
+        ...
 
     def start(self, run: BlockRun) -> None:
         """Get to know the run; its plan is not needed yet."""
