@@ -11,6 +11,7 @@ Frames of one block need the writing alone.
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING
 
@@ -136,6 +137,11 @@ def coarsen_part(place: Workplace, level: int, frame: int, number: int) -> None:
     image.coarsen(level, window, index)
     image.sync(level, window, index)
     _mark(place, level, frame, number)
+
+
+def idle(place: Workplace, milliseconds: int, number: int) -> None:
+    """Do nothing for a while: a step of known length, by which the engine itself is measured."""
+    time.sleep(milliseconds / 1000)
 
 
 def label_image(place: Workplace) -> LabelImage:

@@ -158,6 +158,7 @@ STEPS: dict[str, Any] = {
     "label": assembling.label_node,
     "write": assembling.write_block,
     "coarsen": assembling.coarsen_part,
+    "idle": assembling.idle,
 }
 """The steps that need no network; each takes the `Workplace` and its item."""
 
