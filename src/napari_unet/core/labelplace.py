@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,6 +15,8 @@ from napari_unet.core.readers import is_zarr
 from napari_unet.core.spec import OutputError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from napari_unet.core.workplace import Workplace
 
 LABELS = "labels"
@@ -56,8 +59,8 @@ class LabelPlace:
             path = user_path(source) if isinstance(source, (str, Path)) else None
             if path is None or not _is_group(path) or "://" in str(source):
                 raise OutputError(
-                    "there is no OME-Zarr on this computer to put the labels into; give an output "
-                    "that ends with .zarr."
+                    "there is no OME-Zarr on this computer to put the labels into; give an output, "
+                    "see `napari-unet segment --help`."
                 )
             return cls(path / LABELS / name, path)
         path = user_path(output)
@@ -129,6 +132,20 @@ class LabelPlace:
             raise OutputError(
                 f"{self.path} cannot be written: {error.strerror or error}; choose another place, "
                 "the unfinished run is kept."
+            ) from error
+
+    @contextmanager
+    def naming(self) -> Iterator[None]:
+        """Word what the operating system refuses by the image's name, not by that of a part."""
+        try:
+            yield
+        except OutputError as error:
+            cause = error.__cause__
+            if not isinstance(cause, OSError):
+                raise
+            raise OutputError(
+                f"{self.path} cannot be written: {cause.strerror or cause}; free some space, or "
+                "choose another place."
             ) from error
 
     def open(self, level: int = 0) -> Any:

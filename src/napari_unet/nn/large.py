@@ -187,12 +187,13 @@ def segment_blocks(request: LargeRequest, model: Model) -> Generator[Progress, N
     folder = target.unfinished
     if target.path.exists() and request.resume and not folder.exists():
         return finished_result(target)
-    with ExitStack() as stack_:
-        pool = _open_pool(request, stack_)
+    with ExitStack() as exits:
+        exits.enter_context(target.naming())
+        pool = _open_pool(request, exits)
         target.make_folder()
-        stack_.enter_context(locked(folder))
+        exits.enter_context(locked(folder))
         place = Workplace(folder)
-        stack_.callback(_leave, place)
+        exits.callback(_leave, place)
         run = BlockRun(place, stack, model, request.preview)
         pool.start(run)
         remarks = yield from _settle(request, run, pool)
