@@ -318,3 +318,20 @@ def test_a_large_virtual_stack_is_read_as_it_is_needed(model, tmp_path, monkeypa
 def test_a_model_that_needs_volumes_says_so(make_model, tmp_path):
     with pytest.raises(InputError, match="needs volumes"):
         in_blocks(texture(20, 20), make_model(ndim=3), tmp_path / "labels.zarr")
+
+
+def test_provisional_labels_can_be_watched(model, tmp_path):
+    image, target = texture(100, 90), tmp_path / "labels.zarr"
+    steps = segment_blocks(request_for(image, target, block=50, preview=True), model)
+    step = next(steps)
+    while not isinstance(step, BlockDone):
+        step = next(steps)
+    folder = LabelPlace.of(target, None, "").unfinished
+    shown = zarr.open_array(str(folder / "preview"), mode="r")
+    whole = segment(image, model) > 0
+    assert shown.dtype == np.uint32
+    seen, wanted = shown[step.window] > 0, whole[step.window]
+    assert not (seen & ~wanted).any()
+    assert seen.sum() > 0.9 * wanted.sum()  # but for what is too small without its neighbours
+    assert not shown[50:, :].any()
+    steps.close()
