@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from napari_unet.nn.large import Item
 
 MOST_TASKS = 50_000
-"""Tasks of one stage; a scheduler spends about 1 ms on each."""
+"""Tasks of one stage, at most; each costs some milliseconds beside its work."""
 AHEAD = 3
 """Tasks in flight for each thread of the cluster."""
 BEAT = 0.3
