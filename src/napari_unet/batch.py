@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.files import plain_name
+from napari_unet.core.labelplace import LabelPlace, is_label_place
 from napari_unet.core.linking import check_linkable
 from napari_unet.core.readers import is_zarr
 from napari_unet.core.results import create_output
@@ -29,18 +30,36 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FileJob:
-    """One image to segment, and the file that its labels go to."""
+    """One image to segment, and the file that its labels go to.
 
-    source: Path
-    target: Path
+    The source is a path, or an address on another computer; a target of None lies beside the data.
+    """
+
+    source: Path | str
+    target: Path | None
 
 
-def is_batch(source: Path) -> bool:
+@dataclass(frozen=True)
+class BlockOptions:
+    """How a stack is gone through in blocks; see `nn.large.LargeRequest`."""
+
+    block: int | None = None
+    resume: bool = False
+    scheduler: str | None = None
+    level: int = 0
+
+    @property
+    def wanted(self) -> bool:
+        """Whether something was asked for that only blocks can do."""
+        return self.resume or self.scheduler is not None or self.block is not None
+
+
+def is_batch(source: Path | str) -> bool:
     """Tell whether a path is a folder of images, not an image."""
-    return source.is_dir() and not is_zarr(source)
+    return not isinstance(source, str) and source.is_dir() and not is_zarr(source)
 
 
-def plan_jobs(source: Path, target: Path) -> list[FileJob]:
+def plan_jobs(source: Path | str, target: Path | None) -> list[FileJob]:
     """List what is to be done: a file alone, or each image of a folder.
 
     The labels of a folder's images get the images' names with the ending ``.tif``; images that
@@ -53,12 +72,16 @@ def plan_jobs(source: Path, target: Path) -> list[FileJob]:
     OutputError
         The results would take the images' place, or go to a file instead of a folder.
     """
+    if isinstance(source, str):
+        return [FileJob(source, target)]
     if not source.exists():
         raise InputError(f"{source} does not exist; check the spelling and the folder.")
-    if target.exists() and source.samefile(target):
+    if target is not None and target.exists() and source.samefile(target):
         raise OutputError(f"{target} is the input, too; choose another place for the output.")
     if not is_batch(source):
         return [FileJob(source, target)]
+    if target is None:
+        raise OutputError("the output is missing; give a folder, as the input is one.")
     images = list_images(source)
     if target.exists() and not target.is_dir():
         raise OutputError(f"{target} is a file; give a folder, as the input is one.")
@@ -97,6 +120,7 @@ def segment_file(
     axes: str | None = None,
     overwrite: bool = False,
     link: LinkSettings | None = None,
+    blocks: BlockOptions | None = None,
 ) -> Generator[Progress, None, dict[str, Any]]:
     """Segment an image file into a label file, yielding after every tile and every frame.
 
@@ -120,15 +144,18 @@ def segment_file(
     """
     from napari_unet.nn.segment import segment_steps
 
-    stack = open_stack(job.source, axes)
+    blocks = blocks or BlockOptions()
+    stack = open_stack(job.source, axes, level=blocks.level)
     if link is not None:
         way = settle_way(settings.volumes, model.spec.ndim, model.spec.head, stack)
         check_linkable(stack.labels_axes, model.spec.head, way)
-        if tracks_path(job.target).exists() and not overwrite:
-            raise OutputError(
-                f"{tracks_path(job.target)} exists already; choose another name, or overwrite it "
-                "(--overwrite)."
-            )
+    if job.target is None or goes_in_blocks(job.target, blocks, linked=link is not None):
+        return (yield from _segment_blocks(job, stack, model, settings, overwrite, blocks))
+    if link is not None and tracks_path(job.target).exists() and not overwrite:
+        raise OutputError(
+            f"{tracks_path(job.target)} exists already; choose another name, or overwrite it "
+            "(--overwrite)."
+        )
     place = (job.target, stack.labels_shape, stack.labels_axes, np.uint32, stack.voxel_size_um)
     with create_output(*place, overwrite=overwrite) as output:
         passport, largest = yield from _passport(
@@ -163,6 +190,52 @@ def _linked(stack: Stack, labels: Any, link: LinkSettings) -> Generator[Progress
         image=image,
     )
     return tracks
+
+
+def goes_in_blocks(target: Path | None, blocks: BlockOptions, *, linked: bool = False) -> bool:
+    """Tell whether labels are made block by block: all that become an OME-Zarr and are not linked.
+
+    Raises
+    ------
+    OutputError
+        Something was asked for that another kind of file cannot do.
+    """
+    if linked and (target is None or blocks.wanted):
+        raise OutputError(
+            "Objects are linked (--link) in a result of its own, made in one go: give an output, "
+            "and leave out --resume, --scheduler and --block."
+        )
+    if target is None or is_label_place(target):
+        return not linked
+    if blocks.wanted:
+        raise OutputError(
+            f"{target} cannot be written in blocks (--resume, --scheduler, --block); give an "
+            "output that ends with .zarr."
+        )
+    return False
+
+
+def _segment_blocks(
+    job: FileJob,
+    stack: Stack,
+    model: Model,
+    settings: PredictSettings,
+    overwrite: bool,
+    blocks: BlockOptions,
+) -> Generator[Progress, None, dict[str, Any]]:
+    from napari_unet.nn.large import LargeRequest, segment_blocks
+
+    request = LargeRequest(
+        stack,
+        LabelPlace.of(job.target, job.source, model.name),
+        settings,
+        block=blocks.block,
+        resume=blocks.resume,
+        overwrite=overwrite,
+        scheduler=blocks.scheduler,
+    )
+    result = yield from segment_blocks(request, model)
+    return result.passport
 
 
 def _passport(steps: Any) -> Generator[Progress, None, tuple[dict[str, Any], int]]:

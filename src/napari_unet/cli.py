@@ -99,8 +99,17 @@ def _add_segment(commands: Any) -> None:
     command = _add(
         commands, "segment", _segment, "Find the objects in an image or a folder of them"
     )
-    command.add_argument("input", type=Path, help="image (TIFF, PNG, JPEG, Zarr), or a folder")
-    command.add_argument("output", type=Path, help="labels (.tif, .png, .zarr), or a folder")
+    command.add_argument(
+        "input",
+        type=_source,
+        help="image (TIFF, PNG, JPEG, Zarr), address of a Zarr (http, https, s3), or a folder",
+    )
+    command.add_argument(
+        "output",
+        type=Path,
+        nargs="?",
+        help="labels (.tif, .png, .zarr), or a folder. Not given: into the OME-Zarr of the input",
+    )
     _add_model_options(command)
     command.add_argument(
         "--axes", metavar="A", help="a letter for each axis, such as TZCYX. Not given: the file's"
@@ -113,7 +122,27 @@ def _add_segment(commands: Any) -> None:
         "written beside them",
     )
     add_settings(command, LinkSettings)
+    large = command.add_argument_group("large data (labels that become a .zarr)")
+    large.add_argument("--resume", action="store_true", help="go on with an unfinished run")
+    large.add_argument(
+        "--scheduler", metavar="ADDRESS", help="work on a dask cluster, such as tcp://host:8786"
+    )
+    large.add_argument(
+        "--level", type=int, default=0, metavar="N", help="level of a multiscale image (default: 0)"
+    )
+    large.add_argument(
+        "--block",
+        type=int,
+        metavar="PX",
+        help="edge length of a block. Not given: 4096, volumes 512",
+    )
     add_settings(command, PredictSettings)
+
+
+def _source(text: str) -> Path | str:
+    from napari_unet.core.remote import is_address
+
+    return text if is_address(text) else Path(text)
 
 
 def _segment(values: Namespace) -> int:
@@ -125,18 +154,31 @@ def _segment(values: Namespace) -> int:
     linking = settings_from(values, LinkSettings)
     link = linking if values.link else None
     jobs, many = batch.plan_jobs(values.input, values.output), batch.is_batch(values.input)
+    blocks = batch.BlockOptions(values.block, values.resume, values.scheduler, values.level)
     if many:
         make_folder(values.output)
-    else:
-        open_stack(values.input, values.axes)  # what is wrong with it is said before torch loads
-    model = _load_model(values)
+        if blocks.resume:  # each result is whole, so what is there is done
+            jobs = [job for job in jobs if job.target and not job.target.exists()]
+        blocks = batch.BlockOptions()
+    else:  # what is wrong is said before torch loads
+        batch.goes_in_blocks(values.output, blocks, linked=values.link)
+        open_stack(values.input, values.axes, level=values.level)
+    model, empty = _load_model(values), list[Any]()
 
     def run(job: batch.FileJob, bar: tqdm[Any]) -> None:
-        bar.set_description(job.source.name, refresh=False)
-        steps = batch.segment_file(job, model, settings, values.axes, values.overwrite, link)
-        bar.write(report.run_line(job.target, follow(steps, bar)), file=sys.stdout)
+        bar.set_description(Path(job.source).name, refresh=False)
+        steps = batch.segment_file(
+            job, model, settings, values.axes, values.overwrite, link, blocks
+        )
+        passport = follow(steps, bar)
+        empty.extend(passport.get("failed_blocks", []))
+        target = job.target or f"labels of {job.source}"
+        bar.write(report.run_line(target, passport), file=sys.stdout)
 
     failed = run_all(jobs, run, keep_going=many)
+    if empty:
+        say(f"{len(empty)} blocks could not be read and are empty; --resume tries them again.")
+        failed += 1
     if many:
         print(f"{len(jobs) - failed} of {len(jobs)} images segmented")
     return UNUSABLE if failed else 0

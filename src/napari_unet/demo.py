@@ -55,12 +55,13 @@ def demo_steps(
         The folder cannot be written.
     """
     make_folder(folder)
-    job = FileJob(sample_path("fluorescence"), folder / "labels.tif")
+    source, target = sample_path("fluorescence"), folder / "labels.tif"
+    job = FileJob(source, target)
     passport = yield from segment_file(job, model, PredictSettings(), overwrite=True)
-    image = np.asarray(open_stack(job.source).data[...])
+    image = np.asarray(open_stack(source).data[...])
     drawn = folder / "overlay.png"
-    write_picture(drawn, outline(image, read_labels(job.target)))
-    return [job.target, drawn], _row(job.source.name, image.shape, passport)
+    write_picture(drawn, outline(image, read_labels(target)))
+    return [target, drawn], _row(source.name, image.shape, passport)
 
 
 def _row(name: str, shape: tuple[int, ...], passport: dict[str, Any]) -> list[str]:

@@ -50,12 +50,21 @@ def follow(steps: Generator[Progress, None, Result], bar: tqdm[Any]) -> Result:
             step = next(steps)
             for remark in getattr(step, "remarks", ()):
                 say(f"warning: {remark.text}")
+            if needs := getattr(step, "needs", None):
+                say(needs.line())
+            if problem := getattr(step, "problem", ""):
+                say(f"warning: left empty: block at {_corner(step)}: {problem}")
             bar.update(before + min(step.done / max(1, step.total), 1) - bar.n)
     except StopIteration as end:
         result: Result = end.value
         return result
     finally:
         steps.close()
+
+
+def _corner(step: Any) -> str:
+    """Say where a block begins, along all axes of the labels."""
+    return str((*step.index, *(part.start for part in step.window)))
 
 
 def watched(

@@ -68,6 +68,7 @@ class Normaliser:
         channels: tuple[int, ...],
         low: float = 1.0,
         high: float = 99.8,
+        skip: tuple[type[Exception], ...] = (),
     ) -> Normaliser:
         """Measure a frame.
 
@@ -84,16 +85,18 @@ class Normaliser:
             2 for a plane, 3 for a volume.
         low, high
             Percentiles, 0 to 100.
+        skip
+            Errors for which a part that cannot be read does not count.
         """
         lows, highs = [], []
         distinct = sorted(set(channels))
         blank = cls(np.zeros(1), np.zeros(1), stack.name, stack.notices)
         for channel in distinct:
-            parts = [blank.finite(part) for part in _sample(stack, index, ndim, channel)]
+            parts = [blank.finite(part) for part in _sample(stack, index, ndim, channel, skip)]
             values = np.concatenate([np.zeros(0), *parts])
             bottom, top = np.percentile(values, (low, high)) if values.size else (0.0, 0.0)
             if bottom == top:
-                bottom, top = blank.extremes(stack, index, ndim, channel)
+                bottom, top = blank.extremes(stack, index, ndim, channel, skip)
             lows.append(float(bottom))
             highs.append(float(top))
         order = [distinct.index(channel) for channel in channels]
@@ -156,14 +159,20 @@ class Normaliser:
         return np.clip(kept, -LARGEST, LARGEST, out=kept)
 
     def extremes(
-        self, stack: Stack, index: tuple[int, ...], ndim: int, channel: int
+        self,
+        stack: Stack,
+        index: tuple[int, ...],
+        ndim: int,
+        channel: int,
+        skip: tuple[type[Exception], ...] = (),
     ) -> tuple[float, float]:
         """Return the smallest and the largest finite value of a channel; (0, 0) without any."""
         low, high = np.inf, -np.inf
         for window in bands(stack.frame_shape(ndim)):
-            values = self.finite(stack.read(index, window, (channel,)))
-            if values.size:
-                low, high = min(low, values.min()), max(high, values.max())
+            for part in _readable(stack, index, window, channel, skip):
+                values = self.finite(part)
+                if values.size:
+                    low, high = min(low, values.min()), max(high, values.max())
         return (float(low), float(high)) if low <= high else (0.0, 0.0)
 
 
@@ -172,7 +181,11 @@ def _tame(extent: NDArray[Any]) -> NDArray[Any]:
 
 
 def _sample(
-    stack: Stack, index: tuple[int, ...], ndim: int, channel: int
+    stack: Stack,
+    index: tuple[int, ...],
+    ndim: int,
+    channel: int,
+    skip: tuple[type[Exception], ...],
 ) -> Iterator[NDArray[Any]]:
     """Read the blocks of `sample_windows`, those in a row at once unless they lie far apart."""
     shape = stack.frame_shape(ndim)
@@ -181,9 +194,35 @@ def _sample(
         columns = [window[-1] for window in blocks]
         for group in [[span] for span in columns] if far else [columns]:
             start = group[0].start
-            band = stack.read(index, (*rows, slice(start, group[-1].stop)), (channel,))
+            window = (*rows, slice(start, group[-1].stop))
+            try:
+                band = stack.read(index, window, (channel,))
+            except skip:
+                yield from _readable(stack, index, window, channel, skip)
+                continue
             for span in group:
                 yield band[..., span.start - start : span.stop - start]
+
+
+def _readable(
+    stack: Stack,
+    index: tuple[int, ...],
+    window: tuple[slice, ...],
+    channel: int,
+    skip: tuple[type[Exception], ...],
+) -> Iterator[NDArray[Any]]:
+    """Read a window; where that fails its halves, and so on down to the size of a block."""
+    try:
+        yield stack.read(index, window, (channel,))
+    except skip:
+        sizes = [span.stop - span.start for span in window]
+        axis = sizes.index(max(sizes))
+        if sizes[axis] <= BLOCK:
+            return
+        middle = window[axis].start + sizes[axis] // 2
+        for half in (slice(window[axis].start, middle), slice(middle, window[axis].stop)):
+            part = (*window[:axis], half, *window[axis + 1 :])
+            yield from _readable(stack, index, part, channel, skip)
 
 
 def sample_windows(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:

@@ -12,7 +12,7 @@ nor on their order; an object may be larger than any tile.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 
@@ -75,13 +75,13 @@ class Joiner:
         """
         if not self.count:
             return np.zeros(1, np.uint32)
-        names = _look_up(self._all("names"), self._all("border"), self._all("border_names"))
+        names = look_up(self._all("names"), self._all("border"), self._all("border_names"))
         roots, owner = np.unique(names, return_inverse=True)
         sizes = np.bincount(owner, self._all("sizes"), len(roots))
         peaks = np.full(len(roots), -np.inf, np.float32)
         # Beyond a tile the named pixel is lower than the peak it leads to, so the maximum is right.
         np.maximum.at(peaks, owner, self._all("peaks"))
-        pairs = _look_up(self._all("passes"), self._all("border"), self._all("border_names"))
+        pairs = look_up(self._all("passes"), self._all("border"), self._all("border_names"))
         # A tile that was never computed owns names that no basin has.
         known = np.isin(pairs, roots).all(1)
         pairs, heights = pairs[known], self._all("heights")[known]
@@ -91,11 +91,24 @@ class Joiner:
         label = np.where(kept, np.cumsum(kept), 0).astype(np.uint32)
         return np.concatenate([[np.uint32(0)], label[root][owner]])
 
+    def gathered(self) -> Basins:
+        """Return the basins of all tiles, one after the other, without their pixels' ids."""
+        if not self._parts:
+            return no_basins()
+        return Basins(*(self._all(item.name) for item in fields(Basins)))
+
     def _all(self, what: str) -> np.ndarray:
         return np.concatenate([getattr(part, what) for part in self._parts])
 
 
-def _look_up(names: np.ndarray, border: np.ndarray, border_names: np.ndarray) -> np.ndarray:
+def no_basins() -> Basins:
+    """Return what a tile without foreground knows."""
+    names, floats = np.zeros(0, np.int64), np.zeros(0, np.float32)
+    pairs = np.zeros((0, 2), np.int64)
+    return Basins(np.zeros(0, np.uint32), names, floats, names, pairs, floats, names, names)
+
+
+def look_up(names: np.ndarray, border: np.ndarray, border_names: np.ndarray) -> np.ndarray:
     """Follow names from tile to tile until they end in a peak (or in a tile never computed).
 
     Two tiles that round differently may each find the peak on the other's side of their border:

@@ -24,13 +24,15 @@ SAMPLES, EDGE = 5, 64
 """Samples along each axis of a large stack, and their edge length along Y and X, in pixels."""
 
 
-def make_passport(stack: Stack, card: ModelCard, settings: PredictSettings) -> dict[str, Any]:
+def make_passport(
+    stack: Stack, card: ModelCard, settings: PredictSettings, *, hashed: bool = True
+) -> dict[str, Any]:
     """Return model, data, settings and versions as plain JSON values."""
     packages = ("napari-unet", "torch", "numpy")
     return {
         "model": card.name,
         "model_hash": card.hash,
-        "data_hash": fingerprint(stack),
+        "data_hash": fingerprint(stack) if hashed else None,
         OBJECT_AXES: "ZYX"[-card.spec.ndim :],
         "voxel_size_um": list(stack.voxel_size_um) if stack.voxel_size_um else None,
         "settings": asdict(settings),

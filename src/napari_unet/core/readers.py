@@ -57,7 +57,7 @@ def is_zarr(path: Path) -> bool:
     return any((path / name).is_file() for name in _ZARR_FILES)
 
 
-def read_file(path: Path) -> Opened:
+def read_file(path: Path, level: int = 0) -> Opened:
     """Open an image file or Zarr folder lazily.
 
     Raises
@@ -69,7 +69,9 @@ def read_file(path: Path) -> Opened:
         if not path.exists():
             raise InputError(f"{path} does not exist; check the spelling and the folder.")
         if path.is_dir():
-            return _read_zarr(path)
+            return read_zarr(path, level)
+        if level:
+            raise InputError(f"{path} is no OME-Zarr and has no level {level}; choose level 0.")
         if path.stat().st_size == 0:
             raise InputError(f"{path} is an empty file; copy or export it once more.")
         suffix = path.suffix.lower()
@@ -127,15 +129,26 @@ def _read_photo(path: Path) -> Opened:
     return Opened(values, "YXS" if values.ndim == 3 else "YX", believable(y, x))
 
 
-def _read_zarr(path: Path) -> Opened:
-    """Open a Zarr array, or level 0 of the first image of an OME-Zarr."""
+def read_zarr(path: Path | str, level: int = 0) -> Opened:
+    """Open a Zarr array, or a level of the first image of an OME-Zarr.
+
+    Parameters
+    ----------
+    path
+        A folder, or an address that fsspec knows.
+    level
+        0 is the full resolution.
+    """
     import zarr
 
-    if not is_zarr(path):
+    if not isinstance(path, str) and not is_zarr(path):
         raise InputError(
             f"{path} is a folder without a Zarr in it; give an image ({', '.join(SUFFIXES)})."
         )
-    node: Any = zarr.open(str(path), mode="r")
+    where = path if isinstance(path, str) else str(path.absolute())  # for workers elsewhere
+    node: Any = zarr.open(where, mode="r")
+    if level and (isinstance(node, zarr.Array) or not _ome_attributes(node)):
+        raise InputError(f"{path} is no OME-Zarr and has no level {level}; choose level 0.")
     if isinstance(node, zarr.Array):
         return Opened(node, _dimension_names(node), None)
     attributes = _ome_attributes(node)
@@ -145,7 +158,7 @@ def _read_zarr(path: Path) -> Opened:
     if "plate" in attributes or "well" in attributes:
         raise InputError(f"{path} is a plate of many images; give one of them: {path}/A/1/0.")
     if "multiscales" in attributes:
-        return _read_multiscale(node, attributes["multiscales"][0])
+        return _read_multiscale(node, attributes["multiscales"][0], level)
     arrays = [array for _, array in node.arrays()]
     if len(arrays) != 1:
         names = ", ".join(sorted(node.keys())) or "nothing"
@@ -166,9 +179,12 @@ def _dimension_names(array: Any) -> str:
     return letters if fits and {"Y", "X"} <= set(letters) else ""
 
 
-def _read_multiscale(group: Any, image: dict[str, Any]) -> Opened:
-    """Read OME-NGFF 0.1 to 0.5 metadata: axes, and the scale of level 0 in micrometres."""
-    level = image["datasets"][0]
+def _read_multiscale(group: Any, image: dict[str, Any], wanted: int = 0) -> Opened:
+    """Read OME-NGFF 0.1 to 0.5 metadata: axes, and the scale of a level in micrometres."""
+    levels = image["datasets"]
+    if not 0 <= wanted < len(levels):
+        raise InputError(f"level {wanted} is not in the image; choose 0 to {len(levels) - 1}.")
+    level = levels[wanted]
     array = group[level["path"]]
     # Before 0.3 the axes were fixed, in 0.3 they were plain letters.
     axes = [a if isinstance(a, dict) else {"name": a} for a in image.get("axes", "tczyx")]

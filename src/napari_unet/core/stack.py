@@ -13,8 +13,9 @@ import numpy as np
 
 from .axes import checked_axes, default_axes, settled_axes
 from .chunks import cached
-from .files import user_path
+from .files import plain_name, user_path
 from .readers import SUFFIXES, UNREADABLE, Opened, is_zarr, read_file, unreadable
+from .remote import is_address, read_address
 from .spec import InputError
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ class Stack:
         The file's name without its suffix, or "image".
     path
         Where the data lie, None for arrays.
+    address
+        Where the data lie, if that is on another computer.
     """
 
     data: Any
@@ -48,6 +51,7 @@ class Stack:
     rgb: bool = False
     name: str = "image"
     path: Path | None = None
+    address: str = ""
     notices: set[str] = field(default_factory=set, repr=False)
     """What the user was warned of already; a remark is made once for each stack."""
 
@@ -179,19 +183,22 @@ def open_stack(
     source: Any,
     axes: str | None = None,
     voxel_size_um: tuple[float, ...] | float | None = None,
+    level: int = 0,
 ) -> Stack:
     """Open an image file or wrap an array, lazily.
 
     Parameters
     ----------
     source
-        Path of a TIFF, PNG, JPEG or Zarr; a numpy, dask or Zarr array; or a Stack, which is
-        returned as it is.
+        Path of a TIFF, PNG, JPEG or Zarr; address of a Zarr (http, https, s3); a numpy, dask or
+        Zarr array; or a Stack, which is returned as it is.
     axes
         One letter for each axis, such as "TZCYX"; S stands for the samples of an RGB(A) image.
         None takes them from the file, or else by `default_axes`.
     voxel_size_um
         (z, y, x), (y, x) or one size for all, in um. None takes it from the file.
+    level
+        Of a multiscale OME-Zarr; 0 is the full resolution.
 
     Raises
     ------
@@ -200,16 +207,20 @@ def open_stack(
     """
     if isinstance(source, Stack):
         return source
-    path = None
-    if isinstance(source, (str, Path)):
+    path, address = None, str(source) if is_address(source) else ""
+    if address:
+        opened = read_address(address, level)
+    elif isinstance(source, (str, Path)):
         path = user_path(source)
-        opened = read_file(path)
+        opened = read_file(path, level)
     elif all(hasattr(source, name) for name in ("shape", "dtype", "__getitem__")):
         opened = Opened(source, "", None)
     else:
         raise InputError(f"A {type(source).__name__} is no image; give a path or an array.")
     name = re.sub(r"\.ome$", "", path.absolute().stem, flags=re.IGNORECASE) if path else "image"
-    data, what = opened.data, str(path) if path else "the array"
+    if address:
+        name = plain_name(Path(address.rstrip("/").rpartition("/")[2]))
+    data, what = opened.data, address or (str(path) if path else "the array")
     dtype = _checked_dtype(data.dtype, what)
     if not all(float(n).is_integer() for n in data.shape):
         raise InputError(
@@ -225,7 +236,7 @@ def open_stack(
     letters = letters.replace("S", "C")
     rgb = rgb and shape[letters.index("C")] in (3, 4)
     size = _checked_voxel_size(voxel_size_um) if voxel_size_um is not None else opened.voxel_size_um
-    return Stack(cached(data), letters, size, rgb, name, path)
+    return Stack(cached(data), letters, size, rgb, name, path, address)
 
 
 def list_images(folder: str | Path) -> list[Path]:

@@ -13,6 +13,7 @@ import zarr
 from PIL import Image, PngImagePlugin
 from zarr.codecs import BloscCodec
 
+from .ngff import COARSEST, VERSIONS, label_attributes
 from .readers import PHOTO_SUFFIXES
 from .results import CHUNK, PASSPORT
 from .tiff import quiet
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from .results import Output
-
-COARSEST = 1024
-"""Levels are added to a Zarr until the longest edge of the last is at most this."""
 
 
 def write_tiff(output: Output, path: Path, ome: bool) -> None:
@@ -85,36 +83,15 @@ def write_png(output: Output, path: Path) -> None:
 
 def write_zarr(output: Output, path: Path, name: str) -> None:
     """Write an OME-NGFF 0.5 label image, chunk by chunk, with coarser levels."""
-    units = {"T": {"type": "time"}, "C": {"type": "channel"}}
-    known = {"unit": "micrometer"} if output.voxel_size_um is not None else {}
-    axes = [
-        {"name": letter.lower(), **units.get(letter, {"type": "space", **known})}
-        for letter in output.axes
-    ]
-    size = dict(zip("ZYX", output.voxel_size_um or (1.0, 1.0, 1.0), strict=True))
     group = zarr.create_group(str(path), zarr_format=3)
-    levels: list[dict[str, Any]] = []
-    source: Any = output.array
+    levels, source = 0, output.array
     while not levels or max(source.shape[-2:]) > COARSEST:
-        step = 2 if levels else 1
-        source = _write_level(group, str(len(levels)), source, step, output)
-        # Every second voxel is kept, so the first voxel's centre stays where it was.
-        factor = 2.0 ** len(levels)
-        scale = [
-            size.get(letter, 1.0) * (factor if letter in "YX" else 1.0) for letter in output.axes
-        ]
-        transform = {"type": "scale", "scale": scale}
-        levels.append({"path": str(len(levels)), "coordinateTransformations": [transform]})
-    group.attrs.update(
-        {
-            "ome": {
-                "version": "0.5",
-                "multiscales": [{"name": name.split(".")[0], "axes": axes, "datasets": levels}],
-                "image-label": {"version": "0.5"},
-            },
-            PASSPORT: json.loads(output.passport_text),
-        }
+        source = _write_level(group, str(levels), source, 2 if levels else 1, output)
+        levels += 1
+    ome = label_attributes(
+        name.split(".")[0], output.axes, output.voxel_size_um, levels, VERSIONS[3]
     )
+    group.attrs.update({"ome": ome, PASSPORT: json.loads(output.passport_text)})
 
 
 def _write_level(group: Any, name: str, source: Any, step: int, output: Output) -> Any:

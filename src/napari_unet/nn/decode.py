@@ -11,6 +11,7 @@ import torch
 from napari_unet.core import basins as on_host
 from napari_unet.core.heads import InstanceHead
 from napari_unet.core.objects import DecodeSettings, Joiner
+from napari_unet.core.pieces import Pieces, condense
 from napari_unet.nn import basins as on_device
 from napari_unet.nn.memory import is_out_of_memory
 
@@ -88,6 +89,10 @@ class InstanceDecoder:
         maps = raw.cpu().numpy()
         return on_host.find_basins(maps[0] > self._cut, maps[1], tile, self._size)
 
+    def pieces(self, block: Window) -> tuple[np.ndarray, Pieces]:
+        """Sum up the tiles of a block: each provisional id's basin in it, and the basins."""
+        return condense(self._joiner.gathered(), block, self._size)
+
     def finish(self) -> int:
         """Turn the frame's provisional ids into labels; return the number of objects."""
         table = self._joiner.finish()
@@ -137,7 +142,11 @@ def decoder_for(
     """Return what turns a model's maps into labels; the user's settings come before the card's."""
     if model.spec.head == "semantic":
         return SemanticDecoder(out, preview)
-    chosen = model.decoding.updated(
+    return InstanceDecoder(model, decode_settings(model, settings), out, preview)
+
+
+def decode_settings(model: Model, settings: PredictSettings) -> DecodeSettings:
+    """Return how maps become objects; the user's settings come before the card's."""
+    return model.decoding.updated(
         threshold=settings.threshold, merge=settings.merge, min_size=settings.min_size
     )
-    return InstanceDecoder(model, chosen, out, preview)

@@ -190,7 +190,10 @@ def load_model(name_or_path: str | Path, device: str = "auto") -> Model:
         A device that is unknown or not there.
     """
     target = pick_device(device)
-    folder = find_model(name_or_path)
+    return _model_in(find_model(name_or_path), target)
+
+
+def _model_in(folder: Path, target: torch.device) -> Model:
     card, arrays = read_model(folder)
     tensors = {name: torch.from_numpy(values) for name, values in arrays.items()}
     clicks = {n.removeprefix(CLICK): tensors.pop(n) for n in list(tensors) if n.startswith(CLICK)}
@@ -204,6 +207,12 @@ def load_model(name_or_path: str | Path, device: str = "auto") -> Model:
         ) from error
     click = build_click_head(card.spec, card.click, clicks).to(target) if clicks else None
     return Model(card, _moved(net, target), target, folder, click)
+
+
+def write_exactly(model: Model, folder: Path) -> None:
+    """Write a model into a folder with its weights as they are, for another process to load."""
+    arrays = {name: value.detach().cpu().numpy() for name, value in model.net.state_dict().items()}
+    write_model(folder, model.card.replace(replay="", click={}), arrays)
 
 
 def save_model(

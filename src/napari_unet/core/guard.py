@@ -1,0 +1,63 @@
+"""Data of which a part may be unreadable: one kind of error for whatever lies below."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_unet.core.chunks import spans_of
+from napari_unet.core.spec import InputError, UnetError
+
+if TYPE_CHECKING:
+    from napari_unet.core.stack import Stack
+
+TRIES = 3
+"""How often a read is tried: networks have moments of weakness."""
+PAUSE = 0.2
+"""Seconds before the second try; doubled before each further one."""
+
+
+class UnreadableError(InputError):
+    """A part of an image that cannot be read; the rest may be all right."""
+
+
+class Guarded:
+    """An array that is read with a few tries, and whose failures are all `UnreadableError`s.
+
+    Parameters
+    ----------
+    data
+        Array with basic slicing.
+    lenient
+        Whether what cannot be read is taken for zeros instead: for a look, not for a result.
+    """
+
+    def __init__(self, data: Any, lenient: bool = False) -> None:
+        self.data, self.lenient = data, lenient
+        self.shape, self.dtype, self.ndim = tuple(data.shape), data.dtype, len(data.shape)
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        for attempt in range(TRIES):
+            try:
+                return np.asarray(self.data[key])
+            except (MemoryError, UnetError):
+                raise
+            except Exception as error:  # what a store raises is its own affair
+                last = error
+                if attempt + 1 < TRIES:
+                    time.sleep(PAUSE * 2**attempt)
+        if self.lenient:
+            spans, drop = spans_of(key, self.shape)
+            blank: np.ndarray = np.zeros([len(span) for span in spans], self.dtype)[drop]
+            return blank
+        lines = str(last).strip().splitlines()
+        reason = lines[0][:160] if lines else type(last).__name__
+        raise UnreadableError(f"the data cannot be read ({reason}).") from last
+
+
+def guarded(stack: Stack, lenient: bool = False) -> Stack:
+    """Return a stack whose data are `Guarded`; its path, which would word errors, is dropped."""
+    return replace(stack, data=Guarded(stack.data, lenient), path=None)

@@ -1,0 +1,306 @@
+"""One block: from data to a file with provisional ids and the table of its pieces."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_unet.core.assembling import join_alone, label_image, pack_block
+from napari_unet.core.guard import UnreadableError, guarded
+from napari_unet.core.normalise import Normaliser
+from napari_unet.core.spec import PredictSettings, Progress
+from napari_unet.core.workplace import packed_size, write_arrays, write_text
+from napari_unet.nn.decode import InstanceDecoder, SemanticDecoder
+from napari_unet.nn.maps import MapSource, open_maps
+from napari_unet.nn.memory import LIVE_TENSORS
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from napari_unet.core.pieces import Pieces
+    from napari_unet.core.stack import Stack
+    from napari_unet.core.tiles import Tile, Window
+    from napari_unet.core.workplace import Workplace
+    from napari_unet.nn.model import Model
+
+SPREAD = 7919
+"""Preview ids of neighbouring blocks begin this far apart, so that their colours differ."""
+
+
+QUICK = 2.0
+"""Seconds: a tile that takes less is timed once more."""
+
+
+@dataclass(frozen=True)
+class BlockDone(Progress):
+    """A block that is on the disk, or that could not be read.
+
+    Attributes
+    ----------
+    index
+        The frame's position along the leading axes of the labels.
+    window
+        The block's place in the frame.
+    problem
+        Why it was left empty; "" if it was not.
+    """
+
+    index: tuple[int, ...] = ()
+    window: tuple[slice, ...] = ()
+    problem: str = ""
+
+
+@dataclass
+class BlockRun:
+    """What a process needs to compute blocks of a run; kept from block to block.
+
+    Attributes
+    ----------
+    place
+        The folder of the run.
+    stack, model
+        The data, and the network on its device.
+    preview
+        Whether provisional labels are shown while the run goes on.
+    """
+
+    place: Workplace
+    stack: Stack
+    model: Model
+    preview: bool = False
+    _frame: tuple[int, MapSource] | None = field(default=None, repr=False)
+
+    @cached_property
+    def settings(self) -> PredictSettings:
+        """The settled settings, with the plan's number format."""
+        plan = self.place.plan
+        return replace(PredictSettings(**plan.settled), precision=plan.precision)
+
+    @cached_property
+    def decoder(self) -> InstanceDecoder | SemanticDecoder:
+        """What turns maps into provisional ids."""
+        decode = self.place.plan.decoding
+        if decode is None:
+            return SemanticDecoder(None, False)
+        return InstanceDecoder(self.model, decode, None, False)
+
+    def maps(self, frame: int) -> MapSource:
+        """Return the source of a frame's maps; the last one is kept."""
+        if self._frame is None or self._frame[0] != frame:
+            plan, stack = self.place.plan, guarded(self.stack)
+            normaliser = self.normaliser(frame)
+            maps = open_maps(
+                stack,
+                self.model,
+                self.settings,
+                plan.index(frame),
+                normaliser,
+                on_device=self.decoder.on_device,
+                live=self.preview,
+            )
+            self._frame = (frame, maps)
+        return self._frame[1]
+
+    def normaliser(self, frame: int) -> Normaliser:
+        """Return a frame's intensities, measured by whoever comes first and then the same for all.
+
+        They come from a fixed sample in bounded memory, so two that come at once find the same.
+        """
+        plan, file = self.place.plan, self.place.frame(frame)
+        if file.exists():
+            values = json.loads(file.read_text(encoding="utf-8"))
+            low, high = np.array(values["low"]), np.array(values["high"])
+            return Normaliser(low, high, self.stack.name, self.stack.notices)
+        channels = self.stack.pick_channels(self.model.spec.in_channels, self.settings.channel)
+        norm = self.model.card.normalisation
+        found = Normaliser.of(
+            guarded(self.stack),
+            plan.index(frame),
+            plan.ndim,
+            tuple(sorted(set(channels))),
+            norm["low"],
+            norm["high"],
+            skip=(UnreadableError,),
+        )
+        write_text(file, json.dumps({"low": found.low.tolist(), "high": found.high.tolist()}))
+        return found
+
+
+class BlockIds:
+    """An array of ids that is written by windows of the frame but holds one block of it."""
+
+    def __init__(self, block: Window) -> None:
+        self.block = block
+        self.ids = np.zeros([w.stop - w.start for w in block], np.uint32)
+
+    def __setitem__(self, window: Window, values: Any) -> None:
+        place = tuple(
+            slice(w.start - b.start, w.stop - b.start)
+            for w, b in zip(window, self.block, strict=True)
+        )
+        self.ids[place] = values
+
+
+def block_steps(run: BlockRun, frame: int, number: int) -> Generator[int, None, str]:
+    """Compute a block and put it on the disk, yielding its pixels that are done after each tile.
+
+    A block whose data cannot be read leaves a note of it. Closing the generator leaves nothing.
+
+    Returns
+    -------
+    str
+        Why the block is empty; "" if it is not.
+    """
+    place, plan = run.place, run.place.plan
+    window = plan.blocks.window(number)
+    try:
+        arrays = yield from _compute(run, frame, window)
+    except UnreadableError as error:
+        place.check(plan.run)
+        write_text(place.failure(frame, number), json.dumps({"reason": str(error)}))
+        return str(error)
+    place.check(plan.run)
+    write_arrays(place.block(frame, number), arrays)
+    return ""
+
+
+def _compute(
+    run: BlockRun, frame: int, window: Window
+) -> Generator[int, None, dict[str, np.ndarray]]:
+    maps, decoder, out = run.maps(frame), run.decoder, BlockIds(window)
+    decoder.out = out
+    decoder.start((), maps.size)
+    done = 0
+    for tile, raw in maps.run([] if maps.blank else maps.plan(window)):
+        decoder.add(tile, raw)
+        done += int(np.prod([w.stop - w.start for w in tile.write]))
+        yield done
+    decoder.out = None
+    if isinstance(decoder, SemanticDecoder):
+        _show(run, frame, window, out.ids)
+        return pack_block(out.ids, None)
+    table, pieces = decoder.pieces(window)
+    ids, decode = table[out.ids], run.place.plan.decoding
+    arrays = pack_block(ids, pieces)
+    if decode is not None and (run.preview or run.place.plan.blocks.count == 1):
+        alone = join_alone(pieces, decode)
+        _show(run, frame, window, alone[ids])
+        arrays["objects"] = np.array([alone.max()])
+    return arrays
+
+
+def _show(run: BlockRun, frame: int, window: Window, labels: np.ndarray) -> None:
+    """Write provisional labels where a window can see them."""
+    if not run.preview:
+        return
+    import zarr
+
+    array: Any = zarr.open_array(str(run.place.preview), mode="r+")
+    plan = run.place.plan
+    if plan.decode is not None:
+        first = sum(w.start // max(1, e) for w, e in zip(window, plan.block, strict=True)) * SPREAD
+        labels = np.where(labels > 0, labels + np.uint32(first), 0)
+    array[(*plan.index(frame), *window)] = labels
+
+
+def make_preview(place: Workplace) -> None:
+    """Make the array of provisional labels, if it is not there yet."""
+    import zarr
+
+    image = label_image(place)
+    if not place.preview.exists():
+        zarr.create_array(
+            str(place.preview), shape=image.shape, dtype=np.uint32, chunks=image.chunks
+        )
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What one tile tells of a run.
+
+    Attributes
+    ----------
+    device
+        Where the network runs.
+    seconds, disk_bytes
+        For each pixel.
+    tile_bytes
+        Memory of the device that a batch of tiles takes.
+    tile
+        Edge lengths of the tile.
+    seam
+        The largest |difference| across the borders of tiles and blocks; None if not checked.
+    """
+
+    device: str
+    seconds: float
+    disk_bytes: float
+    tile_bytes: float
+    tile: tuple[int, ...]
+    seam: float | None
+
+
+def probe(run: BlockRun) -> Probe:
+    """Run a tile of the middle frame, and across a corner of blocks if that is asked for."""
+    plan = run.place.plan
+    frame = plan.frames // 2
+    maps, spec = run.maps(frame), run.model.spec
+    number = plan.blocks.count // 2
+    tiles = maps.plan(plan.blocks.window(number))
+    device = str(run.model.device)
+    if maps.blank or not tiles:
+        return Probe(device, 0.0, 0.0, 0.0, (), None)
+    seam = _certify(run, maps, number) if run.settings.certify else None
+    try:
+        seconds, disk = _time_tile(run, maps, tiles[0])
+    except UnreadableError:
+        seconds = disk = 0.0
+    width = run.model.runner(plan.precision).dtype.itemsize * spec.width
+    memory = LIVE_TENSORS * width * float(np.prod(tiles[0].read_shape))
+    edges = tuple(w.stop - w.start for w in tiles[0].write)
+    return Probe(device, seconds, disk, memory, edges, seam)
+
+
+def _certify(run: BlockRun, maps: MapSource, number: int) -> float | None:
+    """Compare a crop across a corner of tiles, if possible of several blocks, with one piece."""
+    blocks = run.place.plan.blocks
+    near = [number, *(other for other in blocks.neighbours(number) if other < number)]
+    tiles = [tile for block in sorted(near) for tile in maps.plan(blocks.window(block))]
+    if len(tiles) == 1:
+        return 0.0  # one piece has no seams
+    try:
+        return maps.certify(tiles, np.random.default_rng(run.settings.seed))
+    except UnreadableError:
+        return None
+
+
+def _time_tile(run: BlockRun, maps: MapSource, tile: Tile) -> tuple[float, float]:
+    """Return the seconds and the bytes on the disk that a tile takes, for each pixel."""
+    seconds, ids, pieces = _run_tile(run, maps, tile)
+    if seconds < QUICK:  # the first pass of a network sets things up
+        seconds, ids, pieces = _run_tile(run, maps, tile)
+    labels = packed_size({"ids": ids})
+    everything = packed_size(pack_block(ids, pieces))
+    # Ids and labels of all levels, and the tables twice: of the blocks, and of their joining.
+    disk = labels * (1 + 4 / 3) + 2 * (everything - labels)
+    return seconds / ids.size, disk / ids.size
+
+
+def _run_tile(
+    run: BlockRun, maps: MapSource, tile: Tile
+) -> tuple[float, np.ndarray, Pieces | None]:
+    began, out, decoder = time.perf_counter(), BlockIds(tile.write), run.decoder
+    decoder.out = out
+    decoder.start((), maps.size)
+    for part, raw in maps.run([tile]):
+        decoder.add(part, raw)
+    decoder.out = None
+    if isinstance(decoder, SemanticDecoder):
+        return time.perf_counter() - began, out.ids, None
+    table, pieces = decoder.pieces(tile.write)
+    return time.perf_counter() - began, table[out.ids], pieces

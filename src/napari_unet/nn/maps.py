@@ -1,0 +1,133 @@
+"""Where the maps of a frame come from: the seam between networks and the block engine.
+
+The engine asks a `MapSource` for the tiles of a block and for their raw maps, and knows nothing
+else of the network. `open_maps` is the one place that chooses the source, and `frame_ndim` says
+what a frame is. A further way of making maps (say, of a volume from planes in three directions) is
+a class with these methods and a line in both functions. What it gives must not depend on the
+block: the maps of a pixel are the same in every region that holds it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from napari_unet.core.frames import Frame
+from napari_unet.nn.fit import choose_scale
+from napari_unet.nn.predict import TileRunner, prepare, run_tiles
+from napari_unet.nn.seam import SeamCheck
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import numpy as np
+    from torch import Tensor
+
+    from napari_unet.core.normalise import Normaliser
+    from napari_unet.core.spec import PredictSettings
+    from napari_unet.core.stack import Stack
+    from napari_unet.core.tiles import Tile, Window
+    from napari_unet.nn.model import Model
+
+
+class MapSource(Protocol):
+    """Gives the raw maps (foreground logit and height, or one for each class) of one frame."""
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """The frame's size, (Y, X) or (Z, Y, X)."""
+        ...
+
+    @property
+    def blank(self) -> bool:
+        """Whether there is nothing to find, so that no maps need be made."""
+        ...
+
+    def plan(self, region: Window) -> list[Tile]:
+        """Cover a region of the frame with tiles, with a margin of one pixel (`predict.MARGIN`)."""
+        ...
+
+    def run(self, tiles: Sequence[Tile]) -> Iterator[tuple[Tile, Tensor]]:
+        """Yield tiles (these, or parts of them) with their raw maps (K, *outer)."""
+        ...
+
+    def certify(self, tiles: Sequence[Tile], rng: np.random.Generator) -> float | None:
+        """Return the largest |difference| of the maps across the borders of tiles.
+
+        The tiles need not be run whole. None if it cannot be told.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class NetworkMaps:
+    """The maps of a network of the frame's own dimensions, tile by tile."""
+
+    runner: TileRunner
+    edge: int
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """The frame's size."""
+        return self.runner.frame.size
+
+    @property
+    def blank(self) -> bool:
+        """Whether every channel is constant."""
+        return self.runner.frame.blank
+
+    def plan(self, region: Window) -> list[Tile]:
+        """Cover a region with tiles of the size that the memory allows."""
+        return self.runner.plan(self.edge, region)
+
+    def run(self, tiles: Sequence[Tile]) -> Iterator[tuple[Tile, Tensor]]:
+        """Run tiles; where memory is short, parts of them."""
+        return run_tiles(self.runner, tiles)
+
+    def certify(self, tiles: Sequence[Tile], rng: np.random.Generator) -> float | None:
+        """Run a crop across a corner of tiles in parts, cut where the tiles are, and in one."""
+        check = SeamCheck(list(tiles), rng)
+        for tile in tiles:
+            pairs = list(zip(tile.write, check.window, strict=True))
+            part = tuple(slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in pairs)
+            if all(w.start < w.stop for w in part):
+                for cut, raw in self.run(self.plan(part)):
+                    check.see(cut, raw)
+        return check.difference(self.runner)
+
+
+def frame_ndim(model: Model, settings: PredictSettings) -> int:
+    """Return in what objects are found: planes (2) or volumes (3)."""
+    return model.spec.ndim
+
+
+def open_maps(
+    stack: Stack,
+    model: Model,
+    settings: PredictSettings,
+    index: tuple[int, ...],
+    normaliser: Normaliser,
+    *,
+    on_device: bool = False,
+    live: bool = False,
+) -> MapSource:
+    """Return the source of a frame's maps.
+
+    Parameters
+    ----------
+    settings
+        Settled: with a diameter in pixels, if any, and a number format.
+    index
+        The frame's position along the leading axes.
+    normaliser
+        The frame's, measured once for all its blocks, with an entry for each distinct channel.
+    on_device
+        Whether the raw maps stay where the network runs.
+    live
+        Whether somebody watches, so that tiles should be small.
+    """
+    channels = stack.pick_channels(model.spec.in_channels, settings.channel)
+    size = stack.frame_shape(model.spec.ndim)
+    frame = Frame(stack, index, channels, normaliser, size, size).at(choose_scale(model, settings))
+    runner, edge = prepare(model, frame, settings, on_device=on_device, live=live)
+    return NetworkMaps(runner, edge)

@@ -1,0 +1,337 @@
+"""Stacks in blocks: the labels of one piece, in an OME-Zarr, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import dask.array as da
+import numpy as np
+import pytest
+import zarr
+from scipy import ndimage
+
+from napari_unet.core.labelplace import LabelPlace
+from napari_unet.core.preflight import Preflight
+from napari_unet.core.results import read_passport
+from napari_unet.core.spec import InputError, OutputError, PredictSettings
+from napari_unet.core.stack import open_stack
+from napari_unet.core.workplace import locked
+from napari_unet.nn.blocks import BlockDone
+from napari_unet.nn.large import LargeRequest, segment_blocks
+from napari_unet.nn.segment import drain, segment
+
+
+def texture(*shape, seed=0):
+    """Return a smooth random image, in which an untrained network finds objects of its own."""
+    return ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=shape), 2.5)
+
+
+@pytest.fixture
+def model(make_model):
+    return make_model(gain=6.0, card={"decode": {"min_size": 3}})
+
+
+def request_for(image, target, **options):
+    settings = options.pop("settings", PredictSettings(tile=48))
+    return LargeRequest(image, LabelPlace.of(target, None, ""), settings, **options)
+
+
+def in_blocks(image, model, target, watch=None, **options):
+    return drain(segment_blocks(request_for(image, target, **options), model), watch)
+
+
+def same_objects(found, wanted):
+    """Whether both label the same pixels, one to one, counting from 1."""
+    pairs = np.unique(np.stack([np.ravel(found), np.ravel(wanted)]).astype(int), axis=1)
+    one_to_one = pairs.shape[1] == len(np.unique(pairs[0])) == len(np.unique(pairs[1]))
+    return one_to_one and np.max(found) == np.max(wanted)
+
+
+def leftovers(folder):
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+@pytest.mark.parametrize("block", [40, 64, (33, 100), None])
+def test_blocks_give_the_objects_of_one_piece(model, tmp_path, block):
+    image = texture(211, 173)
+    result = in_blocks(image, model, tmp_path / "labels.zarr", block=block)
+    whole = segment(image, model)
+    assert whole.max() > 20
+    assert result.objects == whole.max()
+    assert same_objects(result.labels[:], whole)
+    assert leftovers(tmp_path) == ["labels.zarr"]
+
+
+@pytest.mark.parametrize("block", [(8, 16, 24), (20, 17, 19)])
+def test_blocks_of_volumes(make_model, tmp_path, block):
+    model, image = make_model(gain=6.0, ndim=3), texture(20, 45, 39)
+    result = in_blocks(image, model, tmp_path / "labels.zarr", block=block)
+    whole = segment(image, model)
+    assert whole.max() > 5
+    assert same_objects(result.labels[:], whole)
+
+
+def test_every_frame_counts_for_itself(model, tmp_path):
+    image = texture(2, 3, 60, 50)
+    result = in_blocks(image, model, tmp_path / "labels.zarr", block=32)
+    whole = segment(image, model)
+    for index in np.ndindex(2, 3):
+        assert same_objects(result.labels[index], whole[index])
+    assert result.objects == sum(int(whole[index].max()) for index in np.ndindex(2, 3))
+
+
+def test_classes_in_blocks(make_model, tmp_path):
+    model = make_model(gain=6.0, head="semantic", classes=3)
+    image = texture(90, 70)
+    result = in_blocks(image, model, tmp_path / "labels.zarr", block=32)
+    assert np.array_equal(result.labels[:], segment(image, model))
+
+
+def test_a_rescaled_image_in_blocks(make_model, tmp_path):
+    card = {"training": {"diameter_px": {"q50": 12.0}}, "decode": {"min_size": 0}}
+    model, image = make_model(gain=6.0, card=card), texture(150, 130)
+    settings = PredictSettings(diameter=9.0)
+    result = in_blocks(image, model, tmp_path / "out.zarr", block=50, settings=settings)
+    assert same_objects(result.labels[:], segment(image, model, settings))
+
+
+@pytest.mark.filterwarnings("ignore:.*NaN or infinity")
+@pytest.mark.parametrize("value", [0, np.nan])
+@pytest.mark.parametrize("shape", [(70, 50), (1, 1), (0, 7), (2, 9, 9)])
+def test_images_without_content(model, tmp_path, shape, value):
+    image = np.full(shape, value, np.float32)
+    result = in_blocks(image, model, tmp_path / "labels.zarr", block=20)
+    assert result.labels.shape == shape
+    assert not result.labels[:].any()
+    assert result.objects == 0
+
+
+def test_the_result_is_an_ome_zarr_with_a_passport(model, tmp_path):
+    stack = open_stack(texture(1100, 40), voxel_size_um=(0.5, 0.25))
+    result = in_blocks(stack, model, tmp_path / "labels.zarr", block=512)
+    again = open_stack(tmp_path / "labels.zarr")
+    assert again.axes == "YX"
+    assert again.voxel_size_um == (1.0, 0.5, 0.25)
+    passport = read_passport(tmp_path / "labels.zarr")
+    assert passport == json.loads(json.dumps(result.passport))
+    assert passport["blocks"] == 3
+    assert passport["seam"] < 1e-4
+    assert passport["objects"] == result.objects > 10
+    group = zarr.open_group(str(tmp_path / "labels.zarr"))
+    assert np.array_equal(group["1"][:], result.labels[:][::2, ::2])
+    from yaozarrs import validate_zarr_store
+
+    validate_zarr_store(str(tmp_path / "labels.zarr"))
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_labels_lie_in_the_image(model, tmp_path, zarr_format):
+    image = texture(80, 70).astype(np.float32)
+    path = tmp_path / "data.zarr"
+    group = zarr.open_group(str(path), mode="w", zarr_format=zarr_format)
+    key = {"chunk_key_encoding": {"name": "v2", "separator": "/"}} if zarr_format == 2 else {}
+    names = {} if zarr_format == 2 else {"dimension_names": ["y", "x"]}
+    group.create_array("0", data=image, chunks=(40, 40), **key, **names)
+    axes = [{"name": a, "type": "space", "unit": "nanometer"} for a in "yx"]
+    scale = [{"type": "scale", "scale": [500.0, 250.0]}]
+    data = [{"path": "0", "coordinateTransformations": scale}]
+    version = {2: "0.4", 3: "0.5"}[zarr_format]
+    images = [{"axes": axes, "datasets": data, "name": "data", "version": version}]
+    if zarr_format == 2:
+        group.attrs["multiscales"] = images
+    else:
+        del images[0]["version"]
+        group.attrs["ome"] = {"version": version, "multiscales": images}
+    place = LabelPlace.of(None, path, "tiny")
+    assert place.path == path / "labels" / "tiny"
+    result = drain(segment_blocks(LargeRequest(path, place, block=40), model))
+    assert same_objects(result.labels[:], segment(path, model))
+    again = LabelPlace.of(path / "labels" / "more", path, "tiny")
+    drain(segment_blocks(LargeRequest(path, again, block=40), model))
+    attributes = dict(zarr.open_group(str(path / "labels")).attrs)
+    assert attributes.get("ome", attributes)["labels"] == ["tiny", "more"]
+    assert open_stack(place.path).voxel_size_um == (1.0, 0.5, 0.25)
+    from yaozarrs import validate_zarr_store
+
+    validate_zarr_store(str(path))
+
+
+def test_a_line_before_the_start(model, tmp_path):
+    lines = []
+    in_blocks(
+        texture(100, 90), model, tmp_path / "labels.zarr", block=50,
+        watch=lambda s: lines.append(s.needs) if isinstance(s, Preflight) else None,
+    )  # fmt: skip
+    (needs,) = lines
+    assert needs.blocks == 4
+    assert needs.seconds > 0
+    assert needs.disk > 100
+    assert "4 blocks on cpu: about " in needs.line()
+
+
+def test_too_small_a_disk_is_said_before_the_start(model, tmp_path, monkeypatch):
+
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10))
+    with pytest.raises(OutputError, match=r"needs about \d+ kB, but only 0 kB are free"):
+        in_blocks(texture(100, 90), model, tmp_path / "labels.zarr")
+    assert leftovers(tmp_path) == []
+
+
+def test_cancelling_keeps_blocks_and_resuming_does_the_rest(model, tmp_path):
+    image, target = texture(150, 130), tmp_path / "labels.zarr"
+    whole = in_blocks(image, model, tmp_path / "whole.zarr", block=40).labels[:]
+    steps = segment_blocks(request_for(image, target, block=40), model)
+    done = []
+    for step in steps:
+        done += [step.window] if isinstance(step, BlockDone) else []
+        if len(done) == 5:
+            break
+    steps.close()
+    assert leftovers(tmp_path) == [".labels.zarr.unfinished", "whole.zarr"]
+    with pytest.raises(OutputError, match="--resume"):
+        in_blocks(image, model, target, block=40)
+    with pytest.raises(OutputError, match="another kind"):
+        in_blocks(image, model, target, block=30, resume=True)
+    with pytest.raises(OutputError, match="another kind"):
+        in_blocks(image + 1, model, target, resume=True)
+    again = []
+    result = in_blocks(
+        image, model, target, resume=True,
+        watch=lambda s: again.append(s.window) if isinstance(s, BlockDone) else None,
+    )  # fmt: skip
+    assert len(again) == 16 - 5
+    assert not any(window in done for window in again)
+    assert np.array_equal(result.labels[:], whole)
+    assert leftovers(tmp_path) == ["labels.zarr", "whole.zarr"]
+    once_more = in_blocks(image, model, target, resume=True)
+    assert np.array_equal(once_more.labels[:], whole)
+
+
+def test_overwriting_begins_anew(model, tmp_path):
+    image, target = texture(90, 80), tmp_path / "labels.zarr"
+    in_blocks(image, model, target, block=40)
+    with pytest.raises(OutputError, match="exists already"):
+        in_blocks(image, model, target, block=40)
+    result = in_blocks(texture(90, 80, seed=1), model, target, block=40, overwrite=True)
+    assert same_objects(result.labels[:], segment(texture(90, 80, seed=1), model))
+
+
+def test_the_second_of_two_runs_is_refused(model, tmp_path):
+    target = tmp_path / "labels.zarr"
+    steps = segment_blocks(request_for(texture(90, 80), target, block=40), model)
+    while not isinstance(next(steps), BlockDone):
+        pass
+    with pytest.raises(OutputError, match="is being written by process"):
+        in_blocks(texture(90, 80), model, target, resume=True)
+    steps.close()
+    with locked(LabelPlace.of(target, None, "").unfinished):
+        pass
+
+
+class Patchy:
+    """An image with a part that cannot be read."""
+
+    def __init__(self, image, bad):
+        self.image, self.bad = image, bad
+        self.shape, self.dtype, self.ndim = image.shape, image.dtype, image.ndim
+
+    def __getitem__(self, key):
+        part = np.zeros(self.shape, bool)
+        part[self.bad] = True
+        if part[key].any():
+            raise OSError("checksum mismatch in chunk c/0/3")
+        return self.image[key]
+
+
+@pytest.fixture
+def _at_once(monkeypatch):
+    monkeypatch.setattr("napari_unet.core.guard.PAUSE", 0)
+
+
+@pytest.mark.usefixtures("_at_once")
+def test_a_block_that_cannot_be_read_is_left_empty(model, tmp_path):
+    image, target = texture(240, 240), tmp_path / "labels.zarr"
+    bad, said = Patchy(image, (slice(118, 123), slice(118, 123))), []
+    result = in_blocks(
+        bad, model, target, block=80,
+        watch=lambda s: said.append(s) if isinstance(s, BlockDone) and s.problem else None,
+    )  # fmt: skip
+    (block,) = said
+    assert "checksum mismatch" in block.problem
+    assert block.window == (slice(80, 160), slice(80, 160))
+    assert result.passport["failed_blocks"] == [[80, 80]]
+    labels, whole = result.labels[:], segment(image, model)
+    assert not labels[block.window].any()
+    # What cannot be read does not count in the percentiles, so they are not quite the same.
+    assert ((labels > 0) == (whole > 0))[160:].mean() > 0.97
+    mended = in_blocks(image, model, target, resume=True, block=80)
+    assert mended.passport["failed_blocks"] == []
+    filled = mended.labels[:]
+    assert filled[block.window].any()
+    assert np.array_equal(filled[170:] > 0, labels[170:] > 0)
+    assert leftovers(tmp_path) == ["labels.zarr"]
+
+
+def test_a_store_that_becomes_unwritable(model, tmp_path, monkeypatch):
+    from napari_unet.core import files
+
+    image, target, written = texture(150, 130), tmp_path / "labels.zarr", []
+    fsync = files.os.fsync
+
+    def full(handle):
+        written.append(handle)
+        if len(written) > 9:
+            raise OSError(28, "No space left on device")
+        fsync(handle)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os, "fsync", full)
+        with pytest.raises(OutputError, match="No space left on device"):
+            in_blocks(image, model, target, block=40)
+    result = in_blocks(image, model, target, resume=True)
+    assert same_objects(result.labels[:], segment(image, model))
+
+
+def test_a_large_virtual_stack_is_read_as_it_is_needed(model, tmp_path, monkeypatch):
+    """Only what a cancelled run looked at was ever made."""
+    made, image = [], texture(1024, 1024)
+
+    def make(block_info=None):
+        made.append(block_info[None]["chunk-location"])
+        return image
+
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1e15))
+    virtual = da.map_blocks(make, chunks=((1024,) * 128, (1024,) * 128), dtype=float,
+                            meta=np.zeros((0, 0)))  # fmt: skip
+    assert virtual.nbytes > 1e11
+    settings = PredictSettings(tile=1024, survey=False, certify=False)
+    request = request_for(virtual, tmp_path / "out.zarr", block=1024, settings=settings)
+    steps = segment_blocks(request, model)
+    blocks = 0
+    while blocks < 2:
+        blocks += isinstance(next(steps), BlockDone)
+    steps.close()
+    assert len(set(made)) < 400
+
+
+def test_a_model_that_needs_volumes_says_so(make_model, tmp_path):
+    with pytest.raises(InputError, match="needs volumes"):
+        in_blocks(texture(20, 20), make_model(ndim=3), tmp_path / "labels.zarr")
+
+
+def test_provisional_labels_can_be_watched(model, tmp_path):
+    image, target = texture(100, 90), tmp_path / "labels.zarr"
+    steps = segment_blocks(request_for(image, target, block=50, preview=True), model)
+    step = next(steps)
+    while not isinstance(step, BlockDone):
+        step = next(steps)
+    folder = LabelPlace.of(target, None, "").unfinished
+    shown = zarr.open_array(str(folder / "preview"), mode="r")
+    whole = segment(image, model) > 0
+    assert shown.dtype == np.uint32
+    seen, wanted = shown[step.window] > 0, whole[step.window]
+    assert not (seen & ~wanted).any()
+    assert seen.sum() > 0.9 * wanted.sum()  # but for what is too small without its neighbours
+    assert not shown[50:, :].any()
+    steps.close()
