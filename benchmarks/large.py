@@ -146,9 +146,8 @@ def scaling(values: argparse.Namespace, folder: Path) -> None:
     write_exactly(model, folder / "model")
     count, first = (60, 0.0) if values.quick else (300, 0.0)
     for workers in (1, 2, 3):
-        with LocalCluster(
-            n_workers=workers, threads_per_worker=1, dashboard_address=None
-        ) as cluster:
+        options = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None}
+        with LocalCluster(**options) as cluster:
             pool = ClusterPool(cluster.scheduler_address)
             pool.start(BlockRun(Workplace(folder), open_stack(np.zeros((8, 8))), model))
             list(pool.run("idle", [(0, n) for n in range(12)]))  # every worker has its model

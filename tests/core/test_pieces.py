@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from napari_unet.core.blocks import BlockPlan
+from napari_unet.core.joining import join, label_roots, link, shrink
 from napari_unet.core.objects import DecodeSettings, Joiner, separate, tile_basins
-from napari_unet.core.pieces import condense, join, label_roots, link, shrink
+from napari_unet.core.pieces import condense
 from napari_unet.core.tiles import Tile, plan_tiles
 
 DECODE = DecodeSettings(threshold=0.5, merge=0.2, min_size=3)

@@ -19,14 +19,16 @@ import numpy as np
 
 from napari_unet.core.blocks import BlockPlan
 from napari_unet.core.files import make_folder
+from napari_unet.core.joining import Closing, Part, join, label_roots, link, shrink
 from napari_unet.core.ngff import LabelImage, chunks_for
-from napari_unet.core.pieces import Closing, Part, Pieces, join, label_roots, link, shrink
+from napari_unet.core.pieces import Pieces
 from napari_unet.core.spec import OutputError
 from napari_unet.core.workplace import read_arrays, write_arrays
 
 if TYPE_CHECKING:
     from napari_unet.core.objects import DecodeSettings
-    from napari_unet.core.workplace import RunPlan, Workplace
+    from napari_unet.core.runplan import RunPlan
+    from napari_unet.core.workplace import Workplace
 
 MOST = np.iinfo(np.uint32).max
 _PART, _CLOSING = "part.", "closing."

@@ -12,21 +12,16 @@ A basin is known by its block's number and its own number in the block, in one i
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from napari_unet.core.blocks import face_bit
-from napari_unet.core.objects import look_up, merge_basins
+from napari_unet.core.objects import look_up
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from napari_unet.core.basins import Basins
-    from napari_unet.core.objects import DecodeSettings
     from napari_unet.core.tiles import Window
 
 IDS = 32
@@ -90,9 +85,9 @@ def condense(basins: Basins, block: Window, shape: tuple[int, ...]) -> tuple[np.
     peaks = np.full(len(roots), -np.inf, np.float32)
     np.maximum.at(peaks, owner, basins.peaks)
     ends = look_up(basins.passes, basins.border, basins.border_names)
-    at, known = _find(roots, ends)
+    at, known = find(roots, ends)
     inside = known.all(1) & (at[:, 0] != at[:, 1])
-    pairs, heights = _highest(np.sort(at[inside], 1), basins.heights[inside])
+    pairs, heights = highest(np.sort(at[inside], 1), basins.heights[inside])
     out = known.sum(1) == 1
     mine = known[out, 0]
     border, border_basins, faces = _faces(basins, roots, block, shape)
@@ -135,201 +130,7 @@ def _faces(
     return border, owners, faces
 
 
-@dataclass(frozen=True)
-class Part:
-    """What is undecided in a box of blocks.
-
-    Attributes
-    ----------
-    roots
-        Gids, ascending: each stands for all basins that are known to be one with it.
-    names, peaks, sizes, faces
-        Of each root: the pixel of its peak (or the first one beyond the box), that pixel's height,
-        its pixels so far, and the faces of the box that it touches.
-    targets
-        The gid that it is one with: itself, or a basin beyond the box.
-    aliases, alias_roots
-        Basins on the faces of the box, ascending, by which others may ask for their roots.
-    pairs, heights
-        int64 (M, 2) gids of roots or of basins beyond the box that touch, and the pass between.
-    """
-
-    roots: np.ndarray
-    names: np.ndarray
-    peaks: np.ndarray
-    sizes: np.ndarray
-    faces: np.ndarray
-    targets: np.ndarray
-    aliases: np.ndarray
-    alias_roots: np.ndarray
-    pairs: np.ndarray
-    heights: np.ndarray
-
-
-@dataclass(frozen=True)
-class Closing:
-    """What a `join` decided about the roots that it was given.
-
-    Attributes
-    ----------
-    roots
-        Their gids, ascending.
-    heirs
-        The root that stands for each from now on; -1 where it is decided.
-    objects
-        uint32, where it is decided the object, counted from 1 in this join; 0 if it was too small.
-    """
-
-    roots: np.ndarray
-    heirs: np.ndarray
-    objects: np.ndarray
-
-    @property
-    def count(self) -> int:
-        """How many objects were decided."""
-        return int(self.objects.max(initial=0))
-
-
-Borders = dict[int, tuple[np.ndarray, np.ndarray]]
-"""Of blocks by number: `Pieces.border` and `border_basins`."""
-
-
-def link(number: int, pieces: Pieces, borders: Borders) -> Part:
-    """Turn a block's pieces into a part.
-
-    Parameters
-    ----------
-    borders
-        Of the blocks that touch it; one that could not be computed is left out.
-    """
-    first = number << IDS
-    own = first + np.arange(len(pieces.names), dtype=np.int64)
-    pixels = np.concatenate([np.zeros(0, np.int64), *(b for b, _ in borders.values())])
-    gids = np.concatenate(
-        [np.zeros(0, np.int64), *((n << IDS) + o.astype(np.int64) for n, (_, o) in borders.items())]
-    )
-    order = np.argsort(pixels)
-    pixels, gids = pixels[order], gids[order]
-    at, known = _find(pixels, pieces.names)
-    targets = own.copy()
-    targets[known] = gids[at[known]]
-    # What a basin ascends to is itself by another name, no neighbour.
-    at, known = _find(pixels, pieces.beyond)
-    out = np.stack([own[pieces.outward[known]], gids[at[known]]], 1)
-    out_heights = pieces.outward_heights[known]
-    apart = targets[pieces.outward[known]] != out[:, 1]
-    pairs = np.concatenate([first + pieces.pairs, out[apart]])
-    on_face = pieces.faces != 0
-    return Part(
-        roots=own,
-        names=pieces.names,
-        peaks=pieces.peaks,
-        sizes=pieces.sizes,
-        faces=pieces.faces,
-        targets=targets,
-        aliases=own[on_face],
-        alias_roots=own[on_face],
-        pairs=pairs,
-        heights=np.concatenate([pieces.heights, out_heights[apart]]),
-    )
-
-
-def join(parts: Sequence[Part], settings: DecodeSettings) -> tuple[Part, Closing]:
-    """Bring parts together that make up a box, and decide what the outside cannot change.
-
-    The faces of the parts must be those that are faces of the box, too: see `shrink`.
-    """
-    all_ = _sorted_by_root(_concatenated(parts))
-    heir, outside = _pointers(all_)  # for each root the index of the one that stands for it
-    names, peaks, sizes, faces, targets = _summed(all_, heir, outside)
-    pairs, heights, out_pairs, out_heights = _passes(all_, heir, peaks, settings.merge)
-    mine = np.flatnonzero(heir == np.arange(len(heir)))
-    open_ = np.zeros(len(heir), bool)
-    open_[mine] = (faces[mine] != 0) | (targets[mine] != all_.roots[mine])
-    open_[out_pairs[:, 0]] = True
-    groups = _groups(len(heir), pairs)
-    open_ = np.isin(groups, groups[open_])
-    objects = _decide(mine[~open_[mine]], names, peaks, sizes, pairs, heights, open_, settings)
-    closed = ~open_[heir]
-    closing = Closing(
-        all_.roots,
-        np.where(closed, -1, all_.roots[heir]),
-        np.where(closed, objects[heir], 0).astype(np.uint32),
-    )
-    kept, still = mine[open_[mine]], open_[pairs[:, 0]] if len(pairs) else np.zeros(0, bool)
-    part = Part(
-        roots=all_.roots[kept],
-        names=names[kept],
-        peaks=peaks[kept],
-        sizes=sizes[kept],
-        faces=faces[kept],
-        targets=targets[kept],
-        **_aliases(all_, heir, faces),
-        pairs=np.concatenate(
-            [
-                all_.roots[pairs[still]].reshape(-1, 2),
-                np.stack([all_.roots[out_pairs[:, 0]], out_pairs[:, 1]], 1),
-            ]
-        ),
-        heights=np.concatenate([heights[still], out_heights]),
-    )
-    return part, closing
-
-
-def shrink(part: Part, outer_faces: int) -> Part:
-    """Return a part that knows only the faces which its parent has, too."""
-    values = {item.name: getattr(part, item.name) for item in fields(part)}
-    values["faces"] = part.faces & np.uint8(outer_faces)
-    return Part(**values)
-
-
-def label_roots(closing: Closing, first: int, above: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    """Return the final labels of the roots that a join was given, uint32.
-
-    Parameters
-    ----------
-    closing
-        What the join decided.
-    first
-        How many objects have been numbered before those that were decided here.
-    above
-        Gids, ascending, and labels of the roots that the next join was given.
-    """
-    labels = np.where(closing.objects > 0, closing.objects + np.uint32(first), 0)
-    open_ = np.flatnonzero(closing.heirs >= 0)
-    labels[open_] = above[1][np.searchsorted(above[0], closing.heirs[open_])]
-    return labels.astype(np.uint32)
-
-
-def no_part() -> Part:
-    """Return what is undecided where nothing is."""
-    gids, floats = np.zeros(0, np.int64), np.zeros(0, np.float32)
-    faces, pairs = np.zeros(0, np.uint8), np.zeros((0, 2), np.int64)
-    return Part(gids, gids, floats, gids, faces, gids, gids, gids, pairs, floats)
-
-
-def _concatenated(parts: Sequence[Part]) -> Part:
-    parts = [no_part(), *parts]
-    return Part(*(np.concatenate([getattr(p, item.name) for p in parts]) for item in fields(Part)))
-
-
-def _sorted_by_root(part: Part) -> Part:
-    order, alias_order = np.argsort(part.roots), np.argsort(part.aliases)
-    return Part(
-        roots=part.roots[order],
-        names=part.names[order],
-        peaks=part.peaks[order],
-        sizes=part.sizes[order],
-        faces=part.faces[order],
-        targets=part.targets[order],
-        aliases=part.aliases[alias_order],
-        alias_roots=part.alias_roots[alias_order],
-        pairs=part.pairs,
-        heights=part.heights,
-    )
-
-
-def _find(ordered: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def find(ordered: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return where the wanted numbers stand in an ascending array, and whether they do."""
     if not len(ordered):
         return np.zeros(wanted.shape, np.int64), np.zeros(wanted.shape, bool)
@@ -337,84 +138,7 @@ def _find(ordered: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return at, ordered[at] == wanted
 
 
-def _indices(part: Part, gids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the index of the root of each gid, and whether it is inside the box."""
-    at, known = _find(part.aliases, gids)
-    if len(part.aliases):
-        gids = np.where(known, part.alias_roots[at], gids)
-    return _find(part.roots, gids)
-
-
-def _pointers(part: Part) -> tuple[np.ndarray, np.ndarray]:
-    """Follow the targets; return each root's heir and whether its target lies outside.
-
-    Blocks that round differently may each find the peak on the other's side of their border: such
-    a ring is one basin, named by the smallest name in it.
-    """
-    count = len(part.roots)
-    at, inside = _indices(part, part.targets)
-    ahead = np.where(inside, at, np.arange(count))
-    ends = ahead
-    for _ in range(max(1, count).bit_length()):
-        further = ends[ends]
-        if np.array_equal(further, ends):
-            break
-        ends = further
-    groups = _groups(count, np.stack([np.arange(count), ahead], 1))
-    last = np.unique(ends)
-    last = last[np.lexsort((part.names[last], groups[last]))]
-    first = np.ones(len(last), bool)
-    first[1:] = groups[last[1:]] != groups[last[:-1]]
-    heir_of_group = np.zeros(groups.max(initial=-1) + 1, np.int64)
-    heir_of_group[groups[last[first]]] = last[first]
-    return heir_of_group[groups], ~inside
-
-
-def _groups(count: int, pairs: np.ndarray) -> np.ndarray:
-    """Return the number of the connected component of each node."""
-    if not count:
-        return np.zeros(0, np.int64)
-    graph = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
-    return np.asarray(connected_components(graph, directed=False)[1], np.int64)
-
-
-def _summed(part: Part, heir: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Add up, for each heir, what is known of all that it stands for."""
-    peaks = np.full(len(heir), -np.inf, np.float32)
-    np.maximum.at(peaks, heir, part.peaks)
-    sizes, faces = np.zeros(len(heir), np.int64), np.zeros(len(heir), np.uint8)
-    np.add.at(sizes, heir, part.sizes)
-    np.bitwise_or.at(faces, heir, part.faces)
-    targets = np.where(outside, part.targets, part.roots)
-    return part.names, peaks, sizes, faces, targets
-
-
-def _passes(
-    part: Part, heir: np.ndarray, peaks: np.ndarray, depth: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return the shallow passes between heirs, by index, and those that lead out of the box."""
-    at, inside = _indices(part, part.pairs)
-    ends = heir[at] if len(heir) else at
-    both = inside.all(1)
-    pairs = np.sort(ends[both], 1)
-    apart = pairs[:, 0] != pairs[:, 1]
-    pairs, heights = _highest(pairs[apart], part.heights[both][apart])
-    # Merging only raises peaks, so a pass that is too deep now stays too deep.
-    shallow = peaks[pairs].min(1) - heights < depth if len(pairs) else np.zeros(0, bool)
-    out = inside.sum(1) == 1
-    mine = inside[out, 0]
-    out_pairs = np.stack(
-        [
-            np.where(mine, ends[out, 0], ends[out, 1]),
-            np.where(mine, part.pairs[out, 1], part.pairs[out, 0]),
-        ],
-        1,
-    )
-    out_pairs, out_heights = _highest(out_pairs, part.heights[out])
-    return pairs[shallow], heights[shallow], out_pairs, out_heights
-
-
-def _highest(pairs: np.ndarray, heights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def highest(pairs: np.ndarray, heights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Keep each pair (M, 2) once, with its greatest height."""
     if not len(pairs):
         return pairs.reshape(0, 2).astype(np.int64), heights.astype(np.float32)
@@ -423,38 +147,3 @@ def _highest(pairs: np.ndarray, heights: np.ndarray) -> tuple[np.ndarray, np.nda
     first = np.ones(len(pairs), bool)
     first[1:] = (pairs[1:] != pairs[:-1]).any(1)
     return pairs[first].astype(np.int64), heights[first]
-
-
-def _decide(
-    closed: np.ndarray,
-    names: np.ndarray,
-    peaks: np.ndarray,
-    sizes: np.ndarray,
-    pairs: np.ndarray,
-    heights: np.ndarray,
-    open_: np.ndarray,
-    settings: DecodeSettings,
-) -> np.ndarray:
-    """Merge the closed roots; return each one's object, 0 for what is too small, by index."""
-    objects = np.zeros(len(names), np.int64)
-    # Among equals the pixel decides, as it does in one piece.
-    closed = closed[np.argsort(names[closed], kind="stable")]
-    rank = np.zeros(len(names), np.int64)
-    rank[closed] = np.arange(len(closed))
-    here = ~open_[pairs[:, 0]] if len(pairs) else np.zeros(0, bool)
-    root = merge_basins(peaks[closed], rank[pairs[here]], heights[here], settings.merge)
-    total = np.zeros(len(closed), np.int64)
-    np.add.at(total, root, sizes[closed])
-    kept = (root == np.arange(len(root))) & (total >= max(1, settings.min_size))
-    label = np.where(kept, np.cumsum(kept), 0)
-    objects[closed] = label[root]
-    return objects
-
-
-def _aliases(part: Part, heir: np.ndarray, faces: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the basins on the faces of the box with their roots as they are now."""
-    at, _ = _find(part.roots, part.alias_roots)
-    now = heir[at] if len(heir) else at
-    # The basin itself may have left the faces; that its root has not is enough to keep it.
-    kept = faces[now] != 0 if len(heir) else np.zeros(0, bool)
-    return {"aliases": part.aliases[kept], "alias_roots": part.roots[now[kept]]}

@@ -24,7 +24,7 @@ from napari_unet.nn.blocks import BlockRun, Probe, block_steps, probe
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from napari_unet.nn.large import Item
+    from napari_unet.nn.pool import Item
 
 MOST_TASKS = 50_000
 """Tasks of one stage, at most; each costs some milliseconds beside its work."""
@@ -236,7 +236,7 @@ def _probe(opened: _Opened) -> Probe:
 
 def _do(opened: _Opened, kind: str, items: tuple[Item, ...]) -> list[str]:
     """Do a step for each item, on a worker; return each one's problem."""
-    from napari_unet.nn.large import STEPS
+    from napari_unet.nn.pool import STEPS
 
     run, problems = opened.run(), []
     for item in items:

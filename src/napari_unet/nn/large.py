@@ -14,7 +14,7 @@ import time
 import uuid
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,25 +23,26 @@ from napari_unet.core.blocks import choose_block
 from napari_unet.core.guard import UnreadableError, guarded
 from napari_unet.core.passport import make_passport
 from napari_unet.core.preflight import Needs, Preflight
+from napari_unet.core.runplan import RunPlan
 from napari_unet.core.shift import Surveyed
 from napari_unet.core.spec import OutputError, PredictSettings, Progress
 from napari_unet.core.stack import Stack, open_stack
-from napari_unet.core.workplace import RunPlan, Workplace, clear, locked, write_text
-from napari_unet.nn.blocks import BlockDone, BlockRun, Probe, block_steps, make_preview, probe
+from napari_unet.core.workplace import Workplace, clear, locked, write_text
+from napari_unet.nn.blocks import BlockDone, BlockRun, Probe, make_preview
 from napari_unet.nn.decode import decode_settings
 from napari_unet.nn.fit import check_fit, choose_scale
 from napari_unet.nn.maps import frame_ndim
 from napari_unet.nn.model import write_exactly
+from napari_unet.nn.pool import Item, LocalPool, Pool
 from napari_unet.nn.segment import SegmentResult
 from napari_unet.nn.survey import settle_size
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Generator, Sequence
 
     from napari_unet.core.labelplace import LabelPlace
     from napari_unet.nn.model import Model
 
-Item = tuple[int, ...]
 WEIGHT = 20
 """A block counts so many steps in the progress; everything else counts one."""
 
@@ -78,89 +79,6 @@ class LargeRequest:
     overwrite: bool = False
     scheduler: str | None = None
     preview: bool = False
-
-
-class Pool(Protocol):
-    """Who does the steps of a run."""
-
-    @property
-    def workers(self) -> int:
-        """How many processes work."""
-        ...
-
-    def start(self, run: BlockRun) -> None:
-        """Get to know the run; its plan is not needed yet."""
-        ...
-
-    def precision(self, wanted: str) -> str:
-        """Return the number format that suits the devices."""
-        ...
-
-    def probe(self) -> Probe:
-        """Run a tile to see how long it takes."""
-        ...
-
-    def run(self, kind: str, items: Sequence[Item]) -> Iterator[tuple[Item | None, Any]]:
-        """Do a step for each item, in any order.
-
-        Yields an item with its problem ("" if there is none) when it is done, and in between, often
-        enough for a cancel, None with the pixels that are done beyond the finished items.
-        """
-        ...
-
-    def close(self) -> None:
-        """Stop, and let go of everything."""
-        ...
-
-
-class LocalPool:
-    """Does everything in this process."""
-
-    workers = 1
-
-    def start(self, run: BlockRun) -> None:
-        """Get to know the run."""
-        self._run = run
-
-    def precision(self, wanted: str) -> str:
-        """Return the number format that suits the device."""
-        return self._run.model.choose_precision(wanted)
-
-    def probe(self) -> Probe:
-        """Run a tile to see how long it takes."""
-        return probe(self._run)
-
-    def run(self, kind: str, items: Sequence[Item]) -> Iterator[tuple[Item | None, Any]]:
-        """Do a step for each item, one after the other."""
-        for item in items:
-            problem = ""
-            if kind == "block":
-                steps = block_steps(self._run, *item)
-                try:
-                    while True:
-                        try:
-                            yield None, next(steps)
-                        except StopIteration as end:
-                            problem = end.value
-                            break
-                finally:
-                    steps.close()
-            else:
-                STEPS[kind](self._run.place, *item)
-            yield item, problem
-
-    def close(self) -> None:
-        """Do nothing: there is nothing to let go of."""
-
-
-STEPS: dict[str, Any] = {
-    "join": assembling.join_node,
-    "label": assembling.label_node,
-    "write": assembling.write_block,
-    "coarsen": assembling.coarsen_part,
-    "idle": assembling.idle,
-}
-"""The steps that need no network; each takes the `Workplace` and its item."""
 
 
 def segment_blocks(request: LargeRequest, model: Model) -> Generator[Progress, None, SegmentResult]:
