@@ -72,7 +72,7 @@ def finished(job: FileJob, card: ModelCard, settings: PredictSettings) -> dict[s
 
     None if they are missing, come from elsewhere, or the image has changed since.
     """
-    if not job.target.exists():
+    if job.target is None or not job.target.exists():
         return None
     try:
         passport = read_passport(job.target)

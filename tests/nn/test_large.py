@@ -72,10 +72,36 @@ def test_blocks_of_volumes(make_model, tmp_path, block):
     assert same_objects(result.labels[:], whole)
 
 
+@pytest.mark.parametrize("way", ["joined", "orthogonal"])
+@pytest.mark.parametrize("block", [20, None])
+def test_a_2d_model_finds_the_same_volumes_in_blocks(model, tmp_path, way, block):
+    image = np.repeat(texture(9, 46, 41), 3, 0)
+    image[13] = image.min()  # a plane that shows nothing: objects are bridged
+    settings = PredictSettings(tile=32, volumes=way)
+    options = {"settings": settings, "block": block}
+    result = in_blocks(open_stack(image, axes="ZYX"), model, tmp_path / "labels.zarr", **options)
+    whole = segment(open_stack(image, axes="ZYX"), model, settings)
+    assert whole.max() > 5
+    assert set(whole[12][whole[12] > 0]) & set(whole[14][whole[14] > 0])  # beyond the gap
+    assert same_objects(result.labels[:], whole)
+    assert result.objects == whole.max()
+    assert result.passport["volumes"] == way
+
+
+def test_volumes_are_joined_apart_in_time(model, tmp_path):
+    stack = open_stack(np.repeat(texture(2, 3, 40, 44), 2, 1), axes="TZYX")
+    settings = PredictSettings(tile=32)
+    result = in_blocks(stack, model, tmp_path / "labels.zarr", settings=settings, block=32)
+    whole = segment(stack, model, settings)
+    for t in range(2):
+        assert same_objects(result.labels[t], whole[t])
+
+
 def test_every_frame_counts_for_itself(model, tmp_path):
-    image = texture(2, 3, 60, 50)
-    result = in_blocks(image, model, tmp_path / "labels.zarr", block=32)
-    whole = segment(image, model)
+    image, settings = texture(2, 3, 60, 50), PredictSettings(volumes="planes")
+    options = {"settings": settings, "block": 32}
+    result = in_blocks(image, model, tmp_path / "labels.zarr", **options)
+    whole = segment(image, model, settings)
     for index in np.ndindex(2, 3):
         assert same_objects(result.labels[index], whole[index])
     assert result.objects == sum(int(whole[index].max()) for index in np.ndindex(2, 3))

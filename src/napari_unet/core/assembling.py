@@ -6,6 +6,8 @@ not depend on each other, so any number of processes may share them:
     join level 0, 1, ... (`join_node`)  ->  number each frame (`number_frame`)  ->
     label level ..., 1, 0 (`label_node`)  ->  write (`write_block`)  ->  coarsen (`coarsen_part`)
 
+Where objects are joined through z, that comes before writing (`stacking`).
+
 Frames of one block need the writing alone.
 """
 
@@ -23,6 +25,7 @@ from napari_unet.core.joining import Closing, Part, join, label_roots, link, shr
 from napari_unet.core.ngff import LabelImage, chunks_for
 from napari_unet.core.pieces import Pieces
 from napari_unet.core.spec import OutputError
+from napari_unet.core.stacking import stacked_labels
 from napari_unet.core.workplace import read_arrays, write_arrays
 
 if TYPE_CHECKING:
@@ -119,13 +122,24 @@ def objects_of(place: Workplace, frame: int) -> int:
     return sum(int(read_arrays(place.block(frame, n), "objects")["objects"][0]) for n in done)
 
 
+def block_labels(place: Workplace, frame: int, number: int) -> np.ndarray:
+    """Return the labels of a block, as its frame alone has them; 0 where it could not be read."""
+    plan = place.plan
+    if not place.block(frame, number).exists():
+        return np.zeros([w.stop - w.start for w in plan.blocks.window(number)], np.uint32)
+    ids = read_arrays(place.block(frame, number), "ids")["ids"]
+    return ids if plan.decode is None else _table(place, frame, number)[ids]
+
+
 def write_block(place: Workplace, frame: int, number: int) -> None:
     """Write a block's labels into the result and mark it as written."""
     plan, image = place.plan, label_image(place)
     window, index = plan.blocks.window(number), plan.index(frame)
     if place.block(frame, number).exists():
-        ids = read_arrays(place.block(frame, number), "ids")["ids"]
-        labels = ids if plan.decode is None else _table(place, frame, number)[ids]
+        if plan.least_voxels is None:
+            labels = block_labels(place, frame, number)
+        else:
+            labels = stacked_labels(place, frame, number, block_labels)
         array = image.open()
         array[(*index, *window)] = labels.astype(array.dtype)
         image.sync(0, window, index)

@@ -43,6 +43,8 @@ class RunPlan:
         Hashes of weights and data.
     passport
         What the result will say of how it was made.
+    least_voxels
+        Planes' objects are joined through z, and those of fewer voxels dropped; None: they are not.
     """
 
     run: str
@@ -57,6 +59,7 @@ class RunPlan:
     precision: str
     identity: dict[str, Any]
     passport: dict[str, Any]
+    least_voxels: int | None = None
 
     @cached_property
     def blocks(self) -> BlockPlan:

@@ -7,7 +7,8 @@ Beside the target lies ``.NAME.unfinished``:
 - ``frames/``: the intensities of a frame that become 0 and 1;
 - ``blocks/``: a file for each finished block, with its pixels' provisional ids and its `Pieces`;
 - ``failed/``: a file for each block whose data could not be read, with the reason;
-- ``join/``: the tables that turn provisional ids into labels; ``result/``: the OME-Zarr image;
+- ``join/``: the tables that turn provisional ids into labels; ``stacked/``: those that join the
+  objects of planes through z; ``result/``: the OME-Zarr image;
 - ``written/``: a mark for each part of the result that is on the disk;
 - ``lock``: held while a process works here; the operating system frees it when that one dies.
 
@@ -93,6 +94,10 @@ class Workplace:
     def numbers(self, frame: int) -> Path:
         """Return the file that says at which label each node of a frame begins."""
         return self.folder / "join" / f"numbers{frame:07d}.tab"
+
+    def stacked(self, volume: int) -> Path:
+        """Return the file that says which objects of a volume's planes are one."""
+        return self.folder / "stacked" / f"{volume:07d}.tab"
 
     def frame(self, frame: int) -> Path:
         """Return the file of a frame's intensities."""

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.core import assembling
+from napari_unet.core import assembling, stacking
+from napari_unet.core.axes import OBJECT_AXES
 from napari_unet.core.blocks import choose_block
 from napari_unet.core.guard import UnreadableError, guarded
 from napari_unet.core.passport import make_passport
@@ -27,15 +28,14 @@ from napari_unet.core.runplan import RunPlan
 from napari_unet.core.shift import Surveyed
 from napari_unet.core.spec import OutputError, PredictSettings, Progress
 from napari_unet.core.stack import Stack, open_stack
+from napari_unet.core.volumes import JOINED, frame_ndim, object_axes, settle_way
 from napari_unet.core.workplace import Workplace, clear, locked, write_text
 from napari_unet.nn.blocks import BlockDone, BlockRun, Probe, make_preview
 from napari_unet.nn.decode import decode_settings
 from napari_unet.nn.fit import check_fit, choose_scale
-from napari_unet.nn.maps import frame_ndim
 from napari_unet.nn.model import write_exactly
 from napari_unet.nn.pool import Item, LocalPool, Pool
-from napari_unet.nn.segment import SegmentResult
-from napari_unet.nn.survey import settle_size
+from napari_unet.nn.segment import SegmentResult, settle_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -146,7 +146,8 @@ def _settle(
 ) -> Generator[Progress, None, list[str]]:
     """Read the plan of an unfinished run, or make one; return the remarks."""
     place, stack, model = run.place, run.stack, run.model
-    ndim = frame_ndim(model, request.settings)
+    way = settle_way(request.settings.volumes, model.spec.ndim, model.spec.head, stack)
+    ndim = frame_ndim(way)
     size = stack.frame_shape(ndim)
     asked: dict[str, Any] = {
         "axes": stack.labels_axes,
@@ -170,7 +171,8 @@ def _settle(
                 "anew (--overwrite)."
             )
     place.empty()
-    settled, found = settle_size(guarded(stack, lenient=True), model, request.settings)
+    whole = guarded(stack, lenient=True)
+    settled, least, found = settle_sizes(whole, model, request.settings, way)
     if found:
         yield Surveyed(0, 0, "looking at the image", found)
     remarks = [remark.text for remark in found]
@@ -182,6 +184,8 @@ def _settle(
         "diameter_px": settled.diameter,
         "scale": choose_scale(model, settled),
         "remarks": remarks,
+        "volumes": way,
+        OBJECT_AXES: object_axes(way),
     }
     plan = RunPlan(
         **{**asked, "block": choose_block(size, request.block)},
@@ -191,6 +195,7 @@ def _settle(
         decode=asdict(decode) if decode else None,
         precision=pool.precision(request.settings.precision),
         passport=passport,
+        least_voxels=least if way == JOINED else None,
     )
     write_text(place.folder / "plan.json", plan.to_json())
     return remarks
@@ -204,7 +209,7 @@ def _go_on(place: Workplace, asked: dict[str, Any]) -> None:
             "image, model and settings, or begin anew (--overwrite)."
         )
     if (place.folder / "failed").exists():
-        for name in ("join", "written", "result", "failed"):
+        for name in ("join", "stacked", "written", "result", "failed"):
             clear(place.folder / name)
 
 
@@ -254,7 +259,10 @@ def _all_stages(place: Workplace, pool: Pool) -> Generator[Progress, None, int]:
     yield from _blocks(place, pool, todo, count)
     if joined:
         yield from _join(place, pool, nodes, count)
-    objects = [assembling.objects_of(place, frame) for frame in range(frames)]
+    if plan.least_voxels is None:
+        objects = [assembling.objects_of(place, frame) for frame in range(frames)]
+    else:
+        objects = yield from _stack(place, count)
     image.create(np.uint16 if max(objects, default=0) < 2**16 else np.uint32)
     for level, each in enumerate(parts):
         todo = _missing(place, f"written/{level}", each)
@@ -296,6 +304,16 @@ def _join(
         count.skip(place.plan.frames * each - len(todo))
         for _, _ in pool.run("label", todo):
             yield count.step("joining")
+
+
+def _stack(place: Workplace, count: _Count) -> Generator[Progress, None, list[int]]:
+    """Join the objects of planes through z; return how many there are in each volume."""
+    found = range(stacking.volumes(place.plan))
+    for volume in found:
+        if not place.stacked(volume).exists():
+            for _ in stacking.join_volume(place, volume, assembling.block_labels):
+                yield count.at(0, "joining through z")
+    return [stacking.objects_in(place, volume) for volume in found]
 
 
 @dataclass

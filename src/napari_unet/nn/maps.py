@@ -1,10 +1,9 @@
 """Where the maps of a frame come from: the seam between networks and the block engine.
 
 The engine asks a `MapSource` for the tiles of a block and for their raw maps, and knows nothing
-else of the network. `open_maps` is the one place that chooses the source, and `frame_ndim` says
-what a frame is. A further way of making maps (say, of a volume from planes in three directions) is
-a class with these methods and a line in both functions. What it gives must not depend on the
-block: the maps of a pixel are the same in every region that holds it.
+else of the network. `open_maps` is the one place that chooses the source, and `core.volumes` says
+what a frame is. What a source gives must not depend on the block: the maps of a pixel are the same
+in every region that holds it.
 """
 
 from __future__ import annotations
@@ -13,7 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from napari_unet.core.frames import Frame
+from napari_unet.core.volumes import ORTHOGONAL, settle_way
 from napari_unet.nn.fit import choose_scale
+from napari_unet.nn.orthogonal import OrthogonalRunner, prepare_volume, run_blocks
 from napari_unet.nn.predict import TileRunner, prepare, run_tiles
 from napari_unet.nn.seam import SeamCheck
 
@@ -96,9 +97,36 @@ class NetworkMaps:
         return check.difference(self.runner)
 
 
-def frame_ndim(model: Model, settings: PredictSettings) -> int:
-    """Return in what objects are found: planes (2) or volumes (3)."""
-    return model.spec.ndim
+@dataclass(frozen=True)
+class OrthogonalMaps:
+    """The averaged maps of a 2D network on a volume's three stacks of planes."""
+
+    runner: OrthogonalRunner
+    edges: tuple[int, ...]
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """The volume's size."""
+        return self.runner.frame.size
+
+    @property
+    def blank(self) -> bool:
+        """Whether every channel is constant."""
+        return self.runner.frame.blank
+
+    def plan(self, region: Window) -> list[Tile]:
+        """Cover a region with boxes that are small enough to be waited for."""
+        return self.runner.plan(self.edges, region)
+
+    def run(self, tiles: Sequence[Tile]) -> Iterator[tuple[Tile, Tensor]]:
+        """Run boxes, one after the other."""
+        for tile, raw in run_blocks(self.runner, tiles):
+            if raw is not None:
+                yield tile, raw
+
+    def certify(self, tiles: Sequence[Tile], rng: np.random.Generator) -> float | None:
+        """Return None: each plane has tiles of its own."""
+        return None
 
 
 def open_maps(
@@ -126,6 +154,10 @@ def open_maps(
     live
         Whether somebody watches, so that tiles should be small.
     """
+    if settle_way(settings.volumes, model.spec.ndim, model.spec.head, stack) == ORTHOGONAL:
+        return OrthogonalMaps(
+            *prepare_volume(model, stack, settings, index, live=True, normaliser=normaliser)
+        )
     channels = stack.pick_channels(model.spec.in_channels, settings.channel)
     size = stack.frame_shape(model.spec.ndim)
     frame = Frame(stack, index, channels, normaliser, size, size).at(choose_scale(model, settings))

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from napari_unet.core.normalise import Normaliser
     from napari_unet.core.spec import ModelSpec, PredictSettings
     from napari_unet.core.stack import Stack
     from napari_unet.core.tiles import Tile, Window
@@ -122,11 +123,19 @@ def prepare_volume(
     index: tuple[int, ...],
     *,
     live: bool = False,
+    normaliser: Normaliser | None = None,
 ) -> tuple[OrthogonalRunner, tuple[int, ...]]:
-    """Return the runner of a volume and the edges of its blocks."""
+    """Return the runner of a volume and the edges of its blocks.
+
+    Without a normaliser the volume's intensities are measured.
+    """
     norm, scale = model.card.normalisation, choose_scale(model, settings)
     channels = stack.pick_channels(model.spec.in_channels, settings.channel)
-    frame = Frame.of(stack, index, 3, channels, percentiles=(norm["low"], norm["high"]))
+    if normaliser is None:
+        frame = Frame.of(stack, index, 3, channels, percentiles=(norm["low"], norm["high"]))
+    else:
+        size = stack.frame_shape(3)
+        frame = Frame(stack, index, channels, normaliser, size, size)
     runner = model.runner(model.choose_precision(settings.precision), settings.augment)
     edge = settings.tile or choose_edge(model.spec, runner, 1, live=live)
     edges = block_edges(frame.size, LIVE_BLOCK if live else BLOCK)

@@ -141,7 +141,7 @@ def segment_steps(
     stack, began = open_stack(source), time.perf_counter()
     check_fit(stack, model)
     asked, way = settings, _way(stack, model, settings)
-    settings, least, remarks = _settle(stack, model, settings, way)
+    settings, least, remarks = settle_sizes(stack, model, settings, way)
     if remarks:
         yield Surveyed(0, 0, "looking at the image", remarks)
     frames = stack.indices(frame_ndim(way)) if what is None else what
@@ -223,7 +223,7 @@ def _way(stack: Stack, model: Model, settings: PredictSettings) -> str:
     return settle_way(settings.volumes, model.spec.ndim, model.spec.head, stack)
 
 
-def _settle(
+def settle_sizes(
     stack: Stack, model: Model, settings: PredictSettings, way: str
 ) -> tuple[PredictSettings, int, tuple[Remark, ...]]:
     """Settle sizes; return the least size of an object of several planes, too, in voxels.
