@@ -239,12 +239,14 @@ class TestManifest:
         contributions = manifest.contributions
         assert [widget.display_name for widget in contributions.widgets] == [
             "Segment",
+            "Click",
             "Correct and fine-tune",
             "Measure",
             "Batch",
         ]
         assert [entry.command for entry in contributions.menus["napari/layers/segment"]] == [
             "napari-unet.segment",
+            "napari-unet.click",
             "napari-unet.finetune",
             "napari-unet.batch",
         ]
