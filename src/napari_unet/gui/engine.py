@@ -18,13 +18,19 @@ Engine = Callable[..., Generator[Any, None, Any]]
 
 @dataclass(frozen=True)
 class Request:
-    """What the form asks for."""
+    """What the form asks for.
+
+    `save_in` is where a whole stack's labels are written block by block, `scheduler` the address of
+    the dask cluster that does it; empty for neither.
+    """
 
     model: str
     ndim: int
     device: str = "auto"
     region: str = WHOLE
     settings: PredictSettings = field(default_factory=PredictSettings)
+    save_in: str = ""
+    scheduler: str = ""
 
 
 def engine_steps(

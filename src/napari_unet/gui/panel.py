@@ -17,6 +17,7 @@ from napari_unet.gui.errors import tell
 from napari_unet.gui.evaluate_form import EvaluateSection
 from napari_unet.gui.folds import Scrolled
 from napari_unet.gui.job import DONE, FAILED, abandon_all, slot_for
+from napari_unet.gui.largerun import LargeRun, goes_in_blocks
 from napari_unet.gui.link import LinkSection
 from napari_unet.gui.recorder import close_recorders, recorder_of
 from napari_unet.gui.remarks import RemarkBox
@@ -119,7 +120,8 @@ class SegmentPanel(DockedPanel):
             return
         self.form.save()
         image = self.form.image.value
-        run = SegmentRun(self.viewer, image, request, self.engine, self._run_ended)
+        kind = LargeRun if goes_in_blocks(image, request) else SegmentRun
+        run = kind(self.viewer, image, request, self.engine, self._run_ended)
         if self.active is None:
             self._launch(run)
         else:

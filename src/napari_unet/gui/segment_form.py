@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from magicgui.widgets import ComboBox, Container, PushButton, create_widget
+from magicgui.widgets import ComboBox, Container, LineEdit, PushButton, create_widget
 from napari.layers import Image
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QVBoxLayout, QWidget
@@ -51,6 +51,10 @@ _TIPS = {
     "region": f"{SEEN}: the part of the current slice that is in view.\n"
     f"{SLICE}: all of the slice that the sliders point at (a 3D model takes the volume).\n"
     f"{WHOLE}: every slice and time point, those near the current one first.",
+    "save_in": "A folder that ends with .zarr: the labels of the whole stack are written into it, "
+    "block by block,\nand running again goes on where it was left. Empty: in memory if they fit.",
+    "scheduler": "Address of a dask scheduler, such as tcp://host:8786, whose workers do the work.\n"
+    "They must see the data and the folder of the labels. Empty: this computer.",
 }
 
 
@@ -99,9 +103,14 @@ class SegmentForm(QWidget):
             ("image", self.image), ("model", models), ("device", self.device),
             *self.first.rows(), ("run on", self.region),
         ]  # fmt: skip
+        self.save_in = LineEdit(name="save in", tooltip=_TIPS["save_in"])
+        self.scheduler = LineEdit(name="cluster", tooltip=_TIPS["scheduler"])
+        large = [("save in", self.save_in), ("cluster", self.scheduler)]
         self._widgets: list[Any] = [self.image, self.model, self.device, self.region]
         self._widgets += [widget for _, widget in self.first.rows() + self.advanced.rows()]
-        self.more = Fold("Advanced settings", rows_widget(self.advanced.rows(), LABEL_WIDTH))
+        self.more = Fold(
+            "Advanced settings", rows_widget([*self.advanced.rows(), *large], LABEL_WIDTH)
+        )
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(rows_widget(top, LABEL_WIDTH))
@@ -212,7 +221,8 @@ class SegmentForm(QWidget):
             raise ModelError(entry.problem)
         settings = PredictSettings(**self.first.values(), **self.advanced.values())
         ndim = entry.card.spec.ndim
-        return Request(entry.name, ndim, self.device.value, self.region.value, settings)
+        where = (self.save_in.value.strip(), self.scheduler.value.strip())
+        return Request(entry.name, ndim, self.device.value, self.region.value, settings, *where)
 
 
 def quick_settings() -> PredictSettings:

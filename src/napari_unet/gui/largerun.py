@@ -1,0 +1,202 @@
+"""Runs of the Segment panel over stacks larger than the memory: block by block to the disk.
+
+The engine writes an OME-Zarr label image (`nn.large`); the layer shows its provisional labels
+while blocks are finished, and the image itself at the end. What is finished stays on the disk, and
+running again goes on from there.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_unet.core.files import make_folder, plain_name
+from napari_unet.core.labelplace import LabelPlace
+from napari_unet.core.preflight import Preflight
+from napari_unet.core.spec import InputError, OutputError, Progress
+from napari_unet.core.store import home
+from napari_unet.gui.job import DONE, FAILED
+from napari_unet.gui.layers import WHOLE, layer_axes, layer_stack
+from napari_unet.gui.result import IMAGE, MARK, Placement, seal_result
+from napari_unet.gui.segment import SegmentRun
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from napari.layers import Image
+
+    from napari_unet.core.stack import Stack
+    from napari_unet.gui.engine import Request
+
+IN_MEMORY = 2**31
+"""Labels of more bytes than this, as uint16, go to the disk unless the user says where to."""
+
+
+def goes_in_blocks(image: Image, request: Request) -> bool:
+    """Tell whether a run writes to the disk: it was asked to, or its labels are too large."""
+    if request.region != WHOLE:
+        return False
+    if request.save_in or request.scheduler:
+        return True
+    shape = image.data[0].shape if image.multiscale else image.data.shape
+    return 2 * int(np.prod(shape, dtype=np.int64)) > IN_MEMORY
+
+
+def label_place(image: Image, request: Request) -> LabelPlace:
+    """Return where the labels of a layer go.
+
+    That is where the user says, else into the OME-Zarr that the layer was opened from if it may be
+    written, else into the folder ``results`` of the user's data; there a number tells it from a
+    finished result, which is never replaced.
+
+    Raises
+    ------
+    OutputError
+        The place is no ``.zarr``.
+    """
+    if request.save_in:
+        return LabelPlace.of(request.save_in, None, request.model)
+    if image.source.path is not None:
+        with suppress(OutputError):
+            inside = LabelPlace.of(None, image.source.path, request.model)
+            inside.check(True)
+            return _free(inside)
+    folder = home() / "results"
+    make_folder(folder)
+    name = plain_name(Path(image.name)).replace("/", "_") or "image"
+    return _free(LabelPlace(folder / f"{name} {request.model}.zarr"))
+
+
+def _free(place: LabelPlace) -> LabelPlace:
+    """Return the place, or one of a like name that holds no finished result."""
+    number, found = 2, place
+    while found.path.exists() and not found.unfinished.exists():
+        stem, suffix = place.path.stem, place.path.suffix
+        found = replace(place, path=place.path.with_name(f"{stem} {number}{suffix}"))
+        number += 1
+    return found
+
+
+class LargeRun(SegmentRun):
+    """One run in blocks; see `SegmentRun`."""
+
+    _place: LabelPlace
+    _about = ""
+    _problems = 0
+
+    def describe(self) -> str:
+        """Return the progress as a line; at first, what the run needs."""
+        line = self._pace.describe(self.progress)
+        return f"{self._about}\n{line}" if self._about else line
+
+    def summary(self, state: str) -> str:
+        """Return how the run ended, and where its result is."""
+        line = super().summary(state)
+        if state == FAILED:
+            return line
+        if state != DONE:
+            return f"{line} Run again to go on: finished blocks are in {self._place.unfinished}."
+        failed = len(self.result.passport.get("failed_blocks", []))
+        if failed:
+            line += f" {failed} blocks could not be read and are empty; run again to try them."
+        return f"{line} Saved in {self._place.path}."
+
+    def draw(self) -> None:
+        """Show the blocks that came since the last drawing."""
+        dirty, self._dirty = self._dirty, []
+        if dirty and self.layer is not None:
+            self.layer.refresh(thumbnail=False, highlight=False, extent=False)
+
+    def _begin(self) -> Generator[Any, None, Any]:
+        image, request = self.image, self.request
+        stack, axes = layer_stack(image), layer_axes(image)
+        shape = image.data[0].shape if image.multiscale else image.data.shape
+        placement = Placement(axes, stack.labels_axes, tuple(shape))
+        if placement.shown != stack.labels_axes:
+            raise InputError(
+                f"Labels of {image.name!r} cannot be shown from the disk, for its axes are {axes}; "
+                "give it the order T, C, Z, Y, X, or run `napari-unet segment` in a terminal."
+            )
+        self._place = label_place(image, request)
+        self._placement = placement
+        self._watch(True)
+        return block_work(stack, request, self._place)
+
+    def _take(self, item: Progress) -> None:
+        super()._take(item)
+        if isinstance(item, Preflight) and item.needs is not None:
+            self._about = str(item.needs)
+        elif window := getattr(item, "window", None):
+            self._pace.tick(item.done)
+            self._dirty.append((getattr(item, "index", ()), window))
+            self._show_preview()
+
+    def _show_preview(self) -> None:
+        preview = self._place.unfinished / "preview"
+        if self.layer is None and not self.lost and preview.exists():
+            self.layer = self._add(_opened(preview))
+            self.layer.editable = False
+
+    def _add(self, data: Any) -> Any:
+        assert self._placement is not None
+        name = f"{self.image.name} {self.request.model}"
+        mark = {"base": name, IMAGE: str(self.image.unique_id), "runs": []}
+        layer = self.viewer.add_labels(
+            data, name=name, metadata={MARK: mark}, **self._placement.geometry(self.image)
+        )
+        layer.metadata[MARK]["name"] = layer.name
+        return layer
+
+    def follow_view(self, *_: Any) -> None:
+        """Do nothing: blocks come in their order."""
+
+    def _leave_layer(self, state: str) -> None:
+        """Show the finished image; in memory, where it can be edited, if it is small."""
+        self._watch(False)
+        shown = self.layer if self.layer in self.viewer.layers else None
+        if state != DONE:
+            if shown is not None and not (self._place.unfinished / "preview").exists():
+                self.viewer.layers.remove(shown)
+            return
+        labels = self.result.labels
+        small = labels.nbytes <= IN_MEMORY
+        data = np.asarray(labels[...]) if small else labels
+        if shown is not None:
+            shown.data = data
+        elif not self.lost:
+            shown = self.layer = self._add(data)
+        if shown is None:
+            return
+        if small:
+            seal_result(shown, self.result.passport, True)
+        else:
+            shown.metadata[MARK]["passport"] = self.result.passport
+            shown.editable = False
+
+
+def block_work(stack: Stack, request: Request, place: LabelPlace) -> Generator[Progress, None, Any]:
+    """Load the model and go through the blocks, in a job's thread; an unfinished run goes on."""
+    yield Progress(0, 0, "loading the model")
+    from napari_unet.gui.engine import loaded_model
+    from napari_unet.nn.large import LargeRequest, segment_blocks
+
+    model = loaded_model(request.model, request.device)
+    large = LargeRequest(
+        stack,
+        place,
+        request.settings,
+        resume=place.unfinished.exists(),
+        scheduler=request.scheduler or None,
+        preview=not request.scheduler,
+    )
+    return (yield from segment_blocks(large, model))
+
+
+def _opened(preview: Path) -> Any:
+    import zarr
+
+    return zarr.open_array(str(preview), mode="r")

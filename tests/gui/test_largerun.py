@@ -1,0 +1,117 @@
+"""Runs of the panel that go block by block to the disk."""
+
+from __future__ import annotations
+
+import dask.array as da
+import numpy as np
+import pytest
+import zarr
+
+from napari_unet.core.spec import PredictSettings
+from napari_unet.gui import largerun
+from napari_unet.gui.result import MARK
+
+
+@pytest.fixture
+def discs():
+    y, x = np.mgrid[:150, :170]
+    centres = [(20, 20), (20, 60), (60, 30), (64, 64), (45, 90), (127, 130)]
+    image = np.zeros(y.shape, np.float32)
+    for cy, cx in centres:
+        image[(y - cy) ** 2 + (x - cx) ** 2 < 100] = 1
+    return image
+
+
+@pytest.fixture
+def real(models, threshold_model):
+    return threshold_model("real", 2)
+
+
+@pytest.fixture
+def panel(viewer, real):
+    _, panel = viewer.window.add_plugin_dock_widget("napari-unet", "Segment")
+    panel.form.refresh_models()
+    panel.form.model.value = "real"
+    panel.form.device.value = "cpu"
+    panel.form.advanced.restore({"tile": 32})
+    return panel
+
+
+def same_objects(found, wanted):
+    pairs = np.unique(np.stack([np.ravel(found), np.ravel(wanted)]).astype(int), axis=1)
+    return pairs.shape[1] == len(np.unique(pairs[0])) == len(np.unique(pairs[1]))
+
+
+@pytest.mark.parametrize("kind", ["numpy", "dask", "zarr"])
+def test_labels_are_written_where_the_user_says(viewer, panel, real, discs, finish, tmp_path, kind):
+    from napari_unet.nn.segment import segment
+
+    data = {"numpy": discs, "dask": da.from_array(discs, chunks=64)}.get(kind)
+    if data is None:
+        data = zarr.create_array(str(tmp_path / "im.zarr"), data=discs, chunks=(64, 64))
+    viewer.add_image(data, name="im", scale=(0.5, 0.5))
+    panel.form.save_in.value = str(tmp_path / "labels.zarr")
+    panel.run()
+    finish(panel, timeout=60_000)
+    layer = viewer.layers["im real"]
+    whole = segment(discs, real, PredictSettings(tile=32))
+    assert whole.max() == 6 and same_objects(layer.data, whole)
+    assert tuple(layer.scale) == (0.5, 0.5) and layer.editable
+    written = zarr.open_array(str(tmp_path / "labels.zarr" / "0"), mode="r")
+    assert np.array_equal(written[...], layer.data)
+    assert panel.status.text().endswith(f"Saved in {tmp_path / 'labels.zarr'}.")
+    assert layer.metadata[MARK]["passport"]["blocks"] == 1
+    panel.run()  # a finished result is not replaced
+    finish(panel, timeout=60_000)
+    assert "exists already" in panel.status.text()
+
+
+def test_a_cancelled_run_goes_on_where_it_was_left(
+    viewer, panel, real, discs, finish, tmp_path, qtbot
+):
+    from napari_unet.nn.segment import segment
+
+    stack = np.stack([discs] * 6)
+    viewer.add_image(stack, name="im", axis_labels=("t", "y", "x"))
+    panel.form.save_in.value = str(tmp_path / "labels.zarr")
+    panel.run()
+    qtbot.waitUntil(lambda: panel.active is None or panel.active.layer is not None, timeout=60_000)
+    assert panel.active is not None
+    shown = viewer.layers["im real"]
+    assert isinstance(shown.data, zarr.Array) and not shown.editable
+    panel.cancel()
+    finish(panel, timeout=60_000)
+    assert "Run again to go on" in panel.status.text()
+    assert len(list((tmp_path / ".labels.zarr.unfinished" / "blocks").rglob("*.blk"))) >= 1
+    panel.run()
+    finish(panel, timeout=60_000)
+    whole = segment(stack, real, PredictSettings(tile=32, volumes="planes"))
+    found = viewer.layers[-1].data
+    assert all(same_objects(a, b) for a, b in zip(found, whole, strict=True))
+
+
+def test_labels_that_memory_would_not_hold_go_to_the_users_data(
+    viewer, panel, discs, finish, home, monkeypatch
+):
+    monkeypatch.setattr(largerun, "IN_MEMORY", 1000)
+    viewer.add_image(discs, name="im")
+    for name in ("im real.zarr", "im real 2.zarr"):
+        panel.run()
+        finish(panel, timeout=60_000)
+        assert panel.status.text().endswith(f"{name}.")
+    layer = viewer.layers[-1]
+    assert isinstance(layer.data, zarr.Array) and not layer.editable
+    assert len(np.unique(layer.data[...])) == 7
+
+
+def test_a_cluster_that_is_not_there_is_said(viewer, panel, discs, finish, tmp_path, monkeypatch):
+    from napari_unet.nn import cluster
+
+    monkeypatch.setattr(cluster, "PATIENCE", 0.5)
+    viewer.add_image(discs, name="im")
+    panel.form.save_in.value = str(tmp_path / "labels.zarr")
+    panel.form.scheduler.value = "tcp://127.0.0.1:9"
+    panel.run()
+    finish(panel, timeout=60_000)
+    assert "tcp://127.0.0.1:9" in panel.status.text()
+    assert len(viewer.layers) == 1
