@@ -53,7 +53,7 @@ _TIPS = {
     f"{WHOLE}: every slice and time point, those near the current one first.",
     "save_in": "A folder that ends with .zarr: the labels of the whole stack are written into it, "
     "block by block,\nand running again goes on where it was left. Empty: in memory if they fit.",
-    "scheduler": "Address of a dask scheduler, such as tcp://host:8786, whose workers do the work.\n"
+    "scheduler": "Address of a dask scheduler, such as tcp://host:8786, whose workers do it.\n"
     "They must see the data and the folder of the labels. Empty: this computer.",
 }
 
