@@ -86,8 +86,32 @@ def test_a_cancelled_run_goes_on_where_it_was_left(
     panel.run()
     finish(panel, timeout=60_000)
     whole = segment(stack, real, PredictSettings(tile=32, volumes="planes"))
-    found = viewer.layers[-1].data
+    assert [layer.name for layer in viewer.layers] == ["im", "im real"]
+    found = viewer.layers["im real"].data
+    assert isinstance(found, np.ndarray)
     assert all(same_objects(a, b) for a, b in zip(found, whole, strict=True))
+
+
+def test_other_settings_begin_anew_what_was_left(viewer, panel, discs, finish, tmp_path, qtbot):
+    viewer.add_image(np.stack([discs] * 6), name="im", axis_labels=("t", "y", "x"))
+    panel.form.save_in.value = str(tmp_path / "labels.zarr")
+    panel.run()
+    qtbot.waitUntil(lambda: panel.active is None or panel.active.layer is not None, timeout=60_000)
+    panel.cancel()
+    finish(panel, timeout=60_000)
+    panel.form.advanced.restore({"tile": 32, "threshold": 0.7})
+    panel.run()
+    finish(panel, timeout=60_000)
+    assert "Saved in" in panel.status.text()
+
+
+def test_a_run_that_is_cancelled_before_it_begins(viewer, panel, discs, finish, tmp_path):
+    viewer.add_image(discs, name="im")
+    panel.form.save_in.value = str(tmp_path / "labels.zarr")
+    panel.run()
+    panel.cancel()
+    finish(panel, timeout=60_000)
+    assert panel.status.text().startswith("Cancelled.")
 
 
 def test_labels_that_memory_would_not_hold_go_to_the_users_data(

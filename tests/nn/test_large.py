@@ -361,3 +361,24 @@ def test_provisional_labels_can_be_watched(model, tmp_path):
     assert seen.sum() > 0.9 * wanted.sum()  # but for what is too small without its neighbours
     assert not shown[50:, :].any()
     steps.close()
+
+
+def test_a_frame_that_cannot_be_read_at_all_is_told(model, tmp_path, monkeypatch):
+    from napari_unet.core import guard
+
+    class Broken:
+        shape, dtype, ndim = (3, 60, 50), np.dtype(float), 3
+        values = texture(3, 60, 50)
+
+        def __getitem__(self, key):
+            if 2 in range(3)[key[0]] if isinstance(key[0], slice) else key[0] == 2:
+                raise OSError("the disk is gone")
+            return self.values[key]
+
+    monkeypatch.setattr(guard, "PAUSE", 0.0)
+    stack = open_stack(Broken(), axes="TYX")
+    options = {"settings": PredictSettings(tile=48, survey=False, diameter=None), "block": 32}
+    result = in_blocks(stack, model, tmp_path / "labels.zarr", **options)
+    assert len(result.passport["failed_blocks"]) == 4
+    assert {place[0] for place in result.passport["failed_blocks"]} == {2}
+    assert result.labels[0].any() and not result.labels[2].any()

@@ -84,7 +84,7 @@ def _free(place: LabelPlace) -> LabelPlace:
 class LargeRun(SegmentRun):
     """One run in blocks; see `SegmentRun`."""
 
-    _place: LabelPlace
+    _place: LabelPlace | None = None
     _about = ""
     _problems = 0
 
@@ -98,6 +98,8 @@ class LargeRun(SegmentRun):
         line = super().summary(state)
         if state == FAILED:
             return line
+        if self._place is None:
+            return line
         if state != DONE:
             return f"{line} Run again to go on: finished blocks are in {self._place.unfinished}."
         failed = len(self.result.passport.get("failed_blocks", []))
@@ -109,6 +111,7 @@ class LargeRun(SegmentRun):
         """Show the blocks that came since the last drawing."""
         dirty, self._dirty = self._dirty, []
         if dirty and self.layer is not None:
+            self.layer.editable = False  # switching between 2D and 3D makes it so
             self.layer.refresh(thumbnail=False, highlight=False, extent=False)
 
     def _begin(self) -> Generator[Any, None, Any]:
@@ -129,17 +132,29 @@ class LargeRun(SegmentRun):
     def _take(self, item: Progress) -> None:
         super()._take(item)
         if isinstance(item, Preflight) and item.needs is not None:
-            self._about = str(item.needs)
+            self._about = item.needs.line()
         elif window := getattr(item, "window", None):
             self._pace.tick(item.done)
             self._dirty.append((getattr(item, "index", ()), window))
             self._show_preview()
 
     def _show_preview(self) -> None:
+        assert self._place is not None
         preview = self._place.unfinished / "preview"
-        if self.layer is None and not self.lost and preview.exists():
+        if self.layer is not None or self.lost or not preview.exists():
+            return
+        self.layer = self._unfinished_layer(preview)
+        if self.layer is None:
             self.layer = self._add(_opened(preview))
-            self.layer.editable = False
+            self.layer.metadata[MARK]["preview"] = str(preview)
+        self.layer.editable = False
+
+    def _unfinished_layer(self, preview: Path) -> Any:
+        """Return the layer that an earlier, unfinished run left of the same preview, if any."""
+        for layer in self.viewer.layers:
+            if layer.metadata.get(MARK, {}).get("preview") == str(preview):
+                return layer
+        return None
 
     def _add(self, data: Any) -> Any:
         assert self._placement is not None
@@ -158,6 +173,8 @@ class LargeRun(SegmentRun):
         """Show the finished image; in memory, where it can be edited, if it is small."""
         self._watch(False)
         shown = self.layer if self.layer in self.viewer.layers else None
+        if self._place is None:
+            return
         if state != DONE:
             if shown is not None and not (self._place.unfinished / "preview").exists():
                 self.viewer.layers.remove(shown)
@@ -171,6 +188,7 @@ class LargeRun(SegmentRun):
             shown = self.layer = self._add(data)
         if shown is None:
             return
+        shown.metadata[MARK].pop("preview", None)
         if small:
             seal_result(shown, self.result.passport, True)
         else:
@@ -179,10 +197,14 @@ class LargeRun(SegmentRun):
 
 
 def block_work(stack: Stack, request: Request, place: LabelPlace) -> Generator[Progress, None, Any]:
-    """Load the model and go through the blocks, in a job's thread; an unfinished run goes on."""
+    """Load the model and go through the blocks, in a job's thread; an unfinished run goes on.
+
+    One of another image, model or settings is in the way of nothing but itself: what it had
+    computed does not fit any more, so the run begins anew.
+    """
     yield Progress(0, 0, "loading the model")
     from napari_unet.gui.engine import loaded_model
-    from napari_unet.nn.large import LargeRequest, segment_blocks
+    from napari_unet.nn.large import LargeRequest, OtherRunError, segment_blocks
 
     model = loaded_model(request.model, request.device)
     large = LargeRequest(
@@ -193,7 +215,11 @@ def block_work(stack: Stack, request: Request, place: LabelPlace) -> Generator[P
         scheduler=request.scheduler or None,
         preview=not request.scheduler,
     )
-    return (yield from segment_blocks(large, model))
+    try:
+        return (yield from segment_blocks(large, model))
+    except OtherRunError:
+        anew = replace(large, resume=False, overwrite=True)
+        return (yield from segment_blocks(anew, model))
 
 
 def _opened(preview: Path) -> Any:

@@ -110,6 +110,11 @@ class BlockRun:
         """Return a frame's intensities, measured by whoever comes first and then the same for all.
 
         They come from a fixed sample in bounded memory, so two that come at once find the same.
+
+        Raises
+        ------
+        UnreadableError
+            Nothing of the frame can be read.
         """
         plan, file = self.place.plan, self.place.frame(frame)
         if file.exists():
@@ -118,15 +123,11 @@ class BlockRun:
             return Normaliser(low, high, self.stack.name, self.stack.notices)
         channels = self.stack.pick_channels(self.model.spec.in_channels, self.settings.channel)
         norm = self.model.card.normalisation
-        found = Normaliser.of(
-            guarded(self.stack),
-            plan.index(frame),
-            plan.ndim,
-            tuple(sorted(set(channels))),
-            norm["low"],
-            norm["high"],
-            skip=(UnreadableError,),
-        )
+        where = (guarded(self.stack), plan.index(frame), plan.ndim, tuple(sorted(set(channels))))
+        limits = (norm["low"], norm["high"])
+        found = Normaliser.of(*where, *limits, skip=(UnreadableError,))
+        if (found.low == found.high).all():  # blank, or nothing of it could be read: then say so
+            found = Normaliser.of(*where, *limits)
         write_text(file, json.dumps({"low": found.low.tolist(), "high": found.high.tolist()}))
         return found
 
@@ -249,10 +250,13 @@ def probe(run: BlockRun) -> Probe:
     """Run a tile of the middle frame, and across a corner of blocks if that is asked for."""
     plan = run.place.plan
     frame = plan.frames // 2
-    maps, spec = run.maps(frame), run.model.spec
+    device, spec = str(run.model.device), run.model.spec
+    try:
+        maps = run.maps(frame)
+    except UnreadableError:
+        return Probe(device, 0.0, 0.0, 0.0, (), None)
     number = plan.blocks.count // 2
     tiles = maps.plan(plan.blocks.window(number))
-    device = str(run.model.device)
     if maps.blank or not tiles:
         return Probe(device, 0.0, 0.0, 0.0, (), None)
     seam = _certify(run, maps, number) if run.settings.certify else None

@@ -47,6 +47,10 @@ WEIGHT = 20
 """A block counts so many steps in the progress; everything else counts one."""
 
 
+class OtherRunError(OutputError):
+    """An unfinished run is not of what is asked for now."""
+
+
 @dataclass(frozen=True)
 class LargeRequest:
     """What is to be segmented, and where the labels go.
@@ -204,7 +208,7 @@ def _settle(
 def _go_on(place: Workplace, asked: dict[str, Any]) -> None:
     """Check that an unfinished run is the one that is asked for; forget what had failed in it."""
     if different := place.plan.differs(**asked):
-        raise OutputError(
+        raise OtherRunError(
             f"{place.folder} holds an unfinished run of another kind ({different}); give the same "
             "image, model and settings, or begin anew (--overwrite)."
         )
