@@ -179,9 +179,7 @@ class LargeRun(SegmentRun):
             if shown is not None and not (self._place.unfinished / "preview").exists():
                 self.viewer.layers.remove(shown)
             return
-        labels = self.result.labels
-        small = labels.nbytes <= IN_MEMORY
-        data = np.asarray(labels[...]) if small else labels
+        data = self.result.labels
         if shown is not None:
             shown.data = data
         elif not self.lost:
@@ -189,7 +187,7 @@ class LargeRun(SegmentRun):
         if shown is None:
             return
         shown.metadata[MARK].pop("preview", None)
-        if small:
+        if isinstance(data, np.ndarray):
             seal_result(shown, self.result.passport, True)
         else:
             shown.metadata[MARK]["passport"] = self.result.passport
@@ -198,6 +196,8 @@ class LargeRun(SegmentRun):
 
 def block_work(stack: Stack, request: Request, place: LabelPlace) -> Generator[Progress, None, Any]:
     """Load the model and go through the blocks, in a job's thread; an unfinished run goes on.
+
+    Labels that memory holds are read into it: there they can be edited.
 
     One of another image, model or settings is in the way of nothing but itself: what it had
     computed does not fit any more, so the run begins anew.
@@ -216,10 +216,13 @@ def block_work(stack: Stack, request: Request, place: LabelPlace) -> Generator[P
         preview=not request.scheduler,
     )
     try:
-        return (yield from segment_blocks(large, model))
+        result = yield from segment_blocks(large, model)
     except OtherRunError:
         anew = replace(large, resume=False, overwrite=True)
-        return (yield from segment_blocks(anew, model))
+        result = yield from segment_blocks(anew, model)
+    if result.labels.nbytes > IN_MEMORY:
+        return result
+    return replace(result, labels=np.asarray(result.labels[...]))
 
 
 def _opened(preview: Path) -> Any:
