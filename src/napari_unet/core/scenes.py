@@ -60,17 +60,17 @@ def make_scene(seed: int | list[int], size: int = 256, kind: str | None = None) 
     if kind != "fibres" and rng.random() < 0.4:
         layers.append(_nested(rng, base))
     image = _draw(rng, layers, flat=kind == "textures")
-    clean = np.stack([_without_crumbs(layer) for layer in layers])
+    clean = np.stack([largest_parts(layer, SMALLEST) for layer in layers])
     return Scene(_photograph(rng, image), clean, kind)
 
 
 def _blobs(rng: Rng, size: int) -> np.ndarray:
     """Scatter roundish shapes; later ones lie on those before, so that many touch."""
     labels = np.zeros((size, size), np.uint16)
-    typical = _log_uniform(rng, 7, 45)
+    typical = log_uniform(rng, 7, 45)
     count = int(np.clip(rng.uniform(0.15, 0.9) * (size / (2 * typical)) ** 2, 2, 150))
     roughness = rng.choice([0.05, 0.15, 0.3])
-    aspect = _log_uniform(rng, 1, 3)
+    aspect = log_uniform(rng, 1, 3)
     for number in range(1, count + 1):
         radius = typical * rng.lognormal(0, 0.25)
         _stamp(labels, number, rng.uniform(0, size, 2), _shape(rng, radius, roughness, aspect))
@@ -79,7 +79,7 @@ def _blobs(rng: Rng, size: int) -> np.ndarray:
 
 def _cells(rng: Rng, size: int) -> np.ndarray:
     """Divide the plane into cells, with membranes of some width between them."""
-    labels = _territories(rng, size, _log_uniform(rng, 20, 90), _log_uniform(rng, 1, 2))
+    labels = _territories(rng, size, log_uniform(rng, 20, 90), log_uniform(rng, 1, 2))
     width = rng.uniform(0.7, 3)
     apart = ndimage.distance_transform_edt(~_borders(labels)) > width
     if rng.random() < 0.3:  # some cells are not there
@@ -89,13 +89,13 @@ def _cells(rng: Rng, size: int) -> np.ndarray:
 
 def _textures(rng: Rng, size: int) -> np.ndarray:
     """Divide the plane into regions that meet without a line."""
-    labels = _territories(rng, size, _log_uniform(rng, 45, 130), 1)
+    labels = _territories(rng, size, log_uniform(rng, 45, 130), 1)
     return np.asarray(labels, np.uint16)
 
 
 def _islands(rng: Rng, size: int) -> np.ndarray:
     """Cut through smooth noise: irregular shapes, with bays and holes."""
-    height = _smooth(rng, size, _log_uniform(rng, 5, 18))
+    height = _smooth(rng, size, log_uniform(rng, 5, 18))
     labels, _ = ndimage.label(height > rng.uniform(0.2, 1.0))
     return np.asarray(labels, np.uint16)
 
@@ -103,7 +103,7 @@ def _islands(rng: Rng, size: int) -> np.ndarray:
 def _fibres(rng: Rng, size: int) -> np.ndarray:
     """Draw winding threads, one over the other."""
     labels = np.zeros((size, size), np.uint16)
-    width, bend = _log_uniform(rng, 1.5, 7), rng.uniform(0.01, 0.06)
+    width, bend = log_uniform(rng, 1.5, 7), rng.uniform(0.01, 0.06)
     for number in range(1, int(rng.integers(3, 14))):
         steps = int(rng.uniform(0.3, 1.3) * size)
         turns = ndimage.gaussian_filter1d(rng.normal(0, 1, steps), 8) * 8 * bend
@@ -168,7 +168,7 @@ def _draw(rng: Rng, layers: list[np.ndarray], *, flat: bool) -> np.ndarray:
 def _photograph(rng: Rng, drawn: np.ndarray) -> np.ndarray:
     """Blur, light unevenly, add noise, bend the contrast and perhaps invert or colour."""
     size = len(drawn)
-    image = ndimage.gaussian_filter(drawn, _log_uniform(rng, 0.3, 2.2))
+    image = ndimage.gaussian_filter(drawn, log_uniform(rng, 0.3, 2.2))
     low, high = np.percentile(image, (1, 99))
     image = (image - low) / max(high - low, 1e-6)
     if rng.random() < 0.4:
@@ -177,9 +177,9 @@ def _photograph(rng: Rng, drawn: np.ndarray) -> np.ndarray:
     noise = rng.normal(0, 1, image.shape)
     if rng.random() < 0.3:
         noise = ndimage.gaussian_filter(noise, 0.7) * 1.8
-    grain = _log_uniform(rng, 0.01, 0.2)
+    grain = log_uniform(rng, 0.01, 0.2)
     image = image + grain * noise * (1 if rng.random() < 0.5 else np.sqrt(np.clip(image, 0.05, 1)))
-    image = np.clip(image, 0, 2) ** _log_uniform(rng, 0.5, 2)
+    image = np.clip(image, 0, 2) ** log_uniform(rng, 0.5, 2)
     image = image.max() - image if rng.random() < 0.35 else image
     if rng.random() < 0.2:
         dark, bright = rng.uniform(0, 1, (2, 3))
@@ -203,16 +203,16 @@ def _territories(rng: Rng, size: int, spacing: float, aspect: float) -> np.ndarr
 
 def _texture(rng: Rng, size: int) -> np.ndarray:
     """Draw grains, stripes, spots or nothing much, with a spread of up to 0.6."""
-    strength = _log_uniform(rng, 0.02, 0.6)
+    strength = log_uniform(rng, 0.02, 0.6)
     kind = rng.integers(4)
     if kind == 0:
         return strength * 0.2 * rng.normal(0, 1, (size, size))
     if kind == 1:
         y, x = np.mgrid[:size, :size]
-        turn, period = rng.uniform(0, np.pi), _log_uniform(rng, 4, 20)
+        turn, period = rng.uniform(0, np.pi), log_uniform(rng, 4, 20)
         phase = 2 * np.pi * (y * np.sin(turn) + x * np.cos(turn)) / period
         return np.asarray(0.7 * strength * np.sin(phase + 2 * _smooth(rng, size, size / 8)))
-    grains = _smooth(rng, size, _log_uniform(rng, 0.8, 6))
+    grains = _smooth(rng, size, log_uniform(rng, 0.8, 6))
     return strength * (grains if kind == 2 else np.maximum(grains - 1, 0) * 2)
 
 
@@ -265,8 +265,8 @@ def _borders(labels: np.ndarray) -> np.ndarray:
     return found
 
 
-def _without_crumbs(labels: np.ndarray) -> np.ndarray:
-    """Keep the largest part of every object, and number those that are large enough anew."""
+def largest_parts(labels: np.ndarray, smallest: int) -> np.ndarray:
+    """Keep each object's largest part, and number those of at least `smallest` pixels anew."""
     kept = np.zeros_like(labels)
     number = 0
     for old, box in enumerate(ndimage.find_objects(labels), 1):
@@ -274,11 +274,12 @@ def _without_crumbs(labels: np.ndarray) -> np.ndarray:
             continue
         parts, count = ndimage.label(labels[box] == old)
         sizes = np.bincount(parts.ravel(), minlength=count + 1)[1:]
-        if count and sizes.max() >= SMALLEST:
+        if count and sizes.max() >= smallest:
             number += 1
             kept[box][parts == 1 + sizes.argmax()] = number
     return kept
 
 
-def _log_uniform(rng: Rng, low: float, high: float) -> float:
+def log_uniform(rng: Rng, low: float, high: float) -> float:
+    """Draw a number whose logarithm is uniform between those of two others."""
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from napari_unet.core.scenes import largest_parts, log_uniform
+
 Rng = np.random.Generator
 
 SMALLEST = 30
@@ -61,8 +63,8 @@ def make_volume(
         Share of the volume that nuclei would fill if none lay on another; drawn if not given.
     """
     rng = np.random.default_rng(seed)
-    ratio = _log_uniform(rng, 1, 4) if anisotropy is None else anisotropy
-    size = _log_uniform(rng, 10, 28) if diameter is None else diameter
+    ratio = log_uniform(rng, 1, 4) if anisotropy is None else anisotropy
+    size = log_uniform(rng, 10, 28) if diameter is None else diameter
     share = rng.uniform(0.1, 0.6) if crowding is None else crowding
     labels = _nuclei(rng, shape, ratio, size, share)
     return VolumeScene(_photograph(rng, labels, ratio, size), labels, (ratio, 1.0, 1.0))
@@ -78,7 +80,7 @@ def _nuclei(
     for number in range(1, min(count, 2**16 - 1) + 1):
         radii = size / 2 * rng.lognormal(0, 0.15) * rng.lognormal(0, 0.15, 3)
         _stamp(rng, labels, number, rng.uniform(0, extent), radii, ratio)
-    return _renumbered(labels)
+    return largest_parts(labels, SMALLEST)
 
 
 def _stamp(
@@ -121,25 +123,7 @@ def _photograph(rng: Rng, labels: np.ndarray, ratio: float, size: float) -> np.n
     image = image + rng.uniform(0, 0.4) * haze
     depth = np.linspace(1, rng.uniform(0.4, 1), len(image))[:, None, None]
     image = np.clip(image, 0, None) * depth + rng.uniform(0, 0.1)
-    photons = _log_uniform(rng, 15, 400)
+    photons = log_uniform(rng, 15, 400)
     image = rng.poisson(photons * image) / photons
-    image += rng.normal(0, _log_uniform(rng, 0.005, 0.08), image.shape)
+    image += rng.normal(0, log_uniform(rng, 0.005, 0.08), image.shape)
     return np.asarray(image, np.float32)
-
-
-def _renumbered(labels: np.ndarray) -> np.ndarray:
-    """Keep each object's largest part if it is large enough, and count anew."""
-    kept, number = np.zeros_like(labels), 0
-    for old, box in enumerate(ndimage.find_objects(labels), 1):
-        if box is None:
-            continue
-        parts, count = ndimage.label(labels[box] == old)
-        sizes = np.bincount(parts.ravel(), minlength=count + 1)[1:]
-        if count and sizes.max() >= SMALLEST:
-            number += 1
-            kept[box][parts == 1 + sizes.argmax()] = number
-    return kept
-
-
-def _log_uniform(rng: Rng, low: float, high: float) -> float:
-    return float(np.exp(rng.uniform(np.log(low), np.log(high))))

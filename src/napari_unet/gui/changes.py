@@ -12,7 +12,7 @@ import numpy as np
 from napari_unet.core.spec import InputError, Progress
 from napari_unet.gui.codes import codes_colormap, codes_names, legend
 from napari_unet.gui.job import Job
-from napari_unet.gui.layers import SEEN, layer_axes, layer_stack, look, plan_region
+from napari_unet.gui.layers import SEEN, full_resolution, layer_axes, layer_stack, look, plan_region
 from napari_unet.gui.live import LIVE_DTYPE, LiveLabels
 from napari_unet.gui.result import MARK, Placement
 from napari_unet.gui.segment_form import quick_settings
@@ -91,7 +91,7 @@ class ChangesRun:
             )
         frames, window = plan_region(SEEN, look(self.viewer, image, axes), stack, ndim, image.name)
         window = window or tuple(slice(0, size) for size in stack.frame_shape(ndim))
-        shape = image.data[0].shape if image.multiscale else image.data.shape
+        shape = full_resolution(image).shape
         self._placement = Placement(axes, stack.labels_axes, tuple(shape))
         self._place = (frames[0], window)
         return _steps(self._work, stack, frames[0], window)

@@ -20,7 +20,7 @@ from napari_unet.core.preflight import Preflight
 from napari_unet.core.spec import InputError, OutputError, Progress
 from napari_unet.core.store import home
 from napari_unet.gui.job import DONE, FAILED
-from napari_unet.gui.layers import WHOLE, layer_axes, layer_stack
+from napari_unet.gui.layers import WHOLE, full_resolution, layer_axes, layer_stack
 from napari_unet.gui.result import IMAGE, MARK, Placement, seal_result
 from napari_unet.gui.segment import SegmentRun
 
@@ -42,7 +42,7 @@ def goes_in_blocks(image: Image, request: Request) -> bool:
         return False
     if request.save_in or request.scheduler:
         return True
-    shape = image.data[0].shape if image.multiscale else image.data.shape
+    shape = full_resolution(image).shape
     return 2 * int(np.prod(shape, dtype=np.int64)) > IN_MEMORY
 
 
@@ -117,7 +117,7 @@ class LargeRun(SegmentRun):
     def _begin(self) -> Generator[Any, None, Any]:
         image, request = self.image, self.request
         stack, axes = layer_stack(image), layer_axes(image)
-        shape = image.data[0].shape if image.multiscale else image.data.shape
+        shape = full_resolution(image).shape
         placement = Placement(axes, stack.labels_axes, tuple(shape))
         if placement.shown != stack.labels_axes:
             raise InputError(

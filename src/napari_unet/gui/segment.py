@@ -21,6 +21,7 @@ from napari_unet.gui.layers import (
     Index,
     NearestFirst,
     Window,
+    full_resolution,
     layer_axes,
     layer_stack,
     look,
@@ -166,7 +167,7 @@ class SegmentRun:
         way = settle_way(request.settings.volumes, request.ndim, "instance", stack)
         self._ndim = frame_ndim(way)
         frames, window = plan_region(request.region, view, stack, self._ndim, image.name)
-        shape = image.data[0].shape if image.multiscale else image.data.shape
+        shape = full_resolution(image).shape
         placement = Placement(axes, stack.labels_axes, tuple(shape))
         self.layer, array, self._is_new = open_result(
             self.viewer, image, request.model, placement, stack.labels_shape
