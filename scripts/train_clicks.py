@@ -2,12 +2,14 @@
 
     python scripts/train_clicks.py DATA --model nuclei --out RUN --minutes 60
     python scripts/train_clicks.py DATA --model nuclei --out RUN --minutes 60 --resume
+    python scripts/train_clicks.py DATA --model nuclei --out RUN --minutes 60 --start nuclei
 
 DATA is a folder with `images/`, `labels/` and a `split.csv` (BBBC038). Half of the pictures come
 from its training split, half are generated scenes, so that clicks work on things that are no
 nuclei. RUN gets the checkpoint, `log.csv`, `curve.png` and, at the end, the model folder
 `RUN/MODEL`: the model as it was, with the averaged head that scored best on objects of the
-validation split and of held-out scenes. The run is seeded.
+validation split and of held-out scenes. With --start the training begins with the click head of a
+model that has one, which may be MODEL itself. The run is seeded.
 """
 
 from __future__ import annotations
@@ -77,6 +79,17 @@ def with_head(model: Model, head: ClickHead) -> Model:
     return replace(model, click=head.eval())
 
 
+def first_head(model: Model, start: str | None) -> ClickHead:
+    """Return the head that a training begins with: a fresh one, or that of another model."""
+    head = ClickHead(model.spec)
+    if start:
+        other = load_model(start, "cpu").click
+        if other is None:
+            raise SystemExit(f"--start: the model {start} has no click head; leave --start away.")
+        head.load_state_dict(other.state_dict())
+    return head.to(model.device)
+
+
 def image_trials(model: Model, samples: Samples, rng: np.random.Generator) -> Iterator[Trial]:
     """Yield objects of labelled images, whose size the network is told."""
     for sample in samples.items:
@@ -134,6 +147,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--model", default="nuclei")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--start", metavar="MODEL", help="begin with this model's click head")
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--steps", type=int, default=Recipe.steps)
     parser.add_argument("--validate-every", type=int, default=500, metavar="STEPS")
@@ -154,7 +168,7 @@ def main() -> None:
     )
     torch.manual_seed(args.seed)
     model = load_model(args.model, args.device)
-    head = ClickHead(model.spec).to(model.device)
+    head = first_head(model, args.start)
     state = TrainState.start(cast("Any", head), settings)
     if args.resume:
         load_checkpoint(state, args.out / CHECKPOINT)
