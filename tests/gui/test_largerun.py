@@ -37,6 +37,12 @@ def panel(viewer, real):
     return panel
 
 
+@pytest.fixture
+def _apart(monkeypatch):
+    """Each frame is a block of its own, so that a run can be left between them."""
+    monkeypatch.setattr("napari_unet.core.framegroups.TOGETHER", 1)
+
+
 def same_objects(found, wanted):
     pairs = np.unique(np.stack([np.ravel(found), np.ravel(wanted)]).astype(int), axis=1)
     return pairs.shape[1] == len(np.unique(pairs[0])) == len(np.unique(pairs[1]))
@@ -66,12 +72,13 @@ def test_labels_are_written_where_the_user_says(viewer, panel, real, discs, fini
     assert "exists already" in panel.status.text()
 
 
+@pytest.mark.usefixtures("_apart")
 def test_a_cancelled_run_goes_on_where_it_was_left(
     viewer, panel, real, discs, finish, tmp_path, qtbot
 ):
     from napari_unet.nn.segment import segment
 
-    stack = np.stack([discs] * 6)
+    stack = np.stack([discs] * 60)
     viewer.add_image(stack, name="im", axis_labels=("t", "y", "x"))
     panel.form.save_in.value = str(tmp_path / "labels.zarr")
     panel.run()
@@ -92,8 +99,9 @@ def test_a_cancelled_run_goes_on_where_it_was_left(
     assert all(same_objects(a, b) for a, b in zip(found, whole, strict=True))
 
 
+@pytest.mark.usefixtures("_apart")
 def test_other_settings_begin_anew_what_was_left(viewer, panel, discs, finish, tmp_path, qtbot):
-    viewer.add_image(np.stack([discs] * 6), name="im", axis_labels=("t", "y", "x"))
+    viewer.add_image(np.stack([discs] * 60), name="im", axis_labels=("t", "y", "x"))
     panel.form.save_in.value = str(tmp_path / "labels.zarr")
     panel.run()
     qtbot.waitUntil(lambda: panel.active is None or panel.active.layer is not None, timeout=60_000)

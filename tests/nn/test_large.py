@@ -107,6 +107,39 @@ def test_every_frame_counts_for_itself(model, tmp_path):
     assert result.objects == sum(int(whole[index].max()) for index in np.ndindex(2, 3))
 
 
+@pytest.mark.parametrize("together", [1, 2, 3, 100])
+@pytest.mark.parametrize("way", ["planes", "joined"])
+def test_small_frames_share_files(model, tmp_path, monkeypatch, together, way):
+    monkeypatch.setattr("napari_unet.core.framegroups.TOGETHER", together * 40 * 30)
+    image = np.repeat(texture(2, 4, 40, 30), 2, 1)[:, :7]
+    settings = PredictSettings(tile=48, volumes=way)
+    result = in_blocks(image, model, tmp_path / "labels.zarr", settings=settings)
+    whole = segment(image, model, settings)
+    for index in np.ndindex(2) if way == "joined" else np.ndindex(2, 7):
+        assert same_objects(result.labels[index], whole[index])
+    assert result.labels.chunks == (1, min(together, 7), 40, 30)
+    assert result.passport["blocks"] == 14
+
+
+def test_small_frames_are_gone_on_with_in_groups(model, tmp_path, monkeypatch):
+    monkeypatch.setattr("napari_unet.core.framegroups.TOGETHER", 3 * 40 * 30)
+    image, target = texture(8, 40, 30), tmp_path / "labels.zarr"
+    whole = in_blocks(image, model, tmp_path / "whole.zarr").labels[:]
+    steps, lines, again = segment_blocks(request_for(image, target), model), [], []
+    while not isinstance(next(steps), BlockDone):
+        pass
+    steps.close()
+
+    def watch(step):
+        again.extend([step.index] if isinstance(step, BlockDone) else [])
+        lines.extend([step.needs] if isinstance(step, Preflight) else [])
+
+    result = in_blocks(image, model, target, watch, resume=True)
+    assert again == [(z,) for z in range(3, 8)]
+    assert lines[0].blocks == 5
+    assert np.array_equal(result.labels[:], whole)
+
+
 def test_classes_in_blocks(make_model, tmp_path):
     model = make_model(gain=6.0, head="semantic", classes=3)
     image = texture(90, 70)
@@ -297,6 +330,27 @@ def test_a_block_that_cannot_be_read_is_left_empty(model, tmp_path):
     assert filled[block.window].any()
     assert np.array_equal(filled[170:] > 0, labels[170:] > 0)
     assert leftovers(tmp_path) == ["labels.zarr"]
+
+
+@pytest.mark.usefixtures("_at_once")
+@pytest.mark.parametrize("way", ["planes", "joined"])
+def test_a_small_frame_that_cannot_be_read_is_left_empty_alone(model, tmp_path, way):
+    image, target, said = np.repeat(texture(3, 40, 30), 2, 0), tmp_path / "labels.zarr", []
+    settings = PredictSettings(tile=48, survey=False, diameter=None, volumes=way)
+    bad = Patchy(image, (2, slice(10, 30), slice(5, 9)))
+    result = in_blocks(
+        open_stack(bad, axes="ZYX"), model, target, settings=settings,
+        watch=lambda s: said.append(s) if isinstance(s, BlockDone) and s.problem else None,
+    )  # fmt: skip
+    assert [step.index for step in said] == [(2,)]
+    assert result.passport["failed_blocks"] == [[2, 0, 0]]
+    labels = result.labels[:]
+    assert not labels[2].any() or way == "joined"  # a gap of one plane is bridged
+    assert all(labels[z].any() for z in (0, 1, 3, 4, 5))
+    whole = in_blocks(image, model, tmp_path / "whole.zarr", settings=settings).labels[:]
+    mended = in_blocks(open_stack(image, axes="ZYX"), model, target, settings=settings, resume=True)
+    assert mended.passport["failed_blocks"] == []
+    assert np.array_equal(mended.labels[:], whole)
 
 
 def test_a_store_that_becomes_unwritable(model, tmp_path, monkeypatch):

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.core.assembling import join_alone, label_image, pack_block
+from napari_unet.core.assembling import join_alone, label_image, pack_block, write_blocks
 from napari_unet.core.guard import UnreadableError, guarded
 from napari_unet.core.normalise import Normaliser
 from napari_unet.core.spec import PredictSettings, Progress
-from napari_unet.core.workplace import packed_size, write_arrays, write_text
+from napari_unet.core.workplace import packed_size, write_text
 from napari_unet.nn.decode import InstanceDecoder, SemanticDecoder
 from napari_unet.nn.maps import MapSource, open_maps
 from napari_unet.nn.memory import LIVE_TENSORS
@@ -110,6 +110,7 @@ class BlockRun:
         """Return a frame's intensities, measured by whoever comes first and then the same for all.
 
         They come from a fixed sample in bounded memory, so two that come at once find the same.
+        Those of a frame of one block need not be kept: nobody else asks for them.
 
         Raises
         ------
@@ -128,7 +129,8 @@ class BlockRun:
         found = Normaliser.of(*where, *limits, skip=(UnreadableError,))
         if (found.low == found.high).all():  # blank, or nothing of it could be read: then say so
             found = Normaliser.of(*where, *limits)
-        write_text(file, json.dumps({"low": found.low.tolist(), "high": found.high.tolist()}))
+        if plan.blocks.count > 1:
+            write_text(file, json.dumps({"low": found.low.tolist(), "high": found.high.tolist()}))
         return found
 
 
@@ -147,36 +149,40 @@ class BlockIds:
         self.ids[place] = values
 
 
-def block_steps(run: BlockRun, frame: int, number: int) -> Generator[int, None, str]:
-    """Compute a block and put it on the disk, yielding its pixels that are done after each tile.
+def block_steps(run: BlockRun, group: int, number: int) -> Generator[int, None, list[str]]:
+    """Compute a block of a group's frames and put it on the disk.
 
-    A block whose data cannot be read leaves a note of it. Closing the generator leaves nothing.
+    Yields the pixels that are done, after each tile. A block whose data cannot be read leaves a
+    note of it. Closing the generator leaves nothing.
 
     Returns
     -------
-    str
-        Why the block is empty; "" if it is not.
+    list of str
+        For each frame of the group why its block is empty; "" if it is not.
     """
     place, plan = run.place, run.place.plan
     window = plan.blocks.window(number)
-    try:
-        arrays = yield from _compute(run, frame, window)
-    except UnreadableError as error:
-        place.check(plan.run)
-        write_text(place.failure(frame, number), json.dumps({"reason": str(error)}))
-        return str(error)
+    pixels = int(np.prod([w.stop - w.start for w in window]))
+    found, problems = {}, {}
+    for at, frame in enumerate(plan.groups.frames(group)):
+        try:
+            found[frame] = yield from _compute(run, frame, window, at * pixels)
+        except UnreadableError as error:
+            problems[frame] = str(error)
     place.check(plan.run)
-    write_arrays(place.block(frame, number), arrays)
-    return ""
+    for frame, problem in problems.items():
+        write_text(place.failure(frame, number), json.dumps({"reason": problem}))
+    if found:
+        write_blocks(place, group, number, found)
+    return [problems.get(frame, "") for frame in plan.groups.frames(group)]
 
 
 def _compute(
-    run: BlockRun, frame: int, window: Window
+    run: BlockRun, frame: int, window: Window, done: int
 ) -> Generator[int, None, dict[str, np.ndarray]]:
     maps, decoder, out = run.maps(frame), run.decoder, BlockIds(window)
     decoder.out = out
     decoder.start((), maps.size)
-    done = 0
     for tile, raw in maps.run([] if maps.blank else maps.plan(window)):
         decoder.add(tile, raw)
         done += int(np.prod([w.stop - w.start for w in tile.write]))
@@ -187,12 +193,13 @@ def _compute(
         return pack_block(out.ids, None)
     table, pieces = decoder.pieces(window)
     ids, decode = table[out.ids], run.place.plan.decoding
-    arrays = pack_block(ids, pieces)
-    if decode is not None and (run.preview or run.place.plan.blocks.count == 1):
+    whole = run.place.plan.blocks.count == 1
+    if decode is not None and (run.preview or whole):
         alone = join_alone(pieces, decode)
         _show(run, frame, window, alone[ids])
-        arrays["objects"] = np.array([alone.max()])
-    return arrays
+        if whole:
+            return {"ids": alone[ids], "objects": np.array([alone.max()])}
+    return pack_block(ids, pieces)
 
 
 def _show(run: BlockRun, frame: int, window: Window, labels: np.ndarray) -> None:
@@ -215,9 +222,9 @@ def make_preview(place: Workplace) -> None:
 
     image = label_image(place)
     if not place.preview.exists():
-        zarr.create_array(
-            str(place.preview), shape=image.shape, dtype=np.uint32, chunks=image.chunks
-        )
+        leading = len(place.plan.leading)
+        chunks = (1,) * leading + image.chunks[leading:]  # it is written frame by frame
+        zarr.create_array(str(place.preview), shape=image.shape, dtype=np.uint32, chunks=chunks)
 
 
 @dataclass(frozen=True)

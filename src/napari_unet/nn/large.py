@@ -20,7 +20,8 @@ import numpy as np
 
 from napari_unet.core import assembling, stacking
 from napari_unet.core.axes import OBJECT_AXES
-from napari_unet.core.blocks import choose_block
+from napari_unet.core.blocks import BlockPlan, choose_block
+from napari_unet.core.framegroups import choose_together
 from napari_unet.core.guard import UnreadableError, guarded
 from napari_unet.core.passport import make_passport
 from napari_unet.core.preflight import Needs, Preflight
@@ -191,8 +192,9 @@ def _settle(
         "volumes": way,
         OBJECT_AXES: object_axes(way),
     }
+    block = choose_block(size, request.block)
     plan = RunPlan(
-        **{**asked, "block": choose_block(size, request.block)},
+        **{**asked, "block": block},
         run=uuid.uuid4().hex,
         voxel_size_um=stack.voxel_size_um,
         settled=asdict(settled),
@@ -200,6 +202,7 @@ def _settle(
         precision=pool.precision(request.settings.precision),
         passport=passport,
         least_voxels=least if way == JOINED else None,
+        together=choose_together(stack.labels_shape[:-ndim], BlockPlan(size, block)),
     )
     write_text(place.folder / "plan.json", plan.to_json())
     return remarks
@@ -213,6 +216,10 @@ def _go_on(place: Workplace, asked: dict[str, Any]) -> None:
             "image, model and settings, or begin anew (--overwrite)."
         )
     if (place.folder / "failed").exists():
+        plan = place.plan
+        for frame in range(plan.frames):
+            for number in place.done("failed", frame):
+                place.block(plan.groups.of(frame), number).unlink(missing_ok=True)
         for name in ("join", "stacked", "written", "result", "failed"):
             clear(place.folder / name)
 
@@ -224,7 +231,8 @@ def _preflight(
     if not plan.frames * plan.blocks.count:
         return Probe(plan.passport.get("device", "cpu"), 0.0, 0.0, 0.0, (), None)
     yield Progress(0, 0, "trying one tile")
-    found, left = pool.probe(), len(_missing(place, "blocks", plan.blocks.count))
+    todo = _missing(place, "blocks", plan.blocks.count)
+    found, left = pool.probe(), _frames_in(plan, todo)
     needs = Needs.of(
         blocks=left,
         block_pixels=int(np.prod(plan.block)),
@@ -241,12 +249,17 @@ def _preflight(
 
 
 def _missing(place: Workplace, kind: str, count: int) -> list[Item]:
-    """List frame and number of what has no file yet."""
+    """List group (of frames) and number of what has no file yet."""
     return [
-        (frame, number)
-        for frame in range(place.plan.frames)
-        for number in sorted(set(range(count)) - place.done(kind, frame))
+        (group, number)
+        for group in range(place.plan.groups.count)
+        for number in sorted(set(range(count)) - place.done(kind, group))
     ]
+
+
+def _frames_in(plan: RunPlan, items: Sequence[Item]) -> int:
+    """Count the frames' parts that items of groups and numbers stand for."""
+    return sum(len(plan.groups.frames(group)) for group, *_ in items)
 
 
 def _all_stages(place: Workplace, pool: Pool) -> Generator[Progress, None, int]:
@@ -259,7 +272,7 @@ def _all_stages(place: Workplace, pool: Pool) -> Generator[Progress, None, int]:
     steps = WEIGHT * blocks.count + 2 * joined * sum(nodes) + sum(parts)
     count = _Count(steps * frames)
     todo = _missing(place, "blocks", blocks.count)
-    count.skip(WEIGHT * (frames * blocks.count - len(todo)))
+    count.skip(WEIGHT * (frames * blocks.count - _frames_in(plan, todo)))
     yield from _blocks(place, pool, todo, count)
     if joined:
         yield from _join(place, pool, nodes, count)
@@ -270,10 +283,10 @@ def _all_stages(place: Workplace, pool: Pool) -> Generator[Progress, None, int]:
     image.create(np.uint16 if max(objects, default=0) < 2**16 else np.uint32)
     for level, each in enumerate(parts):
         todo = _missing(place, f"written/{level}", each)
-        count.skip(frames * each - len(todo))
+        count.skip(frames * each - _frames_in(plan, todo))
         items = todo if level == 0 else [(level, *item) for item in todo]
-        for _, _ in pool.run("coarsen" if level else "write", items):
-            yield count.step("writing")
+        for item, _ in pool.run("coarsen" if level else "write", items):
+            yield count.step("writing", _frames_in(plan, [item[-2:]]) if item else 0)
     return sum(objects)
 
 
@@ -284,11 +297,12 @@ def _blocks(
     pixels = max(1, int(np.prod(plan.block)))
     for item, what in pool.run("block", todo):
         if item is None:
-            yield count.at(min(WEIGHT - 1, WEIGHT * what // pixels), "blocks")
+            yield count.at(WEIGHT * what // (pixels + 1), "blocks")
             continue
-        step = count.step("blocks", WEIGHT)
-        window, index = plan.blocks.window(item[1]), plan.index(item[0])
-        yield BlockDone(step.done, step.total, "blocks", index, window, what)
+        window = plan.blocks.window(item[1])
+        for frame, problem in zip(plan.groups.frames(item[0]), what, strict=True):
+            step = count.step("blocks", WEIGHT)
+            yield BlockDone(step.done, step.total, "blocks", plan.index(frame), window, problem)
 
 
 def _join(
