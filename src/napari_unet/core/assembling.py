@@ -22,8 +22,9 @@ import numpy as np
 
 from napari_unet.core.blocks import BlockPlan
 from napari_unet.core.files import make_folder
-from napari_unet.core.joining import Closing, Part, join, label_roots, link, shrink
+from napari_unet.core.joining import Closing, join, label_roots
 from napari_unet.core.ngff import LabelImage, chunks_for
+from napari_unet.core.parts import Part, link, shrink
 from napari_unet.core.pieces import Pieces
 from napari_unet.core.spec import OutputError
 from napari_unet.core.stacking import stacked_labels

@@ -204,7 +204,8 @@ def block_work(stack: Stack, request: Request, place: LabelPlace) -> Generator[P
     """
     yield Progress(0, 0, "loading the model")
     from napari_unet.gui.engine import loaded_model
-    from napari_unet.nn.large import LargeRequest, OtherRunError, segment_blocks
+    from napari_unet.nn.large import LargeRequest, segment_blocks
+    from napari_unet.nn.largeplan import OtherRunError
 
     model = loaded_model(request.model, request.device)
     large = LargeRequest(

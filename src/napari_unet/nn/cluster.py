@@ -20,7 +20,8 @@ from napari_unet.core.blocks import batches
 from napari_unet.core.spec import InputError, OutputError, UnetError
 from napari_unet.core.stack import Stack, open_stack
 from napari_unet.core.workplace import Workplace, write_text
-from napari_unet.nn.blocks import BlockRun, Probe, block_steps, probe
+from napari_unet.nn.blocks import BlockRun, block_steps
+from napari_unet.nn.probe import Probe, probe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
