@@ -136,6 +136,66 @@ def test_labels_that_memory_would_not_hold_go_to_the_users_data(
     assert len(np.unique(layer.data[...])) == 7
 
 
+def write_ome_zarr(path, image):
+    group = zarr.open_group(str(path), mode="w", zarr_format=3)
+    for level in range(2):
+        part = image[:: 2**level, :: 2**level]
+        group.create_array(str(level), data=part, chunks=(64, 64), dimension_names=["y", "x"])
+    data = [
+        {"path": str(n), "coordinateTransformations": [{"type": "scale", "scale": [2.0**n] * 2}]}
+        for n in range(2)
+    ]
+    axes = [{"name": a, "type": "space"} for a in "yx"]
+    images = [{"name": "image", "axes": axes, "datasets": data}]
+    group.attrs["ome"] = {"version": "0.5", "multiscales": images}
+    return group
+
+
+@pytest.mark.parametrize("how", ["opened", "level opened", "array", "dask", "multiscale"])
+def test_results_go_into_the_ome_zarr_that_a_layer_shows(
+    viewer, panel, discs, finish, tmp_path, monkeypatch, how
+):
+    monkeypatch.setattr(largerun, "IN_MEMORY", 1000)
+    path = tmp_path / "cells.zarr"
+    group = write_ome_zarr(path, discs)
+    if how == "opened":
+        viewer.open(str(path), plugin="napari")
+    elif how == "level opened":
+        viewer.open(str(path / "0"), plugin="napari")
+    elif how == "multiscale":
+        viewer.add_image([da.from_zarr(group[name]) for name in "01"], name="cells")
+    else:
+        viewer.add_image(group["0"] if how == "array" else da.from_zarr(group["0"]), name="cells")
+    panel.run()
+    finish(panel, timeout=60_000)
+    assert panel.status.text().endswith(f"Saved in {path / 'labels' / 'real'}.")
+    assert list(group["labels"].attrs["ome"]["labels"]) == ["real"]
+
+
+def test_results_of_a_zarr_array_go_beside_it(viewer, panel, discs, finish, tmp_path, monkeypatch):
+    monkeypatch.setattr(largerun, "IN_MEMORY", 1000)
+    data = zarr.create_array(str(tmp_path / "im.zarr"), data=discs, chunks=(64, 64))
+    viewer.add_image(data, name="im")
+    panel.run()
+    finish(panel, timeout=60_000)
+    assert panel.status.text().endswith(f"Saved in {tmp_path / 'im real.zarr'}.")
+
+
+def test_what_a_layer_makes_of_a_zarr_stays_with_the_users_data(
+    viewer, panel, discs, finish, tmp_path, home, monkeypatch
+):
+    monkeypatch.setattr(largerun, "IN_MEMORY", 1000)
+    group = write_ome_zarr(tmp_path / "cells.zarr", discs)
+    viewer.add_image(da.from_zarr(group["0"])[:100], name="crop")
+    viewer.add_image(group["1"], name="coarse")
+    for layer in list(viewer.layers):
+        panel.form.image.value = layer
+        panel.run()
+        finish(panel, timeout=60_000)
+        assert panel.status.text().endswith(f"{layer.name} real.zarr.")
+    assert "labels" not in group
+
+
 def test_a_cluster_that_is_not_there_is_said(viewer, panel, discs, finish, tmp_path, monkeypatch):
     from napari_unet.nn import cluster
 

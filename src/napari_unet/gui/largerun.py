@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.core.files import make_folder, plain_name
+from napari_unet.core.files import make_folder, plain_name, user_path
 from napari_unet.core.labelplace import LabelPlace
 from napari_unet.core.preflight import Preflight
+from napari_unet.core.readers import is_zarr
 from napari_unet.core.spec import InputError, OutputError, Progress
 from napari_unet.core.store import home
+from napari_unet.core.zarrpath import zarr_path
 from napari_unet.gui.job import DONE, FAILED
 from napari_unet.gui.layers import WHOLE, full_resolution, layer_axes, layer_stack
 from napari_unet.gui.result import IMAGE, MARK, Placement, seal_result
@@ -49,9 +51,9 @@ def goes_in_blocks(image: Image, request: Request) -> bool:
 def label_place(image: Image, request: Request) -> LabelPlace:
     """Return where the labels of a layer go.
 
-    That is where the user says, else into the OME-Zarr that the layer was opened from if it may be
-    written, else into the folder ``results`` of the user's data; there a number tells it from a
-    finished result, which is never replaced.
+    That is where the user says, else into the OME-Zarr that the layer was opened from or made of,
+    or beside such a Zarr array, if that may be written, else into the folder ``results`` of the
+    user's data. A number tells it from a finished result, which is never replaced.
 
     Raises
     ------
@@ -60,15 +62,23 @@ def label_place(image: Image, request: Request) -> LabelPlace:
     """
     if request.save_in:
         return LabelPlace.of(request.save_in, None, request.model)
-    if image.source.path is not None:
+    if (source := _source(image)) is not None:
         with suppress(OutputError):
-            inside = LabelPlace.of(None, image.source.path, request.model)
-            inside.check(True)
-            return _free(inside)
+            beside = LabelPlace.beside(source, request.model)
+            beside.check(True)
+            return _free(beside)
     folder = home() / "results"
     make_folder(folder)
     name = plain_name(Path(image.name)).replace("/", "_") or "image"
     return _free(LabelPlace(folder / f"{name} {request.model}.zarr"))
+
+
+def _source(image: Image) -> Path | None:
+    """Return the Zarr on this computer that a layer shows, if it shows one."""
+    path = image.source.path
+    if path is not None and is_zarr(found := user_path(path)):
+        return found.absolute()
+    return zarr_path(full_resolution(image))
 
 
 def _free(place: LabelPlace) -> LabelPlace:
