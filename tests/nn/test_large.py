@@ -19,7 +19,7 @@ from napari_unet.core.stack import open_stack
 from napari_unet.core.workplace import locked
 from napari_unet.nn.blocks import BlockDone
 from napari_unet.nn.large import LargeRequest, segment_blocks
-from napari_unet.nn.segment import drain, segment
+from napari_unet.nn.segment import drain, segment, segment_steps
 
 
 def texture(*shape, seed=0):
@@ -86,6 +86,25 @@ def test_a_2d_model_finds_the_same_volumes_in_blocks(model, tmp_path, way, block
     assert same_objects(result.labels[:], whole)
     assert result.objects == whole.max()
     assert result.passport["volumes"] == way
+
+
+@pytest.mark.parametrize(("diameter", "way"), [(12.0, "orthogonal"), (40.0, "joined")])
+def test_blocks_are_seen_as_the_whole_stack_is(make_model, tmp_path, diameter, way):
+    card = {"training": {"diameter_px": {"q50": 12.0}}, "decode": {"min_size": 0}}
+    model, image = make_model(gain=6.0, card=card), np.repeat(texture(8, 46, 41), 3, 0)
+    stack, settings = open_stack(image, "ZYX", 0.5), PredictSettings(tile=32, diameter=diameter)
+    steps = segment_blocks(
+        request_for(stack, tmp_path / "l.zarr", settings=settings, block=16), model
+    )
+    while not isinstance(next(steps), BlockDone):  # a block alone would be too flat
+        pass
+    steps.close()
+    options = {"settings": settings, "block": 16, "resume": True}
+    result = in_blocks(stack, model, tmp_path / "l.zarr", **options)
+    whole = drain(segment_steps(stack, model, settings))
+    assert result.passport["volumes"] == whole.passport["volumes"] == way
+    assert whole.labels.max() > 2
+    assert same_objects(result.labels[:], whole.labels)
 
 
 def test_volumes_are_joined_apart_in_time(model, tmp_path):

@@ -20,6 +20,7 @@ from napari_unet.core.preflight import Preflight
 from napari_unet.core.readers import is_zarr
 from napari_unet.core.spec import InputError, OutputError, Progress
 from napari_unet.core.store import home
+from napari_unet.core.volumes import AUTO, JOINED
 from napari_unet.core.zarrpath import zarr_path
 from napari_unet.gui.job import DONE, FAILED
 from napari_unet.gui.layers import WHOLE, full_resolution, layer_axes, layer_stack
@@ -217,11 +218,13 @@ def block_work(stack: Stack, request: Request, place: LabelPlace) -> Generator[P
     from napari_unet.nn.large import LargeRequest, segment_blocks
     from napari_unet.nn.largeplan import OtherRunError
 
-    model = loaded_model(request.model, request.device)
+    model, settings = loaded_model(request.model, request.device), request.settings
+    if settings.volumes == AUTO:  # as in a run in memory: plane by plane something is to be seen
+        settings = replace(settings, volumes=JOINED)
     large = LargeRequest(
         stack,
         place,
-        request.settings,
+        settings,
         resume=place.unfinished.exists(),
         scheduler=request.scheduler or None,
         preview=not request.scheduler,

@@ -15,7 +15,7 @@ from napari_unet.core.passport import fingerprint, make_passport
 from napari_unet.core.runplan import RunPlan
 from napari_unet.core.shift import Surveyed
 from napari_unet.core.spec import OutputError, Progress
-from napari_unet.core.volumes import JOINED, frame_ndim, object_axes, settle_way
+from napari_unet.core.volumes import JOINED, frame_ndim, object_axes
 from napari_unet.core.workplace import Workplace, clear, write_text
 from napari_unet.nn.decode import decode_settings
 from napari_unet.nn.fit import choose_scale
@@ -42,11 +42,9 @@ def settle_plan(
 ) -> Generator[Progress, None, list[str]]:
     """Read the plan of an unfinished run, or make one; return the remarks."""
     place, stack, model = run.place, run.stack, run.model
-    way = settle_way(request.settings.volumes, model.spec.ndim, model.spec.head, stack)
-    asked = _asked(request, run, way)
     if (place.folder / "plan.json").exists():
         if request.resume:
-            _go_on(place, asked)
+            _go_on(place, _asked(request, run, place.plan.ndim))
             return list(place.plan.passport.get("remarks", []))
         if not request.overwrite:
             raise OutputError(
@@ -55,7 +53,8 @@ def settle_plan(
             )
     place.empty()
     whole = guarded(stack, lenient=True)
-    settled, least, found = settle_sizes(whole, model, request.settings, way)
+    settled, way, least, found = settle_sizes(whole, model, request.settings)
+    asked = _asked(request, run, frame_ndim(way))
     if found:
         yield Surveyed(0, 0, "looking at the image", found)
     remarks = [remark.text for remark in found]
@@ -79,10 +78,12 @@ def settle_plan(
     return remarks
 
 
-def _asked(request: LargeRequest, run: BlockRun, way: str) -> dict[str, Any]:
-    """Return what a plan has to agree with to be gone on with, by its attributes."""
-    stack, ndim = run.stack, frame_ndim(way)
-    wanted = request.block
+def _asked(request: LargeRequest, run: BlockRun, ndim: int) -> dict[str, Any]:
+    """Return what a plan has to agree with to be gone on with, by its attributes.
+
+    That its frames have `ndim` axes follows from what the settings say and the data are.
+    """
+    stack, wanted = run.stack, request.block
     return {
         "axes": stack.labels_axes,
         "shape": stack.labels_shape,
