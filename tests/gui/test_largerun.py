@@ -136,6 +136,28 @@ def test_labels_that_memory_would_not_hold_go_to_the_users_data(
     assert len(np.unique(layer.data[...])) == 7
 
 
+def test_wide_planes_are_shown_from_coarser_levels(
+    viewer, panel, finish, tmp_path, monkeypatch, qtbot
+):
+    monkeypatch.setattr(largerun, "IN_MEMORY", 1000)
+    monkeypatch.setattr(largerun, "COARSEST", 64)
+    monkeypatch.setattr("napari_unet.core.ngff.COARSEST", 64)
+    image = np.zeros((40, 150, 170), np.float32)
+    image[:, 20:50, 30:60] = image[:, 90:120, 90:120] = 1
+    monkeypatch.setattr("napari_unet.core.framegroups.TOGETHER", 1)
+    viewer.add_image(image, name="im", axis_labels=("t", "y", "x"))
+    panel.run()
+    qtbot.waitUntil(lambda: panel.active is None or panel.active.layer is not None, timeout=60_000)
+    layer = panel.active.layer
+    assert [level.shape[1:] for level in layer.data] == [(150, 170), (75, 85), (38, 43)]
+    finish(panel, timeout=60_000)
+    assert layer in viewer.layers and len(viewer.layers) == 2
+    assert "labels" not in layer.metadata[MARK] and not layer.editable
+    fine, coarse, coarsest = (np.asarray(level[7]) for level in layer.data)
+    assert len(np.unique(fine)) == 3
+    assert np.array_equal(coarse, fine[::2, ::2]) and np.array_equal(coarsest, fine[::4, ::4])
+
+
 def write_ome_zarr(path, image):
     group = zarr.open_group(str(path), mode="w", zarr_format=3)
     for level in range(2):

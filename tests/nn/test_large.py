@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from napari_unet.core.labelplace import LabelPlace
 from napari_unet.core.preflight import Preflight
+from napari_unet.core.preview import open_preview
 from napari_unet.core.results import read_passport
 from napari_unet.core.spec import InputError, OutputError, PredictSettings
 from napari_unet.core.stack import open_stack
@@ -426,13 +427,28 @@ def test_provisional_labels_can_be_watched(model, tmp_path):
     while not isinstance(step, BlockDone):
         step = next(steps)
     folder = LabelPlace.of(target, None, "").unfinished
-    shown = zarr.open_array(str(folder / "preview"), mode="r")
+    (shown,) = open_preview(folder / "preview")
     whole = segment(image, model) > 0
     assert shown.dtype == np.uint32
     seen, wanted = shown[step.window] > 0, whole[step.window]
     assert not (seen & ~wanted).any()
     assert seen.sum() > 0.9 * wanted.sum()  # but for what is too small without its neighbours
     assert not shown[50:, :].any()
+    steps.close()
+
+
+def test_provisional_labels_have_the_levels_of_the_result(model, tmp_path, monkeypatch):
+    monkeypatch.setattr("napari_unet.core.ngff.COARSEST", 30)
+    image, target = texture(100, 90), tmp_path / "labels.zarr"
+    steps = segment_blocks(request_for(image, target, block=33, preview=True), model)
+    done = 0
+    while done < 12:
+        done += isinstance(next(steps), BlockDone)
+    levels = open_preview(LabelPlace.of(target, None, "").unfinished / "preview")
+    assert [level.shape for level in levels] == [(100, 90), (50, 45), (25, 23)]
+    for number, level in enumerate(levels):
+        assert level[:].any()
+        assert np.array_equal(level[:], levels[0][:][:: 2**number, :: 2**number])
     steps.close()
 
 

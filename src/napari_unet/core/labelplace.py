@@ -175,6 +175,13 @@ class LabelPlace:
 
         return zarr.open_array(str(self.path / str(level)), mode="r")
 
+    def open_levels(self) -> list[Any]:
+        """Open the arrays of all levels for reading, the full resolution first."""
+        levels: list[Any] = []
+        while (self.path / str(len(levels))).is_dir():
+            levels.append(self.open(len(levels)))
+        return levels
+
 
 def is_label_place(path: Path) -> bool:
     """Tell whether a path is one for a label image, and not for another kind of file."""

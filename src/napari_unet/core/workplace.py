@@ -73,7 +73,7 @@ class Workplace:
 
     @property
     def preview(self) -> Path:
-        """Where provisional labels are shown from."""
+        """The folder of the arrays that provisional labels are shown from."""
         return self.folder / "preview"
 
     def block(self, group: int, number: int) -> Path:

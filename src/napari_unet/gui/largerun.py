@@ -16,7 +16,9 @@ import numpy as np
 
 from napari_unet.core.files import make_folder, plain_name, user_path
 from napari_unet.core.labelplace import LabelPlace
+from napari_unet.core.ngff import COARSEST
 from napari_unet.core.preflight import Preflight
+from napari_unet.core.preview import open_preview
 from napari_unet.core.readers import is_zarr
 from napari_unet.core.spec import InputError, OutputError, Progress
 from napari_unet.core.store import home
@@ -156,7 +158,8 @@ class LargeRun(SegmentRun):
             return
         self.layer = self._unfinished_layer(preview)
         if self.layer is None:
-            self.layer = self._add(_opened(preview))
+            levels = open_preview(preview)
+            self.layer = self._add(levels if self._stays_on_disk(levels[0]) else levels[0])
             self.layer.metadata[MARK]["preview"] = str(preview)
         self.layer.editable = False
 
@@ -180,6 +183,15 @@ class LargeRun(SegmentRun):
     def follow_view(self, *_: Any) -> None:
         """Do nothing: blocks come in their order."""
 
+    @staticmethod
+    def _stays_on_disk(labels: Any) -> bool:
+        """Tell whether an array of labels stays there, and has coarser levels to look at.
+
+        Both of what is shown meanwhile and of the result: a layer cannot get or lose its levels.
+        """
+        shape = labels.shape
+        return max(shape[-2:]) > COARSEST and 2 * int(np.prod(shape, dtype=np.int64)) > IN_MEMORY
+
     def _leave_layer(self, state: str) -> None:
         """Show the finished image; in memory, where it can be edited, if it is small."""
         self._watch(False)
@@ -191,6 +203,8 @@ class LargeRun(SegmentRun):
                 self.viewer.layers.remove(shown)
             return
         data = self.result.labels
+        if self._stays_on_disk(data):
+            data = self._place.open_levels()
         if shown is not None:
             shown.data = data
         elif not self.lost:
@@ -237,9 +251,3 @@ def block_work(stack: Stack, request: Request, place: LabelPlace) -> Generator[P
     if result.labels.nbytes > IN_MEMORY:
         return result
     return replace(result, labels=np.asarray(result.labels[...]))
-
-
-def _opened(preview: Path) -> Any:
-    import zarr
-
-    return zarr.open_array(str(preview), mode="r")

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.core.assembling import join_alone, label_image, pack_block, write_blocks
+from napari_unet.core.assembling import join_alone, pack_block, write_blocks
 from napari_unet.core.guard import UnreadableError, guarded
 from napari_unet.core.normalise import Normaliser
+from napari_unet.core.preview import show_block
 from napari_unet.core.spec import PredictSettings, Progress
 from napari_unet.core.workplace import write_text
 from napari_unet.nn.decode import InstanceDecoder, SemanticDecoder
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from napari_unet.core.tiles import Window
     from napari_unet.core.workplace import Workplace
     from napari_unet.nn.model import Model
-
-SPREAD = 7919
-"""Preview ids of neighbouring blocks begin this far apart, so that their colours differ."""
 
 
 @dataclass(frozen=True)
@@ -182,39 +180,16 @@ def _compute(
         yield done
     decoder.out = None
     if isinstance(decoder, SemanticDecoder):
-        _show(run, frame, window, out.ids)
+        if run.preview:
+            show_block(run.place, frame, window, out.ids)
         return pack_block(out.ids, None)
     table, pieces = decoder.pieces(window)
     ids, decode = table[out.ids], run.place.plan.decoding
     whole = run.place.plan.blocks.count == 1
     if decode is not None and (run.preview or whole):
         alone = join_alone(pieces, decode)
-        _show(run, frame, window, alone[ids])
+        if run.preview:
+            show_block(run.place, frame, window, alone[ids])
         if whole:
             return {"ids": alone[ids], "objects": np.array([alone.max()])}
     return pack_block(ids, pieces)
-
-
-def _show(run: BlockRun, frame: int, window: Window, labels: np.ndarray) -> None:
-    """Write provisional labels where a window can see them."""
-    if not run.preview:
-        return
-    import zarr
-
-    array: Any = zarr.open_array(str(run.place.preview), mode="r+")
-    plan = run.place.plan
-    if plan.decode is not None:
-        first = sum(w.start // max(1, e) for w, e in zip(window, plan.block, strict=True)) * SPREAD
-        labels = np.where(labels > 0, labels + np.uint32(first), 0)
-    array[(*plan.index(frame), *window)] = labels
-
-
-def make_preview(place: Workplace) -> None:
-    """Make the array of provisional labels, if it is not there yet."""
-    import zarr
-
-    image = label_image(place)
-    if not place.preview.exists():
-        leading = len(place.plan.leading)
-        chunks = (1,) * leading + image.chunks[leading:]  # it is written frame by frame
-        zarr.create_array(str(place.preview), shape=image.shape, dtype=np.uint32, chunks=chunks)

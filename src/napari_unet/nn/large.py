@@ -18,10 +18,11 @@ import numpy as np
 
 from napari_unet.core import assembling
 from napari_unet.core.preflight import Needs, Preflight
+from napari_unet.core.preview import make_preview
 from napari_unet.core.spec import PredictSettings, Progress
 from napari_unet.core.stack import open_stack
 from napari_unet.core.workplace import Workplace, locked
-from napari_unet.nn.blocks import BlockRun, make_preview
+from napari_unet.nn.blocks import BlockRun
 from napari_unet.nn.fit import check_fit
 from napari_unet.nn.largeplan import settle_plan
 from napari_unet.nn.pool import LocalPool, Pool
