@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import zarr
 
-from napari_unet.core.spec import PredictSettings
+from napari_unet.core.spec import InputError, PredictSettings
 from napari_unet.gui import largerun
+from napari_unet.gui.ground import find_ground
 from napari_unet.gui.result import MARK
 
 
@@ -156,6 +157,8 @@ def test_wide_planes_are_shown_from_coarser_levels(
     fine, coarse, coarsest = (np.asarray(level[7]) for level in layer.data)
     assert len(np.unique(fine)) == 3
     assert np.array_equal(coarse, fine[::2, ::2]) and np.array_equal(coarsest, fine[::4, ::4])
+    with pytest.raises(InputError, match="but not edited"):
+        find_ground(viewer.layers["im"], layer)
 
 
 def write_ome_zarr(path, image):
