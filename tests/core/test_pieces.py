@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from napari_unet.core.blocks import BlockPlan
-from napari_unet.core.joining import join, label_roots, link, shrink
+from napari_unet.core.joining import join, label_roots
 from napari_unet.core.objects import DecodeSettings, Joiner, separate, tile_basins
+from napari_unet.core.parts import link, shrink
 from napari_unet.core.pieces import condense
 from napari_unet.core.tiles import Tile, plan_tiles
 

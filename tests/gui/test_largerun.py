@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import zarr
 
-from napari_unet.core.spec import PredictSettings
+from napari_unet.core.spec import InputError, PredictSettings
 from napari_unet.gui import largerun
+from napari_unet.gui.ground import find_ground
 from napari_unet.gui.result import MARK
 
 
@@ -35,6 +36,12 @@ def panel(viewer, real):
     panel.form.device.value = "cpu"
     panel.form.advanced.restore({"tile": 32})
     return panel
+
+
+@pytest.fixture
+def _apart(monkeypatch):
+    """Each frame is a block of its own, so that a run can be left between them."""
+    monkeypatch.setattr("napari_unet.core.framegroups.TOGETHER", 1)
 
 
 def same_objects(found, wanted):
@@ -66,12 +73,13 @@ def test_labels_are_written_where_the_user_says(viewer, panel, real, discs, fini
     assert "exists already" in panel.status.text()
 
 
+@pytest.mark.usefixtures("_apart")
 def test_a_cancelled_run_goes_on_where_it_was_left(
     viewer, panel, real, discs, finish, tmp_path, qtbot
 ):
     from napari_unet.nn.segment import segment
 
-    stack = np.stack([discs] * 6)
+    stack = np.stack([discs] * 60)
     viewer.add_image(stack, name="im", axis_labels=("t", "y", "x"))
     panel.form.save_in.value = str(tmp_path / "labels.zarr")
     panel.run()
@@ -92,8 +100,9 @@ def test_a_cancelled_run_goes_on_where_it_was_left(
     assert all(same_objects(a, b) for a, b in zip(found, whole, strict=True))
 
 
+@pytest.mark.usefixtures("_apart")
 def test_other_settings_begin_anew_what_was_left(viewer, panel, discs, finish, tmp_path, qtbot):
-    viewer.add_image(np.stack([discs] * 6), name="im", axis_labels=("t", "y", "x"))
+    viewer.add_image(np.stack([discs] * 60), name="im", axis_labels=("t", "y", "x"))
     panel.form.save_in.value = str(tmp_path / "labels.zarr")
     panel.run()
     qtbot.waitUntil(lambda: panel.active is None or panel.active.layer is not None, timeout=60_000)
@@ -126,6 +135,90 @@ def test_labels_that_memory_would_not_hold_go_to_the_users_data(
     layer = viewer.layers[-1]
     assert isinstance(layer.data, zarr.Array) and not layer.editable
     assert len(np.unique(layer.data[...])) == 7
+
+
+def test_wide_planes_are_shown_from_coarser_levels(
+    viewer, panel, finish, tmp_path, monkeypatch, qtbot
+):
+    monkeypatch.setattr(largerun, "IN_MEMORY", 1000)
+    monkeypatch.setattr(largerun, "COARSEST", 64)
+    monkeypatch.setattr("napari_unet.core.ngff.COARSEST", 64)
+    image = np.zeros((40, 150, 170), np.float32)
+    image[:, 20:50, 30:60] = image[:, 90:120, 90:120] = 1
+    monkeypatch.setattr("napari_unet.core.framegroups.TOGETHER", 1)
+    viewer.add_image(image, name="im", axis_labels=("t", "y", "x"))
+    panel.run()
+    qtbot.waitUntil(lambda: panel.active is None or panel.active.layer is not None, timeout=60_000)
+    layer = panel.active.layer
+    assert [level.shape[1:] for level in layer.data] == [(150, 170), (75, 85), (38, 43)]
+    finish(panel, timeout=60_000)
+    assert layer in viewer.layers and len(viewer.layers) == 2
+    assert "labels" not in layer.metadata[MARK] and not layer.editable
+    fine, coarse, coarsest = (np.asarray(level[7]) for level in layer.data)
+    assert len(np.unique(fine)) == 3
+    assert np.array_equal(coarse, fine[::2, ::2]) and np.array_equal(coarsest, fine[::4, ::4])
+    with pytest.raises(InputError, match="but not edited"):
+        find_ground(viewer.layers["im"], layer)
+
+
+def write_ome_zarr(path, image):
+    group = zarr.open_group(str(path), mode="w", zarr_format=3)
+    for level in range(2):
+        part = image[:: 2**level, :: 2**level]
+        group.create_array(str(level), data=part, chunks=(64, 64), dimension_names=["y", "x"])
+    data = [
+        {"path": str(n), "coordinateTransformations": [{"type": "scale", "scale": [2.0**n] * 2}]}
+        for n in range(2)
+    ]
+    axes = [{"name": a, "type": "space"} for a in "yx"]
+    images = [{"name": "image", "axes": axes, "datasets": data}]
+    group.attrs["ome"] = {"version": "0.5", "multiscales": images}
+    return group
+
+
+@pytest.mark.parametrize("how", ["opened", "level opened", "array", "dask", "multiscale"])
+def test_results_go_into_the_ome_zarr_that_a_layer_shows(
+    viewer, panel, discs, finish, tmp_path, monkeypatch, how
+):
+    monkeypatch.setattr(largerun, "IN_MEMORY", 1000)
+    path = tmp_path / "cells.zarr"
+    group = write_ome_zarr(path, discs)
+    if how == "opened":
+        viewer.open(str(path), plugin="napari")
+    elif how == "level opened":
+        viewer.open(str(path / "0"), plugin="napari")
+    elif how == "multiscale":
+        viewer.add_image([da.from_zarr(group[name]) for name in "01"], name="cells")
+    else:
+        viewer.add_image(group["0"] if how == "array" else da.from_zarr(group["0"]), name="cells")
+    panel.run()
+    finish(panel, timeout=60_000)
+    assert panel.status.text().endswith(f"Saved in {path / 'labels' / 'real'}.")
+    assert list(group["labels"].attrs["ome"]["labels"]) == ["real"]
+
+
+def test_results_of_a_zarr_array_go_beside_it(viewer, panel, discs, finish, tmp_path, monkeypatch):
+    monkeypatch.setattr(largerun, "IN_MEMORY", 1000)
+    data = zarr.create_array(str(tmp_path / "im.zarr"), data=discs, chunks=(64, 64))
+    viewer.add_image(data, name="im")
+    panel.run()
+    finish(panel, timeout=60_000)
+    assert panel.status.text().endswith(f"Saved in {tmp_path / 'im real.zarr'}.")
+
+
+def test_what_a_layer_makes_of_a_zarr_stays_with_the_users_data(
+    viewer, panel, discs, finish, tmp_path, home, monkeypatch
+):
+    monkeypatch.setattr(largerun, "IN_MEMORY", 1000)
+    group = write_ome_zarr(tmp_path / "cells.zarr", discs)
+    viewer.add_image(da.from_zarr(group["0"])[:100], name="crop")
+    viewer.add_image(group["1"], name="coarse")
+    for layer in list(viewer.layers):
+        panel.form.image.value = layer
+        panel.run()
+        finish(panel, timeout=60_000)
+        assert panel.status.text().endswith(f"{layer.name} real.zarr.")
+    assert "labels" not in group
 
 
 def test_a_cluster_that_is_not_there_is_said(viewer, panel, discs, finish, tmp_path, monkeypatch):

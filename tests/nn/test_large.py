@@ -13,13 +13,14 @@ from scipy import ndimage
 
 from napari_unet.core.labelplace import LabelPlace
 from napari_unet.core.preflight import Preflight
+from napari_unet.core.preview import open_preview
 from napari_unet.core.results import read_passport
 from napari_unet.core.spec import InputError, OutputError, PredictSettings
 from napari_unet.core.stack import open_stack
 from napari_unet.core.workplace import locked
 from napari_unet.nn.blocks import BlockDone
 from napari_unet.nn.large import LargeRequest, segment_blocks
-from napari_unet.nn.segment import drain, segment
+from napari_unet.nn.segment import drain, segment, segment_steps
 
 
 def texture(*shape, seed=0):
@@ -88,6 +89,25 @@ def test_a_2d_model_finds_the_same_volumes_in_blocks(model, tmp_path, way, block
     assert result.passport["volumes"] == way
 
 
+@pytest.mark.parametrize(("diameter", "way"), [(12.0, "orthogonal"), (40.0, "joined")])
+def test_blocks_are_seen_as_the_whole_stack_is(make_model, tmp_path, diameter, way):
+    card = {"training": {"diameter_px": {"q50": 12.0}}, "decode": {"min_size": 0}}
+    model, image = make_model(gain=6.0, card=card), np.repeat(texture(8, 46, 41), 3, 0)
+    stack, settings = open_stack(image, "ZYX", 0.5), PredictSettings(tile=32, diameter=diameter)
+    steps = segment_blocks(
+        request_for(stack, tmp_path / "l.zarr", settings=settings, block=16), model
+    )
+    while not isinstance(next(steps), BlockDone):  # a block alone would be too flat
+        pass
+    steps.close()
+    options = {"settings": settings, "block": 16, "resume": True}
+    result = in_blocks(stack, model, tmp_path / "l.zarr", **options)
+    whole = drain(segment_steps(stack, model, settings))
+    assert result.passport["volumes"] == whole.passport["volumes"] == way
+    assert whole.labels.max() > 2
+    assert same_objects(result.labels[:], whole.labels)
+
+
 def test_volumes_are_joined_apart_in_time(model, tmp_path):
     stack = open_stack(np.repeat(texture(2, 3, 40, 44), 2, 1), axes="TZYX")
     settings = PredictSettings(tile=32)
@@ -105,6 +125,39 @@ def test_every_frame_counts_for_itself(model, tmp_path):
     for index in np.ndindex(2, 3):
         assert same_objects(result.labels[index], whole[index])
     assert result.objects == sum(int(whole[index].max()) for index in np.ndindex(2, 3))
+
+
+@pytest.mark.parametrize("together", [1, 2, 3, 100])
+@pytest.mark.parametrize("way", ["planes", "joined"])
+def test_small_frames_share_files(model, tmp_path, monkeypatch, together, way):
+    monkeypatch.setattr("napari_unet.core.framegroups.TOGETHER", together * 40 * 30)
+    image = np.repeat(texture(2, 4, 40, 30), 2, 1)[:, :7]
+    settings = PredictSettings(tile=48, volumes=way)
+    result = in_blocks(image, model, tmp_path / "labels.zarr", settings=settings)
+    whole = segment(image, model, settings)
+    for index in np.ndindex(2) if way == "joined" else np.ndindex(2, 7):
+        assert same_objects(result.labels[index], whole[index])
+    assert result.labels.chunks == (1, min(together, 7), 40, 30)
+    assert result.passport["blocks"] == 14
+
+
+def test_small_frames_are_gone_on_with_in_groups(model, tmp_path, monkeypatch):
+    monkeypatch.setattr("napari_unet.core.framegroups.TOGETHER", 3 * 40 * 30)
+    image, target = texture(8, 40, 30), tmp_path / "labels.zarr"
+    whole = in_blocks(image, model, tmp_path / "whole.zarr").labels[:]
+    steps, lines, again = segment_blocks(request_for(image, target), model), [], []
+    while not isinstance(next(steps), BlockDone):
+        pass
+    steps.close()
+
+    def watch(step):
+        again.extend([step.index] if isinstance(step, BlockDone) else [])
+        lines.extend([step.needs] if isinstance(step, Preflight) else [])
+
+    result = in_blocks(image, model, target, watch, resume=True)
+    assert again == [(z,) for z in range(3, 8)]
+    assert lines[0].blocks == 5
+    assert np.array_equal(result.labels[:], whole)
 
 
 def test_classes_in_blocks(make_model, tmp_path):
@@ -299,6 +352,27 @@ def test_a_block_that_cannot_be_read_is_left_empty(model, tmp_path):
     assert leftovers(tmp_path) == ["labels.zarr"]
 
 
+@pytest.mark.usefixtures("_at_once")
+@pytest.mark.parametrize("way", ["planes", "joined"])
+def test_a_small_frame_that_cannot_be_read_is_left_empty_alone(model, tmp_path, way):
+    image, target, said = np.repeat(texture(3, 40, 30), 2, 0), tmp_path / "labels.zarr", []
+    settings = PredictSettings(tile=48, survey=False, diameter=None, volumes=way)
+    bad = Patchy(image, (2, slice(10, 30), slice(5, 9)))
+    result = in_blocks(
+        open_stack(bad, axes="ZYX"), model, target, settings=settings,
+        watch=lambda s: said.append(s) if isinstance(s, BlockDone) and s.problem else None,
+    )  # fmt: skip
+    assert [step.index for step in said] == [(2,)]
+    assert result.passport["failed_blocks"] == [[2, 0, 0]]
+    labels = result.labels[:]
+    assert not labels[2].any() or way == "joined"  # a gap of one plane is bridged
+    assert all(labels[z].any() for z in (0, 1, 3, 4, 5))
+    whole = in_blocks(image, model, tmp_path / "whole.zarr", settings=settings).labels[:]
+    mended = in_blocks(open_stack(image, axes="ZYX"), model, target, settings=settings, resume=True)
+    assert mended.passport["failed_blocks"] == []
+    assert np.array_equal(mended.labels[:], whole)
+
+
 def test_a_store_that_becomes_unwritable(model, tmp_path, monkeypatch):
     from napari_unet.core import files
 
@@ -353,13 +427,28 @@ def test_provisional_labels_can_be_watched(model, tmp_path):
     while not isinstance(step, BlockDone):
         step = next(steps)
     folder = LabelPlace.of(target, None, "").unfinished
-    shown = zarr.open_array(str(folder / "preview"), mode="r")
+    (shown,) = open_preview(folder / "preview")
     whole = segment(image, model) > 0
     assert shown.dtype == np.uint32
     seen, wanted = shown[step.window] > 0, whole[step.window]
     assert not (seen & ~wanted).any()
     assert seen.sum() > 0.9 * wanted.sum()  # but for what is too small without its neighbours
     assert not shown[50:, :].any()
+    steps.close()
+
+
+def test_provisional_labels_have_the_levels_of_the_result(model, tmp_path, monkeypatch):
+    monkeypatch.setattr("napari_unet.core.ngff.COARSEST", 30)
+    image, target = texture(100, 90), tmp_path / "labels.zarr"
+    steps = segment_blocks(request_for(image, target, block=33, preview=True), model)
+    done = 0
+    while done < 12:
+        done += isinstance(next(steps), BlockDone)
+    levels = open_preview(LabelPlace.of(target, None, "").unfinished / "preview")
+    assert [level.shape for level in levels] == [(100, 90), (50, 45), (25, 23)]
+    for number, level in enumerate(levels):
+        assert level[:].any()
+        assert np.array_equal(level[:], levels[0][:][:: 2**number, :: 2**number])
     steps.close()
 
 

@@ -111,6 +111,41 @@ def test_which_way_is_taken():
         assert settle_way(way, 2, "instance", flat) == "planes"
 
 
+@pytest.mark.parametrize(
+    ("depth", "voxel", "diameter", "way"),
+    [
+        (30, (1, 1, 1), 20, "orthogonal"),
+        (29, (1, 1, 1), 20, "joined"),  # too flat
+        (10, (3, 1, 1), 20, "orthogonal"),
+        (100, (4.1, 1, 1), 20, "joined"),  # voxels too long
+        (100, (1, 4.1, 4.1), 20, "joined"),
+        (100, (1, 1, 1), None, "joined"),
+        (100, None, 20, "joined"),
+        (1, (30, 10, 10), 1, "planes"),
+    ],
+)
+def test_true_volumes_are_seen_from_three_sides(depth, voxel, diameter, way):
+    stack = open_stack(np.zeros((depth, 8, 8)), "ZYX", voxel)
+    movie = open_stack(np.zeros((5, depth, 8, 8)), "TZYX", voxel)
+    assert settle_way("auto", 2, "instance", stack, diameter) == way
+    assert settle_way("auto", 2, "instance", movie, diameter) == way
+    assert settle_way("auto", 2, "semantic", stack, diameter) == "planes"
+    if depth > 1:
+        assert settle_way("joined", 2, "instance", stack, diameter) == "joined"
+
+
+def test_the_estimated_size_decides_but_not_for_parts(make_model):
+    card = {"training": {"diameter_px": {"q50": 8.0}}, "decode": {"min_size": 0}}
+    model = make_model(gain=6.0, card=card)
+    stack = volume(16, 40, 40)
+    for asked, way in ((10.0, "orthogonal"), (50.0, "joined")):
+        settings = PredictSettings(diameter=asked)
+        assert drain(segment_steps(stack, model, settings)).passport["volumes"] == way
+    settings = PredictSettings(diameter=10.0)
+    parts = segment_steps(stack, model, settings, what=[(3,), (4,)])
+    assert drain(parts).passport["volumes"] == "joined"
+
+
 def test_a_run_that_is_cancelled_in_the_middle_of_joining_keeps_labels(model):
     out = np.zeros((5, 30, 32), np.uint32)
     steps = segment_steps(volume(5, 30, 32), model, PredictSettings(volumes="joined"), out=out)

@@ -8,7 +8,8 @@ not depend on each other, so any number of processes may share them:
 
 Where objects are joined through z, that comes before writing (`stacking`).
 
-Frames of one block need the writing alone.
+Frames of one block need the writing alone: their files hold labels. Steps that are given a group
+do its frames together, see `framegroups`; where frames have several blocks, a group is a frame.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ import numpy as np
 
 from napari_unet.core.blocks import BlockPlan
 from napari_unet.core.files import make_folder
-from napari_unet.core.joining import Closing, Part, join, label_roots, link, shrink
+from napari_unet.core.joining import Closing, join, label_roots
 from napari_unet.core.ngff import LabelImage, chunks_for
+from napari_unet.core.parts import Part, link, shrink
 from napari_unet.core.pieces import Pieces
 from napari_unet.core.spec import OutputError
 from napari_unet.core.stacking import stacked_labels
@@ -38,16 +40,38 @@ _PART, _CLOSING = "part.", "closing."
 
 
 def pack_block(ids: np.ndarray, pieces: Pieces | None) -> dict[str, np.ndarray]:
-    """Return the arrays of a block's file: ids, and its pieces or the classes that it holds."""
+    """Return what a file says of a block: ids, and its pieces or the classes that it holds."""
     if pieces is None:
         return {"ids": ids, "classes": np.setdiff1d(ids, [0])}
     return {"ids": ids, **asdict(pieces)}
 
 
-def read_pieces(place: Workplace, frame: int, number: int) -> Pieces:
-    """Read what a block knows of its objects."""
-    names = [item.name for item in fields(Pieces)]
-    return Pieces(**read_arrays(place.block(frame, number), *names))
+def write_blocks(
+    place: Workplace, group: int, number: int, found: dict[int, dict[str, np.ndarray]]
+) -> None:
+    """Put what was found in a block of a group's frames, by frame, into its file."""
+    arrays = {
+        f"{place.plan.groups.frames(group).index(frame)}.{name}": values
+        for frame, packed in found.items()
+        for name, values in packed.items()
+    }
+    write_arrays(place.block(group, number), arrays)
+
+
+def read_block(place: Workplace, frame: int, number: int, *names: str) -> dict[str, np.ndarray]:
+    """Read some of the arrays that a file has of a frame's block."""
+    groups = place.plan.groups
+    group = groups.of(frame)
+    at = f"{groups.frames(group).index(frame)}."
+    found = read_arrays(place.block(group, number), *(at + name for name in names))
+    return {name.removeprefix(at): values for name, values in found.items()}
+
+
+def is_found(place: Workplace, frame: int, number: int) -> bool:
+    """Tell whether a block of a frame was computed, and could be read."""
+    if place.failure(frame, number).exists():
+        return False
+    return place.block(place.plan.groups.of(frame), number).exists()
 
 
 def join_alone(pieces: Pieces, decode: DecodeSettings) -> np.ndarray:
@@ -62,7 +86,7 @@ def join_node(place: Workplace, frame: int, level: int, number: int) -> None:
     decode, blocks = plan.decoding, plan.blocks
     assert decode is not None, "classes are not joined"
     if level == 0:
-        parts = [_leaf(place, frame, number)] if place.block(frame, number).exists() else []
+        parts = [_leaf(place, frame, number)] if is_found(place, frame, number) else []
     else:
         parts = []
         for child in blocks.children(level, number):
@@ -115,44 +139,50 @@ def objects_of(place: Workplace, frame: int) -> int:
     plan = place.plan
     if plan.decode is not None and plan.blocks.count > 1:
         return int(read_arrays(place.numbers(frame), "total")["total"][0])
-    done = place.done("blocks", frame)
+    done = [n for n in range(plan.blocks.count) if is_found(place, frame, n)]
     if plan.decode is None:
-        classes = [read_arrays(place.block(frame, n), "classes")["classes"] for n in done]
+        classes = [read_block(place, frame, n, "classes")["classes"] for n in done]
         return len(np.unique(np.concatenate([np.zeros(0, np.uint32), *classes])))
-    return sum(int(read_arrays(place.block(frame, n), "objects")["objects"][0]) for n in done)
+    return sum(int(read_block(place, frame, n, "objects")["objects"][0]) for n in done)
 
 
 def block_labels(place: Workplace, frame: int, number: int) -> np.ndarray:
     """Return the labels of a block, as its frame alone has them; 0 where it could not be read."""
     plan = place.plan
-    if not place.block(frame, number).exists():
+    if not is_found(place, frame, number):
         return np.zeros([w.stop - w.start for w in plan.blocks.window(number)], np.uint32)
-    ids = read_arrays(place.block(frame, number), "ids")["ids"]
-    return ids if plan.decode is None else _table(place, frame, number)[ids]
+    ids = read_block(place, frame, number, "ids")["ids"]
+    if plan.decode is not None and plan.blocks.count > 1:
+        labels = read_arrays(place.labels(frame, 0, number), "labels")["labels"]
+        ids = np.concatenate([np.zeros(1, np.uint32), labels])[ids]
+    return ids
 
 
-def write_block(place: Workplace, frame: int, number: int) -> None:
+def write_block(place: Workplace, group: int, number: int) -> None:
     """Write a block's labels into the result and mark it as written."""
     plan, image = place.plan, label_image(place)
-    window, index = plan.blocks.window(number), plan.index(frame)
-    if place.block(frame, number).exists():
-        if plan.least_voxels is None:
-            labels = block_labels(place, frame, number)
-        else:
-            labels = stacked_labels(place, frame, number, block_labels)
+    frames = plan.groups.frames(group)
+    part = (*plan.groups.place(group), *plan.blocks.window(number))
+    if place.block(group, number).exists():
+        labels = (
+            stacked_labels(place, frames, number, block_labels)
+            if plan.least_voxels is not None
+            else (block_labels(place, frame, number) for frame in frames)
+        )
         array = image.open()
-        array[(*index, *window)] = labels.astype(array.dtype)
-        image.sync(0, window, index)
-    _mark(place, 0, frame, number)
+        values = np.stack([each.astype(array.dtype) for each in labels])
+        array[part] = values if plan.leading else values[0]
+        image.sync(0, part)
+    _mark(place, 0, group, number)
 
 
-def coarsen_part(place: Workplace, level: int, frame: int, number: int) -> None:
+def coarsen_part(place: Workplace, level: int, group: int, number: int) -> None:
     """Fill a part of a coarser level and mark it as written."""
     image, plan = label_image(place), place.plan
-    window, index = level_blocks(plan, image, level).window(number), plan.index(frame)
-    image.coarsen(level, window, index)
-    image.sync(level, window, index)
-    _mark(place, level, frame, number)
+    part = (*plan.groups.place(group), *level_blocks(plan, image, level).window(number))
+    image.coarsen(level, part)
+    image.sync(level, part)
+    _mark(place, level, group, number)
 
 
 def idle(place: Workplace, milliseconds: int, number: int) -> None:
@@ -163,7 +193,7 @@ def idle(place: Workplace, milliseconds: int, number: int) -> None:
 def label_image(place: Workplace) -> LabelImage:
     """Return where the result is made."""
     plan = place.plan
-    chunks = chunks_for(plan.shape, plan.ndim, plan.block)
+    chunks = chunks_for(plan.shape, plan.ndim, plan.block, plan.together)
     return LabelImage(place.result, plan.axes, plan.shape, chunks, plan.identity["zarr_format"])
 
 
@@ -178,25 +208,14 @@ def level_blocks(plan: RunPlan, image: LabelImage, level: int) -> BlockPlan:
 def _leaf(place: Workplace, frame: int, number: int) -> Part:
     borders = {}
     for other in place.plan.blocks.neighbours(number):
-        file = place.block(frame, other)
-        if file.exists():
-            found = read_arrays(file, "border", "border_basins")
+        if is_found(place, frame, other):
+            found = read_block(place, frame, other, "border", "border_basins")
             borders[other] = (found["border"], found["border_basins"])
-    return link(number, read_pieces(place, frame, number), borders)
+    names = [item.name for item in fields(Pieces)]
+    return link(number, Pieces(**read_block(place, frame, number, *names)), borders)
 
 
-def _table(place: Workplace, frame: int, number: int) -> np.ndarray:
-    """Return the label of each id of a block; entry 0 is 0."""
-    plan = place.plan
-    if plan.blocks.count == 1:
-        decode = plan.decoding
-        assert decode is not None
-        return join_alone(read_pieces(place, frame, number), decode)
-    labels = read_arrays(place.labels(frame, 0, number), "labels")["labels"]
-    return np.concatenate([np.zeros(1, np.uint32), labels])
-
-
-def _mark(place: Workplace, level: int, frame: int, number: int) -> None:
-    mark = place.mark(level, frame, number)
+def _mark(place: Workplace, level: int, group: int, number: int) -> None:
+    mark = place.mark(level, group, number)
     make_folder(mark.parent)
     mark.touch()

@@ -1,8 +1,8 @@
-"""Blocks joined by their tables alone, in a tree; see `pieces` for what they know."""
+"""Parts joined by their tables alone, in a tree; see `pieces` and `parts` for what they know."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,43 +10,13 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from napari_unet.core.objects import merge_basins
-from napari_unet.core.pieces import IDS, Pieces, find, highest
+from napari_unet.core.parts import Part, concatenated, sorted_by_root
+from napari_unet.core.pieces import find, highest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_unet.core.objects import DecodeSettings
-
-
-@dataclass(frozen=True)
-class Part:
-    """What is undecided in a box of blocks.
-
-    Attributes
-    ----------
-    roots
-        Gids, ascending: each stands for all basins that are known to be one with it.
-    names, peaks, sizes, faces
-        Of each root: the pixel of its peak (or the first one beyond the box), that pixel's height,
-        its pixels so far, and the faces of the box that it touches.
-    targets
-        The gid that it is one with: itself, or a basin beyond the box.
-    aliases, alias_roots
-        Basins on the faces of the box, ascending, by which others may ask for their roots.
-    pairs, heights
-        int64 (M, 2) gids of roots or of basins beyond the box that touch, and the pass between.
-    """
-
-    roots: np.ndarray
-    names: np.ndarray
-    peaks: np.ndarray
-    sizes: np.ndarray
-    faces: np.ndarray
-    targets: np.ndarray
-    aliases: np.ndarray
-    alias_roots: np.ndarray
-    pairs: np.ndarray
-    heights: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -73,56 +43,12 @@ class Closing:
         return int(self.objects.max(initial=0))
 
 
-Borders = dict[int, tuple[np.ndarray, np.ndarray]]
-"""Of blocks by number: `Pieces.border` and `border_basins`."""
-
-
-def link(number: int, pieces: Pieces, borders: Borders) -> Part:
-    """Turn a block's pieces into a part.
-
-    Parameters
-    ----------
-    borders
-        Of the blocks that touch it; one that could not be computed is left out.
-    """
-    first = number << IDS
-    own = first + np.arange(len(pieces.names), dtype=np.int64)
-    pixels = np.concatenate([np.zeros(0, np.int64), *(b for b, _ in borders.values())])
-    gids = np.concatenate(
-        [np.zeros(0, np.int64), *((n << IDS) + o.astype(np.int64) for n, (_, o) in borders.items())]
-    )
-    order = np.argsort(pixels)
-    pixels, gids = pixels[order], gids[order]
-    at, known = find(pixels, pieces.names)
-    targets = own.copy()
-    targets[known] = gids[at[known]]
-    # What a basin ascends to is itself by another name, no neighbour.
-    at, known = find(pixels, pieces.beyond)
-    out = np.stack([own[pieces.outward[known]], gids[at[known]]], 1)
-    out_heights = pieces.outward_heights[known]
-    apart = targets[pieces.outward[known]] != out[:, 1]
-    pairs = np.concatenate([first + pieces.pairs, out[apart]])
-    on_face = pieces.faces != 0
-    return Part(
-        roots=own,
-        names=pieces.names,
-        peaks=pieces.peaks,
-        sizes=pieces.sizes,
-        faces=pieces.faces,
-        targets=targets,
-        aliases=own[on_face],
-        alias_roots=own[on_face],
-        pairs=pairs,
-        heights=np.concatenate([pieces.heights, out_heights[apart]]),
-    )
-
-
 def join(parts: Sequence[Part], settings: DecodeSettings) -> tuple[Part, Closing]:
     """Bring parts together that make up a box, and decide what the outside cannot change.
 
-    The faces of the parts must be those that are faces of the box, too: see `shrink`.
+    The faces of the parts must be those that are faces of the box, too: see `parts.shrink`.
     """
-    all_ = _sorted_by_root(_concatenated(parts))
+    all_ = sorted_by_root(concatenated(parts))
     heir, outside = _pointers(all_)  # for each root the index of the one that stands for it
     names, peaks, sizes, faces, targets = _summed(all_, heir, outside)
     pairs, heights, out_pairs, out_heights = _passes(all_, heir, peaks, settings.merge)
@@ -159,13 +85,6 @@ def join(parts: Sequence[Part], settings: DecodeSettings) -> tuple[Part, Closing
     return part, closing
 
 
-def shrink(part: Part, outer_faces: int) -> Part:
-    """Return a part that knows only the faces which its parent has, too."""
-    values = {item.name: getattr(part, item.name) for item in fields(part)}
-    values["faces"] = part.faces & np.uint8(outer_faces)
-    return Part(**values)
-
-
 def label_roots(closing: Closing, first: int, above: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
     """Return the final labels of the roots that a join was given, uint32.
 
@@ -182,34 +101,6 @@ def label_roots(closing: Closing, first: int, above: tuple[np.ndarray, np.ndarra
     open_ = np.flatnonzero(closing.heirs >= 0)
     labels[open_] = above[1][np.searchsorted(above[0], closing.heirs[open_])]
     return labels.astype(np.uint32)
-
-
-def no_part() -> Part:
-    """Return what is undecided where nothing is."""
-    gids, floats = np.zeros(0, np.int64), np.zeros(0, np.float32)
-    faces, pairs = np.zeros(0, np.uint8), np.zeros((0, 2), np.int64)
-    return Part(gids, gids, floats, gids, faces, gids, gids, gids, pairs, floats)
-
-
-def _concatenated(parts: Sequence[Part]) -> Part:
-    parts = [no_part(), *parts]
-    return Part(*(np.concatenate([getattr(p, item.name) for p in parts]) for item in fields(Part)))
-
-
-def _sorted_by_root(part: Part) -> Part:
-    order, alias_order = np.argsort(part.roots), np.argsort(part.aliases)
-    return Part(
-        roots=part.roots[order],
-        names=part.names[order],
-        peaks=part.peaks[order],
-        sizes=part.sizes[order],
-        faces=part.faces[order],
-        targets=part.targets[order],
-        aliases=part.aliases[alias_order],
-        alias_roots=part.alias_roots[alias_order],
-        pairs=part.pairs,
-        heights=part.heights,
-    )
 
 
 def _indices(part: Part, gids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

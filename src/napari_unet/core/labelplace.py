@@ -13,6 +13,7 @@ from napari_unet.core.files import user_path
 from napari_unet.core.ngff import format_of, register_label
 from napari_unet.core.readers import is_zarr
 from napari_unet.core.spec import OutputError
+from napari_unet.core.zarrpath import ome_zarr_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,6 +70,26 @@ class LabelPlace:
         if path.suffix.lower() != ".zarr":
             raise OutputError(f"{path} is no place for blocks; give one that ends with .zarr.")
         return cls(path)
+
+    @classmethod
+    def beside(cls, source: Path, name: str) -> LabelPlace:
+        """Find out where the labels of a Zarr on this computer go.
+
+        That is into its OME-Zarr, as labels called `name`, if it is one or the full resolution of
+        one; beside it if it is an array that lies in no group.
+
+        Raises
+        ------
+        OutputError
+            It is neither.
+        """
+        if _is_group(source):
+            return cls.of(None, source, name)
+        if (image := ome_zarr_of(source)) is not None:
+            return cls.of(None, image, name)
+        if not is_zarr(source) or is_zarr(source.parent):
+            raise OutputError(f"{source} has no place for labels; give an output.")
+        return cls(source.with_name(f"{source.stem} {name}.zarr"))
 
     @property
     def name(self) -> str:
@@ -153,6 +174,13 @@ class LabelPlace:
         import zarr
 
         return zarr.open_array(str(self.path / str(level)), mode="r")
+
+    def open_levels(self) -> list[Any]:
+        """Open the arrays of all levels for reading, the full resolution first."""
+        levels: list[Any] = []
+        while (self.path / str(len(levels))).is_dir():
+            levels.append(self.open(len(levels)))
+        return levels
 
 
 def is_label_place(path: Path) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from napari_unet.core.tiles import Window
+    Part = tuple[int | slice, ...]
 
 COARSEST = 1024
 """Levels are added until the longest edge of the last is at most this."""
@@ -78,27 +78,22 @@ class LabelImage:
 
         return zarr.open_array(str(self.path / str(level)), mode=mode)
 
-    def coarsen(self, level: int, window: Window, index: tuple[int, ...]) -> None:
+    def coarsen(self, level: int, part: Part) -> None:
         """Fill a part of a level with every second pixel of the level below.
 
         A pixel's centre is where that of the first of its four was: labels have no averages.
         """
         source, target = self.open(level - 1, "r"), self.open(level)
-        *planes, rows, columns = window
-        size = source.shape[-2:]
-        twice = [
-            slice(w.start * 2, min(w.stop * 2, n), 2)
-            for w, n in zip((rows, columns), size, strict=True)
-        ]
-        fine = source[(*index, *planes, *(slice(s.start, s.stop) for s in twice))]
-        target[(*index, *window)] = np.asarray(fine)[..., ::2, ::2]
+        *outer, rows, columns = part
+        plane = zip(map(_as_slice, (rows, columns)), source.shape[-2:], strict=True)
+        fine = source[(*outer, *(slice(w.start * 2, min(w.stop * 2, n)) for w, n in plane))]
+        target[part] = np.asarray(fine)[..., ::2, ::2]
 
-    def sync(self, level: int, window: Window, index: tuple[int, ...]) -> None:
+    def sync(self, level: int, part: Part) -> None:
         """Wait until the chunks of a part are on the disk."""
-        spans = [range(i, i + 1) for i in index]
-        spans += [
+        spans = [
             range(w.start // c, -(-w.stop // c))
-            for w, c in zip(window, self.chunks[len(index) :], strict=True)
+            for w, c in zip(map(_as_slice, part), self.chunks, strict=True)
         ]
         top = self.path / str(level)
         for place in np.ndindex(*(len(span) for span in spans)):
@@ -159,14 +154,30 @@ def label_attributes(
     return {"version": version, "multiscales": [image], "image-label": label}
 
 
-def chunks_for(shape: tuple[int, ...], ndim: int, block: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the chunks of an image that is written in blocks: no two blocks share a chunk."""
+def _as_slice(at: int | slice) -> slice:
+    return at if isinstance(at, slice) else slice(at, at + 1)
+
+
+def chunks_for(
+    shape: tuple[int, ...], ndim: int, block: tuple[int, ...], together: int = 1
+) -> tuple[int, ...]:
+    """Return the chunks of an image that is written in blocks: no two blocks share a chunk.
+
+    Parameters
+    ----------
+    ndim
+        Axes of a frame.
+    together
+        How many frames along the last leading axis are written at once.
+    """
     size = shape[len(shape) - ndim :]
     edges = [
         max(1, min(chunk, n)) if edge % chunk == 0 or edge >= n else edge
         for chunk, edge, n in zip(CHUNK[ndim], block, size, strict=True)
     ]
-    return (1,) * (len(shape) - ndim) + tuple(edges)
+    leading = [1] * (len(shape) - ndim)
+    leading[-1:] = [together] * bool(leading)
+    return (*leading, *edges)
 
 
 def register_label(labels: Path, name: str) -> None:

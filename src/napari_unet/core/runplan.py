@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.blocks import BlockPlan
+from napari_unet.core.framegroups import FrameGroups
 
 if TYPE_CHECKING:
     from napari_unet.core.objects import DecodeSettings
@@ -45,6 +46,8 @@ class RunPlan:
         What the result will say of how it was made.
     least_voxels
         Planes' objects are joined through z, and those of fewer voxels dropped; None: they are not.
+    together
+        How many frames share a block's file; above 1 only where each frame is one block.
     """
 
     run: str
@@ -60,6 +63,7 @@ class RunPlan:
     identity: dict[str, Any]
     passport: dict[str, Any]
     least_voxels: int | None = None
+    together: int = 1
 
     @cached_property
     def blocks(self) -> BlockPlan:
@@ -70,6 +74,11 @@ class RunPlan:
     def leading(self) -> tuple[int, ...]:
         """How many frames there are along the leading axes."""
         return self.shape[: len(self.shape) - self.ndim]
+
+    @cached_property
+    def groups(self) -> FrameGroups:
+        """The frames that are computed and written together."""
+        return FrameGroups(self.leading, self.together)
 
     @property
     def frames(self) -> int:

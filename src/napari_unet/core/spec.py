@@ -262,7 +262,9 @@ class PredictSettings:
         "auto",
         "how a 2D model takes a stack with a z axis: planes (each on its own), joined (objects are "
         "joined through z), orthogonal (planes across z, y and x, averaged; several times as "
-        "slow). auto: joined. A 3D model sees volumes whatever is chosen",
+        "slow). auto: orthogonal for true volumes (voxels of known size, at most 4 times as long "
+        "in z; at least 1.5 objects deep), else joined, as always in the Segment panel, where "
+        "planes are shown as they come. A 3D model sees volumes whatever is chosen",
         choices=VOLUMES,
     )
     augment: str = setting(

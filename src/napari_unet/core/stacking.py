@@ -8,6 +8,7 @@ each object of each plane.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +17,7 @@ from napari_unet.core.throughz import ThroughZ
 from napari_unet.core.workplace import read_arrays, write_arrays
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from napari_unet.core.runplan import RunPlan
     from napari_unet.core.workplace import Workplace
@@ -57,23 +58,33 @@ def objects_in(place: Workplace, volume: int) -> int:
     return int(read_arrays(place.stacked(volume), "objects")["objects"][0])
 
 
-def stacked_labels(place: Workplace, frame: int, number: int, labels_of: BlockLabels) -> np.ndarray:
-    """Return the labels of a block of a plane, its objects being those of the volume."""
+def stacked_labels(
+    place: Workplace, frames: range, number: int, labels_of: BlockLabels
+) -> Iterator[np.ndarray]:
+    """Yield the labels of a block of some planes, their objects being those of the volume.
+
+    Parameters
+    ----------
+    frames
+        Planes of one volume, in their order.
+    """
     depth = place.plan.leading[-1]
-    volume, z = divmod(frame, depth)
+    volume = frames.start // depth
     names = ("table", "table_ends", "bridged", "bridged_ends")
     found = read_arrays(place.stacked(volume), *names)
 
+    @lru_cache(3)
     def looked_up(at: int) -> np.ndarray:
         table = _part(found, "table", at)
         return table[labels_of(place, volume * depth + at, number)]
 
-    labels, bridged = looked_up(z), _part(found, "bridged", z)
-    if len(bridged):
-        below, above = looked_up(z - 1), looked_up(z + 1)
-        gap = (labels == 0) & (below == above) & np.isin(below, bridged)
-        labels[gap] = below[gap]
-    return labels
+    for z in range(frames.start - volume * depth, frames.stop - volume * depth):
+        labels, bridged = looked_up(z), _part(found, "bridged", z)
+        if len(bridged):
+            below, above = looked_up(z - 1), looked_up(z + 1)
+            gap = (labels == 0) & (below == above) & np.isin(below, bridged)
+            labels = np.where(gap, below, labels)
+        yield labels
 
 
 def _packed(name: str, parts: Sequence[np.ndarray]) -> dict[str, np.ndarray]:

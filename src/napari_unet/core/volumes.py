@@ -2,7 +2,8 @@
 
 A 3D network sees volumes (`NATIVE`). A 2D network goes through the planes of a stack each on its
 own (`PLANES`), through its planes with the objects joined through z (`JOINED`: `throughz`), or
-through all three stacks of planes (`ORTHOGONAL`: `orthogonal`).
+through all three stacks of planes (`ORTHOGONAL`: `orthogonal`). `AUTO` is `ORTHOGONAL` where the
+stack is a true volume (`is_volume`), for there it finds more (benchmarks/large.md), else `JOINED`.
 
 What makes a volume is an axis named Z of at least two planes. T is never taken for it: frames are
 segmented one by one, and `linking` follows their objects. Files and layers without names for their
@@ -24,7 +25,16 @@ NATIVE = "native"
 """How a 3D network takes a volume, whatever was asked for."""
 
 
-def settle_way(asked: str, ndim: int, head: str, stack: Stack) -> str:
+DEEP_ENOUGH = 1.5
+"""Diameters of an object that a volume is deep, at least: whole objects are seen from the side."""
+MOST_ANISOTROPY = 4.0
+"""How much longer than wide, or wider than long, the voxels of a volume may be: planes across z are
+mostly interpolated beyond that."""
+
+
+def settle_way(
+    asked: str, ndim: int, head: str, stack: Stack, diameter: float | None = None
+) -> str:
     """Return how a stack is segmented: `NATIVE`, `PLANES`, `JOINED` or `ORTHOGONAL`.
 
     Parameters
@@ -34,15 +44,34 @@ def settle_way(asked: str, ndim: int, head: str, stack: Stack) -> str:
     ndim, head
         The network's: a 3D one knows one way only, and classes have no objects to join.
     stack
-        Without planes in z there is nothing to join either.
+        The whole of it, never a block. Without planes in z there is nothing to join either.
+    diameter
+        Of the objects, in pixels of the stack; not known: `AUTO` is not `ORTHOGONAL`.
     """
     if ndim == 3:
         return NATIVE
     depth = stack.frame_shape(3)[0]
     if depth < 2 or asked == PLANES:
         return PLANES
-    way = JOINED if asked == AUTO else asked
-    return PLANES if way == JOINED and head != "instance" else way
+    if asked not in (AUTO, JOINED):
+        return asked
+    if head != "instance":
+        return PLANES
+    return ORTHOGONAL if asked == AUTO and is_volume(stack, diameter) else JOINED
+
+
+def is_volume(stack: Stack, diameter: float | None) -> bool:
+    """Tell whether a stack shows objects from the side as well as from above.
+
+    So it is if its voxels are at most `MOST_ANISOTROPY` times as long in z as in the plane, or the
+    other way round, and its extent in z is at least `DEEP_ENOUGH` times the objects' diameter. What
+    is not known to be so, for want of a voxel size or a diameter, is not taken for a volume.
+    """
+    if stack.voxel_size_um is None or diameter is None:
+        return False
+    ratio = anisotropy(stack)
+    depth = stack.frame_shape(3)[0] * ratio  # in the pixels of a plane
+    return max(ratio, 1 / ratio) <= MOST_ANISOTROPY and depth >= DEEP_ENOUGH * diameter
 
 
 def frame_ndim(way: str) -> int:

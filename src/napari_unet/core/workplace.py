@@ -4,8 +4,9 @@ Beside the target lies ``.NAME.unfinished``:
 
 - ``plan.json``: everything that decides the labels, settled once (`RunPlan`);
 - ``model/``: the network, so that other computers need nothing but this folder and the data;
-- ``frames/``: the intensities of a frame that become 0 and 1;
-- ``blocks/``: a file for each finished block, with its pixels' provisional ids and its `Pieces`;
+- ``frames/``: the intensities of a frame of several blocks that become 0 and 1;
+- ``blocks/``: a file for each finished block (of small frames: for a group of them, see
+  `framegroups`), with its pixels' provisional ids and its `Pieces`, or with its labels;
 - ``failed/``: a file for each block whose data could not be read, with the reason;
 - ``join/``: the tables that turn provisional ids into labels; ``stacked/``: those that join the
   objects of planes through z; ``result/``: the OME-Zarr image;
@@ -72,15 +73,15 @@ class Workplace:
 
     @property
     def preview(self) -> Path:
-        """Where provisional labels are shown from."""
+        """The folder of the arrays that provisional labels are shown from."""
         return self.folder / "preview"
 
-    def block(self, frame: int, number: int) -> Path:
-        """Return the file of a finished block."""
-        return self._numbered("blocks", frame, number, "blk")
+    def block(self, group: int, number: int) -> Path:
+        """Return the file of a finished block of a group of frames."""
+        return self._numbered("blocks", group, number, "blk")
 
     def failure(self, frame: int, number: int) -> Path:
-        """Return the file that says why a block is empty."""
+        """Return the file that says why a block of a frame is empty."""
         return self._numbered("failed", frame, number, "json")
 
     def node(self, frame: int, level: int, number: int) -> Path:
@@ -103,14 +104,17 @@ class Workplace:
         """Return the file of a frame's intensities."""
         return self._numbered("frames", 0, frame, "json")
 
-    def mark(self, level: int, frame: int, number: int) -> Path:
+    def mark(self, level: int, group: int, number: int) -> Path:
         """Return the mark of a written part of the result."""
-        return self._numbered(f"written/{level}", frame, number, "ok")
+        return self._numbered(f"written/{level}", group, number, "ok")
 
-    def done(self, kind: str, frame: int) -> set[int]:
-        """List the numbers of the files of a kind, such as "blocks", "failed" or "join/up0"."""
+    def done(self, kind: str, at: int) -> set[int]:
+        """List the numbers of the files that a frame, or a group, has of a kind.
+
+        A kind is a folder's name, such as "blocks", "failed" or "join/up0".
+        """
         found = set()
-        top = self.folder / kind / f"{frame:07d}"
+        top = self.folder / kind / f"{at:07d}"
         with suppress(FileNotFoundError):
             for part in os.scandir(top):
                 for entry in os.scandir(part.path):

@@ -114,7 +114,12 @@ def find_ground(image: Image, labels: Labels) -> Ground:
     pairs = zip(placement.axes, placement.sizes, strict=True)
     wanted = tuple(1 if letter == "C" else size for letter, size in pairs)[placement.dropped :]
     shape = tuple(int(n) for n in full_resolution(labels).shape)
-    if labels.multiscale or shape != wanted:
+    if labels.multiscale:
+        raise InputError(
+            f"The labels {labels.name!r} have several resolutions, as large results on the disk "
+            "do: they can be looked at and measured, but not edited. Choose others."
+        )
+    if shape != wanted:
         raise InputError(
             f"The labels {labels.name!r} are {_size(shape)}, the image {image.name!r} needs "
             f"{_size(wanted)}; choose the image that they belong to."

@@ -14,11 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.core.files import make_folder, plain_name
+from napari_unet.core.files import make_folder, plain_name, user_path
 from napari_unet.core.labelplace import LabelPlace
+from napari_unet.core.ngff import COARSEST
 from napari_unet.core.preflight import Preflight
+from napari_unet.core.preview import open_preview
+from napari_unet.core.readers import is_zarr
 from napari_unet.core.spec import InputError, OutputError, Progress
 from napari_unet.core.store import home
+from napari_unet.core.volumes import AUTO, JOINED
+from napari_unet.core.zarrpath import zarr_path
 from napari_unet.gui.job import DONE, FAILED
 from napari_unet.gui.layers import WHOLE, full_resolution, layer_axes, layer_stack
 from napari_unet.gui.result import IMAGE, MARK, Placement, seal_result
@@ -49,9 +54,9 @@ def goes_in_blocks(image: Image, request: Request) -> bool:
 def label_place(image: Image, request: Request) -> LabelPlace:
     """Return where the labels of a layer go.
 
-    That is where the user says, else into the OME-Zarr that the layer was opened from if it may be
-    written, else into the folder ``results`` of the user's data; there a number tells it from a
-    finished result, which is never replaced.
+    That is where the user says, else into the OME-Zarr that the layer was opened from or made of,
+    or beside such a Zarr array, if that may be written, else into the folder ``results`` of the
+    user's data. A number tells it from a finished result, which is never replaced.
 
     Raises
     ------
@@ -60,15 +65,23 @@ def label_place(image: Image, request: Request) -> LabelPlace:
     """
     if request.save_in:
         return LabelPlace.of(request.save_in, None, request.model)
-    if image.source.path is not None:
+    if (source := _source(image)) is not None:
         with suppress(OutputError):
-            inside = LabelPlace.of(None, image.source.path, request.model)
-            inside.check(True)
-            return _free(inside)
+            beside = LabelPlace.beside(source, request.model)
+            beside.check(True)
+            return _free(beside)
     folder = home() / "results"
     make_folder(folder)
     name = plain_name(Path(image.name)).replace("/", "_") or "image"
     return _free(LabelPlace(folder / f"{name} {request.model}.zarr"))
+
+
+def _source(image: Image) -> Path | None:
+    """Return the Zarr on this computer that a layer shows, if it shows one."""
+    path = image.source.path
+    if path is not None and is_zarr(found := user_path(path)):
+        return found.absolute()
+    return zarr_path(full_resolution(image))
 
 
 def _free(place: LabelPlace) -> LabelPlace:
@@ -145,7 +158,8 @@ class LargeRun(SegmentRun):
             return
         self.layer = self._unfinished_layer(preview)
         if self.layer is None:
-            self.layer = self._add(_opened(preview))
+            levels = open_preview(preview)
+            self.layer = self._add(levels if self._stays_on_disk(levels[0]) else levels[0])
             self.layer.metadata[MARK]["preview"] = str(preview)
         self.layer.editable = False
 
@@ -169,6 +183,15 @@ class LargeRun(SegmentRun):
     def follow_view(self, *_: Any) -> None:
         """Do nothing: blocks come in their order."""
 
+    @staticmethod
+    def _stays_on_disk(labels: Any) -> bool:
+        """Tell whether an array of labels stays there, and has coarser levels to look at.
+
+        Both of what is shown meanwhile and of the result: a layer cannot get or lose its levels.
+        """
+        shape = labels.shape
+        return max(shape[-2:]) > COARSEST and 2 * int(np.prod(shape, dtype=np.int64)) > IN_MEMORY
+
     def _leave_layer(self, state: str) -> None:
         """Show the finished image; in memory, where it can be edited, if it is small."""
         self._watch(False)
@@ -180,6 +203,8 @@ class LargeRun(SegmentRun):
                 self.viewer.layers.remove(shown)
             return
         data = self.result.labels
+        if self._stays_on_disk(data):
+            data = self._place.open_levels()
         if shown is not None:
             shown.data = data
         elif not self.lost:
@@ -204,13 +229,16 @@ def block_work(stack: Stack, request: Request, place: LabelPlace) -> Generator[P
     """
     yield Progress(0, 0, "loading the model")
     from napari_unet.gui.engine import loaded_model
-    from napari_unet.nn.large import LargeRequest, OtherRunError, segment_blocks
+    from napari_unet.nn.large import LargeRequest, segment_blocks
+    from napari_unet.nn.largeplan import OtherRunError
 
-    model = loaded_model(request.model, request.device)
+    model, settings = loaded_model(request.model, request.device), request.settings
+    if settings.volumes == AUTO:  # as in a run in memory: plane by plane something is to be seen
+        settings = replace(settings, volumes=JOINED)
     large = LargeRequest(
         stack,
         place,
-        request.settings,
+        settings,
         resume=place.unfinished.exists(),
         scheduler=request.scheduler or None,
         preview=not request.scheduler,
@@ -223,9 +251,3 @@ def block_work(stack: Stack, request: Request, place: LabelPlace) -> Generator[P
     if result.labels.nbytes > IN_MEMORY:
         return result
     return replace(result, labels=np.asarray(result.labels[...]))
-
-
-def _opened(preview: Path) -> Any:
-    import zarr
-
-    return zarr.open_array(str(preview), mode="r")

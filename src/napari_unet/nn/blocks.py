@@ -3,37 +3,28 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.core.assembling import join_alone, label_image, pack_block
+from napari_unet.core.assembling import join_alone, pack_block, write_blocks
 from napari_unet.core.guard import UnreadableError, guarded
 from napari_unet.core.normalise import Normaliser
+from napari_unet.core.preview import show_block
 from napari_unet.core.spec import PredictSettings, Progress
-from napari_unet.core.workplace import packed_size, write_arrays, write_text
+from napari_unet.core.workplace import write_text
 from napari_unet.nn.decode import InstanceDecoder, SemanticDecoder
 from napari_unet.nn.maps import MapSource, open_maps
-from napari_unet.nn.memory import LIVE_TENSORS
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from napari_unet.core.pieces import Pieces
     from napari_unet.core.stack import Stack
-    from napari_unet.core.tiles import Tile, Window
+    from napari_unet.core.tiles import Window
     from napari_unet.core.workplace import Workplace
     from napari_unet.nn.model import Model
-
-SPREAD = 7919
-"""Preview ids of neighbouring blocks begin this far apart, so that their colours differ."""
-
-
-QUICK = 2.0
-"""Seconds: a tile that takes less is timed once more."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +101,7 @@ class BlockRun:
         """Return a frame's intensities, measured by whoever comes first and then the same for all.
 
         They come from a fixed sample in bounded memory, so two that come at once find the same.
+        Those of a frame of one block need not be kept: nobody else asks for them.
 
         Raises
         ------
@@ -128,7 +120,8 @@ class BlockRun:
         found = Normaliser.of(*where, *limits, skip=(UnreadableError,))
         if (found.low == found.high).all():  # blank, or nothing of it could be read: then say so
             found = Normaliser.of(*where, *limits)
-        write_text(file, json.dumps({"low": found.low.tolist(), "high": found.high.tolist()}))
+        if plan.blocks.count > 1:
+            write_text(file, json.dumps({"low": found.low.tolist(), "high": found.high.tolist()}))
         return found
 
 
@@ -147,164 +140,56 @@ class BlockIds:
         self.ids[place] = values
 
 
-def block_steps(run: BlockRun, frame: int, number: int) -> Generator[int, None, str]:
-    """Compute a block and put it on the disk, yielding its pixels that are done after each tile.
+def block_steps(run: BlockRun, group: int, number: int) -> Generator[int, None, list[str]]:
+    """Compute a block of a group's frames and put it on the disk.
 
-    A block whose data cannot be read leaves a note of it. Closing the generator leaves nothing.
+    Yields the pixels that are done, after each tile. A block whose data cannot be read leaves a
+    note of it. Closing the generator leaves nothing.
 
     Returns
     -------
-    str
-        Why the block is empty; "" if it is not.
+    list of str
+        For each frame of the group why its block is empty; "" if it is not.
     """
     place, plan = run.place, run.place.plan
     window = plan.blocks.window(number)
-    try:
-        arrays = yield from _compute(run, frame, window)
-    except UnreadableError as error:
-        place.check(plan.run)
-        write_text(place.failure(frame, number), json.dumps({"reason": str(error)}))
-        return str(error)
+    pixels = int(np.prod([w.stop - w.start for w in window]))
+    found, problems = {}, {}
+    for at, frame in enumerate(plan.groups.frames(group)):
+        try:
+            found[frame] = yield from _compute(run, frame, window, at * pixels)
+        except UnreadableError as error:
+            problems[frame] = str(error)
     place.check(plan.run)
-    write_arrays(place.block(frame, number), arrays)
-    return ""
+    for frame, problem in problems.items():
+        write_text(place.failure(frame, number), json.dumps({"reason": problem}))
+    if found:
+        write_blocks(place, group, number, found)
+    return [problems.get(frame, "") for frame in plan.groups.frames(group)]
 
 
 def _compute(
-    run: BlockRun, frame: int, window: Window
+    run: BlockRun, frame: int, window: Window, done: int
 ) -> Generator[int, None, dict[str, np.ndarray]]:
     maps, decoder, out = run.maps(frame), run.decoder, BlockIds(window)
     decoder.out = out
     decoder.start((), maps.size)
-    done = 0
     for tile, raw in maps.run([] if maps.blank else maps.plan(window)):
         decoder.add(tile, raw)
         done += int(np.prod([w.stop - w.start for w in tile.write]))
         yield done
     decoder.out = None
     if isinstance(decoder, SemanticDecoder):
-        _show(run, frame, window, out.ids)
+        if run.preview:
+            show_block(run.place, frame, window, out.ids)
         return pack_block(out.ids, None)
     table, pieces = decoder.pieces(window)
     ids, decode = table[out.ids], run.place.plan.decoding
-    arrays = pack_block(ids, pieces)
-    if decode is not None and (run.preview or run.place.plan.blocks.count == 1):
+    whole = run.place.plan.blocks.count == 1
+    if decode is not None and (run.preview or whole):
         alone = join_alone(pieces, decode)
-        _show(run, frame, window, alone[ids])
-        arrays["objects"] = np.array([alone.max()])
-    return arrays
-
-
-def _show(run: BlockRun, frame: int, window: Window, labels: np.ndarray) -> None:
-    """Write provisional labels where a window can see them."""
-    if not run.preview:
-        return
-    import zarr
-
-    array: Any = zarr.open_array(str(run.place.preview), mode="r+")
-    plan = run.place.plan
-    if plan.decode is not None:
-        first = sum(w.start // max(1, e) for w, e in zip(window, plan.block, strict=True)) * SPREAD
-        labels = np.where(labels > 0, labels + np.uint32(first), 0)
-    array[(*plan.index(frame), *window)] = labels
-
-
-def make_preview(place: Workplace) -> None:
-    """Make the array of provisional labels, if it is not there yet."""
-    import zarr
-
-    image = label_image(place)
-    if not place.preview.exists():
-        zarr.create_array(
-            str(place.preview), shape=image.shape, dtype=np.uint32, chunks=image.chunks
-        )
-
-
-@dataclass(frozen=True)
-class Probe:
-    """What one tile tells of a run.
-
-    Attributes
-    ----------
-    device
-        Where the network runs.
-    seconds, disk_bytes
-        For each pixel.
-    tile_bytes
-        Memory of the device that a batch of tiles takes.
-    tile
-        Edge lengths of the tile.
-    seam
-        The largest |difference| across the borders of tiles and blocks; None if not checked.
-    """
-
-    device: str
-    seconds: float
-    disk_bytes: float
-    tile_bytes: float
-    tile: tuple[int, ...]
-    seam: float | None
-
-
-def probe(run: BlockRun) -> Probe:
-    """Run a tile of the middle frame, and across a corner of blocks if that is asked for."""
-    plan = run.place.plan
-    frame = plan.frames // 2
-    device, spec = str(run.model.device), run.model.spec
-    try:
-        maps = run.maps(frame)
-    except UnreadableError:
-        return Probe(device, 0.0, 0.0, 0.0, (), None)
-    number = plan.blocks.count // 2
-    tiles = maps.plan(plan.blocks.window(number))
-    if maps.blank or not tiles:
-        return Probe(device, 0.0, 0.0, 0.0, (), None)
-    seam = _certify(run, maps, number) if run.settings.certify else None
-    try:
-        seconds, disk = _time_tile(run, maps, tiles[0])
-    except UnreadableError:
-        seconds = disk = 0.0
-    width = run.model.runner(plan.precision).dtype.itemsize * spec.width
-    memory = LIVE_TENSORS * width * float(np.prod(tiles[0].read_shape))
-    edges = tuple(w.stop - w.start for w in tiles[0].write)
-    return Probe(device, seconds, disk, memory, edges, seam)
-
-
-def _certify(run: BlockRun, maps: MapSource, number: int) -> float | None:
-    """Compare a crop across a corner of tiles, if possible of several blocks, with one piece."""
-    blocks = run.place.plan.blocks
-    near = [number, *(other for other in blocks.neighbours(number) if other < number)]
-    tiles = [tile for block in sorted(near) for tile in maps.plan(blocks.window(block))]
-    if len(tiles) == 1:
-        return 0.0  # one piece has no seams
-    try:
-        return maps.certify(tiles, np.random.default_rng(run.settings.seed))
-    except UnreadableError:
-        return None
-
-
-def _time_tile(run: BlockRun, maps: MapSource, tile: Tile) -> tuple[float, float]:
-    """Return the seconds and the bytes on the disk that a tile takes, for each pixel."""
-    seconds, ids, pieces = _run_tile(run, maps, tile)
-    if seconds < QUICK:  # the first pass of a network sets things up
-        seconds, ids, pieces = _run_tile(run, maps, tile)
-    labels = packed_size({"ids": ids})
-    everything = packed_size(pack_block(ids, pieces))
-    # Ids and labels of all levels, and the tables twice: of the blocks, and of their joining.
-    disk = labels * (1 + 4 / 3) + 2 * (everything - labels)
-    return seconds / ids.size, disk / ids.size
-
-
-def _run_tile(
-    run: BlockRun, maps: MapSource, tile: Tile
-) -> tuple[float, np.ndarray, Pieces | None]:
-    began, out, decoder = time.perf_counter(), BlockIds(tile.write), run.decoder
-    decoder.out = out
-    decoder.start((), maps.size)
-    for part, raw in maps.run([tile]):
-        decoder.add(part, raw)
-    decoder.out = None
-    if isinstance(decoder, SemanticDecoder):
-        return time.perf_counter() - began, out.ids, None
-    table, pieces = decoder.pieces(tile.write)
-    return time.perf_counter() - began, table[out.ids], pieces
+        if run.preview:
+            show_block(run.place, frame, window, alone[ids])
+        if whole:
+            return {"ids": alone[ids], "objects": np.array([alone.max()])}
+    return pack_block(ids, pieces)

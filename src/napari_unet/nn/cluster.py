@@ -9,6 +9,7 @@ kept below `MOST_TASKS` by putting several items into one.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import threading
@@ -19,10 +20,11 @@ from napari_unet.core.blocks import batches
 from napari_unet.core.spec import InputError, OutputError, UnetError
 from napari_unet.core.stack import Stack, open_stack
 from napari_unet.core.workplace import Workplace, write_text
-from napari_unet.nn.blocks import BlockRun, Probe, block_steps, probe
+from napari_unet.nn.blocks import BlockRun, block_steps
+from napari_unet.nn.probe import Probe, probe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from napari_unet.nn.pool import Item
 
@@ -132,7 +134,7 @@ class ClusterPool:
 
     def _answers(
         self, future: Any, kind: str, batch: tuple[Item, ...], waiting: list[Any]
-    ) -> Iterator[tuple[Item, str]]:
+    ) -> Iterator[tuple[Item, list[str]]]:
         from distributed import KilledWorker
 
         try:
@@ -144,10 +146,11 @@ class ClusterPool:
             reason = f"the workers that computed it died ({error.last_worker.address})"
             if kind != "block":
                 raise ClusterError(f"The step {kind} {batch[0]} failed: {reason}.") from error
-            write_text(
-                Workplace(Path(self._opened.folder)).failure(*batch[0]), f'{{"reason": "{reason}"}}'
-            )
-            yield batch[0], reason
+            place, (group, number) = Workplace(Path(self._opened.folder)), batch[0]
+            frames = place.plan.groups.frames(group)
+            for frame in frames:
+                write_text(place.failure(frame, number), json.dumps({"reason": reason}))
+            yield batch[0], [reason] * len(frames)
 
     def _threads(self) -> int:
         return max(1, int(sum(self._client.nthreads().values())))
@@ -234,25 +237,26 @@ def _probe(opened: _Opened) -> Probe:
         return probe(run)
 
 
-def _do(opened: _Opened, kind: str, items: tuple[Item, ...]) -> list[str]:
-    """Do a step for each item, on a worker; return each one's problem."""
+def _do(opened: _Opened, kind: str, items: tuple[Item, ...]) -> list[list[str]]:
+    """Do a step for each item, on a worker; return each one's problems."""
     from napari_unet.nn.pool import STEPS
 
-    run, problems = opened.run(), []
+    run, answers = opened.run(), []
     for item in items:
-        problem = ""
+        problems: list[str] = []
         if kind == "block":
             with _computing:  # one block at a time has the GPU
-                problem = _drained(block_steps(run, *item))
+                problems = _drained(block_steps(run, *item))
         else:
             STEPS[kind](run.place, *item)
-        problems.append(problem)
-    return problems
+        answers.append(problems)
+    return answers
 
 
-def _drained(steps: Any) -> str:
+def _drained(steps: Generator[int, None, list[str]]) -> list[str]:
     while True:
         try:
             next(steps)
         except StopIteration as end:
-            return str(end.value)
+            problems: list[str] = end.value
+            return problems

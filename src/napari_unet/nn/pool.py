@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from napari_unet.core import assembling
-from napari_unet.nn.blocks import BlockRun, Probe, block_steps, probe
+from napari_unet.nn.blocks import BlockRun, block_steps
+from napari_unet.nn.probe import Probe, probe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -36,8 +37,9 @@ class Pool(Protocol):
     def run(self, kind: str, items: Sequence[Item]) -> Iterator[tuple[Item | None, Any]]:
         """Do a step for each item, in any order.
 
-        Yields an item with its problem ("" if there is none) when it is done, and in between, often
-        enough for a cancel, None with the pixels that are done beyond the finished items.
+        Yields an item when it is done, a block with the problem of each of its frames ("" if there
+        is none), and in between, often enough for a cancel, None with the pixels that are done
+        beyond the finished items.
         """
         ...
 
@@ -66,7 +68,7 @@ class LocalPool:
     def run(self, kind: str, items: Sequence[Item]) -> Iterator[tuple[Item | None, Any]]:
         """Do a step for each item, one after the other."""
         for item in items:
-            problem = ""
+            problems: list[str] = []
             if kind == "block":
                 steps = block_steps(self._run, *item)
                 try:
@@ -74,13 +76,13 @@ class LocalPool:
                         try:
                             yield None, next(steps)
                         except StopIteration as end:
-                            problem = end.value
+                            problems = end.value
                             break
                 finally:
                     steps.close()
             else:
                 STEPS[kind](self._run.place, *item)
-            yield item, problem
+            yield item, problems
 
     def close(self) -> None:
         """Do nothing: there is nothing to let go of."""

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from napari_unet.core.spec import FrameDone, InputError, PredictSettings, Progre
 from napari_unet.core.stack import Stack, open_stack
 from napari_unet.core.throughz import join_steps
 from napari_unet.core.volumes import (
+    AUTO,
     JOINED,
     ORTHOGONAL,
     PLANES,
@@ -119,7 +120,8 @@ def segment_steps(
         Which frames (volumes for a 3D model and the way "orthogonal", else planes), as positions
         along the leading axes; taken in the order in which it is iterated. All if not given.
     window
-        Part of each frame to segment, one slice an axis; all of it if not given.
+        Part of each frame to segment, one slice an axis; all of it if not given. With `what` or
+        `window` the way "auto" is never "orthogonal": they are of planes.
     focus
         Asked before each tile: the position (in the frame's pixels) near which tiles come first.
     preview
@@ -140,8 +142,10 @@ def segment_steps(
     settings = settings or PredictSettings()
     stack, began = open_stack(source), time.perf_counter()
     check_fit(stack, model)
-    asked, way = settings, _way(stack, model, settings)
-    settings, least, remarks = settle_sizes(stack, model, settings, way)
+    asked = settings
+    if settings.volumes == AUTO and (what is not None or window is not None):
+        settings = replace(settings, volumes=JOINED)
+    settings, way, least, remarks = settle_sizes(stack, model, settings)
     if remarks:
         yield Surveyed(0, 0, "looking at the image", remarks)
     frames = stack.indices(frame_ndim(way)) if what is None else what
@@ -219,26 +223,44 @@ def drain(steps: Steps, watch: Callable[[Step], object] | None = None) -> Segmen
             watch(step)
 
 
-def _way(stack: Stack, model: Model, settings: PredictSettings) -> str:
-    return settle_way(settings.volumes, model.spec.ndim, model.spec.head, stack)
+class Settled(NamedTuple):
+    """What was found out of a stack before its segmentation.
 
-
-def settle_sizes(
-    stack: Stack, model: Model, settings: PredictSettings, way: str
-) -> tuple[PredictSettings, int, tuple[Remark, ...]]:
-    """Settle sizes; return the least size of an object of several planes, too, in voxels.
-
-    Its parts in the planes may be as small as the model says.
+    Attributes
+    ----------
+    settings
+        With sizes in pixels, and the way of a 2D model.
+    way
+        See `core.volumes`.
+    least
+        The smallest object of several planes, in voxels; 0 where there are none.
+    remarks
+        What is unlike the training images.
     """
+
+    settings: PredictSettings
+    way: str
+    least: int
+    remarks: tuple[Remark, ...]
+
+
+def settle_sizes(stack: Stack, model: Model, settings: PredictSettings) -> Settled:
+    """Settle sizes, and the way, which depends on them.
+
+    The parts in the planes of an object may be as small as the model says.
+    """
+    known = (model.spec.ndim, model.spec.head, stack)
+    way = settle_way(settings.volumes, *known)
     if way not in (JOINED, ORTHOGONAL):
         settled, remarks = settle_size(stack, model, settings)
-        return settled, 0, remarks
+        return Settled(settled, way, 0, remarks)
     asked = settings.min_size
     settled, remarks = settle_size(stack, model, replace(settings, min_size=None))
+    way = settle_way(settings.volumes, *known, diameter=settled.diameter)
     least = ball_voxels(settled.min_size or 0, anisotropy(stack)) if asked is None else asked
     if way == ORTHOGONAL:
         settled = replace(settled, min_size=least)
-    return settled, least, remarks
+    return Settled(replace(settled, volumes=way), way, least, remarks)
 
 
 def _join(
