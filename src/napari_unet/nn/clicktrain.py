@@ -208,9 +208,7 @@ def draw_windows(
     return windows
 
 
-def _redrawn(
-    inside: np.ndarray, box: tuple[slice, slice], rng: np.random.Generator
-) -> np.ndarray:
+def _redrawn(inside: np.ndarray, box: tuple[slice, slice], rng: np.random.Generator) -> np.ndarray:
     """Draw an object's outline as another annotator might, or leave it."""
     if rng.random() >= REDRAWN:
         return inside
