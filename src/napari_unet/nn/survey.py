@@ -2,11 +2,8 @@
 
 A network that is shown objects far from the size it knows finds fragments, or clumps, with blurred
 middles. So a small part of the image is tried at several scales, and that one is taken at which the
-objects found have the size that the network knows best, and the fullest middles and surest
-outlines. A model that learned from few images is as sure of what it finds at a wrong scale as at
-the right one; it begins at the scale at which objects of its images have the size that it knows,
-and unless what it finds is far from this size, a second look at the scale that it points to is the
-answer.
+objects found have the size that the network knows best, the fullest middles and surest outlines,
+and are found again when the image is turned.
 """
 
 from __future__ import annotations
@@ -20,6 +17,7 @@ import numpy as np
 import torch
 
 from napari_unet.core.heads import head_of
+from napari_unet.core.metrics import evaluate
 from napari_unet.core.objects import separate
 from napari_unet.core.shift import Remark, intensity_statistics, kind_remark, ranges_of, size_remark
 from napari_unet.core.sizes import TOLERANCE, peak_heights, typical_diameter, working_scale
@@ -35,9 +33,8 @@ if TYPE_CHECKING:
     from napari_unet.core.stack import Stack
     from napari_unet.nn.model import Model
 
-SCALES = (0.25, 0.5, 2.0, 4.0)
-"""Network pixels an image pixel that are tried beside 1; times the scale at which the usual objects
-have the wanted size, if there are such."""
+SCALES = (1.0, 0.25, 0.5, 2.0, 4.0)
+"""Network pixels an image pixel that are tried."""
 EDGES = {2: 256, 3: 64}
 """Edge length of the part that is looked at, in network pixels, for planes and volumes."""
 CANDIDATES = {2: 4, 3: 3}
@@ -45,15 +42,10 @@ CANDIDATES = {2: 4, 3: 3}
 DOUBT_COUNT, DOUBT_PEAK = 2, 0.5
 """What is found is judged as if among it were so many objects of that height: a few full ones are
 no proof."""
-UNUSUAL = 0.4
-"""What a size counts for that is e times the usual one."""
-MANY_IMAGES = 100
-"""A model that learned from fewer images has a usual size: they come from few microscopes."""
+AS_GOOD = 0.2
+"""Looks whose qualities differ by less are nearly as good as each other."""
 CLEAR_PEAK, CLEAR_COUNT = 0.7, 3
 """So full and so many, objects of the size that the network knows best leave no doubt."""
-FAR = 2.5
-"""A model with a usual size tries other scales only if the objects that it finds at its own are so
-many times as large as those that the network knows best, or as small."""
 
 
 @dataclass(frozen=True)
@@ -71,31 +63,27 @@ class Look:
     statistics
         ``peak`` (mean height of the objects' middles, 1 is full), ``certainty`` (mean of
         |2 p - 1|), ``share`` (of the pixels that are objects), and those of the intensities.
+    steadiness
+        Average precision, at an IoU of 0.5, of what is found in the part turned by 90 degrees; 0
+        if that was not asked for.
     """
 
     scale: float
     diameter: float
     objects: int
     statistics: Mapping[str, float]
+    steadiness: float = 0.0
 
-    def quality(self, wanted: float, usual: float | None = None) -> float:
-        """Tell how well the objects found are what the network knows; their size, too.
-
-        `usual` is the diameter that objects mostly have in images of this kind, in image pixels.
-        """
+    def quality(self, wanted: float) -> float:
+        """Tell how well the objects found are what the network knows; their size, too."""
         heights = self.objects * self.statistics["peak"] + DOUBT_COUNT * DOUBT_PEAK
         peak = heights / (self.objects + DOUBT_COUNT)
-        unusual = abs(math.log(self.diameter / usual)) if usual else 0.0
-        seen = 3 * peak + 2 * self.statistics["certainty"]
-        return seen - self._misfit(wanted) - UNUSUAL * unusual
+        seen = 3 * peak + 2 * self.statistics["certainty"] + 2 * self.steadiness
+        return seen - self._misfit(wanted)
 
-    def clear(self, wanted: float, usual: float | None = None) -> bool:
+    def clear(self, wanted: float) -> bool:
         """Tell whether other scales need not be tried."""
-        if self.objects < CLEAR_COUNT:
-            return False
-        if usual:
-            return self._misfit(wanted) <= math.log(FAR)
-        sure = self.statistics["peak"] >= CLEAR_PEAK
+        sure = self.objects >= CLEAR_COUNT and self.statistics["peak"] >= CLEAR_PEAK
         return sure and self._misfit(wanted) <= math.log(TOLERANCE)
 
     def _misfit(self, wanted: float) -> float:
@@ -130,7 +118,7 @@ def settle_size(
     looks: list[Look] = []
     if wanted and (settings.diameter is None or (settings.survey and ranges)):
         looks = take_looks(stack, model, settings)
-    found = _best(looks, wanted, usual_diameter(model)).diameter if looks and wanted else 0.0
+    found = _settled(looks, wanted) if wanted else 0.0
     if settings.diameter is None and wanted:
         settings = replace(settings, diameter=wanted / working_scale(found, wanted))
     scale = choose_scale(model, settings)
@@ -166,8 +154,7 @@ def estimate_diameter(stack: Stack, model: Model, settings: PredictSettings | No
     if not model.diameter:
         return 0.0
     looks = take_looks(stack, model, settings or PredictSettings())
-    best = _best(looks, model.diameter, usual_diameter(model)) if looks else None
-    return best.diameter if best else 0.0
+    return _settled(looks, model.diameter)
 
 
 def take_looks(stack: Stack, model: Model, settings: PredictSettings) -> list[Look]:
@@ -178,32 +165,34 @@ def take_looks(stack: Stack, model: Model, settings: PredictSettings) -> list[Lo
     frame = _middle_frame(stack, model, settings)
     if frame.blank:
         return []
-    wanted, usual = model.diameter or 0.0, usual_diameter(model)
-    own = wanted / usual if usual else 1.0
-    looks = [look_at(frame, own, model, settings)]
-    if looks[0].clear(wanted, usual):
-        if usual:  # a network sees sizes less unlike those it knows than they are: again, nearer
-            again = look_at(frame, wanted / looks[0].diameter, model, settings)
-            return [again] if again.objects else looks
-        return looks
-    return looks + [look_at(frame, own * scale, model, settings) for scale in SCALES]
+    own = look_at(frame, SCALES[0], model, settings)
+    if own.clear(model.diameter or 0.0):
+        return [own]
+    return [look_at(frame, scale, model, settings, steadiness=True) for scale in SCALES]
 
 
-def look_at(frame: Frame, scale: float, model: Model, settings: PredictSettings) -> Look:
+def look_at(
+    frame: Frame,
+    scale: float,
+    model: Model,
+    settings: PredictSettings,
+    *,
+    steadiness: bool = False,
+) -> Look:
     """Find the objects in the busiest part of a frame at one scale."""
     image = _busiest(frame.at(scale))
-    runner = model.runner(model.choose_precision(settings.precision))
-    raw = runner(torch.from_numpy(image)[None])[0].cpu().numpy()
-    maps = head_of(model.spec).activate(raw)
-    chosen = model.decoding.updated(threshold=settings.threshold, merge=settings.merge)
-    labels = separate(maps, chosen)
+    maps, labels = _objects_in(image, model, settings)
     peaks = peak_heights(labels, maps[1])
     statistics = intensity_statistics(image) | {
         "peak": float(peaks.mean()) if len(peaks) else 0.0,
         "certainty": float(np.abs(2 * maps[0] - 1).mean()),
         "share": float((labels > 0).mean()),
     }
-    return Look(scale, typical_diameter(labels) / scale, len(peaks), statistics)
+    steady = 0.0
+    if steadiness and len(peaks):
+        _, turned = _objects_in(np.rot90(image, 1, (-2, -1)), model, settings)
+        steady = float(evaluate(np.rot90(turned, -1, (-2, -1)), labels, (0.5,)).ap[0])
+    return Look(scale, typical_diameter(labels) / scale, len(peaks), statistics, steady)
 
 
 def training_statistics(model: Model, samples: Samples) -> dict[str, list[float]]:
@@ -230,18 +219,29 @@ def _in_pixels(stack: Stack, settings: PredictSettings) -> PredictSettings:
     return replace(settings, diameter=pixels, diameter_um=None)
 
 
-def usual_diameter(model: Model) -> float | None:
-    """Return the median diameter of what a model was tuned on, in image pixels, if it was few."""
-    training = model.card.training
-    if training.get("images", MANY_IMAGES) >= MANY_IMAGES:
-        return None
-    diameter: float | None = training.get("diameter_px", {}).get("q50")
-    return diameter
+def _settled(looks: list[Look], wanted: float) -> float:
+    """Return the objects' diameter in image pixels, 0 if nothing was found.
 
-
-def _best(looks: list[Look], wanted: float, usual: float | None = None) -> Look:
+    It is that of the best look, and between the two if another is as good.
+    """
     found = [look for look in looks if look.objects]
-    return max(found, key=lambda look: look.quality(wanted, usual)) if found else looks[0]
+    if not found:
+        return 0.0
+    quality = np.array([look.quality(wanted) for look in found])
+    weights = np.exp((quality - quality.max()) / AS_GOOD)
+    sizes = np.log([look.diameter for look in found])
+    return float(np.exp(np.average(sizes, weights=weights)))
+
+
+def _objects_in(
+    image: np.ndarray, model: Model, settings: PredictSettings
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the maps and the labels of a part of a frame, (C, *spatial), in network pixels."""
+    runner = model.runner(model.choose_precision(settings.precision))
+    raw = runner(torch.from_numpy(np.ascontiguousarray(image))[None])[0].cpu().numpy()
+    maps = head_of(model.spec).activate(raw)
+    chosen = model.decoding.updated(threshold=settings.threshold, merge=settings.merge)
+    return maps, separate(maps, chosen)
 
 
 def _middle_frame(stack: Stack, model: Model, settings: PredictSettings) -> Frame:
