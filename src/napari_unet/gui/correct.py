@@ -19,7 +19,7 @@ from napari_unet.core.spec import InputError
 from napari_unet.core.store import list_models
 from napari_unet.gui.correctionlist import CorrectionList
 from napari_unet.gui.folds import Fold
-from napari_unet.gui.forms import remember, remembered, rows_widget
+from napari_unet.gui.forms import offer_anew, remember, remembered, rows_widget
 from napari_unet.gui.ground import ground_of
 from napari_unet.gui.hits import is_hits_layer
 from napari_unet.gui.knownsection import KnownSection
@@ -224,11 +224,7 @@ class CorrectSection(QWidget):
         """Offer the layers that there are; the latest result is chosen until the user chooses."""
         self._setting = True
         try:
-            for box in (self.labels, self.image):
-                chosen = box.value
-                box.reset_choices()
-                if chosen in box.choices:
-                    box.value = chosen
+            offer_anew(self.labels, self.image)
         finally:
             self._setting = False
         if self.labels.value is None:

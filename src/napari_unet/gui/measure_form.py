@@ -10,7 +10,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_unet.core.axes import FRAMES
-from napari_unet.gui.forms import remember, remembered, rows_widget
+from napari_unet.gui.forms import offer_anew, remember, remembered, rows_widget
 from napari_unet.gui.hits import is_hits_layer
 from napari_unet.gui.result import IMAGE, MARK
 from napari_unet.gui.scribbles import is_helper
@@ -96,11 +96,7 @@ class MeasureForm(QWidget):
 
     def _layers_changed(self, *_: Any) -> None:
         """Offer the layers that there are."""
-        for box in (self.objects, self.image):
-            chosen = box.value
-            box.reset_choices()  # goes by the names, which may have changed
-            if chosen is not None and chosen in box.choices:
-                box.value = chosen
+        offer_anew(self.objects, self.image)
         if self.image.value is None:
             self._guess_image()
         self.changed.emit()
