@@ -21,13 +21,12 @@ from napari_unet.gui.errors import tell
 from napari_unet.gui.folds import Fold, Scrolled
 from napari_unet.gui.forms import SettingsForm, remember, remembered, rows_widget
 from napari_unet.gui.ground import fits
-from napari_unet.gui.hits import is_hits_layer
+from napari_unet.gui.layerchoice import image_layers, named, object_layers
 from napari_unet.gui.recorder import close_recorders, recorder_of
 from napari_unet.gui.result import MARK
-from napari_unet.gui.scribbles import is_helper
 from napari_unet.gui.segment_form import SECTION as SEGMENT
 from napari_unet.gui.shelf import shelf
-from napari_unet.gui.sight import image_in_view, is_doubt_layer
+from napari_unet.gui.sight import image_in_view
 from napari_unet.gui.wrapped import WrappedLabel
 
 if TYPE_CHECKING:
@@ -223,17 +222,11 @@ class ClickPanel(DockedPanel):
         values: dict[str, Any] = {"settings": self.settings.values()}
         remember(SECTION, {**values, "model": self.model.value, "open": self.settings_fold.is_open})
 
-    def _layers(self) -> list[Any]:
-        return [getattr(layer, "__wrapped__", layer) for layer in self.viewer.layers]
-
     def _images(self, *_: Any) -> list[tuple[str, Image]]:
-        found = [layer for layer in self._layers() if isinstance(layer, Image)]
-        return [(layer.name, layer) for layer in found if not is_doubt_layer(layer)]
+        return named(image_layers(self.viewer))
 
     def _label_choices(self, *_: Any) -> list[tuple[str, Labels | None]]:
-        found = [layer for layer in self._layers() if isinstance(layer, Labels)]
-        named = [(x.name, x) for x in found if not (is_helper(x) or is_hits_layer(x))]
-        return [(_NEW, None), *named]
+        return [(_NEW, None), *named(object_layers(self.viewer))]
 
     def _inserted(self, *_: Any) -> None:
         if not self.mode.on:

@@ -5,19 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import ComboBox
-from napari.layers import Labels
 
 from napari_unet.core.axes import FRAMES
 from napari_unet.gui.evaluate import EvaluateRun, result_text
-from napari_unet.gui.forms import offer_anew
-from napari_unet.gui.hits import is_hits_layer, show_hits
+from napari_unet.gui.hits import show_hits
+from napari_unet.gui.layerchoice import named, object_layers, offer_anew
 from napari_unet.gui.layersection import LayerSection
 from napari_unet.gui.result import MARK
 from napari_unet.gui.runbutton import RunButton
-from napari_unet.gui.scribbles import is_helper
 
 if TYPE_CHECKING:
     import napari
+    from napari.layers import Labels
     from qtpy.QtWidgets import QLabel
 
 SECTION = "evaluate"
@@ -72,9 +71,7 @@ class EvaluateSection(LayerSection):
             show_hits(self._viewer, run.labels, run.truth, run.codes)
 
     def _choices(self, *_: Any) -> list[tuple[str, Labels]]:
-        layers = [layer for layer in self._viewer.layers if isinstance(layer, Labels)]
-        objects = [layer for layer in layers if not is_hits_layer(layer) and not is_helper(layer)]
-        return [(layer.name, layer) for layer in objects]
+        return named(object_layers(self._viewer))
 
     def _refresh(self) -> None:
         """Offer the layers that there are; guess which is which until the user has chosen."""

@@ -158,15 +158,6 @@ def rows_widget(rows: Iterable[tuple[str, Any]], label_width: int) -> QWidget:
     return whole
 
 
-def offer_anew(*boxes: Any) -> None:
-    """Let magicgui combo boxes ask for their choices again; what is chosen stays if it is there."""
-    for box in boxes:
-        chosen = box.value
-        box.reset_choices()  # goes by the names, which may have changed
-        if chosen in box.choices:
-            box.value = chosen
-
-
 def _kind(hint: Any) -> tuple[type, bool]:
     """Return a hint's type without None, and whether None was there."""
     if isinstance(hint, types.UnionType):

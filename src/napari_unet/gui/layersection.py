@@ -8,7 +8,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from napari_unet.gui.folds import Fold
-from napari_unet.gui.forms import remember, remembered, rows_widget
+from napari_unet.gui.forms import rows_widget
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -77,9 +77,7 @@ class LayerSection(QWidget):
         below.addWidget(self.start.native)
         below.addWidget(self.result)
         content.addLayout(below)
-        self.fold = Fold(title, inside)
-        self.fold.open(remembered(name).get("open") is True)
-        self.fold.toggled.connect(lambda is_open: remember(name, {"open": is_open}))
+        self.fold = Fold(title, inside, name)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.fold)

@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from magicgui.widgets import ComboBox
-from napari.layers import Image, Labels
 
 from napari_unet.core.linking import LinkSettings
 from napari_unet.core.spec import InputError, Progress, UnetError
-from napari_unet.gui.forms import SettingsForm, offer_anew
-from napari_unet.gui.hits import is_hits_layer
+from napari_unet.gui.forms import SettingsForm
+from napari_unet.gui.layerchoice import image_layers, named, object_layers, offer_anew
 from napari_unet.gui.layers import full_resolution, layer_axes, voxel_size_um
 from napari_unet.gui.layersection import LayerSection
 from napari_unet.gui.result import IMAGE, MARK
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     import napari
+    from napari.layers import Labels
     from qtpy.QtWidgets import QLabel
 
     from napari_unet.core.tracks import Tracks
@@ -134,8 +134,7 @@ class LinkSection(LayerSection):
         )
 
     def _choices(self, *_: Any) -> list[tuple[str, Labels]]:
-        layers = [layer for layer in self._viewer.layers if isinstance(layer, Labels)]
-        return [(la.name, la) for la in layers if not is_hits_layer(la) and la.ndim in (3, 4)]
+        return named(la for la in object_layers(self._viewer) if la.ndim in (3, 4))
 
     def _refresh(self) -> None:
         offer_anew(self.labels)
@@ -169,8 +168,8 @@ def time_axes(layer: Labels) -> str:
 def _image_of(viewer: Any, layer: Labels, shape: tuple[int, ...]) -> Any:
     """Return the data of the image that labels were found in; None if it is not there as such."""
     wanted = layer.metadata.get(MARK, {}).get(IMAGE)
-    for other in viewer.layers:
-        if isinstance(other, Image) and str(other.unique_id) == wanted:
+    for other in image_layers(viewer):
+        if str(other.unique_id) == wanted:
             data = full_resolution(other)
             return data if tuple(data.shape) == shape else None
     return None

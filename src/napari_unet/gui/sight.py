@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.spec import UnetError
+from napari_unet.gui.layerchoice import image_layers
 from napari_unet.gui.layers import layer_axes, layer_stack
 from napari_unet.gui.result import MARK
 
@@ -25,7 +26,7 @@ def image_in_view(viewer: Any) -> Image | None:
     Where a result is active, it is the image that the result is of.
     """
     active = viewer.layers.selection.active
-    images = _images(viewer)
+    images = image_layers(viewer)
     if active in images:
         return images[images.index(active)]
     base = str(active.metadata.get(MARK, {}).get("base", "")) if active is not None else ""
@@ -37,7 +38,7 @@ def image_in_view(viewer: Any) -> Image | None:
 def open_stacks(viewer: Any) -> list[Stack]:
     """Return the stacks of the image layers, as far as they can be used."""
     found = []
-    for image in _images(viewer):
+    for image in image_layers(viewer):
         try:
             found.append(layer_stack(image))
         except UnetError:
@@ -78,20 +79,3 @@ def go_to(
     share = extent * pixel * camera.zoom / max(1.0, room)
     if not FAR <= share <= NEAR:
         camera.zoom = USUAL * room / max(1e-9, extent * pixel)
-
-
-def _images(viewer: Any) -> list[Image]:
-    """Return the image layers themselves: a plugin's viewer gives proxies of them."""
-    from napari.layers import Image
-
-    layers = [getattr(layer, "__wrapped__", layer) for layer in viewer.layers]
-    return [layer for layer in layers if isinstance(layer, Image) and not is_doubt_layer(layer)]
-
-
-DOUBTS = "doubts"
-"""Under `MARK` in the metadata of the layer that shows the doubt: the model's name."""
-
-
-def is_doubt_layer(layer: Any) -> bool:
-    """Tell whether a layer shows where a model is in doubt, and no image."""
-    return DOUBTS in layer.metadata.get(MARK, {})
