@@ -8,16 +8,9 @@ import pytest
 from napari_unet.core.clicks import Click
 from napari_unet.core.objectedits import MERGE
 from napari_unet.core.spec import InputError
+from napari_unet.core.steps import drained
 from napari_unet.nn import clickflow
 from napari_unet.nn.session import ClickSession
-
-
-def drained(steps):
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return end.value
 
 
 @pytest.fixture

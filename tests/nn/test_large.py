@@ -17,10 +17,11 @@ from napari_unet.core.preview import open_preview
 from napari_unet.core.results import read_passport
 from napari_unet.core.spec import InputError, OutputError, PredictSettings
 from napari_unet.core.stack import open_stack
+from napari_unet.core.steps import drained
 from napari_unet.core.workplace import locked
 from napari_unet.nn.blocks import BlockDone
 from napari_unet.nn.large import LargeRequest, segment_blocks
-from napari_unet.nn.segment import drain, segment, segment_steps
+from napari_unet.nn.segment import segment, segment_steps
 
 
 def texture(*shape, seed=0):
@@ -39,7 +40,7 @@ def request_for(image, target, **options):
 
 
 def in_blocks(image, model, target, watch=None, **options):
-    return drain(segment_blocks(request_for(image, target, **options), model), watch)
+    return drained(segment_blocks(request_for(image, target, **options), model), watch)
 
 
 def same_objects(found, wanted):
@@ -102,7 +103,7 @@ def test_blocks_are_seen_as_the_whole_stack_is(make_model, tmp_path, diameter, w
     steps.close()
     options = {"settings": settings, "block": 16, "resume": True}
     result = in_blocks(stack, model, tmp_path / "l.zarr", **options)
-    whole = drain(segment_steps(stack, model, settings))
+    whole = drained(segment_steps(stack, model, settings))
     assert result.passport["volumes"] == whole.passport["volumes"] == way
     assert whole.labels.max() > 2
     assert same_objects(result.labels[:], whole.labels)
@@ -224,10 +225,10 @@ def test_labels_lie_in_the_image(model, tmp_path, zarr_format):
         group.attrs["ome"] = {"version": version, "multiscales": images}
     place = LabelPlace.of(None, path, "tiny")
     assert place.path == path / "labels" / "tiny"
-    result = drain(segment_blocks(LargeRequest(path, place, block=40), model))
+    result = drained(segment_blocks(LargeRequest(path, place, block=40), model))
     assert same_objects(result.labels[:], segment(path, model))
     again = LabelPlace.of(path / "labels" / "more", path, "tiny")
-    drain(segment_blocks(LargeRequest(path, again, block=40), model))
+    drained(segment_blocks(LargeRequest(path, again, block=40), model))
     attributes = dict(zarr.open_group(str(path / "labels")).attrs)
     assert attributes.get("ome", attributes)["labels"] == ["tiny", "more"]
     assert open_stack(place.path).voxel_size_um == (1.0, 0.5, 0.25)
