@@ -183,7 +183,13 @@ class TestDistributions:
     def test_wheel_holds_what_the_package_needs(self, distributions):
         names = set(zipfile.ZipFile(distributions[1]).namelist())
         package = {name.removeprefix("napari_unet/") for name in names}
-        assert {"napari.yaml", "py.typed", "cli.py", "core/spec.py", "gui/panel.py"} <= package
+        assert {
+            "napari.yaml",
+            "py.typed",
+            "cli/__init__.py",
+            "core/spec/__init__.py",
+            "gui/panel.py",
+        } <= package
         model = {f"models/nuclei/{name}" for name in ("model.safetensors", "model.json")}
         assert {*model, "models/nuclei/thumbnail.png"} <= package
         assert len([name for name in package if re.fullmatch(r"data/.+\.(png|tiff?)", name)]) >= 2
