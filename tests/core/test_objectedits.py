@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 
 from napari_unet.core.objectedits import (
-    ObjectMask,
-    find_object,
     merge_objects,
     new_label,
     place_object,
     remove_object,
     split_object,
 )
+from napari_unet.core.objectmask import ObjectMask, find_object
 from napari_unet.core.spec import InputError
 
 

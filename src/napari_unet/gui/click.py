@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import weakref
 from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import ComboBox
@@ -14,6 +13,7 @@ from qtpy.QtWidgets import QButtonGroup, QHBoxLayout, QLabel, QPushButton, QVBox
 from napari_unet.core.objectedits import DELETE, MERGE, SPLIT
 from napari_unet.core.spec import ClickSettings, InputError, ModelError, UnetError
 from napari_unet.core.store import ModelEntry, list_models
+from napari_unet.gui.clickkey import ToggleKey
 from napari_unet.gui.clickmode import ClickMode
 from napari_unet.gui.clicktext import KEYS, TIPS, describe
 from napari_unet.gui.docked import DockedPanel
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import napari
     from qtpy.QtGui import QHideEvent, QShowEvent
 
-SECTION, KEY = "click", "c"
+SECTION = "click"
 LABEL_WIDTH = 60
 _NEW = "new labels"
 _ROWS = {
@@ -71,7 +71,6 @@ class ClickPanel(DockedPanel):
         self.recorder = recorder_of(self.viewer)
         self.mode = ClickMode(self.viewer, self.recorder, self)
         self._models: dict[str, ModelEntry] = {}
-        self._keyed: weakref.ref[Image] | None = None
         self._build()
         self.settings_fold.open(remembered(SECTION).get("open") is True)
         self.settings.restore(remembered(SECTION).get("settings"))
@@ -156,8 +155,7 @@ class ClickPanel(DockedPanel):
             event.connect(self._layers_changed)
         layers.selection.events.active.connect(self._follow)
         self.destroyed.connect(functools.partial(close_recorders, [self.recorder]))
-        self.destroyed.connect(functools.partial(_unbind, weakref.ref(self.viewer)))
-        self.viewer.bind_key(KEY, _key_of(weakref.ref(self)), overwrite=True)
+        self._key = ToggleKey(self.viewer, self)
         self._follow()
 
     def toggle(self) -> None:
@@ -256,15 +254,9 @@ class ClickPanel(DockedPanel):
         self.labels.value = own[-1] if own else None
 
     def _follow(self, *_: Any) -> None:
-        """Choose what the user turns to; on an image, napari's own C gives way to ours."""
+        """Choose what the user turns to."""
         active = self.viewer.layers.selection.active
-        keyed = None if self._keyed is None else self._keyed()
-        if keyed is not None and keyed is not active:
-            keyed.bind_key(KEY, None)
-            self._keyed = None
-        if isinstance(active, Image) and self._keyed is None:
-            active.bind_key(KEY, _key_of(weakref.ref(self)), overwrite=True)
-            self._keyed = weakref.ref(active)
+        self._key.follow(active)
         if self.mode.on:
             return
         image = image_in_view(self.viewer)
@@ -324,20 +316,3 @@ def _button(
     if pressed is not None:
         button.clicked.connect(lambda: pressed())
     return button
-
-
-def _key_of(panel: weakref.ref[ClickPanel]) -> Callable[[Any], None]:
-    """Return what the key does, which keeps no panel alive."""
-
-    def pressed(_: Any) -> None:
-        found = panel()
-        if found is not None:
-            found.toggle()
-
-    return pressed
-
-
-def _unbind(viewer: weakref.ref[Any], *_: object) -> None:
-    found = viewer()
-    if found is not None:
-        found.bind_key(KEY, None, overwrite=True)

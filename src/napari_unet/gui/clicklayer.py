@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from napari.layers import Labels
 
     from napari_unet.core.clicks import Click
-    from napari_unet.core.objectedits import ObjectMask
+    from napari_unet.core.objectmask import ObjectMask
     from napari_unet.gui.clicktarget import Target
 
     Index = tuple[int, ...]

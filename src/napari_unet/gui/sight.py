@@ -12,7 +12,7 @@ from napari_unet.gui.layers import layer_axes, layer_stack
 from napari_unet.gui.result import MARK
 
 if TYPE_CHECKING:
-    from napari.layers import Image
+    from napari.layers import Image, Labels
 
     from napari_unet.core.stack import Stack
 
@@ -79,3 +79,24 @@ def go_to(
     share = extent * pixel * camera.zoom / max(1.0, room)
     if not FAR <= share <= NEAR:
         camera.zoom = USUAL * room / max(1e-9, extent * pixel)
+
+
+def bring_into_view(viewer: Any, layer: Labels, place: tuple[slice, ...]) -> None:
+    """Move the sliders to a place in a layer's data, unless it is in view."""
+    here = layer.world_to_data(viewer.dims.point)
+    middle = np.array(here, float)
+    hidden = [axis for axis in range(layer.ndim) if _slider_of(viewer, layer, axis) is not None]
+    for axis in hidden:
+        span = place[axis]
+        if not span.start <= round(float(here[axis])) < span.stop:
+            middle[axis] = span.start
+    there = layer.data_to_world(middle)
+    for axis in hidden:
+        if middle[axis] != here[axis]:
+            viewer.dims.set_point(_slider_of(viewer, layer, axis), there[axis])
+
+
+def _slider_of(viewer: Any, layer: Labels, axis: int) -> int | None:
+    """Return which slider moves along an axis of a layer; None if the axis is displayed."""
+    found = viewer.dims.ndim - layer.ndim + axis
+    return None if found in viewer.dims.displayed else found

@@ -18,12 +18,11 @@ from napari_unet.core.objectedits import (
     MERGE,
     SPLIT,
     Change,
-    ObjectMask,
-    find_object,
     merge_objects,
     remove_object,
     split_object,
 )
+from napari_unet.core.objectmask import ObjectMask, find_object
 from napari_unet.core.spec import InputError, Progress
 
 if TYPE_CHECKING:
