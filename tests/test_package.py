@@ -48,6 +48,7 @@ def first_to_load(names: list[str], forbidden: tuple[str, ...]) -> str:
 class TestImports:
     def test_package_and_command_line_load_neither_torch_nor_a_window(self):
         names = ["napari_unet", *(f"napari_unet.{path.stem}" for path in SOURCE.glob("[!_]*.py"))]
+        names += modules("cli")
         assert "napari_unet.cli" in names
         names.append("napari_unet.__main__")
         assert first_to_load(names, ("torch", "napari_unet.nn", "dask", *WINDOW)) == ""

@@ -23,7 +23,7 @@ from napari_unet.core.objectmask import (
 from napari_unet.core.spec import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from napari_unet.core.tiles import Window
 
@@ -175,7 +175,7 @@ def split_object(
     first: Sequence[int],
     second: Sequence[int],
     index: Index = (),
-    height: np.ndarray | None = None,
+    hills: Callable[[Window], np.ndarray | None] = lambda _: None,
 ) -> Change:
     """Divide the object under two pixels; the part of the second gets a new id.
 
@@ -185,9 +185,10 @@ def split_object(
         As in `find_object`.
     first, second
         A pixel of either part.
-    height
-        Hills that are to be told apart, of the plane's shape; the border lies where they meet. The
-        depth in the object if not given, which divides it at its waist.
+    hills
+        Returns the hills that are to be told apart in a window of the plane (volume), of the
+        window's shape, or None; the border lies where they meet. Where both pixels lie on one
+        hill, or one of them on none, the depth in the object counts, which divides it at its waist.
 
     Raises
     ------
@@ -202,18 +203,10 @@ def split_object(
         raise InputError(
             f"{tuple(first)} and {tuple(second)} do not divide one object; click twice in one."
         )
-    if height is None:
-        depth = ndimage.distance_transform_edt(np.pad(mask.inside, 1))
-        hills = depth[(slice(1, -1),) * mask.inside.ndim]
-    else:
-        hills = np.asarray(height)[mask.window]
-    hills = np.where(mask.inside, hills, -np.inf)
-    peaks = [_peak(hills, at) for at in places]
-    if peaks[0] == peaks[1]:  # one hill: the clicks themselves are all that tells the parts apart
-        hills, peaks = np.zeros(mask.inside.shape), places
+    height, peaks = _two_hills(mask, places, hills(mask.window))
     markers = np.zeros(mask.inside.shape, np.int32)
     markers[peaks[0]], markers[peaks[1]] = 1, 2
-    parts: np.ndarray = watershed(-hills, markers, mask=mask.inside)  # type: ignore[no-untyped-call]
+    parts: np.ndarray = watershed(-height, markers, mask=mask.inside)  # type: ignore[no-untyped-call]
     fresh = new_label(labels)
     return _relabelled(labels, index, label, mask, np.where(parts == 2, fresh, label), fresh)
 
@@ -249,6 +242,21 @@ def _relabelled(
     after = before.copy()
     after[(0,) * len(index)][mask.inside] = values[mask.inside].astype(before.dtype)
     return Change(about, window, before, after)
+
+
+def _two_hills(
+    mask: ObjectMask, places: list[Index], given: np.ndarray | None
+) -> tuple[np.ndarray, list[Index]]:
+    """Return the height that tells two places of an object apart, and the top beside each."""
+    depth = ndimage.distance_transform_edt(np.pad(mask.inside, 1))
+    for height in (given, depth[(slice(1, -1),) * mask.inside.ndim]):
+        if height is None:
+            continue
+        inside = np.where(mask.inside, height, -np.inf)
+        peaks = [_peak(inside, at) for at in places]
+        if peaks[0] != peaks[1] and min(inside[peak] for peak in peaks) > 0:
+            return inside, peaks
+    return np.zeros(mask.inside.shape), places  # the clicks are all that tells the parts apart
 
 
 def _peak(hills: np.ndarray, at: Index) -> Index:
