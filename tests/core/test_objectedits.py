@@ -144,7 +144,7 @@ def test_an_object_is_split_between_the_hills():
 
 @pytest.mark.parametrize("seen", [0, 1])
 def test_hills_that_tell_nothing_leave_the_split_to_the_waist(seen):
-    """No hills, or none under one of the clicks: what the model did not see was drawn by hand."""
+    """What the model does not see, or only a part of it, was drawn by hand."""
     labels = scene()
     hills = np.zeros(labels.shape)
     hills[:, :18] = seen

@@ -186,9 +186,9 @@ def split_object(
     first, second
         A pixel of either part.
     hills
-        Returns the hills that are to be told apart in a window of the plane (volume), of the
-        window's shape, or None; the border lies where they meet. Where both pixels lie on one
-        hill, or one of them on none, the depth in the object counts, which divides it at its waist.
+        Returns what is seen in a window of the plane (volume), of the window's shape: heights from
+        0 to 1, highest in the middle of an object, or None. They are added to the relative depth in
+        the object, which alone divides it at its waist; the border lies where two hills meet.
 
     Raises
     ------
@@ -245,18 +245,18 @@ def _relabelled(
 
 
 def _two_hills(
-    mask: ObjectMask, places: list[Index], given: np.ndarray | None
+    mask: ObjectMask, places: list[Index], seen: np.ndarray | None
 ) -> tuple[np.ndarray, list[Index]]:
     """Return the height that tells two places of an object apart, and the top beside each."""
     depth = ndimage.distance_transform_edt(np.pad(mask.inside, 1))
-    for height in (given, depth[(slice(1, -1),) * mask.inside.ndim]):
-        if height is None:
-            continue
-        inside = np.where(mask.inside, height, -np.inf)
-        peaks = [_peak(inside, at) for at in places]
-        if peaks[0] != peaks[1] and min(inside[peak] for peak in peaks) > 0:
-            return inside, peaks
-    return np.zeros(mask.inside.shape), places  # the clicks are all that tells the parts apart
+    height = depth[(slice(1, -1),) * mask.inside.ndim] / depth.max()
+    if seen is not None:
+        height = height + seen
+    height = np.where(mask.inside, height, -np.inf)
+    peaks = [_peak(height, at) for at in places]
+    if peaks[0] == peaks[1]:  # one hill: the clicks themselves are all that tells the parts apart
+        return np.zeros(mask.inside.shape), places
+    return height, peaks
 
 
 def _peak(hills: np.ndarray, at: Index) -> Index:
