@@ -12,7 +12,6 @@ from qtpy.QtWidgets import QButtonGroup, QHBoxLayout, QLabel, QPushButton, QVBox
 
 from napari_unet.core.objectedits import DELETE, MERGE, SPLIT
 from napari_unet.core.spec import ClickSettings, InputError, ModelError, UnetError
-from napari_unet.core.store import ModelEntry, list_models
 from napari_unet.gui.clickkey import ToggleKey
 from napari_unet.gui.clickmode import ClickMode
 from napari_unet.gui.clicktext import KEYS, TIPS, describe
@@ -25,7 +24,7 @@ from napari_unet.gui.layerchoice import image_layers, named, object_layers
 from napari_unet.gui.recorder import close_recorders, recorder_of
 from napari_unet.gui.result import MARK
 from napari_unet.gui.segment_form import SECTION as SEGMENT
-from napari_unet.gui.shelf import shelf
+from napari_unet.gui.shelf import offer_models, shelf
 from napari_unet.gui.sight import image_in_view
 from napari_unet.gui.wrapped import WrappedLabel
 
@@ -34,6 +33,8 @@ if TYPE_CHECKING:
 
     import napari
     from qtpy.QtGui import QHideEvent, QShowEvent
+
+    from napari_unet.core.store import ModelEntry
 
 SECTION = "click"
 LABEL_WIDTH = 60
@@ -171,9 +172,7 @@ class ClickPanel(DockedPanel):
     def refresh_models(self, *_: Any) -> None:
         """List the models of the store anew; one that answers clicks is chosen at first."""
         chosen = self.model.value
-        self._models = {entry.name: entry for entry in list_models()}
-        if tuple(self.model.choices) != tuple(self._models):
-            self.model.choices = tuple(self._models)
+        self._models = offer_models(self.model)
         able = [name for name, entry in self._models.items() if entry.card and entry.card.click]
         wanted = [chosen, remembered(SECTION).get("model"), *able]
         found = next((name for name in wanted if name in self._models), None)

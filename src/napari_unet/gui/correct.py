@@ -15,7 +15,6 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_unet.core.store import list_models
 from napari_unet.gui.correctionlist import CorrectionList
 from napari_unet.gui.folds import Fold
 from napari_unet.gui.forms import rows_widget
@@ -24,6 +23,7 @@ from napari_unet.gui.layerchoice import image_layers, named, object_layers, offe
 from napari_unet.gui.offers import RestoreRow
 from napari_unet.gui.recorder import close_recorders, recorder_of
 from napari_unet.gui.result import MARK
+from napari_unet.gui.shelf import offer_models
 from napari_unet.gui.sight import open_stacks
 from napari_unet.gui.wrapped import WrappedLabel
 
@@ -156,11 +156,7 @@ class CorrectSection(QWidget):
 
     def refresh_models(self) -> None:
         """List the models of the store anew."""
-        names, chosen = tuple(entry.name for entry in list_models()), self.model.value
-        if tuple(self.model.choices) != names:
-            self.model.choices = names
-        if chosen in names:
-            self.model.value = chosen
+        offer_models(self.model)
         self._model_chosen()
 
     def check_slice(self) -> None:

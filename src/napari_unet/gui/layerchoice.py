@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image, Labels
 
+from napari_unet.gui.helperlayer import is_helper
 from napari_unet.gui.hits import is_hits_layer
 from napari_unet.gui.result import MARK
-from napari_unet.gui.scribbles import is_helper
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
