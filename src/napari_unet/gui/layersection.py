@@ -59,10 +59,11 @@ class LayerSection(QWidget):
         rows, label_width
             As for `rows_widget`.
         hint
-            What the line says at first.
+            What the line says as long as there is nothing to work on, and nothing was found.
         button
             Makes the button; called with the line.
         """
+        self._hint = hint
         self.result = QLabel(hint)
         self.result.setWordWrap(True)
         self.result.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
@@ -110,5 +111,8 @@ class LayerSection(QWidget):
         self._show_state()
 
     def _show_state(self) -> None:
-        """Show what can be pressed."""
+        """Show what can be pressed; what is missing is said while it is missing."""
         self.button.enable(self._possible)
+        before, after = (self._hint, "") if self._possible else ("", self._hint)
+        if self.result.text() == before:
+            self.result.setText(after)
