@@ -2,14 +2,15 @@
 
     python benchmarks/finetune.py DATA --out RUN           # hours; goes on where it stopped
     python benchmarks/finetune.py DATA --out RUN --quick   # two minutes, to see that it works
-    python benchmarks/finetune.py DATA --out RUN --parts images touched volume
+    python benchmarks/finetune.py DATA --out RUN --parts images scratch touched volume
     python benchmarks/finetune.py DATA --out RUN --settings '{"replay": 0.5}'
 
 DATA holds the folders `bbbc038` and, for the part `volume`, `ovule_nuclei_3d`. A base is trained on
 the fluorescence images of the training split alone, then tuned on histology images of the same
 split; AP50 is measured on the validation split, where nothing was ever trained on or chosen by.
 
-images   tuned on 1, 2, 4 and 8 images, and trained on them from scratch
+images   tuned on 1, 2, 4 and 8 images
+scratch  the same network trained on the same images from scratch
 touched  tuned on 20, 50, 100 and 200 objects with a margin of background, nothing else being known
 volume   a 3D network, from scratch, on 3 labelled planes of one volume, scored on the other
 
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 
 DIAMETER, MARGIN = 22.0, 8
 CHECKPOINT = "checkpoint.safetensors"
-PARTS = ("images", "touched", "volume")
+PARTS = ("images", "scratch", "touched", "volume")
 
 
 @dataclass
@@ -195,18 +196,29 @@ def tune(
     bench.add(what, **figures)
 
 
-def measure_images(bench: Bench, base: nu.Model) -> None:
-    """Tune on few images, and train on them from scratch."""
+def image_sets(bench: Bench) -> Iterator[tuple[str, int, nu.Samples]]:
+    """Yield what is trained on, with its name and the seed that chose it."""
+    names = bench.names("train", "histology")
     for count in bench.images:
         for seed in range(bench.seeds):
-            order = np.random.default_rng(seed).permutation(bench.names("train", "histology"))
+            order = np.random.default_rng(seed).permutation(names)
             samples = nu.Samples.from_labels([bench.pair(name) for name in order[:count]])
-            where = f"{count} images, seed {seed}"
-            if not bench.measured(f"tuned on {where}"):
-                tune(bench, base, samples, seed, f"tuned on {where}", forgets=True)
-            if not bench.measured(f"from scratch on {where}"):
-                new = fresh_model(fresh_spec(), "scratch", bench.device, seed)
-                tune(bench, new, samples, seed, f"from scratch on {where}", forgets=False)
+            yield f"{count} images, seed {seed}", seed, samples
+
+
+def measure_images(bench: Bench, base: nu.Model) -> None:
+    """Tune on few images."""
+    for where, seed, samples in image_sets(bench):
+        if not bench.measured(f"tuned on {where}"):
+            tune(bench, base, samples, seed, f"tuned on {where}", forgets=True)
+
+
+def measure_scratch(bench: Bench) -> None:
+    """Train on few images from scratch."""
+    for where, seed, samples in image_sets(bench):
+        if not bench.measured(f"from scratch on {where}"):
+            new = fresh_model(fresh_spec(), "scratch", bench.device, seed)
+            tune(bench, new, samples, seed, f"from scratch on {where}", forgets=False)
 
 
 def touched_samples(bench: Bench, count: int, seed: int) -> nu.Samples:
@@ -274,7 +286,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=["images", "touched"])
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS[:3]))
     parser.add_argument("--device", default="auto")
     parser.add_argument("--base-steps", type=int, default=3000)
     parser.add_argument("--minutes", type=float, default=3.0)
@@ -305,6 +317,8 @@ def main() -> None:
         measure_base(bench, base)
     if "images" in args.parts:
         measure_images(bench, base)
+    if "scratch" in args.parts:
+        measure_scratch(bench)
     if "touched" in args.parts:
         measure_touched(bench, base)
     if "volume" in args.parts:

@@ -101,6 +101,14 @@ def test_a_model_of_few_images_expects_their_sizes():
     assert small.quality(22.0, usual=40.0) < large.quality(22.0, usual=40.0)
 
 
+@pytest.mark.parametrize(("usual", "diameter"), [(12.0, 16), (60.0, 40), (30.0, 30), (12.0, 60)])
+def test_a_model_of_few_images_begins_at_their_sizes(nuclei, usual, diameter):
+    training = nuclei.card.training | {"images": 4, "diameter_px": {"q50": usual}}
+    model = replace(nuclei, card=nuclei.card.replace(training=training))
+    found = estimate_diameter(open_stack(discs(diameter)[0]), model)
+    assert 0.7 * diameter < found < 1.4 * diameter
+
+
 @pytest.mark.parametrize(("images", "expected"), [(4, 12.0), (500, None)])
 def test_the_usual_size_is_that_of_few_images_alone(make_model, images, expected):
     model = make_model()

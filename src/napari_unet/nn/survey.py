@@ -3,7 +3,10 @@
 A network that is shown objects far from the size it knows finds fragments, or clumps, with blurred
 middles. So a small part of the image is tried at several scales, and that one is taken at which the
 objects found have the size that the network knows best, and the fullest middles and surest
-outlines.
+outlines. A model that learned from few images is as sure of what it finds at a wrong scale as at
+the right one; it begins at the scale at which objects of its images have the size that it knows,
+and unless what it finds is far from this size, a second look at the scale that it points to is the
+answer.
 """
 
 from __future__ import annotations
@@ -32,8 +35,9 @@ if TYPE_CHECKING:
     from napari_unet.core.stack import Stack
     from napari_unet.nn.model import Model
 
-SCALES = (1.0, 0.25, 0.5, 2.0, 4.0)
-"""Network pixels an image pixel, in the order in which they are tried."""
+SCALES = (0.25, 0.5, 2.0, 4.0)
+"""Network pixels an image pixel that are tried beside 1; times the scale at which the usual objects
+have the wanted size, if there are such."""
 EDGES = {2: 256, 3: 64}
 """Edge length of the part that is looked at, in network pixels, for planes and volumes."""
 CANDIDATES = {2: 4, 3: 3}
@@ -47,6 +51,9 @@ MANY_IMAGES = 100
 """A model that learned from fewer images has a usual size: they come from few microscopes."""
 CLEAR_PEAK, CLEAR_COUNT = 0.7, 3
 """So full and so many, objects of the size that the network knows best leave no doubt."""
+FAR = 2.5
+"""A model with a usual size tries other scales only if the objects that it finds at its own are so
+many times as large as those that the network knows best, or as small."""
 
 
 @dataclass(frozen=True)
@@ -82,9 +89,13 @@ class Look:
         seen = 3 * peak + 2 * self.statistics["certainty"]
         return seen - self._misfit(wanted) - UNUSUAL * unusual
 
-    def clear(self, wanted: float) -> bool:
+    def clear(self, wanted: float, usual: float | None = None) -> bool:
         """Tell whether other scales need not be tried."""
-        sure = self.objects >= CLEAR_COUNT and self.statistics["peak"] >= CLEAR_PEAK
+        if self.objects < CLEAR_COUNT:
+            return False
+        if usual:
+            return self._misfit(wanted) <= math.log(FAR)
+        sure = self.statistics["peak"] >= CLEAR_PEAK
         return sure and self._misfit(wanted) <= math.log(TOLERANCE)
 
     def _misfit(self, wanted: float) -> float:
@@ -165,12 +176,17 @@ def take_looks(stack: Stack, model: Model, settings: PredictSettings) -> list[Lo
     The answer depends on the stack alone, not on which frames or tiles are run.
     """
     frame = _middle_frame(stack, model, settings)
-    looks: list[Look] = []
-    for scale in SCALES if not frame.blank else ():
-        looks.append(look_at(frame, scale, model, settings))
-        if len(looks) == 1 and looks[0].objects and looks[0].clear(model.diameter or 0.0):
-            break
-    return looks
+    if frame.blank:
+        return []
+    wanted, usual = model.diameter or 0.0, usual_diameter(model)
+    own = wanted / usual if usual else 1.0
+    looks = [look_at(frame, own, model, settings)]
+    if looks[0].clear(wanted, usual):
+        if usual:  # a network sees sizes less unlike those it knows than they are: again, nearer
+            again = look_at(frame, wanted / looks[0].diameter, model, settings)
+            return [again] if again.objects else looks
+        return looks
+    return looks + [look_at(frame, own * scale, model, settings) for scale in SCALES]
 
 
 def look_at(frame: Frame, scale: float, model: Model, settings: PredictSettings) -> Look:
