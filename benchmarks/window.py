@@ -138,16 +138,17 @@ def script_part(size: int) -> None:
     """Segment the same image in a plain loop each time that a line comes in."""
     import torch
 
+    from napari_unet.core.steps import drained
     from napari_unet.core.synthetic import blobs
     from napari_unet.nn.model import load_model
-    from napari_unet.nn.segment import drain, segment_steps
+    from napari_unet.nn.segment import segment_steps
 
     image, model = blobs((size, size)), load_model("nuclei")
-    drain(segment_steps(image, model, preview=True))
+    drained(segment_steps(image, model, preview=True))
     for line in sys.stdin:
         if line.strip() == "end":
             break
-        result = drain(segment_steps(image, model, preview=True))
+        result = drained(segment_steps(image, model, preview=True))
         print(json.dumps({"seconds": result.passport["seconds"]}), flush=True)
     print(json.dumps({"threads": torch.get_num_threads()}), flush=True)
 

@@ -159,3 +159,16 @@ def clicking_model(make_model):
         return dataclasses.replace(model, click=head)
 
     return make
+
+
+@pytest.fixture
+def same_objects():
+    """Tell whether two arrays label the same pixels, one to one, both counting from 1."""
+    import numpy as np
+
+    def same(found, wanted) -> bool:
+        pairs = np.unique(np.stack([np.ravel(found), np.ravel(wanted)]).astype(int), axis=1)
+        one_to_one = pairs.shape[1] == len(np.unique(pairs[0])) == len(np.unique(pairs[1]))
+        return bool(one_to_one and np.max(found) == np.max(wanted))
+
+    return same

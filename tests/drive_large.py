@@ -8,9 +8,9 @@ import numpy as np
 
 from napari_unet.core.labelplace import LabelPlace
 from napari_unet.core.spec import PredictSettings
+from napari_unet.core.steps import drained
 from napari_unet.nn.large import LargeRequest, segment_blocks
 from napari_unet.nn.model import load_model
-from napari_unet.nn.segment import drain
 
 
 def main(image: str, model: str, target: str, block: str) -> None:
@@ -19,7 +19,7 @@ def main(image: str, model: str, target: str, block: str) -> None:
     place = LabelPlace.of(target, None, "")
     print("begun", flush=True)
     request = LargeRequest(np.load(image), place, settings, block=int(block), resume=True)
-    drain(segment_blocks(request, load_model(model, "cpu")))
+    drained(segment_blocks(request, load_model(model, "cpu")))
 
 
 if __name__ == "__main__":

@@ -22,10 +22,10 @@ from napari_unet.core.labelplace import LabelPlace
 from napari_unet.core.results import read_passport
 from napari_unet.core.spec import InputError, PredictSettings
 from napari_unet.core.stack import open_stack
+from napari_unet.core.steps import drained
 from napari_unet.nn.blocks import BlockDone
 from napari_unet.nn.large import LargeRequest, segment_blocks
 from napari_unet.nn.model import load_model, save_model
-from napari_unet.nn.segment import drain
 
 DRIVER = Path(__file__).with_name("drive_large.py")
 
@@ -234,7 +234,7 @@ def test_a_cluster_of_which_one_worker_dies(cluster, image, tmp_path, tiny_model
     settings = PredictSettings(tile=32, survey=False)
     model = load_model(tiny_model, "cpu")
     here = LargeRequest(image, LabelPlace.of(tmp_path / "a.zarr", None, ""), settings, block=32)
-    wanted = drain(segment_blocks(here, model)).labels[:]
+    wanted = drained(segment_blocks(here, model)).labels[:]
     with Client(cluster, timeout=20) as client:
         client.wait_for_workers(3, timeout=60)
         pids = client.run(os.getpid)

@@ -48,6 +48,7 @@ def first_to_load(names: list[str], forbidden: tuple[str, ...]) -> str:
 class TestImports:
     def test_package_and_command_line_load_neither_torch_nor_a_window(self):
         names = ["napari_unet", *(f"napari_unet.{path.stem}" for path in SOURCE.glob("[!_]*.py"))]
+        names += modules("cli")
         assert "napari_unet.cli" in names
         names.append("napari_unet.__main__")
         assert first_to_load(names, ("torch", "napari_unet.nn", "dask", *WINDOW)) == ""
@@ -183,7 +184,13 @@ class TestDistributions:
     def test_wheel_holds_what_the_package_needs(self, distributions):
         names = set(zipfile.ZipFile(distributions[1]).namelist())
         package = {name.removeprefix("napari_unet/") for name in names}
-        assert {"napari.yaml", "py.typed", "cli.py", "core/spec.py", "gui/panel.py"} <= package
+        assert {
+            "napari.yaml",
+            "py.typed",
+            "cli/__init__.py",
+            "core/spec/__init__.py",
+            "gui/panel.py",
+        } <= package
         model = {f"models/nuclei/{name}" for name in ("model.safetensors", "model.json")}
         assert {*model, "models/nuclei/thumbnail.png"} <= package
         assert len([name for name in package if re.fullmatch(r"data/.+\.(png|tiff?)", name)]) >= 2

@@ -9,16 +9,13 @@ from napari_unet.core.axes import frame_ndim, shared_axes
 from napari_unet.core.comparison import Comparison, score_steps
 from napari_unet.core.metrics import Scores, evaluate
 from napari_unet.core.spec import InputError, Progress, SettingsError
+from napari_unet.core.steps import drained
 from napari_unet.core.verdict import inside_code, outline_code
 
 
 def drain(steps) -> tuple[list[Progress], Scores]:
     reports = []
-    while True:
-        try:
-            reports.append(next(steps))
-        except StopIteration as end:
-            return reports, end.value
+    return reports, drained(steps, reports.append)
 
 
 def columns(*shape: int) -> np.ndarray:

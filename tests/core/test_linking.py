@@ -5,14 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_unet.core.linking import (
-    Linker,
-    LinkSettings,
-    Seen,
-    assign,
-    check_linkable,
-    match_frames,
-)
+from napari_unet.core.framematch import Seen, assign, match_frames
+from napari_unet.core.linking import Linker, LinkSettings, check_linkable
 from napari_unet.core.spec import InputError, SettingsError
 
 
@@ -168,7 +162,7 @@ def test_a_frame_that_is_crowded_is_its_own_successor():
     distance = (y[..., None] - points[:, 0]) ** 2 + (x[..., None] - points[:, 1]) ** 2
     labels = (distance.argmin(-1) + 1).astype(np.uint16)
     seen = Seen.of(labels)
-    assert np.array_equal(match_frames(seen, seen), np.arange(len(seen.ids)))
+    assert np.array_equal(match_frames(seen, seen, LinkSettings()), np.arange(len(seen.ids)))
 
 
 def test_what_cannot_be_linked():

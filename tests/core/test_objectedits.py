@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 
 from napari_unet.core.objectedits import (
-    ObjectMask,
-    find_object,
     merge_objects,
     new_label,
     place_object,
     remove_object,
     split_object,
 )
+from napari_unet.core.objectmask import ObjectMask, find_object
 from napari_unet.core.spec import InputError
 
 
@@ -139,8 +138,18 @@ def test_an_object_is_split_between_the_hills():
     hills = np.zeros(labels.shape)
     hills[:, :18] = 1
     hills[:, 20:] = 1
-    split_object(labels, (30, 8), (30, 36), height=hills).apply(labels)
+    split_object(labels, (30, 8), (30, 36), hills=lambda window: hills[window]).apply(labels)
     assert 18 <= np.flatnonzero(labels[30] == 8).min() <= 20
+
+
+@pytest.mark.parametrize("seen", [0, 1])
+def test_hills_that_tell_nothing_leave_the_split_to_the_waist(seen):
+    """What the model does not see, or only a part of it, was drawn by hand."""
+    labels = scene()
+    hills = np.zeros(labels.shape)
+    hills[:, :18] = seen
+    split_object(labels, (30, 12), (30, 36), hills=lambda window: hills[window]).apply(labels)
+    assert 22 <= np.flatnonzero(labels[30] == 8).min() <= 24
 
 
 @pytest.mark.parametrize("second", [(30, 12), (30, 50), (0, 0), (59, 89)])

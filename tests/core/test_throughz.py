@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from napari_unet.core.matching import Overlap
 from napari_unet.core.metrics import evaluate
+from napari_unet.core.steps import drained
 from napari_unet.core.throughz import ThroughZ, best_partners, join_steps
 
 SHAPE = (24, 60, 60)
@@ -33,11 +34,7 @@ def by_planes(truth, seed=0):
 def joined(planes, **arguments):
     out = planes.copy()
     steps = join_steps(out, [(z,) for z in range(len(out))], **arguments)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return out, end.value
+    return out, drained(steps)
 
 
 def same(labels, truth):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +16,12 @@ from napari_unet.core.card import ModelCard
 from napari_unet.core.spec import FrameDone, ModelSpec, TileDone
 from napari_unet.core.store import put_model
 from napari_unet.gui import job
+
+sys.path.insert(0, str(Path(__file__).parent))
+try:
+    from click_parts import Window
+finally:
+    sys.path.pop(0)
 
 
 def job_threads() -> list[str]:
@@ -149,3 +157,37 @@ def threshold_model():
         return model
 
     return make
+
+
+@pytest.fixture
+def real(models, threshold_model):
+    return threshold_model("real", 2)
+
+
+@pytest.fixture
+def real_panel(viewer, real):
+    """The Segment panel with a model that finds bright discs, and small tiles."""
+    _, panel = viewer.window.add_plugin_dock_widget("napari-unet", "Segment")
+    panel.form.refresh_models()
+    panel.form.model.value = "real"
+    panel.form.device.value = "cpu"
+    panel.form.advanced.restore({"tile": 32})
+    return panel
+
+
+@pytest.fixture
+def clicker(clicking_model, home):
+    """Store a model with a click head."""
+    from napari_unet.nn.model import save_model
+
+    save_model(clicking_model(name="clicker"), "clicker")
+
+
+@pytest.fixture
+def window(make_napari_viewer, clicker, qtbot):
+    """Open a window with the Click panel over an image."""
+
+    def opened(image=None, **place):
+        return Window(make_napari_viewer(show=True), qtbot, image, **place)
+
+    return opened

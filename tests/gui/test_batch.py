@@ -83,6 +83,16 @@ def test_it_begins_with_the_settings_of_the_segment_panel(panel):
     assert not panel.start.isEnabled() and panel.status.text().startswith("Add images")
 
 
+def test_the_bar_counts_the_files_of_the_list(panel, folder):
+    assert panel.bar.text() == "no files"
+    panel.add([folder / "a.tif"])
+    assert panel.bar.text() == "0 of 1 file"
+    panel.add([folder])
+    assert panel.bar.text() == "0 of 3 files"
+    panel.remove_button.click()
+    assert panel.bar.text() == "no files"
+
+
 def test_a_folder(panel, folder, work, monkeypatch):
     monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: str(folder))
     panel.add_folder_button.click()

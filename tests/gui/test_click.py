@@ -6,34 +6,18 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 from qtpy.QtCore import Qt
 
 from napari_unet.core.corrections.known import frame_truth
 from napari_unet.core.journal.begin import find_journals
 from napari_unet.core.journal.view import JournalView
 from napari_unet.gui.layers import layer_stack
-from napari_unet.nn.model import save_model
 
 sys.path.insert(0, str(Path(__file__).parent))
 try:
-    from click_parts import CTRL, ENTER, ESCAPE, RIGHT, SHIFT, Window, disc, iou, picture
+    from click_parts import CTRL, ENTER, ESCAPE, RIGHT, SHIFT, disc, iou, picture
 finally:
     sys.path.pop(0)
-
-
-@pytest.fixture
-def clicker(clicking_model, home):
-    """Store a model with a click head."""
-    save_model(clicking_model(name="clicker"), "clicker")
-
-
-@pytest.fixture
-def window(make_napari_viewer, clicker, qtbot):
-    def opened(image=None, **place):
-        return Window(make_napari_viewer(show=True), qtbot, image, **place)
-
-    return opened
 
 
 def test_a_click_becomes_an_object_of_scaled_and_shifted_labels_and_is_taken_back(window):

@@ -26,20 +26,6 @@ finally:
     sys.path.pop(0)
 
 
-@pytest.fixture
-def clicker(clicking_model, home):
-    """Store a model with a click head."""
-    save_model(clicking_model(name="clicker"), "clicker")
-
-
-@pytest.fixture
-def window(make_napari_viewer, clicker, qtbot):
-    def opened(image=None, **place):
-        return Window(make_napari_viewer(show=True), qtbot, image, **place)
-
-    return opened
-
-
 def stack(depth=7, first=2, stop=5):
     """A disc in some of the planes."""
     planes = np.zeros((depth, 120, 130), np.float32)

@@ -24,18 +24,8 @@ def discs():
 
 
 @pytest.fixture
-def real(models, threshold_model):
-    return threshold_model("real", 2)
-
-
-@pytest.fixture
-def panel(viewer, real):
-    _, panel = viewer.window.add_plugin_dock_widget("napari-unet", "Segment")
-    panel.form.refresh_models()
-    panel.form.model.value = "real"
-    panel.form.device.value = "cpu"
-    panel.form.advanced.restore({"tile": 32})
-    return panel
+def panel(real_panel):
+    return real_panel
 
 
 @pytest.fixture
@@ -44,13 +34,10 @@ def _apart(monkeypatch):
     monkeypatch.setattr("napari_unet.core.framegroups.TOGETHER", 1)
 
 
-def same_objects(found, wanted):
-    pairs = np.unique(np.stack([np.ravel(found), np.ravel(wanted)]).astype(int), axis=1)
-    return pairs.shape[1] == len(np.unique(pairs[0])) == len(np.unique(pairs[1]))
-
-
 @pytest.mark.parametrize("kind", ["numpy", "dask", "zarr"])
-def test_labels_are_written_where_the_user_says(viewer, panel, real, discs, finish, tmp_path, kind):
+def test_labels_are_written_where_the_user_says(
+    viewer, panel, real, discs, finish, tmp_path, kind, same_objects
+):
     from napari_unet.nn.segment import segment
 
     data = {"numpy": discs, "dask": da.from_array(discs, chunks=64)}.get(kind)
@@ -75,7 +62,7 @@ def test_labels_are_written_where_the_user_says(viewer, panel, real, discs, fini
 
 @pytest.mark.usefixtures("_apart")
 def test_a_cancelled_run_goes_on_where_it_was_left(
-    viewer, panel, real, discs, finish, tmp_path, qtbot
+    viewer, panel, real, discs, finish, tmp_path, qtbot, same_objects
 ):
     from napari_unet.nn.segment import segment
 

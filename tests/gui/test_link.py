@@ -76,9 +76,11 @@ def test_a_z_stack_is_refused_in_words(viewer, section, link):
     assert len(viewer.layers) == 1
 
 
-def test_planes_alone_have_no_button(viewer, section):
+def test_planes_alone_have_no_button_but_a_hint(viewer, section):
     assert not section.start.enabled
     viewer.add_labels(np.zeros((9, 9), np.uint8))
-    assert not section.start.enabled
-    viewer.add_labels(dividing())
-    assert section.start.enabled
+    assert not section.start.enabled and section.result.text().startswith("Open the labels")
+    movie = viewer.add_labels(dividing())
+    assert section.start.enabled and section.result.text() == ""
+    viewer.layers.remove(movie)
+    assert section.result.text().startswith("Open the labels")

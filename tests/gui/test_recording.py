@@ -18,8 +18,8 @@ from napari_unet.core.journal.view import JournalView
 from napari_unet.core.journal.writer import Journal
 from napari_unet.core.stack import open_stack
 from napari_unet.gui.recorder import recorder_of
-from napari_unet.gui.recording import REDO_KEY, UNDO_KEY
 from napari_unet.gui.result import MARK
+from napari_unet.gui.undokeys import REDO_KEY, UNDO_KEY
 
 PASSPORT = {"model": "cells", "model_hash": "ab", "object_axes": "YX"}
 

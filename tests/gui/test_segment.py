@@ -21,21 +21,6 @@ def discs():
     return image
 
 
-@pytest.fixture
-def real(models, threshold_model):
-    return threshold_model("real", 2)
-
-
-@pytest.fixture
-def real_panel(viewer, real):
-    _, panel = viewer.window.add_plugin_dock_widget("napari-unet", "Segment")
-    panel.form.refresh_models()
-    panel.form.model.value = "real"
-    panel.form.device.value = "cpu"
-    panel.form.advanced.restore({"tile": 32})
-    return panel
-
-
 def test_the_panel_gives_what_the_library_gives(viewer, real_panel, real, discs, finish):
     from napari_unet.nn.segment import segment as plain
 

@@ -6,18 +6,11 @@ import numpy as np
 import pytest
 
 from napari_unet.core.clicks import Click
-from napari_unet.core.objectedits import MERGE
-from napari_unet.core.spec import InputError
+from napari_unet.core.objectedits import MERGE, SPLIT
+from napari_unet.core.spec import InputError, PredictSettings
+from napari_unet.core.steps import drained
 from napari_unet.nn import clickflow
 from napari_unet.nn.session import ClickSession
-
-
-def drained(steps):
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return end.value
 
 
 @pytest.fixture
@@ -66,3 +59,54 @@ def test_two_clicks_of_an_edit_lie_on_objects_of_one_plane(clicking_model):
         drained(clickflow.edit_objects(session, MERGE, clicks))
     with pytest.raises(InputError, match="one object already"):
         drained(clickflow.edit_objects(session, MERGE, clicks, volume=True))
+
+
+def bar_with_a_dark_line(at):
+    """An image, bright but for a line, and labels with one straight bar: it has no waist."""
+    x = np.arange(120, dtype=np.float32)
+    image = np.tile(np.minimum(np.abs(x - at) / 10, 1), (60, 1))
+    labels = np.zeros(image.shape, np.uint16)
+    labels[20:40, 20:100] = 1
+    return image, labels
+
+
+def seeing(model):
+    """Let a model take everything for foreground, and brightness for distance."""
+    import torch
+
+    net = model.net
+    with torch.no_grad():
+        for module in net.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.running_mean.zero_()
+                module.running_var.fill_(1)
+            elif isinstance(module, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
+                module.weight.zero_()
+        for block in (net.encoder[0], net.decoder[0]):
+            for unit in block.units:
+                unit.conv.weight[0, 0, 1, 1] = 1
+        net.head.bias.copy_(torch.tensor([10.0, 0.0]))
+        net.head.weight[1, 0] = 1
+    return model
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+def test_a_split_follows_what_the_model_sees(clicking_model, scale):
+    image, labels = bar_with_a_dark_line(at=44)
+    model = seeing(clicking_model(depth=1, card={"training": {"working_diameter_px": 20}}))
+    settings = PredictSettings(diameter=20 / scale)
+    session = ClickSession(model, image, labels, settings=settings)
+    clicks = (Click((30, 35)), Click((30, 90)))
+    answer = drained(clickflow.edit_objects(session, SPLIT, clicks))
+    answer.change.apply(labels)
+    assert abs(int(np.flatnonzero(labels[30] == 2).min()) - 44) <= 2
+    assert (labels[20:40, 20:40] == 1).all() and (labels[20:40, 50:100] == 2).all()
+
+
+def test_a_split_by_a_model_of_classes_goes_by_the_shape(clicking_model):
+    _, labels = bar_with_a_dark_line(at=44)
+    model = clicking_model(head="semantic", classes=2)
+    session = ClickSession(model, np.zeros(labels.shape, np.float32), labels)
+    answer = drained(clickflow.edit_objects(session, SPLIT, (Click((30, 25)), Click((30, 95)))))
+    answer.change.apply(labels)
+    assert abs(int(np.flatnonzero(labels[30] == 2).min()) - 60) <= 2

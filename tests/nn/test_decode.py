@@ -11,9 +11,10 @@ import torch
 from scipy import ndimage
 
 from napari_unet.core.spec import PredictSettings, TileDone
+from napari_unet.core.steps import drained
 from napari_unet.nn import decode
 from napari_unet.nn.decode import decodes_on
-from napari_unet.nn.segment import drain, segment_steps
+from napari_unet.nn.segment import segment_steps
 
 RNG = np.random.default_rng(0)
 SIZED = {"decode": {"min_size": 3}, "training": {"diameter_px": {"q50": 20.0}}}
@@ -23,7 +24,7 @@ def run(model, image, settings, **options):
     """Return the labels, what was shown of each tile, and the passport."""
     shown = []
     steps = segment_steps(image, model, settings, **options)
-    result = drain(steps, lambda s: shown.append(s.labels) if isinstance(s, TileDone) else None)
+    result = drained(steps, lambda s: shown.append(s.labels) if isinstance(s, TileDone) else None)
     return result.labels, shown, result.passport
 
 

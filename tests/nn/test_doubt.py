@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from napari_unet.core.steps import drained
 from napari_unet.nn.doubt import FrameDoubt, find_doubts
 from napari_unet.nn.predict import predict
 
@@ -18,11 +19,7 @@ def stack():
 
 def drain(steps):
     seen = []
-    while True:
-        try:
-            seen.append(next(steps))
-        except StopIteration as end:
-            return seen, end.value
+    return seen, drained(steps, seen.append)
 
 
 def test_all_frames_are_looked_at(make_model, stack):

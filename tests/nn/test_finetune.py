@@ -18,6 +18,7 @@ from napari_unet.core.recipe import settle
 from napari_unet.core.replay import GROUP, make_replay, pack_replay, unpack_replay
 from napari_unet.core.samples import Samples
 from napari_unet.core.spec import DeviceError, DivergedError, InputError, ModelSpec, TrainSettings
+from napari_unet.core.steps import drained
 from napari_unet.nn import train as train_module
 from napari_unet.nn import tuningrecipe
 from napari_unet.nn.finetune import Tuning, fine_tune
@@ -53,11 +54,7 @@ def model(make_model):
 def drain(steps):
     """Return all records and the answer."""
     seen = []
-    while True:
-        try:
-            seen.append(next(steps))
-        except StopIteration as end:
-            return seen, end.value
+    return seen, drained(steps, seen.append)
 
 
 def same(first, second):

@@ -15,6 +15,7 @@ from napari_unet.core.card import ModelCard
 from napari_unet.core.heads import head_of
 from napari_unet.core.samples import Samples
 from napari_unet.core.spec import ModelSpec
+from napari_unet.core.steps import drained
 from napari_unet.nn import heartbeat
 from napari_unet.nn.heartbeat import Abandoned, Brake, beating
 from napari_unet.nn.net import UNet
@@ -31,13 +32,9 @@ def beats() -> list[str]:
 
 
 def drain(steps):
-    count = 0
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return count, end.value
-        count += 1
+    seen = []
+    result = drained(steps, seen.append)
+    return len(seen), result
 
 
 def test_it_beats_while_the_work_goes_on():

@@ -17,10 +17,11 @@ from napari_unet.core.preview import open_preview
 from napari_unet.core.results import read_passport
 from napari_unet.core.spec import InputError, OutputError, PredictSettings
 from napari_unet.core.stack import open_stack
+from napari_unet.core.steps import drained
 from napari_unet.core.workplace import locked
 from napari_unet.nn.blocks import BlockDone
 from napari_unet.nn.large import LargeRequest, segment_blocks
-from napari_unet.nn.segment import drain, segment, segment_steps
+from napari_unet.nn.segment import segment, segment_steps
 
 
 def texture(*shape, seed=0):
@@ -39,14 +40,7 @@ def request_for(image, target, **options):
 
 
 def in_blocks(image, model, target, watch=None, **options):
-    return drain(segment_blocks(request_for(image, target, **options), model), watch)
-
-
-def same_objects(found, wanted):
-    """Whether both label the same pixels, one to one, counting from 1."""
-    pairs = np.unique(np.stack([np.ravel(found), np.ravel(wanted)]).astype(int), axis=1)
-    one_to_one = pairs.shape[1] == len(np.unique(pairs[0])) == len(np.unique(pairs[1]))
-    return one_to_one and np.max(found) == np.max(wanted)
+    return drained(segment_blocks(request_for(image, target, **options), model), watch)
 
 
 def leftovers(folder):
@@ -54,7 +48,7 @@ def leftovers(folder):
 
 
 @pytest.mark.parametrize("block", [40, 64, (33, 100), None])
-def test_blocks_give_the_objects_of_one_piece(model, tmp_path, block):
+def test_blocks_give_the_objects_of_one_piece(model, tmp_path, block, same_objects):
     image = texture(211, 173)
     result = in_blocks(image, model, tmp_path / "labels.zarr", block=block)
     whole = segment(image, model)
@@ -65,7 +59,7 @@ def test_blocks_give_the_objects_of_one_piece(model, tmp_path, block):
 
 
 @pytest.mark.parametrize("block", [(8, 16, 24), (20, 17, 19)])
-def test_blocks_of_volumes(make_model, tmp_path, block):
+def test_blocks_of_volumes(make_model, tmp_path, block, same_objects):
     model, image = make_model(gain=6.0, ndim=3), texture(20, 45, 39)
     result = in_blocks(image, model, tmp_path / "labels.zarr", block=block)
     whole = segment(image, model)
@@ -75,7 +69,7 @@ def test_blocks_of_volumes(make_model, tmp_path, block):
 
 @pytest.mark.parametrize("way", ["joined", "orthogonal"])
 @pytest.mark.parametrize("block", [20, None])
-def test_a_2d_model_finds_the_same_volumes_in_blocks(model, tmp_path, way, block):
+def test_a_2d_model_finds_the_same_volumes_in_blocks(model, tmp_path, way, block, same_objects):
     image = np.repeat(texture(9, 46, 41), 3, 0)
     image[13] = image.min()  # a plane that shows nothing: objects are bridged
     settings = PredictSettings(tile=32, volumes=way)
@@ -90,7 +84,7 @@ def test_a_2d_model_finds_the_same_volumes_in_blocks(model, tmp_path, way, block
 
 
 @pytest.mark.parametrize(("diameter", "way"), [(12.0, "orthogonal"), (40.0, "joined")])
-def test_blocks_are_seen_as_the_whole_stack_is(make_model, tmp_path, diameter, way):
+def test_blocks_are_seen_as_the_whole_stack_is(make_model, tmp_path, diameter, way, same_objects):
     card = {"training": {"diameter_px": {"q50": 12.0}}, "decode": {"min_size": 0}}
     model, image = make_model(gain=6.0, card=card), np.repeat(texture(8, 46, 41), 3, 0)
     stack, settings = open_stack(image, "ZYX", 0.5), PredictSettings(tile=32, diameter=diameter)
@@ -102,13 +96,13 @@ def test_blocks_are_seen_as_the_whole_stack_is(make_model, tmp_path, diameter, w
     steps.close()
     options = {"settings": settings, "block": 16, "resume": True}
     result = in_blocks(stack, model, tmp_path / "l.zarr", **options)
-    whole = drain(segment_steps(stack, model, settings))
+    whole = drained(segment_steps(stack, model, settings))
     assert result.passport["volumes"] == whole.passport["volumes"] == way
     assert whole.labels.max() > 2
     assert same_objects(result.labels[:], whole.labels)
 
 
-def test_volumes_are_joined_apart_in_time(model, tmp_path):
+def test_volumes_are_joined_apart_in_time(model, tmp_path, same_objects):
     stack = open_stack(np.repeat(texture(2, 3, 40, 44), 2, 1), axes="TZYX")
     settings = PredictSettings(tile=32)
     result = in_blocks(stack, model, tmp_path / "labels.zarr", settings=settings, block=32)
@@ -117,7 +111,7 @@ def test_volumes_are_joined_apart_in_time(model, tmp_path):
         assert same_objects(result.labels[t], whole[t])
 
 
-def test_every_frame_counts_for_itself(model, tmp_path):
+def test_every_frame_counts_for_itself(model, tmp_path, same_objects):
     image, settings = texture(2, 3, 60, 50), PredictSettings(volumes="planes")
     options = {"settings": settings, "block": 32}
     result = in_blocks(image, model, tmp_path / "labels.zarr", **options)
@@ -129,7 +123,7 @@ def test_every_frame_counts_for_itself(model, tmp_path):
 
 @pytest.mark.parametrize("together", [1, 2, 3, 100])
 @pytest.mark.parametrize("way", ["planes", "joined"])
-def test_small_frames_share_files(model, tmp_path, monkeypatch, together, way):
+def test_small_frames_share_files(model, tmp_path, monkeypatch, together, way, same_objects):
     monkeypatch.setattr("napari_unet.core.framegroups.TOGETHER", together * 40 * 30)
     image = np.repeat(texture(2, 4, 40, 30), 2, 1)[:, :7]
     settings = PredictSettings(tile=48, volumes=way)
@@ -167,7 +161,7 @@ def test_classes_in_blocks(make_model, tmp_path):
     assert np.array_equal(result.labels[:], segment(image, model))
 
 
-def test_a_rescaled_image_in_blocks(make_model, tmp_path):
+def test_a_rescaled_image_in_blocks(make_model, tmp_path, same_objects):
     card = {"training": {"diameter_px": {"q50": 12.0}}, "decode": {"min_size": 0}}
     model, image = make_model(gain=6.0, card=card), texture(150, 130)
     settings = PredictSettings(diameter=9.0)
@@ -205,7 +199,7 @@ def test_the_result_is_an_ome_zarr_with_a_passport(model, tmp_path):
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
-def test_labels_lie_in_the_image(model, tmp_path, zarr_format):
+def test_labels_lie_in_the_image(model, tmp_path, zarr_format, same_objects):
     image = texture(80, 70).astype(np.float32)
     path = tmp_path / "data.zarr"
     group = zarr.open_group(str(path), mode="w", zarr_format=zarr_format)
@@ -224,10 +218,10 @@ def test_labels_lie_in_the_image(model, tmp_path, zarr_format):
         group.attrs["ome"] = {"version": version, "multiscales": images}
     place = LabelPlace.of(None, path, "tiny")
     assert place.path == path / "labels" / "tiny"
-    result = drain(segment_blocks(LargeRequest(path, place, block=40), model))
+    result = drained(segment_blocks(LargeRequest(path, place, block=40), model))
     assert same_objects(result.labels[:], segment(path, model))
     again = LabelPlace.of(path / "labels" / "more", path, "tiny")
-    drain(segment_blocks(LargeRequest(path, again, block=40), model))
+    drained(segment_blocks(LargeRequest(path, again, block=40), model))
     attributes = dict(zarr.open_group(str(path / "labels")).attrs)
     assert attributes.get("ome", attributes)["labels"] == ["tiny", "more"]
     assert open_stack(place.path).voxel_size_um == (1.0, 0.5, 0.25)
@@ -287,7 +281,7 @@ def test_cancelling_keeps_blocks_and_resuming_does_the_rest(model, tmp_path):
     assert np.array_equal(once_more.labels[:], whole)
 
 
-def test_overwriting_begins_anew(model, tmp_path):
+def test_overwriting_begins_anew(model, tmp_path, same_objects):
     image, target = texture(90, 80), tmp_path / "labels.zarr"
     in_blocks(image, model, target, block=40)
     with pytest.raises(OutputError, match="exists already"):
@@ -373,7 +367,7 @@ def test_a_small_frame_that_cannot_be_read_is_left_empty_alone(model, tmp_path, 
     assert np.array_equal(mended.labels[:], whole)
 
 
-def test_a_store_that_becomes_unwritable(model, tmp_path, monkeypatch):
+def test_a_store_that_becomes_unwritable(model, tmp_path, monkeypatch, same_objects):
     from napari_unet.core import files
 
     image, target, written = texture(150, 130), tmp_path / "labels.zarr", []

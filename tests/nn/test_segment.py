@@ -10,9 +10,10 @@ import pytest
 from scipy import ndimage
 
 from napari_unet.core.spec import FrameDone, InputError, PredictSettings, TileDone
+from napari_unet.core.steps import drained
 from napari_unet.nn.model import Runner
 from napari_unet.nn.predict import predict
-from napari_unet.nn.segment import drain, segment, segment_steps
+from napari_unet.nn.segment import segment, segment_steps
 
 RNG = np.random.default_rng(0)
 
@@ -61,7 +62,7 @@ def test_channels_last_and_lazy_arrays_give_the_same(model):
 def test_reports_cover_the_image_and_count(model):
     steps = segment_steps(texture(100, 90), model, PredictSettings(tile=48), preview=True)
     seen, tiles, frames = np.zeros((100, 90), int), [], []
-    result = drain(steps, lambda s: (tiles if isinstance(s, TileDone) else frames).append(s))
+    result = drained(steps, lambda s: (tiles if isinstance(s, TileDone) else frames).append(s))
     for step in tiles:
         seen[step.window] += 1
         assert step.labels.dtype == np.uint16
@@ -96,7 +97,7 @@ def test_cancelling_keeps_the_finished_tiles(model):
 def test_a_window_leaves_the_rest_alone(model):
     image = texture(90, 90)
     window = (slice(13, 57), slice(30, 90))
-    result = drain(segment_steps(image, model, window=window))
+    result = drained(segment_steps(image, model, window=window))
     whole = segment(image, model)
     inside = np.zeros((90, 90), bool)
     inside[window] = True
@@ -107,13 +108,13 @@ def test_only_the_frames_asked_for(model):
     image = texture(4, 40, 40)
     steps = segment_steps(image, model, PredictSettings(volumes="planes"), what=[(2,), (0,)])
     frames = []
-    result = drain(steps, lambda s: frames.append(s.index) if isinstance(s, FrameDone) else None)
+    result = drained(steps, lambda s: frames.append(s.index) if isinstance(s, FrameDone) else None)
     assert frames == [(2,), (0,)]
     assert not result.labels[[1, 3]].any()
 
 
 def test_the_passport_says_how(model):
-    result = drain(segment_steps(texture(200, 120), model, PredictSettings(tile=64)))
+    result = drained(segment_steps(texture(200, 120), model, PredictSettings(tile=64)))
     passport = json.loads(json.dumps(result.passport))
     assert passport["model"] == "tiny"
     assert passport["settings"]["tile"] == 64
@@ -142,7 +143,7 @@ def test_the_certificate_notices_a_seam(model, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(predict, "tile_halo", short)
         watch(next(steps))  # the tiles are planned now, with the short halo
-    result = drain(steps, watch)
+    result = drained(steps, watch)
     assert len(tiles_cut) > 4
     assert result.passport["seam"] > 1e-3
 
@@ -178,7 +179,7 @@ def test_nan_is_background_with_one_warning(model):
 
 def test_an_output_that_does_not_fit_is_refused(model):
     with pytest.raises(InputError, match="give uint32"):
-        drain(segment_steps(texture(20, 20), model, out=np.zeros((20, 21), np.uint32)))
+        drained(segment_steps(texture(20, 20), model, out=np.zeros((20, 21), np.uint32)))
 
 
 def test_the_certificate_does_without_when_memory_is_short(model, monkeypatch):
@@ -189,7 +190,7 @@ def test_the_certificate_does_without_when_memory_is_short(model, monkeypatch):
         raise MemoryError
 
     monkeypatch.setattr(TileRunner, "run", short)
-    result = drain(segment_steps(texture(60, 60), model, PredictSettings(tile=16)))
+    result = drained(segment_steps(texture(60, 60), model, PredictSettings(tile=16)))
     assert result.passport["seam"] is None
     assert result.objects > 0
 
@@ -198,13 +199,13 @@ def test_one_tile_has_no_seams_and_is_not_predicted_twice(model, monkeypatch):
     passes = []
     run = Runner.__call__
     monkeypatch.setattr(Runner, "__call__", lambda *args: passes.append(args) or run(*args))
-    result = drain(segment_steps(texture(60, 60), model))
+    result = drained(segment_steps(texture(60, 60), model))
     assert result.passport["seam"] == 0.0
     assert len(passes) == 1
-    unchecked = drain(segment_steps(texture(60, 60), model, PredictSettings(certify=False)))
+    unchecked = drained(segment_steps(texture(60, 60), model, PredictSettings(certify=False)))
     assert unchecked.passport["seam"] is None
 
 
 def test_a_stack_without_frames_has_a_whole_passport(model):
-    passport = drain(segment_steps(np.zeros((0, 9, 9), np.uint8), model)).passport
+    passport = drained(segment_steps(np.zeros((0, 9, 9), np.uint8), model)).passport
     assert {"device", "precision", "tile", "seam", "objects", "mpx_per_s"} <= set(passport)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -12,9 +10,10 @@ from napari_unet.core.metrics import evaluate
 from napari_unet.core.sizes import median_diameter
 from napari_unet.core.spec import PredictSettings, SettingsError
 from napari_unet.core.stack import open_stack
+from napari_unet.core.steps import drained
 from napari_unet.nn.fit import open_frame
 from napari_unet.nn.model import load_model
-from napari_unet.nn.segment import drain, segment_steps
+from napari_unet.nn.segment import segment_steps
 from napari_unet.nn.survey import Look, estimate_diameter, look_at, settle_size
 
 
@@ -47,7 +46,7 @@ def test_the_size_is_found(nuclei, diameter):
 @pytest.mark.parametrize("diameter", [9, 60])
 def test_objects_of_any_size_are_found_without_asking(nuclei, diameter):
     image, labels = discs(diameter)
-    result = drain(segment_steps(image, nuclei))
+    result = drained(segment_steps(image, nuclei))
     assert evaluate(result.labels, labels, (0.5,)).ap[0] > 0.9
     passport = result.passport
     assert passport["settings"]["diameter"] is None

@@ -10,10 +10,11 @@ from scipy import ndimage
 from napari_unet.core.orthogonal import HeldPart, block_edges, plane_frame
 from napari_unet.core.spec import FrameDone, PredictSettings
 from napari_unet.core.stack import open_stack
+from napari_unet.core.steps import drained
 from napari_unet.core.throughz import join_steps
 from napari_unet.core.volumes import ball_voxels, settle_way
 from napari_unet.nn.orthogonal import prepare_volume
-from napari_unet.nn.segment import drain, segment, segment_steps
+from napari_unet.nn.segment import segment, segment_steps
 
 VOXELS = (2.0, 0.5, 0.5)
 
@@ -82,7 +83,7 @@ def test_planes_across_y_have_square_pixels(model):
 
 def test_the_orthogonal_seam_is_certified(model):
     steps = segment_steps(volume(6, 50, 40), model, PredictSettings(volumes="orthogonal", tile=20))
-    passport = drain(steps).passport
+    passport = drained(steps).passport
     assert passport["seam"] is not None and passport["seam"] <= 1e-4
     assert passport["volumes"] == "orthogonal" and passport["object_axes"] == "ZYX"
 
@@ -140,10 +141,10 @@ def test_the_estimated_size_decides_but_not_for_parts(make_model):
     stack = volume(16, 40, 40)
     for asked, way in ((10.0, "orthogonal"), (50.0, "joined")):
         settings = PredictSettings(diameter=asked)
-        assert drain(segment_steps(stack, model, settings)).passport["volumes"] == way
+        assert drained(segment_steps(stack, model, settings)).passport["volumes"] == way
     settings = PredictSettings(diameter=10.0)
     parts = segment_steps(stack, model, settings, what=[(3,), (4,)])
-    assert drain(parts).passport["volumes"] == "joined"
+    assert drained(parts).passport["volumes"] == "joined"
 
 
 def test_a_run_that_is_cancelled_in_the_middle_of_joining_keeps_labels(model):

@@ -22,6 +22,7 @@ from napari_unet.core.objecttable import Table, join_tables, object_table
 from napari_unet.core.results import read_passport
 from napari_unet.core.spec import InputError, Progress
 from napari_unet.core.stack import Stack, open_stack
+from napari_unet.core.steps import drained
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
@@ -162,15 +163,8 @@ def measure(
     InputError
         Labels that are no whole numbers, or an image of another shape.
     """
-    steps = measure_steps(
-        Measuring.of(labels, image, voxel_size_um, axes=axes, frames=frames, solidity=solidity)
-    )
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            table: Table = end.value
-            return table
+    what = Measuring.of(labels, image, voxel_size_um, axes=axes, frames=frames, solidity=solidity)
+    return drained(measure_steps(what))
 
 
 def measure_steps(what: Measuring) -> Generator[Progress, None, Table]:

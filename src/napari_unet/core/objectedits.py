@@ -13,65 +13,38 @@ import numpy as np
 from scipy import ndimage
 from skimage.segmentation import watershed
 
+from napari_unet.core.objectmask import (
+    Index,
+    ObjectMask,
+    find_object,
+    full_window,
+    window_around,
+)
 from napari_unet.core.spec import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from napari_unet.core.tiles import Window
 
-Index = tuple[int, ...]
+__all__ = [
+    "DELETE",
+    "EDITS",
+    "MERGE",
+    "SPLIT",
+    "Change",
+    "ObjectMask",
+    "find_object",
+    "merge_objects",
+    "new_label",
+    "place_object",
+    "remove_object",
+    "split_object",
+]
 
 SPLIT, MERGE, DELETE = "split", "merge", "delete"
 EDITS = {SPLIT: 2, MERGE: 2, DELETE: 1}
 """What can be done to objects that are there, and the clicks that it takes."""
-REACH = 32
-"""How far around a pixel an object is looked for at first, in pixels."""
-
-
-@dataclass(frozen=True)
-class ObjectMask:
-    """One object in a plane or volume.
-
-    Attributes
-    ----------
-    window
-        Where it lies, one slice an axis.
-    inside
-        bool, of the window's size.
-    certainty
-        Mean probability of its pixels; 1 if somebody drew it.
-    """
-
-    window: Window
-    inside: np.ndarray
-    certainty: float = 1.0
-
-    @property
-    def area(self) -> int:
-        """How many pixels it has."""
-        return int(np.count_nonzero(self.inside))
-
-    def cropped(self) -> ObjectMask:
-        """Return the same object in the smallest window; of size 0 if it has no pixels."""
-        axes = range(self.inside.ndim)
-        others = [tuple(a for a in axes if a != axis) for axis in axes]
-        spans = [np.flatnonzero(self.inside.any(axis=other)) for other in others]
-        place = tuple(slice(int(s[0]), int(s[-1]) + 1) if s.size else slice(0, 0) for s in spans)
-        pairs = zip(self.window, place, strict=True)
-        window = tuple(slice(w.start + p.start, w.start + p.stop) for w, p in pairs)
-        return ObjectMask(window, self.inside[place], self.certainty)
-
-    def within(self, window: Window) -> np.ndarray:
-        """Return the object as it is seen in another window, bool."""
-        seen = np.zeros([w.stop - w.start for w in window], bool)
-        common = [
-            slice(max(a.start, b.start), min(a.stop, b.stop))
-            for a, b in zip(self.window, window, strict=True)
-        ]
-        if all(c.start < c.stop for c in common):
-            seen[shifted(common, window)] = self.inside[shifted(common, self.window)]
-        return seen
 
 
 @dataclass(frozen=True)
@@ -153,10 +126,10 @@ def place_object(
     """
     old = replaced or {}
     pieces = {i: m.cropped() for i, m in [*masks.items(), *old.items()] if m.area}
-    windows = [_full(i, m.window) for i, m in [*masks.items(), *old.items()] if m.area]
+    windows = [full_window(i, m.window) for i, m in [*masks.items(), *old.items()] if m.area]
     if not pieces:
         raise InputError("The object has no pixels; click on it again.")
-    window = _around(windows)
+    window = window_around(windows)
     before = np.array(labels[window])
     after = before.copy()
     free = np.ones(before.shape, bool) if overwrite else (before == 0) | (before == label)
@@ -191,48 +164,6 @@ def new_label(labels: Any) -> int:
     return label
 
 
-def find_object(labels: Any, place: Sequence[int], index: Index = ()) -> tuple[int, ObjectMask]:
-    """Return the object at a pixel: its id, and its part that hangs together there.
-
-    Parameters
-    ----------
-    labels
-        Integers, indexed by slices.
-    place
-        The pixel in the plane or volume.
-    index
-        Position of the plane or volume along the leading axes.
-
-    Raises
-    ------
-    InputError
-        There is none, or the pixel lies outside.
-    """
-    shape = tuple(labels.shape)[len(index) :]
-    if not all(0 <= p < n for p, n in zip(place, shape, strict=True)):
-        raise InputError(f"{tuple(place)} lies outside the labels, which are {shape}.")
-    label = int(np.asarray(labels[(*index, *place)]))
-    if label == 0:
-        raise InputError(f"There is no object at {tuple(place)}; click on one.")
-    reach = REACH
-    while True:
-        window = tuple(
-            slice(max(0, p - reach), min(n, p + reach + 1))
-            for p, n in zip(place, shape, strict=True)
-        )
-        seen = np.asarray(labels[(*index, *window)]) == label
-        parts = ndimage.label(seen, np.ones((3,) * seen.ndim))[0]
-        at = tuple(p - w.start for p, w in zip(place, window, strict=True))
-        mask = ObjectMask(window, parts == parts[at])
-        found = mask.cropped()
-        if not any(
-            (f.start == w.start > 0) or (f.stop == w.stop < n)
-            for f, w, n in zip(found.window, window, shape, strict=True)
-        ):
-            return label, found
-        reach *= 2
-
-
 def remove_object(labels: Any, place: Sequence[int], index: Index = ()) -> Change:
     """Take the object at a pixel out; raises InputError if there is none."""
     label, mask = find_object(labels, place, index)
@@ -244,7 +175,7 @@ def split_object(
     first: Sequence[int],
     second: Sequence[int],
     index: Index = (),
-    height: np.ndarray | None = None,
+    hills: Callable[[Window], np.ndarray | None] = lambda _: None,
 ) -> Change:
     """Divide the object under two pixels; the part of the second gets a new id.
 
@@ -254,9 +185,10 @@ def split_object(
         As in `find_object`.
     first, second
         A pixel of either part.
-    height
-        Hills that are to be told apart, of the plane's shape; the border lies where they meet. The
-        depth in the object if not given, which divides it at its waist.
+    hills
+        Returns what is seen in a window of the plane (volume), of the window's shape: heights from
+        0 to 1, highest in the middle of an object, or None. They are added to the relative depth in
+        the object, which alone divides it at its waist; the border lies where two hills meet.
 
     Raises
     ------
@@ -271,18 +203,10 @@ def split_object(
         raise InputError(
             f"{tuple(first)} and {tuple(second)} do not divide one object; click twice in one."
         )
-    if height is None:
-        depth = ndimage.distance_transform_edt(np.pad(mask.inside, 1))
-        hills = depth[(slice(1, -1),) * mask.inside.ndim]
-    else:
-        hills = np.asarray(height)[mask.window]
-    hills = np.where(mask.inside, hills, -np.inf)
-    peaks = [_peak(hills, at) for at in places]
-    if peaks[0] == peaks[1]:  # one hill: the clicks themselves are all that tells the parts apart
-        hills, peaks = np.zeros(mask.inside.shape), places
+    height, peaks = _two_hills(mask, places, hills(mask.window))
     markers = np.zeros(mask.inside.shape, np.int32)
     markers[peaks[0]], markers[peaks[1]] = 1, 2
-    parts: np.ndarray = watershed(-hills, markers, mask=mask.inside)  # type: ignore[no-untyped-call]
+    parts: np.ndarray = watershed(-height, markers, mask=mask.inside)  # type: ignore[no-untyped-call]
     fresh = new_label(labels)
     return _relabelled(labels, index, label, mask, np.where(parts == 2, fresh, label), fresh)
 
@@ -301,7 +225,7 @@ def merge_objects(
     gone, other = find_object(labels, second, index)
     if keep == gone:
         raise InputError(f"{tuple(first)} and {tuple(second)} are one object already.")
-    window = _full(index, _around([one.window, other.window]))
+    window = full_window(index, window_around([one.window, other.window]))
     before = np.array(labels[window])
     after = before.copy()
     plane = (0,) * len(index)
@@ -313,11 +237,26 @@ def _relabelled(
     labels: Any, index: Index, label: int, mask: ObjectMask, values: np.ndarray, about: int
 ) -> Change:
     """Build the change that gives the object in a mask the ids in `values`."""
-    window = _full(index, mask.window)
+    window = full_window(index, mask.window)
     before = np.array(labels[window])
     after = before.copy()
     after[(0,) * len(index)][mask.inside] = values[mask.inside].astype(before.dtype)
     return Change(about, window, before, after)
+
+
+def _two_hills(
+    mask: ObjectMask, places: list[Index], seen: np.ndarray | None
+) -> tuple[np.ndarray, list[Index]]:
+    """Return the height that tells two places of an object apart, and the top beside each."""
+    depth = ndimage.distance_transform_edt(np.pad(mask.inside, 1))
+    height = depth[(slice(1, -1),) * mask.inside.ndim] / depth.max()
+    if seen is not None:
+        height = height + seen
+    height = np.where(mask.inside, height, -np.inf)
+    peaks = [_peak(height, at) for at in places]
+    if peaks[0] == peaks[1]:  # one hill: the clicks themselves are all that tells the parts apart
+        return np.zeros(mask.inside.shape), places
+    return height, peaks
 
 
 def _peak(hills: np.ndarray, at: Index) -> Index:
@@ -329,22 +268,3 @@ def _peak(hills: np.ndarray, at: Index) -> Index:
         if hills[top] <= hills[at]:
             return at
         at = top
-
-
-def _full(index: Index, window: Window) -> Window:
-    """Return a window of one plane as one of the whole labels."""
-    return (*(slice(i, i + 1) for i in index), *window)
-
-
-def _around(windows: Sequence[Window]) -> Window:
-    return tuple(
-        slice(min(w.start for w in axis), max(w.stop for w in axis))
-        for axis in zip(*windows, strict=True)
-    )
-
-
-def shifted(window: Sequence[slice], origin: Sequence[slice]) -> Window:
-    """Return a window as seen from the beginning of another."""
-    return tuple(
-        slice(w.start - o.start, w.stop - o.start) for w, o in zip(window, origin, strict=True)
-    )

@@ -77,7 +77,6 @@ class BatchPanel(DockedPanel):
         self.remove_button.setToolTip("Take the selected files out of the list, or all of them.")
         self.files.setToolTip("Double click: open the image and its labels.")
         self.bar.setAlignment(Qt.AlignmentFlag.AlignCenter)
-        self.bar.setFormat("%v of %m files")
         buttons = QHBoxLayout()
         for button in (self.add_files_button, self.add_folder_button, self.remove_button):
             buttons.addWidget(button)
@@ -238,6 +237,8 @@ class BatchPanel(DockedPanel):
         self.remove_button.setEnabled(not busy and bool(rows))
         self.remove_button.setText("Remove" if self.files.selectedItems() else "Remove all")
         self.bar.setRange(0, max(1, len(rows)))
+        of = f"%v of %m file{'s' * (len(rows) != 1)}"
+        self.bar.setFormat(of if rows else "no files")  # from 0 to 0 would be a busy bar
         self.bar.setValue(self._count(DONE) + self._count(FAILED))
 
     def showEvent(self, event: QShowEvent | None) -> None:

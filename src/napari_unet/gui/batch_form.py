@@ -11,16 +11,16 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_unet.core.files import user_path
 from napari_unet.core.spec import DEVICES, ModelError, OutputError, PredictSettings
-from napari_unet.core.store import ModelEntry, list_models
 from napari_unet.gui import segment_form
 from napari_unet.gui.folds import Fold
 from napari_unet.gui.forms import SettingsForm, remembered, rows_widget
-from napari_unet.gui.shelf import shelf
+from napari_unet.gui.shelf import offer_models, shelf
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_unet.core.card import ModelCard
+    from napari_unet.core.store import ModelEntry
 
 LABEL_WIDTH = 100
 _TIPS = {
@@ -140,12 +140,7 @@ class BatchForm(QWidget):
 
     def refresh_models(self, *_: Any) -> None:
         """List the models of the store anew; the chosen one stays chosen if it is still there."""
-        chosen = self.model.value
-        self._models = {entry.name: entry for entry in list_models()}
-        if tuple(self.model.choices) != tuple(self._models):
-            self.model.choices = tuple(self._models)
-        if chosen in self._models:
-            self.model.value = chosen
+        self._models = offer_models(self.model)
         self.changed.emit()
 
     def choose_model(self, name: str) -> None:

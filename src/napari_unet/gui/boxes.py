@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_unet.gui.helperlayer import KIND, place_of
 from napari_unet.gui.result import MARK
-from napari_unet.gui.scribbles import KIND, PLACE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,7 +51,7 @@ class BoxDrawer:
             face_color="transparent",
             edge_width=2,
             metadata={MARK: {KIND: NAME}},
-            **{name: getattr(labels, name) for name in PLACE},
+            **place_of(labels),
         )
         self.layer = getattr(layer, "__wrapped__", layer)
         self._recording = recording

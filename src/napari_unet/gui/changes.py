@@ -11,10 +11,10 @@ import numpy as np
 
 from napari_unet.core.spec import InputError, Progress
 from napari_unet.gui.codes import codes_colormap, codes_names, legend
-from napari_unet.gui.job import Job
 from napari_unet.gui.layers import SEEN, full_resolution, layer_axes, layer_stack, look, plan_region
 from napari_unet.gui.live import LIVE_DTYPE, LiveLabels
 from napari_unet.gui.result import MARK, Placement
+from napari_unet.gui.resultrun import ResultRun, nobody
 from napari_unet.gui.segment_form import quick_settings
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ COLOURS = {"gained": (0, 200, 120), "lost": (255, 80, 40), "changed": (70, 150, 
 """Those of hits, false and missed objects: a red-green weakness is no hindrance."""
 
 
-class ChangesRun:
+class ChangesRun(ResultRun):
     """One comparison of two models on what is in view.
 
     Parameters
@@ -45,10 +45,8 @@ class ChangesRun:
 
     Attributes
     ----------
-    changes
-        What was found; None before.
-    error
-        What went wrong, if something did.
+    result
+        The `Changes` that were found; None before.
     """
 
     def __init__(
@@ -59,24 +57,22 @@ class ChangesRun:
         progress: Callable[[str], None],
         ended: Callable[[ChangesRun, str], None],
     ) -> None:
+        super().__init__(self._take, ended)
         self.viewer, self.image, self.request = viewer, image, work.request
-        self.changes: Changes | None = None
-        self.error: Exception | None = None
-        self._work, self._progress, self._ended = work, progress, ended
+        self._work, self._progress = work, progress
         self._placement: Placement | None = None
         self._place: tuple[Any, ...] = ()
-        self.job = Job(
-            self._begin,
-            on_item=self._take,
-            on_done=self._keep_changes,
-            on_error=self._keep_error,
-            on_end=self._end,
-        )
+
+    @property
+    def changes(self) -> Changes | None:
+        """The result."""
+        found: Changes | None = self.result
+        return found
 
     def abandon(self) -> None:
-        """Cancel; the panel is gone, so nobody is told of the end."""
-        self.job.cancel()
-        self._ended = self._progress = _nobody
+        """Cancel; the panel is gone, so nobody is told of anything."""
+        super().abandon()
+        self._progress = nobody
 
     def _begin(self) -> Generator[Any, None, Changes]:
         """Look at what is in view, in the window's thread; return the work itself."""
@@ -135,16 +131,9 @@ class ChangesRun:
     def _take(self, item: Progress) -> None:
         self._progress(f"Comparing: {item.what} …")
 
-    def _keep_changes(self, changes: Changes) -> None:
-        self.changes = changes
-
-    def _keep_error(self, error: Exception) -> None:
-        self.error = error
-
     def _end(self, state: str) -> None:
-        ended, self._ended = self._ended, _nobody
-        self._progress = _nobody
-        ended(self, state)
+        self._progress = nobody
+        super()._end(state)
 
 
 def _steps(
@@ -177,7 +166,3 @@ def hide_changes(viewer: Any) -> None:
     """Remove the layer of an earlier comparison."""
     for layer in [x for x in viewer.layers if SHOWS in x.metadata.get(MARK, {})]:
         viewer.layers.remove(layer)
-
-
-def _nobody(*_: Any) -> None:
-    """Stand in for the panel after the end."""

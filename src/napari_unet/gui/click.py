@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import weakref
 from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import ComboBox
@@ -13,7 +12,7 @@ from qtpy.QtWidgets import QButtonGroup, QHBoxLayout, QLabel, QPushButton, QVBox
 
 from napari_unet.core.objectedits import DELETE, MERGE, SPLIT
 from napari_unet.core.spec import ClickSettings, InputError, ModelError, UnetError
-from napari_unet.core.store import ModelEntry, list_models
+from napari_unet.gui.clickkey import ToggleKey
 from napari_unet.gui.clickmode import ClickMode
 from napari_unet.gui.clicktext import KEYS, TIPS, describe
 from napari_unet.gui.docked import DockedPanel
@@ -21,13 +20,12 @@ from napari_unet.gui.errors import tell
 from napari_unet.gui.folds import Fold, Scrolled
 from napari_unet.gui.forms import SettingsForm, remember, remembered, rows_widget
 from napari_unet.gui.ground import fits
-from napari_unet.gui.hits import is_hits_layer
+from napari_unet.gui.layerchoice import image_layers, named, object_layers
 from napari_unet.gui.recorder import close_recorders, recorder_of
 from napari_unet.gui.result import MARK
-from napari_unet.gui.scribbles import is_helper
 from napari_unet.gui.segment_form import SECTION as SEGMENT
-from napari_unet.gui.shelf import shelf
-from napari_unet.gui.sight import image_in_view, is_doubt_layer
+from napari_unet.gui.shelf import offer_models, shelf
+from napari_unet.gui.sight import image_in_view
 from napari_unet.gui.wrapped import WrappedLabel
 
 if TYPE_CHECKING:
@@ -36,7 +34,9 @@ if TYPE_CHECKING:
     import napari
     from qtpy.QtGui import QHideEvent, QShowEvent
 
-SECTION, KEY = "click", "c"
+    from napari_unet.core.store import ModelEntry
+
+SECTION = "click"
 LABEL_WIDTH = 60
 _NEW = "new labels"
 _ROWS = {
@@ -72,7 +72,6 @@ class ClickPanel(DockedPanel):
         self.recorder = recorder_of(self.viewer)
         self.mode = ClickMode(self.viewer, self.recorder, self)
         self._models: dict[str, ModelEntry] = {}
-        self._keyed: weakref.ref[Image] | None = None
         self._build()
         self.settings_fold.open(remembered(SECTION).get("open") is True)
         self.settings.restore(remembered(SECTION).get("settings"))
@@ -157,8 +156,7 @@ class ClickPanel(DockedPanel):
             event.connect(self._layers_changed)
         layers.selection.events.active.connect(self._follow)
         self.destroyed.connect(functools.partial(close_recorders, [self.recorder]))
-        self.destroyed.connect(functools.partial(_unbind, weakref.ref(self.viewer)))
-        self.viewer.bind_key(KEY, _key_of(weakref.ref(self)), overwrite=True)
+        self._key = ToggleKey(self.viewer, self)
         self._follow()
 
     def toggle(self) -> None:
@@ -174,9 +172,7 @@ class ClickPanel(DockedPanel):
     def refresh_models(self, *_: Any) -> None:
         """List the models of the store anew; one that answers clicks is chosen at first."""
         chosen = self.model.value
-        self._models = {entry.name: entry for entry in list_models()}
-        if tuple(self.model.choices) != tuple(self._models):
-            self.model.choices = tuple(self._models)
+        self._models = offer_models(self.model)
         able = [name for name, entry in self._models.items() if entry.card and entry.card.click]
         wanted = [chosen, remembered(SECTION).get("model"), *able]
         found = next((name for name in wanted if name in self._models), None)
@@ -223,17 +219,11 @@ class ClickPanel(DockedPanel):
         values: dict[str, Any] = {"settings": self.settings.values()}
         remember(SECTION, {**values, "model": self.model.value, "open": self.settings_fold.is_open})
 
-    def _layers(self) -> list[Any]:
-        return [getattr(layer, "__wrapped__", layer) for layer in self.viewer.layers]
-
     def _images(self, *_: Any) -> list[tuple[str, Image]]:
-        found = [layer for layer in self._layers() if isinstance(layer, Image)]
-        return [(layer.name, layer) for layer in found if not is_doubt_layer(layer)]
+        return named(image_layers(self.viewer))
 
     def _label_choices(self, *_: Any) -> list[tuple[str, Labels | None]]:
-        found = [layer for layer in self._layers() if isinstance(layer, Labels)]
-        named = [(x.name, x) for x in found if not (is_helper(x) or is_hits_layer(x))]
-        return [(_NEW, None), *named]
+        return [(_NEW, None), *named(object_layers(self.viewer))]
 
     def _inserted(self, *_: Any) -> None:
         if not self.mode.on:
@@ -263,15 +253,9 @@ class ClickPanel(DockedPanel):
         self.labels.value = own[-1] if own else None
 
     def _follow(self, *_: Any) -> None:
-        """Choose what the user turns to; on an image, napari's own C gives way to ours."""
+        """Choose what the user turns to."""
         active = self.viewer.layers.selection.active
-        keyed = None if self._keyed is None else self._keyed()
-        if keyed is not None and keyed is not active:
-            keyed.bind_key(KEY, None)
-            self._keyed = None
-        if isinstance(active, Image) and self._keyed is None:
-            active.bind_key(KEY, _key_of(weakref.ref(self)), overwrite=True)
-            self._keyed = weakref.ref(active)
+        self._key.follow(active)
         if self.mode.on:
             return
         image = image_in_view(self.viewer)
@@ -331,20 +315,3 @@ def _button(
     if pressed is not None:
         button.clicked.connect(lambda: pressed())
     return button
-
-
-def _key_of(panel: weakref.ref[ClickPanel]) -> Callable[[Any], None]:
-    """Return what the key does, which keeps no panel alive."""
-
-    def pressed(_: Any) -> None:
-        found = panel()
-        if found is not None:
-            found.toggle()
-
-    return pressed
-
-
-def _unbind(viewer: weakref.ref[Any], *_: object) -> None:
-    found = viewer()
-    if found is not None:
-        found.bind_key(KEY, None, overwrite=True)

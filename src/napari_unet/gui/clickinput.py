@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.objectedits import DELETE, MERGE, SPLIT
-from napari_unet.gui.recording import REDO_KEY, UNDO_KEY
+from napari_unet.gui.undokeys import REDO_KEY, UNDO_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

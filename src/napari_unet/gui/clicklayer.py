@@ -9,8 +9,8 @@ import numpy as np
 from napari.utils.colormaps import DirectLabelColormap
 
 from napari_unet.core.spec import InputError
-from napari_unet.gui.result import MARK, draw_part
-from napari_unet.gui.scribbles import KIND, PLACE
+from napari_unet.gui.helperlayer import add_helper
+from napari_unet.gui.result import draw_part
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from napari.layers import Labels
 
     from napari_unet.core.clicks import Click
-    from napari_unet.core.objectedits import ObjectMask
+    from napari_unet.core.objectmask import ObjectMask
     from napari_unet.gui.clicktarget import Target
 
     Index = tuple[int, ...]
@@ -167,14 +167,7 @@ def _new_layer(viewer: Any, labels: Labels) -> Labels:
         raise InputError(
             f"There is no memory for a preview of {size}; click on a part of the image."
         ) from error
-    layer: Labels = viewer.add_labels(
-        empty,
-        name=NAME,
-        opacity=0.8,
-        metadata={MARK: {KIND: NAME}},
-        colormap=DirectLabelColormap(color_dict=_COLOURS),
-        **{name: getattr(labels, name) for name in PLACE},
-    )
-    layer = getattr(layer, "__wrapped__", layer)
+    colours = DirectLabelColormap(color_dict=_COLOURS)
+    layer = add_helper(viewer, labels, empty, NAME, opacity=0.8, colormap=colours)
     layer.editable = False
     return layer

@@ -15,22 +15,19 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_unet.core.spec import InputError
-from napari_unet.core.store import list_models
 from napari_unet.gui.correctionlist import CorrectionList
 from napari_unet.gui.folds import Fold
-from napari_unet.gui.forms import remember, remembered, rows_widget
-from napari_unet.gui.ground import ground_of
-from napari_unet.gui.hits import is_hits_layer
+from napari_unet.gui.forms import rows_widget
 from napari_unet.gui.knownsection import KnownSection
+from napari_unet.gui.layerchoice import image_layers, named, object_layers, offer_anew
 from napari_unet.gui.offers import RestoreRow
 from napari_unet.gui.recorder import close_recorders, recorder_of
 from napari_unet.gui.result import MARK
-from napari_unet.gui.scribbles import is_helper
+from napari_unet.gui.shelf import offer_models
+from napari_unet.gui.sight import open_stacks
 from napari_unet.gui.wrapped import WrappedLabel
 
 if TYPE_CHECKING:
-    from napari_unet.core.stack import Stack
     from napari_unet.gui.recording import Recording
 
 SECTION = "correct"
@@ -104,9 +101,10 @@ class CorrectSection(QWidget):
         self.model: Any = ComboBox(name="model", choices=(), tooltip=_TIPS["model"])
         rows = [("labels", self.labels), ("image", self.image), ("model", self.model)]
         self.offers = RestoreRow(self._viewer, self.recorder)
-        self.corrections = CorrectionList(self.open_stacks, lambda: self.recorder.journals)
-        self.fold = Fold("Corrections so far", self.corrections)
-        self.fold.open(remembered(SECTION).get("open") is True)
+        self.corrections = CorrectionList(
+            lambda: open_stacks(self._viewer), lambda: self.recorder.journals
+        )
+        self.fold = Fold("Corrections so far", self.corrections, SECTION)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.offers)
@@ -139,7 +137,7 @@ class CorrectSection(QWidget):
         self.redo.clicked.connect(lambda: self._with_recording("redo"))
         self.touched.toggled.connect(self._touched_changed)
         self.known.marked.connect(self._show_state)
-        self.fold.toggled.connect(self._folded)
+        self.fold.toggled.connect(self._read_list)
         self.recorder.changed.connect(self._recording_changed)
         self.offers.restored.connect(lambda recording: self._choose(recording.layer))
         self.corrections.changed.connect(self.changed)
@@ -156,23 +154,9 @@ class CorrectSection(QWidget):
         layer = self.labels.value
         return None if layer is None else self.recorder.recordings.get(layer)
 
-    def open_stacks(self) -> list[Stack]:
-        """Return the images that are open, for journals whose image lies in no file."""
-        stacks = []
-        for _, image in self._images():
-            try:
-                stacks.append(ground_of(image).stack)
-            except InputError:
-                continue  # nothing was corrected on it
-        return stacks
-
     def refresh_models(self) -> None:
         """List the models of the store anew."""
-        names, chosen = tuple(entry.name for entry in list_models()), self.model.value
-        if tuple(self.model.choices) != names:
-            self.model.choices = names
-        if chosen in names:
-            self.model.value = chosen
+        offer_models(self.model)
         self._model_chosen()
 
     def check_slice(self) -> None:
@@ -202,33 +186,21 @@ class CorrectSection(QWidget):
         if not recording.pending:
             self._quiet.start()
 
-    def _read_list(self) -> None:
+    def _read_list(self, *_: Any) -> None:
         if self.fold.is_open:
             self.corrections.read()
 
-    def _folded(self, is_open: bool) -> None:
-        remember(SECTION, {"open": is_open})
-        self._read_list()
-
     def _images(self, *_: Any) -> list[tuple[str, Image]]:
-        layers = [getattr(layer, "__wrapped__", layer) for layer in self._viewer.layers]
-        return [(layer.name, layer) for layer in layers if isinstance(layer, Image)]
+        return named(image_layers(self._viewer))
 
     def _label_choices(self, *_: Any) -> list[tuple[str, Labels | None]]:
-        layers = [getattr(layer, "__wrapped__", layer) for layer in self._viewer.layers]
-        found = [layer for layer in layers if isinstance(layer, Labels) and not is_helper(layer)]
-        named = [(layer.name, layer) for layer in found if not is_hits_layer(layer)]
-        return [(_CHOOSE, None), *named]
+        return [(_CHOOSE, None), *named(object_layers(self._viewer))]
 
     def _layers_changed(self, *_: Any) -> None:
         """Offer the layers that there are; the latest result is chosen until the user chooses."""
         self._setting = True
         try:
-            for box in (self.labels, self.image):
-                chosen = box.value
-                box.reset_choices()
-                if chosen in box.choices:
-                    box.value = chosen
+            offer_anew(self.labels, self.image)
         finally:
             self._setting = False
         if self.labels.value is None:

@@ -14,8 +14,9 @@ from napari_unet.core.spec import Progress, UnetError
 from napari_unet.gui.doubtsearch import Search, search_steps
 from napari_unet.gui.forms import sentence
 from napari_unet.gui.job import CANCELLED, HOST, Job, abandon_all, slot_for
+from napari_unet.gui.layerchoice import DOUBTS, is_doubt_layer
 from napari_unet.gui.result import MARK, Placement
-from napari_unet.gui.sight import DOUBTS, go_to, image_in_view, is_doubt_layer
+from napari_unet.gui.sight import go_to, image_in_view
 
 if TYPE_CHECKING:
     from collections.abc import Callable

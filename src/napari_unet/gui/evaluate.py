@@ -10,9 +10,9 @@ import numpy as np
 from napari_unet.core.axes import frame_ndim, shared_axes
 from napari_unet.core.spec import InputError
 from napari_unet.gui.hits import hits_legend
-from napari_unet.gui.job import Job
 from napari_unet.gui.layers import full_resolution, layer_axes
 from napari_unet.gui.result import MARK
+from napari_unet.gui.resultrun import ResultRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -51,8 +51,8 @@ def plan_comparison(labels: Labels, truth: Labels, frames: str) -> tuple[Any, An
     return found, wanted, axes, frame_ndim(frames, passport)
 
 
-class EvaluateRun:
-    """One evaluation: a job, and what it found.
+class EvaluateRun(ResultRun):
+    """One evaluation.
 
     Parameters
     ----------
@@ -60,10 +60,8 @@ class EvaluateRun:
         The layers to compare.
     frames
         How stacks are divided, as for `plan_comparison`.
-    progress
-        Called in the window's thread while it goes on.
-    ended
-        Called in the window's thread when it is over, with "done", "cancelled" or "failed".
+    progress, ended
+        As for `ResultRun`.
 
     Attributes
     ----------
@@ -73,8 +71,6 @@ class EvaluateRun:
         uint8, the labels' shape: what became of each object.
     what
         What was divided into frames: "planes" or "volumes".
-    error
-        What went wrong, if something did.
     """
 
     def __init__(
@@ -85,24 +81,11 @@ class EvaluateRun:
         progress: Callable[[Progress], None],
         ended: Callable[[EvaluateRun, str], None],
     ) -> None:
+        super().__init__(progress, ended)
         self.labels, self.truth, self.frames = labels, truth, frames
         self.scores: Scores | None = None
         self.codes: np.ndarray | None = None
         self.what = ""
-        self.error: Exception | None = None
-        self._ended = ended
-        self.job = Job(
-            self._begin,
-            on_item=progress,
-            on_done=self._keep_result,
-            on_error=self._keep_error,
-            on_end=self._end,
-        )
-
-    def abandon(self) -> None:
-        """Cancel; the panel is gone, so nobody is told of the end."""
-        self.job.cancel()
-        self._ended = _nobody
 
     def _begin(self) -> Generator[Progress, None, Any]:
         """Look at the layers, in the window's thread; return the work itself."""
@@ -110,13 +93,6 @@ class EvaluateRun:
 
     def _keep_result(self, result: Any) -> None:
         self.scores, self.codes, self.what = result
-
-    def _keep_error(self, error: Exception) -> None:
-        self.error = error
-
-    def _end(self, state: str) -> None:
-        ended, self._ended = self._ended, _nobody
-        ended(self, state)
 
 
 def result_text(run: EvaluateRun) -> str:
@@ -150,7 +126,3 @@ def _steps(*plan: Any) -> Generator[Progress, None, tuple[Scores, np.ndarray, st
     codes = np.zeros(comparison.labels.shape, np.uint8)
     scores = yield from score_steps(comparison, codes)
     return scores, codes, comparison.what
-
-
-def _nobody(*_: Any) -> None:
-    """Stand in for the panel after the end."""

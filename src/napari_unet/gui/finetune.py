@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     import napari
     from qtpy.QtGui import QShowEvent
 
-LABEL_WIDTH = 60
+LABEL_WIDTH = 88
+"""That of the longest label: the boxes of all sections begin below each other."""
+WIDTH = 324
+"""Room for the name of the panel in napari's title bar, in pixels."""
 
 
 class FineTunePanel(DockedPanel):
@@ -40,6 +43,7 @@ class FineTunePanel(DockedPanel):
         self.correct = CorrectSection(napari_viewer, LABEL_WIDTH)
         self.tune = TuneSection(napari_viewer, LABEL_WIDTH)
         inside = QWidget()
+        inside.setMinimumWidth(WIDTH)
         content = QVBoxLayout(inside)
         content.setContentsMargins(4, 4, 4, 4)
         content.addWidget(self.correct)

@@ -14,6 +14,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_unet.gui.forms import remember, remembered
+
 _LOWEST = 160  # pixels: the least height of a panel that scrolls
 _TURNED = (QAbstractSpinBox, QComboBox)  # what the wheel turns
 
@@ -29,13 +31,16 @@ class Fold(QWidget):
         What stands beside the arrow.
     content
         What is folded away.
+    memory
+        A name under which nothing else is remembered: in the next session the section is open if
+        it was at the end of this one. Empty: it begins folded.
     """
 
     toggled = Signal(bool)
 
-    def __init__(self, title: str, content: QWidget) -> None:
+    def __init__(self, title: str, content: QWidget, memory: str = "") -> None:
         super().__init__()
-        self._title, self._content = title, content
+        self._title, self._content, self._memory = title, content, memory
         self.button = QPushButton()
         self.button.setCheckable(True)
         self.button.setStyleSheet(
@@ -47,6 +52,8 @@ class Fold(QWidget):
         layout.addWidget(content)
         self.button.toggled.connect(self._show)
         self._show(False)
+        self.open(bool(memory) and remembered(memory).get("open") is True)
+        self.toggled.connect(self._remember)
 
     @property
     def is_open(self) -> bool:
@@ -62,6 +69,10 @@ class Fold(QWidget):
         self.button.setText(f"{'▾' if wanted else '▸'} {self._title}")
         self._content.setVisible(wanted)
         self.toggled.emit(wanted)
+
+    def _remember(self, is_open: bool) -> None:
+        if self._memory:
+            remember(self._memory, {"open": is_open})
 
 
 class Scrolled(QScrollArea):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.gui.codes import codes_colormap, codes_names, legend
+from napari_unet.gui.helperlayer import place_of
 from napari_unet.gui.result import MARK
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 COMPARES = "compares"
 """Under `MARK` in the layer's metadata: the ids of the two layers that it compares."""
-_PLACE = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 
 
 def is_hits_layer(layer: Any) -> bool:
@@ -40,7 +40,7 @@ def show_hits(viewer: Any, labels: Labels, truth: Labels, codes: np.ndarray) -> 
         uint8, of the labels' shape, as `napari_unet.core.verdict.draw_codes` writes them.
     """
     pair = [str(labels.unique_id), str(truth.unique_id)]
-    place = {name: getattr(labels, name) for name in _PLACE}
+    place = place_of(labels)
     layer = _find(viewer, pair, codes.shape)
     if layer is not None:
         layer.editable = False  # forgets the history of undone edits, too

@@ -9,16 +9,18 @@ never close a generator that was told to quit, and keep its arguments alive as l
 from __future__ import annotations
 
 import atexit
-import contextlib
 import functools
 import itertools
 import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Generator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QObject, Qt, Signal
+from napari_unet.gui.bell import Bell
+
+if TYPE_CHECKING:
+    from qtpy.QtCore import QObject
 
 logger = logging.getLogger(__name__)
 
@@ -176,22 +178,17 @@ class Job:
             on_end(self.state)
 
 
-class Slot(QObject):
+class Slot:
     """The place where the jobs of one device run, one after the other.
 
     A job that has not started yet gives way to a newer one; a running one is left to its owner to
     cancel. Made and used in the window's thread.
     """
 
-    _news = Signal()
-
     def __init__(self) -> None:
-        super().__init__()
         self.running: Job | None = None
         self.waiting: Job | None = None
-        self._rung = False
-        connect: Any = self._news.connect  # PyQt's stub leaves out the second argument
-        connect(self._answer, Qt.ConnectionType.QueuedConnection)
+        self._bell = Bell(self._answer)
 
     def submit(self, job: Job) -> Job:
         """Run `job` now, or as the next one; a job that was waiting ends as cancelled."""
@@ -216,18 +213,9 @@ class Slot(QObject):
     def _next(self) -> None:
         if self.running is None and self.waiting is not None:
             self.running, self.waiting = self.waiting, None
-            self.running.start(self._ring)
-
-    def _ring(self) -> None:
-        """Ask the window's thread for an answer, once until it comes; called from any thread."""
-        if self._rung:
-            return
-        self._rung = True
-        with contextlib.suppress(RuntimeError):  # Qt has gone down before the thread
-            self._news.emit()
+            self.running.start(self._bell.ring)
 
     def _answer(self) -> None:
-        self._rung = False
         job = self.running
         if job is None:
             return

@@ -9,9 +9,8 @@ from napari.utils.colormaps import DirectLabelColormap
 
 from napari_unet.core.corrections.known import Truth, truth
 from napari_unet.core.spec import Progress
+from napari_unet.gui.helperlayer import add_helper
 from napari_unet.gui.job import Errands, Job
-from napari_unet.gui.result import MARK
-from napari_unet.gui.scribbles import KIND, PLACE
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -97,15 +96,11 @@ class KnownView:
 
     def _new_layer(self, labels: Labels) -> Labels:
         active = self._viewer.layers.selection.active
-        layer: Labels = self._viewer.add_labels(
+        empty, colours = (
             np.zeros(labels.data.shape, np.uint8),
-            name=NAME,
-            opacity=0.25,
-            metadata={MARK: {KIND: NAME}},
-            colormap=DirectLabelColormap(color_dict=_COLOURS),
-            **{name: getattr(labels, name) for name in PLACE},
+            DirectLabelColormap(color_dict=_COLOURS),
         )
-        layer = getattr(layer, "__wrapped__", layer)
+        layer = add_helper(self._viewer, labels, empty, NAME, opacity=0.25, colormap=colours)
         layer.editable = False
         if active is not None:
             self._viewer.layers.selection.active = active

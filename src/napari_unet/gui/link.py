@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from magicgui.widgets import ComboBox, PushButton
-from napari.layers import Image, Labels
-from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
+from magicgui.widgets import ComboBox
 
 from napari_unet.core.linking import LinkSettings
 from napari_unet.core.spec import InputError, Progress, UnetError
-from napari_unet.gui.errors import tell
-from napari_unet.gui.folds import Fold
-from napari_unet.gui.forms import SettingsForm, remember, remembered, rows_widget
-from napari_unet.gui.hits import is_hits_layer
-from napari_unet.gui.job import CANCELLED, HOST, Job, abandon_all, slot_for
+from napari_unet.gui.forms import SettingsForm
+from napari_unet.gui.layerchoice import image_layers, named, object_layers, offer_anew
 from napari_unet.gui.layers import full_resolution, layer_axes, voxel_size_um
+from napari_unet.gui.layersection import LayerSection
 from napari_unet.gui.result import IMAGE, MARK
+from napari_unet.gui.resultrun import ResultRun
+from napari_unet.gui.runbutton import RunButton
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     import napari
+    from napari.layers import Labels
+    from qtpy.QtWidgets import QLabel
 
     from napari_unet.core.tracks import Tracks
 
@@ -37,8 +36,41 @@ _TIPS = {
 }
 
 
-class LinkSection(QWidget):
-    """Links the objects of a Labels layer through time; folded away at first.
+class LinkRun(ResultRun):
+    """One linking: the objects of a Labels layer, followed in a job's thread.
+
+    Parameters
+    ----------
+    viewer
+        The window, in which the image of the labels is looked for.
+    labels
+        The layer.
+    settings
+        How objects are followed.
+    progress, ended
+        As for `ResultRun`; the result is what `_steps` returns.
+    """
+
+    def __init__(
+        self,
+        viewer: napari.Viewer,
+        labels: Labels,
+        settings: LinkSettings,
+        progress: Callable[[Progress], None],
+        ended: Callable[[LinkRun, str], None],
+    ) -> None:
+        super().__init__(progress, ended)
+        self._viewer, self.labels, self.settings = viewer, labels, settings
+
+    def _begin(self) -> Generator[Progress, None, Any]:
+        layer = self.labels
+        data, axes = full_resolution(layer), time_axes(layer)
+        image = _image_of(self._viewer, layer, tuple(data.shape))
+        return _steps(data, axes, self.settings, voxel_size_um(layer, axes), image)
+
+
+class LinkSection(LayerSection):
+    """Links the objects of a Labels layer through time.
 
     Attributes
     ----------
@@ -46,49 +78,14 @@ class LinkSection(QWidget):
         The choice of a layer.
     form
         How objects are followed.
-    start
-        The button: "Link", or "Cancel" while it goes on.
-    result
-        What was found, or why not.
-    active
-        The job that waits or goes on, None if there is none.
     """
 
     def __init__(self, viewer: napari.Viewer, label_width: int) -> None:
-        super().__init__()
-        self._viewer = viewer
-        self.active: Job | None = None
-        self._jobs: list[Job] = []
-        self._build(label_width)
-        events = viewer.layers.events
-        for event in (events.inserted, events.removed, events.renamed):
-            event.connect(self._layers_changed)
-        self.start.changed.connect(self._pressed)
-        self.fold.toggled.connect(self._remember)
-        self.destroyed.connect(functools.partial(abandon_all, self._jobs))
-        self._layers_changed()
-
-    def _build(self, label_width: int) -> None:
+        super().__init__(viewer)
         self.labels: Any = ComboBox(name="labels", choices=self._choices, tooltip=_TIPS["labels"])
         self.form = SettingsForm(LinkSettings, FIELDS)
-        self.start: Any = PushButton(text="Link", tooltip=_TIPS["start"])
-        self.result = QLabel(_HINT)
-        self.result.setWordWrap(True)
-        rows: list[tuple[str, Any]] = [("labels", self.labels), *self.form.rows()]
-        inside = QWidget()
-        content = QVBoxLayout(inside)
-        content.setContentsMargins(0, 0, 0, 0)
-        content.addWidget(rows_widget(rows, label_width))
-        below = QVBoxLayout()
-        below.setContentsMargins(6, 0, 6, 4)
-        below.addWidget(self.start.native)
-        below.addWidget(self.result)
-        content.addLayout(below)
-        self.fold = Fold("Link through time", inside)
-        self.fold.open(remembered(SECTION).get("open") is True)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.fold)
+        rows = [("labels", self.labels), *self.form.rows()]
+        self.build("Link through time", SECTION, rows, label_width, _HINT, self._button)
 
     def link(self) -> None:
         """Follow the chosen layer's objects in a job's thread, and show the result after that."""
@@ -98,36 +95,24 @@ class LinkSection(QWidget):
         try:
             settings = LinkSettings(**self.form.values())
         except UnetError as error:
-            self._report(error)
+            self.button.report(error)
             return
-        self.active = Job(
-            lambda: self._begin(layer, settings),
-            on_item=self._show_progress,
-            on_done=lambda found: self._show(layer, *found),
-            on_error=self._report,
-            on_end=self._ended,
+        self.button.launch(LinkRun, self._viewer, layer, settings)
+
+    def _button(self, line: QLabel) -> RunButton:
+        return RunButton(
+            self,
+            "Link",
+            _TIPS["start"],
+            doing="Linking …",
+            failing="linking failed",
+            line=line,
+            start=self.link,
+            show=self._show,
         )
-        self._jobs[:] = [self.active]
-        self.result.setText("Linking …")
-        self._show_state()
-        slot_for(HOST).submit(self.active)
 
-    def cancel(self) -> None:
-        """Stop; nothing is shown."""
-        if self.active is not None:
-            self.active.cancel()
-            self._show_state()
-
-    def _begin(self, layer: Labels, settings: LinkSettings) -> Generator[Progress, None, Any]:
-        """Look at the layers, in the window's thread; return the work itself."""
-        data, axes = full_resolution(layer), time_axes(layer)
-        image = _image_of(self._viewer, layer, tuple(data.shape))
-        return _steps(data, axes, settings, voxel_size_um(layer, axes), image)
-
-    def _show_progress(self, progress: Progress) -> None:
-        self.result.setText(f"{progress.done} of {progress.total} {progress.what} …")
-
-    def _show(self, layer: Labels, labels: np.ndarray, tracks: Tracks, axes: str) -> None:
+    def _show(self, run: LinkRun) -> None:
+        layer, tracks, axes = run.labels, run.result[1], run.result[2]
         if layer not in self._viewer.layers:
             return
         if not len(tracks.table):
@@ -139,7 +124,7 @@ class LinkSection(QWidget):
             "units": layer.units,
             "axis_labels": layer.axis_labels,
         }
-        self._viewer.add_labels(labels, name=f"{layer.name} linked", **place)
+        self._viewer.add_labels(run.result[0], name=f"{layer.name} linked", **place)
         self._viewer.add_tracks(
             tracks.layer_table(axes), graph=tracks.graph, name=f"{layer.name} tracks", **place
         )
@@ -148,41 +133,15 @@ class LinkSection(QWidget):
             f"{tracks.count} tracks, {len(parents)} division{'s' * (len(parents) != 1)}."
         )
 
-    def _ended(self, state: str) -> None:
-        self._jobs.clear()
-        self.active = None
-        if state == CANCELLED:
-            self.result.setText("Cancelled.")
-        self._show_state()
-
-    def _report(self, error: Exception) -> None:
-        tell(error, "linking failed", self.result.setText)
-
-    def _pressed(self, *_: Any) -> None:
-        if self.active is None:
-            self.link()
-        else:
-            self.cancel()
-
     def _choices(self, *_: Any) -> list[tuple[str, Labels]]:
-        layers = [layer for layer in self._viewer.layers if isinstance(layer, Labels)]
-        return [(la.name, la) for la in layers if not is_hits_layer(la) and la.ndim in (3, 4)]
+        return named(la for la in object_layers(self._viewer) if la.ndim in (3, 4))
 
-    def _layers_changed(self, *_: Any) -> None:
-        chosen = self.labels.value
-        self.labels.reset_choices()  # goes by the names, which may have changed
-        if chosen in self.labels.choices:
-            self.labels.value = chosen
-        self._show_state()
+    def _refresh(self) -> None:
+        offer_anew(self.labels)
 
-    def _show_state(self) -> None:
-        """Show what can be pressed."""
-        stopping = self.active is not None and self.active.cancelled
-        self.start.text = "Link" if self.active is None else "Cancel"
-        self.start.enabled = bool(self.labels.choices) and not stopping
-
-    def _remember(self, expanded: bool) -> None:
-        remember(SECTION, {"open": expanded})
+    @property
+    def _possible(self) -> bool:
+        return bool(self.labels.choices)
 
 
 def time_axes(layer: Labels) -> str:
@@ -209,8 +168,8 @@ def time_axes(layer: Labels) -> str:
 def _image_of(viewer: Any, layer: Labels, shape: tuple[int, ...]) -> Any:
     """Return the data of the image that labels were found in; None if it is not there as such."""
     wanted = layer.metadata.get(MARK, {}).get(IMAGE)
-    for other in viewer.layers:
-        if isinstance(other, Image) and str(other.unique_id) == wanted:
+    for other in image_layers(viewer):
+        if str(other.unique_id) == wanted:
             data = full_resolution(other)
             return data if tuple(data.shape) == shape else None
     return None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,21 +15,19 @@ from napari_unet.gui.edits import EditWatch
 from napari_unet.gui.errors import tell
 from napari_unet.gui.forms import rows_widget
 from napari_unet.gui.histogram import Histogram
-from napari_unet.gui.job import CANCELLED, HOST, abandon_all, slot_for
 from napari_unet.gui.measure_form import LABEL_WIDTH, MeasureForm
 from napari_unet.gui.measuring import MeasureRun
 from napari_unet.gui.objectview import ObjectView
 from napari_unet.gui.picks import HARMLESS, object_under, watch_clicks
+from napari_unet.gui.runbutton import RunButton
 from napari_unet.gui.sight import go_to
 from napari_unet.gui.wrapped import WrappedLabel
 
 if TYPE_CHECKING:
     import napari
 
-    from napari_unet.core.spec import Progress
+    from napari_unet.gui.resultrun import ResultRun
 
-DRAW_S = 0.15
-"""How often the progress is written."""
 _STALE = "The labels were changed since; measure again."
 _TIPS = {
     "start": "Measure every object; the table becomes the features of the Labels layer, too.",
@@ -52,14 +48,12 @@ class MeasurePanel(DockedPanel):
     ----------
     form
         What to measure.
-    start
-        The button: "Measure", or "Cancel" while it goes on.
+    button, start
+        The `RunButton`, and its widget.
     status
         How far it is, what there is, or why not.
     histogram, column, view
         What was measured: its distribution, of which column, and the table.
-    active
-        The measurement that waits or goes on, None if there is none.
     shown
         The measurement in the table, None before the first.
     stale
@@ -69,22 +63,29 @@ class MeasurePanel(DockedPanel):
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__(self.cancel)
         self.viewer = napari_viewer
-        self.active: MeasureRun | None = None
         self.shown: MeasureRun | None = None
         self.stale = False
-        self._runs: list[MeasureRun] = []
         self._watch: EditWatch | None = None
-        self._written = 0.0
         self._build()
         self._connect()
         self._show_state()
 
     def _build(self) -> None:
         self.form = MeasureForm(self.viewer)
-        self.start: Any = PushButton(text="Measure", tooltip=_TIPS["start"])
         self.save_button: Any = PushButton(text="Save CSV …", tooltip=_TIPS["save"])
         self.column: Any = ComboBox(name="column", choices=(), tooltip=_TIPS["column"])
         self.status, self.histogram, self.view = WrappedLabel(), Histogram(), ObjectView()
+        self.button = RunButton(
+            self,
+            "Measure",
+            _TIPS["start"],
+            doing="Measuring …",
+            failing="measuring failed",
+            line=self.status,
+            start=self.measure,
+            show=self._show,
+        )
+        self.start: Any = self.button.widget
         inside = QWidget()
         content = QVBoxLayout(inside)
         content.setContentsMargins(6, 0, 6, 4)
@@ -101,12 +102,16 @@ class MeasurePanel(DockedPanel):
 
     def _connect(self) -> None:
         self.form.changed.connect(self._show_state)
-        self.start.changed.connect(self._pressed)
+        self.button.changed.connect(self._show_state)
         self.save_button.changed.connect(self._ask_where_to_save)
         self.column.changed.connect(self._show_histogram)
         self.view.chosen.connect(self._go_to)
         watch_clicks(self.viewer, self, self._clicked)
-        self.destroyed.connect(functools.partial(abandon_all, self._runs))
+
+    @property
+    def active(self) -> ResultRun | None:
+        """The measurement that waits or goes on, None if there is none."""
+        return self.button.active
 
     def measure(self) -> None:
         """Measure the chosen layers in a job's thread, and show the table when it is through."""
@@ -114,26 +119,17 @@ class MeasurePanel(DockedPanel):
         if form.objects.value is None or self.active is not None:
             return
         form.save()
-        run = MeasureRun(
+        self.button.launch(
+            MeasureRun,
             form.objects.value,
             form.image.value,
             form.frames.value,
             form.solidity.value,
-            self._show_progress,
-            self._ended,
         )
-        self.active = run
-        self._runs[:] = [run]
-        self._written = time.perf_counter()
-        self.status.setText("Measuring …")
-        self._show_state()
-        slot_for(HOST).submit(run.job)
 
     def cancel(self) -> None:
         """Stop; the table of the measurement before stays."""
-        if self.active is not None:
-            self.active.job.cancel()
-            self._show_state()
+        self.button.cancel()
 
     def save(self, path: Path) -> None:
         """Write the table as CSV, whole or not at all."""
@@ -148,12 +144,6 @@ class MeasurePanel(DockedPanel):
         else:
             self.status.setText(f"Saved to {path}.")
 
-    def _pressed(self, *_: Any) -> None:
-        if self.active is None:
-            self.measure()
-        else:
-            self.cancel()
-
     def _ask_where_to_save(self, *_: Any) -> None:
         if self.shown is None:
             return
@@ -162,23 +152,6 @@ class MeasurePanel(DockedPanel):
         if chosen:
             path = Path(chosen)
             self.save(path if path.suffix else path.with_suffix(".csv"))
-
-    def _show_progress(self, progress: Progress) -> None:
-        now = time.perf_counter()
-        if now - self._written > DRAW_S and progress.total > 1:
-            self._written = now
-            self.status.setText(f"{progress.done} of {progress.total} {progress.what} …")
-
-    def _ended(self, run: MeasureRun, state: str) -> None:
-        self._runs.clear()
-        self.active = None
-        if run.error is not None:
-            tell(run.error, "measuring failed", self.status.setText)
-        elif state == CANCELLED:
-            self.status.setText("Cancelled.")
-        elif run.table is not None:
-            self._show(run)
-        self._show_state()
 
     def _show(self, run: MeasureRun) -> None:
         """Show a table, and give it to the layer."""
@@ -252,9 +225,7 @@ class MeasurePanel(DockedPanel):
 
     def _show_state(self) -> None:
         """Show what can be pressed."""
-        stopping = self.active is not None and self.active.job.cancelled
-        self.start.text = "Measure" if self.active is None else "Cancel"
-        self.start.enabled = self.form.objects.value is not None and not stopping
+        self.button.enable(self.form.objects.value is not None)
         self.save_button.enabled = self.shown is not None
         if self.form.objects.value is None and self.shown is None:
             self.status.setText("Open labels, or segment an image, to begin.")

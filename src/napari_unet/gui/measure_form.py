@@ -5,19 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import CheckBox, ComboBox
-from napari.layers import Image, Labels
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_unet.core.axes import FRAMES
 from napari_unet.gui.forms import remember, remembered, rows_widget
-from napari_unet.gui.hits import is_hits_layer
+from napari_unet.gui.layerchoice import image_layers, named, object_layers, offer_anew
 from napari_unet.gui.result import IMAGE, MARK
-from napari_unet.gui.scribbles import is_helper
-from napari_unet.gui.sight import is_doubt_layer
 
 if TYPE_CHECKING:
     import napari
+    from napari.layers import Image, Labels
 
 SECTION = "measure"
 LABEL_WIDTH = 80
@@ -83,24 +81,14 @@ class MeasureForm(QWidget):
             self.solidity.value = values["solidity"]
 
     def _labels_layers(self, *_: Any) -> list[tuple[str, Labels]]:
-        layers = [layer for layer in self._viewer.layers if isinstance(layer, Labels)]
-        return [
-            (layer.name, layer)
-            for layer in layers
-            if not (is_hits_layer(layer) or is_helper(layer))
-        ]
+        return named(object_layers(self._viewer))
 
     def _image_layers(self, *_: Any) -> list[tuple[str, Image]]:
-        layers = [layer for layer in self._viewer.layers if isinstance(layer, Image)]
-        return [(layer.name, layer) for layer in layers if not is_doubt_layer(layer)]
+        return named(image_layers(self._viewer))
 
     def _layers_changed(self, *_: Any) -> None:
         """Offer the layers that there are."""
-        for box in (self.objects, self.image):
-            chosen = box.value
-            box.reset_choices()  # goes by the names, which may have changed
-            if chosen is not None and chosen in box.choices:
-                box.value = chosen
+        offer_anew(self.objects, self.image)
         if self.image.value is None:
             self._guess_image()
         self.changed.emit()

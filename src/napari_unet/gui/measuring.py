@@ -10,9 +10,9 @@ import numpy as np
 from napari_unet.core.spec import Progress
 from napari_unet.core.stack import open_stack
 from napari_unet.gui.edits import Checks, plane_checks
-from napari_unet.gui.job import Job
 from napari_unet.gui.layers import full_resolution, layer_axes, layer_stack, voxel_size_um
 from napari_unet.gui.result import MARK
+from napari_unet.gui.resultrun import ResultRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -26,8 +26,8 @@ TIMES = 64
 """Planes whose checksums are computed between two reports of progress."""
 
 
-class MeasureRun:
-    """One measurement: a job, and the table that it made.
+class MeasureRun(ResultRun):
+    """One measurement.
 
     Parameters
     ----------
@@ -37,21 +37,17 @@ class MeasureRun:
         Whether objects end with their plane: one of `napari_unet.core.axes.FRAMES`.
     solidity
         Whether convex hulls are computed.
-    progress
-        Called in the window's thread while it goes on.
-    ended
-        Called in the window's thread when it is over, with "done", "cancelled" or "failed".
+    progress, ended
+        As for `ResultRun`.
 
     Attributes
     ----------
-    table
-        The result; None until it is there.
+    result
+        The table; None until it is there.
     axes
         One letter for each axis of the labels' data.
     checks
         Of the labels as they were measured; see `EditWatch`.
-    error
-        What went wrong, if something did.
     """
 
     def __init__(
@@ -63,25 +59,17 @@ class MeasureRun:
         progress: Callable[[Progress], None],
         ended: Callable[[MeasureRun, str], None],
     ) -> None:
+        super().__init__(progress, ended)
         self.labels, self.image = labels, image
-        self.table: Table | None = None
         self.axes = ""
         self.checks: Checks = {}
-        self.error: Exception | None = None
         self._how: dict[str, Any] = {"frames": frames, "solidity": solidity}
-        self._ended = ended
-        self.job = Job(
-            self._begin,
-            on_item=progress,
-            on_done=self._keep_table,
-            on_error=self._keep_error,
-            on_end=self._end,
-        )
 
-    def abandon(self) -> None:
-        """Cancel; the panel is gone, so nobody is told of the end."""
-        self.job.cancel()
-        self._ended = _nobody
+    @property
+    def table(self) -> Table | None:
+        """The result."""
+        table: Table | None = self.result
+        return table
 
     def place_of(self, number: int) -> dict[str, float]:
         """Return where an object is in the labels' data, by the letters of its axes."""
@@ -131,17 +119,3 @@ class MeasureRun:
             if not number % TIMES:
                 yield Progress(0, 0, "reading the labels")
         return (yield from measure_steps(Measuring.of(labels, image, **self._how)))
-
-    def _keep_table(self, table: Table) -> None:
-        self.table = table
-
-    def _keep_error(self, error: Exception) -> None:
-        self.error = error
-
-    def _end(self, state: str) -> None:
-        ended, self._ended = self._ended, _nobody
-        ended(self, state)
-
-
-def _nobody(*_: Any) -> None:
-    """Stand in for the panel after the end."""

@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 from napari_unet.gui.errors import tell
 from napari_unet.gui.ground import ground_of
 from napari_unet.gui.job import Errands, Job
+from napari_unet.gui.layerchoice import image_layers
 from napari_unet.gui.restoring import Restored, add_restored, find_offer, restore_steps
 from napari_unet.gui.scribbles import scribbles_of
 from napari_unet.gui.wrapped import WrappedLabel
@@ -117,8 +118,7 @@ class RestoreRow(QWidget):
             active = self._recorder.image_of(active)
         if isinstance(active, Image):
             return active
-        layers = [getattr(layer, "__wrapped__", layer) for layer in self._viewer.layers]
-        return next((layer for layer in reversed(layers) if isinstance(layer, Image)), None)
+        return next(reversed(image_layers(self._viewer)), None)
 
     def _offered(self, offer: Offer | None) -> None:
         if offer != self.offer:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import PushButton
 from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QVBoxLayout, QWidget
 
 from napari_unet.core.spec import UnetError
 from napari_unet.gui.docked import DockedPanel
@@ -23,6 +23,7 @@ from napari_unet.gui.recorder import close_recorders, recorder_of
 from napari_unet.gui.remarks import RemarkBox
 from napari_unet.gui.segment import SegmentRun
 from napari_unet.gui.segment_form import LABEL_WIDTH, SegmentForm
+from napari_unet.gui.wrapped import WrappedLabel
 
 if TYPE_CHECKING:
     import napari
@@ -82,9 +83,7 @@ class SegmentPanel(DockedPanel):
         self.bar = QProgressBar()
         self.bar.setRange(0, 1)
         self.bar.setAlignment(Qt.AlignmentFlag.AlignCenter)
-        self.status = QLabel()
-        self.status.setWordWrap(True)
-        self.status.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.status = WrappedLabel()
         below = QVBoxLayout()
         below.setContentsMargins(6, 0, 6, 0)
         below.addWidget(self.bar)

@@ -1,8 +1,6 @@
 """The record of one Labels layer: each of its strokes in the journal, undo and redo from it.
 
-napari keeps a history of its own, which knows nothing of other slices and of yesterday, and which
-our undo would leave wrong. So Ctrl+Z and Ctrl+Shift+Z of a layer that is recorded are the
-journal's, and when the layer is let go of napari's history of it is forgotten.
+Ctrl+Z and Ctrl+Shift+Z of a layer that is recorded are the journal's; see `undokeys`.
 """
 
 from __future__ import annotations
@@ -13,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from napari.layers import Labels
 from napari.utils.colormaps import CyclicLabelColormap
 from qtpy.QtCore import QObject, Signal
 
@@ -23,11 +20,15 @@ from napari_unet.core.journal.writer import Journal
 from napari_unet.core.spec import InputError, UnetError
 from napari_unet.gui.forms import sentence
 from napari_unet.gui.result import draw_part
+from napari_unet.gui.sight import bring_into_view
 from napari_unet.gui.strokes import pixels_of, source_of
+from napari_unet.gui.undokeys import give_keys_back, take_keys
 from napari_unet.gui.writing import WriteQueue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    from napari.layers import Labels
 
     from napari_unet.core.journal.edits import Edit
     from napari_unet.core.journal.view import JournalView
@@ -37,13 +38,6 @@ if TYPE_CHECKING:
     Clicks = tuple[tuple[tuple[float, ...], bool], ...]
 
 
-def _key_of(action: str, usual: str) -> Any:
-    """Return the key by which napari does this to a Labels layer: on a Mac it is another one."""
-    actions = {function.__name__: key for key, function in Labels.class_keymap.items()}
-    return actions.get(action, usual)
-
-
-UNDO_KEY, REDO_KEY = _key_of("undo", "Control-Z"), _key_of("redo", "Control-Shift-Z")
 PATIENCE_S = 0.3
 """How long undo keeps the window waiting for strokes that are being saved; then it comes later."""
 
@@ -283,7 +277,7 @@ class Recording(QObject):
         place = self.ground.place(step.edit.box)
         if len(step.values):
             layer.data[self.ground.to_layer(step.where)] = step.values.astype(layer.data.dtype)
-        _bring_into_view(viewer, layer, place)
+        bring_into_view(viewer, layer, place)
         plain = isinstance(layer.data, np.ndarray) and isinstance(
             layer.colormap, CyclicLabelColormap
         )
@@ -299,18 +293,11 @@ class Recording(QObject):
         self.stroke(event.value, SCRIBBLES)
 
     def _hold(self, layer: Labels) -> None:
-        layer.bind_key(UNDO_KEY, self.undo, overwrite=True)
-        layer.bind_key(REDO_KEY, self.redo, overwrite=True)
+        take_keys(layer, self.undo, self.redo)
 
     def _let_go(self, layer: Labels) -> None:
-        """Give the keys back to napari, whose own history of the layer is forgotten."""
-        layer.bind_key(UNDO_KEY, None)
-        layer.bind_key(REDO_KEY, None)
         layer.events.paint.disconnect(self._scribbled)
-        if layer.editable:
-            mode, layer.editable = layer.mode, False
-            layer.editable = True
-            layer.mode = mode
+        give_keys_back(layer)
 
 
 class _Stroke:
@@ -342,27 +329,6 @@ class _Stroke:
             self._edit = replace(edit, clicks=self._clicks)
             self._atoms = []
         recording._write(self._edit)
-
-
-def _bring_into_view(viewer: Any, layer: Labels, place: tuple[slice, ...]) -> None:
-    """Move the sliders to a place in a layer's data, unless it is in view."""
-    here = layer.world_to_data(viewer.dims.point)
-    middle = np.array(here, float)
-    hidden = [axis for axis in range(layer.ndim) if _axis(viewer, layer, axis) is not None]
-    for axis in hidden:
-        span = place[axis]
-        if not span.start <= round(float(here[axis])) < span.stop:
-            middle[axis] = span.start
-    there = layer.data_to_world(middle)
-    for axis in hidden:
-        if middle[axis] != here[axis]:
-            viewer.dims.set_point(_axis(viewer, layer, axis), there[axis])
-
-
-def _axis(viewer: Any, layer: Labels, axis: int) -> int | None:
-    """Return which slider moves along an axis of a layer; None if the axis is displayed."""
-    found = viewer.dims.ndim - layer.ndim + axis
-    return None if found in viewer.dims.displayed else found
 
 
 def _count(number: int, what: str = "correction") -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.utils.colormaps import DirectLabelColormap
 
-from napari_unet.gui.result import MARK
+from napari_unet.gui.helperlayer import add_helper
 
 if TYPE_CHECKING:
     from napari.layers import Labels
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from napari_unet.gui.recording import Recording
 
 NAME = "scribbles"
-KIND = "kind"
-"""Under `MARK` in the metadata of the layers that help to correct: what they show."""
 BACKGROUND, OBJECT = 1, 2
 """Values of scribbles, as the journal has them: 1 + the class."""
 _COLOURS: dict[int | None, Any] = {
@@ -25,13 +23,6 @@ _COLOURS: dict[int | None, Any] = {
     BACKGROUND: (0.25, 0.55, 1.0, 1.0),
     OBJECT: (1.0, 0.75, 0.1, 1.0),
 }
-PLACE = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
-"""What says where a layer lies in the world."""
-
-
-def is_helper(layer: Any) -> bool:
-    """Tell whether a layer shows scribbles or what is known, and no objects."""
-    return KIND in layer.metadata.get(MARK, {})
 
 
 def scribbles_of(viewer: Any, recording: Recording, values: np.ndarray | None = None) -> Labels:
@@ -48,15 +39,8 @@ def scribbles_of(viewer: Any, recording: Recording, values: np.ndarray | None = 
     if values is None:
         values = np.zeros(labels.data.shape, np.uint8)
     with_classes = recording.learner.head == "semantic"
-    layer: Labels = viewer.add_labels(
-        values,
-        name=NAME,
-        opacity=0.9,
-        metadata={MARK: {KIND: NAME}},
-        colormap=None if with_classes else DirectLabelColormap(color_dict=_COLOURS),
-        **{name: getattr(labels, name) for name in PLACE},
-    )
-    layer = getattr(layer, "__wrapped__", layer)
+    colours = None if with_classes else DirectLabelColormap(color_dict=_COLOURS)
+    layer = add_helper(viewer, labels, values, NAME, opacity=0.9, colormap=colours)
     layer.brush_size = 4
     recording.scribble_on(layer)
     return layer

@@ -15,7 +15,7 @@ from napari_unet.core.spec import FrameDone, InputError, Progress, TileDone
 from napari_unet.core.volumes import frame_ndim, settle_way
 from napari_unet.gui.features import features_of
 from napari_unet.gui.forms import sentence
-from napari_unet.gui.job import CANCELLED, DONE, FAILED, Job
+from napari_unet.gui.job import CANCELLED, DONE, FAILED
 from napari_unet.gui.layers import (
     WHOLE,
     Index,
@@ -30,6 +30,7 @@ from napari_unet.gui.layers import (
 from napari_unet.gui.live import LiveLabels
 from napari_unet.gui.pace import Pace
 from napari_unet.gui.result import Placement, draw_part, open_result, seal_result
+from napari_unet.gui.resultrun import ResultRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -40,8 +41,8 @@ if TYPE_CHECKING:
     from napari_unet.gui.engine import Engine, Request
 
 
-class SegmentRun:
-    """One run: a job, the layer that it fills, and what there is to say about it.
+class SegmentRun(ResultRun):
+    """One run: the layer that it fills, and what there is to say about it.
 
     Parameters
     ----------
@@ -52,7 +53,7 @@ class SegmentRun:
     engine
         `engine_steps`, or something with its arguments.
     ended
-        Called in the window's thread when the run is over, with "done", "cancelled" or "failed".
+        As for `ResultRun`; the layer is in order by then.
     """
 
     def __init__(
@@ -63,12 +64,11 @@ class SegmentRun:
         engine: Engine,
         ended: Callable[[SegmentRun, str], None],
     ) -> None:
+        super().__init__(self._take, ended)
         self.viewer, self.image, self.request = viewer, image, request
         self.layer: Labels | None = None
         self.progress = Progress(0, 0, "waiting")
-        self.error: Exception | None = None
-        self.result: Any = None
-        self._engine, self._ended = engine, ended
+        self._engine = engine
         self._live: LiveLabels | None = None
         self._placement: Placement | None = None
         self._is_new = False
@@ -79,22 +79,6 @@ class SegmentRun:
         self._pace = Pace()
         self._here: Index = ()
         self._focus: tuple[float, ...] | None = None
-        self.job = Job(
-            self._begin,
-            on_item=self._take,
-            on_done=self._keep_result,
-            on_error=self._keep_error,
-            on_end=self._end,
-        )
-
-    def cancel(self) -> None:
-        """Stop after the tile under way."""
-        self.job.cancel()
-
-    def abandon(self) -> None:
-        """Cancel; the panel is gone, so nobody is told of the end. The layer is left in order."""
-        self.cancel()
-        self._ended = _nobody
 
     @property
     def seconds(self) -> float:
@@ -200,12 +184,6 @@ class SegmentRun:
             window = self._live.window or tuple(slice(0, n) for n in size)
             self._dirty.append((item.index, window))
 
-    def _keep_result(self, result: Any) -> None:
-        self.result = result
-
-    def _keep_error(self, error: Exception) -> None:
-        self.error = error
-
     def _end(self, state: str) -> None:
         """Leave the layer in order, whatever ended the run, and let go of all that is large."""
         try:
@@ -213,8 +191,7 @@ class SegmentRun:
         finally:
             self._live = self._placement = None
             self._dirty = []
-            ended, self._ended = self._ended, _nobody
-            ended(self, state)
+            super()._end(state)
 
     def _leave_layer(self, state: str) -> None:
         if self._placement is not None:
@@ -250,10 +227,6 @@ class SegmentRun:
         if event.value == self.layer:
             self.lost = True
             self.cancel()
-
-
-def _nobody(*_: Any) -> None:
-    """Stand in for the panel after the end."""
 
 
 def _show(work: Generator[Any, None, Any], live: LiveLabels) -> Generator[Any, None, Any]:

@@ -16,15 +16,16 @@ from napari_unet.core.spec import (
     PredictSettings,
     SettingsError,
 )
-from napari_unet.core.store import ModelEntry, list_models
 from napari_unet.gui.engine import Request
 from napari_unet.gui.folds import Fold
 from napari_unet.gui.forms import SettingsForm, remember, remembered, rows_widget
 from napari_unet.gui.layers import REGIONS, SEEN, SLICE, WHOLE
-from napari_unet.gui.shelf import shelf
+from napari_unet.gui.shelf import offer_models, shelf
 
 if TYPE_CHECKING:
     import napari
+
+    from napari_unet.core.store import ModelEntry
 
 SECTION = "segment"
 FIRST = {"diameter": ""}
@@ -140,12 +141,7 @@ class SegmentForm(QWidget):
 
     def refresh_models(self, *_: Any) -> None:
         """List the models of the store anew; what was chosen stays chosen if it is still there."""
-        chosen = self.model.value
-        self._models = {entry.name: entry for entry in list_models()}
-        if tuple(self.model.choices) != tuple(self._models):
-            self.model.choices = tuple(self._models)
-        if chosen in self._models:
-            self.model.value = chosen
+        self._models = offer_models(self.model)
         self._describe_model()
         self.changed.emit()
 

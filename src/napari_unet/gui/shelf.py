@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from qtpy.QtCore import QObject, Signal
+
+from napari_unet.core.store import ModelEntry, list_models
 
 
 class Shelf(QObject):
@@ -24,3 +28,25 @@ def shelf() -> Shelf:
     if not _shelf:
         _shelf.append(Shelf())
     return _shelf[0]
+
+
+def offer_models(box: Any, *, usable: bool = False) -> dict[str, ModelEntry]:
+    """Let a combo box offer the models of the store; what is chosen stays if it is still there.
+
+    Parameters
+    ----------
+    usable
+        Leave those out whose card cannot be read.
+
+    Returns
+    -------
+    dict
+        The models that it offers, by name.
+    """
+    entries = [entry for entry in list_models() if entry.card is not None or not usable]
+    models, chosen = {entry.name: entry for entry in entries}, box.value
+    if tuple(box.choices) != tuple(models):
+        box.choices = tuple(models)
+    if chosen in models:
+        box.value = chosen
+    return models

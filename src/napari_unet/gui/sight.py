@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.spec import UnetError
+from napari_unet.gui.layerchoice import image_layers
 from napari_unet.gui.layers import layer_axes, layer_stack
 from napari_unet.gui.result import MARK
 
 if TYPE_CHECKING:
-    from napari.layers import Image
+    from napari.layers import Image, Labels
 
     from napari_unet.core.stack import Stack
 
@@ -25,7 +26,7 @@ def image_in_view(viewer: Any) -> Image | None:
     Where a result is active, it is the image that the result is of.
     """
     active = viewer.layers.selection.active
-    images = _images(viewer)
+    images = image_layers(viewer)
     if active in images:
         return images[images.index(active)]
     base = str(active.metadata.get(MARK, {}).get("base", "")) if active is not None else ""
@@ -37,7 +38,7 @@ def image_in_view(viewer: Any) -> Image | None:
 def open_stacks(viewer: Any) -> list[Stack]:
     """Return the stacks of the image layers, as far as they can be used."""
     found = []
-    for image in _images(viewer):
+    for image in image_layers(viewer):
         try:
             found.append(layer_stack(image))
         except UnetError:
@@ -80,18 +81,22 @@ def go_to(
         camera.zoom = USUAL * room / max(1e-9, extent * pixel)
 
 
-def _images(viewer: Any) -> list[Image]:
-    """Return the image layers themselves: a plugin's viewer gives proxies of them."""
-    from napari.layers import Image
+def bring_into_view(viewer: Any, layer: Labels, place: tuple[slice, ...]) -> None:
+    """Move the sliders to a place in a layer's data, unless it is in view."""
+    here = layer.world_to_data(viewer.dims.point)
+    middle = np.array(here, float)
+    hidden = [axis for axis in range(layer.ndim) if _slider_of(viewer, layer, axis) is not None]
+    for axis in hidden:
+        span = place[axis]
+        if not span.start <= round(float(here[axis])) < span.stop:
+            middle[axis] = span.start
+    there = layer.data_to_world(middle)
+    for axis in hidden:
+        if middle[axis] != here[axis]:
+            viewer.dims.set_point(_slider_of(viewer, layer, axis), there[axis])
 
-    layers = [getattr(layer, "__wrapped__", layer) for layer in viewer.layers]
-    return [layer for layer in layers if isinstance(layer, Image) and not is_doubt_layer(layer)]
 
-
-DOUBTS = "doubts"
-"""Under `MARK` in the metadata of the layer that shows the doubt: the model's name."""
-
-
-def is_doubt_layer(layer: Any) -> bool:
-    """Tell whether a layer shows where a model is in doubt, and no image."""
-    return DOUBTS in layer.metadata.get(MARK, {})
+def _slider_of(viewer: Any, layer: Labels, axis: int) -> int | None:
+    """Return which slider moves along an axis of a layer; None if the axis is displayed."""
+    found = viewer.dims.ndim - layer.ndim + axis
+    return None if found in viewer.dims.displayed else found

@@ -8,20 +8,21 @@ from typing import TYPE_CHECKING
 from napari_unet.core.learning import Round, next_rounds, rounds_of
 from napari_unet.core.spec import Progress, TrainStep
 from napari_unet.gui.curves import BLUE, ORANGE, Line
-from napari_unet.gui.job import DONE, Job
+from napari_unet.gui.job import DONE
 from napari_unet.gui.pace import clock
+from napari_unet.gui.resultrun import ResultRun
 from napari_unet.gui.tunework import TuneRequest, TuneWork
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from napari_unet.core.judgement import Judgement
     from napari_unet.core.stack import Stack
     from napari_unet.nn.finetune import Tuning
 
 
-class TuneRun:
-    """One fine-tuning: a job, its curve, and what there is to say about it.
+class TuneRun(ResultRun):
+    """One fine-tuning: its curve, and what there is to say about it.
 
     Parameters
     ----------
@@ -30,7 +31,7 @@ class TuneRun:
     opened
         Stacks that are open in the window.
     ended
-        Called in the window's thread when it is over, with "done", "cancelled" or "failed".
+        As for `ResultRun`.
 
     Attributes
     ----------
@@ -38,8 +39,6 @@ class TuneRun:
         What runs in the job's thread, and holds the result.
     progress
         The last report.
-    error
-        What went wrong, if something did.
     """
 
     def __init__(
@@ -48,17 +47,15 @@ class TuneRun:
         opened: list[Stack],
         ended: Callable[[TuneRun, str], None],
     ) -> None:
+        super().__init__(self._take, ended)
         self.request = request
         self.work = TuneWork(request, opened)
         self.progress: Progress = Progress(0, 0, "waiting")
-        self.error: Exception | None = None
-        self._ended = ended
         self._losses: list[tuple[float, float]] = []
-        self.job = Job(self.work.steps, on_item=self._take, on_error=self._keep, on_end=self._end)
 
     def abandon(self) -> None:
         """Stop; the window is gone. The checkpoint stays, and with it the best so far."""
-        self.job.cancel()
+        super().abandon()
         self._ended = _leave
 
     @property
@@ -119,21 +116,20 @@ class TuneRun:
         found = next_rounds(before, self.work.objects, tuning.judgement)
         return rounds_of({"rounds": found})
 
+    def _begin(self) -> Generator[Progress, None, None]:
+        return self.work.steps()
+
     def _take(self, item: Progress) -> None:
         self.progress = item
         if isinstance(item, TrainStep) and item.what == "training" and math.isfinite(item.loss):
             self._losses.append((float(item.done), item.loss))
-
-    def _keep(self, error: Exception) -> None:
-        self.error = error
 
     def _end(self, state: str) -> None:
         """Let go of the folder of a training that came to nothing."""
         if not self.work.usable:
             self.work.tuning = None
             self.work.release()
-        ended, self._ended = self._ended, _leave
-        ended(self, state)
+        super()._end(state)
 
 
 def judged(tuning: Tuning) -> str:

@@ -9,13 +9,13 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_unet.core.spec import DEVICES, ModelError, TrainSettings
-from napari_unet.core.store import ModelEntry, check_name, list_models
+from napari_unet.core.store import ModelEntry, check_name
 from napari_unet.core.trainplan import next_name
 from napari_unet.gui import segment_form
 from napari_unet.gui.folds import Fold
 from napari_unet.gui.forms import SettingsForm, remember, remembered, rows_widget
 from napari_unet.gui.result import MARK
-from napari_unet.gui.shelf import shelf
+from napari_unet.gui.shelf import offer_models, shelf
 from napari_unet.gui.tunework import NetworkSettings, TuneRequest, taken_names
 
 if TYPE_CHECKING:
@@ -101,12 +101,7 @@ class TuneForm(QWidget):
 
     def refresh_models(self, *_: Any) -> None:
         """List the models of the store anew; the chosen one stays chosen if it is still there."""
-        chosen = self.base.value
-        self._models = {entry.name: entry for entry in list_models() if entry.card is not None}
-        if tuple(self.base.choices) != tuple(self._models):
-            self.base.choices = tuple(self._models)
-        if chosen in self._models:
-            self.base.value = chosen
+        self._models = offer_models(self.base, usable=True)
         self.propose_name()
 
     @property

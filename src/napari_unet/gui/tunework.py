@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.core.spec import InputError, ModelError, Progress, TrainSettings, setting
+from napari_unet.core.steps import mapped
 from napari_unet.core.store import check_name, free_place, list_models
 from napari_unet.core.trainplan import (
     CHECKPOINT,
@@ -233,14 +234,9 @@ class TuneWork:
             touched=self.request.touched,
             opened=self.opened,
         )
-        while True:
-            try:
-                progress = next(work)
-            except StopIteration as end:
-                samples: Samples
-                samples, self.remarks = end.value
-                return samples
-            yield replace(progress, what="corrected images read")
+        steps = mapped(work, lambda step: replace(step, what="corrected images read"))
+        samples, self.remarks = yield from steps
+        return samples
 
 
 def taken_names() -> set[str]:

@@ -7,13 +7,14 @@ What cannot be written stays first in the queue, and what came after it waits: t
 from __future__ import annotations
 
 import atexit
-import contextlib
 import threading
 import weakref
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QObject, Qt, Signal
+from qtpy.QtCore import QObject, Signal
+
+from napari_unet.gui.bell import Bell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +36,6 @@ class WriteQueue(QObject):
     """
 
     changed = Signal()
-    _news = Signal()
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,9 +43,7 @@ class WriteQueue(QObject):
         self._pieces: deque[Callable[[], None]] = deque()
         self._guard = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._rung = False
-        connect: Any = self._news.connect  # PyQt's stub leaves out the second argument
-        connect(self._answer, Qt.ConnectionType.QueuedConnection)
+        self._bell = Bell(self.changed.emit)
         _queues.add(self)
 
     @property
@@ -94,8 +92,8 @@ class WriteQueue(QObject):
                 self._pieces.popleft()
                 self.error = None
             del write
-            self._ring()
-        self._ring()
+            self._bell.ring()
+        self._bell.ring()
 
     def _next(self, error: Exception | None) -> Callable[[], None] | None:
         """Return what to write; None, and the thread ends, if there is nothing or it failed."""
@@ -105,17 +103,6 @@ class WriteQueue(QObject):
             self.error = error
             self._thread = None
             return None
-
-    def _ring(self) -> None:
-        if self._rung:
-            return
-        self._rung = True
-        with contextlib.suppress(RuntimeError):  # Qt has gone down before the thread
-            self._news.emit()
-
-    def _answer(self) -> None:
-        self._rung = False
-        self.changed.emit()
 
 
 _queues: weakref.WeakSet[WriteQueue] = weakref.WeakSet()

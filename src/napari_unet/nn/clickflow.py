@@ -6,6 +6,7 @@ them, by whoever shows them.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -18,17 +19,18 @@ from napari_unet.core.objectedits import (
     MERGE,
     SPLIT,
     Change,
-    ObjectMask,
-    find_object,
     merge_objects,
     remove_object,
     split_object,
 )
+from napari_unet.core.objectmask import ObjectMask, find_object
 from napari_unet.core.spec import InputError, Progress
+from napari_unet.nn.hills import predicted_hills
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from napari_unet.core.tiles import Window
     from napari_unet.nn.session import ClickSession, Shown
 
 Index = tuple[int, ...]
@@ -202,12 +204,21 @@ def edit_objects(
         raise InputError("The two clicks lie in different slices or frames; click in one of them.")
     places = [click.pixel[leading:] for click in clicks]
     if what == SPLIT:
-        change = split_object(labels, places[0], places[1], index)
+        yield Progress(0, 0, "splitting")
+        hills = functools.partial(_hills, session, index)
+        change = split_object(labels, places[0], places[1], index, hills)
     elif what == MERGE:
         change = merge_objects(labels, places[0], places[1], index)
     else:
         change = remove_object(labels, places[0], index)
     return Answer(change, what, ClickSet(tuple(clicks)))
+
+
+def _hills(session: ClickSession, index: Index, window: Window) -> np.ndarray | None:
+    """Return what the model sees as objects in a window; None if its frames are of another kind."""
+    if len(window) != session.model.spec.ndim:
+        return None
+    return predicted_hills(session._clicker(index).features, window)
 
 
 def preview(

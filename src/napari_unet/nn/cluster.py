@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any
 from napari_unet.core.blocks import batches
 from napari_unet.core.spec import InputError, OutputError, UnetError
 from napari_unet.core.stack import Stack, open_stack
+from napari_unet.core.steps import drained
 from napari_unet.core.workplace import Workplace, write_text
 from napari_unet.nn.blocks import BlockRun, block_steps
 from napari_unet.nn.probe import Probe, probe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from napari_unet.nn.pool import Item
 
@@ -246,17 +247,8 @@ def _do(opened: _Opened, kind: str, items: tuple[Item, ...]) -> list[list[str]]:
         problems: list[str] = []
         if kind == "block":
             with _computing:  # one block at a time has the GPU
-                problems = _drained(block_steps(run, *item))
+                problems = drained(block_steps(run, *item))
         else:
             STEPS[kind](run.place, *item)
         answers.append(problems)
     return answers
-
-
-def _drained(steps: Generator[int, None, list[str]]) -> list[str]:
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            problems: list[str] = end.value
-            return problems

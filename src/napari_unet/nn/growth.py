@@ -12,7 +12,7 @@ from napari_unet.core.clicks import Click, ClickSet
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from napari_unet.core.objectedits import ObjectMask
+    from napari_unet.core.objectmask import ObjectMask
     from napari_unet.nn.clicker import Clicker
 
 Index = tuple[int, ...]

@@ -11,6 +11,7 @@ import numpy as np
 
 from napari_unet.core.linking import AUTO, OVERLAP, TRACKASTRA, Linker, LinkSettings
 from napari_unet.core.spec import InputError, ModelError, Progress
+from napari_unet.core.steps import drained
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -62,11 +63,7 @@ def link_frames(
     axes = axes or ("TYX" if np.ndim(labels) == 3 else "TZYX")
     out = np.zeros(labels.shape, np.uint32)
     steps = link_steps(labels, axes, settings, voxel_size_um=voxel_size_um, image=image, out=out)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return Linked(out, end.value)
+    return Linked(out, drained(steps))
 
 
 def link_steps(

@@ -22,6 +22,7 @@ from napari_unet.core.orthogonal import (
     held_frame,
     plane_frame,
 )
+from napari_unet.core.steps import drained, mapped
 from napari_unet.core.tiles import nearest_first, plan_tiles
 from napari_unet.nn.fit import choose_scale
 from napari_unet.nn.memory import choose_edge
@@ -74,13 +75,7 @@ class OrthogonalRunner:
 
     def run(self, tile: Tile) -> np.ndarray:
         """Run one block; averaged raw maps, float32 (K, *outer)."""
-        steps = self.steps(tile)
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                maps: np.ndarray = end.value
-                return maps
+        return drained(self.steps(tile))
 
     def steps(self, tile: Tile) -> Generator[None, None, np.ndarray]:
         """Run one block, yielding after every plane; return its averaged raw maps."""
@@ -154,11 +149,11 @@ def run_blocks(
     waiting = list(tiles)
     while waiting:
         tile = waiting.pop(nearest_first(waiting, focus() if focus else None))
-        steps = runner.steps(tile)
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                yield tile, torch.from_numpy(end.value)
-                break
-            yield tile, None
+        yield from _run_block(runner, tile)
+
+
+def _run_block(
+    runner: OrthogonalRunner, tile: Tile
+) -> Generator[tuple[Tile, Tensor | None], None, None]:
+    maps = yield from mapped(runner.steps(tile), lambda _: (tile, None))
+    yield tile, torch.from_numpy(maps)

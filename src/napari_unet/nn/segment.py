@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,6 +15,7 @@ from napari_unet.core.passport import make_passport
 from napari_unet.core.shift import Surveyed
 from napari_unet.core.spec import FrameDone, InputError, PredictSettings, Progress, TileDone
 from napari_unet.core.stack import Stack, open_stack
+from napari_unet.core.steps import drained
 from napari_unet.core.throughz import join_steps
 from napari_unet.core.volumes import (
     AUTO,
@@ -207,20 +208,8 @@ def segment(
         if isinstance(step, Surveyed):
             step.warn()
 
-    labels: np.ndarray = drain(segment_steps(source, model, settings), watch).labels
+    labels: np.ndarray = drained(segment_steps(source, model, settings), watch).labels
     return labels.astype(np.min_scalar_type(max(256, int(labels.max(initial=0)))), copy=False)
-
-
-def drain(steps: Steps, watch: Callable[[Step], object] | None = None) -> SegmentResult:
-    """Run a generator of progress to its end and return its result."""
-    while True:
-        try:
-            step = next(steps)
-        except StopIteration as end:
-            result: SegmentResult = end.value
-            return result
-        if watch:
-            watch(step)
 
 
 class Settled(NamedTuple):

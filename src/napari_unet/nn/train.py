@@ -24,6 +24,7 @@ from napari_unet.core.spec import (
     TrainSettings,
     TrainStep,
 )
+from napari_unet.core.steps import mapped
 
 from .augment import make_batch
 from .checkpoint import TrainState, load_checkpoint, save_checkpoint
@@ -169,13 +170,11 @@ def _validated(
     answer = validate(state.averaged_net())
     if isinstance(answer, dict):
         return answer
-    while True:
-        try:
-            next(answer)
-        except StopIteration as end:
-            scores: Scores = end.value
-            return scores
-        yield replace(_report(state, recipe, loss, None), what="validating")
+
+    def report(_: object) -> TrainStep:
+        return replace(_report(state, recipe, loss, None), what="validating")
+
+    return (yield from mapped(answer, report))
 
 
 def _check_head(net: UNet, samples: Samples) -> None:

@@ -13,6 +13,7 @@ from napari_unet.core.metrics import Scores
 from napari_unet.core.objects import separate
 from napari_unet.core.partial import evaluate_known
 from napari_unet.core.sizes import working_scale
+from napari_unet.core.steps import drained
 from napari_unet.nn.calibrate import sample_maps
 from napari_unet.nn.heartbeat import Brake, beating
 from napari_unet.nn.model import Model
@@ -50,13 +51,7 @@ class Validator:
 
     def __call__(self, net: UNet) -> dict[str, float]:
         """Score a network in evaluation mode; higher is better."""
-        steps = self.steps(net)
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                scores: dict[str, float] = end.value
-                return scores
+        return drained(self.steps(net))
 
     def steps(self, net: UNet) -> Generator[None, None, dict[str, float]]:
         """Score a network as a call does, yielding after every sample and all along a long one."""

@@ -12,6 +12,7 @@ from napari_unet.core.journal.edits import KNOWN
 from napari_unet.core.journal.writer import Journal
 from napari_unet.core.spec import InputError, OutputError
 from napari_unet.core.stack import open_stack
+from napari_unet.core.steps import drained
 
 LABELS = np.zeros((3, 60, 200), np.uint16)
 LABELS[:, 10:30, 10:30] = 500
@@ -25,14 +26,6 @@ def volume(tmp_path):
     with Journal.begin(open_stack(tmp_path / "volume.tif", "ZYX"), LABELS) as journal:
         journal.mark(KNOWN, (1,))
     return values
-
-
-def drained(steps):
-    while True:
-        try:
-            next(steps)
-        except StopIteration as stop:
-            return stop.value
 
 
 def test_a_thumbnail_shows_what_is_known_with_outlines(volume, tmp_path):

@@ -16,6 +16,7 @@ from napari_unet.core.journal.view import JournalView
 from napari_unet.core.journal.writer import Journal
 from napari_unet.core.spec import InputError, ModelSpec
 from napari_unet.core.stack import open_stack
+from napari_unet.core.steps import drained
 from napari_unet.core.store import put_model
 
 Y, X = np.mgrid[:80, :100]
@@ -39,14 +40,6 @@ def corrected(stack, *objects, first=FIRST, model="nuclei", **how):
             labels[where] = 0
             journal.record(journal.edit(where, number, 0, labels=labels))
     return journal.path
-
-
-def drained(steps):
-    while True:
-        try:
-            next(steps)
-        except StopIteration as stop:
-            return stop.value
 
 
 def model(name, parent=None):

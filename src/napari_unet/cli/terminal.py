@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from napari_unet.core.normalise import NonFiniteWarning
 from napari_unet.core.spec import UnetError
+from napari_unet.core.steps import mapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
@@ -71,12 +72,8 @@ def watched(
     steps: Generator[Progress, None, Result], bar: tqdm[Any]
 ) -> Generator[Progress, None, Result]:
     """Pass the steps of a training on; show its loss beside the bar, and its scores above it."""
-    while True:
-        try:
-            step = next(steps)
-        except StopIteration as end:
-            result: Result = end.value
-            return result
+
+    def show(step: Progress) -> Progress:
         scores = getattr(step, "validation", None)
         loss = getattr(step, "loss", math.nan)
         if scores:
@@ -85,7 +82,9 @@ def watched(
             say(at + shown)
         text = step.what if math.isnan(loss) else f"{step.what}: loss {loss:.3f}"
         bar.set_description(text, refresh=False)
-        yield step
+        return step
+
+    return (yield from mapped(steps, show))
 
 
 def progress_bar(items: int) -> tqdm[Any]:

@@ -1,0 +1,70 @@
+"""`napari-unet evaluate`: labels are scored against the truth."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_unet.cli.command import UNUSABLE, add_command
+from napari_unet.cli.terminal import follow, run_all
+from napari_unet.core.axes import FRAMES
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from tqdm import tqdm
+
+
+def add_evaluate(commands: Any) -> None:
+    """Describe the command and its options."""
+    command = add_command(commands, "evaluate", _evaluate, "Score labels against the truth")
+    command.add_argument("predicted", type=Path, help="labels, or a folder of labels")
+    command.add_argument("truth", type=Path, help="the true labels, or a folder with equal names")
+    command.add_argument("--csv", type=Path, metavar="FILE", help="write all scores to a table")
+    command.add_argument(
+        "--overlay",
+        type=Path,
+        metavar="DIR",
+        help="draw hits (green), false (red) and missed objects (blue) into a PNG for each image, "
+        "of the plane with the most objects; for one image, the name of the PNG will do",
+    )
+    command.add_argument(
+        "--images",
+        type=Path,
+        metavar="PATH",
+        help="what to draw on: an image, or a folder with equal names. Not given: on black",
+    )
+    command.add_argument(
+        "--frames",
+        choices=FRAMES,
+        default=FRAMES[0],
+        help="match the objects of a stack plane by plane or in its volumes; time points are "
+        "apart always (default: auto, planes for what a 2D model found, else volumes)",
+    )
+
+
+def _evaluate(values: Namespace) -> int:
+    from napari_unet.cli.report import format_table
+    from napari_unet.core import pictures, scoring
+    from napari_unet.core.comparison import score_steps
+    from napari_unet.core.metrics import Scores
+
+    pairs, scores = scoring.pair_files(values.predicted, values.truth), dict[str, Scores]()
+    drawn = pictures.plan_pictures(pairs, values.overlay, values.images)
+
+    def run(pair: scoring.LabelPair, bar: tqdm[Any]) -> None:
+        bar.set_description(pair.name, refresh=False)
+        comparison = scoring.read_pair(pair, values.frames)
+        scores[pair.name] = follow(score_steps(comparison), bar)
+        if picture := drawn.get(pair.name):
+            bar.write(pictures.draw_picture(picture, comparison), file=sys.stdout)
+
+    failed = run_all(pairs, run, keep_going=len(pairs) > 1)
+    if len(scores) > 1:
+        scores[f"pooled ({len(scores)} images)"] = Scores.pooled(scores.values())
+    rows = [scoring.table_row(name, score) for name, score in scores.items()]
+    print(format_table(scoring.HEADINGS, rows))
+    if values.csv and scores:
+        scoring.write_csv(values.csv, scores)
+    return UNUSABLE if failed else 0

@@ -1,0 +1,109 @@
+"""`napari-unet segment`: the objects in an image, or in each of a folder."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_unet.cli.command import UNUSABLE, add_command, add_model_options, load_model
+from napari_unet.cli.options import add_settings, settings_from
+from napari_unet.cli.terminal import follow, run_all, say
+from napari_unet.core.linking import LinkSettings
+from napari_unet.core.spec import PredictSettings
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from tqdm import tqdm
+
+
+def add_segment(commands: Any) -> None:
+    """Describe the command and its options."""
+    command = add_command(
+        commands, "segment", _segment, "Find the objects in an image or a folder of them"
+    )
+    command.add_argument(
+        "input",
+        type=_source,
+        help="image (TIFF, PNG, JPEG, Zarr), address of a Zarr (http, https, s3), or a folder",
+    )
+    command.add_argument(
+        "output",
+        type=Path,
+        nargs="?",
+        help="labels (.tif, .png, .zarr), or a folder. Not given: into the OME-Zarr of the input",
+    )
+    add_model_options(command)
+    command.add_argument(
+        "--axes", metavar="A", help="a letter for each axis, such as TZCYX. Not given: the file's"
+    )
+    command.add_argument("--overwrite", action="store_true", help="replace existing results")
+    command.add_argument(
+        "--link",
+        action="store_true",
+        help="follow objects through time: labels are numbered by track, and OUTPUT.tracks.csv is "
+        "written beside them",
+    )
+    add_settings(command, LinkSettings)
+    large = command.add_argument_group("large data (labels that become a .zarr)")
+    large.add_argument("--resume", action="store_true", help="go on with an unfinished run")
+    large.add_argument(
+        "--scheduler", metavar="ADDRESS", help="work on a dask cluster, such as tcp://host:8786"
+    )
+    large.add_argument(
+        "--level", type=int, default=0, metavar="N", help="level of a multiscale image (default: 0)"
+    )
+    large.add_argument(
+        "--block",
+        type=int,
+        metavar="PX",
+        help="edge length of a block. Not given: 4096, volumes 512",
+    )
+    add_settings(command, PredictSettings)
+
+
+def _source(text: str) -> Path | str:
+    from napari_unet.core.remote import is_address
+
+    return text if is_address(text) else Path(text)
+
+
+def _segment(values: Namespace) -> int:
+    from napari_unet import batch
+    from napari_unet.cli import report
+    from napari_unet.core.files import make_folder
+    from napari_unet.core.stack import open_stack
+
+    settings = settings_from(values, PredictSettings)
+    linking = settings_from(values, LinkSettings)
+    link = linking if values.link else None
+    jobs, many = batch.plan_jobs(values.input, values.output), batch.is_batch(values.input)
+    blocks = batch.BlockOptions(values.block, values.resume, values.scheduler, values.level)
+    if many:
+        make_folder(values.output)
+        if blocks.resume:  # each result is whole, so what is there is done
+            jobs = [job for job in jobs if job.target and not job.target.exists()]
+        blocks = batch.BlockOptions()
+    else:  # what is wrong is said before torch loads
+        batch.goes_in_blocks(values.output, blocks, linked=values.link)
+        open_stack(values.input, values.axes, level=values.level)
+    model, empty = load_model(values), list[Any]()
+
+    def run(job: batch.FileJob, bar: tqdm[Any]) -> None:
+        bar.set_description(Path(job.source).name, refresh=False)
+        steps = batch.segment_file(
+            job, model, settings, values.axes, values.overwrite, link, blocks
+        )
+        passport = follow(steps, bar)
+        empty.extend(passport.get("failed_blocks", []))
+        target = job.target or f"labels of {job.source}"
+        bar.write(report.run_line(target, passport), file=sys.stdout)
+
+    failed = run_all(jobs, run, keep_going=many)
+    if empty:
+        say(f"{len(empty)} blocks could not be read and are empty; --resume tries them again.")
+        failed += 1
+    if many:
+        print(f"{len(jobs) - failed} of {len(jobs)} images segmented")
+    return UNUSABLE if failed else 0

@@ -1,0 +1,35 @@
+"""Problems that the user can solve, and what they are about."""
+
+from __future__ import annotations
+
+
+class UnetError(Exception):
+    """A problem that the user can solve; its one-line message says how.
+
+    The message names what was given, what is allowed and what to do next. The command line prints
+    it and exits with status 2; the window shows it as a notification.
+    """
+
+
+class InputError(UnetError):
+    """An image, label or folder that cannot be used."""
+
+
+class SettingsError(UnetError):
+    """A setting outside its allowed values."""
+
+
+class ModelError(UnetError):
+    """A model that is unknown, damaged or unfit for the image."""
+
+
+class DeviceError(UnetError):
+    """A device that is unknown or not present."""
+
+
+class OutputError(UnetError):
+    """A result that cannot be written where it was asked for."""
+
+
+class DivergedError(UnetError):
+    """A training whose loss is no number any more; what was best before can still be had."""
