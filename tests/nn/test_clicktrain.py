@@ -15,8 +15,9 @@ from napari_unet.core.trainlog import TrainLog, read_table
 from napari_unet.nn.checkpoint import TrainState, load_checkpoint
 from napari_unet.nn.click import ClickHead
 from napari_unet.nn.clickscore import ClickScores, ClickValidator, Trial, pick_objects, score_trials
-from napari_unet.nn.clicktrain import click_loss, draw_windows, train_clicks
+from napari_unet.nn.clicktrain import click_loss, train_clicks
 from napari_unet.nn.clickviews import GeneratedScenes, LabelledImages, make_view, normalised
+from napari_unet.nn.clickwindows import DRAWN, draw_windows, redrawn
 from napari_unet.nn.firstguess import FirstGuess
 from napari_unet.nn.session import ClickSession
 
@@ -107,6 +108,30 @@ def test_windows_show_what_was_clicked(make_model, seed):
         assert window.clicks or window.previous.any()
         if not window.previous.any() and window.truth.any():
             assert window.truth[window.clicks.clicks[0].pixel]
+
+
+def test_outlines_are_drawn_anew_a_little_further_in_or_out():
+    y, x = np.ogrid[:64, :64]
+    disc = (y - 30) ** 2 + (x - 3) ** 2 < 10**2  # cut by the border
+    line = np.zeros((64, 64), bool)
+    line[40, 10:50] = True
+    rng = np.random.default_rng(0)
+    ratios = []
+    for inside, box in (
+        (disc, (slice(21, 40), slice(0, 13))),
+        (line, (slice(40, 41), slice(10, 50))),
+    ):
+        for _ in range(60):
+            drawn = redrawn(inside, box, rng)
+            assert drawn.any()
+            assert drawn.shape == inside.shape
+            if inside is disc:
+                ratios.append(np.count_nonzero(drawn) / np.count_nonzero(disc))
+    assert min(ratios) < 0.9
+    assert max(ratios) > 1.1
+    assert 1 + 4 * DRAWN[0] < min(ratios)
+    assert max(ratios) < 1 + 4 * DRAWN[1]
+    assert ratios.count(1.0) > 20
 
 
 def test_labelled_images_are_zoomed_to_the_size_that_the_network_knows():

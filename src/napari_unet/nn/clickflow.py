@@ -218,7 +218,7 @@ def _hills(session: ClickSession, index: Index, window: Window) -> np.ndarray | 
     """Return what the model sees as objects in a window; None if its frames are of another kind."""
     if len(window) != session.model.spec.ndim:
         return None
-    return predicted_hills(session._clicker(index).features, window)
+    return predicted_hills(session.frames.at(index).features, window)
 
 
 def preview(

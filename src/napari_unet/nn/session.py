@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_unet.core.clickplaces import Index, box_mask, locate
 from napari_unet.core.clicks import Click, ClickSet, History
 from napari_unet.core.objectedits import (
     Change,
@@ -19,24 +19,18 @@ from napari_unet.core.objectedits import (
 )
 from napari_unet.core.spec import InputError, ModelError, PredictSettings, Progress
 from napari_unet.core.stack import Stack, open_stack
-from napari_unet.nn.clicker import EDGE, Clicker
-from napari_unet.nn.features import FeatureCache, FrameFeatures
-from napari_unet.nn.firstguess import FirstGuess
-from napari_unet.nn.fit import check_fit, open_frame
+from napari_unet.nn.clickframes import ClickFrames
+from napari_unet.nn.features import FeatureCache
+from napari_unet.nn.fit import check_fit
 from napari_unet.nn.growth import follow
 from napari_unet.nn.survey import settle_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from napari_unet.core.tiles import Window
     from napari_unet.nn.click import ClickHead
     from napari_unet.nn.model import Model
 
-Index = tuple[int, ...]
-
-FRAMES = 16
-"""Frames whose percentiles are remembered."""
 MARGIN = 0.15
 """By this share of its size an object may be larger than the box that was drawn around it."""
 
@@ -119,10 +113,9 @@ class ClickSession:
             self._check(labels)
         self.generation = 0
         self._history: History[Shown] = History(Shown())
-        self._clickers: OrderedDict[Index, Clicker] = OrderedDict()
+        self.frames = ClickFrames(self.stack, model, self.settings, self.cache, model.click.ready())
         self._asked = 0
         self._lock = threading.RLock()
-        self.use(model.click.ready())
 
     @property
     def shown(self) -> Shown:
@@ -140,8 +133,7 @@ class ClickSession:
     def use(self, head: ClickHead) -> None:
         """Take another click head, made `ready`; what was computed of the image stays."""
         with self._lock:
-            self._head = head
-            self._clickers.clear()
+            self.frames.use(head)
             self.reset()
 
     def add(self, click: Click) -> np.ndarray:
@@ -168,7 +160,7 @@ class ClickSession:
         InputError
             The box has no pixels inside the image, or reaches over several frames.
         """
-        index, box = self._box_mask(low, high)
+        index, box = box_mask(low, high, self.stack, self.model.spec.ndim)
         self._advance(lambda shown: self._boxed(shown, index, box))
         return self.mask
 
@@ -206,7 +198,7 @@ class ClickSession:
         depth = self.stack.labels_shape[axes.index("Z")]
         for seed in sorted(begun.masks):
             for step in (1, -1):
-                for index, mask in follow(self._clicker, seed, masks[seed], step, depth):
+                for index, mask in follow(self.frames.at, seed, masks[seed], step, depth):
                     if index in begun.masks or generation != self.generation:
                         break
                     masks[index] = self._free(index, mask, begun.label)
@@ -278,14 +270,13 @@ class ClickSession:
         self.reset()
         return change
 
+    def locate(self, click: Click) -> tuple[Index, Index]:
+        """Return the frame that a click is in, and its pixel there; see `core.clickplaces`."""
+        return locate(click, self.stack, self.model.spec.ndim)
+
     def warm(self, place: Sequence[float]) -> Iterator[Progress]:
         """Compute the features around a place, there first; yield after each part of them."""
-        index, pixel = self.locate(Click(tuple(place)))
-        features = self._clicker(index).features
-        windows = list(_around(features, pixel))
-        for done, window in enumerate(windows, 1):
-            features.read(window)
-            yield Progress(done, len(windows), "features")
+        yield from self.frames.warm(*self.locate(Click(tuple(place))))
 
     def _advance(self, step: Callable[[Shown], Shown], generation: int | None = None) -> None:
         """Go on by a step, unless the session went on by another while it was computed."""
@@ -308,12 +299,12 @@ class ClickSession:
             raise InputError("The first click must be on the object; a later one may take away.")
         clicks = shown.clicks.added(click)
         previous = shown.masks.get(index)
-        mask = self._clicker(index).answer(clicks.within(index), previous)
+        mask = self.frames.at(index).answer(clicks.within(index), previous)
         masks = {**shown.masks, index: self._free(index, mask, shown.label)}
         return replace(shown, clicks=clicks, masks=masks)
 
     def _boxed(self, shown: Shown, index: Index, box: ObjectMask) -> Shown:
-        mask = self._clicker(index).answer(ClickSet(), box)
+        mask = self.frames.at(index).answer(ClickSet(), box)
         wide = tuple(
             slice(w.start - round(MARGIN * len_), w.stop + round(MARGIN * len_))
             for w, len_ in zip(box.window, box.inside.shape, strict=True)
@@ -330,59 +321,6 @@ class ClickSession:
         free = (there == 0) if label is None else (there == 0) | (there == label)
         return replace(mask, inside=mask.inside & free)
 
-    def _clicker(self, index: Index) -> Clicker:
-        """Return what answers in a frame; the frames used last are kept."""
-        with self._lock:
-            found = self._clickers.get(index)
-            if found is None:
-                model = self.model
-                frame = open_frame(self.stack, model, self.settings, index)
-                runner = model.runner(model.choose_precision(self.settings.precision))
-                features = FrameFeatures(runner, model.spec, frame, self.cache)
-                found = self._clickers[index] = Clicker(
-                    features, self._head, FirstGuess.of(self.model)
-                )
-            self._clickers.move_to_end(index)
-            while len(self._clickers) > FRAMES:
-                self._clickers.popitem(last=False)
-            return found
-
-    def locate(self, click: Click) -> tuple[Index, Index]:
-        """Return the frame that a click is in, and its pixel there.
-
-        Raises
-        ------
-        InputError
-            It lies outside the image, or has not as many coordinates as the labels have axes.
-        """
-        shape, axes = self.stack.labels_shape, self.stack.labels_axes.lower()
-        if len(click.place) != len(shape):
-            raise InputError(
-                f"The click {click.place} has {len(click.place)} coordinates; the image has axes "
-                f"{axes}, give ({', '.join(axes)})."
-            )
-        if not all(0 <= p < n for p, n in zip(click.pixel, shape, strict=True)):
-            raise InputError(f"The click {click.place} lies outside the image, which is {shape}.")
-        split = len(shape) - self.model.spec.ndim
-        return click.pixel[:split], click.pixel[split:]
-
-    def _box_mask(self, low: Sequence[float], high: Sequence[float]) -> tuple[Index, ObjectMask]:
-        corners = np.array([Click(tuple(low)).place, Click(tuple(high)).place])
-        size = np.array(self.stack.labels_shape) - 1
-        first, last = (
-            Click(tuple(np.clip(end, 0, size))) for end in (corners.min(0), corners.max(0))
-        )
-        index, start = self.locate(first)
-        other, stop = self.locate(last)
-        window = tuple(slice(a, b + 1) for a, b in zip(start, stop, strict=True))
-        shape = [w.stop - w.start for w in window]
-        if index != other or min(shape) < 2:
-            raise InputError(
-                f"The box from {tuple(low)} to {tuple(high)} holds no pixels of one frame; draw it "
-                "around the object."
-            )
-        return index, ObjectMask(window, np.ones(shape, bool))
-
     def _check(self, labels: Any) -> None:
         shape, dtype = tuple(labels.shape), np.dtype(labels.dtype)
         if shape != self.stack.labels_shape or dtype.kind not in "ui":
@@ -390,15 +328,3 @@ class ClickSession:
                 f"The labels are {dtype} of shape {shape}; give integers of shape "
                 f"{self.stack.labels_shape}."
             )
-
-
-def _around(features: FrameFeatures, pixel: Index) -> Iterator[Window]:
-    """Yield the window that a first click there looks at, then the rings of cells around it."""
-    frame, edge = features.frame, EDGE[features.spec.ndim]
-    ratios = [m / n for m, n in zip(frame.shape, frame.size, strict=True)]
-    at = [round((p + 0.5) * r) for p, r in zip(pixel, ratios, strict=True)]
-    for reach in (edge // 2, edge, 2 * edge):
-        yield tuple(
-            slice(max(0, a - reach), min(n, a + reach))
-            for a, n in zip(at, frame.shape, strict=True)
-        )
