@@ -4,6 +4,7 @@
     python benchmarks/large.py virtual         # a 100 GB stack that is never stored, for some time
     python benchmarks/large.py scaling         # 1, 2, 3 workers on simulated blocks; empty blocks
     python benchmarks/large.py resume          # kills at random moments, labels equal each time
+    python benchmarks/large.py planes          # 100 small planes: files alone, and shared
 
 Each run is a process of its own, whose resident memory is looked at every 20 ms. `--quick` takes
 sizes that last a minute.
@@ -12,6 +13,7 @@ sizes that last a minute.
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -199,6 +201,40 @@ def resume(values: argparse.Namespace, folder: Path) -> None:
     print(f"{kills} kills in {runs} runs: {equal} of {runs} equal the uninterrupted run")
 
 
+def planes(values: argparse.Namespace, folder: Path) -> None:
+    """Segment a stack of small planes with a file for each, and with shared ones; count syncs."""
+    import napari_unet.core.framegroups as groups
+    from napari_unet.core.labelplace import LabelPlace
+    from napari_unet.core.spec import PredictSettings
+    from napari_unet.core.stack import open_stack
+    from napari_unet.core.steps import drained
+    from napari_unet.nn.large import LargeRequest, segment_blocks
+
+    count = 20 if values.quick else 100
+    stack = open_stack(np.stack([blobs((100, 100), 0)] * count), axes="ZYX")
+    settings = PredictSettings(survey=False, certify=False, diameter=20.0, volumes="joined")
+    model, sync, shared = model_of(2, values.model), os.fsync, groups.TOGETHER
+    for slow in (0.0, 0.04):
+        for together in (1, shared):
+            calls: list[int] = []
+
+            def counted(file: int, pause: float = slow, calls: list[int] = calls) -> None:
+                calls.append(file)
+                time.sleep(pause)
+                sync(file)
+
+            groups.TOGETHER, os.fsync = together, counted
+            place = LabelPlace.of(str(folder / f"{together}-{slow}.zarr"), None, "")
+            began = time.perf_counter()
+            drained(segment_blocks(LargeRequest(stack, place, settings), model))
+            print(
+                f"{count} planes, up to {together} px a file, syncs {1000 * slow:.0f} ms slower: "
+                f"{len(calls)} syncs, {time.perf_counter() - began:.2f} s",
+                flush=True,
+            )
+    groups.TOGETHER, os.fsync = shared, sync
+
+
 def main() -> None:
     """Measure and print."""
     if sys.argv[1:2] == ["child"]:
@@ -206,7 +242,8 @@ def main() -> None:
         child(target, int(ndim), tuple(map(int, blocks.split(","))), model, float(seconds))
         return
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    what = {"throughput": throughput, "virtual": virtual, "scaling": scaling, "resume": resume}
+    runs = (throughput, virtual, scaling, resume, planes)
+    what = {run.__name__: run for run in runs}
     parser.add_argument("what", choices=what)
     parser.add_argument("--quick", action="store_true", help="sizes that take a minute")
     parser.add_argument("--model", default="nuclei", help="for planes; 'tiny': random weights")
