@@ -38,6 +38,7 @@ from napari_unet.core.card import ModelCard
 from napari_unet.core.metrics import Scores
 from napari_unet.core.modelfolder import attach_replay
 from napari_unet.core.replay import make_replay, pack_replay
+from napari_unet.core.sizes import median_diameter
 from napari_unet.nn.graft import fresh_model, fresh_spec
 from napari_unet.nn.model import Model
 from napari_unet.nn.net import UNet
@@ -111,12 +112,16 @@ class Bench:
         """Return the settings of a tuning."""
         return nu.TrainSettings(**{"minutes": self.minutes, "seed": seed, **self.changes})
 
-    def ap50(self, model: nu.Model, modality: str) -> float:
-        """Score a model on validation images, pooled over their objects."""
+    def ap50(self, model: nu.Model, modality: str, *, told: bool = False) -> float:
+        """Score a model on validation images, pooled over their objects.
+
+        It estimates their size, or is told the true one: what an estimate costs.
+        """
         scores = []
         for name in self.names("val", modality)[: self.scored]:
             image, truth = self.pair(name)
-            scores.append(nu.evaluate(nu.segment(image, model), truth))
+            settings = nu.PredictSettings(diameter=median_diameter(truth) if told else None)
+            scores.append(nu.evaluate(nu.segment(image, model, settings), truth))
         return round(float(Scores.pooled(scores).ap[0]), 4)
 
 
@@ -165,6 +170,7 @@ def measure_base(bench: Bench, base: nu.Model) -> None:
             bench.add(
                 what,
                 histology=bench.ap50(model, "histology"),
+                histology_told_sizes=bench.ap50(model, "histology", told=True),
                 fluorescence=bench.ap50(model, "fluorescence"),
             )
 
@@ -185,6 +191,7 @@ def tune(
     tuned = tuning.best()
     figures: dict[str, Any] = {
         "histology": bench.ap50(tuned, "histology"),
+        "histology_told_sizes": bench.ap50(tuned, "histology", told=True),
         "objects": tuning.samples.card()["objects"],
         "steps": tuning.state.step,
         "seconds": round(time.monotonic() - began),
