@@ -66,10 +66,10 @@ def model_of(ndim: int, name: str) -> Any:
 
 def child(target: str, ndim: int, blocks: tuple[int, ...], model: str, seconds: float) -> None:
     """Segment, for at most some seconds; print blocks done, and seconds of each quarter."""
-    from napari_unet.core.labelplace import LabelPlace
+    from napari_unet.core.blockwise.labelplace import LabelPlace
     from napari_unet.core.spec import PredictSettings
-    from napari_unet.nn.blocks import BlockDone
-    from napari_unet.nn.large import LargeRequest, segment_blocks
+    from napari_unet.nn.blockwise.blocks import BlockDone
+    from napari_unet.nn.blockwise.large import LargeRequest, segment_blocks
 
     settings = PredictSettings(survey=False, certify=False, diameter=None, tile=None)
     place = LabelPlace.of(target, None, "")
@@ -138,10 +138,10 @@ def scaling(values: argparse.Namespace, folder: Path) -> None:
     """Time simulated blocks on 1, 2, 3 workers, and empty ones."""
     from distributed import LocalCluster
 
+    from napari_unet.core.blockwise.workplace import Workplace
     from napari_unet.core.stack import open_stack
-    from napari_unet.core.workplace import Workplace
-    from napari_unet.nn.blocks import BlockRun
-    from napari_unet.nn.cluster import ClusterPool
+    from napari_unet.nn.blockwise.blocks import BlockRun
+    from napari_unet.nn.blockwise.cluster import ClusterPool
     from napari_unet.nn.model import write_exactly
 
     model = model_of(2, "tiny")
@@ -203,12 +203,12 @@ def resume(values: argparse.Namespace, folder: Path) -> None:
 
 def planes(values: argparse.Namespace, folder: Path) -> None:
     """Segment a stack of small planes with a file for each, and with shared ones; count syncs."""
-    import napari_unet.core.framegroups as groups
-    from napari_unet.core.labelplace import LabelPlace
+    import napari_unet.core.blockwise.framegroups as groups
+    from napari_unet.core.blockwise.labelplace import LabelPlace
     from napari_unet.core.spec import PredictSettings
     from napari_unet.core.stack import open_stack
     from napari_unet.core.steps import drained
-    from napari_unet.nn.large import LargeRequest, segment_blocks
+    from napari_unet.nn.blockwise.large import LargeRequest, segment_blocks
 
     count = 20 if values.quick else 100
     stack = open_stack(np.stack([blobs((100, 100), 0)] * count), axes="ZYX")

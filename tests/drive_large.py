@@ -6,10 +6,10 @@ import sys
 
 import numpy as np
 
-from napari_unet.core.labelplace import LabelPlace
+from napari_unet.core.blockwise.labelplace import LabelPlace
 from napari_unet.core.spec import PredictSettings
 from napari_unet.core.steps import drained
-from napari_unet.nn.large import LargeRequest, segment_blocks
+from napari_unet.nn.blockwise.large import LargeRequest, segment_blocks
 from napari_unet.nn.model import load_model
 
 

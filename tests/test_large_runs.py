@@ -18,13 +18,13 @@ import zarr
 from scipy import ndimage
 
 from napari_unet.cli import main
-from napari_unet.core.labelplace import LabelPlace
+from napari_unet.core.blockwise.labelplace import LabelPlace
 from napari_unet.core.results import read_passport
 from napari_unet.core.spec import InputError, PredictSettings
 from napari_unet.core.stack import open_stack
 from napari_unet.core.steps import drained
-from napari_unet.nn.blocks import BlockDone
-from napari_unet.nn.large import LargeRequest, segment_blocks
+from napari_unet.nn.blockwise.blocks import BlockDone
+from napari_unet.nn.blockwise.large import LargeRequest, segment_blocks
 from napari_unet.nn.model import load_model, save_model
 
 DRIVER = Path(__file__).with_name("drive_large.py")
@@ -107,7 +107,7 @@ def test_blocks_become_a_zarr(image, tmp_path, tiny_model, capsys):
 def test_a_damaged_chunk_is_reported_and_the_rest_done(
     image, tmp_path, tiny_model, capsys, monkeypatch
 ):
-    monkeypatch.setattr("napari_unet.core.guard.PAUSE", 0)
+    monkeypatch.setattr("napari_unet.core.blockwise.guard.PAUSE", 0)
     chunk = image / "0" / "c" / "2" / "2"
     chunk.write_bytes(b"damaged" + chunk.read_bytes()[7:50])
     target = tmp_path / "labels.zarr"
@@ -192,7 +192,7 @@ def test_an_address_without_the_extra(monkeypatch):
 
 def test_a_scheduler_that_cannot_be_reached(image, tmp_path, tiny_model, capsys, monkeypatch):
     pytest.importorskip("distributed")
-    monkeypatch.setattr("napari_unet.nn.cluster.PATIENCE", 0.5)
+    monkeypatch.setattr("napari_unet.nn.blockwise.cluster.PATIENCE", 0.5)
     options = ["--model", tiny_model, "--scheduler", "tcp://127.0.0.1:9"]
     assert segment_it(image, tmp_path / "labels.zarr", *options) == 2
     err = capsys.readouterr().err

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_unet.core.blockwise.labelplace import LabelPlace, is_label_place
 from napari_unet.core.files import plain_name
-from napari_unet.core.labelplace import LabelPlace, is_label_place
 from napari_unet.core.linking import check_linkable
 from napari_unet.core.readers import is_zarr
 from napari_unet.core.results import create_output
@@ -223,7 +223,7 @@ def _segment_blocks(
     overwrite: bool,
     blocks: BlockOptions,
 ) -> Generator[Progress, None, dict[str, Any]]:
-    from napari_unet.nn.large import LargeRequest, segment_blocks
+    from napari_unet.nn.blockwise.large import LargeRequest, segment_blocks
 
     request = LargeRequest(
         stack,

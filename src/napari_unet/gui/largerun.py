@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_unet.core.blockwise.labelplace import LabelPlace
+from napari_unet.core.blockwise.preflight import Preflight
+from napari_unet.core.blockwise.preview import open_preview
 from napari_unet.core.files import make_folder, plain_name, user_path
-from napari_unet.core.labelplace import LabelPlace
 from napari_unet.core.ngff import COARSEST
-from napari_unet.core.preflight import Preflight
-from napari_unet.core.preview import open_preview
 from napari_unet.core.readers import is_zarr
 from napari_unet.core.spec import InputError, OutputError, Progress
 from napari_unet.core.store import home
@@ -229,8 +229,8 @@ def block_work(stack: Stack, request: Request, place: LabelPlace) -> Generator[P
     """
     yield Progress(0, 0, "loading the model")
     from napari_unet.gui.engine import loaded_model
-    from napari_unet.nn.large import LargeRequest, segment_blocks
-    from napari_unet.nn.largeplan import OtherRunError
+    from napari_unet.nn.blockwise.large import LargeRequest, segment_blocks
+    from napari_unet.nn.blockwise.largeplan import OtherRunError
 
     model, settings = loaded_model(request.model, request.device), request.settings
     if settings.volumes == AUTO:  # as in a run in memory: plane by plane something is to be seen

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from napari_unet.core import basins as on_host
+from napari_unet.core.blockwise.pieces import Pieces, condense
 from napari_unet.core.heads import InstanceHead
 from napari_unet.core.objects import DecodeSettings, Joiner
-from napari_unet.core.pieces import Pieces, condense
 from napari_unet.nn import basins as on_device
 from napari_unet.nn.memory import is_out_of_memory
 

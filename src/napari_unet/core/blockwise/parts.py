@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_unet.core.pieces import IDS, find
+from napari_unet.core.blockwise.pieces import IDS, find
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_unet.core.pieces import Pieces
+    from napari_unet.core.blockwise.pieces import Pieces
 
 
 @dataclass(frozen=True)

@@ -16,18 +16,18 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_unet.core.blocks import batches
+from napari_unet.core.blockwise.blocks import batches
+from napari_unet.core.blockwise.workplace import Workplace, write_text
 from napari_unet.core.spec import InputError, OutputError, UnetError
 from napari_unet.core.stack import Stack, open_stack
 from napari_unet.core.steps import drained
-from napari_unet.core.workplace import Workplace, write_text
-from napari_unet.nn.blocks import BlockRun, block_steps
-from napari_unet.nn.probe import Probe, probe
+from napari_unet.nn.blockwise.blocks import BlockRun, block_steps
+from napari_unet.nn.blockwise.probe import Probe, probe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from napari_unet.nn.pool import Item
+    from napari_unet.nn.blockwise.pool import Item
 
 MOST_TASKS = 50_000
 """Tasks of one stage, at most; each costs some milliseconds beside its work."""
@@ -240,7 +240,7 @@ def _probe(opened: _Opened) -> Probe:
 
 def _do(opened: _Opened, kind: str, items: tuple[Item, ...]) -> list[list[str]]:
     """Do a step for each item, on a worker; return each one's problems."""
-    from napari_unet.nn.pool import STEPS
+    from napari_unet.nn.blockwise.pool import STEPS
 
     run, answers = opened.run(), []
     for item in items:

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_unet.core.assembling import pack_block
-from napari_unet.core.guard import UnreadableError
-from napari_unet.core.workplace import packed_size
-from napari_unet.nn.blocks import BlockIds
+from napari_unet.core.blockwise.assembling import pack_block
+from napari_unet.core.blockwise.guard import UnreadableError
+from napari_unet.core.blockwise.workplace import packed_size
+from napari_unet.nn.blockwise.blocks import BlockIds
 from napari_unet.nn.decode import SemanticDecoder
 from napari_unet.nn.memory import LIVE_TENSORS
 
 if TYPE_CHECKING:
-    from napari_unet.core.pieces import Pieces
+    from napari_unet.core.blockwise.pieces import Pieces
     from napari_unet.core.tiles import Tile
-    from napari_unet.nn.blocks import BlockRun
+    from napari_unet.nn.blockwise.blocks import BlockRun
     from napari_unet.nn.maps import MapSource
 
 QUICK = 2.0

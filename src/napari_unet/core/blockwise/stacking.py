@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_unet.core.blockwise.workplace import read_arrays, write_arrays
 from napari_unet.core.throughz import ThroughZ
-from napari_unet.core.workplace import read_arrays, write_arrays
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
 
-    from napari_unet.core.runplan import RunPlan
-    from napari_unet.core.workplace import Workplace
+    from napari_unet.core.blockwise.runplan import RunPlan
+    from napari_unet.core.blockwise.workplace import Workplace
 
     BlockLabels = Callable[[Workplace, int, int], np.ndarray]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_unet.core.blocks import BlockPlan
-from napari_unet.core.framegroups import TOGETHER, FrameGroups, choose_together
+from napari_unet.core.blockwise.blocks import BlockPlan
+from napari_unet.core.blockwise.framegroups import TOGETHER, FrameGroups, choose_together
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 7])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from napari_unet.core import assembling
-from napari_unet.nn.blocks import BlockRun, block_steps
-from napari_unet.nn.probe import Probe, probe
+from napari_unet.core.blockwise import assembling
+from napari_unet.nn.blockwise.blocks import BlockRun, block_steps
+from napari_unet.nn.blockwise.probe import Probe, probe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -11,16 +11,16 @@ import pytest
 import zarr
 from scipy import ndimage
 
-from napari_unet.core.labelplace import LabelPlace
-from napari_unet.core.preflight import Preflight
-from napari_unet.core.preview import open_preview
+from napari_unet.core.blockwise.labelplace import LabelPlace
+from napari_unet.core.blockwise.preflight import Preflight
+from napari_unet.core.blockwise.preview import open_preview
+from napari_unet.core.blockwise.workplace import locked
 from napari_unet.core.results import read_passport
 from napari_unet.core.spec import InputError, OutputError, PredictSettings
 from napari_unet.core.stack import open_stack
 from napari_unet.core.steps import drained
-from napari_unet.core.workplace import locked
-from napari_unet.nn.blocks import BlockDone
-from napari_unet.nn.large import LargeRequest, segment_blocks
+from napari_unet.nn.blockwise.blocks import BlockDone
+from napari_unet.nn.blockwise.large import LargeRequest, segment_blocks
 from napari_unet.nn.segment import segment, segment_steps
 
 
@@ -124,7 +124,7 @@ def test_every_frame_counts_for_itself(model, tmp_path, same_objects):
 @pytest.mark.parametrize("together", [1, 2, 3, 100])
 @pytest.mark.parametrize("way", ["planes", "joined"])
 def test_small_frames_share_files(model, tmp_path, monkeypatch, together, way, same_objects):
-    monkeypatch.setattr("napari_unet.core.framegroups.TOGETHER", together * 40 * 30)
+    monkeypatch.setattr("napari_unet.core.blockwise.framegroups.TOGETHER", together * 40 * 30)
     image = np.repeat(texture(2, 4, 40, 30), 2, 1)[:, :7]
     settings = PredictSettings(tile=48, volumes=way)
     result = in_blocks(image, model, tmp_path / "labels.zarr", settings=settings)
@@ -136,7 +136,7 @@ def test_small_frames_share_files(model, tmp_path, monkeypatch, together, way, s
 
 
 def test_small_frames_are_gone_on_with_in_groups(model, tmp_path, monkeypatch):
-    monkeypatch.setattr("napari_unet.core.framegroups.TOGETHER", 3 * 40 * 30)
+    monkeypatch.setattr("napari_unet.core.blockwise.framegroups.TOGETHER", 3 * 40 * 30)
     image, target = texture(8, 40, 30), tmp_path / "labels.zarr"
     whole = in_blocks(image, model, tmp_path / "whole.zarr").labels[:]
     steps, lines, again = segment_blocks(request_for(image, target), model), [], []
@@ -319,7 +319,7 @@ class Patchy:
 
 @pytest.fixture
 def _at_once(monkeypatch):
-    monkeypatch.setattr("napari_unet.core.guard.PAUSE", 0)
+    monkeypatch.setattr("napari_unet.core.blockwise.guard.PAUSE", 0)
 
 
 @pytest.mark.usefixtures("_at_once")
@@ -447,7 +447,7 @@ def test_provisional_labels_have_the_levels_of_the_result(model, tmp_path, monke
 
 
 def test_a_frame_that_cannot_be_read_at_all_is_told(model, tmp_path, monkeypatch):
-    from napari_unet.core import guard
+    from napari_unet.core.blockwise import guard
 
     class Broken:
         shape, dtype, ndim = (3, 60, 50), np.dtype(float), 3

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_unet.core import assembling, stacking
+from napari_unet.core.blockwise import assembling, stacking
 from napari_unet.core.spec import Progress
-from napari_unet.nn.blocks import BlockDone
+from napari_unet.nn.blockwise.blocks import BlockDone
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
-    from napari_unet.core.runplan import RunPlan
-    from napari_unet.core.workplace import Workplace
-    from napari_unet.nn.pool import Item, Pool
+    from napari_unet.core.blockwise.runplan import RunPlan
+    from napari_unet.core.blockwise.workplace import Workplace
+    from napari_unet.nn.blockwise.pool import Item, Pool
 
 WEIGHT = 20
 """A block counts so many steps in the progress; everything else counts one."""

@@ -9,9 +9,9 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from napari_unet.core.blockwise.parts import Part, concatenated, sorted_by_root
+from napari_unet.core.blockwise.pieces import find, highest
 from napari_unet.core.objects import merge_basins
-from napari_unet.core.parts import Part, concatenated, sorted_by_root
-from napari_unet.core.pieces import find, highest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

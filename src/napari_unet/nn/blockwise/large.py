@@ -2,9 +2,9 @@
 
     plan  ->  blocks (network)  ->  joining (tables)  ->  writing  ->  in place
 
-What a block or a step has finished is on the disk (`core.workplace`), so a run that ends early,
-however, loses the block at hand and nothing else. Who does the steps is a `Pool`: this process, or
-a cluster (`nn.cluster`).
+What a block or a step has finished is on the disk (`core.blockwise.workplace`), so a run that ends
+early, however, loses the block at hand and nothing else. Who does the steps is a `Pool`: this
+process, or a cluster (`cluster`).
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.core import assembling
-from napari_unet.core.preflight import Needs, Preflight
-from napari_unet.core.preview import make_preview
+from napari_unet.core.blockwise import assembling
+from napari_unet.core.blockwise.preflight import Needs, Preflight
+from napari_unet.core.blockwise.preview import make_preview
+from napari_unet.core.blockwise.workplace import Workplace, locked
 from napari_unet.core.spec import PredictSettings, Progress
 from napari_unet.core.stack import open_stack
-from napari_unet.core.workplace import Workplace, locked
-from napari_unet.nn.blocks import BlockRun
+from napari_unet.nn.blockwise.blocks import BlockRun
+from napari_unet.nn.blockwise.largeplan import settle_plan
+from napari_unet.nn.blockwise.pool import LocalPool, Pool
+from napari_unet.nn.blockwise.probe import Probe
+from napari_unet.nn.blockwise.stages import all_stages, frames_in, missing
 from napari_unet.nn.fit import check_fit
-from napari_unet.nn.largeplan import settle_plan
-from napari_unet.nn.pool import LocalPool, Pool
-from napari_unet.nn.probe import Probe
 from napari_unet.nn.segment import SegmentResult
-from napari_unet.nn.stages import all_stages, frames_in, missing
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from napari_unet.core.labelplace import LabelPlace
+    from napari_unet.core.blockwise.labelplace import LabelPlace
     from napari_unet.nn.model import Model
 
 
@@ -46,7 +46,7 @@ class LargeRequest:
     source
         A stack, or anything that `open_stack` takes.
     target
-        Where the labels go: see `core.labelplace`.
+        Where the labels go: see `core.blockwise.labelplace`.
     settings
         How the model is run.
     block
@@ -124,7 +124,7 @@ def finished_result(target: LabelPlace) -> SegmentResult:
 def _open_pool(request: LargeRequest, stack: ExitStack) -> Pool:
     if request.scheduler is None:
         return LocalPool()
-    from napari_unet.nn.cluster import ClusterPool
+    from napari_unet.nn.blockwise.cluster import ClusterPool
 
     pool = ClusterPool(request.scheduler)
     stack.callback(pool.close)

@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.core.assembling import join_alone, pack_block, write_blocks
-from napari_unet.core.guard import UnreadableError, guarded
+from napari_unet.core.blockwise.assembling import join_alone, pack_block, write_blocks
+from napari_unet.core.blockwise.guard import UnreadableError, guarded
+from napari_unet.core.blockwise.preview import show_block
+from napari_unet.core.blockwise.workplace import write_text
 from napari_unet.core.normalise import Normaliser
-from napari_unet.core.preview import show_block
 from napari_unet.core.spec import PredictSettings, Progress
-from napari_unet.core.workplace import write_text
 from napari_unet.nn.decode import InstanceDecoder, SemanticDecoder
 from napari_unet.nn.maps import MapSource, open_maps
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from napari_unet.core.blockwise.workplace import Workplace
     from napari_unet.core.stack import Stack
     from napari_unet.core.tiles import Window
-    from napari_unet.core.workplace import Workplace
     from napari_unet.nn.model import Model
 
 

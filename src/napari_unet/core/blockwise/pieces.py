@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_unet.core.blocks import face_bit
+from napari_unet.core.blockwise.blocks import face_bit
 from napari_unet.core.objects import look_up
 
 if TYPE_CHECKING:

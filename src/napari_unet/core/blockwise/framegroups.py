@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from napari_unet.core.blocks import BlockPlan
+    from napari_unet.core.blockwise.blocks import BlockPlan
 
 TOGETHER = 2**20
 """Pixels of a group, at most, unless one frame has more: half a second of a network on a CPU."""

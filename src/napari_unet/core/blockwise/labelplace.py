@@ -18,7 +18,7 @@ from napari_unet.core.zarrpath import ome_zarr_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from napari_unet.core.workplace import Workplace
+    from napari_unet.core.blockwise.workplace import Workplace
 
 LABELS = "labels"
 """The group of an OME-Zarr in which its label images lie."""

@@ -20,20 +20,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_unet.core.blocks import BlockPlan
+from napari_unet.core.blockwise.blocks import BlockPlan
+from napari_unet.core.blockwise.joining import Closing, join, label_roots
+from napari_unet.core.blockwise.parts import Part, link, shrink
+from napari_unet.core.blockwise.pieces import Pieces
+from napari_unet.core.blockwise.stacking import stacked_labels
+from napari_unet.core.blockwise.workplace import read_arrays, write_arrays
 from napari_unet.core.files import make_folder
-from napari_unet.core.joining import Closing, join, label_roots
 from napari_unet.core.ngff import LabelImage, chunks_for
-from napari_unet.core.parts import Part, link, shrink
-from napari_unet.core.pieces import Pieces
 from napari_unet.core.spec import OutputError
-from napari_unet.core.stacking import stacked_labels
-from napari_unet.core.workplace import read_arrays, write_arrays
 
 if TYPE_CHECKING:
+    from napari_unet.core.blockwise.runplan import RunPlan
+    from napari_unet.core.blockwise.workplace import Workplace
     from napari_unet.core.objects import DecodeSettings
-    from napari_unet.core.runplan import RunPlan
-    from napari_unet.core.workplace import Workplace
 
 MOST = np.iinfo(np.uint32).max
 _PART, _CLOSING = "part.", "closing."

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.core.assembling import label_image
+from napari_unet.core.blockwise.assembling import label_image
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from napari_unet.core.blockwise.workplace import Workplace
     from napari_unet.core.tiles import Window
-    from napari_unet.core.workplace import Workplace
 
 SPREAD = 7919
 """Ids of neighbouring blocks begin this far apart, so that their colours differ."""

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.core.blocks import BlockPlan
-from napari_unet.core.framegroups import FrameGroups
+from napari_unet.core.blockwise.blocks import BlockPlan
+from napari_unet.core.blockwise.framegroups import FrameGroups
 
 if TYPE_CHECKING:
     from napari_unet.core.objects import DecodeSettings

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from napari_unet.core.blocks import BlockPlan
-from napari_unet.core.joining import join, label_roots
+from napari_unet.core.blockwise.blocks import BlockPlan
+from napari_unet.core.blockwise.joining import join, label_roots
+from napari_unet.core.blockwise.parts import link, shrink
+from napari_unet.core.blockwise.pieces import condense
 from napari_unet.core.objects import DecodeSettings, Joiner, separate, tile_basins
-from napari_unet.core.parts import link, shrink
-from napari_unet.core.pieces import condense
 from napari_unet.core.tiles import Tile, plan_tiles
 
 DECODE = DecodeSettings(threshold=0.5, merge=0.2, min_size=3)

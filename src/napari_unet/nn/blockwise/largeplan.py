@@ -8,15 +8,15 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.core.axes import OBJECT_AXES
-from napari_unet.core.blocks import BlockPlan, choose_block
-from napari_unet.core.framegroups import choose_together
-from napari_unet.core.guard import UnreadableError, guarded
+from napari_unet.core.blockwise.blocks import BlockPlan, choose_block
+from napari_unet.core.blockwise.framegroups import choose_together
+from napari_unet.core.blockwise.guard import UnreadableError, guarded
+from napari_unet.core.blockwise.runplan import RunPlan
+from napari_unet.core.blockwise.workplace import Workplace, clear, write_text
 from napari_unet.core.passport import fingerprint, make_passport
-from napari_unet.core.runplan import RunPlan
 from napari_unet.core.shift import Surveyed
 from napari_unet.core.spec import OutputError, Progress
 from napari_unet.core.volumes import JOINED, frame_ndim, object_axes
-from napari_unet.core.workplace import Workplace, clear, write_text
 from napari_unet.nn.decode import decode_settings
 from napari_unet.nn.fit import choose_scale
 from napari_unet.nn.model import write_exactly
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
     from napari_unet.core.spec import PredictSettings
     from napari_unet.core.stack import Stack
-    from napari_unet.nn.blocks import BlockRun
-    from napari_unet.nn.large import LargeRequest
+    from napari_unet.nn.blockwise.blocks import BlockRun
+    from napari_unet.nn.blockwise.large import LargeRequest
+    from napari_unet.nn.blockwise.pool import Pool
     from napari_unet.nn.model import Model
-    from napari_unet.nn.pool import Pool
 
 
 class OtherRunError(OutputError):
