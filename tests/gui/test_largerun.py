@@ -209,9 +209,7 @@ def test_what_a_layer_makes_of_a_zarr_stays_with_the_users_data(
 
 
 def test_a_cluster_that_is_not_there_is_said(viewer, panel, discs, finish, tmp_path, monkeypatch):
-    from napari_unet.nn import cluster
-
-    monkeypatch.setattr(cluster, "PATIENCE", 0.5)
+    monkeypatch.setattr("napari_unet.nn.blockwise.cluster.PATIENCE", 0.5)
     viewer.add_image(discs, name="im")
     panel.form.save_in.value = str(tmp_path / "labels.zarr")
     panel.form.scheduler.value = "tcp://127.0.0.1:9"
