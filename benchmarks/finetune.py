@@ -113,12 +113,16 @@ class Bench:
         return nu.TrainSettings(**{"minutes": self.minutes, "seed": seed, **self.changes})
 
     def ap50(self, model: nu.Model, modality: str, *, told: bool = False) -> float:
-        """Score a model on validation images, pooled over their objects.
+        """Score a model on validation images: see `ap50_on`."""
+        return self.ap50_on(self.names("val", modality)[: self.scored], model, told=told)
+
+    def ap50_on(self, names: list[str], model: nu.Model, *, told: bool = False) -> float:
+        """Score a model on images, pooled over their objects.
 
         It estimates their size, or is told the true one: what an estimate costs.
         """
         scores = []
-        for name in self.names("val", modality)[: self.scored]:
+        for name in names:
             image, truth = self.pair(name)
             settings = nu.PredictSettings(diameter=median_diameter(truth) if told else None)
             scores.append(nu.evaluate(nu.segment(image, model, settings), truth))

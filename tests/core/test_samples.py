@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from napari_unet.core.crops import draw_crop
 from napari_unet.core.heads import SemanticHead
 from napari_unet.core.samples import Samples
 from napari_unet.core.sizes import median_diameter
+from napari_unet.core.sparse import HEAVIEST
 from napari_unet.core.spec import InputError
 
 
@@ -99,6 +101,25 @@ def test_drawing_is_seeded_and_stays_in_the_known_part():
     assert (plans[7].centre, plans[7].zoom) == (again.centre, again.zoom)
     assert 0.25 <= min(p.zoom for p in plans) < 0.8 < 1.3 < max(p.zoom for p in plans) <= 3.6
     assert np.mean([p.centre[0] < 70 for p in plans]) > 0.75
+
+
+def test_around_touched_objects_the_background_makes_up_for_what_is_unknown():
+    image, labels = discs()
+    touched = ndimage.binary_dilation(labels > 0, iterations=6)
+    samples = Samples.from_labels([(image, labels)] * 2, known=[touched, None])
+    part, whole = samples.balanced(0.25).items
+    background = part.background_weight * np.count_nonzero(touched & (labels == 0))
+    objects = np.count_nonzero(labels)
+    assert objects / (objects + background) == pytest.approx(0.25)
+    assert whole.background_weight == 1
+    assert samples.balanced(0.01).items[0].background_weight == HEAVIEST
+    assert samples.balanced(0.9).items[0].background_weight == 1
+
+
+def test_where_there_is_no_background_nothing_weighs_more():
+    image, labels = discs()
+    samples = Samples.from_labels([(image, labels)], known=[labels > 0])
+    assert samples.balanced(0.25).items[0].background_weight == 1
 
 
 def class_labels():

@@ -284,3 +284,14 @@ def test_what_is_sketched_is_known_of_the_foreground_alone(samples):
     _, _, known = warp_crop(drawn, plan(), 80)
     assert known[0].all()
     assert np.array_equal(known[1], ~sketch)
+
+
+def test_background_weighs_as_its_sample_says(samples):
+    item = samples.items[0]
+    known = ndimage.binary_dilation(item.labels > 0, iterations=3)
+    sparse = dataclasses.replace(item, known=known, background_weight=2.5)
+    _, targets, weights = warp_crop(sparse, plan(), 80)
+    background = (targets[0] == 0).numpy() & known
+    assert set(np.unique(weights)) == {0, 1, 2.5}
+    assert np.array_equal(weights[0] == 2.5, background)
+    assert np.array_equal(weights[0] == 0, ~known)

@@ -19,8 +19,8 @@ from napari_unet.core.replay import GROUP, make_replay, pack_replay, unpack_repl
 from napari_unet.core.samples import Samples
 from napari_unet.core.spec import DeviceError, DivergedError, InputError, ModelSpec, TrainSettings
 from napari_unet.core.steps import drained
+from napari_unet.nn import settling, tuningrecipe
 from napari_unet.nn import train as train_module
-from napari_unet.nn import tuningrecipe
 from napari_unet.nn.finetune import Tuning, fine_tune
 from napari_unet.nn.graft import fresh_model, fresh_spec, graft
 from napari_unet.nn.model import load_model, save_model
@@ -187,6 +187,25 @@ def test_the_replay_is_mixed_in_and_scored(model, samples):
     drain(tuning.steps())
     assert tuning.judgement.replay_before is not None
     assert "what it learned before" in str(tuning.judgement)
+
+
+def test_a_few_touched_objects_do_not_choose_the_threshold(make_model, monkeypatch):
+    """Beside them it is unknown what a lower threshold would find falsely."""
+    chosen = {"threshold": 0.3, "merge": 0.2, "min_size": 5}
+
+    def calibrated(model, held):
+        yield
+        return chosen
+
+    monkeypatch.setattr(settling, "_calibrated", calibrated)
+    model = make_model(card={"training": {"working_diameter_px": 14.0}})
+    image, labels = discs(size=(240, 440))
+    touched = ndimage.binary_dilation(labels > 0, iterations=2)
+    for known, decode in ((touched, model.card.decode), (None, chosen)):
+        _, tuned = drain(
+            fine_tune(model, Samples.from_labels([(image, labels)], [known], channels=1), FEW)
+        )
+        assert tuned.card.decode == decode
 
 
 def test_a_child_is_stored_with_what_it_keeps(model, samples):

@@ -7,7 +7,7 @@ crops are cut.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ import numpy as np
 from .heads import InstanceHead, SemanticHead
 from .normalise import Normaliser
 from .sizes import object_diameters
-from .sparse import known_diameter, known_targets
+from .sparse import background_weight, known_diameter, known_targets
 from .spec import InputError
 from .stack import open_stack
 
@@ -57,6 +57,8 @@ class Sample:
     sketched
         bool ([Z,] Y, X), or None for nowhere: pixels, none of them known, that belong to some
         object of unknown outline. Their first target, the foreground, is true and no other.
+    background_weight
+        How much more than objects the known background weighs in the loss: see `Samples.balanced`.
     """
 
     image: np.ndarray
@@ -68,6 +70,7 @@ class Sample:
     source: str = ""
     origin: tuple[int, ...] = ()
     sketched: np.ndarray | None = None
+    background_weight: float = 1.0
 
     @classmethod
     def of(
@@ -218,6 +221,23 @@ class Samples:
             share = np.sqrt(counts[members])
             weights[members] = np.sqrt(members.sum()) * share / share.sum()
         return np.asarray(weights / weights.sum())
+
+    def balanced(self, usual: float) -> Samples:
+        """Return the samples with a background that weighs as much as objects leave of an image.
+
+        Parameters
+        ----------
+        usual
+            Share of an image that objects cover. Classes, and images of which all is known, stay
+            as they are.
+        """
+        if not isinstance(self.head, InstanceHead):
+            return self
+        weighed = [
+            replace(item, background_weight=background_weight(item.labels, item.known, usual))
+            for item in self.items
+        ]
+        return Samples(weighed, self.head)
 
     def card(self) -> dict[str, Any]:
         """Return what a model card says of its training data: counts, sizes and a hash."""

@@ -1,4 +1,4 @@
-"""Targets and sizes of objects of which only a part is known.
+"""Targets, sizes and weights where only a part of an image is known.
 
 In a volume of which single planes are labelled, an object is a flat slice: its depth in space is
 not known, so that it is measured in the plane.
@@ -15,6 +15,9 @@ from napari_unet.core.sizes import object_diameters
 
 if TYPE_CHECKING:
     from napari_unet.core.heads import SemanticHead
+
+HEAVIEST = 5.0
+"""No background weighs more than this, however little of it is known."""
 
 
 def known_targets(
@@ -42,6 +45,25 @@ def known_diameter(
     else:
         diameters = object_diameters(seen)
     return float(np.median(diameters)) if len(diameters) else 0.0
+
+
+def background_weight(labels: np.ndarray, known: np.ndarray, usual: float) -> float:
+    """Return how much more the known background must weigh, from 1 to `HEAVIEST`.
+
+    Where objects were touched, they and a margin around them are known: half of that is object.
+    A network trained on it as it is would see objects in half of every image.
+
+    Parameters
+    ----------
+    labels, known
+        Integers and bool, ([Z,] Y, X).
+    usual
+        Share of an image that objects cover, which the weight restores.
+    """
+    share = float((labels[known] > 0).mean()) if known.any() and not known.all() else 0.0
+    if share <= usual or share == 1:
+        return 1.0
+    return min(HEAVIEST, share / (1 - share) * (1 - usual) / usual)
 
 
 def lonely_planes(known: np.ndarray) -> np.ndarray:

@@ -46,7 +46,8 @@ def make_batch(
     -------
     images, targets, known
         float32 (N, C, [Z,] S, S), (N, K, [Z,] S, S) and (N, 1, [Z,] S, S) or, of an instance head,
-        (N, 2, [Z,] S, S): where the foreground is known, and where everything is; 0 or 1.
+        (N, 2, [Z,] S, S): where the foreground is known, and where everything is; 0 where not,
+        1 or the sample's `background_weight` where it is.
     """
     classes = isinstance(samples.head, SemanticHead)
     crops = [
@@ -98,7 +99,10 @@ def warp_crop(
         targets = F.one_hot(targets.argmax(0), len(targets)).movedim(-1, 0).float()
     else:  # foreground or background; the distance is a matter of degree
         targets = torch.cat([(targets[:1] > 0.5).float(), targets[1:]])
-    return warped[:channels], targets, (warped[-len(known) :] > 0.5).float()
+    seen = (warped[-len(known) :] > 0.5).float()
+    if sample.background_weight != 1:
+        seen = torch.where(targets[:1] > 0, seen, seen * sample.background_weight)
+    return warped[:channels], targets, seen
 
 
 def _planes(plan: CropPlan, planes: int, depth: int) -> np.ndarray:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from napari_unet.nn.net import UNet
     from napari_unet.nn.train import Scores
 
+CORRECTIONS = "corrections"
+"""The group of what the user corrected; the other one is "replay"."""
 SCORED = 4
 """Every so many'th crop of the replay is not trained on, to measure forgetting with."""
 
@@ -65,7 +67,7 @@ class Exam:
             items = [item for item in held.items if item.group == group]
             found = yield from Validator(Samples(items, held.head), self._card).steps(net)
             scores[f"{metric} {group}"] = found[metric]
-        if scores and f"{metric} corrections" not in scores:
+        if scores and f"{metric} {CORRECTIONS}" not in scores:
             # Chosen by what it knew before, the best would be what has learned nothing.
             return {metric: float("nan"), **scores}
         return {metric: float(np.mean(list(scores.values()))), **scores} if scores else {}
@@ -91,21 +93,21 @@ class Exam:
         reason = self._split.reason or "There was nothing to compare with yet."
         found = judge(
             metric,
-            pair(f"{metric} corrections"),
+            pair(f"{metric} {CORRECTIONS}"),
             pair(f"{metric} replay"),
             objects,
             reason,
             scored,
         )
         if self._scratch and best is not None and held:
-            after = best.get(f"{metric} corrections")
+            after = best.get(f"{metric} {CORRECTIONS}")
             reason = "It was trained from scratch: there is no model to compare it with."
             found = replace(found, after=after, reason=reason)
         return found
 
     def _held_out(self) -> Samples:
         held = self._split.validation
-        items = [replace(item, group="corrections") for item in held.items] if held else []
+        items = [replace(item, group=CORRECTIONS) for item in held.items] if held else []
         if self._scored:
             head, channels = head_of(self._card.spec), self._card.spec.in_channels
             items += replay_samples(self._scored, head, channels).items

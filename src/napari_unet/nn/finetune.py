@@ -34,7 +34,7 @@ from napari_unet.nn.model import save_model
 from napari_unet.nn.net import UNet
 from napari_unet.nn.settling import settled_card
 from napari_unet.nn.train import LAYOUT, train
-from napari_unet.nn.tuningrecipe import tuning_recipe, working_card
+from napari_unet.nn.tuningrecipe import tuning_recipe, usual_share, working_card
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -117,12 +117,12 @@ class Tuning:
         resume: bool = False,
     ) -> None:
         self.model = model
-        self.samples = samples
+        self.samples = samples.balanced(usual_share(model.card))
         self.scratch = not (model.card.training or model.card.hash)
         self._replay = self._read_replay()
         check_samples(model.spec, samples, alone=not self._replay)
         self.settings = settings or TrainSettings()
-        self.split = hold_out(samples, self.settings.validation, self.settings.seed)
+        self.split = hold_out(self.samples, self.settings.validation, self.settings.seed)
         self._card = working_card(model, samples, self.settings)
         self.recipe = tuning_recipe(
             model, self.settings, self.split.training, self._card_diameter, scratch=self.scratch

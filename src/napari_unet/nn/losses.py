@@ -27,8 +27,8 @@ def head_loss(
     targets
         The head's targets, of the same shape.
     known
-        (N, 1, [Z,] Y, X); pixels at 0 weigh nothing. With a second channel an instance head's
-        foreground goes by the first and its distance by the second.
+        The pixels' weights, (N, 1, [Z,] Y, X); unknown ones are at 0. With a second channel an
+        instance head's foreground goes by the first and its distance by the second.
     focal
         Focusing of the entropy, gamma in Lin et al. 2017; 0 is the plain entropy.
 

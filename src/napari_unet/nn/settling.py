@@ -18,6 +18,7 @@ from napari_unet.nn.calibrate import (
     sample_maps,
     scores_by_group,
 )
+from napari_unet.nn.exam import CORRECTIONS
 from napari_unet.nn.heartbeat import beating
 from napari_unet.nn.survey import training_statistics
 
@@ -31,7 +32,10 @@ if TYPE_CHECKING:
     from napari_unet.nn.model import Model
 
 ENOUGH = 20
-"""Objects from which on the decoding is calibrated; on fewer it would be fitted to chance."""
+"""Corrected objects from which on the decoding is calibrated; on fewer it would be fitted to
+chance."""
+SPARSE = 1.5
+"""From this `background_weight` on an image does not show what is found falsely elsewhere in it."""
 FEWEST_IMAGES, MOST_IMAGES = 8, 32
 """From how many images on their statistics are taken down, and of how many at most."""
 GAIN = 0.02
@@ -52,9 +56,13 @@ def settled_card(model: Model, samples: Samples, held: Samples) -> Generator[Non
     """
     card = model.card
     if isinstance(samples.head, InstanceHead):
-        known = [item for item in held.items if count_known(item, held)]
-        objects = sum(count_known(item, held) for item in known)
-        if objects >= ENOUGH:
+        known = [
+            item
+            for item in held.items
+            if count_known(item, held) and item.background_weight < SPARSE
+        ]
+        corrected = [item for item in known if item.group == CORRECTIONS]
+        if sum(count_known(item, held) for item in corrected) >= ENOUGH:
             decode = yield from _calibrated(model, Samples(known, held.head))
             card = card.replace(decode=decode)
         if statistics := (yield from _statistics(model, samples)):

@@ -26,6 +26,10 @@ NORM_TRAINED = 0.7
 those of a small batch are far from the ones that the network is used with."""
 PACE = 0.5
 """Seconds that a step may take on a processor, so that Cancel is not waited for."""
+SHARE = 0.25
+"""Share of an image that objects are taken to cover, for a model that does not say ..."""
+SHARES = (0.15, 0.6)
+"""... and within which limits others are believed."""
 SIZES = (12.0, 40.0)
 """A new model works at its objects' median diameter, within these limits (pixels)."""
 
@@ -77,3 +81,11 @@ def working_card(model: Model, samples: Samples, settings: TrainSettings) -> Mod
         return model.card
     training = {**model.card.training, "working_diameter_px": round(diameter, 2)}
     return model.card.replace(training=training)
+
+
+def usual_share(card: ModelCard) -> float:
+    """Return which share of an image objects usually cover, by the images that a model knows."""
+    statistics = card.training.get("statistics") or {}
+    if "share" not in statistics:
+        return SHARE
+    return float(np.clip(np.mean(statistics["share"]), *SHARES))
