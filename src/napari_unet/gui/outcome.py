@@ -155,6 +155,7 @@ class OutcomeBox(QWidget):
         slot_for(HOST).submit(self._saving)
 
     def _kept(self, name: str) -> None:
+        hide_changes(self._viewer)
         self._settled()
         self.verdict.setText(f"Kept as {name!r}, and chosen from now on.")
         shelf().changed.emit()
