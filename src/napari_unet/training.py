@@ -139,11 +139,13 @@ class TrainingRun:
         """Say what was learned from and how well the model does now."""
         if self.tuning is None:
             return "nothing was trained"
-        card = self.tuning.samples.card()
-        return (
-            f"{card['images']} images, {card['objects']} objects, {self.tuning.state.step} steps; "
-            f"{self.tuning.judgement}; log and curve in {self.folder}"
-        )
+        card, steps = self.tuning.samples.card(), self.tuning.state.step
+        counts = {"image": card["images"], "object": card["objects"], "step": steps}
+        if self.tuning.model.spec.head == "semantic":
+            del counts["object"]
+        much = ", ".join(f"{n:,} {what}{'s' * (n != 1)}" for what, n in counts.items())
+        judgement = str(self.tuning.judgement).rstrip(".")
+        return f"{much}; {judgement}; log and curve in {self.folder}"
 
     def _check_options(self) -> None:
         """Raise SettingsError for options that exclude each other."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.holdout import hold_out
-from napari_unet.core.learning import next_rounds
+from napari_unet.core.learning import next_rounds, taught_with
 from napari_unet.core.lessons import check_samples
 from napari_unet.core.modelfolder import read_replay
 from napari_unet.core.replay import (
@@ -176,7 +176,8 @@ class Tuning:
             training["statistics"] = before["statistics"]
         judgement = self.judgement
         if judgement.after is not None:
-            training["rounds"] = next_rounds(before, training["objects"], judgement)
+            taught = taught_with(training, judgement.metric)
+            training["rounds"] = next_rounds(before, taught, judgement)
         card = self._card.replace(
             training={name: value for name, value in training.items() if value is not None},
             metrics={"tuning": judgement.to_json()},
