@@ -125,7 +125,7 @@ def test_undo_and_redo_go_across_slices_and_bring_them_into_view(viewer, recorde
         press(layer, UNDO_KEY)
         assert np.array_equal(layer.data, state)
         assert viewer.dims.current_step[0] == z
-    assert recorder.recordings[layer].describe() == "0 corrections saved."
+    assert recorder.recordings[layer].describe() == "All is saved."
     press(layer, UNDO_KEY)
     assert recorder.recordings[layer].describe() == "There is nothing to undo."
     for state in states[1:]:

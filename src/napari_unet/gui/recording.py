@@ -133,7 +133,9 @@ class Recording(QObject):
         if self.journal is None:
             return ""
         count = self.journal.undoable
-        return f"All {count} corrections saved." if count > 1 else f"{_count(count)} saved."
+        if not count:
+            return "All is saved."
+        return f"All {count:,} corrections saved." if count > 1 else "1 correction saved."
 
     def stroke(self, atoms: list[Any], canvas: str = LABELS) -> None:
         """Record a stroke: the value of the layer's `paint` event. Returns at once."""
