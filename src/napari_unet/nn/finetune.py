@@ -142,7 +142,9 @@ class Tuning:
         if not self.state.history and not self.scratch:
             scores = yield from _reported(self._exam.scores(self.model.net), self.state.step)
             self.state.history.append({"step": 0, **scores})
-            self.state.seconds = time.perf_counter() - began
+            # However slow these scores are, half of the minutes are for learning.
+            half = 30 * self.recipe.minutes if self.recipe.minutes is not None else np.inf
+            self.state.seconds = min(time.perf_counter() - began, half)
             yield TrainStep(0, 0, "validating", validation=scores or None)
         training, weights = self._training_set()
         yield from train(
