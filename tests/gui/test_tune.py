@@ -137,6 +137,12 @@ def test_the_segment_panel_sees_the_kept_model_at_once(viewer, panel, tuned, qtb
     assert tuned.versions.rows["tiny"] is None and tuned.versions.rows["tiny-tuned"] is not None
 
 
+def test_the_segment_panel_opens_with_the_kept_model(viewer, tuned, qtbot):
+    kept(tuned, qtbot)
+    _, panel = viewer.window.add_plugin_dock_widget("napari-unet", "Segment")
+    assert panel.form.model.value == "tiny-tuned"
+
+
 def test_cancelling_keeps_the_best_so_far(section, journal, over, qtbot):
     started(section, qtbot)
     qtbot.waitUntil(lambda: "left" in section.status.text(), timeout=60_000)

@@ -14,7 +14,7 @@ from napari_unet.core.spec import UnetError
 from napari_unet.core.store import list_models
 from napari_unet.gui.curves import BLUE, Line, Plot
 from napari_unet.gui.folds import Fold
-from napari_unet.gui.shelf import shelf
+from napari_unet.gui.segment_form import go_on_with
 
 if TYPE_CHECKING:
     from napari_unet.core.card import ModelCard
@@ -146,4 +146,4 @@ def describe(card: ModelCard) -> str:
 
 
 def _choose(name: str, *_: Any) -> None:
-    shelf().chosen.emit(name)
+    go_on_with(name)
