@@ -255,6 +255,29 @@ def test_a_full_disk_is_said_and_nothing_is_lost(viewer, recorder, qtbot, monkey
     assert np.array_equal(written(stack), layer.data)
 
 
+def test_what_a_removed_layer_still_has_to_save_is_counted_right(
+    viewer, recorder, qtbot, monkeypatch
+):
+    layer, stack = scene(viewer)
+    stroke(layer, (20, 20))
+    recording = recorder.recordings[layer]
+    assert recording.wait(10)
+
+    def full(handle):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch, notification_manager:
+        patch.setattr(os, "fsync", full)
+        stroke(layer, (24, 20))
+        viewer.layers.remove(layer)
+        qtbot.waitUntil(lambda: recording.failed)
+        assert recorder.unsaved == [recording]
+        assert recording.describe().startswith("Not saved yet, but kept: 1 change. ")
+    recorder.go_on()
+    assert recording.wait(10)
+    assert np.array_equal(written(stack), layer.data)
+
+
 def test_strokes_wait_for_the_image(viewer, recorder, qtbot):
     layer, stack = scene(viewer)
     image = viewer.layers["im"]
