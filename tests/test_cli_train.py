@@ -22,6 +22,7 @@ from napari_unet.core.spec import InputError
 from napari_unet.core.stack import open_stack
 from napari_unet.core.store import list_models, read_card
 from napari_unet.core.trainlog import CURVE, TABLE, read_table
+from napari_unet.core.trainplan import lock_training, training_folder
 
 FAST = ["--crop", "32", "--batch", "2", "--device", "cpu"]
 NEW = ["--scratch", "--depth", "1", "--width", "4"]
@@ -235,6 +236,21 @@ def test_every_voxel_unknown_and_no_object_are_said(data, capsys, value) -> None
 def test_a_store_that_cannot_be_written_is_said(data, home, capsys) -> None:
     (home / "training").write_text("a file in the way")
     assert "choose another place" in say(data, capsys, *NEW, "--name", "n", "--steps", "1")
+    (home / "training").unlink()
+    (home / "models").rmdir()
+    (home / "models").write_text("a file in the way")
+    text = say(data, capsys, *NEW, "--name", "n", "--steps", "1")
+    assert "Models cannot be stored" in text and "step 0" not in text, "said before the training"
+    assert not (home / "training").exists()
+
+
+def test_two_trainings_of_one_name_do_not_mix(data, home, capsys) -> None:
+    lock = lock_training(training_folder("n"))
+    assert "trained in another window" in say(data, capsys, *NEW, "--name", "n", "--steps", "1")
+    lock.release()
+    assert train(data, *NEW, "--name", "n", "--steps", "1") == 0
+    said = capsys.readouterr().out
+    assert "; 2 images, " in said and ", 1 step; " in said and ".;" not in said
 
 
 # ------------------------------------------------------------------------------ the end comes early

@@ -5,12 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from napari_unet.core.files import make_folder
 from napari_unet.core.heads import head_of
 from napari_unet.core.pairs import Labelled, pair_paths, read_labelled, samples_of
 from napari_unet.core.spec import InputError, ModelError, SettingsError, TrainSettings
-from napari_unet.core.store import find_model, free_place, home, read_card
-from napari_unet.core.trainplan import CHECKPOINT, TrainPlan, forget, note_plan, training_folder
+from napari_unet.core.store import check_store, find_model, free_place, home, read_card
+from napari_unet.core.trainplan import (
+    CHECKPOINT,
+    TrainPlan,
+    forget,
+    lock_training,
+    note_plan,
+    training_folder,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -81,6 +87,7 @@ class TrainingRun:
         self._check_options()
         self._overwrite = self._may_overwrite()
         free_place(request.name, overwrite=self._overwrite)
+        check_store()
         if request.start is not None:
             find_model(request.start)  # an unknown one is known before torch is loaded
         if (self.folder / CHECKPOINT).exists() and not request.resume:
@@ -97,16 +104,24 @@ class TrainingRun:
         ------
         ModelError
             The tuned model is worse, and was not to be kept; or the checkpoint is of another run.
+        InputError
+            Another program trains a model of this name right now.
         UnetError
             Whatever else the user can mend.
         """
+        lock = lock_training(self.folder)
+        try:
+            return (yield from self._steps())
+        finally:
+            lock.release()
+
+    def _steps(self) -> Generator[Progress, None, Path]:
         images = [self._read(name) for name in self._paths]
         model = self._model(images)
         from napari_unet.nn.finetune import Tuning
 
         spec, request = model.spec, self.request
         samples = samples_of(images, spec.ndim, spec.in_channels, head_of(spec), request.channel)
-        make_folder(self.folder)
         data = samples.card()["data_hash"]
         note_plan(self.folder, TrainPlan(model.card.hash, model.spec.to_json(), data))
         self.tuning = Tuning(
@@ -139,11 +154,13 @@ class TrainingRun:
         """Say what was learned from and how well the model does now."""
         if self.tuning is None:
             return "nothing was trained"
-        card = self.tuning.samples.card()
-        return (
-            f"{card['images']} images, {card['objects']} objects, {self.tuning.state.step} steps; "
-            f"{self.tuning.judgement}; log and curve in {self.folder}"
-        )
+        card, steps = self.tuning.samples.card(), self.tuning.state.step
+        counts = {"image": card["images"], "object": card["objects"], "step": steps}
+        if self.tuning.model.spec.head == "semantic":
+            del counts["object"]
+        much = ", ".join(f"{n:,} {what}{'s' * (n != 1)}" for what, n in counts.items())
+        judgement = str(self.tuning.judgement).rstrip(".")
+        return f"{much}; {judgement}; log and curve in {self.folder}"
 
     def _check_options(self) -> None:
         """Raise SettingsError for options that exclude each other."""

@@ -50,3 +50,14 @@ def test_the_card_gets_plain_values():
     values = judge("AP50", (0.51234567, 0.7), None, objects=30).to_json()
     assert values["before"] == 0.5123
     assert values["replay_after"] is None
+
+
+@pytest.mark.parametrize(
+    ("metric", "objects", "share"),
+    [("AP50", 9, "9 objects held out"), ("AP50", 1, "1 object held out"),
+     ("IoU", 39, "pixels held out")],
+)  # fmt: skip
+def test_what_was_held_out_is_counted_in_its_own_unit(metric, objects, share):
+    found = judge(metric, (0.5, 0.5), None, objects)
+    assert found.share == share
+    assert str(found).startswith(f"not measurable: The difference on the {share} may be chance (")

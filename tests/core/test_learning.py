@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from napari_unet.core.judgement import judge
-from napari_unet.core.learning import Round, advice, gain_of_doubling, next_rounds, rounds_of
+from napari_unet.core.learning import (
+    Round,
+    advice,
+    gain_of_doubling,
+    next_rounds,
+    rounds_of,
+    taught_with,
+)
 
 
 def rounds(*scores, objects=(0, 10, 20, 40, 80, 160)):
@@ -45,3 +52,18 @@ def test_rounds_travel_in_the_card():
     second = next_rounds({"rounds": first}, 45, judge("AP50", (0.61, 0.7), None, 50))
     assert rounds_of({"rounds": second}) == [Round(0, 0.4), Round(20, 0.6), Round(45, 0.7)]
     assert next_rounds({}, 20, judge("AP50", None, None, 0)) == []
+
+
+def test_classes_are_counted_in_pixels():
+    """A head of classes has no objects; its curve must not look flat for that."""
+    rounds_ = {}
+    for pixels, (before, after) in ((400, (0.3, 0.4)), (900, (0.4, 0.55)), (2000, (0.55, 0.7))):
+        taught = taught_with({"objects": 0, "known_px": pixels}, "IoU")
+        rounds_ = {"rounds": next_rounds(rounds_, taught, judge("IoU", (before, after), None, 9))}
+    text = advice(rounds_of(rounds_), "pixels")
+    assert "likely to help: 2,000 more pixels" in text
+    assert taught_with({"objects": 7, "known_px": 400}, "AP50") == 7
+
+
+def test_one_more_is_one():
+    assert ": 1 more object may" in advice(rounds(0.3, 0.5, 0.8, objects=(0, 1, 1)))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_unet.core.card import ModelCard
-from napari_unet.core.lineage import family
+from napari_unet.core.lineage import descends, family
 from napari_unet.core.spec import ModelError, ModelSpec
 from napari_unet.core.store import put_model, remove_model
 
@@ -29,6 +29,15 @@ def test_ancestors_and_descendants_are_family_and_siblings_are_not():
     assert names("model 1") == {"model 0", "model 1", "model 3"}
     assert names("model 0") == {"model 0", "model 1", "model 2", "model 3"}
     assert names("model 3") == {"model 0", "model 1", "model 3"}
+
+
+def test_a_child_and_its_children_descend_from_a_model():
+    root = put(0)
+    put(3, put(1, root.hash).hash)
+    put(2, root.hash)
+    assert descends("model 1", "model 0") and descends("model 3", "model 0")
+    assert not descends("model 0", "model 1") and not descends("model 2", "model 1")
+    assert not descends("model 0", "model 0") and not descends("gone", "model 0")
 
 
 def test_a_family_ends_where_an_ancestor_was_removed():

@@ -70,7 +70,7 @@ def test_nobody_trains_where_somebody_does(folder):
         "except InputError as error: print(error)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("A model 'mine' is being trained in another window; choose")
+    assert done.stdout.startswith("A model 'mine' is being trained in another window or terminal")
     lock.release()
     assert not is_locked(folder) and list(unfinished()) == ["mine"]
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from napari_unet.core.store import list_models
+from napari_unet.gui.changes import SHOWS
 from napari_unet.gui.result import MARK
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -60,6 +61,23 @@ def test_a_missed_object_is_painted_and_learned(viewer, panel, qtbot):
     panel.tune.outcome.keep.native.click()
     qtbot.waitUntil(lambda: panel.tune.outcome.work is None, timeout=30_000)
     assert "tiny-tuned" in panel.correct.model.choices
+
+    models = panel.correct.model, panel.tune.form.base
+    assert [box.value for box in models] == ["tiny-tuned"] * 2, "the whole panel goes on with it"
+    assert not [other for other in viewer.layers if SHOWS in other.metadata.get(MARK, {})]
+    other = viewer.add_labels(layer.data.copy(), metadata=layer.metadata)
+    viewer.layers.selection.active = other
+    assert [box.value for box in models] == ["tiny-tuned"] * 2, "it learns from its parent's labels"
+    panel.tune.versions.rows["tiny"].click()
+    assert [box.value for box in models] == ["tiny"] * 2
+
+
+def test_the_corrections_shown_are_those_of_the_model_that_is_tuned(panel):
+    parts.tiny_model("other", width=2)
+    panel.correct.refresh_models()
+    panel.tune.form.refresh_models()
+    panel.tune.form.base.value = "other"
+    assert panel.correct.model.value == panel.correct.corrections.model == "other"
 
 
 def test_the_choices_of_the_corrections_hold_for_the_training(panel):

@@ -66,6 +66,19 @@ def test_a_low_panel_scrolls(qtbot, content):
     assert not area.horizontalScrollBar().isVisible()
 
 
+def test_a_width_that_was_asked_for_is_kept_beside_the_bar(qtbot, content):
+    inside, *_, fold = content
+    inside.setMinimumWidth(inside.minimumSizeHint().width() + 100)
+    area = Scrolled(inside)
+    qtbot.addWidget(area)
+    area.resize(area.minimumSizeHint().width(), 200)
+    area.show()
+    fold.open()
+    qtbot.waitUntil(area.verticalScrollBar().isVisible)
+    assert inside.width() <= area.viewport().width(), "nothing lies under the bar"
+    assert area.sizeHint().width() >= area.minimumSizeHint().width()
+
+
 def test_the_wheel_scrolls_and_changes_nothing(qtbot, content):
     inside, box, choice, fold = content
     area = Scrolled(inside)

@@ -125,7 +125,7 @@ def test_undo_and_redo_go_across_slices_and_bring_them_into_view(viewer, recorde
         press(layer, UNDO_KEY)
         assert np.array_equal(layer.data, state)
         assert viewer.dims.current_step[0] == z
-    assert recorder.recordings[layer].describe() == "0 corrections saved."
+    assert recorder.recordings[layer].describe() == "All is saved."
     press(layer, UNDO_KEY)
     assert recorder.recordings[layer].describe() == "There is nothing to undo."
     for state in states[1:]:
@@ -252,6 +252,29 @@ def test_a_full_disk_is_said_and_nothing_is_lost(viewer, recorder, qtbot, monkey
     recorder.go_on()
     assert recording.wait(10)
     assert recording.describe() == "All 3 corrections saved."
+    assert np.array_equal(written(stack), layer.data)
+
+
+def test_what_a_removed_layer_still_has_to_save_is_counted_right(
+    viewer, recorder, qtbot, monkeypatch
+):
+    layer, stack = scene(viewer)
+    stroke(layer, (20, 20))
+    recording = recorder.recordings[layer]
+    assert recording.wait(10)
+
+    def full(handle):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch, notification_manager:
+        patch.setattr(os, "fsync", full)
+        stroke(layer, (24, 20))
+        viewer.layers.remove(layer)
+        qtbot.waitUntil(lambda: recording.failed)
+        assert recorder.unsaved == [recording]
+        assert recording.describe().startswith("Not saved yet, but kept: 1 change. ")
+    recorder.go_on()
+    assert recording.wait(10)
     assert np.array_equal(written(stack), layer.data)
 
 

@@ -137,6 +137,12 @@ def test_the_segment_panel_sees_the_kept_model_at_once(viewer, panel, tuned, qtb
     assert tuned.versions.rows["tiny"] is None and tuned.versions.rows["tiny-tuned"] is not None
 
 
+def test_the_segment_panel_opens_with_the_kept_model(viewer, tuned, qtbot):
+    kept(tuned, qtbot)
+    _, panel = viewer.window.add_plugin_dock_widget("napari-unet", "Segment")
+    assert panel.form.model.value == "tiny-tuned"
+
+
 def test_cancelling_keeps_the_best_so_far(section, journal, over, qtbot):
     started(section, qtbot)
     qtbot.waitUntil(lambda: "left" in section.status.text(), timeout=60_000)
@@ -331,6 +337,7 @@ def test_the_training_is_the_users_in_every_setting(section, journal, over, qtbo
     tuning = section.outcome.work.tuning
     assert tuning.scratch and (tuning.model.spec.depth, tuning.model.spec.width) == (1, 3)
     assert tuning.recipe.freeze == "all but the head" and tuning.split.validation is None
+    assert "n view" in section.outcome.difference.text(), "compared with the base model"
     kept(section, qtbot)
     assert {entry.name: entry for entry in list_models()}["tiny-tuned"].card.parent is None
 
@@ -364,6 +371,22 @@ def test_new_classes_get_a_new_head(viewer, section, image, over, qtbot):
     over()
     assert section.outcome.work.tuning.model.spec.classes == 3
     assert "pixel" in section.outcome.difference.text()
+    kept(section, qtbot)
+
+
+def test_classes_are_painted_on_labels_of_objects(viewer, section, image, over, qtbot):
+    """The shipped model finds objects; painted classes go onto a new head all the same."""
+    classes = (image.metadata["labels"] > 0).astype(np.uint8)
+    classes[:, 150:] *= 2
+    parts.corrected(image.data, classes)
+    section.form.network.restore({"classes": 3})
+    section.start.native.click()
+    over()
+    spec = section.outcome.work.tuning.model.spec
+    assert (spec.head, spec.classes) == ("semantic", 3)
+    labels = section.outcome.work.tuning.samples.items[0].labels
+    assert np.array_equal(labels, classes), "they are no objects to be counted anew"
+    assert "finds something else than 'tiny'" in section.outcome.difference.text()
     kept(section, qtbot)
 
 

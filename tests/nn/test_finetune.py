@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from itertools import pairwise
 
@@ -21,6 +22,7 @@ from napari_unet.core.spec import DeviceError, DivergedError, InputError, ModelS
 from napari_unet.core.steps import drained
 from napari_unet.nn import settling, tuningrecipe
 from napari_unet.nn import train as train_module
+from napari_unet.nn.exam import Exam
 from napari_unet.nn.finetune import Tuning, fine_tune
 from napari_unet.nn.graft import fresh_model, fresh_spec, graft
 from napari_unet.nn.model import load_model, save_model
@@ -314,6 +316,18 @@ def test_without_a_budget_it_takes_minutes_by_device(model, samples):
     known = samples.items[0].known.size * 0.7  # a part is held out
     assert recipe.minutes is None
     assert recipe.steps == pytest.approx(2 * known / (2 * 32**2), rel=0.2)
+
+
+def test_slow_scores_before_the_training_leave_time_for_it(model, samples, monkeypatch):
+    def slow(exam, net):
+        time.sleep(0.7)
+        yield
+        return {"AP50": 0.5, "AP50 corrections": 0.5}
+
+    monkeypatch.setattr(Exam, "scores", slow)
+    tuning = Tuning(model, samples, replace(FEW, steps=None, minutes=0.01))
+    drained(tuning.steps())
+    assert tuning.state.step and not same(tuning.best().net, model.net)
 
 
 def test_minutes_end_a_tuning(model, samples):

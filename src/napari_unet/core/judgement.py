@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 BETTER, WORSE, UNMEASURED = "better", "worse", "not measurable"
+UNITS = {"AP50": "objects", "IoU": "pixels"}
+"""What each metric is a share of, and corrections are counted in."""
 FORGOTTEN = 0.02
 """A score that falls by more than this, and by more than chance explains, on what was learned
 before makes a model worse."""
@@ -42,6 +44,11 @@ class Judgement:
     reason: str = ""
 
     @property
+    def share(self) -> str:
+        """What the scores `before` and `after` were measured on, in words."""
+        return _share(self.metric, self.objects)
+
+    @property
     def keep(self) -> bool:
         """Whether there is no reason against the tuned model."""
         return self.verdict != WORSE
@@ -61,8 +68,9 @@ class Judgement:
             figures.append(
                 f"{self.replay_before:.3f} -> {self.replay_after:.3f} on what it learned before"
             )
-        tail = f" ({', '.join(figures)})" if figures else ""
-        return f"{self.verdict}: {self.reason}{tail}"
+        if not figures:
+            return f"{self.verdict}: {self.reason}"
+        return f"{self.verdict}: {self.reason.rstrip('.')} ({', '.join(figures)})"
 
 
 def judge(
@@ -96,5 +104,11 @@ def judge(
         elif after < before - margin:
             verdict, reason = WORSE, "It does worse on what it was not shown."
         else:
-            reason = f"The difference on the {objects} objects held out may be chance."
+            reason = f"The difference on the {_share(metric, objects)} may be chance."
     return Judgement(verdict, metric, before, after, old, new, objects, reason)
+
+
+def _share(metric: str, objects: int) -> str:
+    if UNITS.get(metric) != "objects":
+        return "pixels held out"
+    return f"{objects:,} object{'s' * (objects != 1)} held out"

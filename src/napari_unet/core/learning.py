@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_unet.core.judgement import UNITS
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -28,7 +30,8 @@ class Round:
     Attributes
     ----------
     objects
-        All known objects that the model was taught with, in this round and those before.
+        All known objects (of classes: pixels) that the model was taught with, in this round and
+        those before.
     score
         On what was held out, 0 to 1.
     """
@@ -42,6 +45,11 @@ def rounds_of(training: Mapping[str, Any]) -> list[Round]:
     return [Round(int(objects), float(score)) for objects, score in training.get("rounds", [])]
 
 
+def taught_with(training: Mapping[str, Any], metric: str) -> int:
+    """Return how much a model was taught with by its card: known objects; of classes, pixels."""
+    return int(training["objects" if UNITS[metric] == "objects" else "known_px"])
+
+
 def next_rounds(before: Mapping[str, Any], objects: int, judgement: Judgement) -> list[list[float]]:
     """Return the parent's rounds and the new one, as the card keeps them.
 
@@ -50,7 +58,7 @@ def next_rounds(before: Mapping[str, Any], objects: int, judgement: Judgement) -
     before
         The parent's entry `training`.
     objects
-        How many objects the new model was taught with.
+        How much the new model was taught with: see `taught_with`.
     """
     rounds = [[found.objects, round(found.score, 4)] for found in rounds_of(before)]
     if not rounds and judgement.before is not None:
@@ -60,11 +68,16 @@ def next_rounds(before: Mapping[str, Any], objects: int, judgement: Judgement) -
     return rounds
 
 
-def advice(rounds: Sequence[Round]) -> str:
+def advice(rounds: Sequence[Round], what: str = "objects") -> str:
     """Say in one line whether more corrections are likely to help.
 
     The score is taken to grow with the logarithm of the number of objects, which is how learning
     curves of networks look before they saturate; where it does not grow any more, it has.
+
+    Parameters
+    ----------
+    what
+        What the rounds count, in the plural.
     """
     known = [found for found in rounds if math.isfinite(found.score)]
     if len(known) < FEWEST:
@@ -78,7 +91,8 @@ def advice(rounds: Sequence[Round]) -> str:
     wanted = max(1, last.objects)
     if gain >= WORTH:
         return (
-            f"More corrections are likely to help: {wanted} more objects may raise the score from "
+            f"More corrections are likely to help: {wanted:,} more "
+            f"{what[:-1] if wanted == 1 else what} may raise the score from "
             f"{last.score:.2f} to about {min(1.0, last.score + gain):.2f}."
         )
     if known[-1].score < max(found.score for found in known) - WORTH:

@@ -13,6 +13,22 @@ if TYPE_CHECKING:
     from napari_unet.core.card import ModelCard
 
 
+def descends(model: str, ancestor: str) -> bool:
+    """Tell whether a model of the store was tuned from another one of it, by whatever many rounds.
+
+    A model that is not there, or cannot be read, descends from none.
+    """
+    cards = {entry.name: entry.card for entry in list_models() if entry.card is not None}
+    if model not in cards or ancestor not in cards:
+        return False
+    by_hash = {card.hash: card for card in cards.values()}
+    wanted, parent, seen = cards[ancestor].hash, cards[model].parent, set[str]()
+    while parent in by_hash and parent not in seen and parent != wanted:
+        seen.add(parent)
+        parent = by_hash[parent].parent
+    return parent == wanted
+
+
 def family(model: str | os.PathLike[str]) -> list[ModelCard]:
     """Return a model's card, those of its ancestors and those of its descendants.
 

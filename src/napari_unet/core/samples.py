@@ -253,6 +253,7 @@ class Samples:
         return {
             "images": len(self.items),
             "objects": len(diameters),
+            "known_px": sum(int(np.count_nonzero(item.known)) for item in self.items),
             "groups": {g: sum(i.group == g for i in self.items) for g in self._groups()},
             "diameter_px": {
                 f"q{q:02d}": round(float(d), 2)

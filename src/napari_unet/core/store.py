@@ -10,6 +10,7 @@ import contextlib
 import os
 import re
 import shutil
+import tempfile
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,7 @@ __all__ = [
     "BUNDLED",
     "ModelEntry",
     "check_name",
+    "check_store",
     "export_model",
     "find_model",
     "free_place",
@@ -271,6 +273,26 @@ def free_place(name: str, *, overwrite: bool = False) -> Path:
             )
         return entry.path
     return home() / "models" / name
+
+
+def check_store() -> None:
+    """Raise now what would prevent models from being stored, not after hours of training.
+
+    Raises
+    ------
+    OutputError
+        The folder of models cannot be made or written.
+    """
+    folder = home() / "models"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OutputError(
+            f"Models cannot be stored in {folder}: {error.strerror or error}; mend that, or let "
+            "NAPARI_UNET_HOME name another folder."
+        ) from error
 
 
 def _unknown(name: str, entries: list[ModelEntry]) -> ModelError:

@@ -131,7 +131,8 @@ def lock_training(folder: Path) -> FileLock:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise InputError(
-            f"A model {folder.name!r} is being trained in another window; choose another name."
+            f"A model {folder.name!r} is being trained in another window or terminal; choose "
+            "another name."
         ) from error
     except OSError as error:
         reason = error.strerror or error

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from napari_unet.core.changes import Changes
     from napari_unet.gui.tunework import TuneWork
+    from napari_unet.nn.model import Model
 
 SHOWS = "changes"
 """Under `MARK` in the layer's metadata: the names of the two models."""
@@ -147,10 +148,10 @@ def _steps(
     tuning = work.tuning
     if tuning is None:  # kept or discarded while it waited for its turn
         raise InputError("There is no tuned model to compare with any more.")
-    spec = tuning.model.spec
+    old, spec = _old_model(work), tuning.model.spec
     place: tuple[Any, ...] = (*index, *window)
     found = []
-    for model, what in ((tuning.model, "the old model"), (tuning.best(), "the tuned model")):
+    for model, what in ((old, "the old model"), (tuning.best(), "the tuned model")):
         live = LiveLabels(np.zeros(stack.labels_shape, LIVE_DTYPE), spec.ndim, window)
         for item in segment_steps(
             stack, model, quick_settings(), out=live, what=[index], window=window
@@ -160,6 +161,30 @@ def _steps(
         found.append(live.array[place])
     compare = changed_objects if spec.head == "instance" else changed_classes
     return compare(*found)
+
+
+def _old_model(work: TuneWork) -> Model:
+    """Return the base model, if it finds the same kind of thing as the new one.
+
+    Raises
+    ------
+    InputError
+        A new network or a new head: before the training it found nothing but noise.
+    """
+    assert work.tuning is not None  # `_steps` has looked
+    model, network = work.tuning.model, work.request.network
+    if not network.scratch and network.classes is None:
+        return model
+    from napari_unet.nn.model import load_model
+
+    base = load_model(work.request.base, work.request.device)
+    specs = [(spec.ndim, spec.head) for spec in (base.spec, model.spec)]
+    if specs[0] != specs[1]:
+        raise InputError(
+            f"It finds something else than {work.request.base!r}, so they cannot be compared. "
+            "Keep it and run Segment to see what it finds."
+        )
+    return base
 
 
 def hide_changes(viewer: Any) -> None:

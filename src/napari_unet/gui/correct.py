@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_unet.core.lineage import descends
 from napari_unet.gui.correctionlist import CorrectionList
 from napari_unet.gui.folds import Fold
 from napari_unet.gui.forms import rows_widget
@@ -230,7 +231,8 @@ class CorrectSection(QWidget):
                 if image is not None and image in self.image.choices:
                     self.image.value = image
                 made_by = layer.metadata.get(MARK, {}).get("passport", {}).get("model")
-                if made_by in self.model.choices:
+                tuned_from_it = descends(self.model.value or "", made_by or "")
+                if made_by in self.model.choices and not tuned_from_it:
                     self.model.value = made_by
         finally:
             self._setting = False

@@ -136,6 +136,7 @@ class CorrectionList(QWidget):
     def drop(self) -> None:
         """Withdraw what is selected from the training set."""
         corrections = self.chosen
+        self.message.clear()
         journals = {journal.path: journal for journal in self._journals()}
         job = Job(
             lambda: _drop(corrections, journals),

@@ -68,7 +68,7 @@ class DoubtSection(QWidget):
         self._jobs: list[Job] = []
         self.next = QPushButton("Next doubtful object (N)")
         self.next.setToolTip(_TIPS["next"])
-        self.layer = QCheckBox("show")
+        self.layer = QCheckBox("show doubt")
         self.layer.setToolTip(_TIPS["layer"])
         self.status = QLabel()
         self.status.setWordWrap(True)

@@ -57,6 +57,7 @@ class FineTunePanel(DockedPanel):
 
     def _connect(self) -> None:
         self.correct.model.changed.connect(self._model_chosen)
+        self.tune.form.base.changed.connect(self._base_chosen)
         self.correct.touched.toggled.connect(self._touched_changed)
         shelf().changed.connect(self.correct.refresh_models)
         self._model_chosen()
@@ -66,6 +67,11 @@ class FineTunePanel(DockedPanel):
         """Tune the model whose corrections are shown."""
         if self.correct.model.value:
             self.tune.form.choose(self.correct.model.value)
+
+    def _base_chosen(self, name: str | None) -> None:
+        """Show the corrections of the model that is tuned."""
+        if name in self.correct.model.choices:
+            self.correct.model.value = name
 
     def _touched_changed(self, wanted: bool) -> None:
         self.tune.touched = wanted

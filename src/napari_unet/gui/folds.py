@@ -97,11 +97,12 @@ class Scrolled(QScrollArea):
 
     def sizeHint(self) -> QSize:
         """Return the content's, with room for the bar."""
-        return self._with_bar(self._content.sizeHint())
+        return self._with_bar(self._content.sizeHint().expandedTo(self._content.minimumSize()))
 
     def minimumSizeHint(self) -> QSize:
         """Return the content's width, and a height at which scrolling still makes sense."""
-        return self._with_bar(self._content.minimumSizeHint()).boundedTo(QSize(10_000, _LOWEST))
+        least = self._content.minimumSizeHint().expandedTo(self._content.minimumSize())
+        return self._with_bar(least).boundedTo(QSize(10_000, _LOWEST))
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
         """Keep the wheel from boxes without focus; follow the content when it gets wider."""

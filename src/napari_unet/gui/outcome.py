@@ -14,6 +14,7 @@ from napari_unet.gui.changes import ChangesRun, hide_changes
 from napari_unet.gui.errors import tell
 from napari_unet.gui.forms import sentence
 from napari_unet.gui.job import CANCELLED, DONE, HOST, Job, abandon_all, slot_for
+from napari_unet.gui.segment_form import go_on_with
 from napari_unet.gui.shelf import shelf
 from napari_unet.gui.sight import image_in_view
 from napari_unet.gui.tune import TuneRun, judgement_text
@@ -155,10 +156,11 @@ class OutcomeBox(QWidget):
         slot_for(HOST).submit(self._saving)
 
     def _kept(self, name: str) -> None:
+        hide_changes(self._viewer)
         self._settled()
         self.verdict.setText(f"Kept as {name!r}, and chosen from now on.")
         shelf().changed.emit()
-        shelf().chosen.emit(name)
+        go_on_with(name)
 
     def _saved(self, state: str) -> None:
         self._saving = None

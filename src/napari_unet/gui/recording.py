@@ -100,6 +100,7 @@ class Recording(QObject):
         self.scribbles: Labels | None = None
         self.data = layer.data
         self._later: list[str] = []
+        self._closing = False
         self._problem = remark
         self._said: tuple[str, Clicks] = ("", ())
         self._queue = WriteQueue()
@@ -125,7 +126,8 @@ class Recording(QObject):
         """Return in a sentence whether all is saved."""
         if self._queue.error is not None:
             reason = self._sentence(self._queue.error)
-            return f"Not saved yet, but kept: {_count(self.pending, 'change')}. {reason}"
+            changes = self.pending - self._closing  # to close the journal is in the queue, too
+            return f"Not saved yet, but kept: {_count(changes, 'change')}. {reason}"
         if self._queue.pending:
             return "Saving …"
         if self._problem:
@@ -133,7 +135,9 @@ class Recording(QObject):
         if self.journal is None:
             return ""
         count = self.journal.undoable
-        return f"All {count} corrections saved." if count > 1 else f"{_count(count)} saved."
+        if not count:
+            return "All is saved."
+        return f"All {count:,} corrections saved." if count > 1 else "1 correction saved."
 
     def stroke(self, atoms: list[Any], canvas: str = LABELS) -> None:
         """Record a stroke: the value of the layer's `paint` event. Returns at once."""
@@ -193,6 +197,7 @@ class Recording(QObject):
         """Let go of the layer, and close the journal when all is written."""
         self._let_go(self.layer)
         self.drop_scribbles()
+        self._closing = True
         self._queue.put(self._close_journal)
 
     def _put(self, write: Callable[[], None]) -> None:

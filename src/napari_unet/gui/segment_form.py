@@ -229,3 +229,9 @@ def quick_settings() -> PredictSettings:
         return PredictSettings(**{**(values if isinstance(values, dict) else {}), **quick})
     except (SettingsError, TypeError):
         return PredictSettings(**quick)
+
+
+def go_on_with(model: str) -> None:
+    """Choose a model from now on, also in panels that are opened later."""
+    remember(SECTION, remembered(SECTION) | {"model": model})
+    shelf().chosen.emit(model)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from napari_unet.core.learning import Round, next_rounds, rounds_of
+from napari_unet.core.learning import Round, next_rounds, rounds_of, taught_with
 from napari_unet.core.spec import Progress, TrainStep
 from napari_unet.gui.curves import BLUE, ORANGE, Line
 from napari_unet.gui.job import DONE
@@ -113,8 +113,9 @@ class TuneRun(ResultRun):
         if tuning is None or not self.work.usable:
             return []
         before = tuning.model.card.training
-        found = next_rounds(before, self.work.objects, tuning.judgement)
-        return rounds_of({"rounds": found})
+        judgement = tuning.judgement
+        taught = taught_with(tuning.samples.card(), judgement.metric)
+        return rounds_of({"rounds": next_rounds(before, taught, judgement)})
 
     def _begin(self) -> Generator[Progress, None, None]:
         return self.work.steps()
@@ -155,11 +156,7 @@ def judgement_text(judgement: Judgement, state: str, base: str) -> str:
     words.append(judgement.reason)
     before, after = judgement.before, judgement.after
     if before is not None and after is not None:
-        objects = judgement.objects
-        words.append(
-            f"{judgement.metric} {before:.3f} → {after:.3f} on {objects} "
-            f"object{'s' * (objects != 1)} held out."
-        )
+        words.append(f"{judgement.metric} {before:.3f} → {after:.3f} on the {judgement.share}.")
     elif after is not None:
         words.append(f"{judgement.metric} {after:.3f} on what was held out.")
     old, new = judgement.replay_before, judgement.replay_after

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_unet.core.spec import InputError, ModelError, Progress, TrainSettings, setting
 from napari_unet.core.steps import mapped
-from napari_unet.core.store import check_name, free_place, list_models
+from napari_unet.core.store import check_name, check_store, free_place, list_models
 from napari_unet.core.trainplan import (
     CHECKPOINT,
     TrainPlan,
@@ -141,6 +141,7 @@ class TuneWork:
         request = self.request
         yield Progress(0, 0, "loading the model")
         free_place(check_name(request.name))
+        check_store()
         self._lock = lock_training(self.folder)
         if (self.folder / CHECKPOINT).exists() and not request.resume:
             raise ModelError(
@@ -164,6 +165,8 @@ class TuneWork:
             model, samples, request.settings, folder=self.folder, resume=request.resume
         )
         yield from self.tuning.steps()
+        if self.tuning.state.step == 1:
+            self.remarks.append("There was time for one step only; give it more minutes.")
 
     def keep(self) -> str:
         """Store the best model so far; return its name.
@@ -232,6 +235,7 @@ class TuneWork:
             ndim=spec.ndim,
             channels=spec.in_channels,
             touched=self.request.touched,
+            as_classes=self.request.network.classes is not None,
             opened=self.opened,
         )
         steps = mapped(work, lambda step: replace(step, what="corrected images read"))

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
+from napari_unet.core.judgement import UNITS
 from napari_unet.core.learning import Round, advice, rounds_of
 from napari_unet.core.lineage import family
 from napari_unet.core.spec import UnetError
 from napari_unet.core.store import list_models
 from napari_unet.gui.curves import BLUE, Line, Plot
 from napari_unet.gui.folds import Fold
-from napari_unet.gui.shelf import shelf
+from napari_unet.gui.segment_form import go_on_with
 
 if TYPE_CHECKING:
     from napari_unet.core.card import ModelCard
@@ -72,10 +73,12 @@ class VersionsBox(QWidget):
 
     def show_rounds(self, rounds: list[Round], metric: str) -> None:
         """Show how the score grew with the corrections, and whether more of them will help."""
+        what = UNITS.get(metric, "objects")
+        self.plot.what = f"corrected {what}"
         points = tuple((float(found.objects), found.score) for found in rounds)
         self.plot.show_lines([Line(f"{metric} by round", points, BLUE)] if points else [])
         self.plot.setVisible(len(points) > 1)
-        self.advice.setText(advice(rounds) if rounds else "")
+        self.advice.setText(advice(rounds, what) if rounds else "")
         self.advice.setVisible(bool(rounds))
 
     def _clear(self) -> None:
@@ -132,7 +135,9 @@ def describe(card: ModelCard) -> str:
     if not tuning:
         return "It was not tuned here."
     objects, images = training.get("objects", 0), training.get("images", 0)
-    lines = [f"Tuned on {objects} objects in {images} parts of images: {tuning.get('verdict')}."]
+    many = f"{objects:,} object{'s' * (objects != 1)} in " if objects else ""
+    parts = "1 part of an image" if images == 1 else f"{images:,} parts of images"
+    lines = [f"Tuned on {many}{parts}: {tuning.get('verdict')}."]
     before, after = tuning.get("before"), tuning.get("after")
     if before is not None and after is not None:
         lines.append(f"{tuning.get('metric')} {before:.3f} → {after:.3f} on what was held out.")
@@ -141,4 +146,4 @@ def describe(card: ModelCard) -> str:
 
 
 def _choose(name: str, *_: Any) -> None:
-    shelf().chosen.emit(name)
+    go_on_with(name)

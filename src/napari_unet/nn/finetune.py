@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.holdout import hold_out
-from napari_unet.core.learning import next_rounds
+from napari_unet.core.learning import next_rounds, taught_with
 from napari_unet.core.lessons import check_samples
 from napari_unet.core.modelfolder import read_replay
 from napari_unet.core.replay import (
@@ -142,7 +142,9 @@ class Tuning:
         if not self.state.history and not self.scratch:
             scores = yield from _reported(self._exam.scores(self.model.net), self.state.step)
             self.state.history.append({"step": 0, **scores})
-            self.state.seconds = time.perf_counter() - began
+            # However slow these scores are, half of the minutes are for learning.
+            half = 30 * self.recipe.minutes if self.recipe.minutes is not None else np.inf
+            self.state.seconds = min(time.perf_counter() - began, half)
             yield TrainStep(0, 0, "validating", validation=scores or None)
         training, weights = self._training_set()
         yield from train(
@@ -176,7 +178,8 @@ class Tuning:
             training["statistics"] = before["statistics"]
         judgement = self.judgement
         if judgement.after is not None:
-            training["rounds"] = next_rounds(before, training["objects"], judgement)
+            taught = taught_with(training, judgement.metric)
+            training["rounds"] = next_rounds(before, taught, judgement)
         card = self._card.replace(
             training={name: value for name, value in training.items() if value is not None},
             metrics={"tuning": judgement.to_json()},

@@ -238,7 +238,7 @@ def test_a_model_of_volumes_or_of_classes_leaves_out_what_does_not_fit(tmp_path)
     corrected(write_image(tmp_path / "a.tif", 1), 1)
     with pytest.raises(InputError, match="They are planes"):
         drained(to_samples(list(list_corrections()), ndim=3))
-    with pytest.raises(InputError, match="instance head; this one's is semantic"):
+    with pytest.raises(InputError, match="made of objects; this model finds classes"):
         drained(to_samples(list(list_corrections()), SemanticHead(2)))
     corrected(write_image(tmp_path / "b.tif", 2), 1, head="semantic")
     classes = [c for c in list_corrections() if c.name == "b"]

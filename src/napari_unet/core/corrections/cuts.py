@@ -70,19 +70,26 @@ class Cut:
 
 
 def cuts_of(
-    journal: JournalView, source: FrameSource, ndim: int, *, touched: bool = True
+    journal: JournalView,
+    source: FrameSource,
+    ndim: int,
+    *,
+    touched: bool = True,
+    classes: bool | None = None,
 ) -> Iterator[Cut]:
     """Yield the cuts of a journal's frames, as planes (`ndim` 2) or, with a Z axis, volumes (3).
 
-    Frames whose image is not at hand are passed by. A volume is worked on slab by slab.
+    Frames whose image is not at hand are passed by. A volume is worked on slab by slab. Whether
+    labels are classes is as the journal says, if it is not given.
     """
+    classes = journal.about.head == "semantic" if classes is None else classes
     for index in journal.frames(ndim):
         found = source.frame(index, ndim)
         if found is None:
             continue
-        for corner, depth, truth in _slabs(journal, index, ndim, touched):
+        for corner, depth, truth in _slabs(journal, index, ndim, touched, classes):
             for core, window in cells(truth, depth):
-                part = _part(truth, core, window, journal.about.head == "instance")
+                part = _part(truth, core, window, not classes)
                 yield Cut(*found, index, _shifted(window, *corner), part)
 
 
@@ -114,14 +121,14 @@ def cells(truth: Truth, depth: slice | None = None) -> Iterator[tuple[Window, Wi
 
 
 def _slabs(
-    journal: JournalView, index: Index, ndim: int, touched: bool
+    journal: JournalView, index: Index, ndim: int, touched: bool, classes: bool
 ) -> Iterator[tuple[Index, slice | None, Truth]]:
     """Yield a volume's slabs as corner, planes that are no context, and truth; or the plane.
 
     What is known is judged plane by plane, so that a volume need not be held as a whole.
     """
     if ndim == 2:
-        yield (0, 0), None, frame_truth(journal, index, touched=touched)
+        yield (0, 0), None, frame_truth(journal, index, touched=touched, classes=classes)
         return
     thickness, context = CELL[3][0], CONTEXT[3][0]
     count = journal.about.shape[-3]
@@ -129,14 +136,14 @@ def _slabs(
     for start in sorted({plane // thickness * thickness for plane in planes}):
         stop = min(count, start + thickness)
         inside = sorted(plane for plane in planes if start <= plane < stop)
-        window = _seen_window(journal, index, inside, touched)
+        window = _seen_window(journal, index, inside, touched, classes)
         if window is None:
             continue
         first, last = max(0, start - context), min(count, stop + context)
         parts = []
         for z in range(first, last):
             if z in inside:
-                found = frame_truth(journal, (*index, z), touched=touched)
+                found = frame_truth(journal, (*index, z), touched=touched, classes=classes)
                 part = (found.labels[window], found.known[window], found.sketched[window])
             else:
                 labels = journal.replay((*index, z))[window]
@@ -148,12 +155,12 @@ def _slabs(
 
 
 def _seen_window(
-    journal: JournalView, index: Index, planes: list[int], touched: bool
+    journal: JournalView, index: Index, planes: list[int], touched: bool, classes: bool
 ) -> Window | None:
     """Return the part of Y and X in which something is known in these planes, with context."""
     seen = np.zeros(journal.about.shape[-2:], bool)
     for z in planes:
-        seen |= frame_truth(journal, (*index, z), touched=touched).seen
+        seen |= frame_truth(journal, (*index, z), touched=touched, classes=classes).seen
     if not seen.any():
         return None
     places = (np.flatnonzero(seen.any(axis)) for axis in (1, 0))

@@ -65,13 +65,20 @@ def frame_truth(
     *,
     touched: bool = True,
     margin: float | None = None,
+    classes: bool | None = None,
 ) -> Truth:
-    """Return what a frame of a journal teaches; arguments as for `truth`."""
+    """Return what a frame of a journal teaches; arguments as for `truth`.
+
+    Parameters
+    ----------
+    classes
+        None: as the journal says.
+    """
     found = truth(
         journal.replay(index),
         journal.history(index),
         journal.box(index),
-        classes=journal.about.head == "semantic",
+        classes=journal.about.head == "semantic" if classes is None else classes,
         touched=touched,
         margin=margin,
     )

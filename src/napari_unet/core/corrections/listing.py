@@ -135,6 +135,7 @@ def cuts(
     remarks: list[str],
     *,
     touched: bool = True,
+    classes: bool | None = None,
     opened: Iterable[Stack] | dict[str, Stack] = (),
 ) -> Iterator[tuple[Correction, Cut]]:
     """Yield the parts of the images that teach something, as planes (2) or volumes (3).
@@ -145,20 +146,26 @@ def cuts(
     stacks = opened if isinstance(opened, dict) else {identify(stack): stack for stack in opened}
     for correction in corrections:
         try:
-            yield from ((correction, cut) for cut in _cuts(correction, ndim, touched, stacks))
+            yield from (
+                (correction, cut) for cut in _cuts(correction, ndim, touched, classes, stacks)
+            )
         except UnetError as error:
             remarks.append(f"The corrections of {correction.name} are left out. {error}")
 
 
 def _cuts(
-    correction: Correction, ndim: int, touched: bool, stacks: dict[str, Stack]
+    correction: Correction,
+    ndim: int,
+    touched: bool,
+    classes: bool | None,
+    stacks: dict[str, Stack],
 ) -> Iterator[Cut]:
     begin, found = correction.place.begin, False
     if ndim == 3 and "Z" not in begin.axes:
         raise InputError("They are planes; this model works on volumes.")
     source = FrameSource(begin, correction.place.path.parent, correction.path, stacks)
     with JournalView(correction.place.path) as journal:
-        for cut in cuts_of(journal, source, ndim, touched=touched):
+        for cut in cuts_of(journal, source, ndim, touched=touched, classes=classes):
             found = True
             yield cut
     if correction.frames and not found and source.stack is None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 BUDGET = 2**27
 """Pixels of all samples together: about 4 GB of memory."""
+_WHAT = {"instance": "objects", "semantic": "classes"}
 
 
 def to_samples(
@@ -34,6 +35,7 @@ def to_samples(
     ndim: int = 2,
     channels: int = 3,
     touched: bool = True,
+    as_classes: bool = False,
     opened: Iterable[Stack] = (),
     budget: int = BUDGET,
 ) -> Generator[Progress, None, tuple[Samples, list[str]]]:
@@ -49,6 +51,9 @@ def to_samples(
         Of the network: 2 for planes, 3 for volumes; input channels.
     touched
         Whether what was touched is known, or only marks and scribbles count.
+    as_classes
+        For a semantic head: labels that were recorded as objects are taken for classes, because the
+        user says so.
     opened
         As for `list_corrections`.
     budget
@@ -76,13 +81,17 @@ def to_samples(
     chosen = _Lottery(budget)
     for number, correction in enumerate(corrections):
         yield Progress(number, len(corrections), "images")
-        if (kind := _kind(head)) != correction.place.begin.head:
+        kind, theirs = _kind(head), correction.place.begin.head
+        if kind != theirs and not (as_classes and kind == "semantic"):
             remarks.append(
-                f"The corrections of {correction.name} are left out. They are for a model with a "
-                f"{correction.place.begin.head} head; this one's is {kind}."
+                f"The corrections of {correction.name} are left out. They were made of "
+                f"{_WHAT[theirs]}; this model finds {_WHAT[kind]}."
             )
             continue
-        for owner, cut in cuts([correction], ndim, remarks, touched=touched, opened=stacks):
+        found = cuts(
+            [correction], ndim, remarks, touched=touched, classes=kind == "semantic", opened=stacks
+        )
+        for owner, cut in found:
             yield Progress(number, len(corrections), "images")
             chosen.add(f"{owner.place.path} {cut.index} {cut.window}", owner, cut)
     if chosen.left_out:
