@@ -50,6 +50,8 @@ def _evaluate(values: Namespace) -> int:
     from napari_unet.core.comparison import score_steps
     from napari_unet.core.metrics import Scores
 
+    if values.csv:
+        scoring.check_text_file(values.csv)
     pairs, scores = scoring.pair_files(values.predicted, values.truth), dict[str, Scores]()
     drawn = pictures.plan_pictures(pairs, values.overlay, values.images)
 
