@@ -140,6 +140,14 @@ def test_a_file_that_holds_no_labels(tmp_path: Path, folders, capsys) -> None:
     assert "truth/a.tif holds float32 that are no whole numbers; give the objects'" in line
 
 
+def test_nothing_that_can_be_scored(tmp_path: Path, folders, capsys) -> None:
+    for path in (tmp_path / "truth").iterdir():
+        path.write_text("no image")
+    assert evaluate(*folders) == 2
+    text = capsys.readouterr()
+    assert text.out == "" and len(text.err.splitlines()) == 2
+
+
 def write_stack(path: Path, values: np.ndarray, axes: str, passport: dict) -> None:
     with create_output(path, values.shape, axes, np.uint16, passport=passport) as output:
         output.array[...] = values

@@ -66,7 +66,8 @@ def _evaluate(values: Namespace) -> int:
     if len(scores) > 1:
         scores[f"pooled ({len(scores)} images)"] = Scores.pooled(scores.values())
     rows = [scoring.table_row(name, score) for name, score in scores.items()]
-    print(format_table(scoring.HEADINGS, rows))
+    if scores:
+        print(format_table(scoring.HEADINGS, rows))
     if values.csv and scores:
         scoring.write_csv(values.csv, scores)
     return UNUSABLE if failed else 0
