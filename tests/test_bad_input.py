@@ -17,6 +17,8 @@ import tifffile
 from scipy import ndimage
 
 from napari_unet.cli import main
+from napari_unet.core.scoring import write_text
+from napari_unet.core.spec import OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -288,7 +290,13 @@ def test_commands(place: Path, tiny_model: str, capsys, command: list[str], said
 
 def test_scores_that_cannot_be_written(place: Path, capsys) -> None:
     assert main(["evaluate", "good.tif", "good.tif", "--csv", "nowhere/scores.csv"]) == 2
-    assert "nowhere/scores.csv cannot be written" in capsys.readouterr().err
+    text = capsys.readouterr()
+    assert "nowhere/scores.csv cannot be written: nowhere is no folder; make it first." in text.err
+    assert text.out == "", "said before the work, not after it"
+    with pytest.raises(OutputError, match="has the name of an image"):
+        write_text(place / "good.tif", "a table")
+    assert main(["bench", "--json", "nowhere/figures.json"]) == 2
+    assert "nowhere/figures.json cannot be written" in capsys.readouterr().err
 
 
 def test_no_traceback_in_a_real_process(place: Path) -> None:

@@ -604,3 +604,11 @@ def test_volumes_in_three_ways(tiny_model, tmp_path, way):
     passport = read_passport(target)
     assert passport["volumes"] == way
     assert passport["object_axes"] == ("YX" if way == "planes" else "ZYX")
+
+
+def test_help_has_a_heading_for_each_kind_of_option(capsys) -> None:
+    assert main(["segment", "--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    headings = [line for line in lines if line.endswith(":") and not line.startswith(" ")]
+    assert "following objects through time (--link):" in headings
+    assert len(headings) == len(set(headings))

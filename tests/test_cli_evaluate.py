@@ -101,6 +101,9 @@ def test_a_missing_image_costs_no_scores(tmp_path: Path, folders, capsys) -> Non
         (["--overlay", "out.png"], "is one picture for 2 labellings; give a folder."),
         (["--overlay", "out", "--images", "nowhere"], "nowhere does not exist"),
         (["--frames", "cubes"], "invalid choice: 'cubes'"),
+        (["--csv", "truth/a.tif"], "a.tif has the name of an image; end the name with .csv"),
+        (["--csv", "truth"], "truth is a folder; give the name of a file to write."),
+        (["--csv", "nowhere/a.csv"], "nowhere is no folder; make it first."),
     ],
 )
 def test_one_line_says_what_is_wrong(tmp_path: Path, folders, capsys, options, message) -> None:
@@ -119,6 +122,30 @@ def test_an_image_of_another_shape(tmp_path: Path, folders, capsys) -> None:
     assert evaluate(*(f"{folder}/a.tif" for folder in folders), *options) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "small.tif has shape (30, 50), its labels (300, 500); give the image" in line
+
+
+def test_three_planes_are_no_colours(tmp_path: Path, capsys) -> None:
+    """Tifffile calls the planes of a plain 3 x Y x X file colours; labels have none."""
+    for name in ("found.tif", "truth.tif"):
+        planes = np.stack([dots(0), dots(0, 5), dots(0, 5)])
+        tifffile.imwrite(tmp_path / name, planes, photometric="rgb", planarconfig="separate")
+    assert evaluate(tmp_path / "found.tif", tmp_path / "truth.tif", "--frames", "planes") == 0
+    assert capsys.readouterr().out.split()[-9:-6] == ["5", "5", "1.000"]
+
+
+def test_a_file_that_holds_no_labels(tmp_path: Path, folders, capsys) -> None:
+    tifffile.imwrite(tmp_path / "truth" / "a.tif", dots(0).astype(np.float32) + 0.5)
+    assert evaluate(*folders) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "truth/a.tif holds float32 that are no whole numbers; give the objects'" in line
+
+
+def test_nothing_that_can_be_scored(tmp_path: Path, folders, capsys) -> None:
+    for path in (tmp_path / "truth").iterdir():
+        path.write_text("no image")
+    assert evaluate(*folders) == 2
+    text = capsys.readouterr()
+    assert text.out == "" and len(text.err.splitlines()) == 2
 
 
 def write_stack(path: Path, values: np.ndarray, axes: str, passport: dict) -> None:

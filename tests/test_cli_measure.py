@@ -65,7 +65,9 @@ def test_folders_into_a_table(folders: Path, capsys):
         (["labels/a.tif", "images"], "are a file and a folder; give two of a kind."),
         (["labels/a.tif", "nowhere.tif"], "nowhere.tif does not exist"),
         (["labels/a.tif", "--frames", "cubes"], "invalid choice: 'cubes'"),
-        (["labels/a.tif", "--csv", "nowhere/a.csv"], "a.csv cannot be written: No such file"),
+        (["labels/a.tif", "--csv", "nowhere/a.csv"], "nowhere is no folder; make it first."),
+        (["labels/a.tif", "--csv", "labels/a.tif"], "a.tif has the name of an image"),
+        (["labels/a.tif", "--csv", "images"], "images is a folder; give the name of a file"),
         (["labels/a.tif", "--voxel-size-um", "0"], "give (z, y, x) in um, each above 0."),
     ],
 )

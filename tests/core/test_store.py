@@ -139,8 +139,9 @@ UNFIT_ON_WINDOWS = ["dot.", "space ", "con", "LPT1.x", "x" * 61]
 
 @pytest.mark.parametrize("name", [*PATHLIKE, *UNFIT_ON_WINDOWS])
 def test_names_that_no_folder_should_have(name: str, tensors) -> None:
-    with pytest.raises(ModelError, match="cannot be named"):
+    with pytest.raises(ModelError, match="cannot be named") as error:
         store.put_model(name, make_card(), tensors)
+    assert ("Windows" in str(error.value)) == (name in ("con", "LPT1.x"))
 
 
 @pytest.mark.parametrize("name", ["nuclei-2", "Zellkerne groß", "核", "a.b", "v1.0+x_y"])
@@ -380,10 +381,13 @@ def test_archives_that_are_no_model(
 
 
 def test_import_refuses(home: Path, folder: Path, tmp_path: Path, archive: Path) -> None:
-    for source in (tmp_path / "none.zip", tmp_path / "empty", folder / "model.json"):
+    for source in (tmp_path / "none.zip", folder / "model.json"):
         with pytest.raises(ModelError, match="No model can be imported from") as error:
             store.import_model(source)
         assert str(source) in str(error.value)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ModelError, match=r"empty is no model: it lacks model.json and model.s"):
+        store.import_model(tmp_path / "empty")
     cut = tmp_path / "cut.zip"
     cut.write_bytes(archive.read_bytes()[:-40])
     with pytest.raises(ModelError, match="No model can be imported"):
@@ -404,6 +408,16 @@ def test_an_archive_that_unpacks_to_too_much(archive: Path, monkeypatch) -> None
     monkeypatch.setitem(modelzip.LIMITS, "model.safetensors", 10)
     with pytest.raises(ModelError, match="larger than a model's"):
         store.import_model(archive)
+
+
+def test_an_archive_that_is_made_to_fill_the_disk(home: Path, folder: Path, tmp_path: Path):
+    bomb = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.write(folder / "model.json", "model.json")
+        packed.writestr("model.safetensors", bytes(20 << 20))
+    with pytest.raises(ModelError, match=r"model.safetensors unpacks to more than 100 times"):
+        store.import_model(bomb)
+    assert list((home / "models").iterdir()) == []
 
 
 def test_a_name_on_the_card_is_not_trusted(home: Path, folder: Path) -> None:

@@ -72,13 +72,19 @@ def held(monkeypatch):
     go.set()
 
 
+def test_the_table_does_not_make_the_panel_wider(section, pair, score):
+    score()
+    assert "IoU" in section.result.text()
+    assert section.result.minimumSizeHint().width() < 240
+
+
 def test_the_table_and_the_layer(viewer, section, pair, score):
     score()
     text = section.result.text()
     assert "found against true" in text and "2 objects found, 2 are there" in text
     row = evaluate(dots(0, 1), dots(0, 2)).row()
-    for name in ("AP50", "AP75", "AP90", "precision", "recall", "f1", "pq", "dice"):
-        label = {"f1": "F1", "pq": "PQ", "dice": "Dice"}.get(name, name)
+    for name in ("AP50", "AP75", "AP90", "precision", "recall", "f1", "pq", "dice", "iou"):
+        label = {"f1": "F1", "pq": "PQ", "dice": "Dice", "iou": "IoU"}.get(name, name)
         assert f"{label}&nbsp;</td><td><b>{row[name]:.3f}</b>" in text
     assert "1 hit" in text and "1 false" in text and "1 missed" in text
     layer = viewer.layers["found vs true"]
@@ -183,7 +189,7 @@ def test_planes_are_pooled(viewer, section, score):
 def test_volumes_and_the_choice_of_planes(viewer, section, score):
     stacks(viewer)
     score()
-    assert "2 objects found, 2 are there<br>" in section.result.text()
+    assert "2 objects found, 2 are there<table>" in section.result.text()
     section.frames.value = "planes"
     score()
     assert "5 objects found, 6 are there, in 3 planes" in section.result.text()

@@ -247,7 +247,7 @@ def test_the_table_as_a_file(panel, measured, tmp_path, monkeypatch):
         assert [row["area_px"] for row in csv.DictReader(file)] == ["36", "144", "64"]
     assert panel.status.text() == f"Saved to {tmp_path / 'mine.csv'}."
     panel.save(tmp_path / "nowhere" / "mine.csv")
-    assert "cannot be written: No such file" in panel.status.text()
+    assert "nowhere is no folder; make it first." in panel.status.text()
     assert "cannot be written" in notification_manager.records[-1].message
 
 

@@ -54,6 +54,11 @@ def test_objects_of_any_size_are_found_without_asking(nuclei, diameter):
     assert passport["scale"] == pytest.approx(nuclei.diameter / passport["diameter_px"])
 
 
+def test_a_stack_without_frames_has_no_objects_to_look_at(nuclei):
+    labels = drained(segment_steps(np.zeros((0, 60, 60), np.uint8), nuclei)).labels
+    assert labels.shape == (0, 60, 60)
+
+
 def test_objects_are_looked_for_where_they_are(nuclei):
     image = np.random.default_rng(0).normal(0, 3, (1800, 1800))
     part, labels = discs(20, 300)

@@ -20,7 +20,10 @@ def add_bench(commands: Any) -> None:
 
 
 def _bench(values: Namespace) -> int:
-    from napari_unet.core.scoring import write_text
+    from napari_unet.core.scoring import check_text_file, write_text
+
+    if values.json:
+        check_text_file(values.json)
     from napari_unet.nn.bench import run_bench
 
     figures = run_bench(quick=values.quick, report=print)

@@ -50,6 +50,8 @@ def _evaluate(values: Namespace) -> int:
     from napari_unet.core.comparison import score_steps
     from napari_unet.core.metrics import Scores
 
+    if values.csv:
+        scoring.check_text_file(values.csv)
     pairs, scores = scoring.pair_files(values.predicted, values.truth), dict[str, Scores]()
     drawn = pictures.plan_pictures(pairs, values.overlay, values.images)
 
@@ -64,7 +66,8 @@ def _evaluate(values: Namespace) -> int:
     if len(scores) > 1:
         scores[f"pooled ({len(scores)} images)"] = Scores.pooled(scores.values())
     rows = [scoring.table_row(name, score) for name, score in scores.items()]
-    print(format_table(scoring.HEADINGS, rows))
+    if scores:
+        print(format_table(scoring.HEADINGS, rows))
     if values.csv and scores:
         scoring.write_csv(values.csv, scores)
     return UNUSABLE if failed else 0

@@ -57,7 +57,10 @@ def add_measure(commands: Any) -> None:
 def _measure(values: Namespace) -> int:
     from napari_unet.core import measurefiles, objecttable
     from napari_unet.core.measure import Measuring, measure_steps
+    from napari_unet.core.scoring import check_text_file
 
+    if values.csv:
+        check_text_file(values.csv)
     pairs = measurefiles.pair_images(values.labels, values.image)
     size, tables = values.voxel_size_um, dict[str, objecttable.Table]()
 

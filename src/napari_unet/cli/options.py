@@ -32,9 +32,11 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}; see `{self.prog} --help`.")
 
 
-def add_settings(parser: argparse.ArgumentParser, settings: type[Any]) -> None:
+def add_settings(
+    parser: argparse.ArgumentParser, settings: type[Any], title: str = "settings"
+) -> None:
     """Add an option for each field of a settings class, with its help, unit and default."""
-    group = parser.add_argument_group("settings")
+    group = parser.add_argument_group(title)
     hints = typing.get_type_hints(settings)
     for item in fields(settings):
         flag, kind = f"--{item.name.replace('_', '-')}", _kind(hints[item.name])

@@ -45,7 +45,7 @@ def add_segment(commands: Any) -> None:
         help="follow objects through time: labels are numbered by track, and OUTPUT.tracks.csv is "
         "written beside them",
     )
-    add_settings(command, LinkSettings)
+    add_settings(command, LinkSettings, "following objects through time (--link)")
     large = command.add_argument_group("large data (labels that become a .zarr)")
     large.add_argument("--resume", action="store_true", help="go on with an unfinished run")
     large.add_argument(

@@ -47,7 +47,7 @@ class DecodedPages:
         self.path, self.series = file.filehandle.path, series
         self._close = weakref.finalize(self, file.close)
         store = _CachedStore(file.series[series].aszarr(level=0))
-        self._array = zarr.open_array(store, mode="r", zarr_format=2)
+        self._array = zarr.open_array(store, mode="r")  # tifffile: format 2 or 3
         self.shape, self.dtype, self.ndim = self._array.shape, self._array.dtype, self._array.ndim
 
     def __getitem__(self, key: Any) -> np.ndarray:

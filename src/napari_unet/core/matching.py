@@ -9,7 +9,7 @@ of thousands of objects are no burden.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -188,11 +188,17 @@ def _chunks(flat: NDArray[np.integer]) -> Iterator[NDArray[np.integer]]:
         yield flat[start : start + _CHUNK]
 
 
+def are_whole(values: NDArray[Any]) -> bool:
+    """Tell whether numbers are whole, whatever their type."""
+    whole = values.dtype.kind != "f" or (np.isfinite(values).all() and not np.mod(values, 1).any())
+    return bool(whole)
+
+
 def _whole_numbers(values: ArrayLike, what: str) -> NDArray[np.integer]:
     labels = np.asarray(values)
     if labels.dtype.kind == "b":
         return labels.view(np.uint8)
-    if labels.dtype.kind == "f" and np.isfinite(labels).all() and not np.mod(labels, 1).any():
+    if labels.dtype.kind == "f" and are_whole(labels):
         labels = labels.astype(np.int64)
     if labels.dtype.kind not in "iu" or int(labels.max(initial=0)) > np.iinfo(np.int64).max:
         raise InputError(

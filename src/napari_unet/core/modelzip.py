@@ -25,6 +25,10 @@ from napari_unet.core.spec import ModelError, OutputError
 LIMITS = {WEIGHTS: 4 << 30, CARD: 16 << 20, THUMBNAIL: 64 << 20, REPLAY: 64 << 20}
 """The files that a model may have, and the most bytes of each."""
 
+SQUEEZED = 100
+"""How many times smaller than its content a large file may be packed; trained weights shrink by
+a tenth, an archive that is made to fill the disk a thousand times."""
+
 _CHUNK = 1 << 20
 
 
@@ -78,6 +82,8 @@ def unpack(source: Path, folder: Path) -> None:
 
 
 def _copy_folder(source: Path, folder: Path) -> None:
+    if missing := [name for name in (CARD, WEIGHTS) if not (source / name).exists()]:
+        raise ModelError(f"{source} is no model: it lacks {' and '.join(missing)}.")
     for name, limit in LIMITS.items():
         if name in (THUMBNAIL, REPLAY) and not (source / name).exists():
             continue
@@ -105,13 +111,28 @@ def _members(archive: zipfile.ZipFile, source: Path) -> dict[str, zipfile.ZipInf
         misplaced = len(path.parts) > 2 or ".." in path.parts or path.is_absolute()
         if misplaced or path.name not in LIMITS or path.name in found:
             raise ModelError(f"{source} is no model: it holds {info.filename!r:.80}.")
+        _check_size(info, path.name, source)
         found[path.name] = info
         parents.add(path.parent)
-    if missing := sorted({WEIGHTS, CARD} - set(found)):
+    if missing := [name for name in (CARD, WEIGHTS) if name not in found]:
         raise ModelError(f"{source} is no model: it lacks {' and '.join(missing)}.")
     if len(parents) > 1:
         raise ModelError(f"{source} is no model: its files lie in different folders.")
     return found
+
+
+def _check_size(info: zipfile.ZipInfo, name: str, source: Path) -> None:
+    """Refuse a file by what the archive says of it; no more than that is unpacked later."""
+    if info.file_size > LIMITS[name]:
+        raise ModelError(_too_large(name, LIMITS[name]))
+    if info.file_size > max(_CHUNK, SQUEEZED * info.compress_size):
+        raise ModelError(
+            f"{source} is no model: {name} unpacks to more than {SQUEEZED} times its size."
+        )
+
+
+def _too_large(name: str, limit: int) -> str:
+    return f"{name} is larger than a model's may be ({limit:,} bytes)."
 
 
 def _copy(stream: IO[bytes], target: Path, limit: int) -> None:
@@ -119,5 +140,5 @@ def _copy(stream: IO[bytes], target: Path, limit: int) -> None:
     with target.open("xb") as file:
         while chunk := stream.read(_CHUNK):
             if file.tell() + len(chunk) > limit:
-                raise ModelError(f"{target.name} is larger than a model's may be ({limit} bytes).")
+                raise ModelError(_too_large(target.name, limit))
             file.write(chunk)

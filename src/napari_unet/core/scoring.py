@@ -13,9 +13,10 @@ import numpy as np
 from napari_unet.core.axes import AUTO, frame_ndim, shared_axes
 from napari_unet.core.comparison import Comparison
 from napari_unet.core.files import plain_name, whole_file
-from napari_unet.core.readers import UNREADABLE, is_zarr, unreadable
+from napari_unet.core.matching import are_whole
+from napari_unet.core.readers import SUFFIXES, UNREADABLE, is_zarr, unreadable
 from napari_unet.core.results import read_passport
-from napari_unet.core.spec import InputError
+from napari_unet.core.spec import InputError, OutputError
 from napari_unet.core.stack import list_images, open_stack
 
 if TYPE_CHECKING:
@@ -82,6 +83,12 @@ def read_pair(pair: LabelPair, frames: str = AUTO) -> Comparison:
             f"{pair.predicted} has shape {labels.shape}, its truth {truth.shape}; "
             "give two labellings of the same image."
         )
+    for path, values in ((pair.predicted, labels), (pair.truth, truth)):
+        if not are_whole(values):
+            raise InputError(
+                f"{path} holds {values.dtype} that are no whole numbers; give the objects' "
+                "numbers, 0 for background."
+            )
     passport: dict[str, Any] = {}
     with suppress(InputError):  # most labels come from elsewhere
         passport = read_passport(pair.predicted)
@@ -102,6 +109,8 @@ def read_labels(path: Path) -> np.ndarray:
 
 def _read(path: Path) -> tuple[np.ndarray, str]:
     stack = open_stack(path)
+    if stack.rgb and stack.axes == "CYX":  # tifffile writes 3 or 4 planes as if they were colours
+        stack = open_stack(path, "ZYX")
     if stack.channels > 1:
         raise InputError(f"{path} has {stack.channels} channels; give labels, which have none.")
     try:
@@ -142,10 +151,29 @@ def write_text(path: Path, text: str) -> None:
     Raises
     ------
     OutputError
-        The file cannot be written.
+        The file cannot be written, or has the name of an image.
     """
+    check_text_file(path)
     with whole_file(path) as partial:
         partial.write_text(text, encoding="utf-8", newline="")
+
+
+def check_text_file(path: Path) -> None:
+    """Refuse what no text can be written to, before the work is done whose results it is for.
+
+    The names of images are refused so that a table never takes the place of labels.
+
+    Raises
+    ------
+    OutputError
+        A folder, a name like that of an image, or a place in a folder that does not exist.
+    """
+    if path.suffix.lower() in SUFFIXES:
+        raise OutputError(f"{path} has the name of an image; end the name with .csv or the like.")
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder; give the name of a file to write.")
+    if not path.parent.is_dir():
+        raise OutputError(f"{path} cannot be written: {path.parent} is no folder; make it first.")
 
 
 def by_name(folder: Path) -> dict[str, Path]:

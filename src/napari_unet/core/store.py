@@ -244,12 +244,18 @@ def check_name(name: str) -> str:
     ModelError
         It could not be a folder's name on Windows, macOS and Linux alike.
     """
-    if not _NAME.fullmatch(name) or name[-1] in " ." or _RESERVED.fullmatch(name):
+    if _RESERVED.fullmatch(name):
+        raise ModelError(f"A model cannot be named {name!r}, as Windows keeps it for devices.")
+    if not _NAME.fullmatch(name) or name[-1] in " .":
         raise ModelError(
-            f"A model cannot be named {name!r}; use up to 60 letters, digits, spaces and . + - _, "
-            "with a letter or digit first."
+            f"A model cannot be named {_shown(name)}; use up to 60 letters, digits, spaces and "
+            ". + - _, with a letter or digit first and no space or . at the end."
         )
     return name
+
+
+def _shown(name: str) -> str:
+    return repr(name if len(name) <= 80 else f"{name[:80]}...")
 
 
 def free_place(name: str, *, overwrite: bool = False) -> Path:

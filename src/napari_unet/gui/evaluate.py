@@ -95,27 +95,33 @@ class EvaluateRun(ResultRun):
         self.scores, self.codes, self.what = result
 
 
+# Two columns: three would make the panel wider.
+_COLUMNS = ("AP50", "AP75", "AP90", "pq", ""), ("precision", "recall", "f1", "dice", "iou")
+_NAMES = {"f1": "F1", "pq": "PQ", "dice": "Dice", "iou": "IoU"}
+
+
 def result_text(run: EvaluateRun) -> str:
     """Return what an evaluation found as rich text: a short table, and what the colours mean."""
     scores = run.scores
     if scores is None:
         return ""
     row = scores.row()
-    table = (("AP50", "AP75", "AP90"), ("precision", "recall", "f1"), ("pq", "dice", "iou"))
-    names = {"f1": "F1", "pq": "PQ", "dice": "Dice", "iou": "IoU"}
+    table = zip(*_COLUMNS, strict=True)
     lines = [f"{escape(run.labels.name)} against {escape(run.truth.name)}"]
     count = f"{scores.objects:,} objects found, {scores.true_objects:,} are there"
     if scores.images > 1:
         count += f", in {scores.images:,} {run.what}"
-    cells = "".join(
-        "<tr>" + "".join(
-            f"<td>{names.get(name, name)}&nbsp;</td><td><b>{row[name]:.3f}</b>&nbsp;&nbsp;</td>"
-            for name in line
-        ) + "</tr>"
-        for line in table
-    )  # fmt: skip
-    lines += [count, f"<table>{cells}</table>{hits_legend(scores)}"]
+    cells = "".join(f"<tr>{_cells(row, left)}{_cells(row, right)}</tr>" for left, right in table)
+    lines.append(f"{count}<table>{cells}</table>{hits_legend(scores)}")
     return "<br>".join(lines)
+
+
+def _cells(row: dict[str, float], name: str) -> str:
+    """Return a score's name and value as two cells of a table."""
+    if not name:
+        return "<td></td><td></td>"
+    shown = _NAMES.get(name, name)
+    return f"<td>{shown}&nbsp;</td><td><b>{row[name]:.3f}</b>&nbsp;&nbsp;&nbsp;</td>"
 
 
 def _steps(*plan: Any) -> Generator[Progress, None, tuple[Scores, np.ndarray, str]]:

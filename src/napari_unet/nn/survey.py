@@ -162,6 +162,8 @@ def take_looks(stack: Stack, model: Model, settings: PredictSettings) -> list[Lo
 
     The answer depends on the stack alone, not on which frames or tiles are run.
     """
+    if not stack.indices(model.spec.ndim):
+        return []
     frame = _middle_frame(stack, model, settings)
     if frame.blank:
         return []
