@@ -123,8 +123,54 @@ def test_a_box_begins_an_object_that_stays_in_it(clicking_model):
     inside = session.box((50.2, 200), (-10, 40))  # any two corners; what is outside does not count
     assert not inside[:, :28].any()
     for low, high in [((10, 10), (10, 40)), ((300, 300), (400, 400))]:
-        with pytest.raises(InputError, match="The box from"):
+        with pytest.raises(InputError, match=r"The box from .* holds too few pixels"):
             session.box(low, high)
+    for low, high in [((1, 10, 10), (1, 20, 20)), ((10, 10), (1, 20, 20))]:
+        with pytest.raises(InputError, match=r"has 3 coordinates; .* give \(y, x\)"):
+            session.box(low, high)
+
+
+def test_a_box_lies_in_one_plane_that_is_there(clicking_model):
+    session = ClickSession(clicking_model(), np.stack([image()] * 3))
+    assert session.box((1, 18, 18), (1, 42, 42))[1].any()
+    with pytest.raises(InputError, match=r"\(7, 18, 18\) lies outside the image"):
+        session.box((7, 18, 18), (7, 42, 42))
+    with pytest.raises(InputError, match=r"from \(1, 18.3, 18\) .* several frames"):
+        session.box((1, 18.333, 18), (2, 42, 42))
+
+
+def test_a_mask_may_be_what_there_is_of_the_object_so_far(clicking_model):
+    part = (truth() == 1) & (np.arange(130) < 30)
+    labels = np.where(truth() == 2, 2, 0).astype(np.uint16)
+    session = ClickSession(clicking_model(), image(), labels)
+    assert np.array_equal(session.begin(part), part)
+    mask = session.add(nu.Click((30, 36)))
+    assert iou(mask, truth() == 1) > 0.95
+    assert np.array_equal(session.undo(), part)
+    assert session.commit().label == 3
+    assert not session.begin(255.0 * (truth() == 2)).any()  # which belongs to an object
+    deep = ClickSession(clicking_model(), np.stack([image()] * 3))
+    planes = np.stack([part, np.zeros_like(part), part])
+    assert np.array_equal(deep.begin(planes), planes)
+    for mask, message in [
+        (part[1:], r"shape \(119, 130\); give bool of shape \(120, 130\)"),
+        (np.zeros((120, 130)), "no pixels"),
+        (np.full((120, 130), "x"), "give bool"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            session.begin(mask)
+
+
+def test_where_nothing_is_left_of_an_object_another_begins(clicking_model):
+    labels = np.zeros((120, 130), np.uint16)
+    labels[30, 30] = 4
+    session = ClickSession(clicking_model(), image(), labels)
+    session.refine((30, 30))
+    assert not session.add(nu.Click((30, 30), positive=False)).any()
+    mask = session.add(nu.Click((30, 90)))
+    assert iou(mask, truth() == 2) > 0.95
+    assert session.commit().label == 5
+    assert labels[30, 30] == 4
 
 
 def test_hovering_changes_nothing(clicking_model):
@@ -321,7 +367,29 @@ def test_a_model_without_click_head_is_refused(make_model):
         ClickSession(make_model(), image())
 
 
-@pytest.mark.parametrize("labels", [np.zeros((5, 5), np.uint8), np.zeros((120, 130))])
+@pytest.mark.parametrize("labels", [np.zeros((5, 5), np.uint8), np.zeros((120, 130)), [[1, 2]]])
 def test_labels_that_do_not_fit(clicking_model, labels):
-    with pytest.raises(InputError, match=r"give integers of shape \(120, 130\)"):
+    with pytest.raises(InputError, match=r"integers of shape \(120, 130\)"):
         ClickSession(clicking_model(), image(), labels)
+
+
+@pytest.mark.parametrize("label", [0, -3, 256, 2.5, "x"])
+def test_ids_that_labels_cannot_hold(clicking_model, label):
+    labels = np.zeros((120, 130), np.uint8)
+    session = ClickSession(clicking_model(), image(), labels)
+    session.add(nu.Click((30, 30)))
+    with pytest.raises(InputError, match="give a whole number from 1 to 255"):
+        session.commit(label=label)
+    session.commit(label=np.uint16(9))
+    assert labels[30, 30] == 9
+
+
+def test_labels_that_can_only_be_read_protect_but_take_no_object(clicking_model):
+    labels = np.zeros((120, 130), np.uint8)
+    labels.flags.writeable = False
+    session = ClickSession(clicking_model(), image(), labels)
+    session.add(nu.Click((30, 30)))
+    with pytest.raises(InputError, match="can only be read"):
+        session.commit()
+    session.commit(own := np.zeros((120, 130), np.uint8))
+    assert own[30, 30] == 1

@@ -13,6 +13,8 @@ from napari_unet.core.clicks import Click, ClickSet, History
 from napari_unet.core.objectedits import (
     Change,
     ObjectMask,
+    check_label,
+    check_writable,
     find_object,
     new_label,
     place_object,
@@ -55,6 +57,11 @@ class Shown:
     masks: Mapping[Index, ObjectMask] = field(default_factory=dict)
     label: int | None = None
     replaced: Mapping[Index, ObjectMask] = field(default_factory=dict)
+
+    @property
+    def area(self) -> int:
+        """How many pixels it has."""
+        return sum(mask.area for mask in self.masks.values())
 
 
 class ClickSession:
@@ -139,6 +146,8 @@ class ClickSession:
     def add(self, click: Click) -> np.ndarray:
         """Take a click in and return the `mask`.
 
+        If nothing is left of the object at hand, a positive click begins another one.
+
         Raises
         ------
         InputError
@@ -162,6 +171,39 @@ class ClickSession:
         """
         index, box = box_mask(low, high, self.stack, self.model.spec.ndim)
         self._advance(lambda shown: self._boxed(shown, index, box))
+        return self.mask
+
+    def begin(self, mask: Any) -> np.ndarray:
+        """Begin with a mask of the object, such as another program's, and return the `mask`.
+
+        Later clicks correct it. It is no object of the labels: for those there is `refine`.
+
+        Parameters
+        ----------
+        mask
+            bool, or numbers that are 0 outside the object; of the labels' shape.
+
+        Raises
+        ------
+        InputError
+            The mask has another shape, or no pixels.
+        """
+        given, shape = np.asarray(mask), self.stack.labels_shape
+        if given.shape != shape or given.dtype.kind not in "buif":
+            raise InputError(
+                f"The mask is {given.dtype} of shape {given.shape}; give bool of shape {shape}."
+            )
+        inside = given != 0
+        if not inside.any():
+            raise InputError("The mask has no pixels; give one of an object, or click on one.")
+        split = len(shape) - self.model.spec.ndim
+        window = tuple(slice(0, n) for n in shape[split:])
+        masks = {
+            index: self._free(index, ObjectMask(window, inside[index]).cropped(), None)
+            for index in np.ndindex(shape[:split])
+            if inside[index].any()
+        }
+        self._advance(lambda shown: Shown(masks=masks))
         return self.mask
 
     def refine(self, place: Sequence[float]) -> np.ndarray:
@@ -239,8 +281,12 @@ class ClickSession:
         if labels is None:
             raise InputError("There are no labels to put the object into; give some.")
         self._check(labels)
+        check_writable(labels)
         shown = self.shown
-        number = label or shown.label or new_label(labels)
+        if label is not None:
+            number = check_label(label, labels)
+        else:
+            number = shown.label or new_label(labels)
         return place_object(
             labels, shown.masks, number, replaced=shown.replaced, overwrite=self.overwrite
         )
@@ -263,7 +309,8 @@ class ClickSession:
         Raises
         ------
         InputError
-            There is no object, nothing is left of it beside others, or the labels do not fit.
+            There is no object, nothing is left of it beside others, or the labels do not fit or
+            cannot hold its id.
         """
         change = self.proposal(labels, label)
         change.apply(self.labels if labels is None else labels)
@@ -297,6 +344,8 @@ class ClickSession:
         index, _ = self.locate(click)
         if not click.positive and not shown.clicks and not shown.masks:
             raise InputError("The first click must be on the object; a later one may take away.")
+        if click.positive and not shown.area:
+            shown = Shown()
         clicks = shown.clicks.added(click)
         previous = shown.masks.get(index)
         mask = self.frames.at(index).answer(clicks.within(index), previous)
@@ -322,6 +371,11 @@ class ClickSession:
         return replace(mask, inside=mask.inside & free)
 
     def _check(self, labels: Any) -> None:
+        if not (hasattr(labels, "shape") and hasattr(labels, "dtype")):
+            raise InputError(
+                f"The labels are a {type(labels).__name__}; give an array of integers of shape "
+                f"{self.stack.labels_shape}."
+            )
         shape, dtype = tuple(labels.shape), np.dtype(labels.dtype)
         if shape != self.stack.labels_shape or dtype.kind not in "ui":
             raise InputError(
