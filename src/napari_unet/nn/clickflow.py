@@ -25,7 +25,6 @@ from napari_unet.core.objectedits import (
 )
 from napari_unet.core.objectmask import ObjectMask, find_object
 from napari_unet.core.spec import InputError, Progress
-from napari_unet.nn.hills import predicted_hills
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +34,8 @@ if TYPE_CHECKING:
 
 Index = tuple[int, ...]
 
+END = "end"
+"""The source of the answer that ends a session."""
 GAP = 2
 """So many planes apart, two masks may be one object, if they overlap seen from above."""
 
@@ -70,7 +71,7 @@ Action = Callable[["ClickSession"], Steps]
 
 def has_object(session: ClickSession) -> bool:
     """Tell whether there is an object at hand that has pixels."""
-    return any(mask.area for mask in session.shown.masks.values())
+    return session.shown.area > 0
 
 
 def can_grow(session: ClickSession) -> bool:
@@ -149,6 +150,13 @@ def keep(session: ClickSession, grow: bool = False) -> Steps:
     return Answer(session.proposal(), source, shown.clicks)
 
 
+def finish(session: ClickSession, grow: bool = False) -> Steps:
+    """Keep the object at hand, if there is one; then answer `END`. Arguments as for `keep`."""
+    if has_object(session):
+        return replace((yield from keep(session, grow)), again=True)
+    return Answer(source=END)
+
+
 def grow_object(session: ClickSession) -> Steps:
     """Follow the object at hand through the neighbouring planes."""
     yield from session.grow()
@@ -162,7 +170,13 @@ def undo(session: ClickSession) -> Steps:
 
 
 def redo(session: ClickSession) -> Steps:
-    """Do the step on the object at hand again that was taken back."""
+    """Do the step on the object at hand again that was taken back.
+
+    Raises
+    ------
+    InputError
+        There is an object at hand, and no step on it to do again.
+    """
     answer = yield from _moved(session, session.redo)
     return replace(answer, source="redo")
 
@@ -218,6 +232,8 @@ def _hills(session: ClickSession, index: Index, window: Window) -> np.ndarray | 
     """Return what the model sees as objects in a window; None if its frames are of another kind."""
     if len(window) != session.model.spec.ndim:
         return None
+    from napari_unet.nn.hills import predicted_hills  # torch, which the window does not wait for
+
     return predicted_hills(session.frames.at(index).features, window)
 
 
@@ -258,6 +274,8 @@ def _moved(session: ClickSession, move: Callable[[], object]) -> Steps:
     move()
     moved = session.shown is not before
     if not moved:
+        if before.masks:  # the labels' turn comes when nothing is at hand
+            raise InputError("There is nothing to redo.")
         session.reset()  # what was taken back earlier is no more to be done again
     return Answer(moved=moved)
 

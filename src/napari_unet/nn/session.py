@@ -342,7 +342,7 @@ class ClickSession:
 
     def _clicked(self, shown: Shown, click: Click) -> Shown:
         index, _ = self.locate(click)
-        if not click.positive and not shown.clicks and not shown.masks:
+        if not (click.positive or shown.area or shown.clicks):
             raise InputError("The first click must be on the object; a later one may take away.")
         if click.positive and not shown.area:
             shown = Shown()
