@@ -346,6 +346,10 @@ def test_a_volume_is_clicked_with_a_3d_model(clicking_model):
     ball = (z - 20) ** 2 + (y - 30) ** 2 + (x - 30) ** 2 < 64
     session = ClickSession(clicking_model(ndim=3), ball.astype(np.float32))
     assert iou(session.add(nu.Click((19, 31, 30))), ball) > 0.9
+    with pytest.raises(InputError, match="the model answers in volumes"):
+        list(session.grow())
+    for first, last in ((11, 29), (20, 20)):  # a box that is drawn in one plane is as deep as wide
+        assert iou(session.box((first, 20, 20), (last, 40, 40)), ball) > 0.9
 
 
 def test_warming_computes_what_a_click_needs(clicking_model):
@@ -393,3 +397,33 @@ def test_labels_that_can_only_be_read_protect_but_take_no_object(clicking_model)
         session.commit()
     session.commit(own := np.zeros((120, 130), np.uint8))
     assert own[30, 30] == 1
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_places_far_apart_do_not_lose_each_other(clicking_model, ndim):
+    far, front = (2500, ()) if ndim == 2 else (260, (3,))
+    places = [(*front, 30.0, 30.0), (*front, 30.0, float(far))]
+    y, x = np.ogrid[:60, : far + 40]
+    planes = [(y - 30) ** 2 + (x - cx) ** 2 < 100 for cx in (30, far)]
+    objects = [plane if ndim == 2 else np.stack([plane] * 8) for plane in planes]
+    pixels = (objects[0] | objects[1]).astype(np.float32)
+    session = ClickSession(clicking_model(ndim=ndim), pixels)
+    first = session.add(nu.Click(places[0]))
+    assert iou(first, objects[0]) > 0.9
+    both = session.add(nu.Click(places[1]))
+    assert iou(both, objects[0] | objects[1]) > 0.9
+    near = (*front, 5.0, 5.0)
+    assert np.array_equal(
+        session.add(nu.Click(near, positive=False)) & objects[1], both & objects[1]
+    )
+    empty = (*front, 5.0, far / 2)
+    assert np.array_equal(session.add(nu.Click(empty, positive=False)), session.undo())
+
+
+def test_a_large_object_is_corrected_where_it_is_clicked(clicking_model):
+    labels = np.zeros((60, 2600), np.uint16)
+    labels[20:40, 20:2580] = 3
+    session = ClickSession(clicking_model(), (labels > 0) * 1.0, labels)
+    whole = session.refine((30, 1000))
+    less = session.add(nu.Click((30, 2000), positive=False))
+    assert not less[30, 2000] and less[:, :1480].sum() == whole[:, :1480].sum()

@@ -43,7 +43,7 @@ def box_mask(
     ------
     InputError
         Its corners lie in different frames, or have not as many coordinates as the labels have
-        axes; or no two pixels of the image lie in it along each of the frame's axes.
+        axes; or no two pixels of the image lie in it along Y and X.
     """
     ends = Click(tuple(low)), Click(tuple(high))
     for end in ends:
@@ -60,7 +60,7 @@ def box_mask(
     _, stop = locate(Click(tuple(second)), stack, ndim)
     window = tuple(slice(a, b + 1) for a, b in zip(start, stop, strict=True))
     shape = [w.stop - w.start for w in window]
-    if min(shape) < 2:
+    if min(shape[-2:]) < 2:
         raise InputError(f"{said} holds too few pixels of the image; draw it around the object.")
     return index, ObjectMask(window, np.ones(shape, bool))
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import ndimage
 
 from napari_unet.core.clicks import Click, ClickSet
 from napari_unet.core.objectedits import (
@@ -23,7 +22,7 @@ from napari_unet.core.objectedits import (
     remove_object,
     split_object,
 )
-from napari_unet.core.objectmask import ObjectMask, find_object
+from napari_unet.core.objectmask import ObjectMask, find_object, joined, part_at
 from napari_unet.core.spec import InputError, Progress
 
 if TYPE_CHECKING:
@@ -259,7 +258,8 @@ def preview(
     if masks is not None and others and has_object(session):
         index, _ = session.locate(click)
         if (part := _part_apart(session, shown, masks[index], click)) is not None:
-            return {**shown.masks, index: _joined(shown.masks.get(index), part)}
+            there = shown.masks.get(index)
+            return {**shown.masks, index: part if there is None else joined(there, part)}
     return masks
 
 
@@ -291,26 +291,13 @@ def _part_apart(
         The answer to the click, in its frame.
     """
     index, pixel = session.locate(click)
-    at = tuple(p - w.start for p, w in zip(pixel, mask.window, strict=True))
-    if not all(0 <= a < n for a, n in zip(at, mask.inside.shape, strict=True)):
-        return None
-    if not mask.inside[at]:
+    part = part_at(mask, pixel)
+    if part is None:
         return None  # the place belongs to another object, which is protected
-    parts, _ = ndimage.label(mask.inside, np.ones((3,) * mask.inside.ndim))
-    part = parts == parts[at]
     letters = session.stack.labels_axes[: len(index)]
     near = [m for other, m in before.masks.items() if _is_near(other, index, letters)]
-    touches = any((other.within(mask.window) & part).any() for other in near)
-    return None if touches else replace(mask, inside=part)
-
-
-def _joined(one: ObjectMask | None, other: ObjectMask) -> ObjectMask:
-    """Return two masks of a frame as one."""
-    if one is None or not one.area:
-        return other
-    pairs = zip(one.window, other.window, strict=True)
-    window = tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in pairs)
-    return ObjectMask(window, one.within(window) | other.within(window))
+    touches = any((other.within(part.window) & part.inside).any() for other in near)
+    return None if touches else part
 
 
 def _is_near(one: Index, other: Index, letters: str) -> bool:

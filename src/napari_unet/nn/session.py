@@ -19,6 +19,7 @@ from napari_unet.core.objectedits import (
     new_label,
     place_object,
 )
+from napari_unet.core.objectmask import beyond, joined
 from napari_unet.core.spec import InputError, ModelError, PredictSettings, Progress
 from napari_unet.core.stack import Stack, open_stack
 from napari_unet.nn.clickframes import ClickFrames
@@ -30,6 +31,7 @@ from napari_unet.nn.survey import settle_size
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from napari_unet.core.frames import Frame
     from napari_unet.nn.click import ClickHead
     from napari_unet.nn.model import Model
 
@@ -162,7 +164,8 @@ class ClickSession:
         Parameters
         ----------
         low, high
-            Two opposite corners, coordinates as those of a click; both in one frame.
+            Two opposite corners, coordinates as those of a click; both in one frame. For a model of
+            volumes, a box in one plane is taken for the middle of one that is as deep as wide.
 
         Raises
         ------
@@ -232,7 +235,8 @@ class ClickSession:
         """
         axes = self.stack.labels_axes
         if self.model.spec.ndim == 3 or "Z" not in axes:
-            raise InputError("There are no planes to grow through: the image or model is flat.")
+            reason = "the model answers in volumes" if "Z" in axes else "the image has no Z axis"
+            raise InputError(f"There are no planes to grow through: {reason}.")
         begun, generation = self.shown, self.generation
         if not any(mask.area for mask in begun.masks.values()):
             raise InputError("There is no object to grow; click on one first.")
@@ -349,11 +353,15 @@ class ClickSession:
         clicks = shown.clicks.added(click)
         previous = shown.masks.get(index)
         mask = self.frames.at(index).answer(clicks.within(index), previous)
+        if previous is not None and (rest := beyond(previous, mask.window)).area:
+            mask = joined(rest, mask)
         masks = {**shown.masks, index: self._free(index, mask, shown.label)}
         return replace(shown, clicks=clicks, masks=masks)
 
     def _boxed(self, shown: Shown, index: Index, box: ObjectMask) -> Shown:
-        mask = self.frames.at(index).answer(ClickSet(), box)
+        clicker = self.frames.at(index)
+        box = _deep(box, clicker.features.frame)
+        mask = clicker.answer(ClickSet(), box)
         wide = tuple(
             slice(w.start - round(MARGIN * len_), w.stop + round(MARGIN * len_))
             for w, len_ in zip(box.window, box.inside.shape, strict=True)
@@ -382,3 +390,17 @@ class ClickSession:
                 f"The labels are {dtype} of shape {shape}; give integers of shape "
                 f"{self.stack.labels_shape}."
             )
+
+
+def _deep(box: ObjectMask, frame: Frame) -> ObjectMask:
+    """Return a box of one plane in a volume as one that is as deep as it is wide."""
+    depth, *sides = (w.stop - w.start for w in box.window)
+    if len(sides) < 2 or depth > 1:
+        return box
+    along_z, *ratios = (m / n for m, n in zip(frame.shape, frame.size, strict=True))
+    width = sum(side * ratio for side, ratio in zip(sides, ratios, strict=True)) / 2
+    z, reach = box.window[0].start, round(width / along_z / 2)
+    planes = slice(max(0, z - reach), min(frame.size[0], z + reach + 1))
+    return ObjectMask(
+        (planes, *box.window[1:]), np.repeat(box.inside, planes.stop - planes.start, axis=0)
+    )
