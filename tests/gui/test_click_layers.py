@@ -81,6 +81,9 @@ def test_a_model_of_volumes_answers_in_3d(make_napari_viewer, clicking_model, ho
     w.click(24, 20)
     w.key(ENTER)
     assert iou(w.labels.data == 1, ball) > 0.8
+    w.undo()
+    w.drag((16, 12), (24, 20), (32, 28), held=Qt.KeyboardModifier.ShiftModifier)
+    assert iou(w.mode.work.session.mask, ball) > 0.8
 
 
 @pytest.mark.parametrize("axes", ["czyx", "tcyx", "tyx"])
