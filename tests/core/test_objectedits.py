@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import zarr
 
 from napari_unet.core.objectedits import (
+    check_writable,
     merge_objects,
     new_label,
     place_object,
@@ -179,5 +181,22 @@ def test_ids_run_out():
     assert new_label(scene()) == 8
     labels = scene(np.uint8)
     labels[0, 0] = 255
-    with pytest.raises(InputError, match="uint8 and hold 255 already; turn them into uint32"):
+    assert new_label(labels) == 1  # the least that is free: masks of 0 and 255 are usual
+    labels.flat[:255] = np.arange(1, 256)
+    labels[40, 40] = 255
+    with pytest.raises(InputError, match="uint8, and all of its 255 ids are taken"):
         new_label(labels)
+    assert new_label(labels.astype(np.uint16)) == 256
+    stack = np.zeros((2, 3, 4), np.int8)
+    stack[0, 0, 0], stack[1, 0, :2], stack[1, 1, 1] = 127, (1, 2), -5
+    assert new_label(stack) == 3
+
+
+def test_labels_that_cannot_be_written_to():
+    labels = scene()
+    check_writable(labels)
+    labels.flags.writeable = False
+    with pytest.raises(InputError, match="can only be read"):
+        check_writable(labels)
+    with pytest.raises(InputError, match="can only be read"):
+        check_writable(zarr.open_array(zarr.create_array({}, data=scene()).store, mode="r"))

@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent, Qt
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication
 
 from napari_unet.core.corrections.known import frame_truth
 from napari_unet.core.journal.begin import find_journals
@@ -15,7 +17,7 @@ from napari_unet.gui.layers import layer_stack
 
 sys.path.insert(0, str(Path(__file__).parent))
 try:
-    from click_parts import CTRL, ENTER, ESCAPE, RIGHT, SHIFT, disc, iou, picture
+    from click_parts import CTRL, ENTER, ESCAPE, LEFT, NONE, RIGHT, SHIFT, disc, iou, picture
 finally:
     sys.path.pop(0)
 
@@ -205,3 +207,89 @@ def test_clicks_are_in_the_journal_teach_the_model_and_come_back(window, qtbot, 
     panel.correct.offers.button.click()
     qtbot.waitUntil(lambda: panel.correct.labels.value is not None)
     assert np.array_equal(panel.correct.labels.value.data, data)
+
+
+def test_redo_leaves_the_object_at_hand_alone(window):
+    w = window(picture()).start()
+    w.click(30, 30)
+    w.key(ENTER)
+    w.undo()
+    w.click(30, 90)
+    w.redo()
+    assert w.status.endswith("There is nothing to redo.")
+    assert iou(w.mode.work.session.mask, disc(2)) > 0.9 and not w.labels.data.any()
+    w.key(ESCAPE)
+    w.redo()
+    assert w.mode.shown is None and iou(w.labels.data == 1, disc(1)) > 0.9
+
+
+def test_clicks_that_follow_each_other_quickly_are_those_of_their_button(window):
+    w = window(picture()).start()
+    w.click(30, 30)
+    for button, held in (
+        (Qt.MouseButton.MiddleButton, NONE),
+        (LEFT, Qt.KeyboardModifier.AltModifier),
+    ):
+        QTest.mouseDClick(w.canvas, button, held, w.pixel(30, 24))
+    w.settle()
+    assert len(w.mode.shown.clicks) == 1
+    QTest.mouseDClick(w.canvas, RIGHT, NONE, w.pixel(30, 38))
+    w.settle()
+    assert [click.positive for click in w.mode.shown.clicks.clicks] == [True, False]
+
+
+def test_an_object_that_loses_all_its_pixels_keeps_its_place_in_the_labels(window):
+    w = window(picture())
+    data = np.zeros((120, 130), np.uint16)
+    data[29:32, 29:32] = 4
+    labels = w.viewer.add_labels(data.copy(), name="mine")
+    w.start()
+    w.click(30, 30)
+    w.key(ENTER)
+    assert w.status == "Object 4 stays as it was."
+    w.click(30, 30, held=CTRL)
+    assert w.status.startswith("Nothing is left of object 4") and w.mode.shown is None
+    w.undo()
+    assert w.status.startswith("Object 4: 9 px")
+    w.redo()
+    w.click(30, 90)
+    w.key(ENTER)
+    assert iou(labels.data == 5, disc(2)) > 0.9
+    assert np.array_equal(labels.data == 4, data == 4)
+    w.drag((5, 50), (8, 55), (12, 62), held=SHIFT)
+    assert w.status.startswith("Nothing that is free was found in the box")
+    w.click(80, 60, held=CTRL)
+    assert "first click must be on the object" in w.status
+    w.click(80, 60)
+    assert iou(w.mode.work.session.mask, disc(3)) > 0.9
+
+
+def test_what_is_clicked_while_the_model_is_loaded_comes_next(window, qtbot):
+    w = window(picture())
+    w.panel.toggle_button.click()
+    QTest.mouseClick(w.canvas, LEFT, NONE, w.pixel(30, 30))
+    assert w.mode.work.session is None
+    w.settle()
+    assert iou(w.mode.work.session.mask, disc(1)) > 0.9
+    QTest.mouseClick(w.canvas, LEFT, NONE, w.pixel(30, 90))
+    labels = w.labels
+    w.panel.toggle_button.click()  # before the answer
+    qtbot.waitUntil(lambda: not w.mode.on)
+    assert iou(labels.data == 1, disc(1)) > 0.9 and iou(labels.data == 2, disc(2)) > 0.9
+    w.panel.toggle_button.click()
+    assert w.mode.on and w.mode.work.session is None
+    w.panel.toggle_button.click()
+    assert not w.mode.on
+
+
+def test_the_preview_goes_with_the_cursor(window, qtbot):
+    w = window(picture()).start()
+    w.viewer.mouse_over_canvas = True
+    w.move(31, 31)
+    qtbot.waitUntil(w.preview.any)
+    w.click(30, 30)
+    w.move(30, 92)
+    qtbot.waitUntil(lambda: iou(w.preview > 0, disc(1) | disc(2)) > 0.9)
+    QApplication.sendEvent(w.canvas, QEvent(QEvent.Type.Leave))
+    assert w.viewer.mouse_over_canvas is False
+    assert iou(w.preview > 0, disc(1)) > 0.9

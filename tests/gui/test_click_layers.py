@@ -81,6 +81,9 @@ def test_a_model_of_volumes_answers_in_3d(make_napari_viewer, clicking_model, ho
     w.click(24, 20)
     w.key(ENTER)
     assert iou(w.labels.data == 1, ball) > 0.8
+    w.undo()
+    w.drag((16, 12), (24, 20), (32, 28), held=Qt.KeyboardModifier.ShiftModifier)
+    assert iou(w.mode.work.session.mask, ball) > 0.8
 
 
 @pytest.mark.parametrize("axes", ["czyx", "tcyx", "tyx"])
@@ -180,8 +183,17 @@ def test_labels_and_models_that_do_not_fit_are_refused(window, make_model):
     w.image = w.viewer.add_image(picture(), name="im")
     w.viewer.add_labels(dask.array.zeros((120, 130), dtype=np.uint16, chunks=60), name="lazy")
     w.viewer.add_labels(np.zeros((50, 60), np.uint16), name="small")
+    w.viewer.add_labels(np.zeros((120, 130), np.uint16), name="off", scale=(2, 2))
+    locked = np.zeros((120, 130), np.uint16)
+    locked.flags.writeable = False
+    w.viewer.add_labels(locked, name="locked")
     w.home()
-    for name, problem in (("lazy", "dask array"), ("small", "50 x 60")):
+    for name, problem in (
+        ("lazy", "dask array"),
+        ("small", "50 x 60"),
+        ("off", "'off' do not lie on the image 'im'"),
+        ("locked", "'locked': The labels can only be read"),
+    ):
         w.panel.labels.value = w.viewer.layers[name]
         w.panel.toggle_button.click()
         assert problem in w.status and not w.mode.on

@@ -110,3 +110,18 @@ def test_a_split_by_a_model_of_classes_goes_by_the_shape(clicking_model):
     answer = drained(clickflow.edit_objects(session, SPLIT, (Click((30, 25)), Click((30, 95)))))
     answer.change.apply(labels)
     assert abs(int(np.flatnonzero(labels[30] == 2).min()) - 60) <= 2
+
+
+def test_an_object_far_away_is_another_one(clicking_model):
+    y, x = np.ogrid[:60, :2540]
+    image = sum(((y - 30) ** 2 + (x - cx) ** 2 < 100).astype(np.float32) for cx in (30, 2500))
+    labels = np.zeros(image.shape, np.uint16)
+    session = ClickSession(clicking_model(), image, labels)
+    drained(clickflow.take_click(session, Click((30, 30))))
+    first = session.mask
+    seen = drained(clickflow.preview(session, Click((30, 2500))))
+    assert seen[()].area > 1.5 * first.sum()
+    kept = drained(clickflow.take_click(session, Click((30, 2500))))
+    assert kept.again and np.array_equal(kept.change.after > 0, first[kept.change.window])
+    joined = drained(clickflow.take_click(session, Click((30, 2500)), join=True))
+    assert not joined.again and session.mask[30, 30] and session.mask[30, 2500]

@@ -123,8 +123,54 @@ def test_a_box_begins_an_object_that_stays_in_it(clicking_model):
     inside = session.box((50.2, 200), (-10, 40))  # any two corners; what is outside does not count
     assert not inside[:, :28].any()
     for low, high in [((10, 10), (10, 40)), ((300, 300), (400, 400))]:
-        with pytest.raises(InputError, match="The box from"):
+        with pytest.raises(InputError, match=r"The box from .* holds too few pixels"):
             session.box(low, high)
+    for low, high in [((1, 10, 10), (1, 20, 20)), ((10, 10), (1, 20, 20))]:
+        with pytest.raises(InputError, match=r"has 3 coordinates; .* give \(y, x\)"):
+            session.box(low, high)
+
+
+def test_a_box_lies_in_one_plane_that_is_there(clicking_model):
+    session = ClickSession(clicking_model(), np.stack([image()] * 3))
+    assert session.box((1, 18, 18), (1, 42, 42))[1].any()
+    with pytest.raises(InputError, match=r"\(7, 18, 18\) lies outside the image"):
+        session.box((7, 18, 18), (7, 42, 42))
+    with pytest.raises(InputError, match=r"from \(1, 18.3, 18\) .* several frames"):
+        session.box((1, 18.333, 18), (2, 42, 42))
+
+
+def test_a_mask_may_be_what_there_is_of_the_object_so_far(clicking_model):
+    part = (truth() == 1) & (np.arange(130) < 30)
+    labels = np.where(truth() == 2, 2, 0).astype(np.uint16)
+    session = ClickSession(clicking_model(), image(), labels)
+    assert np.array_equal(session.begin(part), part)
+    mask = session.add(nu.Click((30, 36)))
+    assert iou(mask, truth() == 1) > 0.95
+    assert np.array_equal(session.undo(), part)
+    assert session.commit().label == 3
+    assert not session.begin(255.0 * (truth() == 2)).any()  # which belongs to an object
+    deep = ClickSession(clicking_model(), np.stack([image()] * 3))
+    planes = np.stack([part, np.zeros_like(part), part])
+    assert np.array_equal(deep.begin(planes), planes)
+    for mask, message in [
+        (part[1:], r"shape \(119, 130\); give bool of shape \(120, 130\)"),
+        (np.zeros((120, 130)), "no pixels"),
+        (np.full((120, 130), "x"), "give bool"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            session.begin(mask)
+
+
+def test_where_nothing_is_left_of_an_object_another_begins(clicking_model):
+    labels = np.zeros((120, 130), np.uint16)
+    labels[30, 30] = 4
+    session = ClickSession(clicking_model(), image(), labels)
+    session.refine((30, 30))
+    assert not session.add(nu.Click((30, 30), positive=False)).any()
+    mask = session.add(nu.Click((30, 90)))
+    assert iou(mask, truth() == 2) > 0.95
+    assert session.commit().label == 5
+    assert labels[30, 30] == 4
 
 
 def test_hovering_changes_nothing(clicking_model):
@@ -300,6 +346,10 @@ def test_a_volume_is_clicked_with_a_3d_model(clicking_model):
     ball = (z - 20) ** 2 + (y - 30) ** 2 + (x - 30) ** 2 < 64
     session = ClickSession(clicking_model(ndim=3), ball.astype(np.float32))
     assert iou(session.add(nu.Click((19, 31, 30))), ball) > 0.9
+    with pytest.raises(InputError, match="the model answers in volumes"):
+        list(session.grow())
+    for first, last in ((11, 29), (20, 20)):  # a box that is drawn in one plane is as deep as wide
+        assert iou(session.box((first, 20, 20), (last, 40, 40)), ball) > 0.9
 
 
 def test_warming_computes_what_a_click_needs(clicking_model):
@@ -321,7 +371,59 @@ def test_a_model_without_click_head_is_refused(make_model):
         ClickSession(make_model(), image())
 
 
-@pytest.mark.parametrize("labels", [np.zeros((5, 5), np.uint8), np.zeros((120, 130))])
+@pytest.mark.parametrize("labels", [np.zeros((5, 5), np.uint8), np.zeros((120, 130)), [[1, 2]]])
 def test_labels_that_do_not_fit(clicking_model, labels):
-    with pytest.raises(InputError, match=r"give integers of shape \(120, 130\)"):
+    with pytest.raises(InputError, match=r"integers of shape \(120, 130\)"):
         ClickSession(clicking_model(), image(), labels)
+
+
+@pytest.mark.parametrize("label", [0, -3, 256, 2.5, "x"])
+def test_ids_that_labels_cannot_hold(clicking_model, label):
+    labels = np.zeros((120, 130), np.uint8)
+    session = ClickSession(clicking_model(), image(), labels)
+    session.add(nu.Click((30, 30)))
+    with pytest.raises(InputError, match="give a whole number from 1 to 255"):
+        session.commit(label=label)
+    session.commit(label=np.uint16(9))
+    assert labels[30, 30] == 9
+
+
+def test_labels_that_can_only_be_read_protect_but_take_no_object(clicking_model):
+    labels = np.zeros((120, 130), np.uint8)
+    labels.flags.writeable = False
+    session = ClickSession(clicking_model(), image(), labels)
+    session.add(nu.Click((30, 30)))
+    with pytest.raises(InputError, match="can only be read"):
+        session.commit()
+    session.commit(own := np.zeros((120, 130), np.uint8))
+    assert own[30, 30] == 1
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_places_far_apart_do_not_lose_each_other(clicking_model, ndim):
+    far, front = (2500, ()) if ndim == 2 else (260, (3,))
+    places = [(*front, 30.0, 30.0), (*front, 30.0, float(far))]
+    y, x = np.ogrid[:60, : far + 40]
+    planes = [(y - 30) ** 2 + (x - cx) ** 2 < 100 for cx in (30, far)]
+    objects = [plane if ndim == 2 else np.stack([plane] * 8) for plane in planes]
+    pixels = (objects[0] | objects[1]).astype(np.float32)
+    session = ClickSession(clicking_model(ndim=ndim), pixels)
+    first = session.add(nu.Click(places[0]))
+    assert iou(first, objects[0]) > 0.9
+    both = session.add(nu.Click(places[1]))
+    assert iou(both, objects[0] | objects[1]) > 0.9
+    near = (*front, 5.0, 5.0)
+    assert np.array_equal(
+        session.add(nu.Click(near, positive=False)) & objects[1], both & objects[1]
+    )
+    empty = (*front, 5.0, far / 2)
+    assert np.array_equal(session.add(nu.Click(empty, positive=False)), session.undo())
+
+
+def test_a_large_object_is_corrected_where_it_is_clicked(clicking_model):
+    labels = np.zeros((60, 2600), np.uint16)
+    labels[20:40, 20:2580] = 3
+    session = ClickSession(clicking_model(), (labels > 0) * 1.0, labels)
+    whole = session.refine((30, 1000))
+    less = session.add(nu.Click((30, 2000), positive=False))
+    assert not less[30, 2000] and less[:, :1480].sum() == whole[:, :1480].sum()

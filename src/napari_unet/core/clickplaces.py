@@ -26,14 +26,10 @@ def locate(click: Click, stack: Stack, ndim: int) -> tuple[Index, Index]:
     InputError
         It lies outside the image, or has not as many coordinates as the labels have axes.
     """
-    shape, axes = stack.labels_shape, stack.labels_axes.lower()
-    if len(click.place) != len(shape):
-        raise InputError(
-            f"The click {click.place} has {len(click.place)} coordinates; the image has axes "
-            f"{axes}, give ({', '.join(axes)})."
-        )
+    _check_axes(click, stack)
+    shape = stack.labels_shape
     if not all(0 <= p < n for p, n in zip(click.pixel, shape, strict=True)):
-        raise InputError(f"The click {click.place} lies outside the image, which is {shape}.")
+        raise InputError(f"The click {_said(click)} lies outside the image, which is {shape}.")
     split = len(shape) - ndim
     return click.pixel[:split], click.pixel[split:]
 
@@ -46,18 +42,38 @@ def box_mask(
     Raises
     ------
     InputError
-        It lies in several frames, or is thinner than two pixels.
+        Its corners lie in different frames, or have not as many coordinates as the labels have
+        axes; or no two pixels of the image lie in it along Y and X.
     """
-    corners = np.array([Click(tuple(low)).place, Click(tuple(high)).place])
-    size = np.array(stack.labels_shape) - 1
-    first, last = (Click(tuple(np.clip(end, 0, size))) for end in (corners.min(0), corners.max(0)))
-    index, start = locate(first, stack, ndim)
-    other, stop = locate(last, stack, ndim)
+    ends = Click(tuple(low)), Click(tuple(high))
+    for end in ends:
+        _check_axes(end, stack)
+    said = f"The box from {_said(ends[0])} to {_said(ends[1])}"
+    split = len(stack.labels_shape) - ndim
+    if ends[0].pixel[:split] != ends[1].pixel[:split]:
+        raise InputError(f"{said} reaches over several frames; draw it in one of them.")
+    corners = np.array([end.place for end in ends])
+    last = np.array(stack.labels_shape) - 1
+    last[:split] = np.iinfo(last.dtype).max  # a frame that is not there is not the last one
+    first, second = (np.clip(end, 0, last) for end in (corners.min(0), corners.max(0)))
+    index, start = locate(Click(tuple(first)), stack, ndim)
+    _, stop = locate(Click(tuple(second)), stack, ndim)
     window = tuple(slice(a, b + 1) for a, b in zip(start, stop, strict=True))
     shape = [w.stop - w.start for w in window]
-    if index != other or min(shape) < 2:
-        raise InputError(
-            f"The box from {tuple(low)} to {tuple(high)} holds no pixels of one frame; draw it "
-            "around the object."
-        )
+    if min(shape[-2:]) < 2:
+        raise InputError(f"{said} holds too few pixels of the image; draw it around the object.")
     return index, ObjectMask(window, np.ones(shape, bool))
+
+
+def _check_axes(click: Click, stack: Stack) -> None:
+    axes = stack.labels_axes.lower()
+    if len(click.place) != len(axes):
+        raise InputError(
+            f"The click {_said(click)} has {len(click.place)} coordinates; the image has axes "
+            f"{axes}, give ({', '.join(axes)})."
+        )
+
+
+def _said(click: Click) -> str:
+    """Return where a click is, to a tenth of a pixel."""
+    return f"({', '.join(f'{round(coordinate, 1):.10g}' for coordinate in click.place)})"

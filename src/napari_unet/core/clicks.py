@@ -84,6 +84,19 @@ class ClickSet:
         at = tuple(leading)
         return ClickSet(tuple(c for c in self.clicks if c.pixel[: len(at)] == at))
 
+    def inside(self, window: Sequence[slice]) -> ClickSet:
+        """Return the clicks in a window of a plane or volume, by the last of their coordinates."""
+        return ClickSet(
+            tuple(
+                click
+                for click in self.clicks
+                if all(
+                    w.start <= p < w.stop
+                    for p, w in zip(click.pixel[-len(window) :], window, strict=True)
+                )
+            )
+        )
+
     def places(self, *, positive: bool, ndim: int) -> np.ndarray:
         """Return where the clicks of one kind are, float32 (N, ndim): the last coordinates."""
         chosen = [c.place[-ndim:] for c in self.clicks if c.positive == positive]

@@ -6,6 +6,7 @@ that does not fit into memory.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,8 @@ __all__ = [
     "SPLIT",
     "Change",
     "ObjectMask",
+    "check_label",
+    "check_writable",
     "find_object",
     "merge_objects",
     "new_label",
@@ -148,20 +151,52 @@ def place_object(
 
 
 def new_label(labels: Any) -> int:
-    """Return an id that is free.
+    """Return an id that is free: the next one, or if their type ends there, the least.
 
     Raises
     ------
     InputError
-        The labels' type holds no larger id than those that there are.
+        All ids of the labels' type are taken.
     """
     planes = labels if getattr(labels, "ndim", 2) > 2 else [labels]
     label = 1 + max((int(np.max(np.asarray(plane), initial=0)) for plane in planes), default=0)
-    if label > np.iinfo(labels.dtype).max:
+    largest = int(np.iinfo(labels.dtype).max)
+    if label <= largest:
+        return label
+    taken = functools.reduce(np.union1d, (np.unique(np.asarray(plane)) for plane in planes))
+    taken = taken[taken > 0]
+    gaps = np.flatnonzero(taken != np.arange(1, len(taken) + 1, dtype=taken.dtype))
+    if not len(gaps):
         raise InputError(
-            f"The labels are {labels.dtype} and hold {label - 1} already; turn them into uint32."
+            f"The labels are {labels.dtype}, and all of its {largest} ids are taken; turn them "
+            "into a larger type, such as uint32."
         )
-    return label
+    return int(gaps[0]) + 1
+
+
+def check_label(label: Any, labels: Any) -> int:
+    """Return an id that somebody chose, if labels can hold it.
+
+    Raises
+    ------
+    InputError
+        It is no whole number, or not one of the labels' type from 1 on.
+    """
+    largest = int(np.iinfo(labels.dtype).max)
+    if not isinstance(label, int | np.integer) or not 1 <= label <= largest:
+        raise InputError(
+            f"The id {label!r} cannot be in the labels, which are {labels.dtype}; give a whole "
+            f"number from 1 to {largest}."
+        )
+    return int(label)
+
+
+def check_writable(labels: Any) -> None:
+    """Raise InputError if labels can only be read: an array's flag says so, or a file's mode."""
+    flags = getattr(labels, "flags", None)
+    writable = getattr(flags, "writeable", not getattr(labels, "read_only", False))
+    if not writable:
+        raise InputError("The labels can only be read; copy them, or open their file for writing.")
 
 
 def remove_object(labels: Any, place: Sequence[int], index: Index = ()) -> Change:

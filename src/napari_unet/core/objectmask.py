@@ -70,6 +70,42 @@ class ObjectMask:
         return seen
 
 
+def joined(one: ObjectMask, other: ObjectMask) -> ObjectMask:
+    """Return two masks of one plane or volume as one; it has the certainty of the second."""
+    pieces = [mask.cropped() for mask in (one, other) if mask.area]
+    if not pieces:
+        return other
+    window = window_around([piece.window for piece in pieces])
+    inside = np.zeros([w.stop - w.start for w in window], bool)
+    for piece in pieces:
+        inside[shifted(piece.window, window)] |= piece.inside
+    return ObjectMask(window, inside, other.certainty)
+
+
+def part_at(mask: ObjectMask, place: Sequence[int]) -> ObjectMask | None:
+    """Return the part of a mask that hangs together at a pixel; None if it is not in the mask."""
+    at = tuple(p - w.start for p, w in zip(place, mask.window, strict=True))
+    if not all(0 <= a < n for a, n in zip(at, mask.inside.shape, strict=True)):
+        return None
+    if not mask.inside[at]:
+        return None
+    _, part = find_object(mask.inside.view(np.uint8), at)
+    pairs = zip(part.window, mask.window, strict=True)
+    window = tuple(slice(p.start + w.start, p.stop + w.start) for p, w in pairs)
+    return ObjectMask(window, part.inside, mask.certainty)
+
+
+def beyond(mask: ObjectMask, window: Window) -> ObjectMask:
+    """Return what lies of a mask outside a window."""
+    inside = mask.inside.copy()
+    common = [
+        slice(max(a.start, b.start), max(a.start, min(a.stop, b.stop)))
+        for a, b in zip(mask.window, window, strict=True)
+    ]
+    inside[shifted(common, mask.window)] = False
+    return ObjectMask(mask.window, inside, mask.certainty)
+
+
 def find_object(labels: Any, place: Sequence[int], index: Index = ()) -> tuple[int, ObjectMask]:
     """Return the object at a pixel: its id, and its part that hangs together there.
 

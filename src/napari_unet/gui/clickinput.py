@@ -53,6 +53,7 @@ class ClickInput:
             layer.bind_key(key, _pressed(action), overwrite=True)
         for edit, key in KEYS.items():
             layer.bind_key(key, _pressed(mode.press_edit, edit), overwrite=True)
+        viewer.events.mouse_over_canvas.connect(self._crossed)
         viewer.layers.selection.events.active.connect(self._follow)
         self._follow()
 
@@ -63,12 +64,17 @@ class ClickInput:
 
     def close(self) -> None:
         """Give the window back its double click."""
+        self._viewer.events.mouse_over_canvas.disconnect(self._crossed)
         self._viewer.layers.selection.events.active.disconnect(self._follow)
         self._hold_zoom(False)
 
     def _follow(self, *_: Any) -> None:
         self._hold_zoom(self.active)
         self._mode.changed.emit()
+
+    def _crossed(self, *_: Any) -> None:
+        if not self._viewer.mouse_over_canvas:
+            self._mode.leave()
 
     def _hold_zoom(self, held: bool) -> None:
         """Keep the window from zooming at the second of two quick clicks, or let it zoom again."""
@@ -81,7 +87,7 @@ class ClickInput:
     def _pressed(self, _: Labels, event: Any) -> Iterator[None]:
         """Wait until the button is let go: a click, a box (with Shift), or a drag as ever."""
         button, held = event.button, set(event.modifiers)
-        if button not in (LEFT, RIGHT) or "Alt" in held:
+        if not _counts(event):
             return
         start, pixel = tuple(event.position), np.asarray(event.pos, float)
         moved, boxing = False, button == LEFT and "Shift" in held
@@ -97,12 +103,19 @@ class ClickInput:
             self._mode.click(start, away=button == RIGHT or "Control" in held, join="Shift" in held)
 
     def _double_clicked(self, _: Labels, event: Any) -> None:
-        held = set(event.modifiers)
-        self._mode.click(tuple(event.position), away="Control" in held, join="Shift" in held)
+        if _counts(event):
+            held, away = set(event.modifiers), event.button == RIGHT
+            place = tuple(event.position)
+            self._mode.click(place, away=away or "Control" in held, join="Shift" in held)
 
     def _moved(self, _: Labels, event: Any) -> None:
         held = set(event.modifiers)
         self._mode.hover(tuple(event.position), away="Control" in held, join="Shift" in held)
+
+
+def _counts(event: Any) -> bool:
+    """Tell whether a button of the mouse is one that clicks, and no other key makes it napari's."""
+    return event.button in (LEFT, RIGHT) and "Alt" not in event.modifiers
 
 
 def _pressed(action: Any, *arguments: Any) -> Any:

@@ -22,21 +22,18 @@ from napari_unet.gui.features import features_of
 from napari_unet.gui.forms import sentence
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Sequence
 
     from napari.layers import Image, Labels
 
     from napari_unet.core.card import ModelCard
-    from napari_unet.core.spec import Progress
     from napari_unet.gui.clicklayer import Masks
     from napari_unet.gui.clicktarget import Target
     from napari_unet.gui.recorder import Recorder
-    from napari_unet.nn.clickflow import Answer
+    from napari_unet.nn.clickflow import Answer, Steps
     from napari_unet.nn.session import ClickSession, Shown
 
 logger = logging.getLogger(__name__)
-
-END = "end"
 
 
 class ClickMode(QObject):
@@ -104,7 +101,7 @@ class ClickMode(QObject):
         """The object at hand; None where there is none."""
         session = self.work.session
         shown = None if session is None else session.shown
-        return shown if shown is not None and any(m.area for m in shown.masks.values()) else None
+        return shown if shown is not None and shown.area else None
 
     def start(self, image: Image, labels: Labels | None, card: ModelCard, device: str) -> None:
         """Turn click mode on.
@@ -140,13 +137,13 @@ class ClickMode(QObject):
 
     def stop(self) -> None:
         """Turn click mode off; an object at hand is kept first."""
-        if self.shown is None and not self.work.busy:
+        from napari_unet.nn.clickflow import finish
+
+        if self.shown is None and not self.work.asked:
             self._end()
             return
-        if self.shown is not None:
-            self.keep()
         self._stopping = True
-        self.work.put(_end_steps)
+        self.work.put(functools.partial(finish, grow=self.settings.grow))
 
     def apply_settings(self, settings: ClickSettings) -> None:
         """Go on with other settings."""
@@ -156,8 +153,7 @@ class ClickMode(QObject):
         if self.target is not None:
             features_of(self.target.image).resize(settings.cache)
         if not settings.hover:
-            self.work.leave()
-            self._show()
+            self.leave()
 
     def click(self, position: Sequence[float], *, away: bool = False, join: bool = False) -> None:
         """Take a click in at a place in the world; see `clickflow.take_click`."""
@@ -200,6 +196,11 @@ class ClickMode(QObject):
         elif click is not None:
             self.work.look(click)
 
+    def leave(self) -> None:
+        """Preview nothing, until the cursor moves again."""
+        self.work.leave()
+        self._show()
+
     def keep(self) -> None:
         """Put the object at hand into the labels."""
         from napari_unet.nn.clickflow import keep
@@ -238,12 +239,14 @@ class ClickMode(QObject):
     def press_edit(self, edit: str) -> None:
         """Begin to split, merge or delete; delete at once what is under the cursor."""
         self.begin_edit(edit)
-        if edit == DELETE:
+        if edit == DELETE == self.edit:
             self.click(tuple(self._viewer.cursor.position))
 
     def begin_edit(self, edit: str) -> None:
         """Let the next clicks split, merge or delete."""
-        if self.on:
+        if not self._flat:
+            self.say(FLAT)
+        elif self.on:
             self.edit, self.marked, self.said = edit, [], ""
             self.resume()
             self._show()
@@ -254,12 +257,12 @@ class ClickMode(QObject):
 
     def _put(self, action: Any) -> None:
         self.said = ""
-        if self.work.session is not None:
+        if self.on:
             self.work.put(action)
 
     def _click_at(self, position: Sequence[float], away: bool) -> Click | None:
         target = self.target
-        if target is None or self.work.session is None:
+        if target is None:
             return None
         if not self._flat:
             self.say(FLAT)
@@ -271,15 +274,19 @@ class ClickMode(QObject):
         """Take one of the clicks that an edit needs; do it with the last one."""
         from napari_unet.nn.clickflow import edit_objects
 
-        target, session, edit = self.target, self.work.session, self.edit
-        if target is None or session is None or edit is None:
+        target, edit = self.target, self.edit
+        if target is None or edit is None:
             return
         self.marked.append(click)
         clicks = tuple(self.marked)
         if len(clicks) == EDITS[edit]:
             self.edit, self.marked = None, []
-            volume = target.is_volume(clicks[0], session.model.spec.ndim)
-            self.work.put(functools.partial(edit_objects, what=edit, clicks=clicks, volume=volume))
+
+            def apply(session: ClickSession) -> Steps:
+                volume = target.is_volume(clicks[0], session.model.spec.ndim)
+                return edit_objects(session, edit, clicks, volume=volume)
+
+            self.work.put(apply)
         self._show()
 
     def _leave_edit(self) -> None:
@@ -288,6 +295,8 @@ class ClickMode(QObject):
 
     def _take(self, answer: Answer) -> None:
         """Make the change that an action asks for, and show what is at hand now."""
+        from napari_unet.nn.clickflow import END
+
         target = self.target
         if target is None:
             return
@@ -375,10 +384,3 @@ class ClickMode(QObject):
         if target.layer in self._viewer.layers:
             self._viewer.layers.selection.active = target.layer
         self.changed.emit()
-
-
-def _end_steps(_: ClickSession) -> Generator[Progress, None, Answer]:
-    from napari_unet.nn.clickflow import Answer
-
-    yield from ()
-    return Answer(source=END)

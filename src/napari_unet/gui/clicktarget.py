@@ -6,8 +6,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from napari.layers import Labels
 
 from napari_unet.core.axes import OBJECT_AXES
+from napari_unet.core.objectedits import check_writable
 from napari_unet.core.spec import InputError, PredictSettings, SettingsError
 from napari_unet.gui.ground import find_ground, ground_of
 from napari_unet.gui.live import LIVE_DTYPE
@@ -17,7 +19,7 @@ from napari_unet.gui.segment_form import quick_settings
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari.layers import Image, Labels
+    from napari.layers import Image
 
     from napari_unet.core.card import ModelCard
     from napari_unet.core.clicks import Click
@@ -147,7 +149,7 @@ def open_target(
     Raises
     ------
     InputError
-        The labels do not fit the image, or cannot be changed.
+        The labels do not fit the image, lie elsewhere in the world, or cannot be changed.
     """
     if layer is None:
         layer = _new_labels(viewer, image, card)
@@ -160,6 +162,11 @@ def open_target(
             f"The labels {layer.name!r} are a dask array, which cannot be changed; convert them to "
             "a plain array (numpy.asarray), or choose others."
         )
+    _check_place(target)
+    try:
+        check_writable(layer.data)
+    except InputError as error:
+        raise InputError(f"{layer.name!r}: {error}") from error
     _ = target.array  # raises if its axes cannot be put into order
     if not recorder.model:
         recorder.model = card.name  # it learns from labels of which nobody knows who made them
@@ -187,6 +194,27 @@ def _new_labels(viewer: Any, image: Image, card: ModelCard) -> Labels:
     )
     own: Labels = getattr(layer, "__wrapped__", layer)
     return own
+
+
+def _check_place(target: Target) -> None:
+    """Raise InputError if the labels do not lie where the image does, to a pixel.
+
+    A click is on what is seen of the image, and its answer is seen where the labels lie.
+    """
+    layer, image = target.layer, target.image
+    wanted = target.ground.placement.geometry(image)
+    if len(wanted["scale"]) != layer.ndim:
+        return  # channels lie between the axes: napari does not line the two up
+    like = Labels(np.zeros((1,) * layer.ndim, np.uint8), **wanted)
+    last = np.array(layer.data.shape) - 1
+    for corner in (0 * last, last):
+        away = np.array(like.world_to_data(layer.data_to_world(corner))) - corner
+        if np.abs(away).max() > 1:
+            raise InputError(
+                f"The labels {layer.name!r} do not lie on the image {image.name!r}: their scale or "
+                "translation is another. Copy that of the image to them (right click in the layer "
+                "list, Copy scale and transforms), or choose others."
+            )
 
 
 def _is_deep(span: tuple[slice, ...], ground: Ground) -> bool:

@@ -30,6 +30,11 @@ _DONE = {
     DELETE: "Object deleted.",
 }
 
+_SAME = "Object {} stays as it was."
+_EMPTY = "Nothing is left of the object; Ctrl+Z takes the last click back."
+_EMPTIED = "Nothing is left of object {}; Ctrl+Z takes the last click back, D deletes the object."
+_BOX_EMPTY = "Nothing that is free was found in the box; draw another one, or click on the object."
+
 KEYS = """
 <table cellspacing="0" cellpadding="1">
 <tr><td><b>click</b>&nbsp;</td><td>begin an object, or add to it</td></tr>
@@ -74,12 +79,24 @@ def describe(mode: ClickMode) -> str:
         return " ".join(filter(None, (mode.said, _EDITING[mode.edit][len(mode.marked)])))
     if shown is not None:
         return f"{_about(shown)} {mode.said or 'Enter keeps it, Esc drops it.'}"
-    return mode.said or HINT
+    return mode.said or _missing(mode) or HINT
+
+
+def _missing(mode: ClickMode) -> str:
+    """Return what became of an object at hand that has no pixels; "" if there is none."""
+    session = mode.work.session
+    if session is None or not session.shown.masks:
+        return ""
+    if session.shown.label is not None:
+        return _EMPTIED.format(session.shown.label)
+    return _EMPTY if session.shown.clicks else _BOX_EMPTY
 
 
 def done(answer: Answer) -> str:
     """Return what a change did."""
     label = 0 if answer.change is None else answer.change.label
+    if answer.change is not None and not answer.change.changed.any():
+        return _SAME.format(label)
     return _DONE[answer.source].format(label)
 
 

@@ -76,7 +76,13 @@ class ClickWork(QObject):
     @property
     def busy(self) -> bool:
         """Whether something that the user did is waiting or at work."""
-        return bool(self._actions) or (self._job is not None and self._job_matters)
+        return self.asked or (self._job is not None and self._job_matters)
+
+    @property
+    def asked(self) -> bool:
+        """Whether an action is waiting or at work; a session that is being opened is none."""
+        at_work = self.session is not None and self._job is not None and self._job_matters
+        return bool(self._actions) or at_work
 
     def open(self, begin: Callable[[], Generator[Progress, None, ClickSession]]) -> None:
         """Open a session by a generator that returns it; another one is closed."""
@@ -95,8 +101,12 @@ class ClickWork(QObject):
         self._next()
 
     def leave(self) -> None:
-        """Preview nothing any more."""
+        """Preview nothing any more; what is at work comes too late."""
         self._hover = None
+        if self._job is not None and not self._job_matters:
+            self._job.abandon()
+            self._job = None
+            self._next()
 
     def look(self, place: Click) -> None:
         """Compute the features around a place, when nothing else is to be done."""
@@ -107,7 +117,9 @@ class ClickWork(QObject):
         """Drop the object at hand, and all that is waiting or at work."""
         from napari_unet.nn.clickflow import reset
 
-        if self.session is not None:
+        if self.session is None:
+            self._actions.clear()  # what opens the session goes on
+        else:
             self._abandon()
             self.put(reset)
 

@@ -22,7 +22,7 @@ from napari_unet.nn.click import ClickHead, Prompts, activate
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from napari_unet.core.clicks import ClickSet
+    from napari_unet.core.clicks import Click, ClickSet
     from napari_unet.core.tiles import Window
     from napari_unet.nn.features import FrameFeatures
     from napari_unet.nn.firstguess import FirstGuess
@@ -110,8 +110,19 @@ class Clicker:
     guess: FirstGuess
 
     def answer(self, clicks: ClickSet, previous: ObjectMask | None = None) -> ObjectMask:
-        """Return the object that clicks and its previous mask, at least one of them, point to."""
+        """Return the object that clicks and its previous mask, at least one of them, point to.
+
+        What is known may be larger than the largest window: then it is seen around the last click,
+        and the answer is about its own window alone.
+        """
         ndim = self.features.spec.ndim
+        if len(clicks) and self._is_wide(clicks, previous):
+            window = self._widest(clicks.clicks[-1])
+            clicks = clicks.inside(window)
+            before = None if previous is None else ObjectMask(window, previous.within(window))
+            previous = before if before is not None and before.area else None
+            if previous is None and not any(click.positive for click in clicks.clicks):
+                return ObjectMask(window, np.zeros([w.stop - w.start for w in window], bool), 0.0)
         levels = range(self._first_level(clicks, previous), LEVELS[ndim])
         for level in levels:
             view = self._view(clicks, previous, level)
@@ -139,6 +150,20 @@ class Clicker:
         if not inside.any() or not around.any():
             return np.zeros(len(values), np.float32)
         return np.asarray(values[:, inside].mean(1) - values[:, around].mean(1))
+
+    def _is_wide(self, clicks: ClickSet, previous: ObjectMask | None) -> bool:
+        """Tell whether what is known of the object does not fit into the largest window."""
+        low, high = self._extent(clicks, previous)
+        return bool((high - low).max() > _largest(len(low)))
+
+    def _widest(self, click: Click) -> Window:
+        """Return the largest window around a click, in stack pixels."""
+        frame, half = self.features.frame, _largest(len(self._ratio)) / 2
+        place = click.place[-len(frame.size) :]
+        return tuple(
+            slice(max(0, math.ceil(p - half / r)), min(n, math.floor(p + half / r) + 1))
+            for p, r, n in zip(place, self._ratio, frame.size, strict=True)
+        )
 
     def _extent(self, clicks: ClickSet, previous: ObjectMask | None) -> np.ndarray:
         """Return the box around what is known of the object: (2, ndim), in network pixels."""
@@ -212,6 +237,11 @@ class Clicker:
             if w.stop < n and mask.inside.take(-1, axis).any():
                 return True
         return False
+
+
+def _largest(ndim: int) -> int:
+    """Return the edge length of the largest window, in network pixels."""
+    return EDGE[ndim] << (LEVELS[ndim] - 1)
 
 
 def pooled(values: Tensor, factor: int) -> Tensor:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import ndimage
 
 from napari_unet.core.clicks import Click, ClickSet
 from napari_unet.core.objectedits import (
@@ -23,9 +22,8 @@ from napari_unet.core.objectedits import (
     remove_object,
     split_object,
 )
-from napari_unet.core.objectmask import ObjectMask, find_object
+from napari_unet.core.objectmask import ObjectMask, find_object, joined, part_at
 from napari_unet.core.spec import InputError, Progress
-from napari_unet.nn.hills import predicted_hills
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +33,8 @@ if TYPE_CHECKING:
 
 Index = tuple[int, ...]
 
+END = "end"
+"""The source of the answer that ends a session."""
 GAP = 2
 """So many planes apart, two masks may be one object, if they overlap seen from above."""
 
@@ -70,7 +70,7 @@ Action = Callable[["ClickSession"], Steps]
 
 def has_object(session: ClickSession) -> bool:
     """Tell whether there is an object at hand that has pixels."""
-    return any(mask.area for mask in session.shown.masks.values())
+    return session.shown.area > 0
 
 
 def can_grow(session: ClickSession) -> bool:
@@ -149,6 +149,13 @@ def keep(session: ClickSession, grow: bool = False) -> Steps:
     return Answer(session.proposal(), source, shown.clicks)
 
 
+def finish(session: ClickSession, grow: bool = False) -> Steps:
+    """Keep the object at hand, if there is one; then answer `END`. Arguments as for `keep`."""
+    if has_object(session):
+        return replace((yield from keep(session, grow)), again=True)
+    return Answer(source=END)
+
+
 def grow_object(session: ClickSession) -> Steps:
     """Follow the object at hand through the neighbouring planes."""
     yield from session.grow()
@@ -162,7 +169,13 @@ def undo(session: ClickSession) -> Steps:
 
 
 def redo(session: ClickSession) -> Steps:
-    """Do the step on the object at hand again that was taken back."""
+    """Do the step on the object at hand again that was taken back.
+
+    Raises
+    ------
+    InputError
+        There is an object at hand, and no step on it to do again.
+    """
     answer = yield from _moved(session, session.redo)
     return replace(answer, source="redo")
 
@@ -218,6 +231,8 @@ def _hills(session: ClickSession, index: Index, window: Window) -> np.ndarray | 
     """Return what the model sees as objects in a window; None if its frames are of another kind."""
     if len(window) != session.model.spec.ndim:
         return None
+    from napari_unet.nn.hills import predicted_hills  # torch, which the window does not wait for
+
     return predicted_hills(session.frames.at(index).features, window)
 
 
@@ -243,7 +258,8 @@ def preview(
     if masks is not None and others and has_object(session):
         index, _ = session.locate(click)
         if (part := _part_apart(session, shown, masks[index], click)) is not None:
-            return {**shown.masks, index: _joined(shown.masks.get(index), part)}
+            there = shown.masks.get(index)
+            return {**shown.masks, index: part if there is None else joined(there, part)}
     return masks
 
 
@@ -258,6 +274,8 @@ def _moved(session: ClickSession, move: Callable[[], object]) -> Steps:
     move()
     moved = session.shown is not before
     if not moved:
+        if before.masks:  # the labels' turn comes when nothing is at hand
+            raise InputError("There is nothing to redo.")
         session.reset()  # what was taken back earlier is no more to be done again
     return Answer(moved=moved)
 
@@ -273,26 +291,13 @@ def _part_apart(
         The answer to the click, in its frame.
     """
     index, pixel = session.locate(click)
-    at = tuple(p - w.start for p, w in zip(pixel, mask.window, strict=True))
-    if not all(0 <= a < n for a, n in zip(at, mask.inside.shape, strict=True)):
-        return None
-    if not mask.inside[at]:
+    part = part_at(mask, pixel)
+    if part is None:
         return None  # the place belongs to another object, which is protected
-    parts, _ = ndimage.label(mask.inside, np.ones((3,) * mask.inside.ndim))
-    part = parts == parts[at]
     letters = session.stack.labels_axes[: len(index)]
     near = [m for other, m in before.masks.items() if _is_near(other, index, letters)]
-    touches = any((other.within(mask.window) & part).any() for other in near)
-    return None if touches else replace(mask, inside=part)
-
-
-def _joined(one: ObjectMask | None, other: ObjectMask) -> ObjectMask:
-    """Return two masks of a frame as one."""
-    if one is None or not one.area:
-        return other
-    pairs = zip(one.window, other.window, strict=True)
-    window = tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in pairs)
-    return ObjectMask(window, one.within(window) | other.within(window))
+    touches = any((other.within(part.window) & part.inside).any() for other in near)
+    return None if touches else part
 
 
 def _is_near(one: Index, other: Index, letters: str) -> bool:

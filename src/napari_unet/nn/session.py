@@ -13,10 +13,13 @@ from napari_unet.core.clicks import Click, ClickSet, History
 from napari_unet.core.objectedits import (
     Change,
     ObjectMask,
+    check_label,
+    check_writable,
     find_object,
     new_label,
     place_object,
 )
+from napari_unet.core.objectmask import beyond, joined
 from napari_unet.core.spec import InputError, ModelError, PredictSettings, Progress
 from napari_unet.core.stack import Stack, open_stack
 from napari_unet.nn.clickframes import ClickFrames
@@ -28,6 +31,7 @@ from napari_unet.nn.survey import settle_size
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from napari_unet.core.frames import Frame
     from napari_unet.nn.click import ClickHead
     from napari_unet.nn.model import Model
 
@@ -55,6 +59,11 @@ class Shown:
     masks: Mapping[Index, ObjectMask] = field(default_factory=dict)
     label: int | None = None
     replaced: Mapping[Index, ObjectMask] = field(default_factory=dict)
+
+    @property
+    def area(self) -> int:
+        """How many pixels it has."""
+        return sum(mask.area for mask in self.masks.values())
 
 
 class ClickSession:
@@ -139,6 +148,8 @@ class ClickSession:
     def add(self, click: Click) -> np.ndarray:
         """Take a click in and return the `mask`.
 
+        If nothing is left of the object at hand, a positive click begins another one.
+
         Raises
         ------
         InputError
@@ -153,7 +164,8 @@ class ClickSession:
         Parameters
         ----------
         low, high
-            Two opposite corners, coordinates as those of a click; both in one frame.
+            Two opposite corners, coordinates as those of a click; both in one frame. For a model of
+            volumes, a box in one plane is taken for the middle of one that is as deep as wide.
 
         Raises
         ------
@@ -162,6 +174,39 @@ class ClickSession:
         """
         index, box = box_mask(low, high, self.stack, self.model.spec.ndim)
         self._advance(lambda shown: self._boxed(shown, index, box))
+        return self.mask
+
+    def begin(self, mask: Any) -> np.ndarray:
+        """Begin with a mask of the object, such as another program's, and return the `mask`.
+
+        Later clicks correct it. It is no object of the labels: for those there is `refine`.
+
+        Parameters
+        ----------
+        mask
+            bool, or numbers that are 0 outside the object; of the labels' shape.
+
+        Raises
+        ------
+        InputError
+            The mask has another shape, or no pixels.
+        """
+        given, shape = np.asarray(mask), self.stack.labels_shape
+        if given.shape != shape or given.dtype.kind not in "buif":
+            raise InputError(
+                f"The mask is {given.dtype} of shape {given.shape}; give bool of shape {shape}."
+            )
+        inside = given != 0
+        if not inside.any():
+            raise InputError("The mask has no pixels; give one of an object, or click on one.")
+        split = len(shape) - self.model.spec.ndim
+        window = tuple(slice(0, n) for n in shape[split:])
+        masks = {
+            index: self._free(index, ObjectMask(window, inside[index]).cropped(), None)
+            for index in np.ndindex(shape[:split])
+            if inside[index].any()
+        }
+        self._advance(lambda shown: Shown(masks=masks))
         return self.mask
 
     def refine(self, place: Sequence[float]) -> np.ndarray:
@@ -190,7 +235,8 @@ class ClickSession:
         """
         axes = self.stack.labels_axes
         if self.model.spec.ndim == 3 or "Z" not in axes:
-            raise InputError("There are no planes to grow through: the image or model is flat.")
+            reason = "the model answers in volumes" if "Z" in axes else "the image has no Z axis"
+            raise InputError(f"There are no planes to grow through: {reason}.")
         begun, generation = self.shown, self.generation
         if not any(mask.area for mask in begun.masks.values()):
             raise InputError("There is no object to grow; click on one first.")
@@ -239,8 +285,12 @@ class ClickSession:
         if labels is None:
             raise InputError("There are no labels to put the object into; give some.")
         self._check(labels)
+        check_writable(labels)
         shown = self.shown
-        number = label or shown.label or new_label(labels)
+        if label is not None:
+            number = check_label(label, labels)
+        else:
+            number = shown.label or new_label(labels)
         return place_object(
             labels, shown.masks, number, replaced=shown.replaced, overwrite=self.overwrite
         )
@@ -263,7 +313,8 @@ class ClickSession:
         Raises
         ------
         InputError
-            There is no object, nothing is left of it beside others, or the labels do not fit.
+            There is no object, nothing is left of it beside others, or the labels do not fit or
+            cannot hold its id.
         """
         change = self.proposal(labels, label)
         change.apply(self.labels if labels is None else labels)
@@ -295,16 +346,22 @@ class ClickSession:
 
     def _clicked(self, shown: Shown, click: Click) -> Shown:
         index, _ = self.locate(click)
-        if not click.positive and not shown.clicks and not shown.masks:
+        if not (click.positive or shown.area or shown.clicks):
             raise InputError("The first click must be on the object; a later one may take away.")
+        if click.positive and not shown.area:
+            shown = Shown()
         clicks = shown.clicks.added(click)
         previous = shown.masks.get(index)
         mask = self.frames.at(index).answer(clicks.within(index), previous)
+        if previous is not None and (rest := beyond(previous, mask.window)).area:
+            mask = joined(rest, mask)
         masks = {**shown.masks, index: self._free(index, mask, shown.label)}
         return replace(shown, clicks=clicks, masks=masks)
 
     def _boxed(self, shown: Shown, index: Index, box: ObjectMask) -> Shown:
-        mask = self.frames.at(index).answer(ClickSet(), box)
+        clicker = self.frames.at(index)
+        box = _deep(box, clicker.features.frame)
+        mask = clicker.answer(ClickSet(), box)
         wide = tuple(
             slice(w.start - round(MARGIN * len_), w.stop + round(MARGIN * len_))
             for w, len_ in zip(box.window, box.inside.shape, strict=True)
@@ -322,9 +379,28 @@ class ClickSession:
         return replace(mask, inside=mask.inside & free)
 
     def _check(self, labels: Any) -> None:
+        if not (hasattr(labels, "shape") and hasattr(labels, "dtype")):
+            raise InputError(
+                f"The labels are a {type(labels).__name__}; give an array of integers of shape "
+                f"{self.stack.labels_shape}."
+            )
         shape, dtype = tuple(labels.shape), np.dtype(labels.dtype)
         if shape != self.stack.labels_shape or dtype.kind not in "ui":
             raise InputError(
                 f"The labels are {dtype} of shape {shape}; give integers of shape "
                 f"{self.stack.labels_shape}."
             )
+
+
+def _deep(box: ObjectMask, frame: Frame) -> ObjectMask:
+    """Return a box of one plane in a volume as one that is as deep as it is wide."""
+    depth, *sides = (w.stop - w.start for w in box.window)
+    if len(sides) < 2 or depth > 1:
+        return box
+    along_z, *ratios = (m / n for m, n in zip(frame.shape, frame.size, strict=True))
+    width = sum(side * ratio for side, ratio in zip(sides, ratios, strict=True)) / 2
+    z, reach = box.window[0].start, round(width / along_z / 2)
+    planes = slice(max(0, z - reach), min(frame.size[0], z + reach + 1))
+    return ObjectMask(
+        (planes, *box.window[1:]), np.repeat(box.inside, planes.stop - planes.start, axis=0)
+    )
