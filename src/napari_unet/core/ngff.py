@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from napari_unet.core.readers import UNREADABLE
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -124,7 +126,11 @@ class LabelImage:
         ome = label_attributes(
             name, self.axes, voxel_size_um, levels, VERSIONS[self.zarr_format], source
         )
-        if image is not None and (place := image_place(image, self.axes, self.shape)):
+        place = None
+        if image is not None:
+            with suppress(*UNREADABLE):  # odd metadata must not cost the labels
+                place = image_place(image, self.axes, self.shape)
+        if place is not None:
             _put_at(place, ome["multiscales"][0])
         group.attrs.update(({"ome": ome} if self.zarr_format == 3 else ome) | extra)
 

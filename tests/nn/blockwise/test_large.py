@@ -237,6 +237,18 @@ def test_labels_lie_in_the_image(model, tmp_path, zarr_format, same_objects):
     validate_zarr_store(str(path))
 
 
+def test_odd_transforms_of_the_image_do_not_cost_its_labels(model, tmp_path):
+    path = tmp_path / "data.zarr"
+    group = zarr.open_group(str(path), mode="w")
+    group.create_array("0", data=texture(40, 40))
+    data = [{"path": "0", "coordinateTransformations": [{"scale": [1.0, 1.0]}]}]
+    axes = [{"name": "y", "type": "space"}, {"name": "x", "type": "space"}]
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": data}]}
+    place = LabelPlace.of(None, path, "tiny")
+    drained(segment_blocks(LargeRequest(path, place, block=40), model))
+    assert open_stack(place.path).axes == "YX"
+
+
 def test_a_line_before_the_start(model, tmp_path):
     lines = []
     in_blocks(
