@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import http.server
+import json
 import os
 import signal
 import subprocess
@@ -190,6 +191,55 @@ def test_an_address_without_the_extra(monkeypatch):
 # ----------------------------------------------------------------------------------- cluster
 
 
+@pytest.mark.parametrize("address", ["somewhere", "ftp://host:12", "tcp://host"])
+def test_an_address_that_is_none(image, tmp_path, tiny_model, capsys, address):
+    pytest.importorskip("distributed")
+    options = ["--model", tiny_model, "--scheduler", address]
+    assert segment_it(image, tmp_path / "labels.zarr", *options) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{address} is no address of a scheduler" in line and "tcp://host:8786" in line
+
+
+def test_the_zarrs_of_a_folder_are_done_in_blocks(image, tmp_path, tiny_model, capsys):
+    import tifffile
+
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    image.rename(folder / "a.zarr")
+    options = ["--model", tiny_model, "--block", 64]
+    assert segment_it(folder, out, *options) == 0
+    assert read_passport(out / "a.zarr")["blocks"] > 1
+    assert segment_it(folder, out, *options, "--resume") == 0
+    assert "0 of 0 images" in capsys.readouterr().out
+    tifffile.imwrite(folder / "b.tif", texture(60, 60))
+    assert segment_it(folder, tmp_path / "more", *options) == 2  # not taken without a word
+    assert "cannot be written in blocks" in capsys.readouterr().err
+
+
+def test_the_output_may_stand_behind_the_options(image, tmp_path, tiny_model):
+    line = ["segment", str(image), "--model", tiny_model, str(tmp_path / "labels.zarr")]
+    assert main(line) == 0
+    assert (tmp_path / "labels.zarr").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"axes": [{"name": a, "type": "space"} for a in "zyx"]}, "names 3 axes (ZYX)"),
+        ({"datasets": []}, "names no image"),
+        ({"datasets": [{"path": "9"}]}, "has no array '9'"),
+    ],
+)
+def test_wrong_metadata_are_said(image, tmp_path, tiny_model, capsys, change, says):
+    file = image / "zarr.json"
+    text = json.loads(file.read_text())
+    text["attributes"]["ome"]["multiscales"][0].update(change)
+    file.write_text(json.dumps(text))
+    assert segment_it(image, tmp_path / "labels.zarr", "--model", tiny_model) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert says in line
+
+
 def test_a_scheduler_that_cannot_be_reached(image, tmp_path, tiny_model, capsys, monkeypatch):
     pytest.importorskip("distributed")
     monkeypatch.setattr("napari_unet.nn.blockwise.cluster.PATIENCE", 0.5)
@@ -214,8 +264,6 @@ def cluster(tmp_path):
     scheduler = start([*python, "scheduler", "--host", "127.0.0.1", "--port", "0", *quiet])
     options = ["--nworkers", "3", "--nthreads", "1", "--local-directory", str(tmp_path / "dask")]
     workers = start([*python, "worker", *quiet, *options])
-    import json
-
     deadline = time.monotonic() + 30
     while not scheduler_file.exists() and time.monotonic() < deadline:
         time.sleep(0.1)

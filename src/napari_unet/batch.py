@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,6 +38,18 @@ class FileJob:
     source: Path | str
     target: Path | None
 
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether there is a run in blocks to go on with."""
+        if self.target is None or not is_label_place(self.target):
+            return False
+        return LabelPlace.of(self.target, self.source, "").unfinished.exists()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the labels are there, whole."""
+        return self.target is not None and self.target.exists() and not self.is_unfinished
+
 
 @dataclass(frozen=True)
 class BlockOptions:
@@ -53,6 +65,12 @@ class BlockOptions:
         """Whether something was asked for that only blocks can do."""
         return self.resume or self.scheduler is not None or self.block is not None
 
+    def of(self, job: FileJob) -> BlockOptions:
+        """Return the options for one of many files: those made in one piece are not resumed."""
+        if job.target is None or is_label_place(job.target):
+            return self
+        return replace(self, resume=False)
+
 
 def is_batch(source: Path | str) -> bool:
     """Tell whether a path is a folder of images, not an image."""
@@ -62,8 +80,8 @@ def is_batch(source: Path | str) -> bool:
 def plan_jobs(source: Path | str, target: Path | None) -> list[FileJob]:
     """List what is to be done: a file alone, or each image of a folder.
 
-    The labels of a folder's images get the images' names with the ending ``.tif``; images that
-    differ in their ending only keep it, as in ``a.png.tif``.
+    The labels of a folder's images get the images' names with the ending ``.tif``, those of a Zarr
+    ``.zarr``; images that differ in their ending only keep it, as in ``a.png.tif``.
 
     Raises
     ------
@@ -92,7 +110,8 @@ def plan_files(images: Sequence[Path], folder: Path) -> list[FileJob]:
     """Name the labels of images from anywhere, all of which go to one folder.
 
     The labels get the images' names with the ending ``.tif``; images of equal names keep their
-    endings, as in ``a.png.tif``, and if that does not help their folders' names, too.
+    endings, as in ``a.png.tif``, and if that does not help their folders' names, too. Those of a
+    Zarr end with ``.zarr``: they are made block by block, for the image may exceed the memory.
 
     Raises
     ------
@@ -106,7 +125,7 @@ def plan_files(images: Sequence[Path], folder: Path) -> list[FileJob]:
         names = [way(image) for way in ways]
         alone = [n for n, count in zip(names, counts, strict=True) if count[n.casefold()] == 1]
         name = alone[0] if alone else f"{names[-1]} {number}"
-        target = folder / f"{name}.tif"
+        target = folder / f"{name}{'.zarr' if is_zarr(image) else '.tif'}"
         if target.exists() and image.exists() and target.samefile(image):
             raise OutputError(f"{target} is an image of the list; choose another folder.")
         jobs.append(FileJob(image, target))

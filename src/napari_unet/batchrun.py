@@ -6,7 +6,7 @@ import logging
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from napari_unet.batch import is_batch, segment_file
+from napari_unet.batch import BlockOptions, is_batch, segment_file
 from napari_unet.core.passport import fingerprint
 from napari_unet.core.results import read_passport
 from napari_unet.core.spec import InputError, Progress, UnetError
@@ -76,6 +76,8 @@ def finished(job: FileJob, card: ModelCard, settings: PredictSettings) -> dict[s
         return None
     try:
         passport = read_passport(job.target)
+        if passport.get("failed_blocks") or job.is_unfinished:
+            return None
         if passport.get("model_hash") != card.hash or passport.get("settings") != asdict(settings):
             return None
         same = passport.get("data_hash") == fingerprint(open_stack(job.source))
@@ -94,8 +96,8 @@ def batch_steps(
     """Segment files, yielding after every tile and every file.
 
     Closing the generator ends the run after the tile at hand: what is finished stays, and of the
-    file at hand nothing. Files that are finished already are passed over, so that running again
-    goes on where it was left.
+    file at hand nothing, or the finished blocks of a Zarr. Files that are finished already are
+    passed over, so that running again goes on where it was left.
 
     Parameters
     ----------
@@ -122,13 +124,29 @@ def batch_steps(
             except Exception as error:
                 yield FileStep(0, 0, "files", number, FAILED, reason=_reason(error))
                 continue
+        if empty := len(passport.get("failed_blocks", ())):
+            reason = f"{empty} blocks could not be read and are empty; run again to try them."
+            yield FileStep(1, 1, "files", number, FAILED, reason=reason)
+            continue
         yield FileStep(1, 1, "files", number, DONE, int(passport.get("objects", 0)))
 
 
 def _segment(
     job: FileJob, number: int, model: Model, settings: PredictSettings, overwrite: bool
 ) -> Generator[FileStep, None, dict[str, Any]]:
-    steps = segment_file(job, model, settings, overwrite=overwrite)
+    from napari_unet.nn.blockwise.largeplan import OtherRunError
+
+    again = BlockOptions(resume=job.is_unfinished)
+    steps = segment_file(job, model, settings, overwrite=overwrite, blocks=again)
+    try:
+        return (yield from _told(steps, number))
+    except OtherRunError:  # of another image, model or settings: in the way of nothing but itself
+        if job.target is not None and job.target.exists() and not overwrite:
+            raise
+    return (yield from _told(segment_file(job, model, settings, overwrite=True), number))
+
+
+def _told(steps: Any, number: int) -> Generator[FileStep, None, dict[str, Any]]:
     remarks: tuple[str, ...] = ()
     try:
         while True:

@@ -584,7 +584,7 @@ def damaged(folder: Path) -> dict[str, tuple[Path, str]]:
         "plate": (folder / "plate.zarr", "is a plate of many images"),
         "no array": (folder / "empty.zarr", "holds nothing"),
         "broken Zarr": (folder / "broken.zarr", "cannot be read as Zarr"),
-        "Zarr without its level": (folder / "lost.zarr", "cannot be read as Zarr"),
+        "Zarr without its level": (folder / "lost.zarr", "has no array 's0', which its OME"),
         "below a file": (folder / "table.csv" / "a.tif", "does not exist"),
     }
 

@@ -206,3 +206,21 @@ def test_samples_open_as_layers():
         ((data, options, kind),) = reader()
         layer = Image(data, **options)
         assert kind == "image" and layer.rgb == rgb and layer.ndim == 2
+
+
+def test_an_ome_zarr_that_napari_opened_keeps_its_axes_and_voxel_size(tmp_path, viewer):
+    import zarr
+
+    group = zarr.open_group(str(tmp_path / "im.zarr"), mode="w")
+    group.create_array("0", data=np.zeros((2, 3, 8, 9), np.uint8))
+    axes = [{"name": "c", "type": "channel"}]
+    axes += [{"name": a, "type": "space", "unit": "micrometer"} for a in "zyx"]
+    scale = [{"type": "scale", "scale": [1.0, 2.0, 0.5, 0.25]}]
+    data = [{"path": "0", "coordinateTransformations": scale}]
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": data}]}
+    (layer,) = viewer.open(str(tmp_path / "im.zarr"), plugin="napari")
+    assert tuple(layer.scale) == (1, 1, 1, 1)  # napari's own reader knows no metadata
+    stack = layer_stack(layer)
+    assert (stack.axes, stack.voxel_size_um) == ("CZYX", (2.0, 0.5, 0.25))
+    layer.scale = (1, 3, 1, 1)  # what the user says counts
+    assert layer_stack(layer).voxel_size_um is None

@@ -21,6 +21,7 @@ def add_command(commands: Any, name: str, run: Callable[[Namespace], int], help:
     """Add a command that `run` carries out; it returns the exit status."""
     command: Parser = commands.add_parser(name, help=help, description=f"{help}.")
     command.set_defaults(run=run)
+    command.mixed = True
     return command
 
 

@@ -21,11 +21,30 @@ class UsageError(UnetError):
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose complaint is an exception with one line, and that takes no abbreviations."""
+    """A parser whose complaint is an exception with one line, and that takes no abbreviations.
+
+    Attributes
+    ----------
+    mixed
+        Whether options may stand between the arguments. argparse takes an argument that may be
+        left out for left out where an option follows the one before it, and this is the way round.
+    """
+
+    mixed = False
 
     def __init__(self, **options: Any) -> None:
         options.setdefault("allow_abbrev", False)
         super().__init__(**options)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse as argparse does, or mixed; the latter calls this again."""
+        if not self.mixed:
+            return super().parse_known_args(args, namespace)
+        self.mixed = False
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self.mixed = True
 
     def error(self, message: str) -> NoReturn:
         """Raise UsageError."""

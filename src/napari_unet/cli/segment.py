@@ -82,9 +82,10 @@ def _segment(values: Namespace) -> int:
     blocks = batch.BlockOptions(values.block, values.resume, values.scheduler, values.level)
     if many:
         make_folder(values.output)
+        for job in jobs:
+            batch.goes_in_blocks(job.target, blocks.of(job), linked=values.link)
         if blocks.resume:  # each result is whole, so what is there is done
-            jobs = [job for job in jobs if job.target and not job.target.exists()]
-        blocks = batch.BlockOptions()
+            jobs = [job for job in jobs if not job.is_done]
     else:  # what is wrong is said before torch loads
         batch.goes_in_blocks(values.output, blocks, linked=values.link)
         open_stack(values.input, values.axes, level=values.level)
@@ -92,10 +93,14 @@ def _segment(values: Namespace) -> int:
 
     def run(job: batch.FileJob, bar: tqdm[Any]) -> None:
         bar.set_description(Path(job.source).name, refresh=False)
-        steps = batch.segment_file(
-            job, model, settings, values.axes, values.overwrite, link, blocks
-        )
-        passport = follow(steps, bar)
+        each = blocks.of(job) if many else blocks
+        steps = batch.segment_file(job, model, settings, values.axes, values.overwrite, link, each)
+        try:
+            passport = follow(steps, bar)
+        except KeyboardInterrupt:
+            if batch.goes_in_blocks(job.target, each, linked=values.link):
+                say("finished blocks are kept; --resume goes on with the rest.")
+            raise
         empty.extend(passport.get("failed_blocks", []))
         target = job.target or f"labels of {job.source}"
         bar.write(report.run_line(target, passport), file=sys.stdout)

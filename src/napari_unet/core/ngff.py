@@ -7,12 +7,16 @@ As standalone images they are NGFF 0.5 (Zarr 3); inside an existing OME-Zarr the
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from napari_unet.core.readers import UNREADABLE
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     Part = tuple[int | slice, ...]
@@ -109,8 +113,12 @@ class LabelImage:
         voxel_size_um: tuple[float, float, float] | None,
         extra: dict[str, Any],
         source: str | None = None,
+        image: Path | None = None,
     ) -> None:
-        """Write the metadata: what makes the arrays an image."""
+        """Write the metadata: what makes the arrays an image.
+
+        Labels that lie in an `image` lie where it does, in its units.
+        """
         import zarr
 
         group = zarr.open_group(str(self.path), mode="r+")
@@ -118,6 +126,12 @@ class LabelImage:
         ome = label_attributes(
             name, self.axes, voxel_size_um, levels, VERSIONS[self.zarr_format], source
         )
+        place = None
+        if image is not None:
+            with suppress(*UNREADABLE):  # odd metadata must not cost the labels
+                place = image_place(image, self.axes, self.shape)
+        if place is not None:
+            _put_at(place, ome["multiscales"][0])
         group.attrs.update(({"ome": ome} if self.zarr_format == 3 else ome) | extra)
 
 
@@ -152,6 +166,71 @@ def label_attributes(
     if version == "0.4":
         return {"multiscales": [{"version": version, **image}], "image-label": label}
     return {"version": version, "multiscales": [image], "image-label": label}
+
+
+@dataclass(frozen=True)
+class ImagePlace:
+    """Where an image lies: its axes as NGFF has them, and a level's scale and translation."""
+
+    axes: list[dict[str, Any]]
+    scale: list[float]
+    translation: list[float]
+
+
+def image_place(image: Path, axes: str, shape: tuple[int, ...]) -> ImagePlace | None:
+    """Return where labels of an OME-Zarr lie, by the level that has their shape.
+
+    Parameters
+    ----------
+    axes, shape
+        Of the labels: the image's without C.
+
+    Returns
+    -------
+    ImagePlace or None
+        None where the metadata do not say.
+    """
+    import zarr
+
+    attributes: dict[str, Any] = dict(zarr.open_group(str(image), mode="r").attrs)
+    found = attributes.get("ome", attributes).get("multiscales", ())
+    if not found or not all(isinstance(axis, dict) for axis in found[0].get("axes", ("",))):
+        return None
+    described = {str(axis["name"]).upper(): axis for axis in found[0]["axes"]}
+    if not set(axes) <= set(described):
+        return None
+    kept = [list(described).index(letter) for letter in axes]
+    for level in found[0]["datasets"]:
+        array = zarr.open_array(str(image / level["path"]), mode="r")
+        if len(array.shape) != len(described) or tuple(array.shape[n] for n in kept) != shape:
+            continue
+        scale, offset = np.ones(len(described)), np.zeros(len(described))
+        for item in (level, found[0]):
+            for step in item.get("coordinateTransformations", ()):
+                values = np.asarray(step.get(step["type"], ()))
+                if values.shape != scale.shape or values.dtype.kind not in "fiu":
+                    return None
+                if step["type"] == "scale":
+                    scale, offset = scale * values, offset * values
+                elif step["type"] == "translation":
+                    offset = offset + values
+        return ImagePlace([described[a] for a in axes], [*scale[kept]], [*offset[kept]])
+    return None
+
+
+def _put_at(place: ImagePlace, image: dict[str, Any]) -> None:
+    """Give a label image the place of the image that it is of."""
+    image["axes"] = place.axes
+    for level, item in enumerate(image["datasets"]):
+        names = [axis["name"].upper() for axis in place.axes]
+        scale = [
+            float(size) * (2.0**level if name in "YX" else 1.0)
+            for name, size in zip(names, place.scale, strict=True)
+        ]
+        item["coordinateTransformations"] = [{"type": "scale", "scale": scale}]
+        if any(place.translation):  # every second voxel is kept: the first stays where it was
+            there = {"type": "translation", "translation": [float(at) for at in place.translation]}
+            item["coordinateTransformations"].append(there)
 
 
 def _as_slice(at: int | slice) -> slice:
@@ -189,10 +268,9 @@ def register_label(labels: Path, name: str) -> None:
         The folder ``labels`` of the image; made a group if it is none yet.
     """
     import zarr
-    from filelock import FileLock
 
     zarr_format = format_of(labels.parent)
-    with FileLock(labels / ".lock"):
+    with _alone(labels / ".lock"):
         group = zarr.open_group(str(labels), mode="a", zarr_format=zarr_format)
         attributes: dict[str, Any] = dict(group.attrs)
         ome: dict[str, Any] = attributes.get("ome", {}) if zarr_format == 3 else attributes
@@ -203,6 +281,24 @@ def register_label(labels: Path, name: str) -> None:
             group.attrs["ome"] = {"version": "0.5", **ome, "labels": [*names, name]}
         else:
             group.attrs["labels"] = [*names, name]
+
+
+@contextmanager
+def _alone(file: Path) -> Iterator[None]:
+    """Hold a lock whose file goes with it: readers of Zarr warn of files that they do not know."""
+    from filelock import FileLock
+
+    lock = FileLock(file)
+    lock.acquire()
+    while not file.exists():  # who held it before has taken it away
+        lock.release()
+        lock.acquire()
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # Windows deletes no open file
+            file.unlink(missing_ok=True)
+        lock.release()
 
 
 def format_of(group: Path) -> Literal[2, 3]:

@@ -18,6 +18,7 @@ from .spec import InputError
 from .units import believable, to_um
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf2", ".tf8")
@@ -158,7 +159,7 @@ def read_zarr(path: Path | str, level: int = 0) -> Opened:
     if "plate" in attributes or "well" in attributes:
         raise InputError(f"{path} is a plate of many images; give one of them: {path}/A/1/0.")
     if "multiscales" in attributes:
-        return _read_multiscale(node, attributes["multiscales"][0], level)
+        return _read_multiscale(node, attributes["multiscales"], level, path)
     arrays = [array for _, array in node.arrays()]
     if len(arrays) != 1:
         names = ", ".join(sorted(node.keys())) or "nothing"
@@ -179,25 +180,55 @@ def _dimension_names(array: Any) -> str:
     return letters if fits and {"Y", "X"} <= set(letters) else ""
 
 
-def _read_multiscale(group: Any, image: dict[str, Any], wanted: int = 0) -> Opened:
+def _read_multiscale(group: Any, images: Any, wanted: int, path: Path | str) -> Opened:
     """Read OME-NGFF 0.1 to 0.5 metadata: axes, and the scale of a level in micrometres."""
-    levels = image["datasets"]
+    image = images[0] if images else {}
+    levels = image.get("datasets", ())
+    if not levels:
+        raise InputError(
+            f"{path} names no image in its OME metadata; give the path of one array, such as "
+            f"{path}/0."
+        )
     if not 0 <= wanted < len(levels):
-        raise InputError(f"level {wanted} is not in the image; choose 0 to {len(levels) - 1}.")
+        choice = f"0 to {len(levels) - 1}" if len(levels) > 1 else "only 0"
+        raise InputError(f"level {wanted} is not in the image; choose {choice}.")
     level = levels[wanted]
+    if level.get("path") not in group:
+        raise InputError(
+            f"{path} has no array {level.get('path')!r}, which its OME metadata name; copy or "
+            "export it once more."
+        )
     array = group[level["path"]]
     # Before 0.3 the axes were fixed, in 0.3 they were plain letters.
-    axes = [a if isinstance(a, dict) else {"name": a} for a in image.get("axes", "tczyx")]
+    old = "tczyx" if array.ndim == 5 else ""
+    axes = [a if isinstance(a, dict) else {"name": a} for a in image.get("axes") or old]
+    if not axes:
+        return Opened(array, "", None)
     kinds = {"time": "T", "channel": "C"}
     letters = "".join(kinds.get(a.get("type", ""), str(a["name"])[:1]) for a in axes).upper()
-    scale = np.ones(len(axes))
-    for step in (*level.get("coordinateTransformations", ()), *image.get(_TRANSFORMS, ())):
-        if step.get("type") == "scale" and "scale" in step:
-            scale = scale * np.asarray(step["scale"], float)
+    if len(letters) != array.ndim:
+        raise InputError(
+            f"{path} names {len(letters)} axes ({letters}) in its OME metadata for an array of "
+            f"{array.ndim}; give the array itself, {path}/{level['path']}, and its axes."
+        )
     sizes = {}
-    for letter, axis, size in zip(letters, axes, scale, strict=True):
+    steps = (*level.get(_TRANSFORMS, ()), *image.get(_TRANSFORMS, ()))
+    for letter, axis, size in zip(letters, axes, _scale(steps, len(axes)), strict=True):
         factor = to_um(axis.get("unit"))
         if factor is not None and 0 < size < math.inf:
             sizes[letter] = float(size) * factor
     known = {"Y", "X"} <= set(sizes)
     return Opened(array, letters, (sizes.get("Z", 1.0), sizes["Y"], sizes["X"]) if known else None)
+
+
+def _scale(steps: Iterable[dict[str, Any]], count: int) -> list[float]:
+    """Multiply the scales of coordinate transformations; NaN where one is no scale of the axes."""
+    scale = [1.0] * count
+    for step in steps:
+        if step.get("type") != "scale" or "scale" not in step:
+            continue
+        factors = step["scale"]
+        if len(factors) != count or not all(isinstance(f, (int, float)) for f in factors):
+            return [math.nan] * count
+        scale = [size * factor for size, factor in zip(scale, factors, strict=True)]
+    return scale

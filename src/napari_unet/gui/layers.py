@@ -4,6 +4,8 @@ A layer does not say which of its axes is time and which is depth. These rules d
 
 - RGB(A): the last axis of the data is C.
 - `layer.axis_labels`, where each is a name such as "t", "time", "z", "c", "channel", "y" or "x".
+- Of a layer in pixels that shows an OME-Zarr of this computer: as its metadata say, which napari's
+  own reader leaves out. So does the size of a voxel come from there.
 - Otherwise by number: 2 axes are YX, 3 are ZYX, 4 are TZYX, 5 are TCZYX.
 
 Of a multiscale layer, the full resolution (level 0) is used.
@@ -13,13 +15,19 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_unet.core.files import user_path
+from napari_unet.core.readers import Opened, is_zarr, read_file
 from napari_unet.core.spec import InputError
 from napari_unet.core.stack import Stack, open_stack
+from napari_unet.core.zarrpath import ome_zarr_of, zarr_path
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
@@ -56,6 +64,8 @@ def layer_axes(layer: Image | Labels) -> str:
     letters = [_LETTERS.get(label.strip().casefold(), "") for label in layer.axis_labels]
     if all(letters) and len(set(letters)) == len(letters) and {"Y", "X"} <= set(letters):
         axes = "".join(letters)
+    elif (told := _told(layer)) is not None and len(told.axes) == layer.ndim:
+        axes = told.axes
     elif layer.ndim in _BY_NUMBER:
         axes = _BY_NUMBER[layer.ndim]
     else:
@@ -68,6 +78,28 @@ def layer_axes(layer: Image | Labels) -> str:
             f"The layer {layer.name!r} has colours and a channel axis ({axes}); split its channels."
         )
     return axes
+
+
+def _told(layer: Image | Labels) -> Opened | None:
+    """Return what the OME-Zarr that a layer shows in pixels says of it; None for other layers."""
+    if getattr(layer, "rgb", False) or not np.all(np.asarray(layer.scale) == 1):
+        return None
+    if any(unit != "pixel" for unit in map(str, layer.units)):
+        return None
+    data = full_resolution(layer)
+    source, path = zarr_path(data), layer.source.path
+    folder = source and ome_zarr_of(source)
+    if folder is None and path is not None and is_zarr(found := user_path(path)):
+        folder = found
+    opened = _read(str(folder.absolute())) if folder is not None else None
+    return opened if opened is not None and opened.data.shape == tuple(data.shape) else None
+
+
+@lru_cache(32)
+def _read(folder: str) -> Opened | None:
+    with suppress(InputError):
+        return read_file(Path(folder))
+    return None
 
 
 def layer_stack(layer: Image) -> Stack:
@@ -94,7 +126,8 @@ def voxel_size_um(layer: Image, axes: str) -> tuple[float, float, float] | None:
             continue
         quantity = abs(float(step)) * unit
         if not quantity.check("[length]"):
-            return None
+            told = _told(layer)
+            return told.voxel_size_um if told is not None and told.axes == axes else None
         size[letter] = float(quantity.to("micrometer").magnitude)
     return size["Z"], size["Y"], size["X"]
 

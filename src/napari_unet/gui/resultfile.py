@@ -34,14 +34,15 @@ class FilePair:
     stack, data
         The image, and its values in the stack's order.
     labels
-        In the order T, Z, Y, X; None without a label file.
+        In the order T, Z, Y, X, as they are on the disk if they are large; None without a label
+        file.
     passport
         Of the labels.
     """
 
     stack: Stack
     data: Any
-    labels: np.ndarray | None
+    labels: Any
     passport: dict[str, Any]
 
 
@@ -57,6 +58,9 @@ def read_files(source: Path, target: Path | None) -> Generator[Progress, None, F
     if target is None or not target.exists():
         return FilePair(stack, data, None, {})
     yield Progress(0, 0, "reading the labels")
+    found = open_stack(target)
+    if math.prod(found.data.shape) * found.dtype.itemsize > IN_MEMORY:
+        return FilePair(stack, data, found.data, read_passport(target))
     return FilePair(stack, data, read_labels(target), read_passport(target))
 
 

@@ -11,6 +11,7 @@ import pytest
 import zarr
 from scipy import ndimage
 
+from napari_unet.core.blockwise.guard import Guarded, UnreadableError
 from napari_unet.core.blockwise.labelplace import LabelPlace
 from napari_unet.core.blockwise.preflight import Preflight
 from napari_unet.core.blockwise.preview import open_preview
@@ -208,6 +209,7 @@ def test_labels_lie_in_the_image(model, tmp_path, zarr_format, same_objects):
     group.create_array("0", data=image, chunks=(40, 40), **key, **names)
     axes = [{"name": a, "type": "space", "unit": "nanometer"} for a in "yx"]
     scale = [{"type": "scale", "scale": [500.0, 250.0]}]
+    scale += [{"type": "translation", "translation": [7000.0, 0.0]}]
     data = [{"path": "0", "coordinateTransformations": scale}]
     version = {2: "0.4", 3: "0.5"}[zarr_format]
     images = [{"axes": axes, "datasets": data, "name": "data", "version": version}]
@@ -225,9 +227,26 @@ def test_labels_lie_in_the_image(model, tmp_path, zarr_format, same_objects):
     attributes = dict(zarr.open_group(str(path / "labels")).attrs)
     assert attributes.get("ome", attributes)["labels"] == ["tiny", "more"]
     assert open_stack(place.path).voxel_size_um == (1.0, 0.5, 0.25)
+    found = dict(zarr.open_group(str(place.path)).attrs)
+    found = found.get("ome", found)["multiscales"][0]
+    assert found["axes"] == axes  # the labels lie where the image does
+    assert found["datasets"][0]["coordinateTransformations"] == scale
+    assert not (path / "labels" / ".lock").exists()
     from yaozarrs import validate_zarr_store
 
     validate_zarr_store(str(path))
+
+
+def test_odd_transforms_of_the_image_do_not_cost_its_labels(model, tmp_path):
+    path = tmp_path / "data.zarr"
+    group = zarr.open_group(str(path), mode="w")
+    group.create_array("0", data=texture(40, 40))
+    data = [{"path": "0", "coordinateTransformations": [{"scale": [1.0, 1.0]}]}]
+    axes = [{"name": "y", "type": "space"}, {"name": "x", "type": "space"}]
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": data}]}
+    place = LabelPlace.of(None, path, "tiny")
+    drained(segment_blocks(LargeRequest(path, place, block=40), model))
+    assert open_stack(place.path).axes == "YX"
 
 
 def test_a_line_before_the_start(model, tmp_path):
@@ -300,6 +319,31 @@ def test_the_second_of_two_runs_is_refused(model, tmp_path):
     steps.close()
     with locked(LabelPlace.of(target, None, "").unfinished):
         pass
+
+
+class Gone:
+    """A store that is not there any more."""
+
+    shape, dtype, ndim = (100,), np.dtype(np.uint8), 1
+    error: Exception = OSError("no route to host")
+
+    def __getitem__(self, key):
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "pauses"), [(OSError("no route to host"), 2), (RuntimeError("bad checksum"), 0)]
+)
+def test_only_what_may_come_back_is_waited_for_once(monkeypatch, error, pauses):
+    slept = []
+    monkeypatch.setattr("napari_unet.core.blockwise.guard.time.sleep", slept.append)
+    gone = Gone()
+    gone.error = error
+    data = Guarded(gone)
+    for _ in range(5):
+        with pytest.raises(UnreadableError, match=str(error)):
+            data[:10]
+    assert len(slept) == pauses
 
 
 class Patchy:

@@ -18,6 +18,8 @@ TRIES = 3
 """How often a read is tried: networks have moments of weakness."""
 PAUSE = 0.2
 """Seconds before the second try; doubled before each further one."""
+DAMAGE = (ValueError, RuntimeError, TypeError, LookupError, EOFError)
+"""What decoders raise on damaged data: waiting mends nothing."""
 
 
 class UnreadableError(InputError):
@@ -26,6 +28,10 @@ class UnreadableError(InputError):
 
 class Guarded:
     """An array that is read with a few tries, and whose failures are all `UnreadableError`s.
+
+    A try is waited with where the store may be away for a moment. It is not where the data are
+    damaged, nor once a read has failed for good, until the next that succeeds: a store that is gone
+    would take that time for each of thousands of windows.
 
     Parameters
     ----------
@@ -38,17 +44,22 @@ class Guarded:
     def __init__(self, data: Any, lenient: bool = False) -> None:
         self.data, self.lenient = data, lenient
         self.shape, self.dtype, self.ndim = tuple(data.shape), data.dtype, len(data.shape)
+        self._gone = False
 
     def __getitem__(self, key: Any) -> np.ndarray:
         for attempt in range(TRIES):
             try:
-                return np.asarray(self.data[key])
+                values = np.asarray(self.data[key])
+                self._gone = False
+                return values
             except (MemoryError, UnetError):
                 raise
             except Exception as error:  # what a store raises is its own affair
                 last = error
-                if attempt + 1 < TRIES:
+                damaged = isinstance(error, DAMAGE)
+                if attempt + 1 < TRIES and not damaged and not self._gone:
                     time.sleep(PAUSE * 2**attempt)
+        self._gone = not damaged
         if self.lenient:
             spans, drop = spans_of(key, self.shape)
             blank: np.ndarray = np.zeros([len(span) for span in spans], self.dtype)[drop]

@@ -60,10 +60,21 @@ class ClusterPool:
     def __init__(self, address: str) -> None:
         try:
             from distributed import Client
+            from distributed.comm.addressing import parse_address, parse_host_port
+            from distributed.comm.registry import get_backend
         except ImportError as error:
             raise ClusterError(
                 "A scheduler needs dask.distributed; install it: "
                 "pip install 'napari-unet[cluster]'."
+            ) from error
+        try:  # a client that fails over it takes half a minute, and leaves a traceback
+            scheme, host = parse_address(address)
+            get_backend(scheme)
+            parse_host_port(host)
+        except ValueError as error:
+            raise ClusterError(
+                f"{address} is no address of a scheduler ({error}); give one such as "
+                "tcp://host:8786."
             ) from error
         for name in ("distributed.comm", "distributed.client", "distributed.core"):
             logging.getLogger(name).setLevel(logging.CRITICAL)  # the error below says it once

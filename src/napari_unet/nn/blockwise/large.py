@@ -186,7 +186,7 @@ def _publish(
     from napari_unet.core.results import PASSPORT
 
     assembling.label_image(place).describe(
-        target.name, place.plan.voxel_size_um, {PASSPORT: passport}, target.source
+        target.name, place.plan.voxel_size_um, {PASSPORT: passport}, target.source, target.image
     )
     target.put(place)
     if not passport["failed_blocks"]:
