@@ -23,7 +23,7 @@ from skimage.transform import rescale
 
 import napari_unet as nu
 from napari_unet.core.metrics import Scores
-from napari_unet.core.overlay import compare, write_picture
+from napari_unet.core.scoring.overlay import compare, write_picture
 from napari_unet.core.shift import ShiftWarning
 
 

@@ -34,11 +34,11 @@ import torch
 from scipy.ndimage import binary_dilation
 
 import napari_unet as nu
-from napari_unet.core.card import ModelCard
 from napari_unet.core.metrics import Scores
-from napari_unet.core.modelfolder import attach_replay
-from napari_unet.core.replay import make_replay, pack_replay
+from napari_unet.core.models.card import ModelCard
+from napari_unet.core.models.folder import attach_replay
 from napari_unet.core.sizes import median_diameter
+from napari_unet.core.training.replay import make_replay, pack_replay
 from napari_unet.nn.graft import fresh_model, fresh_spec
 from napari_unet.nn.model import Model
 from napari_unet.nn.net import UNet

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def measure(minutes: float) -> dict[str, Any]:
     """Fine-tune in the window; return the delays of each part."""
     from napari_unet.gui.layers import open_histology_sample
-    from napari_unet.gui.tune_section import TuneSection
+    from napari_unet.gui.tuning.section import TuneSection
 
     ((image, options, _),) = open_histology_sample()
     viewer = open_viewer(image, **options)
@@ -65,7 +65,7 @@ def _correct(layer: Any, shape: tuple[int, int]) -> None:
     """Mark a quarter of the image as checked, with discs for objects."""
     from napari_unet.core.journal.edits import KNOWN
     from napari_unet.core.journal.writer import Journal
-    from napari_unet.core.lineage import family
+    from napari_unet.core.models.lineage import family
     from napari_unet.gui.layers import layer_stack
 
     y, x = np.mgrid[: shape[0], : shape[1]]

@@ -28,21 +28,21 @@ import torch
 from skimage.io import imread
 
 import napari_unet as nu
-from napari_unet.core.modelfolder import THUMBNAIL
-from napari_unet.core.recipe import Recipe
+from napari_unet.core.models.folder import THUMBNAIL
 from napari_unet.core.samples import Sample, Samples
-from napari_unet.core.scenes import make_scene
-from napari_unet.core.sizes import median_diameter, working_scale
+from napari_unet.core.sizes import median_diameter
 from napari_unet.core.stack import open_stack
 from napari_unet.core.store import find_model
-from napari_unet.core.trainlog import TrainLog
-from napari_unet.nn.checkpoint import TrainState, load_checkpoint
+from napari_unet.core.training.log import TrainLog
+from napari_unet.core.training.recipe import Recipe
+from napari_unet.core.training.scenes import make_scene
 from napari_unet.nn.click import ClickHead
-from napari_unet.nn.clickscore import ClickValidator, Trial, pick_objects
-from napari_unet.nn.clicktrain import train_clicks
-from napari_unet.nn.clickviews import GeneratedScenes, LabelledImages, normalised
+from napari_unet.nn.clicks.pictures import GeneratedScenes, LabelledImages, normalised
+from napari_unet.nn.clicks.score import ClickValidator, Trial, pick_objects, trials_of
+from napari_unet.nn.clicks.train import train_clicks
 from napari_unet.nn.model import Model, load_model, save_model
 from napari_unet.nn.session import ClickSession
+from napari_unet.nn.training.checkpoint import TrainState, load_checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,17 +90,6 @@ def first_head(model: Model, start: str | None) -> ClickHead:
     return head.to(model.device)
 
 
-def image_trials(model: Model, samples: Samples, rng: np.random.Generator) -> Iterator[Trial]:
-    """Yield objects of labelled images, whose size the network is told."""
-    for sample in samples.items:
-        stack = open_stack(sample.image, axes="CYX")
-        scale = working_scale(sample.diameter, model.diameter)
-        settings = nu.PredictSettings(diameter=model.diameter and model.diameter / scale)
-        session = ClickSession(model, replace(stack, rgb=True), settings=settings)
-        for truth in pick_objects(sample.labels, PER_IMAGE, rng):
-            yield Trial(session, truth, "images")
-
-
 def scene_trials(model: Model, count: int, rng: np.random.Generator) -> Iterator[Trial]:
     """Yield objects of generated scenes, seen at their own scale."""
     settings = nu.PredictSettings(diameter=model.diameter)
@@ -118,8 +107,10 @@ def validation(model: Model, data: Path, images: int) -> ClickValidator:
     rng = np.random.default_rng(VALIDATION_SCENES)
     samples = read_split(data, "val", model.spec.in_channels)
     some = rng.permutation(len(samples.items))[:images]
-    chosen = Samples([samples.items[i] for i in sorted(some.tolist())], samples.head)
-    trials = [*image_trials(model, chosen, rng), *scene_trials(model, images, rng)]
+    chosen = Samples(
+        [replace(samples.items[i], group="images") for i in sorted(some.tolist())], samples.head
+    )
+    trials = [*trials_of(model, chosen, PER_IMAGE, rng), *scene_trials(model, images, rng)]
     return ClickValidator(trials)
 
 

@@ -30,20 +30,25 @@ import tifffile
 import torch
 from skimage.transform import resize
 
-from napari_unet.core.card import ModelCard
-from napari_unet.core.modelfolder import attach_replay
-from napari_unet.core.overlay import outline
-from napari_unet.core.replay import make_replay, pack_replay
+from napari_unet.core.models.card import ModelCard
+from napari_unet.core.models.folder import attach_replay
 from napari_unet.core.samples import Samples
+from napari_unet.core.scoring.overlay import outline
 from napari_unet.core.spec import ModelSpec, TrainSettings
-from napari_unet.core.trainlog import TrainLog
-from napari_unet.nn.calibrate import calibrate, format_agreement, sample_maps, scores_by_group
+from napari_unet.core.training.log import TrainLog
+from napari_unet.core.training.replay import make_replay, pack_replay
 from napari_unet.nn.model import Model, load_model, pick_device, save_model
 from napari_unet.nn.net import UNet
 from napari_unet.nn.segment import segment
 from napari_unet.nn.survey import training_statistics
 from napari_unet.nn.train import TrainState, load_checkpoint, train
-from napari_unet.nn.validate import Validator
+from napari_unet.nn.training.calibrate import (
+    calibrate,
+    format_agreement,
+    sample_maps,
+    scores_by_group,
+)
+from napari_unet.nn.training.validate import Validator
 
 if TYPE_CHECKING:
     from napari_unet.core.metrics import Scores

@@ -91,7 +91,7 @@ def make_model():
     def make(*, gain: float = 1.0, name: str = "tiny", card: dict | None = None, **spec):
         import torch
 
-        from napari_unet.core.card import ModelCard
+        from napari_unet.core.models.card import ModelCard
         from napari_unet.core.spec import ModelSpec
         from napari_unet.nn.model import Model
         from napari_unet.nn.net import UNet

@@ -17,7 +17,7 @@ import tifffile
 from scipy import ndimage
 
 from napari_unet.cli import main
-from napari_unet.core.scoring import write_text
+from napari_unet.core.scoring.files import write_text
 from napari_unet.core.spec import OutputError
 
 if TYPE_CHECKING:

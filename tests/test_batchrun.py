@@ -11,7 +11,7 @@ import tifffile
 import napari_unet as nu
 from napari_unet.batch import plan_files
 from napari_unet.batchrun import DONE, FAILED, RUNNING, batch_steps, find_images
-from napari_unet.core.results import read_passport
+from napari_unet.core.io.results import read_passport
 from napari_unet.core.spec import InputError, OutputError
 
 if TYPE_CHECKING:

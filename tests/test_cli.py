@@ -21,9 +21,9 @@ from scipy import ndimage
 from napari_unet import __version__, demo
 from napari_unet.cli import build_parser, main
 from napari_unet.cli.options import settings_from
-from napari_unet.core.overlay import picture
-from napari_unet.core.results import read_passport
-from napari_unet.core.sample_images import SAMPLES, sample_path, truth_path
+from napari_unet.core.io.results import read_passport
+from napari_unet.core.io.sample_images import SAMPLES, sample_path, truth_path
+from napari_unet.core.scoring.overlay import picture
 from napari_unet.core.spec import InputError, PredictSettings
 from napari_unet.core.stack import open_stack
 

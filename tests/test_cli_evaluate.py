@@ -10,8 +10,8 @@ import pytest
 import tifffile
 
 from napari_unet.cli import main
-from napari_unet.core.overlay import FALSE, HIT, MISSED
-from napari_unet.core.results import create_output
+from napari_unet.core.io.results import create_output
+from napari_unet.core.scoring.overlay import FALSE, HIT, MISSED
 from napari_unet.core.stack import open_stack
 
 if TYPE_CHECKING:

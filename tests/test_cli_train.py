@@ -15,14 +15,14 @@ import tifffile
 from scipy import ndimage
 
 from napari_unet.cli import main
-from napari_unet.core import pairs
 from napari_unet.core.heads import InstanceHead
-from napari_unet.core.modelfolder import WEIGHTS
+from napari_unet.core.models.folder import WEIGHTS
 from napari_unet.core.spec import InputError
 from napari_unet.core.stack import open_stack
 from napari_unet.core.store import list_models, read_card
-from napari_unet.core.trainlog import CURVE, TABLE, read_table
-from napari_unet.core.trainplan import lock_training, training_folder
+from napari_unet.core.training import pairs
+from napari_unet.core.training.log import CURVE, TABLE, read_table
+from napari_unet.core.training.plans import lock_training, training_folder
 
 FAST = ["--crop", "32", "--batch", "2", "--device", "cpu"]
 NEW = ["--scratch", "--depth", "1", "--width", "4"]
@@ -90,7 +90,7 @@ def test_a_model_that_got_worse_is_not_stored_unless_asked_for(
     data, tiny_model, home, capsys, monkeypatch
 ) -> None:
     """The scores are real ones, but the tuned network's are lowered."""
-    from napari_unet.nn.exam import Exam
+    from napari_unet.nn.training.exam import Exam
 
     plain, seen = Exam.scores, []
 

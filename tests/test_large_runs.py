@@ -20,7 +20,7 @@ from scipy import ndimage
 
 from napari_unet.cli import main
 from napari_unet.core.blockwise.labelplace import LabelPlace
-from napari_unet.core.results import read_passport
+from napari_unet.core.io.results import read_passport
 from napari_unet.core.spec import InputError, PredictSettings
 from napari_unet.core.stack import open_stack
 from napari_unet.core.steps import drained

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 import napari_unet as nu
-from napari_unet.core.modelfolder import read_card
-from napari_unet.core.sample_images import sample_path, truth_path
+from napari_unet.core.io.sample_images import sample_path, truth_path
+from napari_unet.core.models.folder import read_card
 from napari_unet.core.store import find_model
 
 

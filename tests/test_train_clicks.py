@@ -12,8 +12,8 @@ import pytest
 import tifffile
 
 import napari_unet as nu
-from napari_unet.core.modelfolder import read_card
-from napari_unet.core.trainlog import read_table
+from napari_unet.core.models.folder import read_card
+from napari_unet.core.training.log import read_table
 
 SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "train_clicks.py"
 

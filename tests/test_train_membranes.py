@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_unet.core.modelfolder import read_model
-from napari_unet.core.trainlog import read_table
+from napari_unet.core.models.folder import read_model
+from napari_unet.core.training.log import read_table
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "train_membranes.py"
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from napari_unet.core.clicks import Click
-    from napari_unet.core.linking import LinkSettings
     from napari_unet.core.measure import measure
     from napari_unet.core.metrics import Scores, evaluate
     from napari_unet.core.samples import Samples
@@ -27,7 +26,8 @@ if TYPE_CHECKING:
         UnetError,
     )
     from napari_unet.core.stack import Stack, open_stack
-    from napari_unet.core.tracks import Tracks
+    from napari_unet.core.tracking.linking import LinkSettings
+    from napari_unet.core.tracking.tracks import Tracks
     from napari_unet.nn.finetune import Tuning, fine_tune
     from napari_unet.nn.linking import link_frames
     from napari_unet.nn.model import Model, load_model, save_model

@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.blockwise.labelplace import LabelPlace, is_label_place
-from napari_unet.core.files import plain_name
-from napari_unet.core.linking import check_linkable
-from napari_unet.core.readers import is_zarr
-from napari_unet.core.results import create_output
+from napari_unet.core.io.files import plain_name
+from napari_unet.core.io.readers import is_zarr
+from napari_unet.core.io.results import create_output
 from napari_unet.core.spec import FrameDone, InputError, OutputError
 from napari_unet.core.stack import list_images, open_stack
-from napari_unet.core.volumes import settle_way
+from napari_unet.core.tracking.linking import check_linkable
+from napari_unet.core.volumes.ways import settle_way
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
     from pathlib import Path
 
-    from napari_unet.core.linking import LinkSettings
     from napari_unet.core.spec import PredictSettings, Progress
     from napari_unet.core.stack import Stack
-    from napari_unet.core.tracks import Tracks
+    from napari_unet.core.tracking.linking import LinkSettings
+    from napari_unet.core.tracking.tracks import Tracks
     from napari_unet.nn.model import Model
 
 

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.batch import BlockOptions, is_batch, segment_file
-from napari_unet.core.passport import fingerprint
-from napari_unet.core.results import read_passport
+from napari_unet.core.io.passport import fingerprint
+from napari_unet.core.io.results import read_passport
 from napari_unet.core.spec import InputError, Progress, UnetError
 from napari_unet.core.stack import list_images, open_stack
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_unet.batch import FileJob
-    from napari_unet.core.card import ModelCard
+    from napari_unet.core.models.card import ModelCard
     from napari_unet.core.spec import PredictSettings
     from napari_unet.nn.model import Model
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.batch import FileJob, segment_file
-from napari_unet.core.files import make_folder
-from napari_unet.core.overlay import outline, write_picture
-from napari_unet.core.sample_images import sample_path
-from napari_unet.core.scoring import read_labels
+from napari_unet.core.io.files import make_folder
+from napari_unet.core.io.sample_images import sample_path
+from napari_unet.core.scoring.files import read_labels
+from napari_unet.core.scoring.overlay import outline, write_picture
 from napari_unet.core.spec import PredictSettings
 from napari_unet.core.stack import open_stack
 

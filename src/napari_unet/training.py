@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.core.heads import head_of
-from napari_unet.core.pairs import Labelled, pair_paths, read_labelled, samples_of
 from napari_unet.core.spec import InputError, ModelError, SettingsError, TrainSettings
 from napari_unet.core.store import check_store, find_model, free_place, home, read_card
-from napari_unet.core.trainplan import (
+from napari_unet.core.training.pairs import Labelled, pair_paths, read_labelled, samples_of
+from napari_unet.core.training.plans import (
     CHECKPOINT,
     TrainPlan,
     forget,

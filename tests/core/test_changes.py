@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from napari_unet.core.changes import KINDS, changed_classes, changed_objects
+from napari_unet.core.scoring.verdict import inside_code, outline_code
 from napari_unet.core.spec import InputError
-from napari_unet.core.verdict import inside_code, outline_code
 
 
 def boxes(**sizes: int) -> np.ndarray:

@@ -13,9 +13,9 @@ from skimage.measure import label, regionprops_table
 
 import napari_unet as nu
 from napari_unet.core import measure as measuring
+from napari_unet.core.io.results import create_output
 from napari_unet.core.measure import measure
-from napari_unet.core.objecttable import features_of, table_text, write_table
-from napari_unet.core.results import create_output
+from napari_unet.core.measuring.table import features_of, table_text, write_table
 from napari_unet.core.spec import InputError, OutputError
 
 if TYPE_CHECKING:

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from napari_unet.core.crops import draw_crop
 from napari_unet.core.heads import SemanticHead
 from napari_unet.core.samples import Samples
 from napari_unet.core.sizes import median_diameter
 from napari_unet.core.sparse import HEAVIEST
 from napari_unet.core.spec import InputError
+from napari_unet.core.training.crops import draw_crop
 
 
 def discs(count=4, size=120, radius=9):

@@ -15,11 +15,11 @@ import tifffile
 import zarr
 from PIL import Image
 
-from napari_unet.core import chunks
-from napari_unet.core.readers import read_file
+from napari_unet.core.io import chunks
+from napari_unet.core.io.readers import read_file
+from napari_unet.core.io.units import to_um
 from napari_unet.core.spec import InputError
 from napari_unet.core.stack import Stack, list_images, open_stack
-from napari_unet.core.units import to_um
 
 DTYPES = "bool u1 i1 u2 >u2 i2 u4 i4 u8 i8 f2 f4 >f4 f8".split()
 SIZES = {"T": 2, "C": 3, "Z": 4, "Y": 5, "X": 6}

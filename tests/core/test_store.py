@@ -14,8 +14,10 @@ import imagecodecs
 import numpy as np
 import pytest
 
-from napari_unet.core import modelfolder, modelzip, store
-from napari_unet.core.card import SCHEMA, ModelCard, upgrade_card
+from napari_unet.core import store
+from napari_unet.core.models import archive as modelzip
+from napari_unet.core.models import folder as modelfolder
+from napari_unet.core.models.card import SCHEMA, ModelCard, upgrade_card
 from napari_unet.core.spec import ModelError, ModelSpec, OutputError
 
 SPEC = ModelSpec(width=4, depth=1)

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from napari_unet.core.card import ModelCard
+from napari_unet.core.models.card import ModelCard
 from napari_unet.core.spec import FrameDone, ModelSpec, TileDone
 from napari_unet.core.store import put_model
 from napari_unet.gui import job
@@ -135,7 +135,7 @@ def threshold_model():
     def make(name, ndim, **card):
         import torch
 
-        from napari_unet.core.card import ModelCard
+        from napari_unet.core.models.card import ModelCard
         from napari_unet.core.spec import ModelSpec
         from napari_unet.nn.model import Model, save_model
         from napari_unet.nn.net import UNet

@@ -8,8 +8,8 @@ import napari
 import numpy as np
 from qtpy.QtWidgets import QApplication
 
-from napari_unet.gui.recorder import recorder_of
-from napari_unet.gui.result import MARK
+from napari_unet.gui.corrections.recorder import recorder_of
+from napari_unet.gui.segmenting.result import MARK
 
 
 def main() -> None:

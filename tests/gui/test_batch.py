@@ -14,8 +14,8 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QFileDialog
 
 from napari_unet import batchrun
-from napari_unet.gui.forms import remember
-from napari_unet.gui.result import IMAGE, MARK
+from napari_unet.gui.segmenting.result import IMAGE, MARK
+from napari_unet.gui.widgets.forms import remember
 
 SIZES = {"a": 2, "b": 0, "c": 1}
 

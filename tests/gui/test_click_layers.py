@@ -13,9 +13,9 @@ from napari.utils.notifications import notification_manager
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
-from napari_unet.gui.features import features_of
-from napari_unet.gui.result import MARK
-from napari_unet.nn.features import FrameFeatures
+from napari_unet.gui.clicks.features import features_of
+from napari_unet.gui.segmenting.result import MARK
+from napari_unet.nn.clicks.features import FrameFeatures
 from napari_unet.nn.model import save_model
 from napari_unet.nn.session import ClickSession
 

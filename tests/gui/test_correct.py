@@ -24,10 +24,10 @@ from napari_unet.core.journal.edits import KNOWN, UNKNOWN
 from napari_unet.core.journal.view import JournalView
 from napari_unet.core.stack import open_stack
 from napari_unet.core.store import list_models
+from napari_unet.gui.corrections.recorder import recorder_of
+from napari_unet.gui.corrections.restoring import when
 from napari_unet.gui.layers import layer_stack
-from napari_unet.gui.recorder import recorder_of
-from napari_unet.gui.restoring import when
-from napari_unet.gui.result import MARK, is_unedited
+from napari_unet.gui.segmenting.result import MARK, is_unedited
 
 SHAPE = (40, 60)
 VALUES = np.random.default_rng(0).integers(0, 255, SHAPE, np.uint8)

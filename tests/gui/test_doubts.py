@@ -13,7 +13,7 @@ from napari_unet.core.journal.writer import Journal
 from napari_unet.core.stack import open_stack
 from napari_unet.gui.layerchoice import is_doubt_layer
 from napari_unet.gui.sight import image_in_view
-from napari_unet.gui.tune_section import TuneSection
+from napari_unet.gui.tuning.section import TuneSection
 
 sys.path.insert(0, str(Path(__file__).parent))
 try:

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from napari.utils.notifications import notification_manager
 
-from napari_unet.core import comparison
 from napari_unet.core.metrics import evaluate
-from napari_unet.core.overlay import COLOURS
-from napari_unet.core.verdict import inside_code, outline_code
-from napari_unet.gui.hits import is_hits_layer
-from napari_unet.gui.result import MARK
+from napari_unet.core.scoring import comparison
+from napari_unet.core.scoring.overlay import COLOURS
+from napari_unet.core.scoring.verdict import inside_code, outline_code
+from napari_unet.gui.segmenting.hits import is_hits_layer
+from napari_unet.gui.segmenting.result import MARK
 
 SHAPE = (40, 60)
 HIT, FALSE, MISSED = (outline_code(kind) for kind in ("hit", "false", "missed"))

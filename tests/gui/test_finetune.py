@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from napari_unet.core.store import list_models
-from napari_unet.gui.changes import SHOWS
-from napari_unet.gui.result import MARK
+from napari_unet.gui.segmenting.result import MARK
+from napari_unet.gui.tuning.changes import SHOWS
 
 sys.path.insert(0, str(Path(__file__).parent))
 try:

@@ -13,9 +13,9 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QFileDialog
 
 from napari_unet.core.measure import Measuring
-from napari_unet.gui.histogram import histogram
-from napari_unet.gui.objectview import cell_text
-from napari_unet.gui.result import IMAGE, MARK
+from napari_unet.gui.measuring.objectview import cell_text
+from napari_unet.gui.segmenting.result import IMAGE, MARK
+from napari_unet.gui.widgets.histogram import histogram
 
 SHAPE = (60, 80)
 SQUARES = {3: (5, 5, 6), 5: (30, 40, 12), 9: (45, 5, 8)}

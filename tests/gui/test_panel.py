@@ -10,7 +10,7 @@ from napari.utils.notifications import notification_manager
 
 from napari_unet.core.spec import DeviceError
 from napari_unet.gui.layers import SEEN, SLICE
-from napari_unet.gui.result import MARK
+from napari_unet.gui.segmenting.result import MARK
 
 SHAPE = (40, 60)
 

@@ -7,8 +7,8 @@ import pytest
 
 from napari_unet.core.spec import PredictSettings, SettingsError
 from napari_unet.gui import demo, engine
-from napari_unet.gui.recorder import _learner
-from napari_unet.gui.result import MARK
+from napari_unet.gui.corrections.recorder import _learner
+from napari_unet.gui.segmenting.result import MARK
 
 
 @pytest.fixture

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from napari.utils.notifications import notification_manager
 
-from napari_unet.core.modelfolder import WEIGHTS
+from napari_unet.core.models.folder import WEIGHTS
 from napari_unet.core.store import list_models, read_card
-from napari_unet.core.trainplan import CHECKPOINT, lock_training, training_folder, unfinished
-from napari_unet.gui.changes import SHOWS
-from napari_unet.gui.result import MARK
-from napari_unet.gui.tune_section import TuneSection
+from napari_unet.core.training.plans import CHECKPOINT, lock_training, training_folder, unfinished
+from napari_unet.gui.segmenting.result import MARK
+from napari_unet.gui.tuning.changes import SHOWS
+from napari_unet.gui.tuning.section import TuneSection
 from napari_unet.nn.model import load_model
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from napari_unet.core.card import ModelCard
 from napari_unet.core.journal.edits import KNOWN
 from napari_unet.core.journal.writer import Journal
-from napari_unet.core.lineage import family
+from napari_unet.core.models.card import ModelCard
+from napari_unet.core.models.lineage import family
 from napari_unet.core.spec import ModelSpec
 from napari_unet.core.stack import open_stack
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from napari_unet.core.card import ModelCard
+from napari_unet.core.models.card import ModelCard
 from napari_unet.core.samples import Samples
 from napari_unet.core.spec import ModelSpec, TrainSettings
-from napari_unet.core.trainlog import TrainLog
+from napari_unet.core.training.log import TrainLog
 from napari_unet.nn.net import UNet
 from napari_unet.nn.train import TrainState, load_checkpoint, train
-from napari_unet.nn.validate import Validator
+from napari_unet.nn.training.validate import Validator
 
 SPEC = ModelSpec(in_channels=1, depth=1, width=4, dropout=0.2)
 CHECKPOINT = "checkpoint.safetensors"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_unet.core.modelfolder import read_card
+from napari_unet.core.models.folder import read_card
 from napari_unet.core.spec import ModelError, ModelSpec
 from napari_unet.nn.click import ClickHead, Prompts, activate, click_spec, nearness, similarity
 from napari_unet.nn.model import load_model, save_model

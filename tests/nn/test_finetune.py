@@ -13,19 +13,20 @@ from scipy import ndimage
 
 import napari_unet as nu
 from napari_unet.core.heads import SemanticHead
-from napari_unet.core.learning import rounds_of
-from napari_unet.core.modelfolder import read_replay
-from napari_unet.core.recipe import settle
-from napari_unet.core.replay import GROUP, make_replay, pack_replay, unpack_replay
+from napari_unet.core.models.folder import read_replay
 from napari_unet.core.samples import Samples
 from napari_unet.core.spec import DeviceError, DivergedError, InputError, ModelSpec, TrainSettings
 from napari_unet.core.steps import drained
-from napari_unet.nn import settling, tuningrecipe
+from napari_unet.core.training.learning import rounds_of
+from napari_unet.core.training.recipe import settle
+from napari_unet.core.training.replay import GROUP, make_replay, pack_replay, unpack_replay
 from napari_unet.nn import train as train_module
-from napari_unet.nn.exam import Exam
 from napari_unet.nn.finetune import Tuning, fine_tune
 from napari_unet.nn.graft import fresh_model, fresh_spec, graft
 from napari_unet.nn.model import load_model, save_model
+from napari_unet.nn.training import recipe as tuningrecipe
+from napari_unet.nn.training import settling
+from napari_unet.nn.training.exam import Exam
 
 FEW = TrainSettings(steps=6, batch=2, crop=32, learning_rate=1e-3)
 

@@ -11,15 +11,15 @@ import pytest
 import torch
 from torch import nn
 
-from napari_unet.core.card import ModelCard
 from napari_unet.core.heads import head_of
+from napari_unet.core.models.card import ModelCard
 from napari_unet.core.samples import Samples
 from napari_unet.core.spec import ModelSpec
 from napari_unet.core.steps import drained
 from napari_unet.nn import heartbeat
 from napari_unet.nn.heartbeat import Abandoned, Brake, beating
 from napari_unet.nn.net import UNet
-from napari_unet.nn.validate import Validator
+from napari_unet.nn.training.validate import Validator
 
 
 @pytest.fixture(autouse=True)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import napari_unet as nu
-from napari_unet.core.linking import Linker
 from napari_unet.core.spec import InputError, ModelError
+from napari_unet.core.tracking.linking import Linker
 from napari_unet.nn import linking
 
 

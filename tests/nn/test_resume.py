@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
-from napari_unet.core.trainlog import CURVE, TABLE, read_table
+from napari_unet.core.training.log import CURVE, TABLE, read_table
 
 PROGRAM = Path(__file__).with_name("drive_training.py")
 sys.path.insert(0, str(PROGRAM.parent))

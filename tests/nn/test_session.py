@@ -10,7 +10,7 @@ import pytest
 import napari_unet as nu
 from napari_unet.core.clicks import iou
 from napari_unet.core.spec import InputError, ModelError
-from napari_unet.nn.features import FeatureCache
+from napari_unet.nn.clicks.features import FeatureCache
 from napari_unet.nn.session import ClickSession
 
 DISCS = {1: (30, 30), 2: (30, 90), 3: (80, 60)}

@@ -16,7 +16,7 @@ from napari_unet.core.heads import SemanticHead
 from napari_unet.core.objects import DecodeSettings, separate
 from napari_unet.core.samples import Samples
 from napari_unet.core.spec import InputError, ModelError, ModelSpec, OutputError, TrainSettings
-from napari_unet.core.trainlog import TrainLog, read_table
+from napari_unet.core.training.log import TrainLog, read_table
 from napari_unet.nn import train as train_module
 from napari_unet.nn.net import UNet
 from napari_unet.nn.train import TrainState, load_checkpoint, rate_factor, train

@@ -7,12 +7,12 @@ import pytest
 import torch
 from scipy import ndimage
 
-from napari_unet.core.orthogonal import HeldPart, block_edges, plane_frame
 from napari_unet.core.spec import FrameDone, PredictSettings
 from napari_unet.core.stack import open_stack
 from napari_unet.core.steps import drained
-from napari_unet.core.throughz import join_steps
-from napari_unet.core.volumes import ball_voxels, settle_way
+from napari_unet.core.volumes.orthogonal import HeldPart, block_edges, plane_frame
+from napari_unet.core.volumes.throughz import join_steps
+from napari_unet.core.volumes.ways import ball_voxels, settle_way
 from napari_unet.nn.orthogonal import prepare_volume
 from napari_unet.nn.segment import segment, segment_steps
 

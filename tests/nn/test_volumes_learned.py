@@ -8,8 +8,8 @@ from scipy import ndimage
 
 import napari_unet as nu
 from napari_unet.core.heads import head_of
-from napari_unet.core.pairs import Labelled, samples_of
-from napari_unet.core.volumescenes import make_volume
+from napari_unet.core.training.pairs import Labelled, samples_of
+from napari_unet.core.training.volumescenes import make_volume
 
 
 @pytest.mark.parametrize("way", ["joined", "orthogonal"])

@@ -46,9 +46,10 @@ def add_evaluate(commands: Any) -> None:
 
 def _evaluate(values: Namespace) -> int:
     from napari_unet.cli.report import format_table
-    from napari_unet.core import pictures, scoring
-    from napari_unet.core.comparison import score_steps
     from napari_unet.core.metrics import Scores
+    from napari_unet.core.scoring import files as scoring
+    from napari_unet.core.scoring import pictures
+    from napari_unet.core.scoring.comparison import score_steps
 
     if values.csv:
         scoring.check_text_file(values.csv)

@@ -55,9 +55,10 @@ def add_measure(commands: Any) -> None:
 
 
 def _measure(values: Namespace) -> int:
-    from napari_unet.core import measurefiles, objecttable
     from napari_unet.core.measure import Measuring, measure_steps
-    from napari_unet.core.scoring import check_text_file
+    from napari_unet.core.measuring import files as measurefiles
+    from napari_unet.core.measuring import table as objecttable
+    from napari_unet.core.scoring.files import check_text_file
 
     if values.csv:
         check_text_file(values.csv)

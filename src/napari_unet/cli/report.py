@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from napari_unet.core.columns import align
-from napari_unet.core.modelfolder import WEIGHTS
+from napari_unet.core.measuring.columns import align
+from napari_unet.core.models.folder import WEIGHTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from napari_unet.core.card import ModelCard
+    from napari_unet.core.models.card import ModelCard
     from napari_unet.core.store import ModelEntry
 
 MODEL_HEADINGS = ("model", "kind", "channels", "MB", "licence", "from")

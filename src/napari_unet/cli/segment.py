@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from napari_unet.cli.command import UNUSABLE, add_command, add_model_options, load_model
 from napari_unet.cli.options import add_settings, settings_from
 from napari_unet.cli.terminal import follow, run_all, say
-from napari_unet.core.linking import LinkSettings
 from napari_unet.core.spec import PredictSettings
+from napari_unet.core.tracking.linking import LinkSettings
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -64,7 +64,7 @@ def add_segment(commands: Any) -> None:
 
 
 def _source(text: str) -> Path | str:
-    from napari_unet.core.remote import is_address
+    from napari_unet.core.io.remote import is_address
 
     return text if is_address(text) else Path(text)
 
@@ -72,7 +72,7 @@ def _source(text: str) -> Path | str:
 def _segment(values: Namespace) -> int:
     from napari_unet import batch
     from napari_unet.cli import report
-    from napari_unet.core.files import make_folder
+    from napari_unet.core.io.files import make_folder
     from napari_unet.core.stack import open_stack
 
     settings = settings_from(values, PredictSettings)

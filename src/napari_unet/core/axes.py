@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .spec import InputError, SettingsError
+from napari_unet.core.spec import InputError, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_unet.core.matching import Overlap, match
-from napari_unet.core.verdict import draw_codes
+from napari_unet.core.scoring.verdict import draw_codes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

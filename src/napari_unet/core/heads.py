@@ -16,7 +16,7 @@ from scipy import ndimage
 from scipy.special import expit, softmax
 
 if TYPE_CHECKING:
-    from .spec import ModelSpec
+    from napari_unet.core.spec import ModelSpec
 
 
 class Head(Protocol):

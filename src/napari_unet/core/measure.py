@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.axes import AUTO, frame_ndim, shared_axes
-from napari_unet.core.hulls import hull_points, hull_size
-from napari_unet.core.moments import Parts
-from napari_unet.core.objecttable import Table, join_tables, object_table
-from napari_unet.core.results import read_passport
+from napari_unet.core.io.results import read_passport
+from napari_unet.core.measuring.hulls import hull_points, hull_size
+from napari_unet.core.measuring.moments import Parts
+from napari_unet.core.measuring.table import Table, join_tables, object_table
 from napari_unet.core.spec import InputError, Progress
 from napari_unet.core.stack import Stack, open_stack
 from napari_unet.core.steps import drained

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from .stack import Stack
+    from napari_unet.core.stack import Stack
 
 SAMPLE = 2**20
 """Values of each channel that are looked at, at most; smaller frames are taken whole."""

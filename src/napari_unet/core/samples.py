@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .heads import InstanceHead, SemanticHead
-from .normalise import Normaliser
-from .sizes import object_diameters
-from .sparse import background_weight, known_diameter, known_targets
-from .spec import InputError
-from .stack import open_stack
+from napari_unet.core.heads import InstanceHead, SemanticHead
+from napari_unet.core.normalise import Normaliser
+from napari_unet.core.sizes import object_diameters
+from napari_unet.core.sparse import background_weight, known_diameter, known_targets
+from napari_unet.core.spec import InputError
+from napari_unet.core.stack import open_stack
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .axes import checked_axes, default_axes, settled_axes
-from .chunks import cached
-from .files import plain_name, user_path
-from .readers import SUFFIXES, UNREADABLE, Opened, is_zarr, read_file, unreadable
-from .remote import is_address, read_address
-from .spec import InputError
+from napari_unet.core.axes import checked_axes, default_axes, settled_axes
+from napari_unet.core.io.chunks import cached
+from napari_unet.core.io.files import plain_name, user_path
+from napari_unet.core.io.readers import SUFFIXES, UNREADABLE, Opened, is_zarr, read_file, unreadable
+from napari_unet.core.io.remote import is_address, read_address
+from napari_unet.core.spec import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

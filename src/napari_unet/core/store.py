@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 
 import platformdirs
 
-from napari_unet.core.files import user_path
-from napari_unet.core.modelfolder import (
+from napari_unet.core.io.files import user_path
+from napari_unet.core.models.archive import pack, unpack
+from napari_unet.core.models.folder import (
     CARD,
     THUMBNAIL,
     model_folder,
@@ -30,7 +31,6 @@ from napari_unet.core.modelfolder import (
     write_card,
     write_model,
 )
-from napari_unet.core.modelzip import pack, unpack
 from napari_unet.core.spec import ModelError, OutputError, UnetError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from napari_unet.core.card import ModelCard
+    from napari_unet.core.models.card import ModelCard
 
 __all__ = [
     "BUNDLED",

@@ -12,19 +12,19 @@ from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QProgressBar, QPushButton, 
 
 from napari_unet.batch import plan_files
 from napari_unet.batchrun import DONE, FAILED, RUNNING, FileStep, batch_steps, find_images
-from napari_unet.core.files import make_folder
-from napari_unet.core.readers import SUFFIXES
+from napari_unet.core.io.files import make_folder
+from napari_unet.core.io.readers import SUFFIXES
 from napari_unet.core.spec import InputError, UnetError
-from napari_unet.gui.batch_form import BatchForm
-from napari_unet.gui.docked import DockedPanel
+from napari_unet.gui.batching.filelist import FileList, FileRow
+from napari_unet.gui.batching.form import BatchForm
 from napari_unet.gui.engine import loaded_model
 from napari_unet.gui.errors import tell
-from napari_unet.gui.filelist import FileList, FileRow
-from napari_unet.gui.folds import Scrolled
 from napari_unet.gui.job import CANCELLED, Errands, Job, abandon_all, slot_for
 from napari_unet.gui.pace import clock
-from napari_unet.gui.resultfile import FilePair, read_files, show_files
-from napari_unet.gui.wrapped import WrappedLabel
+from napari_unet.gui.segmenting.resultfile import FilePair, read_files, show_files
+from napari_unet.gui.widgets.docked import DockedPanel
+from napari_unet.gui.widgets.folds import Scrolled
+from napari_unet.gui.widgets.wrapped import WrappedLabel
 
 if TYPE_CHECKING:
     import napari

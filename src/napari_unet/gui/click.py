@@ -12,21 +12,21 @@ from qtpy.QtWidgets import QButtonGroup, QHBoxLayout, QLabel, QPushButton, QVBox
 
 from napari_unet.core.objectedits import DELETE, MERGE, SPLIT
 from napari_unet.core.spec import ClickSettings, InputError, ModelError, UnetError
-from napari_unet.gui.clickkey import ToggleKey
-from napari_unet.gui.clickmode import ClickMode
-from napari_unet.gui.clicktext import KEYS, TIPS, describe
-from napari_unet.gui.docked import DockedPanel
+from napari_unet.gui.clicks.key import ToggleKey
+from napari_unet.gui.clicks.mode import ClickMode
+from napari_unet.gui.clicks.text import KEYS, TIPS, describe
+from napari_unet.gui.corrections.ground import fits
+from napari_unet.gui.corrections.recorder import close_recorders, recorder_of
 from napari_unet.gui.errors import tell
-from napari_unet.gui.folds import Fold, Scrolled
-from napari_unet.gui.forms import SettingsForm, remember, remembered, rows_widget
-from napari_unet.gui.ground import fits
 from napari_unet.gui.layerchoice import image_layers, named, object_layers
-from napari_unet.gui.recorder import close_recorders, recorder_of
-from napari_unet.gui.result import MARK
-from napari_unet.gui.segment_form import SECTION as SEGMENT
+from napari_unet.gui.segmenting.form import SECTION as SEGMENT
+from napari_unet.gui.segmenting.result import MARK
 from napari_unet.gui.shelf import offer_models, shelf
 from napari_unet.gui.sight import image_in_view
-from napari_unet.gui.wrapped import WrappedLabel
+from napari_unet.gui.widgets.docked import DockedPanel
+from napari_unet.gui.widgets.folds import Fold, Scrolled
+from napari_unet.gui.widgets.forms import SettingsForm, remember, remembered, rows_widget
+from napari_unet.gui.widgets.wrapped import WrappedLabel
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,7 +14,7 @@ def codes_colormap(colours: Mapping[str, tuple[int, int, int]]) -> Any:
     """Return the colormap of what `draw_codes` draws; the kinds in the same order."""
     from napari.utils.colormaps import DirectLabelColormap
 
-    from napari_unet.core.verdict import inside_code, outline_code
+    from napari_unet.core.scoring.verdict import inside_code, outline_code
 
     kinds = list(colours)
     table: dict[int | None, tuple[float, ...]] = {None: (0, 0, 0, 0), 0: (0, 0, 0, 0)}
@@ -27,7 +27,7 @@ def codes_colormap(colours: Mapping[str, tuple[int, int, int]]) -> Any:
 
 def codes_names(colours: Mapping[str, tuple[int, int, int]]) -> dict[str, list[Any]]:
     """Name the codes, for the status bar."""
-    from napari_unet.core.verdict import inside_code, outline_code
+    from napari_unet.core.scoring.verdict import inside_code, outline_code
 
     kinds = list(colours)
     names = {code(kind, kinds): kind for code in (outline_code, inside_code) for kind in kinds}

@@ -11,7 +11,7 @@ from napari_unet.gui.layers import WHOLE
 
 if TYPE_CHECKING:
     from napari_unet.core.stack import Stack
-    from napari_unet.gui.features import KeptFeatures
+    from napari_unet.gui.clicks.features import KeptFeatures
 
 Engine = Callable[..., Generator[Any, None, Any]]
 

@@ -9,10 +9,10 @@ import numpy as np
 
 from napari_unet.core.axes import frame_ndim, shared_axes
 from napari_unet.core.spec import InputError
-from napari_unet.gui.hits import hits_legend
 from napari_unet.gui.layers import full_resolution, layer_axes
-from napari_unet.gui.result import MARK
-from napari_unet.gui.resultrun import ResultRun
+from napari_unet.gui.segmenting.hits import hits_legend
+from napari_unet.gui.segmenting.result import MARK
+from napari_unet.gui.segmenting.resultrun import ResultRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -126,7 +126,7 @@ def _cells(row: dict[str, float], name: str) -> str:
 
 def _steps(*plan: Any) -> Generator[Progress, None, tuple[Scores, np.ndarray, str]]:
     """Score the labels and draw what became of them, in the job's thread."""
-    from napari_unet.core.comparison import Comparison, score_steps  # slow, see `hits`
+    from napari_unet.core.scoring.comparison import Comparison, score_steps  # slow, see `hits`
 
     comparison = Comparison(*plan)
     codes = np.zeros(comparison.labels.shape, np.uint8)

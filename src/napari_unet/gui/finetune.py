@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
-from napari_unet.gui.correct import CorrectSection
-from napari_unet.gui.docked import DockedPanel
-from napari_unet.gui.folds import Scrolled
+from napari_unet.gui.corrections.section import CorrectSection
 from napari_unet.gui.shelf import shelf
-from napari_unet.gui.tune_section import TuneSection
+from napari_unet.gui.tuning.section import TuneSection
+from napari_unet.gui.widgets.docked import DockedPanel
+from napari_unet.gui.widgets.folds import Scrolled
 
 if TYPE_CHECKING:
     import napari

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from napari_unet.gui.result import MARK
+from napari_unet.gui.segmenting.result import MARK
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from napari.layers import Image, Labels
 
 from napari_unet.gui.helperlayer import is_helper
-from napari_unet.gui.hits import is_hits_layer
-from napari_unet.gui.result import MARK
+from napari_unet.gui.segmenting.hits import is_hits_layer
+from napari_unet.gui.segmenting.result import MARK
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

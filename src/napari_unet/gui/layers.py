@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.core.files import user_path
-from napari_unet.core.readers import Opened, is_zarr, read_file
+from napari_unet.core.io.files import user_path
+from napari_unet.core.io.readers import Opened, is_zarr, read_file
+from napari_unet.core.io.zarrpath import ome_zarr_of, zarr_path
 from napari_unet.core.spec import InputError
 from napari_unet.core.stack import Stack, open_stack
-from napari_unet.core.zarrpath import ome_zarr_of, zarr_path
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
@@ -303,7 +303,7 @@ def open_histology_sample() -> list[tuple[np.ndarray, dict[str, Any], str]]:
 def _sample(name: str) -> list[tuple[np.ndarray, dict[str, Any], str]]:
     from skimage.io import imread
 
-    from napari_unet.core.sample_images import sample_path
+    from napari_unet.core.io.sample_images import sample_path
 
     image = imread(sample_path(name))
     return [(image, {"name": name, "rgb": image.ndim == 3}, "image")]

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from magicgui.widgets import ComboBox
 
-from napari_unet.core.linking import LinkSettings
 from napari_unet.core.spec import InputError, Progress, UnetError
-from napari_unet.gui.forms import SettingsForm
+from napari_unet.core.tracking.linking import LinkSettings
 from napari_unet.gui.layerchoice import image_layers, named, object_layers, offer_anew
 from napari_unet.gui.layers import full_resolution, layer_axes, voxel_size_um
-from napari_unet.gui.layersection import LayerSection
-from napari_unet.gui.result import IMAGE, MARK
-from napari_unet.gui.resultrun import ResultRun
-from napari_unet.gui.runbutton import RunButton
+from napari_unet.gui.segmenting.result import IMAGE, MARK
+from napari_unet.gui.segmenting.resultrun import ResultRun
+from napari_unet.gui.widgets.forms import SettingsForm
+from napari_unet.gui.widgets.layersection import LayerSection
+from napari_unet.gui.widgets.runbutton import RunButton
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from napari.layers import Labels
     from qtpy.QtWidgets import QLabel
 
-    from napari_unet.core.tracks import Tracks
+    from napari_unet.core.tracking.tracks import Tracks
 
 SECTION = "link"
 FIELDS = {"link_by": "by", "reach": "", "divisions": ""}

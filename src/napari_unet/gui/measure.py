@@ -10,23 +10,23 @@ from napari.layers import Labels
 from qtpy.QtWidgets import QFileDialog, QVBoxLayout, QWidget
 
 from napari_unet.core.spec import UnetError
-from napari_unet.gui.docked import DockedPanel
+from napari_unet.gui.clicks.picks import HARMLESS, object_under, watch_clicks
 from napari_unet.gui.edits import EditWatch
 from napari_unet.gui.errors import tell
-from napari_unet.gui.forms import rows_widget
-from napari_unet.gui.histogram import Histogram
-from napari_unet.gui.measure_form import LABEL_WIDTH, MeasureForm
-from napari_unet.gui.measuring import MeasureRun
-from napari_unet.gui.objectview import ObjectView
-from napari_unet.gui.picks import HARMLESS, object_under, watch_clicks
-from napari_unet.gui.runbutton import RunButton
+from napari_unet.gui.measuring.form import LABEL_WIDTH, MeasureForm
+from napari_unet.gui.measuring.measurement import MeasureRun
+from napari_unet.gui.measuring.objectview import ObjectView
 from napari_unet.gui.sight import go_to
-from napari_unet.gui.wrapped import WrappedLabel
+from napari_unet.gui.widgets.docked import DockedPanel
+from napari_unet.gui.widgets.forms import rows_widget
+from napari_unet.gui.widgets.histogram import Histogram
+from napari_unet.gui.widgets.runbutton import RunButton
+from napari_unet.gui.widgets.wrapped import WrappedLabel
 
 if TYPE_CHECKING:
     import napari
 
-    from napari_unet.gui.resultrun import ResultRun
+    from napari_unet.gui.segmenting.resultrun import ResultRun
 
 _STALE = "The labels were changed since; measure again."
 _TIPS = {
@@ -133,7 +133,7 @@ class MeasurePanel(DockedPanel):
 
     def save(self, path: Path) -> None:
         """Write the table as CSV, whole or not at all."""
-        from napari_unet.core.objecttable import write_table
+        from napari_unet.core.measuring.table import write_table
 
         if self.shown is None or self.shown.table is None:
             return
@@ -155,7 +155,7 @@ class MeasurePanel(DockedPanel):
 
     def _show(self, run: MeasureRun) -> None:
         """Show a table, and give it to the layer."""
-        from napari_unet.core.objecttable import features_of
+        from napari_unet.core.measuring.table import features_of
 
         table = run.table
         assert table is not None

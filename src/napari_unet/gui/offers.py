@@ -8,19 +8,19 @@ from napari.layers import Image, Labels
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
+from napari_unet.gui.corrections.ground import ground_of
+from napari_unet.gui.corrections.restoring import Restored, add_restored, find_offer, restore_steps
+from napari_unet.gui.corrections.scribbles import scribbles_of
 from napari_unet.gui.errors import tell
-from napari_unet.gui.ground import ground_of
 from napari_unet.gui.job import Errands, Job
 from napari_unet.gui.layerchoice import image_layers
-from napari_unet.gui.restoring import Restored, add_restored, find_offer, restore_steps
-from napari_unet.gui.scribbles import scribbles_of
-from napari_unet.gui.wrapped import WrappedLabel
+from napari_unet.gui.widgets.wrapped import WrappedLabel
 
 if TYPE_CHECKING:
     from napari_unet.core.spec import Progress
-    from napari_unet.gui.recorder import Recorder
-    from napari_unet.gui.recording import Recording
-    from napari_unet.gui.restoring import Offer
+    from napari_unet.gui.corrections.recorder import Recorder
+    from napari_unet.gui.corrections.recording import Recording
+    from napari_unet.gui.corrections.restoring import Offer
 
 PAUSE_MS = 100
 """Layers come and go in bursts; the row looks for an offer when it has been quiet so long."""

@@ -11,19 +11,19 @@ from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QVBoxLayout, QWidget
 
 from napari_unet.core.spec import UnetError
-from napari_unet.gui.docked import DockedPanel
+from napari_unet.gui.corrections.recorder import close_recorders, recorder_of
 from napari_unet.gui.engine import Engine, engine_steps
 from napari_unet.gui.errors import tell
-from napari_unet.gui.evaluate_form import EvaluateSection
-from napari_unet.gui.folds import Scrolled
 from napari_unet.gui.job import DONE, FAILED, abandon_all, slot_for
-from napari_unet.gui.largerun import LargeRun, goes_in_blocks
 from napari_unet.gui.link import LinkSection
-from napari_unet.gui.recorder import close_recorders, recorder_of
-from napari_unet.gui.remarks import RemarkBox
 from napari_unet.gui.segment import SegmentRun
-from napari_unet.gui.segment_form import LABEL_WIDTH, SegmentForm
-from napari_unet.gui.wrapped import WrappedLabel
+from napari_unet.gui.segmenting.evaluate_form import EvaluateSection
+from napari_unet.gui.segmenting.form import LABEL_WIDTH, SegmentForm
+from napari_unet.gui.segmenting.largerun import LargeRun, goes_in_blocks
+from napari_unet.gui.segmenting.remarks import RemarkBox
+from napari_unet.gui.widgets.docked import DockedPanel
+from napari_unet.gui.widgets.folds import Scrolled
+from napari_unet.gui.widgets.wrapped import WrappedLabel
 
 if TYPE_CHECKING:
     import napari

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from napari_unet.core.shift import Surveyed
 from napari_unet.core.spec import FrameDone, InputError, Progress, TileDone
-from napari_unet.core.volumes import frame_ndim, settle_way
-from napari_unet.gui.features import features_of
-from napari_unet.gui.forms import sentence
+from napari_unet.core.volumes.ways import frame_ndim, settle_way
+from napari_unet.gui.clicks.features import features_of
 from napari_unet.gui.job import CANCELLED, DONE, FAILED
 from napari_unet.gui.layers import (
     WHOLE,
@@ -27,10 +26,11 @@ from napari_unet.gui.layers import (
     look,
     plan_region,
 )
-from napari_unet.gui.live import LiveLabels
 from napari_unet.gui.pace import Pace
-from napari_unet.gui.result import Placement, draw_part, open_result, seal_result
-from napari_unet.gui.resultrun import ResultRun
+from napari_unet.gui.segmenting.live import LiveLabels
+from napari_unet.gui.segmenting.result import Placement, draw_part, open_result, seal_result
+from napari_unet.gui.segmenting.resultrun import ResultRun
+from napari_unet.gui.widgets.forms import sentence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

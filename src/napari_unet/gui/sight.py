@@ -9,7 +9,7 @@ import numpy as np
 from napari_unet.core.spec import UnetError
 from napari_unet.gui.layerchoice import image_layers
 from napari_unet.gui.layers import layer_axes, layer_stack
-from napari_unet.gui.result import MARK
+from napari_unet.gui.segmenting.result import MARK
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from napari_unet.core.card import ModelCard
+from napari_unet.core.models.card import ModelCard
 from napari_unet.core.objects import separate
 from napari_unet.core.spec import ModelError, ModelSpec, PredictSettings
 from napari_unet.core.stack import open_stack

@@ -12,36 +12,38 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.core.holdout import hold_out
-from napari_unet.core.learning import next_rounds, taught_with
-from napari_unet.core.lessons import check_samples
-from napari_unet.core.modelfolder import read_replay
-from napari_unet.core.replay import (
+from napari_unet.core.models.folder import read_replay
+from napari_unet.core.models.thumbnail import thumbnail_of
+from napari_unet.core.samples import Samples
+from napari_unet.core.spec import TrainSettings, TrainStep
+from napari_unet.core.training.holdout import hold_out
+from napari_unet.core.training.learning import next_rounds, taught_with
+from napari_unet.core.training.lessons import check_samples
+from napari_unet.core.training.log import TrainLog
+from napari_unet.core.training.replay import (
     make_replay,
     pack_replay,
     passed_on,
     replay_samples,
     unpack_replay,
 )
-from napari_unet.core.samples import Samples
-from napari_unet.core.spec import TrainSettings, TrainStep
-from napari_unet.core.thumbnail import thumbnail_of
-from napari_unet.core.trainlog import TrainLog
-from napari_unet.nn.checkpoint import TrainState, load_checkpoint
-from napari_unet.nn.exam import SCORED, Exam
+from napari_unet.nn.clicks.tuning import SHARE, can_learn_clicks, tune_clicks
 from napari_unet.nn.graft import freeze
 from napari_unet.nn.model import save_model
 from napari_unet.nn.net import UNet
-from napari_unet.nn.settling import settled_card
 from napari_unet.nn.train import LAYOUT, train
-from napari_unet.nn.tuningrecipe import tuning_recipe, usual_share, working_card
+from napari_unet.nn.training.checkpoint import TrainState, load_checkpoint
+from napari_unet.nn.training.exam import SCORED, Exam
+from napari_unet.nn.training.recipe import tuning_recipe, usual_share, working_card
+from napari_unet.nn.training.settling import settled_card
 
 if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
-    from napari_unet.core.judgement import Judgement
-    from napari_unet.core.replay import Crop
+    from napari_unet.core.training.judgement import Judgement
+    from napari_unet.core.training.recipe import Recipe
+    from napari_unet.core.training.replay import Crop
     from napari_unet.nn.model import Model
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -127,6 +129,7 @@ class Tuning:
         self.recipe = tuning_recipe(
             model, self.settings, self.split.training, self._card_diameter, scratch=self.scratch
         )
+        self._clicks = not self.scratch and can_learn_clicks(model, self.split.training)
         self._exam = Exam(self._card, self.split, self._replay, scratch=self.scratch)
         self.folder = folder
         self._checkpoint = folder / CHECKPOINT if folder else None
@@ -150,7 +153,7 @@ class Tuning:
         yield from train(
             self.state,
             training,
-            self.recipe,
+            self._trunk_recipe(),
             validate=self._exam.scores,
             checkpoint=self._checkpoint,
             log=TrainLog(self.folder) if self.folder else None,
@@ -160,6 +163,10 @@ class Tuning:
         settling = settled_card(model, self.samples, self._exam.held)
         card = yield from _reported(settling, self.state.step)
         self._finished = replace(model, card=card)
+        if self._clicks:
+            taught = [self.split.training, self._replayed()]
+            clicks = tune_clicks(self._finished, taught, self._exam.held, self.recipe)
+            self._finished = yield from _reported(clicks, self.state.step, "teaching clicks")
         return self._finished
 
     def best(self) -> Model:
@@ -247,21 +254,33 @@ class Tuning:
         """Mix what was corrected with the replay; return each sample's share of the crops."""
         own = self.split.training
         weights = own.weights()
-        replayed = [crop for i, crop in enumerate(self._replay) if i % SCORED]
-        share = self.recipe.replay if replayed else 0.0
+        other = self._replayed()
+        share = self.recipe.replay if other.items else 0.0
         if not share:
             return own, weights
-        other = replay_samples(replayed, own.head, self.model.spec.in_channels)
         mixed = Samples([*own.items, *other.items], own.head)
         even = np.full(len(other.items), 1 / len(other.items))
         return mixed, np.concatenate([weights * (1 - share), even * share])
 
+    def _replayed(self) -> Samples:
+        """Return the crops of the replay that are trained on; the others are scored."""
+        crops = [crop for i, crop in enumerate(self._replay) if i % SCORED]
+        return replay_samples(crops, self.split.training.head, self.model.spec.in_channels)
 
-def _reported(steps: Generator[None, None, Any], step: int) -> Generator[TrainStep, None, Any]:
+    def _trunk_recipe(self) -> Recipe:
+        """Return the recipe of what all heads stand on: the click head's share is left for it."""
+        if not self._clicks or self.recipe.minutes is None:
+            return self.recipe
+        return replace(self.recipe, minutes=(1 - SHARE) * self.recipe.minutes)
+
+
+def _reported(
+    steps: Generator[None, None, Any], step: int, what: str = "validating"
+) -> Generator[TrainStep, None, Any]:
     """Turn what yields nothing into records, and return its answer."""
     while True:
         try:
             next(steps)
         except StopIteration as end:
             return end.value
-        yield TrainStep(step, 0, "validating")
+        yield TrainStep(step, 0, what)

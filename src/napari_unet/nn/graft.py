@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from napari_unet.core.card import ModelCard
+from napari_unet.core.models.card import ModelCard
 from napari_unet.core.spec import ModelError, ModelSpec
 from napari_unet.nn.model import Model, pick_device
 from napari_unet.nn.net import UNet

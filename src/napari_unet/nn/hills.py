@@ -11,7 +11,7 @@ from napari_unet.core.frames import Resampling
 
 if TYPE_CHECKING:
     from napari_unet.core.tiles import Window
-    from napari_unet.nn.features import FrameFeatures
+    from napari_unet.nn.clicks.features import FrameFeatures
 
 
 def predicted_hills(features: FrameFeatures, window: Window) -> np.ndarray | None:

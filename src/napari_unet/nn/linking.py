@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.core.linking import AUTO, OVERLAP, TRACKASTRA, Linker, LinkSettings
 from napari_unet.core.spec import InputError, ModelError, Progress
 from napari_unet.core.steps import drained
+from napari_unet.core.tracking.linking import AUTO, OVERLAP, TRACKASTRA, Linker, LinkSettings
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
     from numpy.typing import NDArray
 
-    from napari_unet.core.tracks import Tracks
+    from napari_unet.core.tracking.tracks import Tracks
 
 _MODELS = {2: "general_2d", 3: "ctc"}
 """The models of trackastra that suit planes and volumes."""

@@ -1,9 +1,9 @@
 """Where the maps of a frame come from: the seam between networks and the block engine.
 
 The engine asks a `MapSource` for the tiles of a block and for their raw maps, and knows nothing
-else of the network. `open_maps` is the one place that chooses the source, and `core.volumes` says
-what a frame is. What a source gives must not depend on the block: the maps of a pixel are the same
-in every region that holds it.
+else of the network. `open_maps` is the one place that chooses the source, and `core.volumes.ways`
+says what a frame is. What a source gives must not depend on the block: the maps of a pixel are the
+same in every region that holds it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from napari_unet.core.frames import Frame
-from napari_unet.core.volumes import ORTHOGONAL, settle_way
+from napari_unet.core.volumes.ways import ORTHOGONAL, settle_way
 from napari_unet.nn.fit import choose_scale
 from napari_unet.nn.orthogonal import OrthogonalRunner, prepare_volume, run_blocks
 from napari_unet.nn.predict import TileRunner, prepare, run_tiles

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from napari_unet.core.modelfolder import read_model, read_replay, write_model
+from napari_unet.core.models.folder import read_model, read_replay, write_model
 from napari_unet.core.objects import DecodeSettings
 from napari_unet.core.spec import DEVICES, DeviceError, ModelError, ModelSpec
 from napari_unet.core.store import find_model, put_model
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from napari_unet.core.card import ModelCard
+    from napari_unet.core.models.card import ModelCard
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 CLICK = "click/"

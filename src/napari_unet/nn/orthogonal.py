@@ -14,7 +14,9 @@ import numpy as np
 import torch
 
 from napari_unet.core.frames import Frame
-from napari_unet.core.orthogonal import (
+from napari_unet.core.steps import drained, mapped
+from napari_unet.core.tiles import nearest_first, plan_tiles
+from napari_unet.core.volumes.orthogonal import (
     ACROSS,
     BLOCK,
     LIVE_BLOCK,
@@ -22,8 +24,6 @@ from napari_unet.core.orthogonal import (
     held_frame,
     plane_frame,
 )
-from napari_unet.core.steps import drained, mapped
-from napari_unet.core.tiles import nearest_first, plan_tiles
 from napari_unet.nn.fit import choose_scale
 from napari_unet.nn.memory import choose_edge
 from napari_unet.nn.net import out_channels

@@ -15,7 +15,7 @@ from napari_unet.core.heads import head_of
 from napari_unet.core.spec import DeviceError, ModelSpec, PredictSettings
 from napari_unet.core.stack import Stack, open_stack
 from napari_unet.core.tiles import Tile, Window, nearest_first, plan_tiles, tile_halo
-from napari_unet.nn.features import FeatureCache, FrameFeatures
+from napari_unet.nn.clicks.features import FeatureCache, FrameFeatures
 from napari_unet.nn.fit import check_fit, choose_scale, open_frame
 from napari_unet.nn.memory import choose_edge, is_out_of_memory
 from napari_unet.nn.resample import to_stack

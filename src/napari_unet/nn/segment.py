@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from napari_unet.core.axes import OBJECT_AXES
-from napari_unet.core.passport import make_passport
+from napari_unet.core.io.passport import make_passport
 from napari_unet.core.shift import Surveyed
 from napari_unet.core.spec import FrameDone, InputError, PredictSettings, Progress, TileDone
 from napari_unet.core.stack import Stack, open_stack
 from napari_unet.core.steps import drained
-from napari_unet.core.throughz import join_steps
-from napari_unet.core.volumes import (
+from napari_unet.core.volumes.throughz import join_steps
+from napari_unet.core.volumes.ways import (
     AUTO,
     JOINED,
     ORTHOGONAL,
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from napari_unet.core.shift import Remark
     from napari_unet.core.tiles import Tile, Window
-    from napari_unet.nn.features import FeatureCache
+    from napari_unet.nn.clicks.features import FeatureCache
     from napari_unet.nn.model import Model
 
 Step = TileDone | FrameDone | Surveyed | Progress
@@ -220,7 +220,7 @@ class Settled(NamedTuple):
     settings
         With sizes in pixels, and the way of a 2D model.
     way
-        See `core.volumes`.
+        See `core.volumes.ways`.
     least
         The smallest object of several planes, in voxels; 0 where there are none.
     remarks

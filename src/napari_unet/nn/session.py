@@ -22,10 +22,10 @@ from napari_unet.core.objectedits import (
 from napari_unet.core.objectmask import beyond, joined
 from napari_unet.core.spec import InputError, ModelError, PredictSettings, Progress
 from napari_unet.core.stack import Stack, open_stack
-from napari_unet.nn.clickframes import ClickFrames
-from napari_unet.nn.features import FeatureCache
+from napari_unet.nn.clicks.features import FeatureCache
+from napari_unet.nn.clicks.frames import ClickFrames
+from napari_unet.nn.clicks.growth import follow
 from napari_unet.nn.fit import check_fit
-from napari_unet.nn.growth import follow
 from napari_unet.nn.survey import settle_size
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from napari_unet.core.columns import align
+from napari_unet.core.measuring.columns import align
 from napari_unet.core.tiles import receptive_field
 from napari_unet.nn.net import UNet
 

@@ -13,10 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from napari_unet.core.crops import draw_crop
-from napari_unet.core.files import sweep_partials
 from napari_unet.core.heads import head_of
-from napari_unet.core.recipe import Recipe, settle
+from napari_unet.core.io.files import sweep_partials
 from napari_unet.core.spec import (
     DeviceError,
     DivergedError,
@@ -25,19 +23,20 @@ from napari_unet.core.spec import (
     TrainStep,
 )
 from napari_unet.core.steps import mapped
-
-from .augment import make_batch
-from .checkpoint import TrainState, load_checkpoint, save_checkpoint
-from .losses import head_loss
-from .memory import is_out_of_memory
-from .model import has_fast_bfloat16
-from .net import UNet
+from napari_unet.core.training.crops import draw_crop
+from napari_unet.core.training.recipe import Recipe, settle
+from napari_unet.nn.losses import head_loss
+from napari_unet.nn.memory import is_out_of_memory
+from napari_unet.nn.model import has_fast_bfloat16
+from napari_unet.nn.net import UNet
+from napari_unet.nn.training.augment import make_batch
+from napari_unet.nn.training.checkpoint import TrainState, load_checkpoint, save_checkpoint
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_unet.core.samples import Samples
-    from napari_unet.core.trainlog import TrainLog
+    from napari_unet.core.training.log import TrainLog
 
 __all__ = [
     "TrainState",

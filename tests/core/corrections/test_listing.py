@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_unet.core.card import ModelCard
 from napari_unet.core.corrections import cuts as cuts_module
 from napari_unet.core.corrections.listing import cuts, drop, list_corrections
 from napari_unet.core.corrections.training import to_samples
@@ -14,6 +13,7 @@ from napari_unet.core.heads import SemanticHead
 from napari_unet.core.journal.edits import KNOWN, SCRIBBLES
 from napari_unet.core.journal.view import JournalView
 from napari_unet.core.journal.writer import Journal
+from napari_unet.core.models.card import ModelCard
 from napari_unet.core.spec import InputError, ModelSpec
 from napari_unet.core.stack import open_stack
 from napari_unet.core.steps import drained

@@ -16,7 +16,7 @@ from napari_unet.core.blockwise.labelplace import LabelPlace
 from napari_unet.core.blockwise.preflight import Preflight
 from napari_unet.core.blockwise.preview import open_preview
 from napari_unet.core.blockwise.workplace import locked
-from napari_unet.core.results import read_passport
+from napari_unet.core.io.results import read_passport
 from napari_unet.core.spec import InputError, OutputError, PredictSettings
 from napari_unet.core.stack import open_stack
 from napari_unet.core.steps import drained
@@ -412,7 +412,7 @@ def test_a_small_frame_that_cannot_be_read_is_left_empty_alone(model, tmp_path, 
 
 
 def test_a_store_that_becomes_unwritable(model, tmp_path, monkeypatch, same_objects):
-    from napari_unet.core import files
+    from napari_unet.core.io import files
 
     image, target, written = texture(150, 130), tmp_path / "labels.zarr", []
     fsync = files.os.fsync
@@ -476,7 +476,7 @@ def test_provisional_labels_can_be_watched(model, tmp_path):
 
 
 def test_provisional_labels_have_the_levels_of_the_result(model, tmp_path, monkeypatch):
-    monkeypatch.setattr("napari_unet.core.ngff.COARSEST", 30)
+    monkeypatch.setattr("napari_unet.core.io.ngff.COARSEST", 30)
     image, target = texture(100, 90), tmp_path / "labels.zarr"
     steps = segment_blocks(request_for(image, target, block=33, preview=True), model)
     done = 0

@@ -26,8 +26,8 @@ from napari_unet.core.blockwise.parts import Part, link, shrink
 from napari_unet.core.blockwise.pieces import Pieces
 from napari_unet.core.blockwise.stacking import stacked_labels
 from napari_unet.core.blockwise.workplace import read_arrays, write_arrays
-from napari_unet.core.files import make_folder
-from napari_unet.core.ngff import LabelImage, chunks_for
+from napari_unet.core.io.files import make_folder
+from napari_unet.core.io.ngff import LabelImage, chunks_for
 from napari_unet.core.spec import OutputError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.core.chunks import spans_of
+from napari_unet.core.io.chunks import spans_of
 from napari_unet.core.spec import InputError, UnetError
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from napari_unet.core.files import user_path
-from napari_unet.core.ngff import format_of, register_label
-from napari_unet.core.readers import is_zarr
+from napari_unet.core.io.files import user_path
+from napari_unet.core.io.ngff import format_of, register_label
+from napari_unet.core.io.readers import is_zarr
+from napari_unet.core.io.zarrpath import ome_zarr_of
 from napari_unet.core.spec import OutputError
-from napari_unet.core.zarrpath import ome_zarr_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

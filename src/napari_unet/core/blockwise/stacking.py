@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_unet.core.blockwise.workplace import read_arrays, write_arrays
-from napari_unet.core.throughz import ThroughZ
+from napari_unet.core.volumes.throughz import ThroughZ
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_unet.core.blockwise.runplan import RunPlan
-from napari_unet.core.files import make_folder, whole_file
+from napari_unet.core.io.files import make_folder, whole_file
 from napari_unet.core.spec import OutputError
 
 if TYPE_CHECKING:

@@ -12,12 +12,12 @@ import tifffile
 from napari_unet.core.corrections.framesource import FrameSource
 from napari_unet.core.corrections.known import frame_truth
 from napari_unet.core.corrections.listing import Correction, cuts
-from napari_unet.core.files import make_folder, user_path, whole_file
+from napari_unet.core.io.files import make_folder, user_path, whole_file
+from napari_unet.core.io.tiff import quiet
 from napari_unet.core.journal.begin import identify
 from napari_unet.core.journal.view import JournalView
-from napari_unet.core.overlay import outline, picture
+from napari_unet.core.scoring.overlay import outline, picture
 from napari_unet.core.spec import InputError, Progress, UnetError
-from napari_unet.core.tiff import quiet
 
 if TYPE_CHECKING:
     import os

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_unet.core.io.passport import fingerprint
 from napari_unet.core.journal.keptimage import kept_frame
-from napari_unet.core.passport import fingerprint
 from napari_unet.core.spec import InputError, UnetError
 from napari_unet.core.stack import Stack, open_stack
 

@@ -18,7 +18,7 @@ from napari_unet.core.journal.begin import JournalPlace, find_journals, identify
 from napari_unet.core.journal.edits import DROPPED, LABELS, Edit
 from napari_unet.core.journal.view import JournalView
 from napari_unet.core.journal.writer import Journal
-from napari_unet.core.lineage import family
+from napari_unet.core.models.lineage import family
 from napari_unet.core.spec import InputError, UnetError
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_unet.core.io.passport import fingerprint
 from napari_unet.core.journal.recordfile import Record, first_header
-from napari_unet.core.passport import fingerprint
 from napari_unet.core.spec import InputError, UnetError
 from napari_unet.core.stack import Stack, open_stack
 from napari_unet.core.store import home

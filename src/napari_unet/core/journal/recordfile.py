@@ -16,7 +16,7 @@ import zlib
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from napari_unet.core.files import make_folder, whole_file
+from napari_unet.core.io.files import make_folder, whole_file
 from napari_unet.core.spec import InputError, OutputError
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from napari_unet.core.spec.fields import check_settings, setting
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 VOLUMES = ("auto", "planes", "joined", "orthogonal")
-"""How a 2D model takes a stack with a z axis; see `core.volumes`."""
+"""How a 2D model takes a stack with a z axis; see `core.volumes.ways`."""
 
 
 @dataclass(frozen=True)

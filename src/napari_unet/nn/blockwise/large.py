@@ -115,7 +115,7 @@ def segment_blocks(request: LargeRequest, model: Model) -> Generator[Progress, N
 
 def finished_result(target: LabelPlace) -> SegmentResult:
     """Return a result that is there already."""
-    from napari_unet.core.results import read_passport
+    from napari_unet.core.io.results import read_passport
 
     passport = read_passport(target.path)
     return SegmentResult(target.open(), int(passport.get("objects", 0)), passport)
@@ -183,7 +183,7 @@ def _publish(
     place: Workplace, target: LabelPlace, objects: int, passport: dict[str, Any]
 ) -> SegmentResult:
     """Write the metadata and put the image in its place; tidy up unless a block is missing."""
-    from napari_unet.core.results import PASSPORT
+    from napari_unet.core.io.results import PASSPORT
 
     assembling.label_image(place).describe(
         target.name, place.plan.voxel_size_um, {PASSPORT: passport}, target.source, target.image

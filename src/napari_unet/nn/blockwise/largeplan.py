@@ -13,10 +13,10 @@ from napari_unet.core.blockwise.framegroups import choose_together
 from napari_unet.core.blockwise.guard import UnreadableError, guarded
 from napari_unet.core.blockwise.runplan import RunPlan
 from napari_unet.core.blockwise.workplace import Workplace, clear, write_text
-from napari_unet.core.passport import fingerprint, make_passport
+from napari_unet.core.io.passport import fingerprint, make_passport
 from napari_unet.core.shift import Surveyed
 from napari_unet.core.spec import OutputError, Progress
-from napari_unet.core.volumes import JOINED, frame_ndim, object_axes
+from napari_unet.core.volumes.ways import JOINED, frame_ndim, object_axes
 from napari_unet.nn.decode import decode_settings
 from napari_unet.nn.fit import choose_scale
 from napari_unet.nn.model import write_exactly

@@ -1,0 +1,1 @@
+"""Files and stores: readers, writers, chunks of large arrays, results with their passports."""

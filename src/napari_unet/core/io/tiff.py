@@ -1,0 +1,239 @@
+"""TIFF files as lazy arrays: a window is read, never the whole, and nothing stays mapped.
+
+Uncompressed pages are mapped into memory for the length of one read only, so that the pages of a
+huge file do not pile up in the resident set. Everything else is decoded strip by strip (tile by
+tile) through tifffile's Zarr store, behind a bounded cache, because neighbouring windows need the
+same strips again.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import math
+import xml.etree.ElementTree as ElementTree
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tifffile
+
+from napari_unet.core.io.chunks import spans_of
+from napari_unet.core.io.readers import Opened
+from napari_unet.core.io.units import believable, to_um
+from napari_unet.core.spec import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_INCOMPLETE = (
+    "invalid or corrupted",
+    "corrupted tag list",
+    "invalid page offset",
+    "invalid offset to page",
+    "failed to reshape",
+    "is missing",
+    "missing data",
+    "are zeroed",
+    "incorrect strip",
+)
+"""What tifffile remarks on files that are cut short, where it goes on with the pages it has."""
+
+_LOGGER = logging.getLogger("tifffile")
+
+
+class _Notes(logging.Handler):
+    """Keeps tifffile's remarks from standard error, and remembers them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+
+
+@contextmanager
+def quiet() -> Iterator[list[str]]:
+    """Collect what tifffile logs; without a handler Python would print it on standard error."""
+    notes = _Notes()
+    _LOGGER.addHandler(notes)
+    try:
+        yield notes.messages
+    finally:
+        _LOGGER.removeHandler(notes)
+
+
+class MappedPages:
+    """Uncompressed pages of one or more TIFF files as one lazy array.
+
+    Parameters
+    ----------
+    pages
+        File and offset in bytes of each page, in the order of the leading axes; None is a page
+        that the file leaves out, which reads as zeros.
+    leading, page_shape
+        Shape of the axes that count pages, and of one page.
+    dtype
+        Type of the values, in the file's byte order.
+    """
+
+    def __init__(
+        self,
+        pages: list[tuple[str, int] | None],
+        leading: tuple[int, ...],
+        page_shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+    ) -> None:
+        self.pages, self.leading, self.page_shape, self.dtype = pages, leading, page_shape, dtype
+        self.shape = leading + page_shape
+        self.ndim = len(self.shape)
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        spans, drop = spans_of(key, self.shape)
+        out = np.zeros([len(span) for span in spans], self.dtype)
+        count = len(self.leading)
+        window = tuple(
+            slice(s.start, None if s.stop < 0 else s.stop, s.step) for s in spans[count:]
+        )
+        for place in itertools.product(*(enumerate(span) for span in spans[:count])):
+            position = tuple(p for _, p in place)
+            page = self.pages[int(np.ravel_multi_index(position, self.leading)) if count else 0]
+            if page is not None and out.size:
+                path, offset = page
+                mapped = np.memmap(path, self.dtype, "r", offset, self.page_shape)
+                out[tuple(n for n, _ in place)] = mapped[window]
+        result: np.ndarray = out[drop]
+        return result
+
+
+def read_tiff(path: Path) -> Opened:
+    """Open the largest series of a TIFF file.
+
+    Raises
+    ------
+    InputError
+        A file that ends too early, or a compression that needs a package which is not installed.
+    tifffile.TiffFileError, ValueError, ...
+        Not a TIFF file, or a damaged one; the caller words the message.
+    """
+    # The file stays open only where strips are decoded from it later.
+    with quiet() as notes, ExitStack() as closing:
+        file = closing.enter_context(tifffile.TiffFile(path))
+        sizes = [math.prod(series.shape) for series in file.series]
+        if not sizes:
+            raise InputError(f"{path} holds no image; give a TIFF with at least one page.")
+        number = sizes.index(max(sizes))
+        series = file.series[number]
+        _check_complete(path, file, series, notes)
+        _check_codec(path, series.keyframe)
+        if series.dtype is None:
+            raise InputError(f"{path} holds values of an unknown type; save it as 8 or 16 bit.")
+        axes, voxel_size_um = series.axes, _voxel_size(file, number)
+        mapped = _mapped(series)
+        if mapped is not None:
+            return Opened(mapped, axes, voxel_size_um)
+        from napari_unet.core.io.decoded import (
+            DecodedPages,  # brings zarr, which takes half a second to import
+        )
+
+        decoded = DecodedPages(file, number)
+        closing.pop_all()
+        return Opened(decoded, axes, voxel_size_um)
+
+
+def _check_complete(path: Path, file: Any, series: Any, notes: list[str]) -> None:
+    """Hold the first and the last page against the length of the file they lie in."""
+    said = " ".join(notes).lower()
+    # Tag 270 holds the axes; a vendor's own tag may point anywhere.
+    cut = any(phrase in said for phrase in _INCOMPLETE) or "tifftag 270 " in said
+    for page in (series.pages[0], series.pages[-1]):
+        if page is None or page.parent.filehandle.path != file.filehandle.path:
+            continue
+        ends = [o + c for o, c in zip(page.dataoffsets, page.databytecounts, strict=False)]
+        cut |= bool(ends) and max(ends) > file.filehandle.size
+        # A width that was damaged asks for tiles that the file does not list.
+        cut |= page.keyframe.is_tiled and len(ends) not in (1, math.prod(page.keyframe.chunked))
+    if series.dataoffset is not None:
+        cut |= series.dataoffset + series.nbytes > file.filehandle.size
+    if cut:
+        raise InputError(f"{path} is cut short or damaged; copy or export it once more.")
+
+
+def _check_codec(path: Path, page: Any) -> None:
+    try:
+        tifffile.TIFF.DECOMPRESSORS[page.compression]
+        tifffile.TIFF.UNPREDICTORS[page.predictor]
+    except KeyError:
+        name = getattr(page.compression, "name", str(page.compression))
+        raise InputError(
+            f"{path} is compressed with {name}, which needs one more package: "
+            "pip install imagecodecs, or save the image uncompressed."
+        ) from None
+
+
+def _mapped(series: Any) -> MappedPages | None:
+    """Return the series as mapped pages, or None when its pages have to be decoded."""
+    keyframe = series.keyframe
+    if series.transform is not None or not keyframe.is_memmappable:
+        return None
+    dtype = series.dtype.newbyteorder(keyframe.parent.byteorder)
+    if series.dataoffset is not None:
+        place = (keyframe.parent.filehandle.path, series.dataoffset)
+        return MappedPages([place], (), series.shape, dtype)
+    count = len(series.pages)
+    leading = series.shape[: len(series.shape) - len(keyframe.shape)]
+    if series.shape != leading + keyframe.shape or math.prod(leading) != count:
+        return None
+    pages = [
+        None
+        if page is None or not page.dataoffsets or not page.dataoffsets[0]
+        else (page.parent.filehandle.path, page.dataoffsets[0])
+        for page in series.pages
+    ]
+    return MappedPages(pages, leading, keyframe.shape, dtype)
+
+
+def _voxel_size(file: Any, series: int) -> tuple[float, float, float] | None:
+    if file.is_ome:
+        return _ome_voxel_size(file.ome_metadata, series)
+    page = file.pages.first
+    steps = []
+    for tag in ("YResolution", "XResolution"):
+        value = page.tags.valueof(tag) or (0, 1)
+        top, bottom = value if isinstance(value, tuple) else (value, 1)
+        steps.append(bottom / top if top else math.nan)
+    if file.is_imagej:
+        meta = file.imagej_metadata or {}
+        unit = to_um(meta.get("unit"))
+        if unit is None or not all(0 < step < math.inf for step in steps):
+            return None
+        # ImageJ leaves `spacing` out when it is 1.
+        return abs(float(meta.get("spacing", 1.0))) * unit or 1.0, steps[0] * unit, steps[1] * unit
+    factor = {2: 25400.0, 3: 1e4, 4: 1e3, 5: 1.0}.get(int(page.resolutionunit or 1))
+    if factor is None:
+        return None
+    return believable(steps[0] * factor, steps[1] * factor)
+
+
+def _ome_voxel_size(text: str, series: int) -> tuple[float, float, float] | None:
+    """Read PhysicalSizeZ, Y and X of one image; sizes without a unit are in micrometres."""
+    try:
+        root = ElementTree.fromstring(text)
+    except ElementTree.ParseError:
+        return None
+    found = [element for element in root.iter() if element.tag.rpartition("}")[2] == "Pixels"]
+    if not found:
+        return None
+    pixels = found[series if series < len(found) else 0]
+    sizes: list[float | None] = []
+    for letter in "ZYX":
+        factor = to_um(pixels.get(f"PhysicalSize{letter}Unit", "um"))
+        value = pixels.get(f"PhysicalSize{letter}")
+        known = factor is not None and value is not None and 0 < float(value) < math.inf
+        sizes.append(float(value) * factor if known else None)  # type: ignore[operator,arg-type]
+    z, y, x = sizes
+    if y is None or x is None:
+        return None
+    return z or 1.0, y, x

@@ -1,0 +1,242 @@
+"""One model's folder: `model.safetensors`, `model.json`, perhaps `thumbnail.png` and `replay.npz`.
+
+Folders appear whole or not at all, weights and replay are held against the card's hashes, and
+nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import shutil
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import imagecodecs
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from napari_unet.core.models.card import ModelCard
+from napari_unet.core.spec import ModelError, OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+WEIGHTS, CARD, THUMBNAIL = "model.safetensors", "model.json", "thumbnail.png"
+REPLAY = "replay.npz"
+
+
+def read_card(folder: str | os.PathLike[str]) -> ModelCard:
+    """Read a model folder's card alone; raises ModelError if it cannot be used."""
+    folder = Path(folder)
+    try:
+        text = (folder / CARD).read_bytes()
+    except OSError as error:
+        raise ModelError(f"{folder} holds no model: {CARD}: {error.strerror}.") from error
+    try:
+        return ModelCard.from_text(text)
+    except ModelError as error:
+        raise ModelError(f"The model in {folder} cannot be used. {error}") from error
+
+
+def read_model(folder: str | os.PathLike[str]) -> tuple[ModelCard, dict[str, np.ndarray]]:
+    """Read a model's card and its tensors.
+
+    Returns
+    -------
+    ModelCard, dict
+        Tensors by name; those stored in half precision are returned as float32.
+
+    Raises
+    ------
+    ModelError
+        A file is missing, damaged (its SHA-256 is not the card's) or of a newer schema.
+    """
+    folder = Path(folder)
+    card = read_card(folder)
+    try:
+        data = (folder / WEIGHTS).read_bytes()
+    except OSError as error:
+        raise ModelError(f"{folder} holds no model: {WEIGHTS}: {error.strerror}.") from error
+    if hashlib.sha256(data).hexdigest() != card.hash:
+        raise ModelError(
+            f"The model in {folder} is damaged: {WEIGHTS} is not what its card says; "
+            "import or install it again."
+        )
+    try:
+        tensors = safetensors.numpy.load(data)
+    except (safetensors.SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise ModelError(f"The model in {folder} is damaged: {WEIGHTS}: {error}.") from error
+    return card, {name: _widen(tensor) for name, tensor in tensors.items()}
+
+
+def read_replay(folder: str | os.PathLike[str]) -> bytes:
+    """Read what a model keeps of its training set, for `unpack_replay`; empty if it keeps nothing.
+
+    Raises
+    ------
+    ModelError
+        The file is missing, or is not what the card says.
+    """
+    folder = Path(folder)
+    wanted = read_card(folder).replay
+    if not wanted:
+        return b""
+    try:
+        data = (folder / REPLAY).read_bytes()
+    except OSError as error:
+        raise ModelError(f"The model in {folder} lacks {REPLAY}: {error.strerror}.") from error
+    if hashlib.sha256(data).hexdigest() != wanted:
+        raise ModelError(
+            f"The model in {folder} is damaged: {REPLAY} is not what its card says; import or "
+            "install it again."
+        )
+    return data
+
+
+def attach_replay(folder: str | os.PathLike[str], replay: bytes) -> ModelCard:
+    """Add a replay to a model's folder, or put it in the place of another.
+
+    Raises
+    ------
+    ModelError
+        There is no model.
+    OutputError
+        The folder cannot be written.
+    """
+    folder = Path(folder)
+    card = read_card(folder).replace(replay=_digest(replay))
+    with model_folder(folder) as partial:
+        for name in (WEIGHTS, THUMBNAIL):
+            if (folder / name).is_file():
+                shutil.copyfile(folder / name, partial / name)
+        (partial / REPLAY).write_bytes(replay)
+        write_card(partial, card)
+    return card
+
+
+def write_model(
+    folder: str | os.PathLike[str],
+    card: ModelCard,
+    tensors: Mapping[str, np.ndarray],
+    thumbnail: np.ndarray | None = None,
+    replay: bytes = b"",
+) -> ModelCard:
+    """Write a model folder, whole or not at all; a model that is there already is replaced.
+
+    Parameters
+    ----------
+    tensors
+        Written in the type they have; give float16 for a small file.
+    thumbnail
+        uint8 picture, (Y, X) or (Y, X, 3).
+    replay
+        What `pack_replay` made; empty for none.
+
+    Returns
+    -------
+    ModelCard
+        The card as written, its hashes those of weights and replay.
+
+    Raises
+    ------
+    OutputError
+        The folder cannot be written, or holds something else than a model.
+    """
+    folder = Path(folder)
+    ordered = {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
+    weights = safetensors.numpy.save(ordered)
+    card = card.replace(hash=_digest(weights), replay=_digest(replay) if replay else "")
+    with model_folder(folder) as partial:
+        (partial / WEIGHTS).write_bytes(weights)
+        write_card(partial, card)
+        if thumbnail is not None:
+            (partial / THUMBNAIL).write_bytes(imagecodecs.png_encode(thumbnail))
+        if replay:
+            (partial / REPLAY).write_bytes(replay)
+    return card
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def write_card(folder: Path, card: ModelCard) -> None:
+    """Write a card into a folder that `model_folder` gave."""
+    (folder / CARD).write_text(card.to_text(), encoding="utf-8", newline="\n")
+
+
+@contextlib.contextmanager
+def model_folder(folder: Path) -> Iterator[Path]:
+    """Give a new empty folder that takes `folder`'s place once it is filled without an error.
+
+    Raises
+    ------
+    OutputError
+        For every error of the file system on the way; `folder` is then as it was.
+    """
+    if folder.exists() and not (folder / CARD).is_file():
+        raise OutputError(f"{folder} exists and is no model; choose another place for the model.")
+    partial = folder.with_name(f".{folder.name}.part-{uuid.uuid4().hex[:8]}")
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        for path in [*partial.iterdir(), partial]:
+            _sync(path)
+        _swap(partial, folder)
+        _sync(folder.parent)
+    except OSError as error:
+        reason = error.strerror or error
+        raise OutputError(
+            f"The model cannot be written to {folder}: {reason}; make room or choose another place."
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _swap(partial: Path, folder: Path) -> None:
+    """Put `partial` in `folder`'s place; what was there comes back if that fails."""
+    aside = folder.with_name(f".{folder.name}.old-{uuid.uuid4().hex[:8]}")
+    try:
+        folder.rename(aside)
+    except FileNotFoundError:
+        partial.rename(folder)
+        return
+    try:
+        partial.rename(folder)
+    except OSError:
+        aside.rename(folder)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def restore_interrupted(parent: Path) -> None:
+    """Bring back what `_swap` had set aside when the computer stopped between its two renames."""
+    for aside in parent.glob(".*.old-*"):
+        place = parent / aside.name[1:].rpartition(".old-")[0]
+        with contextlib.suppress(OSError):
+            if place.exists():
+                shutil.rmtree(aside)
+            else:
+                aside.rename(place)
+
+
+def _sync(path: Path) -> None:
+    if path.is_dir() and os.name == "nt":
+        return  # Windows cannot open a folder
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some network file systems cannot sync folders
+            raise
+    finally:
+        os.close(handle)
+
+
+def _widen(tensor: np.ndarray) -> np.ndarray:
+    return tensor.astype(np.float32) if tensor.dtype == np.float16 else tensor

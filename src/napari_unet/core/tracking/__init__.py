@@ -1,0 +1,1 @@
+"""Objects through time: found again in the next frame, linked, and written as tracks."""

@@ -1,0 +1,1 @@
+"""Behind the Batch panel: its form, and the list of files."""

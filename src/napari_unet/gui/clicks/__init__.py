@@ -1,0 +1,1 @@
+"""Behind the Click panel: click mode, its layer, its keys and its own thread."""

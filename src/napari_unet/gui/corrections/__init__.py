@@ -1,0 +1,1 @@
+"""Corrections of labels: what is known, each stroke on record, undo, and what comes back."""

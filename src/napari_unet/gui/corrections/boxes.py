@@ -1,0 +1,88 @@
+"""Rectangles that the user draws to say "in here, all is right"."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_unet.gui.helperlayer import KIND, place_of
+from napari_unet.gui.segmenting.result import MARK
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari.layers import Shapes
+
+    from napari_unet.gui.corrections.recording import Recording
+
+    Taken = Callable[[tuple[int, ...], tuple[slice, slice]], None]
+
+NAME = "checked boxes"
+
+
+class BoxDrawer:
+    """Lets the user draw a rectangle over labels, and tells which pixels are in it.
+
+    The rectangle itself is gone afterwards: what is known is shown by a layer of its own, and the
+    journal alone says where.
+
+    Parameters
+    ----------
+    viewer
+        The window.
+    taken
+        Called with the plane's index and the window (rows, columns) of each rectangle.
+    """
+
+    def __init__(self, viewer: Any, taken: Taken) -> None:
+        self._viewer, self._taken = viewer, taken
+        self.layer: Shapes | None = None
+        self._recording: Recording | None = None
+
+    def start(self, recording: Recording) -> None:
+        """Make the layer to draw on, and choose it."""
+        self.stop()
+        labels = recording.layer
+        layer: Shapes = self._viewer.add_shapes(
+            ndim=labels.ndim,
+            name=NAME,
+            edge_color="#2ee6a6",
+            face_color="transparent",
+            edge_width=2,
+            metadata={MARK: {KIND: NAME}},
+            **place_of(labels),
+        )
+        self.layer = getattr(layer, "__wrapped__", layer)
+        self._recording = recording
+        self.layer.events.data.connect(self._drawn)
+        self._viewer.layers.selection.active = self.layer
+        self.layer.mode = "add_rectangle"
+
+    def stop(self) -> None:
+        """Remove the layer, if there is one."""
+        layer, self.layer, self._recording = self.layer, None, None
+        if layer is not None and layer in self._viewer.layers:
+            self._viewer.layers.remove(layer)
+
+    def _drawn(self, event: Any) -> None:
+        layer, recording = self.layer, self._recording
+        if str(event.action) != "added" or layer is None or recording is None:
+            return
+        corners = np.asarray(layer.data[-1])
+        ground = recording.ground
+        if ground is not None and (window := _window(corners, ground)) is not None:
+            self._taken(ground.plane(corners[0]), window)
+
+
+def _window(corners: np.ndarray, ground: Any) -> tuple[slice, slice] | None:
+    """Return the pixels inside a rectangle; None if there are none."""
+    order, array_shape = ground.order[-2:], ground.stack.labels_shape[-2:]
+    spans = []
+    for axis, size in zip(order, array_shape, strict=True):
+        low, high = corners[:, axis].min(), corners[:, axis].max()
+        start, stop = (int(np.clip(np.floor(edge + 0.5), 0, size)) for edge in (low, high))
+        spans.append(slice(start, stop))
+    rows, columns = spans
+    empty = rows.start >= rows.stop or columns.start >= columns.stop
+    return None if empty else (rows, columns)

@@ -1,0 +1,1 @@
+"""Behind the Measure panel: its form, a measurement, and the table of objects."""

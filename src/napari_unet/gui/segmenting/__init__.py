@@ -1,0 +1,1 @@
+"""Behind the Segment panel: its form, runs and results, and the Evaluate section."""

@@ -1,0 +1,1 @@
+"""Behind `nn.session`: the click head's windows, features, answers, and its training."""

@@ -1,0 +1,178 @@
+"""Training crops, warped and varied in torch: one resampling for all that a `CropPlan` asks."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.ndimage import gaussian_filter
+from torch import Tensor
+
+from napari_unet.core.heads import SemanticHead
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_unet.core.samples import Sample, Samples
+    from napari_unet.core.training.crops import CropPlan
+
+
+def make_batch(
+    samples: Samples,
+    plans: Sequence[CropPlan],
+    size: int,
+    rng: np.random.Generator,
+    planes: int | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Cut, warp and vary crops.
+
+    Parameters
+    ----------
+    samples
+        Samples of equal channel and map counts.
+    plans
+        One for each crop.
+    size
+        Edge length S of the crops in y and x, in pixels.
+    rng
+        Source of the intensity variations.
+    planes
+        How many planes Z a crop of a volume has.
+
+    Returns
+    -------
+    images, targets, known
+        float32 (N, C, [Z,] S, S), (N, K, [Z,] S, S) and (N, 1, [Z,] S, S) or, of an instance head,
+        (N, 2, [Z,] S, S): where the foreground is known, and where everything is; 0 where not,
+        1 or the sample's `background_weight` where it is.
+    """
+    classes = isinstance(samples.head, SemanticHead)
+    crops = [
+        warp_crop(samples.items[plan.item], plan, size, classes=classes, planes=planes)
+        for plan in plans
+    ]
+    images, targets, known = (torch.stack(parts) for parts in zip(*crops, strict=True))
+    images = torch.stack(
+        [
+            vary_intensity(image, rng) if plan.vary else image
+            for image, plan in zip(images, plans, strict=True)
+        ]
+    )
+    return images, targets, known
+
+
+def warp_crop(
+    sample: Sample, plan: CropPlan, size: int, *, classes: bool = False, planes: int | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Resample image, targets and known masks of one crop; as `make_batch`, without N.
+
+    What lies beyond the image is its mirror image, for all three alike. The maps of `classes` stay
+    0 or 1: a pixel is of the class that most of it is of.
+    """
+    height, width = sample.labels.shape[-2:]
+    grid = _crop_grid(plan, size)
+    # Only the part that the crop touches goes through grid_sample: images may be far larger.
+    low = torch.floor(grid.amin((0, 1))).long() - 2
+    high = torch.ceil(grid.amax((0, 1))).long() + 3
+    rows = _mirror(np.arange(int(low[0]), int(high[0])), height)
+    columns = _mirror(np.arange(int(low[1]), int(high[1])), width)
+    known = sample.known[None] if classes else np.stack([sample.foreground_known, sample.known])
+    fields = (sample.image, sample.targets, known)
+    place: tuple[Any, ...] = (rows[:, None], columns[None])
+    if planes:
+        place = (_planes(plan, planes, len(sample.labels))[:, None, None], *place)
+    touched = [values[(..., *place)] for values in fields]
+    part = torch.from_numpy(np.concatenate(touched, dtype=np.float32))
+    leading, part = part.shape[:-2], part.flatten(0, -3)
+    if plan.zoom < 1:  # as wide a filter as prediction shrinks with, or it would alias
+        part = _smooth(part, math.sqrt((1 / plan.zoom**2 - 1) / 6))
+    extent = torch.tensor([part.shape[1] - 1, part.shape[2] - 1], dtype=torch.float32)
+    unit = (grid - low) / extent * 2 - 1
+    warped = F.grid_sample(part[None], unit.flip(-1)[None], align_corners=True)[0]
+    warped = warped.reshape(*leading, size, size)
+    channels = len(sample.image)
+    targets = warped[channels : -len(known)]
+    if classes:
+        targets = F.one_hot(targets.argmax(0), len(targets)).movedim(-1, 0).float()
+    else:  # foreground or background; the distance is a matter of degree
+        targets = torch.cat([(targets[:1] > 0.5).float(), targets[1:]])
+    seen = (warped[-len(known) :] > 0.5).float()
+    if sample.background_weight != 1:
+        seen = torch.where(targets[:1] > 0, seen, seen * sample.background_weight)
+    return warped[:channels], targets, seen
+
+
+def _planes(plan: CropPlan, planes: int, depth: int) -> np.ndarray:
+    """Return which planes of a volume of `depth` planes a crop is made of.
+
+    They are taken as they are: a single known plane stays one, and is in every crop around it.
+    Planes need not be turned to be warped all at once, as if they were channels.
+    """
+    steps = np.arange(planes) - planes // 2
+    z = plan.centre[0] + (-steps if plan.flip_z else steps) / plan.zoom_z
+    return _mirror(np.round(z).astype(int), depth)
+
+
+def _crop_grid(plan: CropPlan, size: int) -> Tensor:
+    """Return where each crop pixel comes from, float32 (S, S, 2) as (y, x) in sample pixels."""
+    line = torch.arange(size, dtype=torch.float32) - (size - 1) / 2
+    yx = torch.stack(torch.meshgrid(line, line, indexing="ij"))
+    coarse = torch.from_numpy(plan.elastic)[None]
+    yx = yx + F.interpolate(coarse, (size, size), mode="bicubic", align_corners=True)[0]
+    if plan.flip:
+        yx = torch.stack([yx[0], -yx[1]])
+    cos, sin = np.cos(plan.angle) / plan.zoom, np.sin(plan.angle) / plan.zoom
+    y = cos * yx[0] - sin * yx[1] + plan.centre[-2]
+    x = sin * yx[0] + cos * yx[1] + plan.centre[-1]
+    return torch.stack([y, x], -1)
+
+
+def _mirror(index: np.ndarray, size: int) -> np.ndarray:
+    """Fold indices beyond an axis back into it, as ``numpy.pad(mode="symmetric")`` does."""
+    index = np.mod(index, 2 * size)
+    return np.where(index < size, index, 2 * size - 1 - index)
+
+
+def _smooth(image: Tensor, sigma: float) -> Tensor:
+    """Blur (C, [Z,] Y, X) with a Gaussian of `sigma` pixels in the plane."""
+    # Several times faster than torch's convolution with few channels.
+    values = gaussian_filter(image.numpy(), sigma, mode="nearest", truncate=3, axes=(-2, -1))
+    return torch.from_numpy(values)
+
+
+def vary_intensity(image: Tensor, rng: np.random.Generator) -> Tensor:
+    """Vary one normalised image (C, [Z,] Y, X): what another microscope might have made of it."""
+    if rng.random() < 0.25:
+        image = 1 - image
+    if rng.random() < 0.3 and image.shape[0] == 3:
+        image = _mix_channels(image, rng)
+    if rng.random() < 0.5:  # gamma, on the part of the range that is no outlier
+        gamma = float(np.exp(rng.uniform(-0.7, 0.7)))
+        image = image.clamp(0, 1) ** gamma + (image - image.clamp(0, 1))
+    if rng.random() < 0.5:
+        image = image * float(rng.uniform(0.6, 1.3)) + float(rng.uniform(-0.15, 0.15))
+    if rng.random() < 0.25:
+        image = image + _uneven_light(image, rng)
+    if rng.random() < 0.2:
+        image = _smooth(image, float(rng.uniform(0.4, 1.5)))
+    if rng.random() < 0.4:
+        noise = rng.standard_normal(image.shape[1:], dtype=np.float32)
+        image = image + torch.from_numpy(noise) * float(rng.uniform(0, 0.1))
+    return image
+
+
+def _mix_channels(image: Tensor, rng: np.random.Generator) -> Tensor:
+    """Permute and blend three channels: stains differ between laboratories."""
+    blend = np.eye(3)[rng.permutation(3)] + rng.uniform(-0.25, 0.25, (3, 3))
+    blend /= np.abs(blend).sum(1, keepdims=True)
+    return torch.einsum("dc,c...->d...", torch.from_numpy(blend.astype(np.float32)), image)
+
+
+def _uneven_light(image: Tensor, rng: np.random.Generator) -> Tensor:
+    """Return a smooth additive field of the size of the image's planes."""
+    coarse = torch.from_numpy(rng.normal(0, 0.12, (1, 1, 3, 3)).astype(np.float32))
+    size = (image.shape[-2], image.shape[-1])
+    return F.interpolate(coarse, size, mode="bicubic", align_corners=True)[0]
