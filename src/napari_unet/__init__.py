@@ -71,7 +71,7 @@ __all__ = [
 
 _NAMES = {
     "core.clicks": ("Click",),
-    "core.linking": ("LinkSettings",),
+    "core.tracking.linking": ("LinkSettings",),
     "core.measure": ("measure",),
     "core.metrics": ("Scores", "evaluate"),
     "core.samples": ("Samples",),
@@ -87,7 +87,7 @@ _NAMES = {
         "UnetError",
     ),
     "core.stack": ("Stack", "open_stack"),
-    "core.tracks": ("Tracks",),
+    "core.tracking.tracks": ("Tracks",),
     "nn.finetune": ("Tuning", "fine_tune"),
     "nn.linking": ("link_frames",),
     "nn.model": ("Model", "load_model", "save_model"),

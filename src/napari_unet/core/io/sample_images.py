@@ -6,7 +6,7 @@ from pathlib import Path
 
 from napari_unet.core.spec import InputError
 
-DATA = Path(__file__).parent.parent / "data"
+DATA = Path(__file__).parents[2] / "data"
 
 SAMPLES = {
     "fluorescence": "nuclei in fluorescence, grey, 520 x 696",
