@@ -53,7 +53,7 @@ class FileJob:
 
 @dataclass(frozen=True)
 class BlockOptions:
-    """How a stack is gone through in blocks; see `nn.large.LargeRequest`."""
+    """How a stack is gone through in blocks; see `nn.blockwise.large.LargeRequest`."""
 
     block: int | None = None
     resume: bool = False

@@ -17,6 +17,7 @@ from napari_unet.core.training.plans import (
     note_plan,
     training_folder,
 )
+from napari_unet.core.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -158,7 +159,7 @@ class TrainingRun:
         counts = {"image": card["images"], "object": card["objects"], "step": steps}
         if self.tuning.model.spec.head == "semantic":
             del counts["object"]
-        much = ", ".join(f"{n:,} {what}{'s' * (n != 1)}" for what, n in counts.items())
+        much = ", ".join(counted(n, what) for what, n in counts.items())
         judgement = str(self.tuning.judgement).rstrip(".")
         return f"{much}; {judgement}; log and curve in {self.folder}"
 

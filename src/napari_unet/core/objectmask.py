@@ -76,9 +76,7 @@ def joined(one: ObjectMask, other: ObjectMask) -> ObjectMask:
     if not pieces:
         return other
     window = window_around([piece.window for piece in pieces])
-    inside = np.zeros([w.stop - w.start for w in window], bool)
-    for piece in pieces:
-        inside[shifted(piece.window, window)] |= piece.inside
+    inside = np.logical_or.reduce([piece.within(window) for piece in pieces])
     return ObjectMask(window, inside, other.certainty)
 
 
@@ -97,13 +95,8 @@ def part_at(mask: ObjectMask, place: Sequence[int]) -> ObjectMask | None:
 
 def beyond(mask: ObjectMask, window: Window) -> ObjectMask:
     """Return what lies of a mask outside a window."""
-    inside = mask.inside.copy()
-    common = [
-        slice(max(a.start, b.start), max(a.start, min(a.stop, b.stop)))
-        for a, b in zip(mask.window, window, strict=True)
-    ]
-    inside[shifted(common, mask.window)] = False
-    return ObjectMask(mask.window, inside, mask.certainty)
+    everything = ObjectMask(window, np.ones([w.stop - w.start for w in window], bool))
+    return ObjectMask(mask.window, mask.inside & ~everything.within(mask.window), mask.certainty)
 
 
 def find_object(labels: Any, place: Sequence[int], index: Index = ()) -> tuple[int, ObjectMask]:

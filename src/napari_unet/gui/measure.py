@@ -10,6 +10,7 @@ from napari.layers import Labels
 from qtpy.QtWidgets import QFileDialog, QVBoxLayout, QWidget
 
 from napari_unet.core.spec import UnetError
+from napari_unet.core.words import counted
 from napari_unet.gui.clicks.picks import HARMLESS, object_under, watch_clicks
 from napari_unet.gui.edits import EditWatch
 from napari_unet.gui.errors import tell
@@ -163,7 +164,7 @@ class MeasurePanel(DockedPanel):
             self._watch.stop()
         self.shown, self.stale, self._watch = run, False, None
         count = len(table["label"])
-        self.status.setText(f"{count:,} object{'s' * (count != 1)} in {run.labels.name}.")
+        self.status.setText(f"{counted(count, 'object')} in {run.labels.name}.")
         self.view.show_table(table)
         before: Any = self.column.value
         names = tuple(name for name in table if name != "label")

@@ -118,7 +118,7 @@ def trackastra_folder(ndim: int) -> Path:
 
 
 def trackastra_origins(labels: Any, image: Any, folder: Path) -> list[NDArray[np.int64]]:
-    """Let trackastra link; return for each frame what `core.linking.match_frames` returns."""
+    """Let trackastra link; return for each frame what `match_frames` of core returns."""
     from trackastra.model import Trackastra  # type: ignore[import-not-found]
 
     frames = np.asarray(labels)

@@ -238,7 +238,7 @@ class ClickSession:
             reason = "the model answers in volumes" if "Z" in axes else "the image has no Z axis"
             raise InputError(f"There are no planes to grow through: {reason}.")
         begun, generation = self.shown, self.generation
-        if not any(mask.area for mask in begun.masks.values()):
+        if not begun.area:
             raise InputError("There is no object to grow; click on one first.")
         masks, done = dict(begun.masks), 0
         depth = self.stack.labels_shape[axes.index("Z")]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from napari_unet.core.spec import OutputError, Progress
+from napari_unet.core.words import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -87,7 +88,7 @@ class Needs:
         time = f"about {duration(self.seconds)}" if self.seconds else "an unknown time"
         gpu = f", GPU memory {size(self.gpu_memory)}" if self.gpu_memory else ""
         return (
-            f"{self.blocks:,} block{'s' * (self.blocks != 1)} on {where}: {time}, memory "
+            f"{counted(self.blocks, 'block')} on {where}: {time}, memory "
             f"{size(self.memory)}{gpu}, disk {size(self.disk)} ({size(self.free)} free)"
         )
 

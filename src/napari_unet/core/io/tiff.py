@@ -134,9 +134,8 @@ def read_tiff(path: Path) -> Opened:
         mapped = _mapped(series)
         if mapped is not None:
             return Opened(mapped, axes, voxel_size_um)
-        from napari_unet.core.io.decoded import (
-            DecodedPages,  # brings zarr, which takes half a second to import
-        )
+        # brings zarr, which takes half a second to import
+        from napari_unet.core.io.decoded import DecodedPages
 
         decoded = DecodedPages(file, number)
         closing.pop_all()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from napari_unet.core.io.files import whole_file
 from napari_unet.core.io.readers import UNREADABLE
@@ -21,6 +21,9 @@ from napari_unet.core.models.folder import (
     read_replay,
 )
 from napari_unet.core.spec import ModelError, OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 LIMITS = {WEIGHTS: 4 << 30, CARD: 16 << 20, THUMBNAIL: 64 << 20, REPLAY: 64 << 20}
 """The files that a model may have, and the most bytes of each."""
@@ -82,8 +85,7 @@ def unpack(source: Path, folder: Path) -> None:
 
 
 def _copy_folder(source: Path, folder: Path) -> None:
-    if missing := [name for name in (CARD, WEIGHTS) if not (source / name).exists()]:
-        raise ModelError(f"{source} is no model: it lacks {' and '.join(missing)}.")
+    _check_parts(source, [name for name in LIMITS if (source / name).exists()])
     for name, limit in LIMITS.items():
         if name in (THUMBNAIL, REPLAY) and not (source / name).exists():
             continue
@@ -114,11 +116,16 @@ def _members(archive: zipfile.ZipFile, source: Path) -> dict[str, zipfile.ZipInf
         _check_size(info, path.name, source)
         found[path.name] = info
         parents.add(path.parent)
-    if missing := [name for name in (CARD, WEIGHTS) if name not in found]:
-        raise ModelError(f"{source} is no model: it lacks {' and '.join(missing)}.")
+    _check_parts(source, found)
     if len(parents) > 1:
         raise ModelError(f"{source} is no model: its files lie in different folders.")
     return found
+
+
+def _check_parts(source: Path, names: Collection[str]) -> None:
+    """Refuse what lacks the card or the weights."""
+    if missing := [name for name in (CARD, WEIGHTS) if name not in names]:
+        raise ModelError(f"{source} is no model: it lacks {' and '.join(missing)}.")
 
 
 def _check_size(info: zipfile.ZipInfo, name: str, source: Path) -> None:

@@ -6,6 +6,8 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from napari_unet.core.words import counted
+
 BETTER, WORSE, UNMEASURED = "better", "worse", "not measurable"
 UNITS = {"AP50": "objects", "IoU": "pixels"}
 """What each metric is a share of, and corrections are counted in."""
@@ -111,4 +113,4 @@ def judge(
 def _share(metric: str, objects: int) -> str:
     if UNITS.get(metric) != "objects":
         return "pixels held out"
-    return f"{objects:,} object{'s' * (objects != 1)} held out"
+    return f"{counted(objects, 'object')} held out"

@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 class ClickMode(QObject):
     """Lets the user click objects into a Labels layer.
 
-    Emits `changed` whenever there is something new to say of it; see `clicktext`.
+    Emits `changed` whenever there is something new to say of it; see `gui.clicks.text`.
 
     Parameters
     ----------
@@ -156,7 +156,7 @@ class ClickMode(QObject):
             self.leave()
 
     def click(self, position: Sequence[float], *, away: bool = False, join: bool = False) -> None:
-        """Take a click in at a place in the world; see `clickflow.take_click`."""
+        """Take a click in at a place in the world; see `nn.clicks.flow.take_click`."""
         from napari_unet.nn.clicks.flow import take_click
 
         click = self._click_at(position, away)

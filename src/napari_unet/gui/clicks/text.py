@@ -102,7 +102,7 @@ def done(answer: Answer) -> str:
 
 def _about(shown: Shown) -> str:
     """Return what there is of an object, in a sentence."""
-    pixels = sum(mask.area for mask in shown.masks.values())
+    pixels = shown.area
     clicks, planes = len(shown.clicks), sum(mask.area > 0 for mask in shown.masks.values())
     what = "New object" if shown.label is None else f"Object {shown.label}"
     parts = [f"{pixels:,} px"]

@@ -1,8 +1,8 @@
 """Runs of the Segment panel over stacks larger than the memory: block by block to the disk.
 
-The engine writes an OME-Zarr label image (`nn.large`); the layer shows its provisional labels
-while blocks are finished, and the image itself at the end. What is finished stays on the disk, and
-running again goes on from there.
+The engine writes an OME-Zarr label image (`nn.blockwise.large`); the layer shows its provisional
+labels while blocks are finished, and the image itself at the end. What is finished stays on the
+disk, and running again goes on from there.
 """
 
 from __future__ import annotations

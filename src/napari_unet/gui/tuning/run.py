@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from napari_unet.core.spec import Progress, TrainStep
 from napari_unet.core.training.learning import Round, next_rounds, rounds_of, taught_with
+from napari_unet.core.words import counted
 from napari_unet.gui.job import DONE
 from napari_unet.gui.pace import clock
 from napari_unet.gui.segmenting.resultrun import ResultRun
@@ -71,7 +72,7 @@ class TuneRun(ResultRun):
         objects, images = self.work.objects, self.work.images
         if not images:
             return ""
-        many = f"{objects:,} object{'s' * (objects != 1)} of " if objects else ""
+        many = f"{counted(objects, 'object')} of " if objects else ""
         return f"{many}{images} image{'s' * (images != 1)}"
 
     def describe(self) -> str:

@@ -12,6 +12,7 @@ from napari_unet.core.spec import UnetError
 from napari_unet.core.store import list_models
 from napari_unet.core.training.judgement import UNITS
 from napari_unet.core.training.learning import Round, advice, rounds_of
+from napari_unet.core.words import counted
 from napari_unet.gui.segmenting.form import go_on_with
 from napari_unet.gui.widgets.curves import BLUE, Line, Plot
 from napari_unet.gui.widgets.folds import Fold
@@ -135,7 +136,7 @@ def describe(card: ModelCard) -> str:
     if not tuning:
         return "It was not tuned here."
     objects, images = training.get("objects", 0), training.get("images", 0)
-    many = f"{objects:,} object{'s' * (objects != 1)} in " if objects else ""
+    many = f"{counted(objects, 'object')} in " if objects else ""
     parts = "1 part of an image" if images == 1 else f"{images:,} parts of images"
     lines = [f"Tuned on {many}{parts}: {tuning.get('verdict')}."]
     before, after = tuning.get("before"), tuning.get("after")

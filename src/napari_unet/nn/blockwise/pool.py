@@ -1,4 +1,4 @@
-"""Who does the steps of a run in blocks: this process here, a cluster in `nn.cluster`."""
+"""Who does the steps of a run in blocks: this process here, a cluster in `cluster`."""
 
 from __future__ import annotations
 

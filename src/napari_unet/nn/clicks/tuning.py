@@ -21,6 +21,7 @@ from napari_unet.nn.training.checkpoint import TrainState
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from napari_unet.core.samples import Sample
     from napari_unet.nn.click import ClickHead
     from napari_unet.nn.model import Model
 
@@ -72,14 +73,13 @@ def tune_clicks(
         validate_every=2**31,
     )
     validator = ClickValidator(
-        [
-            trial
-            for group in sorted({item.group for item in held.items})
-            for trial in trials_of(model, _some(_clickable(held), group), PER_IMAGE)
-        ],
-        CLICKS,
+        [*trials_of(model, _few_of_each(_clickable(held)), PER_IMAGE)], CLICKS
     )
-    before = (yield from beating(lambda: validator(first))) if validator.trials else {}
+
+    def score(head: ClickHead) -> dict[str, float]:
+        return validator(head) if validator.trials else {}
+
+    before = yield from beating(lambda: score(first))
     state = TrainState.start(cast("Any", copy.deepcopy(first)), settings)
     sources = [LabelledImages.of(part) for part in map(_clickable, taught) if part.items]
     steps = train_clicks(state, model, sources, settings)
@@ -90,7 +90,7 @@ def tune_clicks(
     for _ in steps:
         yield
     head = cast("ClickHead", cast("Any", state.averaged_net()))
-    after = (yield from beating(lambda: validator(head))) if validator.trials else {}
+    after = yield from beating(lambda: score(head))
     if after.get("IoU", 0.0) < before.get("IoU", 0.0):
         return model
     training = {"steps": state.step, "seconds": round(state.seconds), "seed": settings.seed}
@@ -107,8 +107,11 @@ def _clickable(samples: Samples) -> Samples:
     )
 
 
-def _some(samples: Samples, group: str) -> Samples:
-    """Take some images of a group, spread over all."""
-    items = [item for item in samples.items if item.group == group]
-    places = np.linspace(0, len(items) - 1, min(ASKED, len(items))).round().astype(int)
-    return Samples([items[place] for place in places], samples.head)
+def _few_of_each(samples: Samples) -> Samples:
+    """Take some images of each group, spread over all of it."""
+    chosen: list[Sample] = []
+    for group in sorted({item.group for item in samples.items}):
+        items = [item for item in samples.items if item.group == group]
+        places = np.linspace(0, len(items) - 1, min(ASKED, len(items))).round().astype(int)
+        chosen += [items[place] for place in places]
+    return Samples(chosen, samples.head)
