@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from napari_unet.core.heads import InstanceHead
+from napari_unet.core.merging import merge_basins
 from napari_unet.core.objects import (
     DecodeSettings,
     Joiner,
-    merge_basins,
     separate,
     tile_basins,
     whole_tile,

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 
-from napari_unet.core.basins import Basins, find_basins, highest_passes
+from napari_unet.core.basins import Basins, find_basins
+from napari_unet.core.merging import merge_basins
 from napari_unet.core.spec import setting
 from napari_unet.core.tiles import Tile, Window
 
@@ -134,48 +135,6 @@ def look_up(names: np.ndarray, border: np.ndarray, border_names: np.ndarray) -> 
     ends = np.where(ring, smallest[at], ends)
     at, crosses = find(names)
     return np.where(crosses, ends[at], names)
-
-
-def merge_basins(
-    peaks: np.ndarray, pairs: np.ndarray, heights: np.ndarray, depth: float
-) -> np.ndarray:
-    """Merge basins over passes that lie less than `depth` below the lower of two peaks.
-
-    Passes are taken from the highest down, and a merged basin has the higher of the two peaks
-    (topological persistence: Edelsbrunner et al. 2002), so noise on a pass never joins two objects.
-
-    Parameters
-    ----------
-    peaks
-        Height of each basin's peak.
-    pairs, heights
-        (M, 2) basins that touch, and the height of the pass.
-    depth
-        Passes this deep divide.
-
-    Returns
-    -------
-    np.ndarray
-        For each basin the one with the highest peak among those it is merged with.
-    """
-    # Merging only raises peaks, so a pass that is too deep now stays too deep.
-    shallow = peaks[pairs].min(1) - heights < depth
-    pairs, heights = highest_passes(np.sort(pairs[shallow], 1), heights[shallow])
-    parent = list(range(len(peaks)))
-    peak = peaks.tolist()
-
-    def root(node: int) -> int:
-        while parent[node] != node:
-            parent[node] = parent[parent[node]]
-            node = parent[node]
-        return node
-
-    order = np.lexsort((pairs[:, 1], pairs[:, 0], -heights))
-    for (a, b), height in zip(pairs[order].tolist(), heights[order].tolist(), strict=True):
-        low, high = sorted((root(a), root(b)), key=lambda node: (peak[node], node))
-        if low != high and peak[low] - height < depth:
-            parent[low] = high
-    return np.array([root(node) for node in range(len(peaks))], dtype=np.int64)
 
 
 def separate(maps: np.ndarray, settings: DecodeSettings | None = None) -> np.ndarray:

@@ -10,8 +10,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from napari_unet.core.blockwise.parts import Part, concatenated, sorted_by_root
-from napari_unet.core.blockwise.pieces import find, highest
-from napari_unet.core.objects import merge_basins
+from napari_unet.core.blockwise.pieces import find
+from napari_unet.core.merging import Nodes, Passes, merge_whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,21 +51,23 @@ def join(parts: Sequence[Part], settings: DecodeSettings) -> tuple[Part, Closing
     all_ = sorted_by_root(concatenated(parts))
     heir, outside = _pointers(all_)  # for each root the index of the one that stands for it
     names, peaks, sizes, faces, targets = _summed(all_, heir, outside)
-    pairs, heights, out_pairs, out_heights = _passes(all_, heir, peaks, settings.merge)
+    passes, outward = _passes(all_, heir)
+    named = targets == all_.roots
+    whole = named & (faces == 0)
+    whole[outward.ends[:, 0]] = False
+    root, passes = merge_whole(Nodes(names, peaks, named, whole), passes, settings.merge)
+    heir, sizes = root[heir], np.bincount(root, sizes, len(root)).astype(np.int64)
     mine = np.flatnonzero(heir == np.arange(len(heir)))
-    open_ = np.zeros(len(heir), bool)
-    open_[mine] = (faces[mine] != 0) | (targets[mine] != all_.roots[mine])
-    open_[out_pairs[:, 0]] = True
-    groups = _groups(len(heir), pairs)
-    open_ = np.isin(groups, groups[open_])
-    objects = _decide(mine[~open_[mine]], names, peaks, sizes, pairs, heights, open_, settings)
+    groups = _groups(len(heir), passes.ends)
+    open_ = np.isin(groups, groups[mine[~whole[mine]]])
+    objects = _numbered(mine[~open_[mine]], names, sizes, settings.min_size)
     closed = ~open_[heir]
     closing = Closing(
         all_.roots,
         np.where(closed, -1, all_.roots[heir]),
         np.where(closed, objects[heir], 0).astype(np.uint32),
     )
-    kept, still = mine[open_[mine]], open_[pairs[:, 0]] if len(pairs) else np.zeros(0, bool)
+    kept = mine[open_[mine]]
     part = Part(
         roots=all_.roots[kept],
         names=names[kept],
@@ -76,11 +78,12 @@ def join(parts: Sequence[Part], settings: DecodeSettings) -> tuple[Part, Closing
         **_aliases(all_, heir, faces),
         pairs=np.concatenate(
             [
-                all_.roots[pairs[still]].reshape(-1, 2),
-                np.stack([all_.roots[out_pairs[:, 0]], out_pairs[:, 1]], 1),
+                all_.roots[passes.ends].reshape(-1, 2),
+                np.stack([all_.roots[outward.ends[:, 0]], outward.ends[:, 1]], 1),
             ]
         ),
-        heights=np.concatenate([heights[still], out_heights]),
+        heights=np.concatenate([passes.heights, outward.heights]),
+        ties=np.concatenate([passes.ties, outward.ties]),
     )
     return part, closing
 
@@ -155,54 +158,28 @@ def _summed(part: Part, heir: np.ndarray, outside: np.ndarray) -> tuple[np.ndarr
     return part.names, peaks, sizes, faces, targets
 
 
-def _passes(
-    part: Part, heir: np.ndarray, peaks: np.ndarray, depth: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return the shallow passes between heirs, by index, and those that lead out of the box."""
+def _passes(part: Part, heir: np.ndarray) -> tuple[Passes, Passes]:
+    """Return the passes between heirs, by index, and those that lead from one out of the box."""
     at, inside = _indices(part, part.pairs)
     ends = heir[at] if len(heir) else at
     both = inside.all(1)
-    pairs = np.sort(ends[both], 1)
-    apart = pairs[:, 0] != pairs[:, 1]
-    pairs, heights = highest(pairs[apart], part.heights[both][apart])
-    # Merging only raises peaks, so a pass that is too deep now stays too deep.
-    shallow = peaks[pairs].min(1) - heights < depth if len(pairs) else np.zeros(0, bool)
+    within = Passes(ends[both], part.heights[both], part.ties[both]).tidied()
     out = inside.sum(1) == 1
     mine = inside[out, 0]
-    out_pairs = np.stack(
-        [
-            np.where(mine, ends[out, 0], ends[out, 1]),
-            np.where(mine, part.pairs[out, 1], part.pairs[out, 0]),
-        ],
-        1,
-    )
-    out_pairs, out_heights = highest(out_pairs, part.heights[out])
-    return pairs[shallow], heights[shallow], out_pairs, out_heights
+    ends = np.where(inside[out], ends[out], part.pairs[out])
+    ties = part.ties[out]
+    ends, ties = (np.where(mine[:, None], each, each[:, ::-1]) for each in (ends, ties))
+    return within, Passes(ends, part.heights[out], ties).thinned()
 
 
-def _decide(
-    closed: np.ndarray,
-    names: np.ndarray,
-    peaks: np.ndarray,
-    sizes: np.ndarray,
-    pairs: np.ndarray,
-    heights: np.ndarray,
-    open_: np.ndarray,
-    settings: DecodeSettings,
+def _numbered(
+    closed: np.ndarray, names: np.ndarray, sizes: np.ndarray, min_size: int
 ) -> np.ndarray:
-    """Merge the closed roots; return each one's object, 0 for what is too small, by index."""
+    """Count the closed roots that are large enough, in the order of their names, by index."""
     objects = np.zeros(len(names), np.int64)
-    # Among equals the pixel decides, as it does in one piece.
     closed = closed[np.argsort(names[closed], kind="stable")]
-    rank = np.zeros(len(names), np.int64)
-    rank[closed] = np.arange(len(closed))
-    here = ~open_[pairs[:, 0]] if len(pairs) else np.zeros(0, bool)
-    root = merge_basins(peaks[closed], rank[pairs[here]], heights[here], settings.merge)
-    total = np.zeros(len(closed), np.int64)
-    np.add.at(total, root, sizes[closed])
-    kept = (root == np.arange(len(root))) & (total >= max(1, settings.min_size))
-    label = np.where(kept, np.cumsum(kept), 0)
-    objects[closed] = label[root]
+    kept = sizes[closed] >= max(1, min_size)
+    objects[closed] = np.where(kept, np.cumsum(kept), 0)
     return objects
 
 

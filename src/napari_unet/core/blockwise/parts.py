@@ -30,8 +30,9 @@ class Part:
         The gid that it is one with: itself, or a basin beyond the box.
     aliases, alias_roots
         Basins on the faces of the box, ascending, by which others may ask for their roots.
-    pairs, heights
-        int64 (M, 2) gids of roots or of basins beyond the box that touch, and the pass between.
+    pairs, heights, ties
+        int64 (M, 2) gids of roots or of basins beyond the box that touch, and the pass between;
+        `ties` as in `core.merging.Passes`.
     """
 
     roots: np.ndarray
@@ -44,6 +45,7 @@ class Part:
     alias_roots: np.ndarray
     pairs: np.ndarray
     heights: np.ndarray
+    ties: np.ndarray
 
 
 Borders = dict[int, tuple[np.ndarray, np.ndarray]]
@@ -87,6 +89,7 @@ def link(number: int, pieces: Pieces, borders: Borders) -> Part:
         alias_roots=own[on_face],
         pairs=pairs,
         heights=np.concatenate([pieces.heights, out_heights[apart]]),
+        ties=np.full(pairs.shape, -1, np.int64),
     )
 
 
@@ -101,7 +104,7 @@ def no_part() -> Part:
     """Return what is undecided where nothing is."""
     gids, floats = np.zeros(0, np.int64), np.zeros(0, np.float32)
     faces, pairs = np.zeros(0, np.uint8), np.zeros((0, 2), np.int64)
-    return Part(gids, gids, floats, gids, faces, gids, gids, gids, pairs, floats)
+    return Part(gids, gids, floats, gids, faces, gids, gids, gids, pairs, floats, pairs)
 
 
 def concatenated(parts: Sequence[Part]) -> Part:
@@ -124,4 +127,5 @@ def sorted_by_root(part: Part) -> Part:
         alias_roots=part.alias_roots[alias_order],
         pairs=part.pairs,
         heights=part.heights,
+        ties=part.ties,
     )

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_unet.core.basins import highest_passes
 from napari_unet.core.blockwise.blocks import face_bit
 from napari_unet.core.objects import look_up
 
@@ -87,7 +88,7 @@ def condense(basins: Basins, block: Window, shape: tuple[int, ...]) -> tuple[np.
     ends = look_up(basins.passes, basins.border, basins.border_names)
     at, known = find(roots, ends)
     inside = known.all(1) & (at[:, 0] != at[:, 1])
-    pairs, heights = highest(np.sort(at[inside], 1), basins.heights[inside])
+    pairs, heights = highest_passes(np.sort(at[inside], 1), basins.heights[inside])
     out = known.sum(1) == 1
     mine = known[out, 0]
     border, border_basins, faces = _faces(basins, roots, block, shape)
@@ -136,14 +137,3 @@ def find(ordered: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarra
         return np.zeros(wanted.shape, np.int64), np.zeros(wanted.shape, bool)
     at = np.minimum(np.searchsorted(ordered, wanted), len(ordered) - 1)
     return at, ordered[at] == wanted
-
-
-def highest(pairs: np.ndarray, heights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Keep each pair (M, 2) once, with its greatest height."""
-    if not len(pairs):
-        return pairs.reshape(0, 2).astype(np.int64), heights.astype(np.float32)
-    order = np.lexsort((-heights, pairs[:, 1], pairs[:, 0]))
-    pairs, heights = pairs[order], heights[order]
-    first = np.ones(len(pairs), bool)
-    first[1:] = (pairs[1:] != pairs[:-1]).any(1)
-    return pairs[first].astype(np.int64), heights[first]

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.matching import Overlap
-from napari_unet.core.objects import merge_basins
+from napari_unet.core.merging import merge_basins
 from napari_unet.core.spec import FrameDone, Progress
 
 if TYPE_CHECKING:

@@ -1,0 +1,180 @@
+"""Basins merged over shallow passes: by topological persistence (Edelsbrunner et al. 2002).
+
+Passes are taken from the highest down. A pass less than `depth` below the lower of the two peaks
+merges what lies on its sides, and what is merged has the higher of the two peaks; so noise on a
+pass never joins two objects. Of passes equally high the one between the smaller names comes first.
+
+That order need not be gone through one by one: a basin whose highest pass is shallow, and leads to
+a higher peak, merges over it in any case, for until then nothing has happened to it, and it raises
+no peak. All such basins are merged at once, in rounds, until none is left. And it is so even where
+only a part of the basins is known, if the basin itself is known wholly: thus blocks of an image
+get rid of most of their basins before they are joined.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """Basins, by number.
+
+    Attributes
+    ----------
+    names
+        int64: who is smaller among equals.
+    peaks
+        float: the height of each one's peak, as far as it is known.
+    named
+        bool: whether name and peak are final.
+    whole
+        bool: whether, besides, all of the basin's passes are known.
+    """
+
+    names: np.ndarray
+    peaks: np.ndarray
+    named: np.ndarray
+    whole: np.ndarray
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Passes between basins.
+
+    Attributes
+    ----------
+    ends
+        int64 (M, 2): the numbers of the basins on either side.
+    heights
+        float (M,).
+    ties
+        int64 (M, 2): for each end the name that it had before it was merged with another; -1 for
+        one that was not. It says which of two equally high passes is the first.
+    """
+
+    ends: np.ndarray
+    heights: np.ndarray
+    ties: np.ndarray
+
+    @classmethod
+    def between(cls, ends: np.ndarray, heights: np.ndarray) -> Passes:
+        """Return passes between basins none of which has been merged."""
+        return cls(ends, heights, np.full(ends.shape, -1, np.int64)).tidied()
+
+    def __getitem__(self, which: np.ndarray) -> Passes:
+        return Passes(self.ends[which], self.heights[which], self.ties[which])
+
+    def __len__(self) -> int:
+        return len(self.heights)
+
+    def tidied(self) -> Passes:
+        """Return each pass with its smaller end first, none from a basin to itself, `thinned`."""
+        apart = self[self.ends[:, 0] != self.ends[:, 1]]
+        order = np.argsort(apart.ends, 1)
+        ends, ties = (np.take_along_axis(each, order, 1) for each in (apart.ends, apart.ties))
+        return Passes(ends, apart.heights, ties).thinned()
+
+    def thinned(self) -> Passes:
+        """Leave out what has a higher pass between the same ends, and the same pass again."""
+        if not len(self):
+            return self
+        passes = self[np.lexsort(self.ends.T)]
+        first = np.concatenate([[True], (passes.ends[1:] != passes.ends[:-1]).any(1)])
+        which = np.cumsum(first) - 1
+        highest = np.maximum.reduceat(passes.heights, np.flatnonzero(first))[which]
+        best = passes.heights == highest
+        passes, which = passes[best], which[best]
+        order = np.lexsort((*passes.ties.T, which))
+        passes, which = passes[order], which[order]
+        other = np.concatenate([[True], which[1:] != which[:-1]])
+        other[1:] |= (passes.ties[1:] != passes.ties[:-1]).any(1)
+        return passes[other]
+
+
+def merge_basins(
+    peaks: np.ndarray, pairs: np.ndarray, heights: np.ndarray, depth: float
+) -> np.ndarray:
+    """Merge basins over passes that lie less than `depth` below the lower of two peaks.
+
+    Parameters
+    ----------
+    peaks
+        Height of each basin's peak.
+    pairs, heights
+        (M, 2) basins that touch, and the height of the pass.
+    depth
+        Passes this deep divide.
+
+    Returns
+    -------
+    np.ndarray
+        For each basin the one with the highest peak among those it is merged with; among equals
+        the last.
+    """
+    known = np.ones(len(peaks), bool)
+    nodes = Nodes(np.arange(len(peaks)), peaks, known, known)
+    return merge_whole(nodes, Passes.between(pairs, heights), depth)[0]
+
+
+def merge_whole(nodes: Nodes, passes: Passes, depth: float) -> tuple[np.ndarray, Passes]:
+    """Merge the basins about which no more need be known.
+
+    Returns
+    -------
+    root
+        For each basin the one that it is merged with, whose peak is higher; itself if it is not.
+    passes
+        The shallow ones that are left, between roots, each pair once unless there are ties.
+    """
+    root = np.arange(len(nodes.peaks))
+    while True:
+        # Merging only raises peaks, so a pass that is too deep now stays too deep.
+        passes = passes[nodes.peaks[passes.ends].min(1) - passes.heights < depth]
+        ahead = _ascents(nodes, passes)
+        if ahead is None:
+            return root, passes
+        while not np.array_equal(further := ahead[ahead], ahead):
+            ahead = further
+        root = ahead[root]
+        passes = _moved(passes, ahead, nodes.names)
+
+
+def _ascents(nodes: Nodes, passes: Passes) -> np.ndarray | None:
+    """Return which basin each one merges with in any case, or itself; None if none does."""
+    top = np.full(len(nodes.peaks), -np.inf, passes.heights.dtype)
+    for side in (0, 1):
+        np.maximum.at(top, passes.ends[:, side], passes.heights)
+    highest = [np.flatnonzero(passes.heights == top[passes.ends[:, side]]) for side in (0, 1)]
+    at = np.concatenate(highest)
+    source = np.concatenate([passes.ends[rows, side] for side, rows in enumerate(highest)])
+    target = np.concatenate([passes.ends[rows, 1 - side] for side, rows in enumerate(highest)])
+    names = np.where(nodes.named, nodes.names, -1)[passes.ends[at]]
+    names = np.sort(np.where(passes.ties[at] < 0, names, passes.ties[at]), 1)
+    known = names[:, 0] >= 0
+    names[~known] = -1  # what is not known yet comes first, so that it is not overlooked
+    order = np.lexsort((names[:, 1], names[:, 0], source))
+    source, target, known = source[order], target[order], known[order]
+    if not len(source):
+        return None
+    first = np.flatnonzero(np.concatenate([[True], source[1:] != source[:-1]]))
+    alone = np.minimum.reduceat(target, first) == np.maximum.reduceat(target, first)
+    sure = nodes.whole[source[first]] & (alone | known[first])
+    source, target = source[first[sure]], target[first[sure]]
+    climbs = nodes.peaks[target] > nodes.peaks[source]
+    level = (nodes.peaks[target] == nodes.peaks[source]) & nodes.named[target]
+    climbs |= level & (nodes.names[target] > nodes.names[source])
+    if not climbs.any():
+        return None
+    ahead = np.arange(len(nodes.peaks))
+    ahead[source[climbs]] = target[climbs]
+    return ahead
+
+
+def _moved(passes: Passes, ahead: np.ndarray, names: np.ndarray) -> Passes:
+    """Let passes lead to what the basins at their ends were merged with."""
+    ends = ahead[passes.ends]
+    new = (passes.ties < 0) & (ends != passes.ends)
+    return Passes(ends, passes.heights, np.where(new, names[passes.ends], passes.ties)).tidied()
