@@ -260,6 +260,7 @@ def test_ome_tiff(tmp_path: Path, axes: str, dtype: str, storage: dict) -> None:
     assert stack.voxel_size_um == pytest.approx(OME_VOXEL)
     assert (stack.name, stack.path) == ("cells", path)
     np.testing.assert_array_equal(everything(stack), expected(values, axes))
+    np.testing.assert_array_equal(np.asarray(stack.data), values)
 
 
 @pytest.mark.parametrize("unit", ["um", "micron", "µm", "\\u00B5m", "nm", "mm", "pixel", ""])

@@ -19,6 +19,7 @@ from napari_unet.cli.options import Parser
 from napari_unet.cli.segment import add_segment
 from napari_unet.cli.terminal import one_line_remarks, say
 from napari_unet.cli.train import add_train
+from napari_unet.cli.view import add_view
 from napari_unet.core.spec import UnetError
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def build_parser() -> Parser:
     add_train(commands)
     add_evaluate(commands)
     add_measure(commands)
+    add_view(commands)
     add_models(commands)
     add_bench(commands)
     return parser

@@ -21,7 +21,7 @@ from napari_unet.gui.engine import loaded_model
 from napari_unet.gui.errors import tell
 from napari_unet.gui.job import CANCELLED, Errands, Job, abandon_all, slot_for
 from napari_unet.gui.pace import clock
-from napari_unet.gui.segmenting.resultfile import FilePair, read_files, show_files
+from napari_unet.gui.segmenting.resultfile import ImageFiles, read_files, show_files
 from napari_unet.gui.widgets.docked import DockedPanel
 from napari_unet.gui.widgets.folds import Scrolled
 from napari_unet.gui.widgets.wrapped import WrappedLabel
@@ -141,11 +141,11 @@ class BatchPanel(DockedPanel):
 
     def open(self, row: FileRow) -> None:
         """Open a file and its labels in the viewer."""
-        target = row.target if row.state == DONE else None
+        targets = [row.target] if row.target is not None and row.state == DONE else []
         before = self.status.text()
         self.status.setText(f"Opening {row.source.name} …")
         job = Job(
-            functools.partial(read_files, row.source, target),
+            functools.partial(read_files, row.source, targets),
             on_done=functools.partial(self._opened, before),
             on_error=self._report,
         )
@@ -194,8 +194,8 @@ class BatchPanel(DockedPanel):
             self.status.setText(text)
         self._show_state()
 
-    def _opened(self, before: str, pair: FilePair) -> None:
-        show_files(self.viewer, pair)
+    def _opened(self, before: str, files: ImageFiles) -> None:
+        show_files(self.viewer, files)
         self.status.setText(before)
 
     def _report(self, error: Exception) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from napari_unet.core.io.files import user_path
-from napari_unet.core.io.ngff import format_of, register_label
+from napari_unet.core.io.ngff import LABELS, format_of, register_label
 from napari_unet.core.io.readers import is_zarr
 from napari_unet.core.io.zarrpath import ome_zarr_of
 from napari_unet.core.spec import OutputError
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from napari_unet.core.blockwise.workplace import Workplace
-
-LABELS = "labels"
-"""The group of an OME-Zarr in which its label images lie."""
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,19 @@ LARGE = 2**22
 """Chunks of fewer bytes than this are read as they are, unless dask has to compute them."""
 
 
+class Lazy:
+    """Lets numpy take an array whole that otherwise is read by basic slices."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        raise NotImplementedError
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self[(slice(None),) * len(self.shape)], dtype)
+
+
 def spans_of(key: Any, shape: tuple[int, ...]) -> tuple[list[range], tuple[Any, ...]]:
     """Turn a basic index into one range an axis, and the index that drops single numbers' axes."""
     key = key if isinstance(key, tuple) else (key,)
@@ -49,7 +62,7 @@ def cached(data: Any) -> Any:
     return CachedChunks(data, edges)
 
 
-class CachedChunks:
+class CachedChunks(Lazy):
     """An array that is read by whole chunks, the last of which are kept.
 
     Parameters

@@ -11,6 +11,7 @@ import tifffile
 import zarr
 from zarr.storage import WrapperStore
 
+from napari_unet.core.io.chunks import Lazy
 from napari_unet.core.io.tiff import quiet
 
 CACHE_BYTES = 256 * 2**20
@@ -40,7 +41,7 @@ class _CachedStore(WrapperStore[Any]):
         return chunk
 
 
-class DecodedPages:
+class DecodedPages(Lazy):
     """A TIFF series whose strips or tiles are decoded when they are read."""
 
     def __init__(self, file: tifffile.TiffFile, series: int) -> None:

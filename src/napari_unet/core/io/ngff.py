@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from napari_unet.core.io.readers import UNREADABLE
+from napari_unet.core.io.readers import UNREADABLE, is_zarr, unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     Part = tuple[int | slice, ...]
 
+LABELS = "labels"
+"""The group of an OME-Zarr in which its label images lie."""
 COARSEST = 1024
 """Levels are added until the longest edge of the last is at most this."""
 CHUNK = {2: (512, 512), 3: (32, 256, 256)}
@@ -257,6 +259,21 @@ def chunks_for(
     leading = [1] * (len(shape) - ndim)
     leading[-1:] = [together] * bool(leading)
     return (*leading, *edges)
+
+
+def registered_labels(image: Path) -> list[Path]:
+    """List the label images that an OME-Zarr names; none for other files."""
+    import zarr
+
+    labels = image / LABELS
+    if not is_zarr(image) or not is_zarr(labels):
+        return []
+    try:
+        attributes: dict[str, Any] = dict(zarr.open_group(str(labels), mode="r").attrs)
+    except UNREADABLE as error:
+        raise unreadable(labels, error) from error
+    names = attributes.get("ome", attributes).get("labels", [])
+    return [labels / str(name) for name in names]
 
 
 def register_label(labels: Path, name: str) -> None:

@@ -152,10 +152,7 @@ def read_zarr(path: Path | str, level: int = 0) -> Opened:
         raise InputError(f"{path} is no OME-Zarr and has no level {level}; choose level 0.")
     if isinstance(node, zarr.Array):
         return Opened(node, _dimension_names(node), None)
-    attributes = _ome_attributes(node)
-    if "multiscales" not in attributes and "bioformats2raw.layout" in attributes:
-        node = node["0"]
-        attributes = _ome_attributes(node)
+    node, attributes = _image_in(node)
     if "plate" in attributes or "well" in attributes:
         raise InputError(f"{path} is a plate of many images; give one of them: {path}/A/1/0.")
     if "multiscales" in attributes:
@@ -165,6 +162,26 @@ def read_zarr(path: Path | str, level: int = 0) -> Opened:
         names = ", ".join(sorted(node.keys())) or "nothing"
         raise InputError(f"{path} is no OME-Zarr and holds {names}; give the path of one array.")
     return Opened(arrays[0], _dimension_names(arrays[0]), None)
+
+
+def count_levels(path: Path) -> int:
+    """Return how many levels of resolution an image file has: 1, or those of an OME-Zarr."""
+    import zarr
+
+    if not is_zarr(path):
+        return 1
+    node: Any = zarr.open(str(path), mode="r")
+    images = () if isinstance(node, zarr.Array) else _image_in(node)[1].get("multiscales", ())
+    return max(1, len(images[0].get("datasets", ()))) if images else 1
+
+
+def _image_in(group: Any) -> tuple[Any, dict[str, Any]]:
+    """Return the group of the first image in a group, and its attributes."""
+    attributes = _ome_attributes(group)
+    if "multiscales" not in attributes and "bioformats2raw.layout" in attributes:
+        group = group["0"]
+        attributes = _ome_attributes(group)
+    return group, attributes
 
 
 def _ome_attributes(group: Any) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tifffile
 
-from napari_unet.core.io.chunks import spans_of
+from napari_unet.core.io.chunks import Lazy, spans_of
 from napari_unet.core.io.readers import Opened
 from napari_unet.core.io.units import believable, to_um
 from napari_unet.core.spec import InputError
@@ -65,7 +65,7 @@ def quiet() -> Iterator[list[str]]:
         _LOGGER.removeHandler(notes)
 
 
-class MappedPages:
+class MappedPages(Lazy):
     """Uncompressed pages of one or more TIFF files as one lazy array.
 
     Parameters

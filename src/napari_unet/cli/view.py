@@ -1,0 +1,39 @@
+"""`napari-unet view`: an image and its labels in napari."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from napari_unet.cli.command import add_command
+from napari_unet.core.io.files import user_path
+from napari_unet.core.spec import InputError
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+
+def add_view(commands: Any) -> None:
+    """Describe the command and its options."""
+    command = add_command(commands, "view", _view, "Open an image with its labels in napari")
+    command.add_argument("image", metavar="IMAGE", help="TIFF, PNG, JPEG or Zarr")
+    command.add_argument(
+        "labels",
+        nargs="*",
+        metavar="LABELS",
+        help="its label files (default: those that lie in an OME-Zarr)",
+    )
+
+
+def _view(values: Namespace) -> int:
+    from napari_unet.demo import why_no_window
+
+    image, labels = user_path(values.image), [user_path(name) for name in values.labels]
+    for path in (image, *labels):
+        if not path.exists():
+            raise InputError(f"{path} does not exist; check the spelling and the folder.")
+    if problem := why_no_window():
+        raise InputError(f"{problem}; give the files to napari where there is a window.")
+    from napari_unet.gui.view import run_view
+
+    run_view(image, labels)
+    return 0
