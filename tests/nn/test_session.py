@@ -35,6 +35,15 @@ def test_a_click_gives_the_object_and_nothing_else(clicking_model):
     assert iou(mask, truth() == 1) > 0.95
 
 
+@pytest.mark.parametrize("place", [(30, 40), (30.3, 40.4), (29.6, 39.7)])
+def test_a_click_on_the_rim_mends_the_rim_and_nothing_beyond_it(clicking_model, place):
+    session = nu.ClickSession(clicking_model(), image())
+    before = session.add(nu.Click((30, 30)))
+    assert before[30, 39] and not before[30, 40]
+    added = session.add(nu.Click(place)) & ~before
+    assert np.argwhere(added).tolist() == [[30, 40]]
+
+
 def test_clicks_are_taken_back_and_done_again(clicking_model):
     session = ClickSession(clicking_model(), image())
     first = session.add(nu.Click((30, 30)))

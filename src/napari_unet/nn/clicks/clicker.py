@@ -35,8 +35,6 @@ ROOM = 1.6
 """A window is so many times as large as what is known of the object, or larger."""
 RING = 6
 """Width of what counts as the surroundings of an object, in network pixels."""
-SPOT = 1.5
-"""Pixels around a click that are taken as the click says."""
 
 
 @dataclass(frozen=True)
@@ -260,7 +258,7 @@ def _those_inside(places: np.ndarray, shape: torch.Size) -> np.ndarray:
 def _settled(view: View, probability: np.ndarray, clicks: ClickSet) -> ObjectMask:
     """Turn probabilities into one object: what hangs together with the positive clicks.
 
-    Clicks are obeyed on their own spot, and holes without a negative click are filled.
+    Clicks are obeyed in their own pixel, and holes without a negative click are filled.
     """
     window, ndim = view.in_stack, probability.ndim
     inside = probability > 0.5
@@ -284,17 +282,10 @@ def _settled(view: View, probability: np.ndarray, clicks: ClickSet) -> ObjectMas
 
 
 def _spots(places: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Mark the pixels around places, bool."""
-    found = np.zeros(shape, bool)
-    for place in places:
-        box = tuple(
-            slice(max(0, math.ceil(p - SPOT)), max(0, math.floor(p + SPOT) + 1)) for p in place
-        )
-        grid = np.ogrid[
-            tuple(slice(b.start, min(b.stop, n)) for b, n in zip(box, shape, strict=True))
-        ]
-        away = sum((g - p) ** 2 for g, p in zip(grid, place, strict=True))
-        found[box] |= away <= SPOT**2
+    """Mark the pixels that places lie in, bool; no more: later clicks are on an object's rim."""
+    found, pixels = np.zeros(shape, bool), np.floor(places + 0.5).astype(int)
+    inside = ((pixels >= 0) & (pixels < np.array(shape))).all(1)
+    found[tuple(pixels[inside].T)] = True
     return found
 
 
