@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 import napari_unet as nu
 from napari_unet.core.clicks import iou
@@ -14,7 +15,13 @@ from napari_unet.core.training.log import TrainLog, read_table
 from napari_unet.core.training.recipe import Recipe
 from napari_unet.nn.click import ClickHead
 from napari_unet.nn.clicks.firstguess import FirstGuess
-from napari_unet.nn.clicks.pictures import GeneratedScenes, LabelledImages, make_view, normalised
+from napari_unet.nn.clicks.pictures import (
+    ClickView,
+    GeneratedScenes,
+    LabelledImages,
+    make_view,
+    normalised,
+)
 from napari_unet.nn.clicks.score import (
     ClickScores,
     ClickValidator,
@@ -114,6 +121,20 @@ def test_windows_show_what_was_clicked(make_model, seed):
         assert window.clicks or window.previous.any()
         if not window.previous.any() and window.truth.any():
             assert window.truth[window.clicks.clicks[0].pixel]
+
+
+@pytest.mark.parametrize(("levels", "clicked"), [((1, 0, 0), True), ((0, 1, 0), False)])
+def test_small_objects_are_clicked_on_where_they_are_seen_closest(
+    make_model, monkeypatch, levels, clicked
+):
+    monkeypatch.setattr("napari_unet.nn.clicks.windows.LEVELS", levels)
+    labels = np.zeros((1, 288, 288), np.int32)
+    labels[0, 40:47, 50:56], labels[0, 120:180, 90:150] = 1, 2
+    boxes = ndimage.find_objects(labels[0])
+    view = ClickView(torch.zeros(4 + 1 + 2, 288, 288), labels, [(0, 1, boxes[0]), (0, 2, boxes[1])])
+    rng, guess = np.random.default_rng(0), FirstGuess.of(make_model())
+    windows = draw_windows([view], Recipe(batch=12, crop=128), rng, guess)
+    assert any(window.target.sum() < 100 for window in windows) == clicked
 
 
 def test_outlines_are_drawn_anew_a_little_further_in_or_out():

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from napari_unet.nn.clicks.pictures import PictureSource
     from napari_unet.nn.model import Model
 
-ROUNDS = (0.3, 0.2, 0.2, 0.15, 0.15)
+ROUNDS = (0.27, 0.18, 0.15, 0.12, 0.1, 0.08, 0.05, 0.05)
 """How often the last of 1, 2, ... clicks is learned from."""
 
 Validate = Callable[[ClickHead], dict[str, float]]

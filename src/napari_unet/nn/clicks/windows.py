@@ -35,7 +35,9 @@ LEVELS = (0.55, 0.3, 0.15)
 FITS = (0.1, 1.1)
 """Objects are clicked on in windows in which they are this large, as a share of the window ..."""
 LARGE = 0.3
-"""... but so many may be larger: a head must see that an object goes on beyond its window."""
+"""... but so many may be larger: a head must see that an object goes on beyond its window ..."""
+SMALL = 0.04
+"""... and where the window shows the trunk's own pixels, smaller: it is never looked at closer."""
 REDRAWN, DRAWN = 0.4, (-0.09, 0.07)
 """How often an outline is drawn anew, further in or out, by these shares of the object's size: by
 one image's annotator outlines lie where the next one's do not, and it is later clicks that tell."""
@@ -109,8 +111,9 @@ def draw_windows(
         view = views[int(rng.integers(len(views)))]
         layer, label, box = view.objects[int(rng.integers(len(view.objects)))]
         size = max(s.stop - s.start for s in box) / edge
+        least = SMALL if factor == 1 else FITS[0]
         most = math.inf if rng.random() < LARGE else FITS[1]
-        if attempt < 10 * settings.batch and not FITS[0] < size < most:
+        if attempt < 10 * settings.batch and not least < size < most:
             continue
         inside = redrawn(view.layers[layer] == label, box, rng)
         window = _cut(view, inside, box, edge, factor, rng)
