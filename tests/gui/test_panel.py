@@ -49,6 +49,17 @@ def test_a_run_to_its_end(viewer, panel, image, engine, finish):
     assert engine.closed == 1 and engine.request.model == "cells"
 
 
+def test_the_image_that_was_opened_last_or_turned_to_is_chosen(viewer, panel, image, finish):
+    other = viewer.add_image(np.ones((16, 16)), name="other")
+    assert panel.form.image.value is other
+    viewer.layers.selection.active = image
+    assert panel.form.image.value is image
+    panel.run()
+    finish(panel)
+    viewer.layers.selection.active = labels(viewer)
+    assert panel.form.image.value is image
+
+
 def test_the_layer_fills_while_it_runs(viewer, panel, image, engine, qtbot, finish):
     drawn = []
     started(panel, qtbot, 1)
@@ -352,8 +363,8 @@ def test_choices_follow_the_layers(viewer, panel):
     first = viewer.add_image(np.zeros(SHAPE), name="first")
     assert panel.start.enabled and panel.form.image.value == first
     second = viewer.add_image(np.zeros(SHAPE), name="second")
-    assert panel.form.image.value == first
-    viewer.layers.remove(first)
     assert panel.form.image.value == second
     viewer.layers.remove(second)
+    assert panel.form.image.value == first
+    viewer.layers.remove(first)
     assert not panel.start.enabled

@@ -17,6 +17,7 @@ from napari_unet.core.spec import (
     SettingsError,
 )
 from napari_unet.gui.engine import Request
+from napari_unet.gui.layerchoice import image_layers
 from napari_unet.gui.layers import REGIONS, SEEN, SLICE, WHOLE
 from napari_unet.gui.shelf import offer_models, shelf
 from napari_unet.gui.widgets.folds import Fold
@@ -126,8 +127,14 @@ class SegmentForm(QWidget):
         events.removed.connect(self._layers_changed)
         shelf().changed.connect(self.refresh_models)
         shelf().chosen.connect(self.choose_model)
+        self._viewer.layers.selection.events.active.connect(self._follow)
+        self._follow()
+
+    def _follow(self, *_: Any) -> None:
+        """Choose the image that the user turns to, or has just opened."""
         active = self._viewer.layers.selection.active
-        if isinstance(active, Image) and active in self.image.choices:
+        active = getattr(active, "__wrapped__", active)
+        if active in image_layers(self._viewer) and active in self.image.choices:
             self.image.value = active
 
     def _layers_changed(self, *_: Any) -> None:
