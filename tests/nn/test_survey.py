@@ -14,7 +14,7 @@ from napari_unet.core.steps import drained
 from napari_unet.nn.fit import open_frame
 from napari_unet.nn.model import load_model
 from napari_unet.nn.segment import segment_steps
-from napari_unet.nn.survey import Look, estimate_diameter, look_at, settle_size
+from napari_unet.nn.survey import LOOKING, Look, estimate_diameter, look_at, settle_size
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +71,22 @@ def test_nothing_to_find_leaves_the_image_as_it_is(nuclei):
     flat = open_stack(np.zeros((64, 64)))
     assert estimate_diameter(flat, nuclei) == 0
     assert settle_size(flat, nuclei, PredictSettings())[0].diameter == nuclei.diameter
+
+
+def test_it_can_be_stopped_between_two_looks(nuclei, monkeypatch):
+    noise = open_stack(np.random.default_rng(0).normal(0, 3, (200, 200)))
+    looked = []
+
+    def counting(*values, **options):
+        looked.append(values[1])
+        return look_at(*values, **options)
+
+    monkeypatch.setattr("napari_unet.nn.survey.look_at", counting)
+    steps = segment_steps(noise, nuclei)
+    assert next(steps).what == LOOKING and len(looked) == 1
+    assert next(steps).what == LOOKING and len(looked) == 2
+    steps.close()
+    assert len(looked) == 2
 
 
 def test_micrometres_become_pixels_of_the_image(nuclei):

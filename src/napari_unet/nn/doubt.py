@@ -14,7 +14,7 @@ from napari_unet.core.spec import PredictSettings, Progress
 from napari_unet.core.stack import open_stack
 from napari_unet.nn.fit import check_fit, choose_scale, open_frame
 from napari_unet.nn.predict import prepare, run_tiles
-from napari_unet.nn.survey import settle_size
+from napari_unet.nn.survey import size_steps
 from napari_unet.nn.views import FLIPS, OFF
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def find_doubts(
     """
     stack = open_stack(source)
     check_fit(stack, model)
-    settings, _ = settle_size(stack, model, settings or PredictSettings(survey=False))
+    settings, _ = yield from size_steps(stack, model, settings or PredictSettings(survey=False))
     settings = replace(settings, augment=OFF)
     indices = stack.indices(model.spec.ndim)
     found: list[Doubtful] = []

@@ -33,7 +33,7 @@ from napari_unet.nn.fit import check_fit, choose_scale, open_frame
 from napari_unet.nn.orthogonal import OrthogonalRunner, prepare_volume, run_blocks
 from napari_unet.nn.predict import Focus, TileRunner, prepare, run_tiles
 from napari_unet.nn.seam import SeamCheck
-from napari_unet.nn.survey import settle_size
+from napari_unet.nn.survey import LOOKING, size_steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -146,9 +146,9 @@ def segment_steps(
     asked = settings
     if settings.volumes == AUTO and (what is not None or window is not None):
         settings = replace(settings, volumes=JOINED)
-    settings, way, least, remarks = settle_sizes(stack, model, settings)
+    settings, way, least, remarks = yield from settle_sizes(stack, model, settings)
     if remarks:
-        yield Surveyed(0, 0, "looking at the image", remarks)
+        yield Surveyed(0, 0, LOOKING, remarks)
     frames = stack.indices(frame_ndim(way)) if what is None else what
     decoder = decoder_for(model, settings, _output(stack, out), preview=preview)
     run = _Run(stack, model, settings, decoder, preview, way, features)
@@ -233,18 +233,20 @@ class Settled(NamedTuple):
     remarks: tuple[Remark, ...]
 
 
-def settle_sizes(stack: Stack, model: Model, settings: PredictSettings) -> Settled:
-    """Settle sizes, and the way, which depends on them.
+def settle_sizes(
+    stack: Stack, model: Model, settings: PredictSettings
+) -> Generator[Progress, None, Settled]:
+    """Settle sizes, and the way, which depends on them; yields as `size_steps` does.
 
     The parts in the planes of an object may be as small as the model says.
     """
     known = (model.spec.ndim, model.spec.head, stack)
     way = settle_way(settings.volumes, *known)
     if way not in (JOINED, ORTHOGONAL):
-        settled, remarks = settle_size(stack, model, settings)
+        settled, remarks = yield from size_steps(stack, model, settings)
         return Settled(settled, way, 0, remarks)
     asked = settings.min_size
-    settled, remarks = settle_size(stack, model, replace(settings, min_size=None))
+    settled, remarks = yield from size_steps(stack, model, replace(settings, min_size=None))
     way = settle_way(settings.volumes, *known, diameter=settled.diameter)
     least = ball_voxels(settled.min_size or 0, anisotropy(stack)) if asked is None else asked
     if way == ORTHOGONAL:

@@ -21,18 +21,21 @@ from napari_unet.core.metrics import evaluate
 from napari_unet.core.objects import separate
 from napari_unet.core.shift import Remark, intensity_statistics, kind_remark, ranges_of, size_remark
 from napari_unet.core.sizes import TOLERANCE, peak_heights, typical_diameter, working_scale
-from napari_unet.core.spec import PredictSettings, SettingsError
+from napari_unet.core.spec import PredictSettings, Progress, SettingsError
 from napari_unet.core.stack import open_stack
+from napari_unet.core.steps import drained
 from napari_unet.nn.fit import choose_scale, open_frame
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Generator, Mapping
 
     from napari_unet.core.frames import Frame
     from napari_unet.core.samples import Samples
     from napari_unet.core.stack import Stack
     from napari_unet.nn.model import Model
 
+LOOKING = "looking at the image"
+"""What goes on, for who waits."""
 SCALES = (1.0, 0.25, 0.5, 2.0, 4.0)
 """Network pixels an image pixel that are tried."""
 EDGES = {2: 256, 3: 64}
@@ -94,10 +97,18 @@ class Look:
 def settle_size(
     stack: Stack, model: Model, settings: PredictSettings
 ) -> tuple[PredictSettings, tuple[Remark, ...]]:
+    """Do all of `size_steps` at once."""
+    return drained(size_steps(stack, model, settings))
+
+
+def size_steps(
+    stack: Stack, model: Model, settings: PredictSettings
+) -> Generator[Progress, None, tuple[PredictSettings, tuple[Remark, ...]]]:
     """Turn what was asked about sizes into pixels of this stack, and tell what is unusual about it.
 
     A diameter in micrometres becomes pixels, a missing one is estimated from the middle frame, and
-    the model's smallest size, which counts the network's pixels, becomes pixels of the image.
+    the model's smallest size, which counts the network's pixels, becomes pixels of the image. It
+    yields between two looks at the image.
 
     Returns
     -------
@@ -117,7 +128,7 @@ def settle_size(
     wanted, ranges = model.diameter, model.card.training.get("statistics")
     looks: list[Look] = []
     if wanted and (settings.diameter is None or (settings.survey and ranges)):
-        looks = take_looks(stack, model, settings)
+        looks = yield from look_steps(stack, model, settings)
     found = _settled(looks, wanted) if wanted else 0.0
     if settings.diameter is None and wanted:
         settings = replace(settings, diameter=wanted / working_scale(found, wanted))
@@ -153,14 +164,17 @@ def estimate_diameter(stack: Stack, model: Model, settings: PredictSettings | No
     """
     if not model.diameter:
         return 0.0
-    looks = take_looks(stack, model, settings or PredictSettings())
+    looks = drained(look_steps(stack, model, settings or PredictSettings()))
     return _settled(looks, model.diameter)
 
 
-def take_looks(stack: Stack, model: Model, settings: PredictSettings) -> list[Look]:
+def look_steps(
+    stack: Stack, model: Model, settings: PredictSettings
+) -> Generator[Progress, None, list[Look]]:
     """Look at the middle frame at several scales, unless its own leaves no doubt.
 
-    The answer depends on the stack alone, not on which frames or tiles are run.
+    The answer depends on the stack alone, not on which frames or tiles are run. Yields between two
+    looks: a network that finds thousands of objects in noise takes long over each.
     """
     if not stack.indices(model.spec.ndim):
         return []
@@ -170,7 +184,11 @@ def take_looks(stack: Stack, model: Model, settings: PredictSettings) -> list[Lo
     own = look_at(frame, SCALES[0], model, settings)
     if own.clear(model.diameter or 0.0):
         return [own]
-    return [look_at(frame, scale, model, settings, steadiness=True) for scale in SCALES]
+    looks = []
+    for scale in SCALES:
+        yield Progress(0, 0, LOOKING)
+        looks.append(look_at(frame, scale, model, settings, steadiness=True))
+    return looks
 
 
 def look_at(

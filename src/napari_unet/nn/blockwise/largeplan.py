@@ -21,6 +21,7 @@ from napari_unet.nn.decode import decode_settings
 from napari_unet.nn.fit import choose_scale
 from napari_unet.nn.model import write_exactly
 from napari_unet.nn.segment import settle_sizes
+from napari_unet.nn.survey import LOOKING
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -53,10 +54,10 @@ def settle_plan(
             )
     place.empty()
     whole = guarded(stack, lenient=True)
-    settled, way, least, found = settle_sizes(whole, model, request.settings)
+    settled, way, least, found = yield from settle_sizes(whole, model, request.settings)
     asked = _asked(request, run, frame_ndim(way))
     if found:
-        yield Surveyed(0, 0, "looking at the image", found)
+        yield Surveyed(0, 0, LOOKING, found)
     remarks = [remark.text for remark in found]
     write_exactly(model, place.folder / "model")
     decode = decode_settings(model, settled) if model.spec.head == "instance" else None
