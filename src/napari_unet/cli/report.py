@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_unet.core.measuring.columns import align
 from napari_unet.core.models.folder import WEIGHTS
+from napari_unet.core.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,10 +26,10 @@ def format_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def run_line(target: object, passport: dict[str, Any]) -> str:
     """Say in one line what a run gave, and that its tiles fit together."""
     seam = passport["seam"]
-    tracks = f" in {passport['tracks']:,} tracks" if "tracks" in passport else ""
+    tracks = f" in {counted(passport['tracks'], 'track')}" if "tracks" in passport else ""
     certificate = "not checked" if seam is None else f"largest |difference| {seam:.1e}"
     return (
-        f"{target}: {passport['objects']:,} objects{tracks}, {passport['seconds']:.2f} s, "
+        f"{target}: {counted(passport['objects'], 'object')}{tracks}, {passport['seconds']:.2f} s, "
         f"{passport['mpx_per_s']:.2f} MPx/s on {passport['device']} ({passport['precision']}), "
         f"seams: {certificate}"
     )

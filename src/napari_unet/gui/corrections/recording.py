@@ -18,6 +18,7 @@ from napari_unet.core.journal.edits import LABELS, SCRIBBLES
 from napari_unet.core.journal.recordfile import JournalWarning
 from napari_unet.core.journal.writer import Journal
 from napari_unet.core.spec import InputError, UnetError
+from napari_unet.core.words import counted
 from napari_unet.gui.corrections.strokes import pixels_of, source_of
 from napari_unet.gui.corrections.undokeys import give_keys_back, take_keys
 from napari_unet.gui.corrections.writing import WriteQueue
@@ -127,7 +128,7 @@ class Recording(QObject):
         if self._queue.error is not None:
             reason = self._sentence(self._queue.error)
             changes = self.pending - self._closing  # to close the journal is in the queue, too
-            return f"Not saved yet, but kept: {_count(changes, 'change')}. {reason}"
+            return f"Not saved yet, but kept: {counted(changes, 'change')}. {reason}"
         if self._queue.pending:
             return "Saving …"
         if self._problem:
@@ -334,7 +335,3 @@ class _Stroke:
             self._edit = replace(edit, clicks=self._clicks)
             self._atoms = []
         recording._write(self._edit)
-
-
-def _count(number: int, what: str = "correction") -> str:
-    return f"{number} {what}{'s' * (number != 1)}"
