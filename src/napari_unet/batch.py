@@ -176,7 +176,7 @@ def segment_file(
             "(--overwrite)."
         )
     place = (job.target, stack.labels_shape, stack.labels_axes, np.uint32, stack.voxel_size_um)
-    with create_output(*place, overwrite=overwrite) as output:
+    with create_output(*place, overwrite=overwrite, place=stack.labels_place) as output:
         passport, largest = yield from _passport(
             segment_steps(stack, model, settings, out=output.array)
         )

@@ -237,6 +237,30 @@ def test_labels_lie_in_the_image(model, tmp_path, zarr_format, same_objects):
     validate_zarr_store(str(path))
 
 
+@pytest.mark.parametrize("link", [False, True])
+def test_labels_of_their_own_lie_where_their_image_does(model, tmp_path, link):
+    from napari_unet.batch import FileJob, segment_file
+    from napari_unet.core.tracking.linking import LinkSettings
+
+    path, out = tmp_path / "movie.zarr", tmp_path / "labels.zarr"
+    group = zarr.open_group(str(path), mode="w")
+    group.create_array("0", data=np.stack([texture(60, 50)] * 2)[:, None])
+    axes = [{"name": "t", "type": "time", "unit": "second"}, {"name": "c", "type": "channel"}]
+    axes += [{"name": a, "type": "space", "unit": "nanometer"} for a in "yx"]
+    steps = [{"type": "scale", "scale": [60.0, 1.0, 500.0, 250.0]}]
+    steps += [{"type": "translation", "translation": [30.0, 0.0, 7000.0, 0.0]}]
+    data = [{"path": "0", "coordinateTransformations": steps}]
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": data}]}
+    settings = PredictSettings(survey=False)
+    job = FileJob(path, out)
+    drained(segment_file(job, model, settings, link=LinkSettings() if link else None))
+    found = zarr.open_group(str(out)).attrs["ome"]["multiscales"][0]
+    assert found["axes"] == [axes[0], *axes[2:]]
+    (scale, translation) = found["datasets"][0]["coordinateTransformations"]
+    assert scale["scale"] == [60.0, 500.0, 250.0]
+    assert translation["translation"] == [30.0, 7000.0, 0.0]
+
+
 def test_odd_transforms_of_the_image_do_not_cost_its_labels(model, tmp_path):
     path = tmp_path / "data.zarr"
     group = zarr.open_group(str(path), mode="w")
