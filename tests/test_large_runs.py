@@ -7,6 +7,7 @@ import http.server
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -249,6 +250,39 @@ def test_a_scheduler_that_cannot_be_reached(image, tmp_path, tiny_model, capsys,
     assert "no scheduler answers at tcp://127.0.0.1:9" in err
     assert len(err.splitlines()) == 1
     assert not [entry for entry in os.listdir(tmp_path) if "labels" in entry]
+
+
+@pytest.fixture
+def web_server():
+    """Something else that answers: the address of one that speaks before it is asked."""
+
+    def answer(connection: socket.socket) -> None:
+        with connection:
+            connection.sendall(b"HTTP/1.1 400 Bad Request" + bytes(8))
+            connection.recv(4096)
+
+    def serve() -> None:
+        while True:
+            try:
+                connection = listening.accept()[0]
+            except OSError:
+                return
+            threading.Thread(target=answer, args=(connection,), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"tcp://127.0.0.1:{listening.getsockname()[1]}"
+        listening.shutdown(socket.SHUT_RDWR)
+    thread.join(5)
+
+
+def test_what_answers_is_no_scheduler(web_server, image, tmp_path, tiny_model, capsys):
+    pytest.importorskip("distributed")
+    options = ["--model", tiny_model, "--scheduler", web_server]
+    assert segment_it(image, tmp_path / "labels.zarr", *options) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"what answers at {web_server} is no dask scheduler" in line
 
 
 @pytest.fixture
