@@ -455,6 +455,22 @@ def test_a_store_that_becomes_unwritable(model, tmp_path, monkeypatch, same_obje
     assert same_objects(result.labels[:], segment(image, model))
 
 
+def test_a_disk_that_is_full_when_the_labels_are_written(model, tmp_path, monkeypatch):
+    image, target = texture(150, 130), tmp_path / "labels.zarr"
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("napari_unet.core.io.ngff.LabelImage.sync", full)
+        with pytest.raises(OutputError, match=r"labels\.zarr cannot be written: No space left"):
+            in_blocks(image, model, target, block=40)
+    assert leftovers(tmp_path) == [".labels.zarr.unfinished"]
+    result = in_blocks(image, model, target, block=40, resume=True)
+    whole = in_blocks(image, model, tmp_path / "whole.zarr", block=40)
+    assert np.array_equal(result.labels[:], whole.labels[:])
+
+
 def test_a_large_virtual_stack_is_read_as_it_is_needed(model, tmp_path, monkeypatch):
     """Only what a cancelled run looked at was ever made."""
     made, image = [], texture(1024, 1024)

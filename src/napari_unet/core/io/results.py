@@ -44,7 +44,8 @@ PASSPORT = "napari_unet"
 OUTPUT_SUFFIXES = (".tif", ".tiff", ".png", ".zarr")
 _IMAGEJ = ("uint8", "uint16", "float32")
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
-_DISK_ERRORS = {*_FULL, errno.EFBIG, errno.EROFS}
+DISK_ERRORS = {*_FULL, errno.EFBIG, errno.EROFS}
+"""By which the operating system says that there is no room, or that nothing may be written."""
 
 
 class Output:
@@ -153,7 +154,7 @@ def create_output(
     try:
         with _disk_errors(target):
             work.mkdir()
-        with _disk_errors(target, _DISK_ERRORS):
+        with _disk_errors(target, DISK_ERRORS):
             array = _scratch(work / "scratch", shape, dtype) if big else np.zeros(shape, dtype)
             output = Output(array, axes, dtype, voxel_size_um, passport or {}, place)
             yield output
