@@ -189,6 +189,20 @@ def test_an_address_without_the_extra(monkeypatch):
         open_stack("gopher://bucket/image.zarr")
 
 
+def test_a_full_disk_keeps_the_finished_blocks(image, tmp_path, tiny_model, capsys, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    options = ["--model", tiny_model, "--block", 64]
+    with monkeypatch.context() as patch:
+        patch.setattr("napari_unet.core.io.ngff.LabelImage.sync", full)
+        assert segment_it(image, tmp_path / "labels.zarr", *options) == 2
+    *_, kept, error = capsys.readouterr().err.splitlines()
+    assert "finished blocks are kept; --resume goes on" in kept
+    assert "labels.zarr cannot be written: No space left on device; free some space" in error
+    assert segment_it(image, tmp_path / "labels.zarr", *options, "--resume") == 0
+
+
 # ----------------------------------------------------------------------------------- cluster
 
 
