@@ -7,6 +7,7 @@ import http.server
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -188,6 +189,20 @@ def test_an_address_without_the_extra(monkeypatch):
         open_stack("gopher://bucket/image.zarr")
 
 
+def test_a_full_disk_keeps_the_finished_blocks(image, tmp_path, tiny_model, capsys, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    options = ["--model", tiny_model, "--block", 64]
+    with monkeypatch.context() as patch:
+        patch.setattr("napari_unet.core.io.ngff.LabelImage.sync", full)
+        assert segment_it(image, tmp_path / "labels.zarr", *options) == 2
+    *_, kept, error = capsys.readouterr().err.splitlines()
+    assert "finished blocks are kept; --resume goes on" in kept
+    assert "labels.zarr cannot be written: No space left on device; free some space" in error
+    assert segment_it(image, tmp_path / "labels.zarr", *options, "--resume") == 0
+
+
 # ----------------------------------------------------------------------------------- cluster
 
 
@@ -249,6 +264,39 @@ def test_a_scheduler_that_cannot_be_reached(image, tmp_path, tiny_model, capsys,
     assert "no scheduler answers at tcp://127.0.0.1:9" in err
     assert len(err.splitlines()) == 1
     assert not [entry for entry in os.listdir(tmp_path) if "labels" in entry]
+
+
+@pytest.fixture
+def web_server():
+    """Something else that answers: the address of one that speaks before it is asked."""
+
+    def answer(connection: socket.socket) -> None:
+        with connection:
+            connection.sendall(b"HTTP/1.1 400 Bad Request" + bytes(8))
+            connection.recv(4096)
+
+    def serve() -> None:
+        while True:
+            try:
+                connection = listening.accept()[0]
+            except OSError:
+                return
+            threading.Thread(target=answer, args=(connection,), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"tcp://127.0.0.1:{listening.getsockname()[1]}"
+        listening.shutdown(socket.SHUT_RDWR)
+    thread.join(5)
+
+
+def test_what_answers_is_no_scheduler(web_server, image, tmp_path, tiny_model, capsys):
+    pytest.importorskip("distributed")
+    options = ["--model", tiny_model, "--scheduler", web_server]
+    assert segment_it(image, tmp_path / "labels.zarr", *options) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"what answers at {web_server} is no dask scheduler" in line
 
 
 @pytest.fixture

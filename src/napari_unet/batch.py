@@ -38,12 +38,16 @@ class FileJob:
     source: Path | str
     target: Path | None
 
+    def place(self, name: str) -> LabelPlace:
+        """Return where labels that are made in blocks go; `name` as for `LabelPlace.of`."""
+        return LabelPlace.of(self.target, self.source, name)
+
     @property
     def is_unfinished(self) -> bool:
         """Whether there is a run in blocks to go on with."""
         if self.target is None or not is_label_place(self.target):
             return False
-        return LabelPlace.of(self.target, self.source, "").unfinished.exists()
+        return self.place("").unfinished.exists()
 
     @property
     def is_done(self) -> bool:
@@ -176,7 +180,7 @@ def segment_file(
             "(--overwrite)."
         )
     place = (job.target, stack.labels_shape, stack.labels_axes, np.uint32, stack.voxel_size_um)
-    with create_output(*place, overwrite=overwrite) as output:
+    with create_output(*place, overwrite=overwrite, place=stack.labels_place) as output:
         passport, largest = yield from _passport(
             segment_steps(stack, model, settings, out=output.array)
         )
@@ -246,7 +250,7 @@ def _segment_blocks(
 
     request = LargeRequest(
         stack,
-        LabelPlace.of(job.target, job.source, model.name),
+        job.place(model.name),
         settings,
         block=blocks.block,
         resume=blocks.resume,

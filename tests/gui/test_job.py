@@ -203,3 +203,20 @@ def test_errands_of_a_kind_give_way_and_none_answers_a_widget_that_is_gone(qtbot
     hold.set()
     qtbot.waitUntil(lambda: not running.active and not waiting.active)
     assert len(log) == seen and ended == []
+
+
+@pytest.mark.slow
+def test_the_end_of_the_program_waits_for_a_long_tile(qapp, monkeypatch):
+    monkeypatch.setattr(jobs, "_slots", {"cpu": Slot()})
+    closed = []
+
+    def steps():
+        try:
+            time.sleep(5.5)
+            yield
+        finally:
+            closed.append(True)
+
+    slot_for("cpu").submit(Job(steps))
+    jobs.stop_all()
+    assert closed

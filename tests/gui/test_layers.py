@@ -224,3 +224,19 @@ def test_an_ome_zarr_that_napari_opened_keeps_its_axes_and_voxel_size(tmp_path, 
     assert (stack.axes, stack.voxel_size_um) == ("CZYX", (2.0, 0.5, 0.25))
     layer.scale = (1, 3, 1, 1)  # what the user says counts
     assert layer_stack(layer).voxel_size_um is None
+
+
+def test_a_layer_s_place_is_that_of_what_is_written_of_it():
+    layer = Image(
+        np.zeros((2, 8, 9)),
+        axis_labels=("t", "y", "x"),
+        units=("min", "nm", "nm"),
+        scale=(2, 500, 250),
+        translate=(1, 7000, 0),
+    )
+    place = layer_stack(layer).labels_place
+    assert [axis.get("unit") for axis in place.axes] == ["second", "micrometer", "micrometer"]
+    assert place.scale == pytest.approx((120, 0.5, 0.25))
+    assert place.translation == pytest.approx((60, 7, 0))
+    layer.rotate = 30  # a scale and a translation do not say that
+    assert not any(layer_stack(layer).labels_place.translation)

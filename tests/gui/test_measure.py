@@ -7,11 +7,13 @@ import threading
 
 import numpy as np
 import pytest
+import zarr
 from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QFileDialog
 
+from napari_unet.core.io.results import create_output
 from napari_unet.core.measure import Measuring
 from napari_unet.gui.measuring.objectview import cell_text
 from napari_unet.gui.segmenting.result import IMAGE, MARK
@@ -132,6 +134,21 @@ def test_planes_of_a_2d_model(viewer, panel, measured, qtbot):
     assert column(panel, "z") == ["0"] * 3 + ["1"] * 3
     panel.view.selectRow(4)
     assert viewer.dims.point[0] == 1 and layer.selected_label == 5
+
+
+@pytest.mark.parametrize("kind", ["tif", "zarr"])
+def test_planes_of_a_2d_model_that_are_opened_from_a_file(viewer, panel, tmp_path, qtbot, kind):
+    labels, path = np.stack([squares(), squares()]), tmp_path / f"labels.{kind}"
+    place = (path, labels.shape, "ZYX", np.uint16, None, {"object_axes": "YX"})
+    with create_output(*place) as output:
+        output.array[...] = labels
+    if kind == "tif":
+        viewer.open(str(path), layer_type="labels", plugin="napari")
+    else:
+        viewer.add_labels(zarr.open(str(path), mode="r")["0"])
+    panel.start.native.click()
+    qtbot.waitUntil(lambda: panel.active is None)
+    assert column(panel, "z") == ["0"] * 3 + ["1"] * 3
 
 
 def click(viewer, y, x):

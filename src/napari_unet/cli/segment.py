@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from napari_unet.cli.command import UNUSABLE, add_command, add_model_options, load_model
 from napari_unet.cli.options import add_settings, settings_from
 from napari_unet.cli.terminal import follow, run_all, say
-from napari_unet.core.spec import PredictSettings
+from napari_unet.core.spec import OutputError, PredictSettings
 from napari_unet.core.tracking.linking import LinkSettings
 
 if TYPE_CHECKING:
@@ -97,8 +97,10 @@ def _segment(values: Namespace) -> int:
         steps = batch.segment_file(job, model, settings, values.axes, values.overwrite, link, each)
         try:
             passport = follow(steps, bar)
-        except KeyboardInterrupt:
-            if batch.goes_in_blocks(job.target, each, linked=values.link):
+        except (KeyboardInterrupt, OutputError) as end:
+            ours = isinstance(end, KeyboardInterrupt) or isinstance(end.__cause__, OSError)
+            in_blocks = batch.goes_in_blocks(job.target, each, linked=values.link)
+            if ours and in_blocks and job.place(model.name).unfinished.exists():
                 say("finished blocks are kept; --resume goes on with the rest.")
             raise
         empty.extend(passport.get("failed_blocks", []))

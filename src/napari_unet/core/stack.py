@@ -14,6 +14,7 @@ import numpy as np
 from napari_unet.core.axes import checked_axes, default_axes, settled_axes
 from napari_unet.core.io.chunks import cached
 from napari_unet.core.io.files import plain_name, user_path
+from napari_unet.core.io.imageplace import ImagePlace
 from napari_unet.core.io.readers import SUFFIXES, UNREADABLE, Opened, is_zarr, read_file, unreadable
 from napari_unet.core.io.remote import is_address, read_address
 from napari_unet.core.spec import InputError
@@ -43,6 +44,9 @@ class Stack:
         Where the data lie, None for arrays.
     address
         Where the data lie, if that is on another computer.
+    place
+        Where the image lies in the world, with the times between frames; None if no more is known
+        of that than `voxel_size_um`.
     """
 
     data: Any
@@ -52,6 +56,7 @@ class Stack:
     name: str = "image"
     path: Path | None = None
     address: str = ""
+    place: ImagePlace | None = None
     notices: set[str] = field(default_factory=set, repr=False)
     """What the user was warned of already; a remark is made once for each stack."""
 
@@ -70,6 +75,13 @@ class Stack:
     def labels_axes(self) -> str:
         """Axes of the labels that belong to the stack: TZYX without what the stack lacks."""
         return "".join(letter for letter in "TZYX" if letter in self.axes)
+
+    @property
+    def labels_place(self) -> ImagePlace:
+        """Where the labels lie: where the image does, as far as that is known."""
+        axes = self.labels_axes
+        place = None if self.place is None else self.place.along(axes)
+        return place or ImagePlace.of_voxels(axes, self.voxel_size_um)
 
     @property
     def labels_shape(self) -> tuple[int, ...]:
@@ -236,7 +248,9 @@ def open_stack(
     letters = letters.replace("S", "C")
     rgb = rgb and shape[letters.index("C")] in (3, 4)
     size = _checked_voxel_size(voxel_size_um) if voxel_size_um is not None else opened.voxel_size_um
-    return Stack(cached(data), letters, size, rgb, name, path, address)
+    as_told = voxel_size_um is None and letters == opened.axes
+    place = opened.place if as_told else None
+    return Stack(cached(data), letters, size, rgb, name, path, address, place)
 
 
 def list_images(folder: str | Path) -> list[Path]:

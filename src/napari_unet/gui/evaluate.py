@@ -11,7 +11,7 @@ from napari_unet.core.axes import frame_ndim, shared_axes
 from napari_unet.core.spec import InputError
 from napari_unet.gui.layers import full_resolution, layer_axes
 from napari_unet.gui.segmenting.hits import hits_legend
-from napari_unet.gui.segmenting.result import MARK
+from napari_unet.gui.segmenting.result import passport_of
 from napari_unet.gui.segmenting.resultrun import ResultRun
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def plan_comparison(labels: Labels, truth: Labels, frames: str) -> tuple[Any, An
     Parameters
     ----------
     frames
-        One of `napari_unet.core.axes.FRAMES`; "auto" asks the passport in the labels' metadata.
+        One of `napari_unet.core.axes.FRAMES`; "auto" asks the labels' passport.
 
     Raises
     ------
@@ -47,8 +47,7 @@ def plan_comparison(labels: Labels, truth: Labels, frames: str) -> tuple[Any, An
             f"{tuple(wanted.shape)}; choose two layers with labels of the same image."
         )
     axes = shared_axes(layer_axes(labels), layer_axes(truth))
-    passport = labels.metadata.get(MARK, {}).get("passport")
-    return found, wanted, axes, frame_ndim(frames, passport)
+    return found, wanted, axes, frame_ndim(frames, passport_of(labels))
 
 
 class EvaluateRun(ResultRun):

@@ -26,6 +26,9 @@ logger = logging.getLogger(__name__)
 
 Begin = Callable[[], Generator[Any, None, Any]]
 WAITING, RUNNING, DONE, CANCELLED, FAILED = "waiting", "running", "done", "cancelled", "failed"
+EXIT_S = 30.0
+"""How long the end of the program waits for a tile or a training step that is under way: a thread
+that is in torch when the interpreter goes down brings the process down with it."""
 HOST = "host"
 """The slot of work that needs no network, such as scoring; it goes on beside the devices'."""
 _numbers = itertools.count(1)
@@ -277,5 +280,5 @@ def abandon_all(runs: list[Any], *_: object) -> None:
 def stop_all() -> None:
     """Stop every job: a thread must not run torch while the interpreter goes down."""
     for slot in _slots.values():
-        slot.stop()
+        slot.stop(EXIT_S)
     _slots.clear()

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.io.files import user_path
+from napari_unet.core.io.imageplace import ImagePlace
 from napari_unet.core.io.readers import Opened, is_zarr, read_file
 from napari_unet.core.io.zarrpath import ome_zarr_of, zarr_path
 from napari_unet.core.spec import InputError
@@ -112,7 +113,35 @@ def layer_stack(layer: Image) -> Stack:
     """
     axes = layer_axes(layer)
     stack = open_stack(full_resolution(layer), axes + "S" * layer.rgb, voxel_size_um(layer, axes))
-    return replace(stack, name=layer.name)
+    return replace(stack, name=layer.name, place=_place(layer, axes))
+
+
+def _place(layer: Image, axes: str) -> ImagePlace | None:
+    """Return where a layer lies: by what it says, or else the OME-Zarr that it shows in pixels.
+
+    None if it is turned, or otherwise where no scale and translation puts it.
+    """
+    if (told := _told(layer)) is not None and told.axes == axes and not np.any(layer.translate):
+        return told.place
+    straight = (layer.rotate, layer.affine.affine_matrix)
+    if np.any(layer.shear) or not all(np.array_equal(m, np.eye(len(m))) for m in straight):
+        return None
+    scale, translation, described = [], [], []
+    for letter, step, at, unit in zip(axes, layer.scale, layer.translate, layer.units, strict=True):
+        name, factor = _written_unit(unit)
+        described.append({"name": letter.lower()} | ({"unit": name} if name else {}))
+        scale.append(float(step) * factor)
+        translation.append(float(at) * factor)
+    steps = [{"type": "scale", "scale": scale}, {"type": "translation", "translation": translation}]
+    return ImagePlace.told(axes, described, steps)
+
+
+def _written_unit(unit: Any) -> tuple[str, float]:
+    """Return a unit that files know, and how many of it one `unit` is; "" where there is none."""
+    for dimension, name in (("[length]", "micrometer"), ("[time]", "second")):
+        if (1 * unit).check(dimension):
+            return name, float((1 * unit).to(name).magnitude)
+    return "", 1.0
 
 
 def voxel_size_um(layer: Image, axes: str) -> tuple[float, float, float] | None:

@@ -165,9 +165,9 @@ class SegmentPanel(DockedPanel):
         self.bar.setValue(1)
         if state != DONE:
             self.bar.reset()
-        self.status.setText(run.summary(state))
         if state == FAILED and run.error is not None:
             self.report(run.error)
+        self.status.setText(run.summary(state))
 
     def _tick(self) -> None:
         """Draw what is new, less often where drawing is slow (3D, large planes, no GPU)."""

@@ -87,6 +87,27 @@ def test_a_cancelled_run_goes_on_where_it_was_left(
     assert all(same_objects(a, b) for a, b in zip(found, whole, strict=True))
 
 
+def test_a_run_that_ended_at_a_full_disk_goes_on_in_its_layer(
+    viewer, panel, discs, finish, tmp_path, monkeypatch
+):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    viewer.add_image(discs, name="im")
+    panel.form.save_in.value = str(tmp_path / "labels.zarr")
+    with monkeypatch.context() as patch:
+        patch.setattr("napari_unet.core.io.ngff.LabelImage.sync", full)
+        panel.run()
+        finish(panel, timeout=60_000)
+    said = panel.status.text()
+    assert "labels.zarr cannot be written: No space left on device; free some space" in said
+    assert "Run again to go on" in said
+    panel.run()  # all blocks are there: nothing is shown before the end
+    finish(panel, timeout=60_000)
+    assert [layer.name for layer in viewer.layers] == ["im", "im real"]
+    assert viewer.layers["im real"].data.max() == 6
+
+
 @pytest.mark.usefixtures("_apart")
 def test_other_settings_begin_anew_what_was_left(viewer, panel, discs, finish, tmp_path, qtbot):
     viewer.add_image(np.stack([discs] * 60), name="im", axis_labels=("t", "y", "x"))

@@ -237,6 +237,30 @@ def test_labels_lie_in_the_image(model, tmp_path, zarr_format, same_objects):
     validate_zarr_store(str(path))
 
 
+@pytest.mark.parametrize("link", [False, True])
+def test_labels_of_their_own_lie_where_their_image_does(model, tmp_path, link):
+    from napari_unet.batch import FileJob, segment_file
+    from napari_unet.core.tracking.linking import LinkSettings
+
+    path, out = tmp_path / "movie.zarr", tmp_path / "labels.zarr"
+    group = zarr.open_group(str(path), mode="w")
+    group.create_array("0", data=np.stack([texture(60, 50)] * 2)[:, None])
+    axes = [{"name": "t", "type": "time", "unit": "second"}, {"name": "c", "type": "channel"}]
+    axes += [{"name": a, "type": "space", "unit": "nanometer"} for a in "yx"]
+    steps = [{"type": "scale", "scale": [60.0, 1.0, 500.0, 250.0]}]
+    steps += [{"type": "translation", "translation": [30.0, 0.0, 7000.0, 0.0]}]
+    data = [{"path": "0", "coordinateTransformations": steps}]
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": data}]}
+    settings = PredictSettings(survey=False)
+    job = FileJob(path, out)
+    drained(segment_file(job, model, settings, link=LinkSettings() if link else None))
+    found = zarr.open_group(str(out)).attrs["ome"]["multiscales"][0]
+    assert found["axes"] == [axes[0], *axes[2:]]
+    (scale, translation) = found["datasets"][0]["coordinateTransformations"]
+    assert scale["scale"] == [60.0, 500.0, 250.0]
+    assert translation["translation"] == [30.0, 7000.0, 0.0]
+
+
 def test_odd_transforms_of_the_image_do_not_cost_its_labels(model, tmp_path):
     path = tmp_path / "data.zarr"
     group = zarr.open_group(str(path), mode="w")
@@ -429,6 +453,22 @@ def test_a_store_that_becomes_unwritable(model, tmp_path, monkeypatch, same_obje
             in_blocks(image, model, target, block=40)
     result = in_blocks(image, model, target, resume=True)
     assert same_objects(result.labels[:], segment(image, model))
+
+
+def test_a_disk_that_is_full_when_the_labels_are_written(model, tmp_path, monkeypatch):
+    image, target = texture(150, 130), tmp_path / "labels.zarr"
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("napari_unet.core.io.ngff.LabelImage.sync", full)
+        with pytest.raises(OutputError, match=r"labels\.zarr cannot be written: No space left"):
+            in_blocks(image, model, target, block=40)
+    assert leftovers(tmp_path) == [".labels.zarr.unfinished"]
+    result = in_blocks(image, model, target, block=40, resume=True)
+    whole = in_blocks(image, model, tmp_path / "whole.zarr", block=40)
+    assert np.array_equal(result.labels[:], whole.labels[:])
 
 
 def test_a_large_virtual_stack_is_read_as_it_is_needed(model, tmp_path, monkeypatch):

@@ -7,11 +7,12 @@ import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from napari_unet.core.io.files import user_path
 from napari_unet.core.io.ngff import LABELS, format_of, register_label
 from napari_unet.core.io.readers import is_zarr
+from napari_unet.core.io.results import DISK_ERRORS
 from napari_unet.core.io.zarrpath import ome_zarr_of
 from napari_unet.core.spec import OutputError
 
@@ -161,10 +162,17 @@ class LabelPlace:
             cause = error.__cause__
             if not isinstance(cause, OSError):
                 raise
-            raise OutputError(
-                f"{self.path} cannot be written: {cause.strerror or cause}; free some space, or "
-                "choose another place."
-            ) from error
+            self._refuse(cause)
+        except OSError as error:  # zarr words nothing
+            if error.errno not in DISK_ERRORS:
+                raise
+            self._refuse(error)
+
+    def _refuse(self, cause: OSError) -> NoReturn:
+        raise OutputError(
+            f"{self.path} cannot be written: {cause.strerror or cause}; free some space, or "
+            "choose another place."
+        ) from cause
 
     def open(self, level: int = 0) -> Any:
         """Open an array of the finished image for reading."""

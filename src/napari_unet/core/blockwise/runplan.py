@@ -30,8 +30,6 @@ class RunPlan:
         2 if objects are found in planes, 3 in volumes: a frame is one of them.
     block
         Edge lengths of a block.
-    voxel_size_um
-        (z, y, x), or None.
     settings
         `PredictSettings` as asked for.
     settled
@@ -55,7 +53,6 @@ class RunPlan:
     shape: tuple[int, ...]
     ndim: int
     block: tuple[int, ...]
-    voxel_size_um: tuple[float, float, float] | None
     settings: dict[str, Any]
     settled: dict[str, Any]
     decode: dict[str, Any] | None
@@ -132,8 +129,8 @@ class RunPlan:
         """Read `to_json`'s answer."""
         values = json.loads(text)
         values = {item.name: values[item.name] for item in fields(cls)}
-        for name in ("shape", "block", "voxel_size_um"):
-            values[name] = tuple(values[name]) if values[name] is not None else None
+        for name in ("shape", "block"):
+            values[name] = tuple(values[name])
         return cls(**values)
 
 

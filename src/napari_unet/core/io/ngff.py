@@ -6,6 +6,7 @@ As standalone images they are NGFF 0.5 (Zarr 3); inside an existing OME-Zarr the
 
 from __future__ import annotations
 
+import itertools
 import os
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -13,11 +14,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from napari_unet.core.io.readers import UNREADABLE, is_zarr, unreadable
+from napari_unet.core.io.imageplace import TRANSFORMS
+from napari_unet.core.io.readers import UNREADABLE, is_zarr, read_zarr, unreadable
+from napari_unet.core.spec import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from napari_unet.core.io.imageplace import ImagePlace
 
     Part = tuple[int | slice, ...]
 
@@ -29,7 +34,6 @@ CHUNK = {2: (512, 512), 3: (32, 256, 256)}
 """Edges of the chunks of a label image, for planes and volumes."""
 VERSIONS = {2: "0.4", 3: "0.5"}
 """Of NGFF, for each format of Zarr."""
-_UNITS = {"T": {"type": "time"}, "C": {"type": "channel"}}
 
 
 @dataclass(frozen=True)
@@ -110,58 +114,30 @@ class LabelImage:
                     os.fsync(handle.fileno())
 
     def describe(
-        self,
-        name: str,
-        voxel_size_um: tuple[float, float, float] | None,
-        extra: dict[str, Any],
-        source: str | None = None,
-        image: Path | None = None,
+        self, name: str, place: ImagePlace, extra: dict[str, Any], source: str | None = None
     ) -> None:
-        """Write the metadata: what makes the arrays an image.
-
-        Labels that lie in an `image` lie where it does, in its units.
-        """
+        """Write the metadata: what makes the arrays an image, and where it lies."""
         import zarr
 
         group = zarr.open_group(str(self.path), mode="r+")
-        levels = self.levels
-        ome = label_attributes(
-            name, self.axes, voxel_size_um, levels, VERSIONS[self.zarr_format], source
-        )
-        place = None
-        if image is not None:
-            with suppress(*UNREADABLE):  # odd metadata must not cost the labels
-                place = image_place(image, self.axes, self.shape)
-        if place is not None:
-            _put_at(place, ome["multiscales"][0])
+        ome = label_attributes(name, place, self.levels, VERSIONS[self.zarr_format], source)
         group.attrs.update(({"ome": ome} if self.zarr_format == 3 else ome) | extra)
 
 
 def label_attributes(
-    name: str,
-    axes: str,
-    voxel_size_um: tuple[float, float, float] | None,
-    levels: int,
-    version: str,
-    source: str | None = None,
+    name: str, place: ImagePlace, levels: int, version: str, source: str | None = None
 ) -> dict[str, Any]:
     """Return the NGFF metadata of a label image whose Y and X are halved at each level.
 
     Parameters
     ----------
+    place
+        Where the full resolution lies.
     source
         Path from the labels to their image, if they lie in it.
     """
-    known = {"unit": "micrometer"} if voxel_size_um is not None else {}
-    described = [{"name": a.lower(), **_UNITS.get(a, {"type": "space", **known})} for a in axes]
-    size = dict(zip("ZYX", voxel_size_um or (1.0, 1.0, 1.0), strict=True))
-    datasets = []
-    for level in range(levels):
-        # Every second voxel is kept, so the first voxel's centre stays where it was.
-        scale = [size.get(a, 1.0) * (2.0**level if a in "YX" else 1.0) for a in axes]
-        transform = {"type": "scale", "scale": scale}
-        datasets.append({"path": str(level), "coordinateTransformations": [transform]})
-    image: dict[str, Any] = {"name": name, "axes": described, "datasets": datasets}
+    datasets = [{"path": str(n), TRANSFORMS: place.transforms(n)} for n in range(levels)]
+    image: dict[str, Any] = {"name": name, "axes": list(place.axes), "datasets": datasets}
     label: dict[str, Any] = {"version": version}
     if source is not None:
         label["source"] = {"image": source}
@@ -170,16 +146,7 @@ def label_attributes(
     return {"version": version, "multiscales": [image], "image-label": label}
 
 
-@dataclass(frozen=True)
-class ImagePlace:
-    """Where an image lies: its axes as NGFF has them, and a level's scale and translation."""
-
-    axes: list[dict[str, Any]]
-    scale: list[float]
-    translation: list[float]
-
-
-def image_place(image: Path, axes: str, shape: tuple[int, ...]) -> ImagePlace | None:
+def place_in(image: Path, axes: str, shape: tuple[int, ...]) -> ImagePlace | None:
     """Return where labels of an OME-Zarr lie, by the level that has their shape.
 
     Parameters
@@ -192,47 +159,13 @@ def image_place(image: Path, axes: str, shape: tuple[int, ...]) -> ImagePlace | 
     ImagePlace or None
         None where the metadata do not say.
     """
-    import zarr
-
-    attributes: dict[str, Any] = dict(zarr.open_group(str(image), mode="r").attrs)
-    found = attributes.get("ome", attributes).get("multiscales", ())
-    if not found or not all(isinstance(axis, dict) for axis in found[0].get("axes", ("",))):
-        return None
-    described = {str(axis["name"]).upper(): axis for axis in found[0]["axes"]}
-    if not set(axes) <= set(described):
-        return None
-    kept = [list(described).index(letter) for letter in axes]
-    for level in found[0]["datasets"]:
-        array = zarr.open_array(str(image / level["path"]), mode="r")
-        if len(array.shape) != len(described) or tuple(array.shape[n] for n in kept) != shape:
-            continue
-        scale, offset = np.ones(len(described)), np.zeros(len(described))
-        for item in (level, found[0]):
-            for step in item.get("coordinateTransformations", ()):
-                values = np.asarray(step.get(step["type"], ()))
-                if values.shape != scale.shape or values.dtype.kind not in "fiu":
-                    return None
-                if step["type"] == "scale":
-                    scale, offset = scale * values, offset * values
-                elif step["type"] == "translation":
-                    offset = offset + values
-        return ImagePlace([described[a] for a in axes], [*scale[kept]], [*offset[kept]])
+    with suppress(*UNREADABLE, InputError):  # no further level, or odd metadata
+        for level in itertools.count():
+            found = read_zarr(image, level)
+            sizes = dict(zip(found.axes, found.data.shape, strict=False))
+            if tuple(map(sizes.get, axes)) == shape:
+                return None if found.place is None else found.place.along(axes)
     return None
-
-
-def _put_at(place: ImagePlace, image: dict[str, Any]) -> None:
-    """Give a label image the place of the image that it is of."""
-    image["axes"] = place.axes
-    for level, item in enumerate(image["datasets"]):
-        names = [axis["name"].upper() for axis in place.axes]
-        scale = [
-            float(size) * (2.0**level if name in "YX" else 1.0)
-            for name, size in zip(names, place.scale, strict=True)
-        ]
-        item["coordinateTransformations"] = [{"type": "scale", "scale": scale}]
-        if any(place.translation):  # every second voxel is kept: the first stays where it was
-            there = {"type": "translation", "translation": [float(at) for at in place.translation]}
-            item["coordinateTransformations"].append(there)
 
 
 def _as_slice(at: int | slice) -> slice:

@@ -14,18 +14,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from napari_unet.core.io.imageplace import TRANSFORMS, ImagePlace, combined
 from napari_unet.core.io.units import believable, to_um
 from napari_unet.core.spec import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
 TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf2", ".tf8")
 PHOTO_SUFFIXES = (".png", ".jpg", ".jpeg")
 SUFFIXES = (*TIFF_SUFFIXES, *PHOTO_SUFFIXES, ".zarr")
 _ZARR_FILES = ("zarr.json", ".zarray", ".zgroup")
-_TRANSFORMS = "coordinateTransformations"
 
 UNREADABLE = (
     OSError,
@@ -46,11 +45,15 @@ UNREADABLE = (
 
 
 class Opened(NamedTuple):
-    """What a reader found: lazy data, a letter for each axis (S: colour samples), voxel size."""
+    """What a reader found: lazy data, a letter for each axis (S: colour samples), voxel size.
+
+    Also where the data lie in the world, if the file says more of it than the size of a voxel.
+    """
 
     data: Any
     axes: str
     voxel_size_um: tuple[float, float, float] | None
+    place: ImagePlace | None = None
 
 
 def is_zarr(path: Path) -> bool:
@@ -228,24 +231,12 @@ def _read_multiscale(group: Any, images: Any, wanted: int, path: Path | str) -> 
             f"{path} names {len(letters)} axes ({letters}) in its OME metadata for an array of "
             f"{array.ndim}; give the array itself, {path}/{level['path']}, and its axes."
         )
+    steps = (*level.get(TRANSFORMS, ()), *image.get(TRANSFORMS, ()))
     sizes = {}
-    steps = (*level.get(_TRANSFORMS, ()), *image.get(_TRANSFORMS, ()))
-    for letter, axis, size in zip(letters, axes, _scale(steps, len(axes)), strict=True):
+    for letter, axis, size in zip(letters, axes, combined(steps, len(axes))[0], strict=True):
         factor = to_um(axis.get("unit"))
         if factor is not None and 0 < size < math.inf:
             sizes[letter] = float(size) * factor
     known = {"Y", "X"} <= set(sizes)
-    return Opened(array, letters, (sizes.get("Z", 1.0), sizes["Y"], sizes["X"]) if known else None)
-
-
-def _scale(steps: Iterable[dict[str, Any]], count: int) -> list[float]:
-    """Multiply the scales of coordinate transformations; NaN where one is no scale of the axes."""
-    scale = [1.0] * count
-    for step in steps:
-        if step.get("type") != "scale" or "scale" not in step:
-            continue
-        factors = step["scale"]
-        if len(factors) != count or not all(isinstance(f, (int, float)) for f in factors):
-            return [math.nan] * count
-        scale = [size * factor for size, factor in zip(scale, factors, strict=True)]
-    return scale
+    size_um = (sizes.get("Z", 1.0), sizes["Y"], sizes["X"]) if known else None
+    return Opened(array, letters, size_um, ImagePlace.told(letters, axes, steps))

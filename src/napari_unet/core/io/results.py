@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.io.files import user_path
+from napari_unet.core.io.imageplace import ImagePlace
 from napari_unet.core.io.readers import TIFF_SUFFIXES, UNREADABLE, is_zarr, unreadable
 from napari_unet.core.spec import InputError, OutputError
 
@@ -43,7 +44,8 @@ PASSPORT = "napari_unet"
 OUTPUT_SUFFIXES = (".tif", ".tiff", ".png", ".zarr")
 _IMAGEJ = ("uint8", "uint16", "float32")
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
-_DISK_ERRORS = {*_FULL, errno.EFBIG, errno.EROFS}
+DISK_ERRORS = {*_FULL, errno.EFBIG, errno.EROFS}
+"""By which the operating system says that there is no room, or that nothing may be written."""
 
 
 class Output:
@@ -59,6 +61,8 @@ class Output:
         (z, y, x), or None.
     dtype, passport
         What the file will hold; see `finish`.
+    place
+        Where the result lies in the world; a Zarr says so.
     """
 
     def __init__(
@@ -68,9 +72,11 @@ class Output:
         dtype: np.dtype[Any],
         voxel_size_um: tuple[float, float, float] | None,
         passport: dict[str, Any],
+        place: ImagePlace | None = None,
     ) -> None:
         self.array, self.axes, self.dtype = array, axes, dtype
         self.voxel_size_um, self.passport = voxel_size_um, passport
+        self.place = place or ImagePlace.of_voxels(axes, voxel_size_um)
 
     @property
     def passport_text(self) -> str:
@@ -113,6 +119,7 @@ def create_output(
     voxel_size_um: tuple[float, float, float] | None = None,
     passport: dict[str, Any] | None = None,
     overwrite: bool = False,
+    place: ImagePlace | None = None,
 ) -> Iterator[Output]:
     """Make a result file; it appears when the block ends without an exception.
 
@@ -130,6 +137,8 @@ def create_output(
         How the result came about: plain JSON values.
     overwrite
         Whether a file of that name is replaced.
+    place
+        Where the result lies in the world, if more is known of it than the size of a voxel.
 
     Raises
     ------
@@ -145,9 +154,9 @@ def create_output(
     try:
         with _disk_errors(target):
             work.mkdir()
-        with _disk_errors(target, _DISK_ERRORS):
+        with _disk_errors(target, DISK_ERRORS):
             array = _scratch(work / "scratch", shape, dtype) if big else np.zeros(shape, dtype)
-            output = Output(array, axes, dtype, voxel_size_um, passport or {})
+            output = Output(array, axes, dtype, voxel_size_um, passport or {}, place)
             yield output
         with _disk_errors(target):
             _write(output, target, work, big)

@@ -88,9 +88,7 @@ def write_zarr(output: Output, path: Path, name: str) -> None:
     while not levels or max(source.shape[-2:]) > COARSEST:
         source = _write_level(group, str(levels), source, 2 if levels else 1, output)
         levels += 1
-    ome = label_attributes(
-        name.split(".")[0], output.axes, output.voxel_size_um, levels, VERSIONS[3]
-    )
+    ome = label_attributes(name.split(".")[0], output.place, levels, VERSIONS[3])
     group.attrs.update({"ome": ome, PASSPORT: json.loads(output.passport_text)})
 
 

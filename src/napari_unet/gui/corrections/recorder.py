@@ -159,6 +159,7 @@ class Recorder(QObject):
         self.recordings[recording.layer] = recording
         self._place(recording)
         recording.changed.connect(self._changed)
+        recording.refused.connect(self._refused)
         self.changed.emit(recording)
 
     def _place(self, recording: Recording) -> None:
@@ -207,6 +208,10 @@ class Recorder(QObject):
         elif not recording.pending:
             self._told.discard(recording)
         self.changed.emit(recording)
+
+    def _refused(self, why: str) -> None:
+        recording: Any = self.sender()
+        show_error(f"{recording.layer.name}: {why}")
 
 
 _recorders: weakref.WeakKeyDictionary[Any, Recorder] = weakref.WeakKeyDictionary()

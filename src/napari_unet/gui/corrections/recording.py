@@ -56,8 +56,9 @@ class Learner:
 class Recording(QObject):
     """Records what the user does to a Labels layer, from the first stroke on.
 
-    Emits `changed`, in the window's thread, whenever `describe` has something new to say, and
-    `saved` when all that was painted is on the disk.
+    Emits `changed`, in the window's thread, whenever `describe` has something new to say, `saved`
+    when all that was painted is on the disk, and `refused`, with the reason, when an undo or redo
+    cannot be done.
 
     Parameters
     ----------
@@ -85,6 +86,7 @@ class Recording(QObject):
 
     changed = Signal()
     saved = Signal()
+    refused = Signal(str)
 
     def __init__(
         self,
@@ -258,6 +260,9 @@ class Recording(QObject):
         if not self._queue.wait(PATIENCE_S):
             if self._queue.error is None:
                 self._later.append(kind)
+            else:  # each time: a key that does nothing has to say why
+                done = {"undo": "undone", "redo": "done again"}[kind]
+                self.refused.emit(f"Nothing can be {done} before all is saved. {self.describe()}")
             self.changed.emit()
             return
         if not isinstance(self.journal, Journal):

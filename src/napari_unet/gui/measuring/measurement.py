@@ -11,7 +11,7 @@ from napari_unet.core.spec import Progress
 from napari_unet.core.stack import open_stack
 from napari_unet.gui.edits import Checks, plane_checks
 from napari_unet.gui.layers import full_resolution, layer_axes, layer_stack, voxel_size_um
-from napari_unet.gui.segmenting.result import MARK
+from napari_unet.gui.segmenting.result import passport_of
 from napari_unet.gui.segmenting.resultrun import ResultRun
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class MeasureRun(ResultRun):
         data, size = full_resolution(self.labels), voxel_size_um(self.labels, self.axes)
         labels = replace(open_stack(data, self.axes, size), name=self.labels.name)
         image = None if self.image is None else layer_stack(self.image)
-        self._how["passport"] = self.labels.metadata.get(MARK, {}).get("passport")
+        self._how["passport"] = passport_of(self.labels)
         return self._steps(data, labels, image)
 
     def _steps(

@@ -24,7 +24,7 @@ from napari_unet.core.io.zarrpath import zarr_path
 from napari_unet.core.spec import InputError, OutputError, Progress
 from napari_unet.core.store import home
 from napari_unet.core.volumes.ways import AUTO, JOINED
-from napari_unet.gui.job import DONE, FAILED
+from napari_unet.gui.job import DONE
 from napari_unet.gui.layers import WHOLE, full_resolution, layer_axes, layer_stack
 from napari_unet.gui.segment import SegmentRun
 from napari_unet.gui.segmenting.result import IMAGE, MARK, Placement, seal_result
@@ -109,11 +109,11 @@ class LargeRun(SegmentRun):
     def summary(self, state: str) -> str:
         """Return how the run ended, and where its result is."""
         line = super().summary(state)
-        if state == FAILED:
-            return line
         if self._place is None:
             return line
         if state != DONE:
+            if not (self._place.unfinished / "blocks").exists():
+                return line
             return f"{line} Run again to go on: finished blocks are in {self._place.unfinished}."
         failed = len(self.result.passport.get("failed_blocks", []))
         if failed:
@@ -205,6 +205,8 @@ class LargeRun(SegmentRun):
         data = self.result.labels
         if self._stays_on_disk(data):
             data = self._place.open_levels()
+        if shown is None and not self.lost:  # of a run that ended when its blocks were through
+            shown = self.layer = self._unfinished_layer(self._place.unfinished / "preview")
         if shown is not None:
             shown.data = data
         elif not self.lost:

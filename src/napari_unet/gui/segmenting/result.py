@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_unet.core.io.results import read_passport
+from napari_unet.core.io.zarrpath import ome_zarr_of, zarr_path
 from napari_unet.core.spec import InputError
 from napari_unet.gui.segmenting.live import LIVE_DTYPE
 
@@ -109,6 +112,24 @@ def fingerprint(data: np.ndarray) -> int:
     for part in data if data.ndim > 2 else (data,):
         check = zlib.crc32(np.ascontiguousarray(part).data, check)
     return check
+
+
+def passport_of(layer: Labels) -> dict[str, Any] | None:
+    """Return how a layer's labels were made; None if nobody knows.
+
+    The run that made them here says so, else the file that the layer was opened from or made of.
+    """
+    mark: dict[str, Any] = layer.metadata.get(MARK, {})
+    if (known := mark.get("passport")) is not None:
+        found: dict[str, Any] = known
+        return found
+    array = zarr_path(layer.data[0] if layer.multiscale else layer.data)
+    path = layer.source.path if array is None else ome_zarr_of(array)
+    if mark or path is None:
+        return None
+    with suppress(InputError):
+        return read_passport(path)
+    return None
 
 
 def is_unedited(layer: Labels, data_shape: tuple[int, ...]) -> bool:

@@ -9,10 +9,12 @@ kept below `MOST_TASKS` by putting several items into one.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,11 +81,23 @@ class ClusterPool:
         for name in ("distributed.comm", "distributed.client", "distributed.core"):
             logging.getLogger(name).setLevel(logging.CRITICAL)  # the error below says it once
         try:
+            # A client that meets something else lingers for 20 s, and leaves a traceback, too.
+            with ThreadPoolExecutor(1) as apart:  # from whatever loop this thread may run
+                asking = asyncio.wait_for(_who_answers(address), PATIENCE)
+                kind = apart.submit(asyncio.run, asking).result()
+            if kind != "Scheduler":
+                raise ValueError(f"it is a {kind}")
             self._client = Client(address, timeout=PATIENCE, set_as_default=False)
-        except (OSError, TimeoutError, ValueError) as error:
+        except (OSError, TimeoutError) as error:
             raise ClusterError(
                 f"no scheduler answers at {address}; start one (dask scheduler), or leave the "
                 "address out to work on this computer."
+            ) from error
+        except Exception as error:  # whatever reading another program's answer as dask's leads to
+            reason = next(iter(str(error).splitlines()), type(error).__name__)[:120]
+            raise ClusterError(
+                f"what answers at {address} is no dask scheduler ({reason}); give the address that "
+                "`dask scheduler` prints, not that of its dashboard or of a worker."
             ) from error
         try:
             self._client.wait_for_workers(1, timeout=PATIENCE)
@@ -216,6 +230,21 @@ class _Opened:
 
 _opening, _computing = threading.Lock(), threading.Lock()
 _open_runs: dict[tuple[str, int], BlockRun] = {}
+
+
+async def _who_answers(address: str) -> str:
+    """Return what kind of dask server answers at an address: Scheduler, Worker or Nanny."""
+    from distributed.comm.core import connect
+    from distributed.security import Security
+
+    how = Security().get_connection_args("client")
+    comm = await connect(address, timeout=PATIENCE, **how)
+    try:
+        await comm.write({"op": "identity", "reply": True})
+        answer = await comm.read()
+    finally:
+        comm.abort()
+    return str(answer["type"])
 
 
 def _stack(source: str, axes: str, voxel_size_um: Any, rgb: bool) -> Stack:

@@ -20,6 +20,7 @@ from napari_unet.core.blockwise import assembling
 from napari_unet.core.blockwise.preflight import Needs, Preflight
 from napari_unet.core.blockwise.preview import make_preview
 from napari_unet.core.blockwise.workplace import Workplace, locked
+from napari_unet.core.io.ngff import place_in
 from napari_unet.core.spec import PredictSettings, Progress
 from napari_unet.core.stack import open_stack
 from napari_unet.nn.blockwise.blocks import BlockRun
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from napari_unet.core.blockwise.labelplace import LabelPlace
+    from napari_unet.core.stack import Stack
     from napari_unet.nn.model import Model
 
 
@@ -110,6 +112,7 @@ def segment_blocks(request: LargeRequest, model: Model) -> Generator[Progress, N
         found = yield from _preflight(place, pool, target)
         objects = yield from all_stages(place, pool)
         passport = _passport(place, found, remarks, objects, time.perf_counter() - began)
+        _describe(place, target, stack, passport)
         return _publish(place, target, objects, passport)
 
 
@@ -179,15 +182,22 @@ def _passport(
     }
 
 
+def _describe(place: Workplace, target: LabelPlace, stack: Stack, passport: dict[str, Any]) -> None:
+    """Write the metadata: labels lie where the image does that holds them, or that they are of."""
+    from napari_unet.core.io.results import PASSPORT
+
+    there = None
+    if target.image is not None:
+        there = place_in(target.image, stack.labels_axes, stack.labels_shape)
+    assembling.label_image(place).describe(
+        target.name, there or stack.labels_place, {PASSPORT: passport}, target.source
+    )
+
+
 def _publish(
     place: Workplace, target: LabelPlace, objects: int, passport: dict[str, Any]
 ) -> SegmentResult:
-    """Write the metadata and put the image in its place; tidy up unless a block is missing."""
-    from napari_unet.core.io.results import PASSPORT
-
-    assembling.label_image(place).describe(
-        target.name, place.plan.voxel_size_um, {PASSPORT: passport}, target.source, target.image
-    )
+    """Put the image in its place; tidy up unless a block is missing."""
     target.put(place)
     if not passport["failed_blocks"]:
         place.empty()

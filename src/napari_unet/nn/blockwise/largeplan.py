@@ -66,7 +66,6 @@ def settle_plan(
     plan = RunPlan(
         **{**asked, "block": block},
         run=uuid.uuid4().hex,
-        voxel_size_um=stack.voxel_size_um,
         settled=asdict(settled),
         decode=asdict(decode) if decode else None,
         precision=pool.precision(request.settings.precision),
