@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     from napari_unet.gui.clicks.layer import Masks
     from napari_unet.gui.clicks.target import Target
     from napari_unet.gui.corrections.recorder import Recorder
+    from napari_unet.nn.clicks.athand import Shown
     from napari_unet.nn.clicks.flow import Answer, Steps
-    from napari_unet.nn.session import ClickSession, Shown
+    from napari_unet.nn.session import ClickSession
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from napari_unet.core.objectedits import DELETE, MERGE, SPLIT
 
 if TYPE_CHECKING:
     from napari_unet.gui.clicks.mode import ClickMode
+    from napari_unet.nn.clicks.athand import Shown
     from napari_unet.nn.clicks.flow import Answer
-    from napari_unet.nn.session import Shown
 
 HINT = "Click on an object. Shift-drag draws a box around one."
 FLAT = "Clicks need the 2D view; press the cube below the layer list (Ctrl+Y)."

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_unet.core.tiles import Window
-    from napari_unet.nn.session import ClickSession, Shown
+    from napari_unet.nn.clicks.athand import Shown
+    from napari_unet.nn.session import ClickSession
 
 Index = tuple[int, ...]
 
