@@ -203,7 +203,7 @@ class ClickPanel(DockedPanel):
         self._save()
 
     def _edit_pressed(self, edit: str) -> None:
-        if self.mode.edit == edit:
+        if self.mode.edits.what == edit:
             self.mode.drop()
         else:
             self.mode.begin_edit(edit)
@@ -282,9 +282,9 @@ class ClickPanel(DockedPanel):
         for button in (self.add, self.away, *self.edits.values(), self.undo, self.redo):
             button.setEnabled(ready)
         for edit, button in self.edits.items():
-            button.setChecked(mode.edit == edit)
+            button.setChecked(mode.edits.what == edit)
         self.keep.setEnabled(mode.shown is not None)
-        self.drop.setEnabled(mode.shown is not None or mode.edit is not None)
+        self.drop.setEnabled(mode.shown is not None or mode.edits.what is not None)
         text = describe(mode)
         if not on and not text:
             text = _OFF if self.image.value is not None else "Open an image to begin."

@@ -75,8 +75,8 @@ def describe(mode: ClickMode) -> str:
         return _PAUSED
     if progress.total and mode.work.busy:
         return f"Following the object: {progress.done} {progress.what} …"
-    if mode.edit is not None:
-        return " ".join(filter(None, (mode.said, _EDITING[mode.edit][len(mode.marked)])))
+    if (what := mode.edits.what) is not None:
+        return " ".join(filter(None, (mode.said, _EDITING[what][len(mode.edits.marked)])))
     if shown is not None:
         return f"{_about(shown)} {mode.said or 'Enter keeps it, Esc drops it.'}"
     return mode.said or _missing(mode) or HINT
