@@ -317,6 +317,8 @@ class ClickMode(QObject):
 
         click = self._click_at(tuple(self._viewer.cursor.position), False)
         session = self.work.session
+        if session is not None and self.target is not None:
+            session.labels = self.target.array  # they may have got other data meanwhile
         try:
             if click is not None and session is not None:
                 session.locate(click)
@@ -351,6 +353,13 @@ class ClickMode(QObject):
     def say(self, text: str) -> None:
         """Show a sentence until something else is to be said."""
         self.said = text
+        self.changed.emit()
+
+    def _renewed(self, target: Target) -> None:
+        """Go on with other data of the labels; the object at hand stays."""
+        self.target, self.said = target, ""
+        if self.work.session is not None:
+            self.work.session.labels = target.array
         self.changed.emit()
 
     def _gone(self, reason: str) -> None:
