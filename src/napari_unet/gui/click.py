@@ -16,7 +16,7 @@ from napari_unet.gui.clicks.key import ToggleKey
 from napari_unet.gui.clicks.mode import ClickMode
 from napari_unet.gui.clicks.text import KEYS, TIPS, describe
 from napari_unet.gui.corrections.ground import fits
-from napari_unet.gui.corrections.recorder import close_recorders, recorder_of
+from napari_unet.gui.corrections.recorder import recorder_of
 from napari_unet.gui.errors import tell
 from napari_unet.gui.layerchoice import image_layers, named, object_layers
 from napari_unet.gui.segmenting.form import SECTION as SEGMENT
@@ -143,6 +143,7 @@ class ClickPanel(DockedPanel):
         self.toggle_button.clicked.connect(lambda: self.toggle())
         self.away.toggled.connect(self._away_toggled)
         self.mode.changed.connect(self._show_state)
+        self.mode.changed.connect(self.leave)
         self.image.changed.connect(self._guess_labels)
         self.model.changed.connect(self._show_state)
         for setting in self.settings.settings.values():
@@ -155,7 +156,7 @@ class ClickPanel(DockedPanel):
         for event in (layers.events.inserted, layers.events.removed, layers.events.renamed):
             event.connect(self._layers_changed)
         layers.selection.events.active.connect(self._follow)
-        self.destroyed.connect(functools.partial(close_recorders, [self.recorder]))
+        self.docked.connect(self.recorder.close_with)
         self._key = ToggleKey(self.viewer, self)
         self._follow()
 
@@ -291,18 +292,28 @@ class ClickPanel(DockedPanel):
         if self.status.text() != text:
             self.status.setText(text)
 
+    @property
+    def at_work(self) -> bool:
+        """Whether click mode is on."""
+        return self.mode.on
+
     def _dock_closed(self) -> None:
+        """End click mode with the panel, as its button does, and give its key back."""
+        self._key.let_go()
         self.mode.stop()
 
     def showEvent(self, event: QShowEvent | None) -> None:
         """Look which models there are now."""
         super().showEvent(event)
+        self._key.take()
         self.refresh_models()
 
     def hideEvent(self, event: QHideEvent | None) -> None:
-        """Remember the settings."""
+        """Remember the settings; a panel that is hidden is closed, one behind another is not."""
         super().hideEvent(event)
         self._save()
+        if self.dock is not None and self.dock.isHidden():
+            self._dock_closed()
 
 
 def _button(
