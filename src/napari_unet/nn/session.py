@@ -219,7 +219,7 @@ class ClickSession:
                     masks[index] = free(mask, index, begun.label, self._protected)
                     done += 1
                     yield Progress(done, depth - len(begun.masks), "planes")
-        self._advance(lambda shown: replace(begun, masks=masks), generation)
+        self._advance(lambda shown: replace(begun, masks=masks, grown=True), generation)
 
     def preview(self, click: Click) -> Mapping[Index, ObjectMask] | None:
         """Return what a click would give, by frame; the session stays as it is.

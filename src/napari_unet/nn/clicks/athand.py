@@ -36,12 +36,15 @@ class Shown:
         The id of the object that is refined; None for a new one.
     replaced
         Where that object was.
+    grown
+        Whether it was followed through the neighbouring planes.
     """
 
     clicks: ClickSet = field(default_factory=ClickSet)
     masks: Mapping[Index, ObjectMask] = field(default_factory=dict)
     label: int | None = None
     replaced: Mapping[Index, ObjectMask] = field(default_factory=dict)
+    grown: bool = False
 
     @property
     def area(self) -> int:
