@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image
 
+from napari_unet.gui.clicks.input import typing
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -63,7 +65,7 @@ class ToggleKey:
 def _toggling(panel: weakref.ref[ClickPanel]) -> Callable[[Any], None]:
     def pressed(_: Any) -> None:
         found = panel()
-        if found is not None:
+        if found is not None and not typing():
             found.toggle()
 
     return pressed
