@@ -8,7 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from napari.utils.notifications import notification_manager
 from qtpy.QtCore import Qt
+
+from napari_unet.gui.segmenting.result import MARK
 
 sys.path.insert(0, str(Path(__file__).parent))
 try:
@@ -55,6 +58,17 @@ def test_with_its_panel_click_mode_ends_and_the_object_at_hand_is_kept(window, q
     assert [edit.source for edit in w.history()] == ["click"]
     w.key(Qt.Key.Key_C)
     qtbot.waitUntil(lambda: not w.mode.on)
+
+
+def test_with_its_panel_click_mode_ends_though_the_object_cannot_be_kept(window, qtbot):
+    w = window(picture()).start()
+    labels = w.labels
+    w.click(30, 30)
+    labels.metadata[MARK]["running"] = True
+    w.panel.dock.hide()
+    qtbot.waitUntil(lambda: not w.mode.on)
+    assert "Segment is writing" in notification_manager.records[-1].message
+    assert "click" not in w.viewer.layers and not labels.data.any()
 
 
 def test_a_panel_behind_another_one_keeps_click_mode_on(window):

@@ -300,7 +300,7 @@ class ClickPanel(DockedPanel):
     def _dock_closed(self) -> None:
         """End click mode with the panel, as its button does, and give its key back."""
         self._key.let_go()
-        self.mode.stop()
+        self.mode.stop(surely=True)
 
     def showEvent(self, event: QShowEvent | None) -> None:
         """Look which models there are now."""

@@ -78,7 +78,7 @@ class ClickMode(QObject):
         self._input: ClickInput | None = None
         self._watch: LayerWatch | None = None
         self.said = ""
-        self._stopping = False
+        self._stopping = self._surely = False
         self.work = ClickWork(owner, self._take)
         self.work.opened.connect(self._opened)
         self.work.previewed.connect(self._previewed)
@@ -135,14 +135,20 @@ class ClickMode(QObject):
         if self._view is not None:
             self._viewer.layers.selection.active = self._view.layer
 
-    def stop(self) -> None:
-        """Turn click mode off; an object at hand is kept first."""
+    def stop(self, *, surely: bool = False) -> None:
+        """Turn click mode off; an object at hand is kept first.
+
+        Parameters
+        ----------
+        surely
+            Turn it off, too, if the object cannot be kept, which is lost then.
+        """
         from napari_unet.nn.clicks.flow import finish
 
         if self.shown is None and not self.work.asked:
             self._end()
             return
-        self._stopping = True
+        self._stopping, self._surely = True, surely
         self.work.put(functools.partial(finish, grow=self.settings.grow))
 
     def apply_settings(self, settings: ClickSettings) -> None:
@@ -342,10 +348,13 @@ class ClickMode(QObject):
             self._show(masks)
 
     def _failed(self, error: Exception) -> None:
-        ending = self.work.session is None or self._stopping
+        empty = self.shown is None
+        ending = self.work.session is None or (self._stopping and (self._surely or empty))
         if ending or not isinstance(error, UnetError):
             tell(error, "clicking failed", self.say)
-        self.say(sentence(error))
+        way_out = " Esc drops the object." if self._stopping and not ending else ""
+        self._stopping = False
+        self.say(sentence(error) + way_out)
         self._show()
         if ending:
             self._end()
