@@ -87,8 +87,11 @@ class Window:
         self._move(self.pixel(y, x), Qt.MouseButton.NoButton, held)
 
     def key(self, key, held=NONE):
-        QTest.keyClick(self.canvas, key, held)
+        self.key_on_canvas(key, held)
         self.settle()
+
+    def key_on_canvas(self, key, held=NONE):
+        QTest.keyClick(self.canvas, key, held)
 
     def undo(self):
         self.key(Qt.Key.Key_Z, CTRL)

@@ -168,7 +168,7 @@ def test_split_merge_and_delete_are_one_entry_and_one_undo_each(window):
     assert np.array_equal(labels.data, split)
     w.key(Qt.Key.Key_M)
     w.key(ESCAPE)
-    assert w.mode.edit is None
+    assert w.mode.edits.what is None
     w.key(Qt.Key.Key_S)
     w.click(25, 25)
     w.click(85, 85)

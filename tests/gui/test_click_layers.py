@@ -12,8 +12,10 @@ import pytest
 from napari.utils.notifications import notification_manager
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QLineEdit
 
 from napari_unet.gui.clicks.features import features_of
+from napari_unet.gui.clicks.input import typing
 from napari_unet.gui.segmenting.result import MARK
 from napari_unet.nn.clicks.features import FrameFeatures
 from napari_unet.nn.model import save_model
@@ -59,6 +61,26 @@ def test_an_object_of_a_stack_is_grown_kept_and_deleted_as_one(window, qtbot):
     assert np.flatnonzero((data == 2).any(axis=(1, 2))).tolist() == [2]
 
 
+def test_an_object_clicked_in_two_slices_is_grown_between_them_and_beyond(window):
+    w = window(stack()).start()
+    for plane in (2, 4):
+        w.viewer.dims.set_point(0, plane)
+        w.click(30, 30)
+    assert w.mode.shown.masks.keys() == {(2,), (4,)}
+    w.key(ENTER)
+    assert [iou(plane == 1, disc(1)) > 0.9 for plane in w.labels.data[2:5]] == [True] * 3
+    w.undo()
+    for plane in (1, 3):
+        w.viewer.dims.set_point(0, plane)
+        w.click(80, 60)
+        if plane == 1:
+            w.undo()
+    w.key(Qt.Key.Key_G)
+    grown = w.mode.shown
+    w.key(ENTER)  # not followed once more
+    assert np.count_nonzero(w.labels.data) == grown.area
+
+
 def test_objects_of_planes_that_share_an_id_are_edited_apart(window):
     w = window(stack())
     data = np.zeros((7, 120, 130), np.uint16)
@@ -70,6 +92,25 @@ def test_objects_of_planes_that_share_an_id_are_edited_apart(window):
     w.move(30, 30)
     w.key(Qt.Key.Key_D)
     assert np.flatnonzero(~labels.data.any(axis=(1, 2))).tolist() == [3]
+
+
+def test_keys_in_a_field_of_some_panel_are_not_those_of_click_mode(window):
+    w = window(picture()).start()
+    w.click(30, 30)
+    spin, line = w.panel.settings.settings["cache"].widget.native, QLineEdit()
+    w.panel.settings_fold.open(True)
+    w.viewer.window.add_dock_widget(line, name="field")
+    for field in (spin, line):
+        field.window().activateWindow()
+        field.setFocus()
+        w.qtbot.waitUntil(typing)
+        for key in (ENTER, ESCAPE, Qt.Key.Key_C, Qt.Key.Key_D):
+            QTest.keyClick(field, key)
+        w.settle()
+        assert w.mode.on and w.status.startswith("New object") and not w.labels.data.any()
+    w.click(30, 34)  # the canvas has the keys again
+    w.key(ENTER)
+    assert iou(w.labels.data == 1, disc(1)) > 0.9
 
 
 def test_a_model_of_volumes_answers_in_3d(make_napari_viewer, clicking_model, home, qtbot):
@@ -171,6 +212,8 @@ def test_what_cannot_be_clicked_is_said_in_a_sentence(window, qtbot):
     w.click(30, 30)
     w.key(ENTER)
     assert "Segment is writing" in w.status and w.mode.shown is not None
+    w.key(Qt.Key.Key_C)
+    assert w.mode.on and w.status.endswith("cancel it. Esc drops the object.")
     del w.labels.metadata[MARK]["running"]
     w.key(ENTER)
     assert w.labels.data[30, 30] == w.labels.data.max() > 0

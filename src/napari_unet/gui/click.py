@@ -16,7 +16,7 @@ from napari_unet.gui.clicks.key import ToggleKey
 from napari_unet.gui.clicks.mode import ClickMode
 from napari_unet.gui.clicks.text import KEYS, TIPS, describe
 from napari_unet.gui.corrections.ground import fits
-from napari_unet.gui.corrections.recorder import close_recorders, recorder_of
+from napari_unet.gui.corrections.recorder import recorder_of
 from napari_unet.gui.errors import tell
 from napari_unet.gui.layerchoice import image_layers, named, object_layers
 from napari_unet.gui.segmenting.form import SECTION as SEGMENT
@@ -143,6 +143,7 @@ class ClickPanel(DockedPanel):
         self.toggle_button.clicked.connect(lambda: self.toggle())
         self.away.toggled.connect(self._away_toggled)
         self.mode.changed.connect(self._show_state)
+        self.mode.changed.connect(self.leave)
         self.image.changed.connect(self._guess_labels)
         self.model.changed.connect(self._show_state)
         for setting in self.settings.settings.values():
@@ -155,7 +156,7 @@ class ClickPanel(DockedPanel):
         for event in (layers.events.inserted, layers.events.removed, layers.events.renamed):
             event.connect(self._layers_changed)
         layers.selection.events.active.connect(self._follow)
-        self.destroyed.connect(functools.partial(close_recorders, [self.recorder]))
+        self.docked.connect(self.recorder.close_with)
         self._key = ToggleKey(self.viewer, self)
         self._follow()
 
@@ -203,7 +204,7 @@ class ClickPanel(DockedPanel):
         self._save()
 
     def _edit_pressed(self, edit: str) -> None:
-        if self.mode.edit == edit:
+        if self.mode.edits.what == edit:
             self.mode.drop()
         else:
             self.mode.begin_edit(edit)
@@ -282,27 +283,37 @@ class ClickPanel(DockedPanel):
         for button in (self.add, self.away, *self.edits.values(), self.undo, self.redo):
             button.setEnabled(ready)
         for edit, button in self.edits.items():
-            button.setChecked(mode.edit == edit)
+            button.setChecked(mode.edits.what == edit)
         self.keep.setEnabled(mode.shown is not None)
-        self.drop.setEnabled(mode.shown is not None or mode.edit is not None)
+        self.drop.setEnabled(mode.shown is not None or mode.edits.what is not None)
         text = describe(mode)
         if not on and not text:
             text = _OFF if self.image.value is not None else "Open an image to begin."
         if self.status.text() != text:
             self.status.setText(text)
 
+    @property
+    def at_work(self) -> bool:
+        """Whether click mode is on."""
+        return self.mode.on
+
     def _dock_closed(self) -> None:
-        self.mode.stop()
+        """End click mode with the panel, as its button does, and give its key back."""
+        self._key.let_go()
+        self.mode.stop(surely=True)
 
     def showEvent(self, event: QShowEvent | None) -> None:
         """Look which models there are now."""
         super().showEvent(event)
+        self._key.take()
         self.refresh_models()
 
     def hideEvent(self, event: QHideEvent | None) -> None:
-        """Remember the settings."""
+        """Remember the settings; a panel that is hidden is closed, one behind another is not."""
         super().hideEvent(event)
         self._save()
+        if self.dock is not None and self.dock.isHidden():
+            self._dock_closed()
 
 
 def _button(

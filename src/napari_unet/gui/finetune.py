@@ -56,6 +56,7 @@ class FineTunePanel(DockedPanel):
         self._connect()
 
     def _connect(self) -> None:
+        self.docked.connect(self.correct.recorder.close_with)
         self.correct.model.changed.connect(self._model_chosen)
         self.tune.form.base.changed.connect(self._base_chosen)
         self.correct.touched.toggled.connect(self._touched_changed)

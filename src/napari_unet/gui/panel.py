@@ -11,7 +11,7 @@ from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QVBoxLayout, QWidget
 
 from napari_unet.core.spec import UnetError
-from napari_unet.gui.corrections.recorder import close_recorders, recorder_of
+from napari_unet.gui.corrections.recorder import recorder_of
 from napari_unet.gui.engine import Engine, engine_steps
 from napari_unet.gui.errors import tell
 from napari_unet.gui.job import DONE, FAILED, abandon_all, slot_for
@@ -69,7 +69,7 @@ class SegmentPanel(DockedPanel):
         self._runs: list[SegmentRun] = []
         self.destroyed.connect(functools.partial(abandon_all, self._runs))
         self.recorder = recorder_of(napari_viewer)  # from the first stroke on the first result
-        self.destroyed.connect(functools.partial(close_recorders, [self.recorder]))
+        self.docked.connect(self.recorder.close_with)
         self._show_state()
 
     def _build(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,9 +19,9 @@ from napari_unet.core.objectedits import (
     new_label,
     place_object,
 )
-from napari_unet.core.objectmask import beyond, joined
 from napari_unet.core.spec import InputError, ModelError, PredictSettings, Progress
 from napari_unet.core.stack import Stack, open_stack
+from napari_unet.nn.clicks.athand import Shown, boxed, clicked, free
 from napari_unet.nn.clicks.features import FeatureCache
 from napari_unet.nn.clicks.frames import ClickFrames
 from napari_unet.nn.clicks.growth import follow
@@ -31,39 +31,8 @@ from napari_unet.nn.survey import settle_size
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from napari_unet.core.frames import Frame
     from napari_unet.nn.click import ClickHead
     from napari_unet.nn.model import Model
-
-MARGIN = 0.15
-"""By this share of its size an object may be larger than the box that was drawn around it."""
-
-
-@dataclass(frozen=True)
-class Shown:
-    """What there is of the object at hand, after some clicks.
-
-    Attributes
-    ----------
-    clicks
-        On it.
-    masks
-        The object in each frame that was clicked in or grown into.
-    label
-        The id of the object that is refined; None for a new one.
-    replaced
-        Where that object was.
-    """
-
-    clicks: ClickSet = field(default_factory=ClickSet)
-    masks: Mapping[Index, ObjectMask] = field(default_factory=dict)
-    label: int | None = None
-    replaced: Mapping[Index, ObjectMask] = field(default_factory=dict)
-
-    @property
-    def area(self) -> int:
-        """How many pixels it has."""
-        return sum(mask.area for mask in self.masks.values())
 
 
 class ClickSession:
@@ -173,7 +142,7 @@ class ClickSession:
             The box has no pixels inside the image, or reaches over several frames.
         """
         index, box = box_mask(low, high, self.stack, self.model.spec.ndim)
-        self._advance(lambda shown: self._boxed(shown, index, box))
+        self._advance(lambda shown: boxed(index, box, self.frames, self._protected))
         return self.mask
 
     def begin(self, mask: Any) -> np.ndarray:
@@ -202,7 +171,7 @@ class ClickSession:
         split = len(shape) - self.model.spec.ndim
         window = tuple(slice(0, n) for n in shape[split:])
         masks = {
-            index: self._free(index, ObjectMask(window, inside[index]).cropped(), None)
+            index: free(ObjectMask(window, inside[index]).cropped(), index, None, self._protected)
             for index in np.ndindex(shape[:split])
             if inside[index].any()
         }
@@ -247,10 +216,10 @@ class ClickSession:
                 for index, mask in follow(self.frames.at, seed, masks[seed], step, depth):
                     if index in begun.masks or generation != self.generation:
                         break
-                    masks[index] = self._free(index, mask, begun.label)
+                    masks[index] = free(mask, index, begun.label, self._protected)
                     done += 1
                     yield Progress(done, depth - len(begun.masks), "planes")
-        self._advance(lambda shown: replace(begun, masks=masks), generation)
+        self._advance(lambda shown: replace(begun, masks=masks, grown=True), generation)
 
     def preview(self, click: Click) -> Mapping[Index, ObjectMask] | None:
         """Return what a click would give, by frame; the session stays as it is.
@@ -346,37 +315,12 @@ class ClickSession:
 
     def _clicked(self, shown: Shown, click: Click) -> Shown:
         index, _ = self.locate(click)
-        if not (click.positive or shown.area or shown.clicks):
-            raise InputError("The first click must be on the object; a later one may take away.")
-        if click.positive and not shown.area:
-            shown = Shown()
-        clicks = shown.clicks.added(click)
-        previous = shown.masks.get(index)
-        mask = self.frames.at(index).answer(clicks.within(index), previous)
-        if previous is not None and (rest := beyond(previous, mask.window)).area:
-            mask = joined(rest, mask)
-        masks = {**shown.masks, index: self._free(index, mask, shown.label)}
-        return replace(shown, clicks=clicks, masks=masks)
+        return clicked(shown, click, index, self.frames, self._protected)
 
-    def _boxed(self, shown: Shown, index: Index, box: ObjectMask) -> Shown:
-        clicker = self.frames.at(index)
-        box = _deep(box, clicker.features.frame)
-        mask = clicker.answer(ClickSet(), box)
-        wide = tuple(
-            slice(w.start - round(MARGIN * len_), w.stop + round(MARGIN * len_))
-            for w, len_ in zip(box.window, box.inside.shape, strict=True)
-        )
-        allowed = ObjectMask(wide, np.ones([w.stop - w.start for w in wide], bool))
-        kept = replace(mask, inside=mask.inside & allowed.within(mask.window))
-        return Shown(ClickSet(), {index: self._free(index, kept, None)})
-
-    def _free(self, index: Index, mask: ObjectMask, label: int | None) -> ObjectMask:
-        """Take the pixels of other objects out of a mask, unless they may be overwritten."""
-        if self.labels is None or self.overwrite:
-            return mask
-        there = np.asarray(self.labels[(*index, *mask.window)])
-        free = (there == 0) if label is None else (there == 0) | (there == label)
-        return replace(mask, inside=mask.inside & free)
+    @property
+    def _protected(self) -> Any:
+        """The labels whose pixels may not be taken; None if there are none."""
+        return None if self.overwrite else self.labels
 
     def _check(self, labels: Any) -> None:
         if not (hasattr(labels, "shape") and hasattr(labels, "dtype")):
@@ -390,17 +334,3 @@ class ClickSession:
                 f"The labels are {dtype} of shape {shape}; give integers of shape "
                 f"{self.stack.labels_shape}."
             )
-
-
-def _deep(box: ObjectMask, frame: Frame) -> ObjectMask:
-    """Return a box of one plane in a volume as one that is as deep as it is wide."""
-    depth, *sides = (w.stop - w.start for w in box.window)
-    if len(sides) < 2 or depth > 1:
-        return box
-    along_z, *ratios = (m / n for m, n in zip(frame.shape, frame.size, strict=True))
-    width = sum(side * ratio for side, ratio in zip(sides, ratios, strict=True)) / 2
-    z, reach = box.window[0].start, round(width / along_z / 2)
-    planes = slice(max(0, z - reach), min(frame.size[0], z + reach + 1))
-    return ObjectMask(
-        (planes, *box.window[1:]), np.repeat(box.inside, planes.stop - planes.start, axis=0)
-    )

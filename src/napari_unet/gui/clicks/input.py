@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from qtpy.QtWidgets import QAbstractSpinBox, QApplication, QLineEdit, QPlainTextEdit, QTextEdit
 
 from napari_unet.core.objectedits import DELETE, MERGE, SPLIT
 from napari_unet.gui.corrections.undokeys import REDO_KEY, UNDO_KEY
@@ -24,6 +25,7 @@ STILL = 4
 LEFT, RIGHT = 1, 2
 KEYS = {SPLIT: "s", MERGE: "m", DELETE: "d"}
 GROW_KEY = "g"
+_FIELDS = (QLineEdit, QAbstractSpinBox, QTextEdit, QPlainTextEdit)
 
 
 class ClickInput:
@@ -118,10 +120,16 @@ def _counts(event: Any) -> bool:
     return event.button in (LEFT, RIGHT) and "Alt" not in event.modifiers
 
 
+def typing() -> bool:
+    """Tell whether keys are for a field: what it does not take itself, napari hands on."""
+    return isinstance(QApplication.focusWidget(), _FIELDS)
+
+
 def _pressed(action: Any, *arguments: Any) -> Any:
     """Return what a key does, which napari calls with the layer."""
 
     def pressed(_: Labels) -> None:
-        action(*arguments)
+        if not typing():
+            action(*arguments)
 
     return pressed

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image
 
+from napari_unet.gui.clicks.input import typing
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -17,7 +19,7 @@ KEY = "c"
 
 
 class ToggleKey:
-    """Binds the key to a panel until that is gone.
+    """Binds the key to a panel, until it is let go or the panel is gone.
 
     Parameters
     ----------
@@ -28,10 +30,26 @@ class ToggleKey:
     """
 
     def __init__(self, viewer: Any, panel: ClickPanel) -> None:
+        self._viewer = weakref.ref(viewer)
         self._pressed = _toggling(weakref.ref(panel))
         self._image: weakref.ref[Image] | None = None
-        viewer.bind_key(KEY, self._pressed, overwrite=True)
-        panel.destroyed.connect(functools.partial(_unbind, weakref.ref(viewer)))
+        self._held = False
+        panel.destroyed.connect(functools.partial(_unbind, self._viewer, self._pressed))
+        self.take()
+
+    def take(self) -> None:
+        """Take the key."""
+        viewer = self._viewer()
+        if viewer is not None:
+            self._held = True
+            viewer.bind_key(KEY, self._pressed, overwrite=True)
+            self.follow(viewer.layers.selection.active)
+
+    def let_go(self) -> None:
+        """Give the key back to napari."""
+        self.follow(None)
+        self._held = False
+        _unbind(self._viewer, self._pressed)
 
     def follow(self, active: Any) -> None:
         """Take the key on the active layer, too, if it is an image: there napari has its own."""
@@ -39,7 +57,7 @@ class ToggleKey:
         if image is not None and image is not active:
             image.bind_key(KEY, None)
             self._image = None
-        if isinstance(active, Image) and self._image is None:
+        if self._held and isinstance(active, Image) and self._image is None:
             active.bind_key(KEY, self._pressed, overwrite=True)
             self._image = weakref.ref(active)
 
@@ -47,13 +65,14 @@ class ToggleKey:
 def _toggling(panel: weakref.ref[ClickPanel]) -> Callable[[Any], None]:
     def pressed(_: Any) -> None:
         found = panel()
-        if found is not None:
+        if found is not None and not typing():
             found.toggle()
 
     return pressed
 
 
-def _unbind(viewer: weakref.ref[Any], *_: object) -> None:
+def _unbind(viewer: weakref.ref[Any], pressed: Callable[[Any], None], *_: object) -> None:
+    """Give the key back, unless another panel has taken it."""
     found = viewer()
-    if found is not None:
+    if found is not None and pressed in found.keymap.values():
         found.bind_key(KEY, None, overwrite=True)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_unet.core.clicks import Click
-from napari_unet.core.objectedits import DELETE, EDITS
+from napari_unet.core.objectedits import DELETE
 from napari_unet.core.spec import ClickSettings, UnetError
+from napari_unet.gui.clicks.edits import EditClicks
 from napari_unet.gui.clicks.features import features_of
 from napari_unet.gui.clicks.input import ClickInput
 from napari_unet.gui.clicks.layer import ClickView
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
     from napari_unet.gui.clicks.layer import Masks
     from napari_unet.gui.clicks.target import Target
     from napari_unet.gui.corrections.recorder import Recorder
-    from napari_unet.nn.clicks.flow import Answer, Steps
-    from napari_unet.nn.session import ClickSession, Shown
+    from napari_unet.nn.clicks.athand import Shown
+    from napari_unet.nn.clicks.flow import Answer
 
 logger = logging.getLogger(__name__)
 
@@ -56,8 +57,8 @@ class ClickMode(QObject):
         How clicks are answered; see `apply_settings`.
     away
         Clicks take away, as those with Ctrl do.
-    edit, marked
-        What the next clicks do to objects that are there (None: they segment), and those so far.
+    edits
+        What the next clicks do to objects that are there.
     said
         What came of the last action, in a sentence.
     target
@@ -71,14 +72,13 @@ class ClickMode(QObject):
         self._viewer, self._recorder = viewer, recorder
         self.settings = ClickSettings()
         self.away = False
-        self.edit: str | None = None
+        self.edits = EditClicks()
         self.target: Target | None = None
-        self.marked: list[Click] = []
         self._view: ClickView | None = None
         self._input: ClickInput | None = None
         self._watch: LayerWatch | None = None
         self.said = ""
-        self._stopping = False
+        self._stopping = self._surely = False
         self.work = ClickWork(owner, self._take)
         self.work.opened.connect(self._opened)
         self.work.previewed.connect(self._previewed)
@@ -127,7 +127,7 @@ class ClickMode(QObject):
         kept.resize(self.settings.cache)
         overwrite = self.settings.overwrite
         self.work.open(lambda: open_session(target, card.name, device, kept, overwrite))
-        self._watch = LayerWatch(self._viewer, target, self._view.layer, self._gone)
+        self._watch = LayerWatch(self._viewer, target, self._view.layer, self._gone, self._renewed)
         self.changed.emit()
 
     def resume(self) -> None:
@@ -135,14 +135,20 @@ class ClickMode(QObject):
         if self._view is not None:
             self._viewer.layers.selection.active = self._view.layer
 
-    def stop(self) -> None:
-        """Turn click mode off; an object at hand is kept first."""
+    def stop(self, *, surely: bool = False) -> None:
+        """Turn click mode off; an object at hand is kept first.
+
+        Parameters
+        ----------
+        surely
+            Turn it off, too, if the object cannot be kept, which is lost then.
+        """
         from napari_unet.nn.clicks.flow import finish
 
         if self.shown is None and not self.work.asked:
             self._end()
             return
-        self._stopping = True
+        self._stopping, self._surely = True, surely
         self.work.put(functools.partial(finish, grow=self.settings.grow))
 
     def apply_settings(self, settings: ClickSettings) -> None:
@@ -163,7 +169,7 @@ class ClickMode(QObject):
         if click is None:
             return
         self.said = ""
-        if self.edit is not None:
+        if self.edits.what is not None:
             self._mark(click)
             return
         grow = self.settings.grow
@@ -188,7 +194,7 @@ class ClickMode(QObject):
 
     def hover(self, position: Sequence[float], *, away: bool = False, join: bool = False) -> None:
         """Preview a click at a place in the world, or get its surroundings ready."""
-        if self.edit is not None or not self._flat or self.work.session is None:
+        if self.edits.what is not None or not self._flat or self.work.session is None:
             return
         click = self._click_at(position, away)
         if click is not None and self.settings.hover:
@@ -216,7 +222,7 @@ class ClickMode(QObject):
     def drop(self) -> None:
         """Drop the object at hand, or what was to be done to others."""
         self.said = ""
-        if self.edit is not None:
+        if self.edits.what is not None:
             self._leave_edit()
         else:
             self.work.drop()
@@ -225,7 +231,7 @@ class ClickMode(QObject):
         """Take back the last click, or else the last correction."""
         from napari_unet.nn.clicks.flow import undo
 
-        if self.edit is not None:
+        if self.edits.what is not None:
             self._leave_edit()
         else:
             self._put(undo)
@@ -239,7 +245,7 @@ class ClickMode(QObject):
     def press_edit(self, edit: str) -> None:
         """Begin to split, merge or delete; delete at once what is under the cursor."""
         self.begin_edit(edit)
-        if edit == DELETE == self.edit:
+        if edit == DELETE == self.edits.what:
             self.click(tuple(self._viewer.cursor.position))
 
     def begin_edit(self, edit: str) -> None:
@@ -247,7 +253,8 @@ class ClickMode(QObject):
         if not self._flat:
             self.say(FLAT)
         elif self.on:
-            self.edit, self.marked, self.said = edit, [], ""
+            self.edits.begin(edit)
+            self.said = ""
             self.resume()
             self._show()
 
@@ -267,30 +274,20 @@ class ClickMode(QObject):
         if not self._flat:
             self.say(FLAT)
             return None
-        positive = self.edit is not None or not (away or self.away)
+        positive = self.edits.what is not None or not (away or self.away)
         return Click(target.place(self._viewer, position), positive)
 
     def _mark(self, click: Click) -> None:
         """Take one of the clicks that an edit needs; do it with the last one."""
-        from napari_unet.nn.clicks.flow import edit_objects
-
-        target, edit = self.target, self.edit
-        if target is None or edit is None:
+        if self.target is None:
             return
-        self.marked.append(click)
-        clicks = tuple(self.marked)
-        if len(clicks) == EDITS[edit]:
-            self.edit, self.marked = None, []
-
-            def apply(session: ClickSession) -> Steps:
-                volume = target.is_volume(clicks[0], session.model.spec.ndim)
-                return edit_objects(session, edit, clicks, volume=volume)
-
-            self.work.put(apply)
+        action = self.edits.take(click, self.target)
+        if action is not None:
+            self.work.put(action)
         self._show()
 
     def _leave_edit(self) -> None:
-        self.edit, self.marked = None, []
+        self.edits.leave()
         self._show()
 
     def _take(self, answer: Answer) -> None:
@@ -326,6 +323,8 @@ class ClickMode(QObject):
 
         click = self._click_at(tuple(self._viewer.cursor.position), False)
         session = self.work.session
+        if session is not None and self.target is not None:
+            session.labels = self.target.array  # they may have got other data meanwhile
         try:
             if click is not None and session is not None:
                 session.locate(click)
@@ -338,21 +337,24 @@ class ClickMode(QObject):
         session = self.work.session
         if self._view is not None and session is not None:
             shown = session.shown
-            nothing = kept or self.edit is not None
-            clicks = self.marked if self.edit is not None else shown.clicks.clicks
+            nothing = kept or self.edits.what is not None
+            clicks = self.edits.marked if self.edits.what is not None else shown.clicks.clicks
             self._view.show({} if nothing else shown.masks, after, () if kept else clicks)
         if after is None:
             self.changed.emit()
 
     def _previewed(self, masks: Any) -> None:
-        if self.edit is None and self.settings.hover:
+        if self.edits.what is None and self.settings.hover:
             self._show(masks)
 
     def _failed(self, error: Exception) -> None:
-        ending = self.work.session is None or self._stopping
+        empty = self.shown is None
+        ending = self.work.session is None or (self._stopping and (self._surely or empty))
         if ending or not isinstance(error, UnetError):
             tell(error, "clicking failed", self.say)
-        self.say(sentence(error))
+        way_out = " Esc drops the object." if self._stopping and not ending else ""
+        self._stopping = False
+        self.say(sentence(error) + way_out)
         self._show()
         if ending:
             self._end()
@@ -360,6 +362,13 @@ class ClickMode(QObject):
     def say(self, text: str) -> None:
         """Show a sentence until something else is to be said."""
         self.said = text
+        self.changed.emit()
+
+    def _renewed(self, target: Target) -> None:
+        """Go on with other data of the labels; the object at hand stays."""
+        self.target, self.said = target, ""
+        if self.work.session is not None:
+            self.work.session.labels = target.array
         self.changed.emit()
 
     def _gone(self, reason: str) -> None:
@@ -376,7 +385,8 @@ class ClickMode(QObject):
             self._watch.close()
             self._watch = None
         self.target = self._view = self._input = None
-        self.edit, self.marked, self._stopping = None, [], False
+        self.edits.leave()
+        self._stopping = False
         if inputs is not None:
             inputs.close()
         if view is not None:

@@ -70,6 +70,20 @@ class Target:
                 here[axis] = np.round(here[axis])
         return tuple(float(here[axis]) for axis in self.ground.order)
 
+    def renewed(self) -> Target:
+        """Return the target with the data that the layer has got.
+
+        Raises
+        ------
+        InputError
+            They have another shape, or cannot be changed.
+        """
+        now, before = self.layer.data.shape, self.data.shape
+        if now != before:
+            raise InputError(f"Their shape is {now}, and was {before}; turn click mode on again.")
+        _check_data(self.layer)
+        return replace(self, data=self.layer.data)
+
     def check(self) -> None:
         """Raise InputError if the labels cannot be changed now."""
         layer = self.layer
@@ -155,18 +169,8 @@ def open_target(
         layer = _new_labels(viewer, image, card)
     target = Target(image, layer, find_ground(image, layer), layer.data)
     target.check()
-    if layer.data.dtype.kind not in "ui":
-        raise InputError(f"The labels {layer.name!r} are {layer.data.dtype}; choose whole numbers.")
-    if type(layer.data).__module__.split(".")[0] == "dask":
-        raise InputError(
-            f"The labels {layer.name!r} are a dask array, which cannot be changed; convert them to "
-            "a plain array (numpy.asarray), or choose others."
-        )
+    _check_data(layer)
     _check_place(target)
-    try:
-        check_writable(layer.data)
-    except InputError as error:
-        raise InputError(f"{layer.name!r}: {error}") from error
     _ = target.array  # raises if its axes cannot be put into order
     if not recorder.model:
         recorder.model = card.name  # it learns from labels of which nobody knows who made them
@@ -194,6 +198,21 @@ def _new_labels(viewer: Any, image: Image, card: ModelCard) -> Labels:
     )
     own: Labels = getattr(layer, "__wrapped__", layer)
     return own
+
+
+def _check_data(layer: Labels) -> None:
+    """Raise InputError if a layer's data cannot be changed at all."""
+    if layer.data.dtype.kind not in "ui":
+        raise InputError(f"The labels {layer.name!r} are {layer.data.dtype}; choose whole numbers.")
+    if type(layer.data).__module__.split(".")[0] == "dask":
+        raise InputError(
+            f"The labels {layer.name!r} are a dask array, which cannot be changed; convert them to "
+            "a plain array (numpy.asarray), or choose others."
+        )
+    try:
+        check_writable(layer.data)
+    except InputError as error:
+        raise InputError(f"{layer.name!r}: {error}") from error
 
 
 def _check_place(target: Target) -> None:

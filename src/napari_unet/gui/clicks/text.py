@@ -8,8 +8,8 @@ from napari_unet.core.objectedits import DELETE, MERGE, SPLIT
 
 if TYPE_CHECKING:
     from napari_unet.gui.clicks.mode import ClickMode
+    from napari_unet.nn.clicks.athand import Shown
     from napari_unet.nn.clicks.flow import Answer
-    from napari_unet.nn.session import Shown
 
 HINT = "Click on an object. Shift-drag draws a box around one."
 FLAT = "Clicks need the 2D view; press the cube below the layer list (Ctrl+Y)."
@@ -75,8 +75,8 @@ def describe(mode: ClickMode) -> str:
         return _PAUSED
     if progress.total and mode.work.busy:
         return f"Following the object: {progress.done} {progress.what} …"
-    if mode.edit is not None:
-        return " ".join(filter(None, (mode.said, _EDITING[mode.edit][len(mode.marked)])))
+    if (what := mode.edits.what) is not None:
+        return " ".join(filter(None, (mode.said, _EDITING[what][len(mode.edits.marked)])))
     if shown is not None:
         return f"{_about(shown)} {mode.said or 'Enter keeps it, Esc drops it.'}"
     return mode.said or _missing(mode) or HINT

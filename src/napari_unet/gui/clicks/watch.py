@@ -1,8 +1,10 @@
-"""What ends click mode from outside: its layers go away, or get other data."""
+"""What becomes of click mode from outside: its layers go away, or get other data."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+
+from napari_unet.core.spec import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class LayerWatch:
-    """Tells when what is clicked on, or into, is not there any more.
+    """Tells when what is clicked on, or into, is not there any more, or is another array.
 
     Parameters
     ----------
@@ -25,13 +27,21 @@ class LayerWatch:
         The layer of click mode itself.
     gone
         Called with the reason, in a sentence.
+    renewed
+        Called with the target whose labels are other data that can be clicked into as well, such
+        as the same in a larger type.
     """
 
     def __init__(
-        self, viewer: Any, target: Target, layer: Labels, gone: Callable[[str], None]
+        self,
+        viewer: Any,
+        target: Target,
+        layer: Labels,
+        gone: Callable[[str], None],
+        renewed: Callable[[Target], None],
     ) -> None:
         self._target, self._layers = target, (target.image, target.layer, layer)
-        self._gone = gone
+        self._gone, self._renewed = gone, renewed
         self._emitters = (
             (viewer.layers.events.removed, self._removed),
             (target.image.events.data, self._replaced),
@@ -50,6 +60,13 @@ class LayerWatch:
             self._gone(f"Click mode has ended: the layer {event.value.name!r} was removed.")
 
     def _replaced(self, event: Any) -> None:
-        target = self._target
-        if event.source is not target.layer or target.layer.data is not target.data:
-            self._gone(f"Click mode has ended: there are other data in {event.source.name!r}.")
+        target, what = self._target, f"there are other data in {event.source.name!r}."
+        if event.source is not target.layer:
+            self._gone(f"Click mode has ended: {what}")
+        elif target.layer.data is not target.data:
+            try:
+                self._target = target.renewed()
+            except InputError as error:
+                self._gone(f"Click mode has ended: {what} {error}")
+            else:
+                self._renewed(self._target)

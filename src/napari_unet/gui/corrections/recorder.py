@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 import weakref
 from dataclasses import replace
@@ -59,6 +60,7 @@ class Recorder(QObject):
         self._watched: weakref.WeakSet[Labels] = weakref.WeakSet()
         self._since: weakref.WeakKeyDictionary[Labels, float] = weakref.WeakKeyDictionary()
         self._told: weakref.WeakSet[Recording] = weakref.WeakSet()
+        self._windows: weakref.WeakSet[QObject] = weakref.WeakSet()
         viewer.layers.events.inserted.connect(self._inserted)
         viewer.layers.events.removed.connect(self._removed)
         for layer in viewer.layers:
@@ -134,6 +136,12 @@ class Recorder(QObject):
         for recording in [*self.recordings.values(), *self.unsaved]:
             if recording.pending:
                 recording.go_on()
+
+    def close_with(self, window: QObject) -> None:
+        """Close when the main window is gone, and not with a panel that it outlives."""
+        if window not in self._windows:
+            self._windows.add(window)
+            window.destroyed.connect(functools.partial(close_recorders, [self]))
 
     def close(self) -> None:
         """Let go of every layer; what is pending is written."""

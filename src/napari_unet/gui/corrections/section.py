@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import ComboBox
@@ -18,7 +17,7 @@ from qtpy.QtWidgets import (
 from napari_unet.core.models.lineage import descends
 from napari_unet.gui.corrections.knownsection import KnownSection
 from napari_unet.gui.corrections.list import CorrectionList
-from napari_unet.gui.corrections.recorder import close_recorders, recorder_of
+from napari_unet.gui.corrections.recorder import recorder_of
 from napari_unet.gui.layerchoice import image_layers, named, object_layers, offer_anew
 from napari_unet.gui.offers import RestoreRow
 from napari_unet.gui.segmenting.result import MARK
@@ -147,7 +146,6 @@ class CorrectSection(QWidget):
             event.connect(self._layers_changed)
         self._viewer.layers.selection.events.active.connect(self._follow)
         self._viewer.dims.events.point.connect(self._moved)
-        self.destroyed.connect(functools.partial(close_recorders, [self.recorder]))
 
     @property
     def recording(self) -> Recording | None:

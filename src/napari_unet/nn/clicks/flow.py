@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_unet.core.tiles import Window
-    from napari_unet.nn.session import ClickSession, Shown
+    from napari_unet.nn.clicks.athand import Shown
+    from napari_unet.nn.session import ClickSession
 
 Index = tuple[int, ...]
 
@@ -143,7 +144,7 @@ def keep(session: ClickSession, grow: bool = False) -> Steps:
     if not has_object(session):
         raise InputError("There is no object to keep; click on one first.")
     shown = session.shown
-    if grow and shown.label is None and len(shown.masks) == 1 and can_grow(session):
+    if grow and shown.label is None and not shown.grown and can_grow(session):
         yield from session.grow()
     source = "click" if shown.label is None else "refine"
     return Answer(session.proposal(), source, shown.clicks)
