@@ -101,6 +101,26 @@ def test_what_is_large_stays_on_the_disk_with_all_its_levels(opened, monkeypatch
     assert not labels.editable
 
 
+@pytest.mark.parametrize(
+    ("unit", "shown"), [("second", "second"), ("blink", "pixel"), (None, "pixel")]
+)
+def test_a_movie_lies_where_its_metadata_say(terminal, viewer, tmp_path, unit, shown):
+    group = zarr.open_group(str(tmp_path / "movie.zarr"), mode="w")
+    group.create_array("0", data=spots(), chunks=(1, 32, 32))
+    axes = [{"name": "t", "type": "time"} | ({"unit": unit} if unit else {})]
+    axes += [{"name": a, "type": "space", "unit": "nanometer"} for a in "yx"]
+    steps = [
+        {"type": "scale", "scale": [5.0, 250.0, 250.0]},
+        {"type": "translation", "translation": [20.0, 1000.0, 2000.0]},
+    ]
+    data = [{"path": "0", "coordinateTransformations": steps}]
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": data}]}
+    assert terminal(tmp_path / "movie.zarr") == 0
+    [image] = viewer.layers
+    assert image.scale.tolist() == [5, 250, 250] and image.translate.tolist() == [20, 1000, 2000]
+    assert [str(u) for u in image.units] == [shown, "nanometer", "nanometer"]
+
+
 def test_nothing_is_chosen(viewer, monkeypatch):
     monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: "")
     view.ask_for_ome_zarr(viewer)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.utils.notifications import show_warning
 
+from napari_unet.core.io.imageplace import ImagePlace
 from napari_unet.core.io.ngff import LABELS, registered_labels
 from napari_unet.core.io.readers import count_levels
 from napari_unet.core.io.results import read_passport
@@ -107,22 +108,32 @@ def show_files(viewer: Any, files: ImageFiles) -> Image:
     stack, axes = files.stack, files.stack.axes
     rgb = stack.rgb and axes.endswith("C")
     letters = axes.removesuffix("C") if rgb else axes
-    size = dict(zip("ZYX", stack.voxel_size_um or (1.0, 1.0, 1.0), strict=True))
-    unit = "pixel" if stack.voxel_size_um is None else "um"
+    place = stack.place and stack.place.along(letters)
+    place = place or ImagePlace.of_voxels(letters, stack.voxel_size_um)
     image: Image = viewer.add_image(
         _data(files.levels),
         name=stack.name,
         rgb=rgb,
         multiscale=len(files.levels) > 1,
         axis_labels=tuple(letters.lower()),
-        scale=[size.get(letter, 1.0) for letter in letters],
-        units=[unit if letter in size else "pixel" for letter in letters],
+        scale=place.scale,
+        translate=place.translation,
+        units=[_unit(axis) for axis in place.axes],
     )
     for labels in files.labels:
         _show_labels(viewer, image, letters, stack, labels)
     for problem in files.problems:
         show_warning(problem)
     return image
+
+
+def _unit(axis: dict[str, Any]) -> str:
+    """Return the unit of an axis of an OME-Zarr, "pixel" for one that napari does not know."""
+    from pint import UndefinedUnitError, Unit
+
+    with suppress(UndefinedUnitError, KeyError):
+        return str(Unit(axis["unit"]))
+    return "pixel"
 
 
 def _show_labels(viewer: Any, image: Image, axes: str, stack: Stack, labels: LabelFile) -> None:
