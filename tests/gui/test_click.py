@@ -14,6 +14,8 @@ from napari_unet.core.corrections.known import frame_truth
 from napari_unet.core.journal.begin import find_journals
 from napari_unet.core.journal.view import JournalView
 from napari_unet.gui.layers import layer_stack
+from napari_unet.gui.shelf import shelf
+from napari_unet.nn.model import save_model
 
 sys.path.insert(0, str(Path(__file__).parent))
 try:
@@ -293,3 +295,17 @@ def test_the_preview_goes_with_the_cursor(window, qtbot):
     QApplication.sendEvent(w.canvas, QEvent(QEvent.Type.Leave))
     assert w.viewer.mouse_over_canvas is False
     assert iou(w.preview > 0, disc(1)) > 0.9
+
+
+def test_a_model_that_was_tuned_meanwhile_answers_the_next_time(window, clicking_model):
+    w = window(picture()).start()
+    save_model(clicking_model(name="tuned"), "tuned")
+    shelf().changed.emit()
+    shelf().chosen.emit("tuned")
+    assert w.panel.model.value == "clicker"
+    assert w.status == "tuned will answer when Click is turned off and on again."
+    w.panel.toggle_button.click()
+    w.settle()
+    assert w.panel.model.value == "tuned"
+    w.start()
+    assert w.mode.work.session.model.name == "tuned"

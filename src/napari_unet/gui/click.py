@@ -72,6 +72,7 @@ class ClickPanel(DockedPanel):
         self.recorder = recorder_of(self.viewer)
         self.mode = ClickMode(self.viewer, self.recorder, self)
         self._models: dict[str, ModelEntry] = {}
+        self._next, self._turned_to = "", None
         self._build()
         self.settings_fold.open(remembered(SECTION).get("open") is True)
         self.settings.restore(remembered(SECTION).get("settings"))
@@ -150,7 +151,7 @@ class ClickPanel(DockedPanel):
             setting.widget.changed.connect(self._settings_changed)
         self.settings_fold.toggled.connect(self._settings_changed)
         shelf().changed.connect(self.refresh_models)
-        shelf().chosen.connect(self._choose_model)
+        shelf().chosen.connect(self._choose_next)
         layers = self.viewer.layers
         layers.events.inserted.connect(self._inserted)
         for event in (layers.events.inserted, layers.events.removed, layers.events.renamed):
@@ -200,6 +201,7 @@ class ClickPanel(DockedPanel):
         except UnetError as error:
             tell(error, "click mode does not begin", self.mode.say)
             return
+        self._turned_to = None if self.mode.target is None else self.mode.target.layer
         self._layers_changed()
         self._save()
 
@@ -264,8 +266,10 @@ class ClickPanel(DockedPanel):
             self.image.value = image
         if isinstance(active, Labels) and active in self.labels.choices:
             self.labels.value = active
-            made_by = active.metadata.get(MARK, {}).get("passport", {}).get("model")
-            self._choose_model(made_by)
+            if active is not self._turned_to:  # not again when click mode ends
+                made_by = active.metadata.get(MARK, {}).get("passport", {}).get("model")
+                self._choose_model(made_by)
+            self._turned_to = active
 
     def _choose_model(self, name: str | None) -> None:
         """Choose a model, if it answers clicks."""
@@ -273,9 +277,19 @@ class ClickPanel(DockedPanel):
         if not self.mode.on and entry is not None and entry.card and entry.card.click:
             self.model.value = name
 
+    def _choose_next(self, name: str) -> None:
+        """Choose the model that the user wants to go on with, as soon as click mode is off."""
+        self._next = name
+        if self.mode.on:
+            self.mode.say(f"{name} will answer when Click is turned off and on again.")
+        self._show_state()
+
     def _show_state(self, *_: Any) -> None:
         """Show what can be pressed, and what goes on."""
         mode = self.mode
+        if self._next and not mode.on:
+            name, self._next = self._next, ""
+            self._choose_model(name)
         on, ready = mode.on, mode.on and mode.work.session is not None
         self.toggle_button.setChecked(on and mode.active)
         for box in (self.image, self.model, self.labels):
