@@ -60,6 +60,14 @@ def test_auto_is_always_there():
     assert pick_device("auto").type in {"cpu", "cuda", "mps"}
 
 
+def test_numbers_too_large_for_float16_come_back_as_they_are(make_model, tmp_path):
+    model = make_model()
+    name = next(name for name in model.net.state_dict() if name.endswith("running_var"))
+    model.net.state_dict()[name][0] = 70_000.0  # float16 ends at 65,504
+    save_model(model, tmp_path / "m")
+    assert load_model(tmp_path / "m", "cpu").net.state_dict()[name][0] == 70_000
+
+
 def test_bfloat16_only_where_it_is_fast_and_agrees(make_model, monkeypatch):
     good = make_model(card={"metrics": {"bfloat16_dice": 0.9995}})
     poor = make_model(card={"metrics": {"bfloat16_dice": 0.99}})

@@ -225,7 +225,8 @@ def save_model(
 ) -> Path:
     """Write a model into the store under a name, or to a path; whole or not at all.
 
-    The weights are stored as float16, which halves the file and keeps the objects.
+    The weights are stored as float16, which halves the file and keeps the objects; those with larger
+    numbers, such as the variances of a normalisation, as they are.
 
     Parameters
     ----------
@@ -249,11 +250,7 @@ def save_model(
     state = dict(model.net.state_dict())
     if model.click:
         state |= {CLICK + name: value for name, value in model.click.state_dict().items()}
-    tensors = {
-        name: value.detach().cpu().to(torch.float16 if value.is_floating_point() else value.dtype)
-        for name, value in state.items()
-    }
-    arrays = {name: value.numpy() for name, value in tensors.items()}
+    arrays = {name: _stored(value).numpy() for name, value in state.items()}
     if replay is None:
         replay = read_replay(model.folder) if model.folder and model.card.replay else b""
     click = {**model.card.click, "spec": model.click.spec.to_json()} if model.click else {}
@@ -264,6 +261,15 @@ def save_model(
         return folder
     place = (name_or_path, card, arrays, thumbnail)
     return put_model(*place, overwrite=overwrite, replay=replay).path
+
+
+def _stored(value: Tensor) -> Tensor:
+    """Return a tensor of a network as it is written."""
+    value = value.detach().cpu()
+    if not value.is_floating_point():
+        return value
+    half = value.to(torch.float16)
+    return half if torch.isfinite(half).all() else value
 
 
 def pick_device(name: str = "auto") -> torch.device:
