@@ -225,8 +225,8 @@ def save_model(
 ) -> Path:
     """Write a model into the store under a name, or to a path; whole or not at all.
 
-    The weights are stored as float16, which halves the file and keeps the objects; those with larger
-    numbers, such as the variances of a normalisation, as they are.
+    The weights are stored as float16, which halves the file and keeps the objects; what float16
+    cannot hold, such as a large variance of a normalisation, is stored as it is.
 
     Parameters
     ----------
