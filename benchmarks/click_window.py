@@ -5,8 +5,8 @@
 
 The image is generated; objects are clicked on with the mouse. "Cold" clicks are on a place whose
 features are still to be computed, "warm" ones on a place that the cursor has rested at. A time ends
-when the mask is drawn: with software OpenGL drawing is part of what is measured, so the bare drawing
-is timed, too.
+when the mask is drawn: with software OpenGL drawing is part of what is measured, so that is timed
+on its own, too.
 """
 
 from __future__ import annotations

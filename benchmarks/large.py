@@ -170,7 +170,7 @@ def scaling(values: argparse.Namespace, folder: Path) -> None:
 
 
 def resume(values: argparse.Namespace, folder: Path) -> None:
-    """Kill a run at random moments until it was killed so many times, and compare."""
+    """Kill runs at random moments, each up to three times, and compare what they come to."""
     import zarr
 
     def run(target: Path, patience: float | None) -> bool:
@@ -193,7 +193,9 @@ def resume(values: argparse.Namespace, folder: Path) -> None:
     wanted = zarr.open_array(str(folder / "whole.zarr" / "0"), mode="r")[:]
     while kills < wanted_kills:
         target = folder / f"run{runs}.zarr"
-        while kills < wanted_kills and run(target, rng.uniform(0.6, 1) * whole_seconds):
+        for _ in range(int(rng.integers(1, 4))):
+            if kills == wanted_kills or not run(target, rng.uniform(0.6, 1) * whole_seconds):
+                break
             kills += 1
         run(target, None)
         runs += 1
