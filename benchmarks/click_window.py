@@ -60,7 +60,7 @@ class Clicking:
             raise SystemExit(f"click mode did not begin: {self.panel.status.text()}")
         run_until(after(1.0))
         self.canvas = self.viewer.window._qt_viewer.canvas.native
-        self.drawn, self._new = 0, False
+        self.drawn, self.drawings, self._new = 0, 0, False
         self.mode.work.previewed.connect(self._previewed)
         self.viewer.window._qt_viewer.canvas._scene_canvas.events.draw.connect(self._painted)
 
@@ -74,7 +74,7 @@ class Clicking:
         QTest.mouseClick(self.canvas, Qt.MouseButton.LeftButton, pos=self._pixel(place))
         while self.mode.work.busy:
             QApplication.processEvents()
-        self.canvas.repaint()
+        self._drawing()
         seconds = time.perf_counter() - began
         self.mode.drop()
         run_until(lambda: not self.mode.work.busy)
@@ -115,14 +115,24 @@ class Clicking:
         """Draw the canvas as it is, again and again; return how often a second."""
         count, began, end = 0, time.perf_counter(), after(seconds)
         while not end():
-            self.canvas.repaint()
+            self._drawing()
             count += 1
         return count / (time.perf_counter() - began)
+
+    def _drawing(self) -> None:
+        """Have the canvas drawn, and wait for it."""
+        from qtpy.QtWidgets import QApplication
+
+        before, end = self.drawings, after(5.0)
+        self.canvas.update()
+        while self.drawings == before and not end():
+            QApplication.processEvents()
 
     def _previewed(self, masks: Any) -> None:
         self._new |= masks is not None
 
     def _painted(self, _: Any) -> None:
+        self.drawings += 1
         self.drawn += self._new
         self._new = False
 
