@@ -169,7 +169,8 @@ def new_label(labels: Any) -> int:
     if not len(gaps):
         raise InputError(
             f"The labels are {labels.dtype}, and all of its {largest} ids are taken; turn them "
-            "into a larger type, such as uint32."
+            "into a larger type, such as uint32 (in napari: right click on the layer, Convert data "
+            "type)."
         )
     return int(gaps[0]) + 1
 
