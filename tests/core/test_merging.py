@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_unet.core.merging import Nodes, Passes, merge_basins, merge_whole
+from napari_unet.core import merging
+from napari_unet.core.merging import Nodes, Passes, merge_basins, merge_rest, merge_whole
 
 
 def one_by_one(peaks, pairs, heights, depth):
@@ -39,11 +40,16 @@ def landscape(seed, levels):
 
 @settings(max_examples=300, deadline=None)
 @given(
-    st.integers(0, 2**16), st.sampled_from([2, 4, 64, 1024]), st.sampled_from([0.125, 0.25, 0.5])
+    st.integers(0, 2**16),
+    st.sampled_from([2, 4, 64, 1024]),
+    st.sampled_from([0.125, 0.25, 0.5]),
+    st.sampled_from([0, 1, 2, 30]),
 )
-def test_rounds_merge_as_one_pass_after_the_other(seed, levels, depth):
+def test_rounds_merge_as_one_pass_after_the_other(seed, levels, depth, rounds):
     peaks, pairs, heights = landscape(seed, levels)
-    found = merge_basins(peaks, pairs, heights, depth)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(merging, "ROUNDS", rounds)
+        found = merge_basins(peaks, pairs, heights, depth)
     assert found.tolist() == one_by_one(peaks.tolist(), pairs.tolist(), heights.tolist(), depth)
 
 
@@ -66,8 +72,9 @@ def test_merging_a_part_first_changes_nothing(seed, levels, depth):
     rest = Passes.between(first[pairs[~known]], heights[~known])
     both = Passes(*map(np.concatenate, zip(_columns(left), _columns(rest), strict=True))).tidied()
     all_ = np.ones(len(peaks), bool)
-    then, nothing = merge_whole(Nodes(names, peaks, all_, all_), both, depth)
-    assert not len(nothing)
+    nodes = Nodes(names, peaks, all_, all_)
+    then, rest = merge_whole(nodes, both, depth)
+    then = merge_rest(nodes, rest, depth)[then]
     wanted = one_by_one(peaks.tolist(), pairs.tolist(), heights.tolist(), depth)
     assert then[first].tolist() == wanted
     assert np.array_equal(first[~whole], names[~whole])
@@ -75,6 +82,17 @@ def test_merging_a_part_first_changes_nothing(seed, levels, depth):
 
 def _columns(passes):
     return passes.ends, passes.heights, passes.ties
+
+
+def test_a_long_chain_of_equal_peaks_takes_few_rounds():
+    count, calls = 5000, []
+    pairs = np.stack([np.arange(count - 1), np.arange(1, count)], 1)
+    with pytest.MonkeyPatch.context() as patch:
+        ascents = merging._ascents
+        patch.setattr(merging, "_ascents", lambda *given: calls.append(1) or ascents(*given))
+        found = merge_basins(np.ones(count), pairs, np.ones(count - 1), 0.1)
+    assert (found == count - 1).all()
+    assert len(calls) <= merging.ROUNDS
 
 
 def test_peaks_and_passes_may_be_of_any_precision():

@@ -71,6 +71,24 @@ def test_with_its_panel_click_mode_ends_though_the_object_cannot_be_kept(window,
     assert "click" not in w.viewer.layers and not labels.data.any()
 
 
+def test_a_panel_that_is_made_to_float_keeps_click_mode_on(window, qtbot):
+    w = window(picture()).start()
+    w.click(30, 30)
+    for floating in (True, False):
+        w.panel.dock.setFloating(floating)
+        qtbot.wait(100)
+        assert w.mode.on and w.mode.shown is not None
+
+
+def test_esc_after_the_panel_was_closed_ends_click_mode(window, qtbot):
+    w = window(picture()).start()
+    w.click(30, 30)
+    w.mode.stop(surely=True)
+    w.mode.drop()
+    qtbot.waitUntil(lambda: not w.mode.on)
+    assert "click" not in w.viewer.layers
+
+
 def test_a_panel_behind_another_one_keeps_click_mode_on(window):
     w = window(picture()).start()
     w.viewer.window.add_plugin_dock_widget("napari-unet", "Measure", tabify=True)

@@ -222,6 +222,10 @@ def test_an_ome_zarr_that_napari_opened_keeps_its_axes_and_voxel_size(tmp_path, 
     assert tuple(layer.scale) == (1, 1, 1, 1)  # napari's own reader knows no metadata
     stack = layer_stack(layer)
     assert (stack.axes, stack.voxel_size_um) == ("CZYX", (2.0, 0.5, 0.25))
+    assert stack.place is not None
+    layer.affine = np.diag([1, 1, 2, 1, 1])
+    assert layer_stack(layer).place is None
+    layer.affine = np.eye(5)
     layer.scale = (1, 3, 1, 1)  # what the user says counts
     assert layer_stack(layer).voxel_size_um is None
 

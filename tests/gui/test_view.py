@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -102,12 +103,13 @@ def test_what_is_large_stays_on_the_disk_with_all_its_levels(opened, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("unit", "shown"), [("second", "second"), ("blink", "pixel"), (None, "pixel")]
+    ("unit", "shown"),
+    [("second", "second"), ("blink", "pixel"), ("", "pixel"), ("a b (", "pixel"), (None, "pixel")],
 )
 def test_a_movie_lies_where_its_metadata_say(terminal, viewer, tmp_path, unit, shown):
     group = zarr.open_group(str(tmp_path / "movie.zarr"), mode="w")
     group.create_array("0", data=spots(), chunks=(1, 32, 32))
-    axes = [{"name": "t", "type": "time"} | ({"unit": unit} if unit else {})]
+    axes = [{"name": "t", "type": "time", "unit": unit}]
     axes += [{"name": a, "type": "space", "unit": "nanometer"} for a in "yx"]
     steps = [
         {"type": "scale", "scale": [5.0, 250.0, 250.0]},
@@ -158,6 +160,32 @@ def test_from_the_terminal(terminal, viewer, tmp_path, monkeypatch, stays):
     assert np.array_equal(np.asarray(image.data), spots())
     assert np.array_equal(np.asarray(labels.data), spots() > 0)
     assert labels.editable != stays
+
+
+@pytest.mark.parametrize(
+    "attributes", ['{"zarr_format": ', '{"attributes": {"ome": {"labels": null}}}']
+)
+def test_damaged_labels_leave_the_image(terminal, viewer, embryo, monkeypatch, attributes):
+    monkeypatch.setattr(resultfile, "show_warning", lambda text: None)
+    whole = {"zarr_format": 3, "node_type": "group"}
+    text = attributes if attributes.endswith(": ") else json.dumps(whole | json.loads(attributes))
+    (embryo / "labels" / "zarr.json").write_text(text)
+    assert terminal(embryo) == 0
+    assert [layer.name for layer in viewer.layers] == ["embryo"]
+
+
+def test_whole_numbers_of_another_type_are_labels_and_others_are_not(
+    terminal, viewer, tmp_path, capsys
+):
+    tifffile.imwrite(tmp_path / "a.tif", spots(), photometric="minisblack")
+    values = np.float32(spots() > 0)
+    tifffile.imwrite(tmp_path / "whole.tif", values, photometric="minisblack")
+    tifffile.imwrite(tmp_path / "odd.tif", values / 2, photometric="minisblack")
+    assert terminal(tmp_path / "a.tif", tmp_path / "whole.tif") == 0
+    assert viewer.layers[1].data.dtype.kind == "i"
+    assert terminal(tmp_path / "a.tif", tmp_path / "odd.tif") == 2
+    assert "odd.tif holds float32; give labels" in capsys.readouterr().err
+    assert len(viewer.layers) == 2
 
 
 def test_labels_of_another_image_are_refused(terminal, viewer, tmp_path, capsys):

@@ -17,6 +17,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+ROUNDS = 30
+"""Noise takes some 10; what is not merged by then is a few long chains."""
+
 
 @dataclass(frozen=True)
 class Nodes:
@@ -116,11 +119,13 @@ def merge_basins(
     """
     known = np.ones(len(peaks), bool)
     nodes = Nodes(np.arange(len(peaks)), peaks, known, known)
-    return merge_whole(nodes, Passes.between(pairs, heights), depth)[0]
+    root, rest = merge_whole(nodes, Passes.between(pairs, heights), depth)
+    merged: np.ndarray = merge_rest(nodes, rest, depth)[root]
+    return merged
 
 
 def merge_whole(nodes: Nodes, passes: Passes, depth: float) -> tuple[np.ndarray, Passes]:
-    """Merge the basins about which no more need be known.
+    """Merge basins about which no more need be known, in at most `ROUNDS` rounds.
 
     Returns
     -------
@@ -130,16 +135,43 @@ def merge_whole(nodes: Nodes, passes: Passes, depth: float) -> tuple[np.ndarray,
         The shallow ones that are left, between roots, each pair once unless there are ties.
     """
     root = np.arange(len(nodes.peaks))
-    while True:
+    for _ in range(ROUNDS):
         # Merging only raises peaks, so a pass that is too deep now stays too deep.
         passes = passes[nodes.peaks[passes.ends].min(1) - passes.heights < depth]
         ahead = _ascents(nodes, passes)
         if ahead is None:
-            return root, passes
+            break
         while not np.array_equal(further := ahead[ahead], ahead):
             ahead = further
         root = ahead[root]
         passes = _moved(passes, ahead, nodes.names)
+    return root, passes
+
+
+def merge_rest(nodes: Nodes, passes: Passes, depth: float) -> np.ndarray:
+    """Merge basins all of which are whole, pass by pass; return the root of each.
+
+    For what the rounds left: long chains of equal peaks, say, that lose one end a round.
+    """
+    root = np.arange(len(nodes.peaks))
+    names = np.sort(np.where(passes.ties < 0, nodes.names[passes.ends], passes.ties), 1)
+    order = np.lexsort((names[:, 1], names[:, 0], -passes.heights))
+    parent = {node: node for node in np.unique(passes.ends).tolist()}
+    rank = {node: (nodes.peaks[node], nodes.names[node]) for node in parent}
+
+    def top(node: int) -> int:
+        while parent[node] != node:
+            parent[node] = parent[parent[node]]
+            node = parent[node]
+        return node
+
+    for (a, b), height in zip(passes.ends[order].tolist(), passes.heights[order], strict=True):
+        low, high = sorted((top(a), top(b)), key=rank.__getitem__)
+        if low != high and rank[low][0] - height < depth:
+            parent[low] = high
+    for node in parent:
+        root[node] = top(node)
+    return root
 
 
 def _ascents(nodes: Nodes, passes: Passes) -> np.ndarray | None:

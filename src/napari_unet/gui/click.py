@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import ComboBox
 from napari.layers import Image, Labels
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QButtonGroup, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_unet.core.objectedits import DELETE, MERGE, SPLIT
@@ -73,6 +73,9 @@ class ClickPanel(DockedPanel):
         self.mode = ClickMode(self.viewer, self.recorder, self)
         self._models: dict[str, ModelEntry] = {}
         self._next, self._turned_to = "", None
+        self._hidden = QTimer(self)
+        self._hidden.setSingleShot(True)
+        self._hidden.timeout.connect(self._look_whether_hidden)
         self._build()
         self.settings_fold.open(remembered(SECTION).get("open") is True)
         self.settings.restore(remembered(SECTION).get("settings"))
@@ -323,9 +326,13 @@ class ClickPanel(DockedPanel):
         self.refresh_models()
 
     def hideEvent(self, event: QHideEvent | None) -> None:
-        """Remember the settings; a panel that is hidden is closed, one behind another is not."""
+        """Remember the settings; a dock that stays hidden is closed, one behind another is not."""
         super().hideEvent(event)
         self._save()
+        self._hidden.start()
+
+    def _look_whether_hidden(self) -> None:
+        """End click mode if the dock is still hidden: one that begins to float is for a moment."""
         if self.dock is not None and self.dock.isHidden():
             self._dock_closed()
 

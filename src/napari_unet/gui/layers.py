@@ -121,11 +121,11 @@ def _place(layer: Image, axes: str) -> ImagePlace | None:
 
     None if it is turned, or otherwise where no scale and translation puts it.
     """
-    if (told := _told(layer)) is not None and told.axes == axes and not np.any(layer.translate):
-        return told.place
     straight = (layer.rotate, layer.affine.affine_matrix)
     if np.any(layer.shear) or not all(np.array_equal(m, np.eye(len(m))) for m in straight):
         return None
+    if (told := _told(layer)) is not None and told.axes == axes and not np.any(layer.translate):
+        return told.place
     scale, translation, described = [], [], []
     for letter, step, at, unit in zip(axes, layer.scale, layer.translate, layer.units, strict=True):
         name, factor = _written_unit(unit)

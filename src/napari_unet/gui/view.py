@@ -10,11 +10,11 @@ import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QFileDialog
+from qtpy.QtWidgets import QApplication, QFileDialog
 
 from napari_unet.core.steps import drained
 from napari_unet.gui.errors import tell
-from napari_unet.gui.job import HOST, Job, slot_for
+from napari_unet.gui.job import Errands, Job
 from napari_unet.gui.segmenting.resultfile import read_files, show_files
 
 if TYPE_CHECKING:
@@ -33,7 +33,15 @@ def ask_for_ome_zarr(viewer: napari.Viewer) -> None:
         on_done=functools.partial(show_files, viewer),
         on_error=lambda error: tell(error, "an OME-Zarr could not be opened", str),
     )
-    slot_for(HOST).submit(job)
+    _errands().run("open", job)
+
+
+@functools.cache
+def _errands() -> Errands:
+    """Return what opens files, one after the other, in a slot that nothing else waits in."""
+    app = QApplication.instance()
+    assert app is not None
+    return Errands(app)
 
 
 def run_view(image: Path, labels: Sequence[Path]) -> None:

@@ -225,8 +225,8 @@ def save_model(
 ) -> Path:
     """Write a model into the store under a name, or to a path; whole or not at all.
 
-    The weights are stored as float16, which halves the file and keeps the objects; what float16
-    cannot hold, such as a large variance of a normalisation, is stored as it is.
+    The weights are stored as float16, which halves the file and keeps the objects; tensors with
+    numbers too large for it, such as variances of a normalisation, are stored as they are.
 
     Parameters
     ----------

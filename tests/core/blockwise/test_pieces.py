@@ -103,11 +103,16 @@ def random_maps(shape, seed, smooth, levels):
     smooth=st.sampled_from([0.6, 1.5, 3]),
     levels=st.sampled_from([0, 3, 12]),
     merge=st.sampled_from([0.0, 0.1, 0.5]),
+    rounds=st.sampled_from([0, 1, 30]),
 )
-def test_blocks_give_the_objects_of_one_piece(shape, block, edge, seed, smooth, levels, merge):
+def test_blocks_give_the_objects_of_one_piece(
+    shape, block, edge, seed, smooth, levels, merge, rounds
+):
     maps = random_maps(shape, seed, smooth, levels)
     decode = DecodeSettings(merge=merge, min_size=seed % 5)
-    found, _ = segment_in_blocks(maps, tuple(block[: len(shape)]), edge, decode)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("napari_unet.core.merging.ROUNDS", rounds)
+        found, _ = segment_in_blocks(maps, tuple(block[: len(shape)]), edge, decode)
     assert_same_objects(found, separate(maps, decode))
 
 

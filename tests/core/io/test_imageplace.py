@@ -6,9 +6,10 @@ import math
 
 import numpy as np
 import pytest
+import zarr
 
 from napari_unet.core.io.imageplace import ImagePlace, combined
-from napari_unet.core.io.ngff import label_attributes
+from napari_unet.core.io.ngff import label_attributes, place_in
 
 
 def scale(*values):
@@ -56,3 +57,10 @@ def test_levels_of_an_image_of_which_only_the_voxel_is_known():
     found = [level["coordinateTransformations"] for level in image["datasets"]]
     assert found == [[scale(1, 0.5, 0.25)], [scale(1, 1, 0.5)]]
     assert np.all(np.equal(place.translation, 0))
+
+
+def test_a_group_that_is_no_ome_zarr_says_nothing_of_a_place(tmp_path):
+    group = zarr.open_group(str(tmp_path / "plain.zarr"), mode="w")
+    group.create_array("data", data=np.zeros((8, 9), np.uint8))
+    group.attrs["made_by"] = "somebody"
+    assert place_in(tmp_path / "plain.zarr", "YX", (8, 9)) is None

@@ -11,7 +11,7 @@ from scipy.sparse.csgraph import connected_components
 
 from napari_unet.core.blockwise.parts import Part, concatenated, sorted_by_root
 from napari_unet.core.blockwise.pieces import find
-from napari_unet.core.merging import Nodes, Passes, merge_whole
+from napari_unet.core.merging import Nodes, Passes, merge_rest, merge_whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,11 +55,15 @@ def join(parts: Sequence[Part], settings: DecodeSettings) -> tuple[Part, Closing
     named = targets == all_.roots
     whole = named & (faces == 0)
     whole[outward.ends[:, 0]] = False
-    root, passes = merge_whole(Nodes(names, peaks, named, whole), passes, settings.merge)
-    heir, sizes = root[heir], np.bincount(root, sizes, len(root)).astype(np.int64)
-    mine = np.flatnonzero(heir == np.arange(len(heir)))
+    nodes = Nodes(names, peaks, named, whole)
+    root, passes = merge_whole(nodes, passes, settings.merge)
+    roots = np.unique(root[heir])
     groups = _groups(len(heir), passes.ends)
-    open_ = np.isin(groups, groups[mine[~whole[mine]]])
+    open_ = np.isin(groups, groups[roots[~whole[roots]]])
+    still = open_[passes.ends[:, 0]]
+    root = merge_rest(nodes, passes[~still], settings.merge)[root]
+    heir, sizes, passes = root[heir], np.bincount(root, sizes, len(root)), passes[still]
+    mine = np.flatnonzero(heir == np.arange(len(heir)))
     objects = _numbered(mine[~open_[mine]], names, sizes, settings.min_size)
     closed = ~open_[heir]
     closing = Closing(
@@ -72,7 +76,7 @@ def join(parts: Sequence[Part], settings: DecodeSettings) -> tuple[Part, Closing
         roots=all_.roots[kept],
         names=names[kept],
         peaks=peaks[kept],
-        sizes=sizes[kept],
+        sizes=sizes[kept].astype(np.int64),
         faces=faces[kept],
         targets=targets[kept],
         **_aliases(all_, heir, faces),

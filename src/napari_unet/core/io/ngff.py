@@ -6,7 +6,6 @@ As standalone images they are NGFF 0.5 (Zarr 3); inside an existing OME-Zarr the
 
 from __future__ import annotations
 
-import itertools
 import os
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from napari_unet.core.io.imageplace import TRANSFORMS
-from napari_unet.core.io.readers import UNREADABLE, is_zarr, read_zarr, unreadable
+from napari_unet.core.io.readers import UNREADABLE, count_levels, is_zarr, read_zarr, unreadable
 from napari_unet.core.spec import InputError
 
 if TYPE_CHECKING:
@@ -159,8 +158,8 @@ def place_in(image: Path, axes: str, shape: tuple[int, ...]) -> ImagePlace | Non
     ImagePlace or None
         None where the metadata do not say.
     """
-    with suppress(*UNREADABLE, InputError):  # no further level, or odd metadata
-        for level in itertools.count():
+    with suppress(*UNREADABLE, InputError):  # odd metadata
+        for level in range(count_levels(image)):
             found = read_zarr(image, level)
             sizes = dict(zip(found.axes, found.data.shape, strict=False))
             if tuple(map(sizes.get, axes)) == shape:
@@ -205,7 +204,7 @@ def registered_labels(image: Path) -> list[Path]:
         attributes: dict[str, Any] = dict(zarr.open_group(str(labels), mode="r").attrs)
     except UNREADABLE as error:
         raise unreadable(labels, error) from error
-    names = attributes.get("ome", attributes).get("labels", [])
+    names = attributes.get("ome", attributes).get("labels") or []
     return [labels / str(name) for name in names]
 
 

@@ -160,6 +160,8 @@ def read_zarr(path: Path | str, level: int = 0) -> Opened:
         raise InputError(f"{path} is a plate of many images; give one of them: {path}/A/1/0.")
     if "multiscales" in attributes:
         return _read_multiscale(node, attributes["multiscales"], level, path)
+    if level:
+        raise InputError(f"{path} is no OME-Zarr and has no level {level}; choose level 0.")
     arrays = [array for _, array in node.arrays()]
     if len(arrays) != 1:
         names = ", ".join(sorted(node.keys())) or "nothing"

@@ -222,6 +222,9 @@ class ClickMode(QObject):
     def drop(self) -> None:
         """Drop the object at hand, or what was to be done to others."""
         self.said = ""
+        if self._stopping and self._surely:  # nobody is there to turn it off again
+            self._end()
+            return
         if self.edits.what is not None:
             self._leave_edit()
         else:

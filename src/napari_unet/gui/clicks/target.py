@@ -82,7 +82,9 @@ class Target:
         if now != before:
             raise InputError(f"Their shape is {now}, and was {before}; turn click mode on again.")
         _check_data(self.layer)
-        return replace(self, data=self.layer.data)
+        found = replace(self, data=self.layer.data)
+        _ = found.array  # refuses what cannot be taken in another order
+        return found
 
     def check(self) -> None:
         """Raise InputError if the labels cannot be changed now."""

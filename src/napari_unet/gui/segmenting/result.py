@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_unet.core.io.readers import UNREADABLE
 from napari_unet.core.io.results import read_passport
 from napari_unet.core.io.zarrpath import ome_zarr_of, zarr_path
 from napari_unet.core.spec import InputError
@@ -124,11 +125,10 @@ def passport_of(layer: Labels) -> dict[str, Any] | None:
         found: dict[str, Any] = known
         return found
     array = zarr_path(layer.data[0] if layer.multiscale else layer.data)
-    path = layer.source.path if array is None else ome_zarr_of(array)
-    if mark or path is None:
-        return None
-    with suppress(InputError):
-        return read_passport(path)
+    with suppress(InputError, *UNREADABLE):
+        path = layer.source.path if array is None else ome_zarr_of(array)
+        if path is not None and not mark:
+            return read_passport(path)
     return None
 
 

@@ -14,6 +14,7 @@ from napari_unet.core.io.imageplace import ImagePlace
 from napari_unet.core.io.ngff import LABELS, registered_labels
 from napari_unet.core.io.readers import count_levels
 from napari_unet.core.io.results import read_passport
+from napari_unet.core.matching import are_whole
 from napari_unet.core.spec import InputError, Progress
 from napari_unet.core.stack import open_stack
 from napari_unet.gui.layers import full_resolution
@@ -92,7 +93,12 @@ def read_files(
     stack = open_stack(source)
     levels = _levels(stack) if _is_large(stack) else [np.asarray(stack.data)]
     asked, found, problems = targets is not None, [], []
-    for target in registered_labels(source) if targets is None else targets:
+    if targets is None:
+        try:
+            targets = registered_labels(source)
+        except InputError as error:
+            targets, problems = [], [f"not shown: {sentence(error)}"]
+    for target in targets:
         yield Progress(0, 0, "reading the labels")
         try:
             found += [_read_labels(target, stack)] if target.exists() else []
@@ -129,10 +135,12 @@ def show_files(viewer: Any, files: ImageFiles) -> Image:
 
 def _unit(axis: dict[str, Any]) -> str:
     """Return the unit of an axis of an OME-Zarr, "pixel" for one that napari does not know."""
-    from pint import UndefinedUnitError, Unit
+    from pint import Unit
 
-    with suppress(UndefinedUnitError, KeyError):
-        return str(Unit(axis["unit"]))
+    with suppress(Exception):  # whatever pint makes of a text that is no unit
+        unit = Unit(axis["unit"]) if isinstance(axis["unit"], str) else None
+        if unit is not None and str(unit.dimensionality) in ("[length]", "[time]"):
+            return str(unit)
     return "pixel"
 
 
@@ -183,6 +191,10 @@ def _read_labels(target: Path, stack: Stack) -> LabelFile:
         levels = _lazy_levels(found)
     else:
         levels = [read_labels(target)]  # refuses channels
+    if levels[0].dtype.kind == "f" and isinstance(levels[0], np.ndarray) and are_whole(levels[0]):
+        levels = [levels[0].astype(np.int64)]
+    if levels[0].dtype.kind not in "biu":
+        raise InputError(f"{target} holds {levels[0].dtype}; give labels, which are whole numbers.")
     if levels[0].shape != stack.labels_shape:
         raise InputError(
             f"{target} has the size {levels[0].shape}, the image {stack.labels_shape}; give "
