@@ -104,8 +104,7 @@ class Clicking:
         self.drawn, began, end = 0, time.perf_counter(), after(seconds)
 
         def moved() -> bool:
-            angle = next(angles)
-            self.move(centre + RADIUS * np.array((np.sin(angle), np.cos(angle))))
+            self.move(_on_circle(centre, next(angles)))
             return end()
 
         run_until(moved)
@@ -117,8 +116,7 @@ class Clicking:
         run_until(lambda: not self.mode.on)
         count, began, end = 0, time.perf_counter(), after(seconds)
         while not end():
-            angle = count * STEP / RADIUS
-            self.move(centre + RADIUS * np.array((np.sin(angle), np.cos(angle))))
+            self.move(_on_circle(centre, count * STEP / RADIUS))
             self._drawing()
             count += 1
         return count / (time.perf_counter() - began)
@@ -146,6 +144,11 @@ class Clicking:
         camera = self.viewer.scene.camera
         y, x = (place - camera.center[-2:]) * camera.zoom + np.array(self.viewer.canvas.size) / 2
         return QPoint(round(x), round(y))
+
+
+def _on_circle(centre: np.ndarray, angle: float) -> np.ndarray:
+    """Return the place (y, x) of the cursor on its way around a place."""
+    return centre + RADIUS * np.array((np.sin(angle), np.cos(angle)))
 
 
 def measure(size: int, model: str, clicks: int, seconds: float) -> dict[str, Any]:

@@ -151,17 +151,15 @@ def read_zarr(path: Path | str, level: int = 0) -> Opened:
         )
     where = path if isinstance(path, str) else str(path.absolute())  # for workers elsewhere
     node: Any = zarr.open(where, mode="r")
-    if level and (isinstance(node, zarr.Array) or not _ome_attributes(node)):
-        raise InputError(f"{path} is no OME-Zarr and has no level {level}; choose level 0.")
-    if isinstance(node, zarr.Array):
-        return Opened(node, _dimension_names(node), None)
-    node, attributes = _image_in(node)
+    node, attributes = (node, {}) if isinstance(node, zarr.Array) else _image_in(node)
     if "plate" in attributes or "well" in attributes:
         raise InputError(f"{path} is a plate of many images; give one of them: {path}/A/1/0.")
     if "multiscales" in attributes:
         return _read_multiscale(node, attributes["multiscales"], level, path)
     if level:
         raise InputError(f"{path} is no OME-Zarr and has no level {level}; choose level 0.")
+    if isinstance(node, zarr.Array):
+        return Opened(node, _dimension_names(node), None)
     arrays = [array for _, array in node.arrays()]
     if len(arrays) != 1:
         names = ", ".join(sorted(node.keys())) or "nothing"
