@@ -22,9 +22,9 @@ import tifffile
 from skimage.transform import rescale
 
 import napari_unet as nu
-from napari_unet.core.metrics import Scores
-from napari_unet.core.scoring.overlay import compare, write_picture
-from napari_unet.core.shift import ShiftWarning
+from napari_unet.core.evaluation.metrics import Scores
+from napari_unet.core.evaluation.overlay import compare, write_picture
+from napari_unet.core.image.domain_shift import ShiftWarning
 
 
 def zoomed(values: np.ndarray, zoom: float, labels: bool = False) -> np.ndarray:

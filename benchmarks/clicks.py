@@ -23,16 +23,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tifffile
 import torch
+from lab.scenes import make_scene
 from scipy import ndimage
 from skimage.segmentation import random_walker, watershed
 
 import napari_unet as nu
-from napari_unet.core.clicks import ClickSet, iou, simulate_clicks
-from napari_unet.core.stack import open_stack
+from napari_unet.core.io.stack import open_stack
+from napari_unet.core.prompts.clicks import ClickSet, iou, simulate_clicks
 from napari_unet.core.synthetic import blobs
-from napari_unet.core.training.scenes import make_scene
-from napari_unet.nn.clicks.features import FeatureCache
-from napari_unet.nn.clicks.score import MOST, ClickScores, Trial, click_through, pick_objects
+from napari_unet.nn.interactive.embeddings import FeatureCache
+from napari_unet.nn.interactive.validation import (
+    MOST,
+    ClickScores,
+    Trial,
+    click_through,
+    pick_objects,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -20,18 +20,17 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from napari_unet.core import basins as on_host
-from napari_unet.core.heads import InstanceHead
-from napari_unet.core.objects import DecodeSettings, whole_tile
+from napari_unet.core.instances import watershed as on_host
+from napari_unet.core.instances.heads import InstanceHead
+from napari_unet.core.instances.tile_merger import DecodeSettings, whole_tile
 from napari_unet.core.synthetic import blobs
-from napari_unet.nn import basins as on_device
-from napari_unet.nn.bench import SPEC, SPEC_3D, stand_in
-from napari_unet.nn.timing import best_times, describe_machine
+from napari_unet.nn.bench import SPEC, SPEC_3D, best_times, describe_machine, stand_in
+from napari_unet.nn.inference import watershed as on_device
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_unet.nn.model import Model
+    from napari_unet.nn.inference.model import Model
 
 PATHS = ("network", "numpy", "torch")
 SOFT, NOISE, STEEP = 1.0, 0.02, 12.0

@@ -28,8 +28,8 @@ import numpy as np
 from finetune import Bench, base_model, show
 
 import napari_unet as nu
-from napari_unet.core.shift import ShiftWarning
-from napari_unet.nn.doubt import find_doubts
+from napari_unet.core.image.domain_shift import ShiftWarning
+from napari_unet.nn.inference.uncertainty import find_doubts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -34,16 +34,16 @@ import torch
 from scipy.ndimage import binary_dilation
 
 import napari_unet as nu
-from napari_unet.core.metrics import Scores
+from napari_unet.core.evaluation.metrics import Scores
+from napari_unet.core.image.diameters import median_diameter
 from napari_unet.core.models.card import ModelCard
 from napari_unet.core.models.folder import attach_replay
-from napari_unet.core.sizes import median_diameter
-from napari_unet.core.training.replay import make_replay, pack_replay
-from napari_unet.nn.graft import fresh_model, fresh_spec
-from napari_unet.nn.model import Model
-from napari_unet.nn.net import UNet
-from napari_unet.nn.survey import training_statistics
-from napari_unet.nn.train import TrainState, load_checkpoint, train
+from napari_unet.core.training.rehearsal import make_replay, pack_replay
+from napari_unet.nn.inference.diameter_estimation import training_statistics
+from napari_unet.nn.inference.model import Model
+from napari_unet.nn.training.loop import TrainState, load_checkpoint, train
+from napari_unet.nn.unet.head_transfer import fresh_model, fresh_spec
+from napari_unet.nn.unet.net import UNet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

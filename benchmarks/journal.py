@@ -27,10 +27,10 @@ from typing import Any
 
 import numpy as np
 
-from napari_unet.core.journal.begin import find_journals
-from napari_unet.core.journal.recordfile import JournalWarning, RecordFile
-from napari_unet.core.journal.writer import Journal
-from napari_unet.core.stack import open_stack
+from napari_unet.core.annotations.append_log import JournalWarning, RecordFile
+from napari_unet.core.annotations.header import find_journals
+from napari_unet.core.annotations.journal import Journal
+from napari_unet.core.io.stack import open_stack
 
 GOAL_MS = 5.0
 SHAPE = (64, 48)

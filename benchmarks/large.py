@@ -55,9 +55,9 @@ def lazy_image(blocks: tuple[int, ...], ndim: int) -> Any:
 
 def model_of(ndim: int, name: str) -> Any:
     """Return the named model, or for volumes and for "tiny" one with random weights."""
-    from napari_unet.core.spec import ModelSpec
+    from napari_unet.core.settings import ModelSpec
     from napari_unet.nn.bench import stand_in
-    from napari_unet.nn.model import load_model
+    from napari_unet.nn.inference.model import load_model
 
     if name != "tiny" and ndim == 2:
         return load_model(name, "cpu")
@@ -66,10 +66,10 @@ def model_of(ndim: int, name: str) -> Any:
 
 def child(target: str, ndim: int, blocks: tuple[int, ...], model: str, seconds: float) -> None:
     """Segment, for at most some seconds; print blocks done, and seconds of each quarter."""
-    from napari_unet.core.blockwise.labelplace import LabelPlace
-    from napari_unet.core.spec import PredictSettings
-    from napari_unet.nn.blockwise.blocks import BlockDone
-    from napari_unet.nn.blockwise.large import LargeRequest, segment_blocks
+    from napari_unet.core.blockwise.output_location import LabelPlace
+    from napari_unet.core.settings import PredictSettings
+    from napari_unet.nn.blockwise.block import BlockDone
+    from napari_unet.nn.blockwise.run import LargeRequest, segment_blocks
 
     settings = PredictSettings(survey=False, certify=False, diameter=None, tile=None)
     place = LabelPlace.of(target, None, "")
@@ -138,11 +138,11 @@ def scaling(values: argparse.Namespace, folder: Path) -> None:
     """Time simulated blocks on 1, 2, 3 workers, and empty ones."""
     from distributed import LocalCluster
 
-    from napari_unet.core.blockwise.workplace import Workplace
-    from napari_unet.core.stack import open_stack
-    from napari_unet.nn.blockwise.blocks import BlockRun
+    from napari_unet.core.blockwise.run_directory import Workplace
+    from napari_unet.core.io.stack import open_stack
+    from napari_unet.nn.blockwise.block import BlockRun
     from napari_unet.nn.blockwise.cluster import ClusterPool
-    from napari_unet.nn.model import write_exactly
+    from napari_unet.nn.inference.model import write_exactly
 
     model = model_of(2, "tiny")
     write_exactly(model, folder / "model")
@@ -205,12 +205,12 @@ def resume(values: argparse.Namespace, folder: Path) -> None:
 
 def planes(values: argparse.Namespace, folder: Path) -> None:
     """Segment a stack of small planes with a file for each, and with shared ones; count syncs."""
-    import napari_unet.core.blockwise.framegroups as groups
-    from napari_unet.core.blockwise.labelplace import LabelPlace
-    from napari_unet.core.spec import PredictSettings
-    from napari_unet.core.stack import open_stack
-    from napari_unet.core.steps import drained
-    from napari_unet.nn.blockwise.large import LargeRequest, segment_blocks
+    import napari_unet.core.blockwise.blocks as groups
+    from napari_unet.core.blockwise.output_location import LabelPlace
+    from napari_unet.core.io.stack import open_stack
+    from napari_unet.core.progress import drained
+    from napari_unet.core.settings import PredictSettings
+    from napari_unet.nn.blockwise.run import LargeRequest, segment_blocks
 
     count = 20 if values.quick else 100
     stack = open_stack(np.stack([blobs((100, 100), 0)] * count), axes="ZYX")

@@ -72,9 +72,9 @@ def peak_of(command: Sequence[str]) -> tuple[int, float]:
 
 def tiny_model(folder: Path) -> Path:
     """Write a tiny network with random weights, for trying this script out."""
-    from napari_unet.core.spec import ModelSpec
+    from napari_unet.core.settings import ModelSpec
     from napari_unet.nn.bench import stand_in
-    from napari_unet.nn.model import save_model
+    from napari_unet.nn.inference.model import save_model
 
     spec = ModelSpec(in_channels=1, depth=1, width=4, convs=1)
     return save_model(stand_in(spec, "cpu"), folder / "tiny")

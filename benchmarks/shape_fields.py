@@ -26,15 +26,15 @@ import tifffile
 import torch
 from scipy import ndimage
 
-from napari_unet.core.heads import InstanceHead, relative_distance
+from napari_unet.core.instances.heads import InstanceHead, relative_distance
+from napari_unet.core.instances.tile_merger import separate
 from napari_unet.core.models.card import ModelCard
-from napari_unet.core.objects import separate
-from napari_unet.core.samples import Samples
-from napari_unet.core.spec import ModelSpec, TrainSettings
-from napari_unet.nn.model import Model, pick_device
-from napari_unet.nn.net import UNet
-from napari_unet.nn.train import TrainState, train
+from napari_unet.core.settings import ModelSpec, TrainSettings
+from napari_unet.core.training.samples import Samples
+from napari_unet.nn.inference.model import Model, pick_device
 from napari_unet.nn.training.calibrate import calibrate, sample_maps, scores_by_group
+from napari_unet.nn.training.loop import TrainState, train
+from napari_unet.nn.unet.net import UNet
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -21,14 +21,14 @@ import tifffile
 from accuracy import zoomed
 
 import napari_unet as nu
-from napari_unet.core.sizes import median_diameter
-from napari_unet.core.stack import open_stack
-from napari_unet.nn.survey import settle_size
+from napari_unet.core.image.diameters import median_diameter
+from napari_unet.core.io.stack import open_stack
+from napari_unet.nn.inference.diameter_estimation import settle_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from napari_unet.core.shift import Remark
+    from napari_unet.core.image.domain_shift import Remark
 
 OTHERS = (
     "camera",

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from napari_unet.core.spec import ModelError, PredictSettings
+from napari_unet.core.errors import ModelError
+from napari_unet.core.settings import PredictSettings
 from napari_unet.core.synthetic import blobs
-from napari_unet.nn.bench import stand_in, tile_runner
-from napari_unet.nn.model import Model, load_model
-from napari_unet.nn.predict import predict
-from napari_unet.nn.timing import best_times, describe_machine
+from napari_unet.nn.bench import best_times, describe_machine, stand_in, tile_runner
+from napari_unet.nn.inference.model import Model, load_model
+from napari_unet.nn.inference.tile_runner import predict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

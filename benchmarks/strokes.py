@@ -46,7 +46,7 @@ def measure(strokes: int, size: int) -> dict[str, Any]:
     import napari
     from qtpy.QtWidgets import QApplication
 
-    from napari_unet.gui.corrections.recorder import recorder_of
+    from napari_unet.gui.correct.edit_tracker import recorder_of
 
     rng = np.random.default_rng(0)
     viewer = napari.Viewer(show=False)

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 def measure(minutes: float) -> dict[str, Any]:
     """Fine-tune in the window; return the delays of each part."""
-    from napari_unet.gui.layers import open_histology_sample
-    from napari_unet.gui.tuning.section import TuneSection
+    from napari_unet.gui.finetune.section import TuneSection
+    from napari_unet.gui.layers.convert import open_histology_sample
 
     ((image, options, _),) = open_histology_sample()
     viewer = open_viewer(image, **options)
@@ -63,10 +63,10 @@ def _still(section: Any) -> Callable[[], bool]:
 
 def _correct(layer: Any, shape: tuple[int, int]) -> None:
     """Mark a quarter of the image as checked, with discs for objects."""
-    from napari_unet.core.journal.edits import KNOWN
-    from napari_unet.core.journal.writer import Journal
+    from napari_unet.core.annotations.edits import KNOWN
+    from napari_unet.core.annotations.journal import Journal
     from napari_unet.core.models.lineage import family
-    from napari_unet.gui.layers import layer_stack
+    from napari_unet.gui.layers.convert import layer_stack
 
     y, x = np.mgrid[: shape[0], : shape[1]]
     labels = ((y // 24) * 64 + x // 24 + 1).astype(np.uint16)

@@ -19,12 +19,12 @@ from pathlib import Path
 
 import tifffile
 import torch
+from lab.volume_scenes import make_volume
 
 import napari_unet as nu
-from napari_unet.core.heads import head_of
+from napari_unet.core.instances.heads import head_of
 from napari_unet.core.training.pairs import Labelled, samples_of
-from napari_unet.core.training.volumescenes import make_volume
-from napari_unet.nn.graft import fresh_model, fresh_spec
+from napari_unet.nn.unet.head_transfer import fresh_model, fresh_spec
 
 FOLDER = "ovule_nuclei_3d"
 GENERATED = 12

@@ -33,10 +33,10 @@ def measure_imports(repeats: int) -> dict[str, float]:
     """Return the seconds that imports take in a fresh interpreter, the best of several."""
     what = {
         "package": _TIMED.format("import napari_unet"),
-        "panel": _TIMED.format("import napari_unet.gui.panel"),
+        "panel": _TIMED.format("import napari_unet.gui.segment.panel"),
         "napari": _TIMED.format("import napari.qt, napari.layers, magicgui.widgets"),
         "panel_after_napari": "import napari.qt, napari.layers, magicgui.widgets; "
-        + _TIMED.format("import napari_unet.gui.panel"),
+        + _TIMED.format("import napari_unet.gui.segment.panel"),
     }
     times: dict[str, list[float]] = {name: [] for name in what}
     for _ in range(repeats):
@@ -138,10 +138,10 @@ def script_part(size: int) -> None:
     """Segment the same image in a plain loop each time that a line comes in."""
     import torch
 
-    from napari_unet.core.steps import drained
+    from napari_unet.core.progress import drained
     from napari_unet.core.synthetic import blobs
-    from napari_unet.nn.model import load_model
-    from napari_unet.nn.segment import segment_steps
+    from napari_unet.nn.inference.model import load_model
+    from napari_unet.nn.inference.segment import segment_steps
 
     image, model = blobs((size, size)), load_model("nuclei")
     drained(segment_steps(image, model, preview=True))
@@ -313,11 +313,11 @@ def main() -> None:
 
 def provide_model() -> None:
     """Put random weights into the (temporary) store where the shipped model is missing."""
-    from napari_unet.core.store import list_models
+    from napari_unet.core.models.store import list_models
 
     if not any(entry.name == "nuclei" for entry in list_models()):
         from napari_unet.nn.bench import stand_in
-        from napari_unet.nn.model import save_model
+        from napari_unet.nn.inference.model import save_model
 
         save_model(stand_in(device="cpu"), "nuclei")
 

@@ -28,21 +28,23 @@ import torch
 from skimage.io import imread
 
 import napari_unet as nu
+from napari_unet.core.image.diameters import median_diameter
+from napari_unet.core.io.stack import open_stack
 from napari_unet.core.models.folder import THUMBNAIL
-from napari_unet.core.samples import Sample, Samples
-from napari_unet.core.sizes import median_diameter
-from napari_unet.core.stack import open_stack
-from napari_unet.core.store import find_model
+from napari_unet.core.models.store import find_model
+from napari_unet.core.training.config import Recipe
 from napari_unet.core.training.log import TrainLog
-from napari_unet.core.training.recipe import Recipe
-from napari_unet.core.training.scenes import make_scene
-from napari_unet.nn.click import ClickHead
-from napari_unet.nn.clicks.pictures import GeneratedScenes, LabelledImages, normalised
-from napari_unet.nn.clicks.score import ClickValidator, Trial, pick_objects, trials_of
-from napari_unet.nn.clicks.train import train_clicks
-from napari_unet.nn.model import Model, load_model, save_model
-from napari_unet.nn.session import ClickSession
+from napari_unet.core.training.samples import Sample, Samples
+from napari_unet.nn.inference.model import Model, load_model, save_model
+from napari_unet.nn.interactive.click_head import ClickHead
+from napari_unet.nn.interactive.session import ClickSession
+from napari_unet.nn.interactive.train import train_clicks
+from napari_unet.nn.interactive.training_images import LabelledImages, normalised
+from napari_unet.nn.interactive.validation import ClickValidator, Trial, pick_objects, trials_of
 from napari_unet.nn.training.checkpoint import TrainState, load_checkpoint
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+from lab.scenes import GeneratedScenes, make_scene
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

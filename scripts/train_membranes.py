@@ -24,18 +24,21 @@ import numpy as np
 import tifffile
 import torch
 
-from napari_unet.core.heads import head_of
+from napari_unet.core.errors import UnetError
+from napari_unet.core.instances.heads import head_of
 from napari_unet.core.models.card import ModelCard
-from napari_unet.core.samples import Samples
-from napari_unet.core.scoring.membranes import score_membranes
-from napari_unet.core.spec import ModelSpec, PredictSettings, TrainSettings, UnetError
+from napari_unet.core.settings import ModelSpec, PredictSettings, TrainSettings
 from napari_unet.core.training.log import TrainLog
-from napari_unet.nn.model import Model, load_model, pick_device, save_model
-from napari_unet.nn.net import UNet
-from napari_unet.nn.predict import predict
-from napari_unet.nn.train import train
+from napari_unet.core.training.samples import Samples
+from napari_unet.nn.inference.model import Model, load_model, pick_device, save_model
+from napari_unet.nn.inference.tile_runner import predict
 from napari_unet.nn.training.checkpoint import TrainState, load_checkpoint
-from napari_unet.nn.training.validate import Validator
+from napari_unet.nn.training.held_out import Validator
+from napari_unet.nn.training.loop import train
+from napari_unet.nn.unet.net import UNet
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+from lab.membranes import score_membranes
 
 SPEC = ModelSpec(in_channels=1, head="semantic", classes=2, depth=4, width=16)
 LICENCE = "For research; trained on the ISBI 2012 EM segmentation challenge's images."

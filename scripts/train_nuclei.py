@@ -30,28 +30,28 @@ import tifffile
 import torch
 from skimage.transform import resize
 
+from napari_unet.core.evaluation.overlay import outline
 from napari_unet.core.models.card import ModelCard
 from napari_unet.core.models.folder import attach_replay
-from napari_unet.core.samples import Samples
-from napari_unet.core.scoring.overlay import outline
-from napari_unet.core.spec import ModelSpec, TrainSettings
+from napari_unet.core.settings import ModelSpec, TrainSettings
 from napari_unet.core.training.log import TrainLog
-from napari_unet.core.training.replay import make_replay, pack_replay
-from napari_unet.nn.model import Model, load_model, pick_device, save_model
-from napari_unet.nn.net import UNet
-from napari_unet.nn.segment import segment
-from napari_unet.nn.survey import training_statistics
-from napari_unet.nn.train import TrainState, load_checkpoint, train
+from napari_unet.core.training.rehearsal import make_replay, pack_replay
+from napari_unet.core.training.samples import Samples
+from napari_unet.nn.inference.diameter_estimation import training_statistics
+from napari_unet.nn.inference.model import Model, load_model, pick_device, save_model
+from napari_unet.nn.inference.segment import segment
 from napari_unet.nn.training.calibrate import (
     calibrate,
     format_agreement,
     sample_maps,
     scores_by_group,
 )
-from napari_unet.nn.training.validate import Validator
+from napari_unet.nn.training.held_out import Validator
+from napari_unet.nn.training.loop import TrainState, load_checkpoint, train
+from napari_unet.nn.unet.net import UNet
 
 if TYPE_CHECKING:
-    from napari_unet.core.metrics import Scores
+    from napari_unet.core.evaluation.metrics import Scores
 
 SPEC = ModelSpec(in_channels=3, depth=4, width=16, skip="add", up="transpose")
 LICENCE = "CC0-1.0 (weights and training data: BBBC038v1, 2018 Data Science Bowl)"

@@ -92,9 +92,9 @@ def make_model():
         import torch
 
         from napari_unet.core.models.card import ModelCard
-        from napari_unet.core.spec import ModelSpec
-        from napari_unet.nn.model import Model
-        from napari_unet.nn.net import UNet
+        from napari_unet.core.settings import ModelSpec
+        from napari_unet.nn.inference.model import Model
+        from napari_unet.nn.unet.net import UNet
 
         spec = ModelSpec(**{"in_channels": 1, "depth": 2, "width": 4} | spec)
         torch.manual_seed(0)
@@ -115,7 +115,7 @@ def make_model():
 @pytest.fixture
 def tiny_model(make_model, home: Path) -> str:
     """Put a tiny real model into the test's store and return its name."""
-    from napari_unet.nn.model import save_model
+    from napari_unet.nn.inference.model import save_model
 
     model = make_model(gain=6.0, in_channels=3, depth=1, card={"decode": {"min_size": 0}})
     save_model(model, "tiny")
@@ -135,7 +135,7 @@ def clicking_model(make_model):
 
         import torch
 
-        from napari_unet.nn.click import ClickHead
+        from napari_unet.nn.interactive.click_head import ClickHead
 
         model = make_model(**spec)
         head = ClickHead(model.spec).eval()

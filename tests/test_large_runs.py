@@ -20,16 +20,17 @@ import zarr
 from scipy import ndimage
 
 from napari_unet.cli import main
-from napari_unet.core.blockwise.labelplace import LabelPlace
-from napari_unet.core.io.results import read_passport
-from napari_unet.core.spec import InputError, PredictSettings
-from napari_unet.core.stack import open_stack
-from napari_unet.core.steps import drained
-from napari_unet.nn.blockwise.blocks import BlockDone
-from napari_unet.nn.blockwise.large import LargeRequest, segment_blocks
-from napari_unet.nn.model import load_model, save_model
+from napari_unet.core.blockwise.output_location import LabelPlace
+from napari_unet.core.errors import InputError
+from napari_unet.core.io.label_writer import read_passport
+from napari_unet.core.io.stack import open_stack
+from napari_unet.core.progress import drained
+from napari_unet.core.settings import PredictSettings
+from napari_unet.nn.blockwise.block import BlockDone
+from napari_unet.nn.blockwise.run import LargeRequest, segment_blocks
+from napari_unet.nn.inference.model import load_model, save_model
 
-DRIVER = Path(__file__).with_name("drive_large.py")
+DRIVER = Path(__file__).parent / "helpers/drive_large.py"
 
 
 def texture(*shape, seed=0):
@@ -109,7 +110,7 @@ def test_blocks_become_a_zarr(image, tmp_path, tiny_model, capsys):
 def test_a_damaged_chunk_is_reported_and_the_rest_done(
     image, tmp_path, tiny_model, capsys, monkeypatch
 ):
-    monkeypatch.setattr("napari_unet.core.blockwise.guard.PAUSE", 0)
+    monkeypatch.setattr("napari_unet.core.io.retry.PAUSE", 0)
     chunk = image / "0" / "c" / "2" / "2"
     chunk.write_bytes(b"damaged" + chunk.read_bytes()[7:50])
     target = tmp_path / "labels.zarr"
@@ -195,7 +196,7 @@ def test_a_full_disk_keeps_the_finished_blocks(image, tmp_path, tiny_model, caps
 
     options = ["--model", tiny_model, "--block", 64]
     with monkeypatch.context() as patch:
-        patch.setattr("napari_unet.core.io.ngff.LabelImage.sync", full)
+        patch.setattr("napari_unet.core.io.ome_zarr.LabelImage.sync", full)
         assert segment_it(image, tmp_path / "labels.zarr", *options) == 2
     *_, kept, error = capsys.readouterr().err.splitlines()
     assert "finished blocks are kept; --resume goes on" in kept

@@ -72,7 +72,7 @@ def environment(tmp_path_factory) -> Environment:
 
 @pytest.fixture(scope="module")
 def installed(environment, distributions) -> dict:
-    driver = str(Path(__file__).with_name("drive_plugin_manager.py"))
+    driver = str(Path(__file__).parent / "helpers/drive_plugin_manager.py")
     answer = environment.run(driver, "install", str(distributions[1]), QT_QPA_PLATFORM="offscreen")
     yield answer
     removed = environment.run(driver, "remove", QT_QPA_PLATFORM="offscreen")

@@ -7,7 +7,7 @@ import pytest
 import napari_unet as nu
 from napari_unet.core.io.sample_images import sample_path, truth_path
 from napari_unet.core.models.folder import read_card
-from napari_unet.core.store import find_model
+from napari_unet.core.models.store import find_model
 
 
 def test_it_is_small_and_says_where_it_comes_from():

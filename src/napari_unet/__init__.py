@@ -10,30 +10,27 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from napari_unet.core.clicks import Click
-    from napari_unet.core.measure import measure
-    from napari_unet.core.metrics import Scores, evaluate
-    from napari_unet.core.samples import Samples
-    from napari_unet.core.spec import (
+    from napari_unet.core.errors import (
         DeviceError,
         InputError,
         ModelError,
-        ModelSpec,
         OutputError,
-        PredictSettings,
         SettingsError,
-        TrainSettings,
         UnetError,
     )
-    from napari_unet.core.stack import Stack, open_stack
-    from napari_unet.core.tracking.linking import LinkSettings
-    from napari_unet.core.tracking.tracks import Tracks
-    from napari_unet.nn.finetune import Tuning, fine_tune
-    from napari_unet.nn.linking import link_frames
-    from napari_unet.nn.model import Model, load_model, save_model
-    from napari_unet.nn.predict import predict
-    from napari_unet.nn.segment import segment, segment_steps
-    from napari_unet.nn.session import ClickSession
+    from napari_unet.core.evaluation.metrics import Scores, evaluate
+    from napari_unet.core.io.stack import Stack, open_stack
+    from napari_unet.core.prompts.clicks import Click
+    from napari_unet.core.regionprops.measure import measure
+    from napari_unet.core.settings import ModelSpec, PredictSettings, TrainSettings
+    from napari_unet.core.tracking.linking import LinkSettings, Tracks
+    from napari_unet.core.training.samples import Samples
+    from napari_unet.nn.inference.linking import link_frames
+    from napari_unet.nn.inference.model import Model, load_model, save_model
+    from napari_unet.nn.inference.segment import segment, segment_steps
+    from napari_unet.nn.inference.tile_runner import predict
+    from napari_unet.nn.interactive.session import ClickSession
+    from napari_unet.nn.training.finetune import Tuning, fine_tune
 
 __version__ = "0.1.0"
 
@@ -70,30 +67,27 @@ __all__ = [
 ]
 
 _NAMES = {
-    "core.clicks": ("Click",),
-    "core.tracking.linking": ("LinkSettings",),
-    "core.measure": ("measure",),
-    "core.metrics": ("Scores", "evaluate"),
-    "core.samples": ("Samples",),
-    "core.spec": (
+    "core.errors": (
         "DeviceError",
         "InputError",
         "ModelError",
-        "ModelSpec",
         "OutputError",
-        "PredictSettings",
         "SettingsError",
-        "TrainSettings",
         "UnetError",
     ),
-    "core.stack": ("Stack", "open_stack"),
-    "core.tracking.tracks": ("Tracks",),
-    "nn.finetune": ("Tuning", "fine_tune"),
-    "nn.linking": ("link_frames",),
-    "nn.model": ("Model", "load_model", "save_model"),
-    "nn.predict": ("predict",),
-    "nn.segment": ("segment", "segment_steps"),
-    "nn.session": ("ClickSession",),
+    "core.evaluation.metrics": ("Scores", "evaluate"),
+    "core.io.stack": ("Stack", "open_stack"),
+    "core.prompts.clicks": ("Click",),
+    "core.regionprops.measure": ("measure",),
+    "core.settings": ("ModelSpec", "PredictSettings", "TrainSettings"),
+    "core.tracking.linking": ("LinkSettings", "Tracks"),
+    "core.training.samples": ("Samples",),
+    "nn.inference.linking": ("link_frames",),
+    "nn.inference.model": ("Model", "load_model", "save_model"),
+    "nn.inference.segment": ("segment", "segment_steps"),
+    "nn.inference.tile_runner": ("predict",),
+    "nn.interactive.session": ("ClickSession",),
+    "nn.training.finetune": ("Tuning", "fine_tune"),
 }
 _HOME = {name: f"{__name__}.{module}" for module, names in _NAMES.items() for name in names}
 

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from click_parts import Window
 
 from napari_unet.core.models.card import ModelCard
-from napari_unet.core.spec import FrameDone, ModelSpec, TileDone
-from napari_unet.core.store import put_model
-from napari_unet.gui import job
-
-sys.path.insert(0, str(Path(__file__).parent))
-try:
-    from click_parts import Window
-finally:
-    sys.path.pop(0)
+from napari_unet.core.models.store import put_model
+from napari_unet.core.progress import FrameDone, TileDone
+from napari_unet.core.settings import ModelSpec
+from napari_unet.gui.jobs import job
 
 
 def job_threads() -> list[str]:
@@ -136,9 +130,9 @@ def threshold_model():
         import torch
 
         from napari_unet.core.models.card import ModelCard
-        from napari_unet.core.spec import ModelSpec
-        from napari_unet.nn.model import Model, save_model
-        from napari_unet.nn.net import UNet
+        from napari_unet.core.settings import ModelSpec
+        from napari_unet.nn.inference.model import Model, save_model
+        from napari_unet.nn.unet.net import UNet
 
         spec = ModelSpec(ndim=ndim, in_channels=1, depth=1, width=2, convs=1, norm="none")
         net = UNet(spec).eval()
@@ -178,7 +172,7 @@ def real_panel(viewer, real):
 @pytest.fixture
 def clicker(clicking_model, home):
     """Store a model with a click head."""
-    from napari_unet.nn.model import save_model
+    from napari_unet.nn.inference.model import save_model
 
     save_model(clicking_model(name="clicker"), "clicker")
 

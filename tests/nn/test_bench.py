@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from napari_unet.nn import bench
-from napari_unet.nn.bench import Plan, run_bench, stand_in
-from napari_unet.nn.timing import best_times
+from napari_unet.nn.bench import Plan, best_times, run_bench, stand_in
 
 PLAN = Plan(sizes=(32,), large=64, edges=(32, 64, 4096), window=32, batches=(1, 2), repeats=1)
 

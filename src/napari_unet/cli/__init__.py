@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING
 
 from napari_unet import __version__
 from napari_unet.cli.bench import add_bench
-from napari_unet.cli.command import INTERRUPTED, UNUSABLE
 from napari_unet.cli.demo import add_demo
 from napari_unet.cli.evaluate import add_evaluate
 from napari_unet.cli.measure import add_measure
 from napari_unet.cli.models import add_models
-from napari_unet.cli.options import Parser
+from napari_unet.cli.options import INTERRUPTED, UNUSABLE, Parser
 from napari_unet.cli.segment import add_segment
 from napari_unet.cli.terminal import one_line_remarks, say
 from napari_unet.cli.train import add_train
 from napari_unet.cli.view import add_view
-from napari_unet.core.spec import UnetError
+from napari_unet.core.errors import UnetError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_unet.cli.command import add_command
+from napari_unet.cli.options import add_command
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -20,7 +20,7 @@ def add_bench(commands: Any) -> None:
 
 
 def _bench(values: Namespace) -> int:
-    from napari_unet.core.scoring.files import check_text_file, write_text
+    from napari_unet.core.evaluation.label_files import check_text_file, write_text
 
     if values.json:
         check_text_file(values.json)

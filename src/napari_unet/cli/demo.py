@@ -1,15 +1,82 @@
-"""`napari-unet demo`: a sample is segmented, in napari or into files."""
+"""The demo without a window: a sample image, its labels and a picture of them in a folder."""
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_unet.cli.command import add_command, add_model_options, load_model
+import numpy as np
+
+from napari_unet.batch.files import FileJob, segment_file
+from napari_unet.cli.options import add_command, add_model_options, load_model
 from napari_unet.cli.terminal import follow, progress_bar, say
+from napari_unet.core.evaluation.label_files import read_labels
+from napari_unet.core.evaluation.overlay import outline, write_picture
+from napari_unet.core.io.atomic import make_folder
+from napari_unet.core.io.sample_images import sample_path
+from napari_unet.core.io.stack import open_stack
+from napari_unet.core.settings import PredictSettings
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Generator
+
+    from napari_unet.core.progress import Progress
+    from napari_unet.nn.inference.model import Model
+
+
+HEADINGS = ("image", "size", "objects", "seconds", "MPx/s", "device")
+_QT = ("PyQt6", "PyQt5", "PySide6", "PySide2")
+
+
+def why_no_window() -> str:
+    """Say what a window lacks on this computer, or nothing if it can open."""
+    if not importlib.util.find_spec("napari") or not any(map(importlib.util.find_spec, _QT)):
+        return "napari is not installed (pip install 'napari-unet[gui]')"
+    platform = os.environ.get("QT_QPA_PLATFORM", "")
+    on_screen = sys.platform != "linux" or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
+    if platform in ("offscreen", "minimal") or not on_screen:
+        return "there is no display"
+    return ""
+
+
+def demo_steps(
+    model: Model, folder: Path
+) -> Generator[Progress, None, tuple[list[Path], list[str]]]:
+    """Segment the fluorescence sample into a folder, yielding after every tile.
+
+    Returns
+    -------
+    list of Path, list of str
+        The files written, labels and picture; what stands below `HEADINGS`.
+
+    Raises
+    ------
+    OutputError
+        The folder cannot be written.
+    """
+    make_folder(folder)
+    source, target = sample_path("fluorescence"), folder / "labels.tif"
+    job = FileJob(source, target)
+    passport = yield from segment_file(job, model, PredictSettings(), overwrite=True)
+    image = np.asarray(open_stack(source).data[...])
+    drawn = folder / "overlay.png"
+    write_picture(drawn, outline(image, read_labels(target)))
+    return [target, drawn], _row(source.name, image.shape, passport)
+
+
+def _row(name: str, shape: tuple[int, ...], passport: dict[str, Any]) -> list[str]:
+    return [
+        name,
+        f"{shape[0]} x {shape[1]}",
+        f"{passport['objects']:,}",
+        f"{passport['seconds']:.2f}",
+        f"{passport['mpx_per_s']:.2f}",
+        f"{passport['device']} ({passport['precision']})",
+    ]
 
 
 def add_demo(commands: Any) -> None:
@@ -25,12 +92,12 @@ def add_demo(commands: Any) -> None:
 
 
 def _demo(values: Namespace) -> int:
-    from napari_unet import demo
-    from napari_unet.cli import report
+    from napari_unet.cli import demo
+    from napari_unet.cli import terminal as report
 
     problem = "" if values.headless else demo.why_no_window()
     if not values.headless and not problem:
-        from napari_unet.gui.demo import run_demo
+        from napari_unet.gui.launch import run_demo
 
         run_demo(values.model, values.device)
         return 0

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_unet.cli.command import UNUSABLE, add_command
+from napari_unet.cli.options import UNUSABLE, add_command
 from napari_unet.cli.terminal import follow, run_all
-from napari_unet.core.axes import FRAMES
+from napari_unet.core.io.axes import FRAMES
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -45,11 +45,11 @@ def add_evaluate(commands: Any) -> None:
 
 
 def _evaluate(values: Namespace) -> int:
-    from napari_unet.cli.report import format_table
-    from napari_unet.core.metrics import Scores
-    from napari_unet.core.scoring import files as scoring
-    from napari_unet.core.scoring import pictures
-    from napari_unet.core.scoring.comparison import score_steps
+    from napari_unet.cli.terminal import format_table
+    from napari_unet.core.evaluation import label_files as scoring
+    from napari_unet.core.evaluation import pictures
+    from napari_unet.core.evaluation.comparison import score_steps
+    from napari_unet.core.evaluation.metrics import Scores
 
     if values.csv:
         scoring.check_text_file(values.csv)

@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_unet.cli.command import UNUSABLE, add_command
+from napari_unet.cli.options import UNUSABLE, add_command
 from napari_unet.cli.terminal import follow, run_all
-from napari_unet.core.axes import FRAMES
-from napari_unet.core.words import counted
+from napari_unet.core.io.axes import FRAMES
+from napari_unet.core.text import counted
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -56,10 +56,10 @@ def add_measure(commands: Any) -> None:
 
 
 def _measure(values: Namespace) -> int:
-    from napari_unet.core.measure import Measuring, measure_steps
-    from napari_unet.core.measuring import files as measurefiles
-    from napari_unet.core.measuring import table as objecttable
-    from napari_unet.core.scoring.files import check_text_file
+    from napari_unet.core.evaluation import label_files as measurefiles
+    from napari_unet.core.evaluation.label_files import check_text_file
+    from napari_unet.core.regionprops import table as objecttable
+    from napari_unet.core.regionprops.measure import Measuring, measure_steps
 
     if values.csv:
         check_text_file(values.csv)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_unet.cli.command import add_command
+from napari_unet.cli.options import add_command
 from napari_unet.cli.terminal import say
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ def add_models(commands: Any) -> None:
 
 
 def _models_list(values: Namespace) -> int:
-    from napari_unet.cli.report import MODEL_HEADINGS, format_table, model_row
-    from napari_unet.core.store import list_models
+    from napari_unet.cli.terminal import MODEL_HEADINGS, format_table, model_row
+    from napari_unet.core.models.store import list_models
 
     entries = list_models()
     print(format_table(MODEL_HEADINGS, [model_row(entry) for entry in entries]))
@@ -45,19 +45,21 @@ def _models_list(values: Namespace) -> int:
 
 
 def _models_show(values: Namespace) -> int:
-    from napari_unet.cli.report import card_lines
-    from napari_unet.core.store import find_model, read_card
+    from napari_unet.cli.terminal import card_lines
+    from napari_unet.core.models.store import find_model, read_card
 
     folder = find_model(values.name)
     card = read_card(folder)
-    from napari_unet.nn.summary import format_summary  # torch: once the rest is known to be good
+    from napari_unet.nn.unet.summary import (
+        format_summary,  # torch: once the rest is known to be good
+    )
 
     print(f"{folder}\n", *card_lines(card), "", format_summary(card.spec), sep="\n")
     return 0
 
 
 def _models_import(values: Namespace) -> int:
-    from napari_unet.core.store import import_model
+    from napari_unet.core.models.store import import_model
 
     entry = import_model(values.path, values.name)
     print(f"{entry.name}: imported into {entry.path}")
@@ -65,14 +67,14 @@ def _models_import(values: Namespace) -> int:
 
 
 def _models_export(values: Namespace) -> int:
-    from napari_unet.core.store import export_model
+    from napari_unet.core.models.store import export_model
 
     print(f"{values.name}: exported to {export_model(values.name, values.zip)}")
     return 0
 
 
 def _models_remove(values: Namespace) -> int:
-    from napari_unet.core.store import remove_model
+    from napari_unet.core.models.store import remove_model
 
     remove_model(values.name)
     print(f"{values.name}: removed")

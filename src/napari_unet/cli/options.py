@@ -8,10 +8,16 @@ import typing
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from napari_unet.core.spec import UnetError
+from napari_unet.core.errors import UnetError
+from napari_unet.core.settings import DEVICES
 
 if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Callable
     from dataclasses import Field
+
+    from napari_unet.nn.inference.model import Model
+
 
 Settings = TypeVar("Settings")
 
@@ -103,3 +109,35 @@ def _help(item: Field[Any]) -> str:
         return text
     default = ("no", "yes")[item.default] if isinstance(item.default, bool) else item.default
     return f"{text} (default: {default})"
+
+
+UNUSABLE, INTERRUPTED = 2, 130
+"""Exit statuses; 0 is done."""
+
+
+def add_command(commands: Any, name: str, run: Callable[[Namespace], int], help: str) -> Parser:
+    """Add a command that `run` carries out; it returns the exit status."""
+    command: Parser = commands.add_parser(name, help=help, description=f"{help}.")
+    command.set_defaults(run=run)
+    command.mixed = True
+    return command
+
+
+def add_model_options(command: Parser) -> None:
+    """Add the options of commands that run a model; see `load_model`."""
+    command.add_argument(
+        "--model", default="nuclei", metavar="M", help="name or folder of a model (default: nuclei)"
+    )
+    command.add_argument(
+        "--device", default="auto", metavar="D", help=f"{', '.join(DEVICES)} (default: auto)"
+    )
+
+
+def load_model(values: Namespace) -> Model:
+    """Return the model that the options name, on the device that they name."""
+    from napari_unet.core.models.store import find_model
+
+    find_model(values.model)  # an unknown one is known before torch is loaded
+    from napari_unet.nn.inference import model
+
+    return model.load_model(values.model, values.device)

@@ -6,10 +6,17 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_unet.cli.command import UNUSABLE, add_command, add_model_options, load_model
-from napari_unet.cli.options import add_settings, settings_from
+from napari_unet.cli.options import (
+    UNUSABLE,
+    add_command,
+    add_model_options,
+    add_settings,
+    load_model,
+    settings_from,
+)
 from napari_unet.cli.terminal import follow, run_all, say
-from napari_unet.core.spec import OutputError, PredictSettings
+from napari_unet.core.errors import OutputError
+from napari_unet.core.settings import PredictSettings
 from napari_unet.core.tracking.linking import LinkSettings
 
 if TYPE_CHECKING:
@@ -70,10 +77,10 @@ def _source(text: str) -> Path | str:
 
 
 def _segment(values: Namespace) -> int:
-    from napari_unet import batch
-    from napari_unet.cli import report
-    from napari_unet.core.io.files import make_folder
-    from napari_unet.core.stack import open_stack
+    from napari_unet.batch import files as batch
+    from napari_unet.cli import terminal as report
+    from napari_unet.core.io.atomic import make_folder
+    from napari_unet.core.io.stack import open_stack
 
     settings = settings_from(values, PredictSettings)
     linking = settings_from(values, LinkSettings)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from napari_unet.cli.command import add_command
-from napari_unet.core.io.files import user_path
-from napari_unet.core.spec import InputError
+from napari_unet.cli.options import add_command
+from napari_unet.core.errors import InputError
+from napari_unet.core.io.atomic import user_path
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -25,7 +25,7 @@ def add_view(commands: Any) -> None:
 
 
 def _view(values: Namespace) -> int:
-    from napari_unet.demo import why_no_window
+    from napari_unet.cli.demo import why_no_window
 
     image, labels = user_path(values.image), [user_path(name) for name in values.labels]
     for path in (image, *labels):
@@ -33,7 +33,7 @@ def _view(values: Namespace) -> int:
             raise InputError(f"{path} does not exist; check the spelling and the folder.")
     if problem := why_no_window():
         raise InputError(f"{problem}; give the files to napari where there is a window.")
-    from napari_unet.gui.view import run_view
+    from napari_unet.gui.launch import run_view
 
     run_view(image, labels)
     return 0

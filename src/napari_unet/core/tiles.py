@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from napari_unet.core.spec import ModelSpec
+    from napari_unet.core.settings import ModelSpec
 
 Window = tuple[slice, ...]
 

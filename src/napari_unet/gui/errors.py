@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from napari.utils.notifications import show_error
 
-from napari_unet.core.spec import UnetError
-from napari_unet.gui.widgets.forms import sentence
+from napari_unet.core.errors import UnetError
+from napari_unet.gui.widgets.settings_form import sentence
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import importlib
+import os
+import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from napari_unet.core.errors import ModelError
+from napari_unet.core.instances.tile_merger import separate
+from napari_unet.core.io.stack import open_stack
 from napari_unet.core.models.card import ModelCard
-from napari_unet.core.objects import separate
-from napari_unet.core.spec import ModelError, ModelSpec, PredictSettings
-from napari_unet.core.stack import open_stack
+from napari_unet.core.settings import ModelSpec, PredictSettings
 from napari_unet.core.synthetic import blobs
-from napari_unet.nn.fit import open_frame
-from napari_unet.nn.model import Model, load_model, pick_device
-from napari_unet.nn.net import UNet
-from napari_unet.nn.predict import predict, prepare
-from napari_unet.nn.segment import segment
-from napari_unet.nn.timing import Task, best_times, describe_machine
+from napari_unet.nn.inference.compatibility import open_frame
+from napari_unet.nn.inference.model import Model, load_model, pick_device
+from napari_unet.nn.inference.segment import segment
+from napari_unet.nn.inference.tile_runner import predict, prepare
+from napari_unet.nn.unet.net import UNet
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from napari_unet.nn.predict import TileRunner
+    from napari_unet.nn.inference.tile_runner import TileRunner
+
 
 Report = Callable[[str], object]
 
@@ -274,3 +277,54 @@ def _against_monai(rates: dict[str, float], batch: int, report: Report) -> dict[
         "ratio": ratio,
         "goal": MONAI_GOAL,
     }
+
+
+Task = Callable[[], object]
+
+
+def best_times(tasks: Mapping[str, Task], repeats: int, device: torch.device) -> dict[str, float]:
+    """Run tasks in turns; return the shortest time of each, in seconds."""
+    times: dict[str, list[float]] = {name: [] for name in tasks}
+    for _ in range(repeats):
+        for name, task in tasks.items():
+            _synchronise(device)
+            began = time.perf_counter()
+            task()
+            _synchronise(device)
+            times[name].append(time.perf_counter() - began)
+    return {name: min(values) for name, values in times.items()}
+
+
+def describe_machine(model: Model) -> dict[str, Any]:
+    """Return what the times depend on: processor, device, threads, torch, precision, model."""
+    device = model.device
+    cuda = device.type == "cuda"
+    return {
+        "processor": torch.cuda.get_device_name(device) if cuda else processor(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "device": str(device),
+        "precision": model.choose_precision(),
+        "model": model.name,
+        "model_hash": model.card.hash,
+    }
+
+
+def processor() -> str:
+    """Return the processor's name, as far as the system tells it."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [line.partition(":")[2] for line in file if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0].strip() if names else platform.processor() or platform.machine()
+
+
+def _synchronise(device: torch.device) -> None:
+    """Wait for what a GPU was given to do."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()

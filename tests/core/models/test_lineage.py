@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from napari_unet.core.errors import ModelError
 from napari_unet.core.models.card import ModelCard
 from napari_unet.core.models.lineage import descends, family
-from napari_unet.core.spec import ModelError, ModelSpec
-from napari_unet.core.store import put_model, remove_model
+from napari_unet.core.models.store import put_model, remove_model
+from napari_unet.core.settings import ModelSpec
 
 
 def put(number, parent=None, name=None):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_unet.core.spec import InputError, SettingsError
-from napari_unet.core.tracking.framematch import Seen, assign, match_frames
+from napari_unet.core.errors import InputError, SettingsError
+from napari_unet.core.tracking.assignment import Seen, assign, match_frames
 from napari_unet.core.tracking.linking import Linker, LinkSettings, check_linkable
 
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from napari_unet.core.heads import SemanticHead
-from napari_unet.core.samples import Samples
+from napari_unet.core.instances.heads import SemanticHead
 from napari_unet.core.training.holdout import count_known, hold_out
+from napari_unet.core.training.samples import Samples
 
 
 def grid(height=160, width=240, step=24, edge=14):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from napari_unet.core.spec import OutputError
+from napari_unet.core.errors import OutputError
 from napari_unet.core.training.log import CURVE, TABLE, TrainLog, read_table
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from napari_unet.core.objects import DecodeSettings
-from napari_unet.core.samples import Samples
-from napari_unet.nn.predict import predict
+from napari_unet.core.instances.tile_merger import DecodeSettings
+from napari_unet.core.training.samples import Samples
+from napari_unet.nn.inference.tile_runner import predict
 from napari_unet.nn.training.calibrate import (
     calibrate,
     format_agreement,

@@ -14,9 +14,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from napari_unet.core.io.imageplace import TRANSFORMS, ImagePlace, combined
-from napari_unet.core.io.units import believable, to_um
-from napari_unet.core.spec import InputError
+from napari_unet.core.errors import InputError
+from napari_unet.core.io.coordinate_transform import (
+    TRANSFORMS,
+    ImagePlace,
+    believable,
+    combined,
+    to_um,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path

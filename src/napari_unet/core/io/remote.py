@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from napari_unet.core.errors import InputError
 from napari_unet.core.io.readers import Opened, read_zarr
-from napari_unet.core.spec import InputError
 
 SCHEMES = ("http", "https", "s3")
 _NEEDS = {"http": "aiohttp", "https": "aiohttp", "s3": "s3fs"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from napari_unet.core.spec import InputError
+from napari_unet.core.errors import InputError
 
 DATA = Path(__file__).parents[2] / "data"
 

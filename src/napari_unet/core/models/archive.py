@@ -10,17 +10,10 @@ import zipfile
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING
 
-from napari_unet.core.io.files import whole_file
+from napari_unet.core.errors import ModelError, OutputError
+from napari_unet.core.io.atomic import whole_file
 from napari_unet.core.io.readers import UNREADABLE
-from napari_unet.core.models.folder import (
-    CARD,
-    REPLAY,
-    THUMBNAIL,
-    WEIGHTS,
-    read_model,
-    read_replay,
-)
-from napari_unet.core.spec import ModelError, OutputError
+from napari_unet.core.models.folder import CARD, REPLAY, THUMBNAIL, WEIGHTS, read_model, read_replay
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from napari_unet.core.spec import ModelError, ModelSpec
+from napari_unet.core.errors import ModelError
+from napari_unet.core.settings import ModelSpec
 
 SCHEMA = 1
 """Version of `model.json` that this version of the package writes."""

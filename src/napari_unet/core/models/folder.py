@@ -20,8 +20,8 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from napari_unet.core.errors import ModelError, OutputError
 from napari_unet.core.models.card import ModelCard
-from napari_unet.core.spec import ModelError, OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

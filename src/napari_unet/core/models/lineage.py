@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_unet.core.models.folder import read_card
-from napari_unet.core.store import find_model, list_models
+from napari_unet.core.models.store import find_model, list_models
 
 if TYPE_CHECKING:
     import os

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_unet.core.scoring.overlay import outline
+from napari_unet.core.evaluation.overlay import outline
 
 if TYPE_CHECKING:
-    from napari_unet.core.samples import Samples
+    from napari_unet.core.training.samples import Samples
 
 EDGE = 128
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.core.sizes import working_scale
+from napari_unet.core.image.diameters import working_scale
 
 if TYPE_CHECKING:
-    from napari_unet.core.samples import Sample, Samples
+    from napari_unet.core.training.samples import Sample, Samples
 
 SCALES = (0.5, 2.0)
 """Crops are zoomed by a factor drawn from this range (log-uniform)."""

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from napari_unet.core.heads import InstanceHead
-from napari_unet.core.samples import Sample, Samples
+from napari_unet.core.instances.heads import InstanceHead
+from napari_unet.core.training.samples import Sample, Samples
 
 ENOUGH_IMAGES = 4
 """From so many images on whole ones are held out."""

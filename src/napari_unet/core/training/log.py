@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.core.io.files import make_folder, sweep_partials, whole_file
-from napari_unet.core.spec import OutputError
+from napari_unet.core.errors import OutputError
+from napari_unet.core.io.atomic import make_folder, sweep_partials, whole_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_unet.core.errors import InputError
+from napari_unet.core.evaluation.label_files import by_name, read_labels
 from napari_unet.core.io.readers import is_zarr
-from napari_unet.core.samples import Samples
-from napari_unet.core.scoring.files import by_name, read_labels
-from napari_unet.core.spec import InputError
-from napari_unet.core.stack import Stack, open_stack
+from napari_unet.core.io.stack import Stack, open_stack
+from napari_unet.core.training.samples import Samples
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from napari_unet.core.heads import InstanceHead, SemanticHead
+    from napari_unet.core.instances.heads import InstanceHead, SemanticHead
 
 
 @dataclass(frozen=True)

@@ -19,17 +19,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.core.blockwise.blocks import batches
-from napari_unet.core.blockwise.workplace import Workplace, write_text
-from napari_unet.core.spec import InputError, OutputError, UnetError
-from napari_unet.core.stack import Stack, open_stack
-from napari_unet.core.steps import drained
-from napari_unet.nn.blockwise.blocks import BlockRun, block_steps
-from napari_unet.nn.blockwise.probe import Probe, probe
+from napari_unet.core.blockwise.run_directory import Workplace, write_text
+from napari_unet.core.errors import InputError, OutputError, UnetError
+from napari_unet.core.io.stack import Stack, open_stack
+from napari_unet.core.progress import drained
+from napari_unet.nn.blockwise.block import BlockRun, block_steps
+from napari_unet.nn.blockwise.executor import Probe, probe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from napari_unet.nn.blockwise.pool import Item
+    from napari_unet.nn.blockwise.executor import Item
 
 MOST_TASKS = 50_000
 """Tasks of one stage, at most; each costs some milliseconds beside its work."""
@@ -217,7 +217,7 @@ class _Opened:
         changed = (folder / "model" / "model.json").stat().st_mtime_ns
         with _opening:
             if (self.folder, changed) not in _open_runs:
-                from napari_unet.nn.model import load_model
+                from napari_unet.nn.inference.model import load_model
 
                 stack = self.stack or _stack(self.source, *self.axes)
                 model = load_model(folder / "model", _device())
@@ -280,7 +280,7 @@ def _probe(opened: _Opened) -> Probe:
 
 def _do(opened: _Opened, kind: str, items: tuple[Item, ...]) -> list[list[str]]:
     """Do a step for each item, on a worker; return each one's problems."""
-    from napari_unet.nn.blockwise.pool import STEPS
+    from napari_unet.nn.blockwise.executor import STEPS
 
     run, answers = opened.run(), []
     for item in items:

@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from napari_unet.core.heads import SemanticHead
+from napari_unet.core.instances.heads import SemanticHead
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_unet.core.samples import Sample, Samples
     from napari_unet.core.training.crops import CropPlan
+    from napari_unet.core.training.samples import Sample, Samples
 
 
 def make_batch(

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from napari_unet.core.frames import resize
-from napari_unet.core.heads import head_of
-from napari_unet.core.metrics import Scores, evaluate
-from napari_unet.core.objects import DecodeSettings, separate
-from napari_unet.core.sizes import working_scale
+from napari_unet.core.evaluation.metrics import Scores, evaluate
+from napari_unet.core.image.diameters import working_scale
+from napari_unet.core.image.frames import resize
+from napari_unet.core.instances.heads import head_of
+from napari_unet.core.instances.tile_merger import DecodeSettings, separate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_unet.core.samples import Sample, Samples
-    from napari_unet.nn.model import Model
+    from napari_unet.core.training.samples import Sample, Samples
+    from napari_unet.nn.inference.model import Model
 
 THRESHOLDS = (0.4, 0.5, 0.6, 0.7, 0.8)
 MERGES = (0.1, 0.15, 0.2, 0.25, 0.3)

@@ -11,8 +11,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 
-from napari_unet.core.io.files import whole_file
-from napari_unet.core.spec import ModelError
+from napari_unet.core.errors import ModelError
+from napari_unet.core.io.atomic import whole_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from napari_unet.core.spec import TrainSettings
-    from napari_unet.nn.net import UNet
+    from napari_unet.core.settings import TrainSettings
+    from napari_unet.nn.unet.net import UNet
 
 
 @dataclass

@@ -1,0 +1,171 @@
+"""A list of images, one after the other: what fails is told and the rest goes on."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from napari_unet.batch.files import BlockOptions, is_batch, segment_file
+from napari_unet.core.errors import InputError, UnetError
+from napari_unet.core.io.label_writer import read_passport
+from napari_unet.core.io.provenance import fingerprint
+from napari_unet.core.io.stack import list_images, open_stack
+from napari_unet.core.progress import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Sequence
+    from pathlib import Path
+
+    from napari_unet.batch.files import FileJob
+    from napari_unet.core.models.card import ModelCard
+    from napari_unet.core.settings import PredictSettings
+    from napari_unet.nn.inference.model import Model
+
+logger = logging.getLogger(__name__)
+
+WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
+
+
+@dataclass(frozen=True)
+class FileStep(Progress):
+    """What became of one file of a list: `done` of `total` units of `what`.
+
+    Attributes
+    ----------
+    number
+        Its place in the list.
+    state
+        "running", "done" or "failed".
+    objects
+        How many were found, when it is done.
+    reason
+        Why it failed.
+    remarks
+        What is unusual about the image.
+    """
+
+    number: int = 0
+    state: str = RUNNING
+    objects: int = 0
+    reason: str = ""
+    remarks: tuple[str, ...] = ()
+
+
+def find_images(paths: Iterable[Path]) -> list[Path]:
+    """List images: those named, and those in the folders named, each once.
+
+    Raises
+    ------
+    InputError
+        A path that does not exist, or a folder without images.
+    """
+    found: dict[Path, None] = {}
+    for path in paths:
+        if not path.exists():
+            raise InputError(f"{path} does not exist; check the spelling and the folder.")
+        found |= dict.fromkeys(list_images(path) if is_batch(path) else [path])
+    return list(found)
+
+
+def finished(job: FileJob, card: ModelCard, settings: PredictSettings) -> dict[str, Any] | None:
+    """Return the passport of a file's labels if this model made them with these settings.
+
+    None if they are missing, come from elsewhere, or the image has changed since.
+    """
+    if job.target is None or not job.target.exists():
+        return None
+    try:
+        passport = read_passport(job.target)
+        if passport.get("failed_blocks") or job.is_unfinished:
+            return None
+        if passport.get("model_hash") != card.hash or passport.get("settings") != asdict(settings):
+            return None
+        same = passport.get("data_hash") == fingerprint(open_stack(job.source))
+    except UnetError:
+        return None
+    return passport if same else None
+
+
+def batch_steps(
+    jobs: Sequence[FileJob],
+    card: ModelCard,
+    load: Callable[[], Model],
+    settings: PredictSettings,
+    overwrite: bool = False,
+) -> Generator[FileStep, None, None]:
+    """Segment files, yielding after every tile and every file.
+
+    Closing the generator ends the run after the tile at hand: what is finished stays, and of the
+    file at hand nothing, or the finished blocks of a Zarr. Files that are finished already are
+    passed over, so that running again goes on where it was left.
+
+    Parameters
+    ----------
+    card, load
+        The model: its card, and a function that loads it, which is called when it is needed.
+    overwrite
+        Whether labels that come from elsewhere, or from other settings, are replaced.
+
+    Raises
+    ------
+    UnetError
+        The model cannot be loaded. What is wrong with a file is yielded.
+    """
+    model: Model | None = None
+    for number, job in enumerate(jobs):
+        yield FileStep(0, 0, "looking at the file", number)
+        passport = finished(job, card, settings)
+        if passport is None:
+            if model is None:
+                yield FileStep(0, 0, "loading the model", number)
+                model = load()
+            try:
+                passport = yield from _segment(job, number, model, settings, overwrite)
+            except Exception as error:
+                yield FileStep(0, 0, "files", number, FAILED, reason=_reason(error))
+                continue
+        if empty := len(passport.get("failed_blocks", ())):
+            reason = f"{empty} blocks could not be read and are empty; run again to try them."
+            yield FileStep(1, 1, "files", number, FAILED, reason=reason)
+            continue
+        yield FileStep(1, 1, "files", number, DONE, int(passport.get("objects", 0)))
+
+
+def _segment(
+    job: FileJob, number: int, model: Model, settings: PredictSettings, overwrite: bool
+) -> Generator[FileStep, None, dict[str, Any]]:
+    from napari_unet.nn.blockwise.plan import OtherRunError
+
+    again = BlockOptions(resume=job.is_unfinished)
+    steps = segment_file(job, model, settings, overwrite=overwrite, blocks=again)
+    try:
+        return (yield from _told(steps, number))
+    except OtherRunError:  # of another image, model or settings: in the way of nothing but itself
+        if job.target is not None and job.target.exists() and not overwrite:
+            raise
+    return (yield from _told(segment_file(job, model, settings, overwrite=True), number))
+
+
+def _told(steps: Any, number: int) -> Generator[FileStep, None, dict[str, Any]]:
+    remarks: tuple[str, ...] = ()
+    try:
+        while True:
+            step = next(steps)
+            remarks = tuple(remark.text for remark in getattr(step, "remarks", ())) or remarks
+            yield FileStep(step.done, step.total, step.what, number, remarks=remarks)
+    except StopIteration as end:
+        passport: dict[str, Any] = end.value
+        return passport
+    finally:
+        steps.close()  # at once: it takes away what is half written
+
+
+def _reason(error: Exception) -> str:
+    """Word what is wrong with a file; what nobody foresaw goes to the log with its traceback."""
+    if isinstance(error, UnetError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "There is not enough memory for this image."
+    logger.error("a file failed", exc_info=error)
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,250 @@
+"""What a journal's records say: pixels that changed, and regions that were checked or dropped."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_unet.core.annotations.append_log import Record
+from napari_unet.core.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
+    Numbers = NDArray[np.int64]
+
+LABELS, SCRIBBLES = "labels", "scribbles"
+CANVASES = (LABELS, SCRIBBLES)
+"""What an edit changes: the labels, or the scribbles (0: nothing, 1 + class: that class)."""
+
+KNOWN, UNKNOWN, DROPPED = "known", "unknown", "dropped"
+"""Meanings of a mark: looked at and right; no longer so; withdrawn from the training set."""
+
+Box = tuple[tuple[int, int], ...]
+"""Start and stop along each axis of the labels."""
+
+
+@dataclass(frozen=True, eq=False)
+class Edit:
+    """Pixels of the labels that one action of the user changed: a stroke, a fill, a click ...
+
+    They are kept as runs of pixels that follow each other in C order and have the same values
+    before and after: a brush stroke of 20,000 pixels is some hundred runs.
+
+    Attributes
+    ----------
+    shape
+        Of the labels.
+    runs
+        int64 (N, 4): flat index of the first pixel, length, value before, value after; ascending.
+    source
+        What made it, such as "paint", "fill" or "click"; for people.
+    confirmed
+        Objects that the user accepted as they are, without changing a pixel; `box` is where.
+    box
+        Where the pixels (or confirmed objects) are.
+    canvas
+        One of `CANVASES`.
+    date
+        Seconds since 1970.
+    base
+        Planes (Y, X) of the labels as they were before, by number, that the journal lacks so far.
+    clicks
+        The clicks that the user accepted with this, in the order in which they were made: a place
+        in the labels, and whether it belongs to the object.
+    """
+
+    shape: tuple[int, ...]
+    runs: Numbers
+    source: str = ""
+    confirmed: tuple[int, ...] = ()
+    box: Box = ()
+    canvas: str = LABELS
+    date: float = field(default_factory=time.time)
+    base: dict[int, np.ndarray] = field(default_factory=dict)
+    clicks: tuple[tuple[tuple[float, ...], bool], ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        shape: Sequence[int],
+        where: Sequence[ArrayLike],
+        old: ArrayLike,
+        new: ArrayLike,
+        *,
+        source: str = "",
+        canvas: str = LABELS,
+    ) -> Edit:
+        """Build an edit from pixels, in any order.
+
+        Parameters
+        ----------
+        shape
+            Of the labels.
+        where
+            Integer index arrays, one an axis of the labels, as `np.nonzero` gives them.
+        old, new
+            Values before and after, for each pixel or one for all. Of a pixel that is named more
+            than once, the first `old` and the last `new` count.
+
+        Raises
+        ------
+        InputError
+            Pixels outside the labels, or negative values.
+        """
+        shape = tuple(int(n) for n in shape)
+        try:
+            flat = np.ravel_multi_index(tuple(np.asarray(w, np.int64) for w in where), shape)
+        except (ValueError, TypeError) as error:
+            raise InputError(f"The edit does not fit labels of shape {shape}: {error}.") from error
+        flat = np.asarray(flat, np.int64).ravel()
+        before, after = (np.broadcast_to(np.asarray(v), flat.shape) for v in (old, new))
+        if min(before.min(initial=0), after.min(initial=0)) < 0:
+            raise InputError("The edit holds negative labels; labels are 0 or above.")
+        if np.any(flat[1:] <= flat[:-1]):
+            order = _order(flat)
+            flat = flat[order]
+            first = np.flatnonzero(np.diff(flat, prepend=-1))
+            last = np.append(first[1:], len(flat)) - 1
+            flat, before, after = flat[first], before[order[first]], after[order[last]]
+        changed = before != after
+        if not changed.all():
+            flat, before, after = flat[changed], before[changed], after[changed]
+        runs = _runs(flat, before.astype(np.int64), after.astype(np.int64))
+        return cls(shape, runs, source, box=_box(flat, shape), canvas=canvas)
+
+    @property
+    def pixels(self) -> int:
+        """How many pixels changed."""
+        return int(self.runs[:, 1].sum())
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """Objects that were changed, added, deleted or confirmed; for scribbles their values."""
+        values = np.unique(self.runs[:, 2:])
+        return tuple(sorted({*values[values > 0].tolist(), *self.confirmed}))
+
+    def flat(self) -> Numbers:
+        """Return the flat index of each pixel, ascending."""
+        starts, lengths = self.runs[:, 0], self.runs[:, 1]
+        offsets = np.cumsum(lengths) - lengths
+        return np.repeat(starts - offsets, lengths) + np.arange(lengths.sum())
+
+    def values(self, *, after: bool = True) -> Numbers:
+        """Return each pixel's value after the edit, or before it."""
+        return np.repeat(self.runs[:, 3 if after else 2], self.runs[:, 1])
+
+    def within(self, start: int, stop: int) -> Edit:
+        """Return the same edit of the pixels alone whose flat index is in start:stop."""
+        ends = self.runs[:, 0] + self.runs[:, 1]
+        first, last = np.searchsorted(ends, start, "right"), np.searchsorted(self.runs[:, 0], stop)
+        runs = self.runs[first:last].copy()
+        ends = np.minimum(ends[first:last], stop)
+        runs[:, 0] = np.maximum(runs[:, 0], start)
+        runs[:, 1] = ends - runs[:, 0]
+        return replace(self, runs=runs)
+
+    def record(self) -> Record:
+        """Return what is written of the edit."""
+        header = {
+            "kind": "edit",
+            "source": self.source,
+            "box": self.box,
+            "pixels": self.pixels,
+            "most": int(self.runs[:, 2:].max(initial=0)),
+            "date": self.date,
+        }
+        header |= {"confirmed": self.confirmed} if self.confirmed else {}
+        header |= {"canvas": self.canvas} if self.canvas != LABELS else {}
+        header |= {"clicks": self.clicks} if self.clicks else {}
+        columns = self.runs.T.copy()
+        columns[0, 1:] = np.diff(columns[0])
+        return Record(header, columns.astype("<i8").tobytes())
+
+    @classmethod
+    def from_record(cls, record: Record, shape: tuple[int, ...]) -> Edit:
+        """Return the edit that a record says."""
+        columns = np.frombuffer(record.payload, "<i8").reshape(4, -1).astype(np.int64)
+        columns[0] = np.cumsum(columns[0])
+        header = record.header
+        return cls(
+            shape,
+            np.ascontiguousarray(columns.T),
+            header["source"],
+            tuple(header.get("confirmed", ())),
+            box_of(header["box"]),
+            header.get("canvas", LABELS),
+            header["date"],
+            clicks=tuple((tuple(place), bool(sign)) for place, sign in header.get("clicks", ())),
+        )
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A region of which the user said something.
+
+    Attributes
+    ----------
+    meaning
+        `KNOWN`, `UNKNOWN` or `DROPPED`.
+    box
+        Start and stop along each axis of the labels.
+    date
+        Seconds since 1970.
+    """
+
+    meaning: str
+    box: Box
+    date: float = field(default_factory=time.time)
+
+    def record(self) -> Record:
+        """Return what is written of the mark."""
+        return Record({"kind": self.meaning, "box": self.box, "date": self.date})
+
+
+def box_of(values: Any) -> Box:
+    """Return a box from its JSON."""
+    return tuple((int(start), int(stop)) for start, stop in values)
+
+
+def plane_span(box: Box, shape: tuple[int, ...]) -> tuple[int, int]:
+    """Return the first plane (Y, X) that a box reaches and the one after its last, in C order."""
+    leading = shape[:-2]
+    if not box or not leading:
+        return 0, 1
+    first = int(np.ravel_multi_index([start for start, _ in box[:-2]], leading))
+    last = int(np.ravel_multi_index([stop - 1 for _, stop in box[:-2]], leading))
+    return first, last + 1
+
+
+def _order(flat: Numbers) -> NDArray[np.intp]:
+    """Return the order that sorts pixels and leaves equal ones as they follow each other."""
+    order = np.argsort(flat)
+    if np.all(np.diff(flat[order])):
+        return order
+    return np.argsort(flat, kind="stable")  # takes five times as long
+
+
+def _runs(flat: Numbers, old: Numbers, new: Numbers) -> Numbers:
+    breaks = (np.diff(flat) != 1) | (np.diff(old) != 0) | (np.diff(new) != 0)
+    first = np.flatnonzero(np.concatenate([[True], breaks])) if len(flat) else np.zeros(0, int)
+    lengths = np.diff(first, append=len(flat))
+    return np.stack([flat[first], lengths, old[first], new[first]], axis=1)
+
+
+def _box(flat: Numbers, shape: tuple[int, ...]) -> Box:
+    """Return the bounding box of ascending flat indices."""
+    if not len(flat):
+        return ()
+    box: list[tuple[int, int]] = []
+    for axis in range(len(shape)):
+        places = flat // math.prod(shape[axis + 1 :])
+        places = places % shape[axis]
+        box.append((int(places.min()), int(places.max()) + 1))
+    return tuple(box)

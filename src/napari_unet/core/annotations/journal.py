@@ -1,0 +1,302 @@
+"""The journal: every correction of one image's labels, on the disk before it counts as saved.
+
+A journal is one `RecordFile`. It begins with a `Begin` and the labels as they were; then follow
+edits, marks, undo and redo in the order in which they happened. Nothing is ever taken back from the
+file: an undo is a record of its own. The labels at the end are the first ones with every edit, undo
+and redo applied in order.
+
+Labels of up to `base.WHOLE` bytes are written whole at the beginning. Of larger ones a frame
+is written when it is first worked on, so that the cost goes by what was touched; other frames are
+not restored (the model makes them again).
+
+With `stack` and the array `labels` of a napari layer:
+
+    journal = Journal.begin(stack, labels, model=card.name, model_hash=card.hash)
+    edit = journal.edit(where, old, new, source="paint", labels=labels)  # where the user paints
+    journal.record(edit)                            # in a worker; when it returns, it is saved
+    step = journal.undo()                           # None if there is nothing to undo
+    labels[step.where] = step.values
+
+    places = find_journals(stack)                   # after a crash, the latest first
+    with Journal.open(places[0].path, stack) as journal:
+        for index, frame in journal.replay_all():
+            labels[index] = frame
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_unet.core.annotations.append_log import Record, RecordFile
+from napari_unet.core.annotations.edits import KNOWN, LABELS, Box, Edit, Mark, plane_span
+from napari_unet.core.annotations.header import begin_of, identify, new_path, same_file, sweep
+from napari_unet.core.annotations.image_source import keep_frame
+from napari_unet.core.annotations.initial_labels import WHOLE, BasePlanes
+from napari_unet.core.annotations.reader import JournalView, unravelled
+from napari_unet.core.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import ArrayLike
+
+    from napari_unet.core.io.stack import Stack
+
+    Index = tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Step:
+    """What `Journal.undo` and `Journal.redo` ask for: ``labels[step.where] = step.values``.
+
+    Attributes
+    ----------
+    where
+        Index arrays, one an axis of the labels; empty ones where objects were only confirmed.
+    values
+        The values to put there.
+    edit
+        The edit that is undone or redone; its `canvas` says whether labels or scribbles change.
+    """
+
+    where: tuple[np.ndarray, ...]
+    values: np.ndarray
+    edit: Edit
+
+
+class Journal(JournalView):
+    """The record of the corrections of one image with one labels array, open to be added to.
+
+    `begin` and `open` make one. Every method may be called from any thread; each waits for the one
+    that is at work. Those that write return when the disk has it, which may take some hundredths of
+    a second: call them in a worker, in the order in which things happened. `edit` reads the labels'
+    array and must be called on the thread that paints, before the next stroke.
+    """
+
+    def __init__(self, file: RecordFile, stack: Stack | None = None) -> None:
+        self._stack = stack
+        self._load(file)
+
+    @classmethod
+    def begin(
+        cls,
+        stack: Stack,
+        labels: Any,
+        *,
+        model: str = "",
+        model_hash: str = "",
+        head: str = "instance",
+        ndim: int = 2,
+    ) -> Journal:
+        """Begin a journal; an image may have several, one for each labels array.
+
+        The labels are copied plane by plane while the user may go on painting: what is painted in
+        the meantime must be recorded afterwards.
+
+        Parameters
+        ----------
+        stack
+            The image; with `path`, if it lies in a file. The frames of one in memory only are
+            copied into the journal's folder when they are worked on.
+        labels
+            Array of unsigned integers, or integers of 0 and above, of ``stack.labels_shape``;
+            any that can be sliced.
+        model, model_hash
+            Name and hash of the model that is to learn from the corrections.
+        head
+            "instance": the labels are objects; "semantic": they are classes.
+        ndim
+            2 if frames are planes (Y, X); 3 if they are volumes (Z, Y, X).
+
+        Raises
+        ------
+        InputError
+            Labels that do not fit the image, or are negative, or an image that cannot be read.
+        OutputError
+            The journal cannot be written.
+        """
+        about = begin_of(stack, labels, ndim, WHOLE)
+        about = dataclasses.replace(about, model=model, model_hash=model_hash, head=head)
+        base = BasePlanes(about).everything(labels) if about.whole else ()
+        path = new_path(about.image)
+        sweep(path.parent)
+        return cls(RecordFile.create(path, itertools.chain([about.record()], base)), stack)
+
+    @classmethod
+    def open(cls, path: Path, stack: Stack | None = None) -> Journal:
+        """Open a journal to go on with; what a crash left torn at its end is dropped.
+
+        Parameters
+        ----------
+        path
+            The journal's file, such as `find_journals` names.
+        stack
+            Its image. If its file has moved since, the journal notes the new path; if it lies in no
+            file, its frames are kept only where this is given.
+
+        Raises
+        ------
+        InputError
+            No journal, one that another window writes to, or another image's.
+        OutputError
+            It cannot be written to.
+        """
+        journal = cls(RecordFile(path, write=True), stack)
+        try:
+            if stack is not None:
+                journal._follow(stack)
+        except BaseException:
+            journal.close()
+            raise
+        return journal
+
+    def edit(
+        self,
+        where: Sequence[ArrayLike],
+        old: ArrayLike,
+        new: ArrayLike,
+        *,
+        labels: Any = None,
+        source: str = "",
+        canvas: str = LABELS,
+    ) -> Edit:
+        """Describe pixels that have just changed, for `record`; quick, writes nothing.
+
+        Parameters
+        ----------
+        where, old, new, source, canvas
+            As for `Edit.of`: index arrays in the whole labels array, values before and after.
+        labels
+            The labels' array, in which the pixels have changed already. Of large labels (not
+            `about.whole`) the frame is copied, if the journal does not hold it yet.
+
+        Raises
+        ------
+        InputError
+            Pixels outside the labels, negative values, or no `labels` where they are needed.
+        """
+        edit = Edit.of(self.about.shape, where, old, new, source=source, canvas=canvas)
+        if not edit.box:
+            return edit
+        before = edit if canvas == LABELS else None
+        return dataclasses.replace(edit, base=self._copies(edit.box, labels, before))
+
+    def record(self, edit: Edit) -> None:
+        """Write an edit; when this returns, it is saved. An edit of nothing is left out.
+
+        Raises
+        ------
+        OutputError
+            It cannot be written, such as to a full disk: the journal is as it was, and the same
+            edit may be given again later, before those that came after it.
+        """
+        if not edit.box:
+            return
+        with self._guard:
+            self._write(edit.base, edit.record())
+        self._keep_image(edit.box)
+
+    def confirm(self, ids: Sequence[int], index: Index, *, labels: Any = None) -> None:
+        """Record that the user accepts objects of a frame or plane as they are; can be undone."""
+        box = self.box(index)
+        nothing = np.zeros((0, 4), np.int64)
+        confirmed = tuple(int(number) for number in ids)
+        base = self._copies(box, labels)
+        self.record(
+            Edit(self.about.shape, nothing, "confirm", confirmed=confirmed, box=box, base=base)
+        )
+
+    def mark(
+        self,
+        meaning: str,
+        index: Index = (),
+        window: tuple[slice, ...] | None = None,
+        *,
+        labels: Any = None,
+    ) -> None:
+        """Record that a region is `KNOWN`, `UNKNOWN` or `DROPPED` (see `edits`).
+
+        Parameters
+        ----------
+        meaning
+            What the region is from now on: what is recorded later counts again.
+        index, window
+            As for `box`.
+        labels
+            As for `edit`.
+        """
+        box = self.box(index, window)
+        base = self._copies(box, labels) if meaning == KNOWN else {}
+        with self._guard:
+            self._write(base, Mark(meaning, box).record())
+        if meaning == KNOWN:
+            self._keep_image(box)
+
+    def undo(self) -> Step | None:
+        """Record that the last edit is undone, and return what to do; None if there is none.
+
+        It works across frames and restarts.
+        """
+        return self._step("undo")
+
+    def redo(self) -> Step | None:
+        """Record that the edit undone last is done again; None if there is none."""
+        return self._step("redo")
+
+    def _step(self, kind: str) -> Step | None:
+        undo = kind == "undo"
+        with self._guard:
+            numbers = self._history.done if undo else self._history.undone
+            if not numbers:
+                return None
+            edit = self._edit(numbers[-1])
+            self._write({}, Record({"kind": kind}))
+            values = edit.values(after=not undo).astype(self.dtype)
+        return Step(np.unravel_index(edit.flat(), edit.shape), values, edit)
+
+    def _copies(self, box: Box, labels: Any, edit: Edit | None = None) -> dict[int, np.ndarray]:
+        """Copy the planes that the journal must hold before a region of large labels is changed."""
+        with self._guard:
+            missing = self._base.missing(*plane_span(box, self.about.shape))
+        if missing and labels is None:
+            raise InputError("These labels are large; give labels= so that the frame can be kept.")
+        return {plane: self._base.before(labels, plane, edit) for plane in missing}
+
+    def _write(self, base: dict[int, np.ndarray], record: Record) -> None:
+        records = [
+            part
+            for plane, values in base.items()
+            if plane not in self._base
+            for part in self._base.records(plane, values)
+        ]
+        records.append(record)
+        for offset, written in zip(self._file.append(*records), records, strict=True):
+            self._take(offset, written.header)
+
+    def _follow(self, stack: Stack) -> None:
+        """Hold the image against the journal's, and note where it lies now."""
+        if identify(stack) != self.about.image:
+            raise InputError(f"{self.path} belongs to another image than {stack.name}.")
+        if stack.path is None or str(stack.path.absolute()) == self.about.path:
+            return
+        if path := same_file(stack, stack.path, self.about.image):
+            self._write({}, Record({"kind": "moved", "path": path}))
+
+    def _keep_image(self, box: Box) -> None:
+        """Copy the image of the frames that a box reaches, if it lies in no file."""
+        if self._stack is None or self.about.path:
+            return
+        first, stop = plane_span(box, self.about.shape)
+        size = self.about.frame_planes
+        for frame in range(first // size, (stop - 1) // size + 1):
+            keep_frame(
+                self.path.parent,
+                self._stack,
+                unravelled(frame, self.about.leading),
+                self.about.ndim,
+            )

@@ -1,0 +1,234 @@
+"""What a frame's corrections teach: which pixels are known, and what they are.
+
+Known is what the user looked at, and nothing else: regions marked as known (a frame, a plane, a
+box), scribbles, and what was touched. Touched are the pixels that changed; the objects that were
+edited, added or confirmed, as they are now; and the background around both up to a margin. Other
+objects stay unknown within the margin, too. All of this is judged plane by plane: an edit in one
+plane of a volume says nothing about the planes above and below.
+
+Where labels are classes there are no objects to be touched: the pixels that changed are known, and
+all within the margin.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import ndimage
+
+from napari_unet.core.annotations.edits import DROPPED, KNOWN, SCRIBBLES, Box, Edit, Mark
+from napari_unet.core.annotations.initial_labels import clipped
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from napari_unet.core.annotations.reader import JournalView
+
+MARGIN = 0.35
+"""Margin of known background around what was touched, as a share of the objects' diameter: about
+half of the gap to a neighbour where objects are crowded ..."""
+MARGIN_LIMITS = (3.0, 30.0)
+"""... and within these limits, in pixels."""
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """What a frame teaches.
+
+    Attributes
+    ----------
+    labels
+        ([Z,] Y, X): the corrected labels, with scribbles of background (of a class) put in.
+    known
+        bool, the same shape: pixels whose label is true.
+    sketched
+        bool, the same shape, disjoint from `known`: pixels that a scribble says belong to some
+        object, while nothing is known of its outline. They teach the foreground alone.
+    """
+
+    labels: np.ndarray
+    known: np.ndarray
+    sketched: np.ndarray
+
+    @property
+    def seen(self) -> np.ndarray:
+        """Every pixel that teaches something; bool ([Z,] Y, X)."""
+        return np.asarray(self.known | self.sketched)
+
+
+def frame_truth(
+    journal: JournalView,
+    index: tuple[int, ...] = (),
+    *,
+    touched: bool = True,
+    margin: float | None = None,
+    classes: bool | None = None,
+) -> Truth:
+    """Return what a frame of a journal teaches; arguments as for `truth`.
+
+    Parameters
+    ----------
+    classes
+        None: as the journal says.
+    """
+    found = truth(
+        journal.replay(index),
+        journal.history(index),
+        journal.box(index),
+        classes=journal.about.head == "semantic" if classes is None else classes,
+        touched=touched,
+        margin=margin,
+    )
+    held = journal.holds(index).reshape(found.known.shape[:-2])
+    found.known[~held] = False
+    return found
+
+
+def truth(
+    labels: np.ndarray,
+    events: Iterable[Edit | Mark],
+    box: Box,
+    *,
+    classes: bool = False,
+    touched: bool = True,
+    margin: float | None = None,
+) -> Truth:
+    """Work out what a frame teaches.
+
+    Parameters
+    ----------
+    labels
+        The frame's labels as they are now, ([Z,] Y, X).
+    events
+        Edits and marks that are in force, in order: `Journal.history`.
+    box
+        The frame's place in all labels: `Journal.box`.
+    classes
+        The labels are classes, not objects.
+    touched
+        Whether what was touched is known, or only marks and scribbles count.
+    margin
+        Of background around what was touched, in pixels; None: by the objects' diameter.
+    """
+    record = _Record(labels.shape, box)
+    for event in events:
+        record.take(event)
+    known = record.marked.copy()
+    if touched:
+        known |= record.touched(labels, classes, margin)
+    labels, sketched = labels.copy(), np.zeros(labels.shape, bool)
+    if record.scribbled.any():
+        named = record.scribbled > 0 if classes else record.scribbled == 1
+        labels[named] = record.scribbled[named] - 1
+        known |= named
+        outlined = known & (labels > 0)
+        sketched = (record.scribbled > 1) & ~outlined & ~named
+        known &= ~sketched
+    return Truth(labels, known, sketched)
+
+
+class _Record:
+    """What the events say of each pixel, and of the objects of each plane."""
+
+    def __init__(self, shape: tuple[int, ...], box: Box) -> None:
+        self.box = box
+        self.marked, self.changed = np.zeros(shape, bool), np.zeros(shape, bool)
+        self.left_out = np.zeros(shape, bool)
+        self.scribbled = np.zeros(shape, np.uint8)
+        self.ids: defaultdict[int, set[int]] = defaultdict(set)
+        rows, columns = shape[-2:]
+        self._pixels = rows * columns
+
+    def take(self, event: Edit | Mark) -> None:
+        window = self._window(event.box)
+        if isinstance(event, Edit):
+            self._take_edit(event)
+            self.left_out[window] = False
+        elif event.meaning == DROPPED:
+            self._drop(window)
+        else:
+            self.marked[window] = event.meaning == KNOWN
+            self.left_out[window] &= event.meaning != KNOWN
+
+    def _take_edit(self, edit: Edit) -> None:
+        starts = [start for start, _ in self.box]
+        first = int(np.ravel_multi_index(starts, edit.shape))
+        flat, after = clipped(edit, first, self.changed.size)
+        if edit.canvas == SCRIBBLES:
+            self.scribbled.reshape(-1)[flat] = after
+            return
+        _, before = clipped(edit, first, self.changed.size, after=False)
+        self.changed.reshape(-1)[flat] = True
+        planes = flat // self._pixels
+        for plane in np.unique(planes).tolist():
+            here = planes == plane
+            self.ids[plane].update(np.unique(before[here]).tolist())
+            self.ids[plane].update(np.unique(after[here]).tolist())
+        if edit.confirmed:
+            for plane in self._planes(self._window(edit.box)):
+                self.ids[plane].update(edit.confirmed)
+
+    def _drop(self, window: tuple[slice, ...]) -> None:
+        """Forget what was said of a region; of whole planes, their objects, too."""
+        for values in (self.marked, self.changed, self.scribbled):
+            values[window] = 0
+        whole = self.left_out[window].shape[-2:] == self.left_out.shape[-2:]
+        self.left_out[window] = not whole
+        if whole:
+            for plane in self._planes(window):
+                self.ids.pop(plane, None)
+
+    def touched(self, labels: np.ndarray, classes: bool, margin: float | None) -> np.ndarray:
+        """Return what was touched, and the background around it."""
+        out = np.zeros(labels.shape, bool)
+        planes = zip(*map(_planes_of, (labels, self.changed, out)), strict=True)
+        for number, (plane, core, known) in enumerate(planes):
+            ids = self.ids[number] - {0}
+            if ids and not classes:
+                core = core | np.isin(plane, list(ids))
+            if core.any():
+                share = np.clip(MARGIN * _diameter(plane, core, classes), *MARGIN_LIMITS)
+                near = _near(core, float(share) if margin is None else margin)
+                known[...] = near if classes else core | near & (plane == 0)
+        return out & ~self.left_out
+
+    def _window(self, box: Box) -> tuple[slice, ...]:
+        """Return the part of the frame that a box of all labels covers."""
+        spans = list(zip(box, self.box, strict=True))[len(self.box) - self.marked.ndim :]
+        return tuple(
+            slice(max(0, start - low), max(0, min(stop, high) - low))
+            for (start, stop), (low, high) in spans
+        )
+
+    def _planes(self, window: tuple[slice, ...]) -> range:
+        return range(*window[0].indices(len(self.marked))) if len(window) == 3 else range(1)
+
+
+def _planes_of(values: np.ndarray) -> np.ndarray:
+    return values.reshape(-1, *values.shape[-2:])
+
+
+def _diameter(plane: np.ndarray, core: np.ndarray, classes: bool) -> float:
+    """Return the median diameter of the objects touched; without any, of the parts that changed."""
+    objects = np.zeros(0, plane.dtype) if classes else plane[core & (plane > 0)]
+    if len(objects):
+        sizes = np.unique(objects, return_counts=True)[1]
+    else:
+        sizes = np.bincount(ndimage.label(core)[0].ravel())[1:]
+    return float(np.median(2 * np.sqrt(sizes / np.pi)))
+
+
+def _near(core: np.ndarray, reach: float) -> np.ndarray:
+    """Return the pixels within `reach` of a mask (Y, X), at a cost that goes by the mask's size."""
+    out = core.copy()
+    wide = int(np.ceil(reach))
+    for rows, columns in ndimage.find_objects(ndimage.label(core)[0]):
+        part = (
+            slice(max(0, rows.start - wide), rows.stop + wide),
+            slice(max(0, columns.start - wide), columns.stop + wide),
+        )
+        out[part] |= ndimage.distance_transform_edt(~core[part]) <= reach
+    return out

@@ -1,0 +1,211 @@
+"""A model's training set: what was corrected on all images on which the user worked with it.
+
+It is read from the journals; nothing is kept twice. A journal belongs to a model if its beginning
+names the model, one of its ancestors or one of its descendants.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_unet.core.annotations.edits import DROPPED, LABELS, Edit
+from napari_unet.core.annotations.header import JournalPlace, find_journals, identify
+from napari_unet.core.annotations.image_source import FrameSource
+from napari_unet.core.annotations.journal import Journal
+from napari_unet.core.annotations.mask import frame_truth
+from napari_unet.core.annotations.patches import cuts_of
+from napari_unet.core.annotations.reader import JournalView
+from napari_unet.core.errors import InputError, UnetError
+from napari_unet.core.models.lineage import family
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Iterator
+
+    from napari_unet.core.annotations.patches import Cut
+    from napari_unet.core.io.stack import Stack
+
+    Index = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Correction:
+    """The corrections of one image with one labels layer: a row of the training set.
+
+    Attributes
+    ----------
+    place
+        The journal, and what it begins with: the image's name, the model.
+    path
+        Where the image lies; "" if it lay in memory only.
+    frames
+        Frames that teach something, by their index along the leading axes.
+    objects
+        Objects that were edited, added, deleted or confirmed; where labels are classes, edits.
+    pixels
+        Pixels that are known or sketched.
+    date
+        Of the last correction, in seconds since 1970.
+    dropped
+        The user withdrew all of it (or some of it, where `frames` is not empty).
+    problem
+        Why it cannot be trained on, in a sentence; "" if it can.
+    """
+
+    place: JournalPlace
+    path: str
+    frames: tuple[Index, ...]
+    objects: int
+    pixels: int
+    date: float
+    dropped: bool
+    problem: str = ""
+
+    @property
+    def name(self) -> str:
+        """The image's name."""
+        return self.place.begin.name
+
+
+def list_corrections(
+    model: str | os.PathLike[str] | None = None, *, earlier: Iterable[Correction] = ()
+) -> Iterator[Correction]:
+    """Yield a model's training set, the last one worked on first; it takes a while.
+
+    Journals in which nothing was corrected are passed by, those that cannot be read have a
+    `problem`.
+
+    Parameters
+    ----------
+    model
+        Name or path; None: every journal of this home.
+    earlier
+        What was listed before: journals that have not changed since are not read again.
+
+    Raises
+    ------
+    ModelError
+        There is no such model.
+    """
+    cards = [] if model is None else family(model)
+    hashes, names = {card.hash for card in cards}, {card.name for card in cards}
+    read = {(row.place.path, row.date): row for row in earlier if not row.problem}
+    for place in find_journals():
+        begin = place.begin
+        belongs = begin.model_hash in hashes if begin.model_hash else begin.model in names
+        if model is None or belongs:
+            row = read.get((place.path, place.modified))
+            yield from _summary(place) if row is None else (row,)
+
+
+def drop(
+    correction: Correction, index: Index | None = None, *, journal: Journal | None = None
+) -> None:
+    """Withdraw a correction, or one of its frames, from every training set.
+
+    The journal and its labels stay; what is corrected there later counts again.
+
+    Parameters
+    ----------
+    journal
+        The correction's journal, where this program has it open for writing.
+
+    Raises
+    ------
+    InputError
+        The journal is open in another window, or gone.
+    OutputError
+        It cannot be written.
+    """
+    frames = correction.frames if index is None else (index,)
+    if journal is None:
+        with Journal.open(correction.place.path) as opened:
+            drop(correction, index, journal=opened)
+        return
+    for frame in frames:
+        journal.mark(DROPPED, frame)
+
+
+def cuts(
+    corrections: Iterable[Correction],
+    ndim: int,
+    remarks: list[str],
+    *,
+    touched: bool = True,
+    classes: bool | None = None,
+    opened: Iterable[Stack] | dict[str, Stack] = (),
+) -> Iterator[tuple[Correction, Cut]]:
+    """Yield the parts of the images that teach something, as planes (2) or volumes (3).
+
+    An image that cannot be used is passed by, with a sentence in `remarks`. The stacks in `opened`
+    may be given by what `identify` says of them, which takes a while to find out.
+    """
+    stacks = opened if isinstance(opened, dict) else {identify(stack): stack for stack in opened}
+    for correction in corrections:
+        try:
+            yield from (
+                (correction, cut) for cut in _cuts(correction, ndim, touched, classes, stacks)
+            )
+        except UnetError as error:
+            remarks.append(f"The corrections of {correction.name} are left out. {error}")
+
+
+def _cuts(
+    correction: Correction,
+    ndim: int,
+    touched: bool,
+    classes: bool | None,
+    stacks: dict[str, Stack],
+) -> Iterator[Cut]:
+    begin, found = correction.place.begin, False
+    if ndim == 3 and "Z" not in begin.axes:
+        raise InputError("They are planes; this model works on volumes.")
+    source = FrameSource(begin, correction.place.path.parent, correction.path, stacks)
+    with JournalView(correction.place.path) as journal:
+        for cut in cuts_of(journal, source, ndim, touched=touched, classes=classes):
+            found = True
+            yield cut
+    if correction.frames and not found and source.stack is None:
+        raise InputError("The image lay in memory only and was not kept; open it again.")
+
+
+def _summary(place: JournalPlace) -> Iterator[Correction]:
+    """Read a journal through; nothing is yielded if nothing was corrected in it."""
+    date = place.modified  # before it is read: what is written meanwhile counts as newer
+    try:
+        with JournalView(place.path) as journal:
+            if not (touched := journal.frames()):
+                return
+            pixels: Counter[Index] = Counter()
+            for plane in journal.frames(2):
+                frame = plane[: len(journal.about.leading)]
+                pixels[frame] += int(frame_truth(journal, plane).seen.sum())
+            path = journal.about.path
+            gone = bool(path) and not Path(path).exists()
+            yield Correction(
+                place=place,
+                path=path,
+                frames=tuple(frame for frame in touched if pixels[frame]),
+                objects=sum(_objects(journal, frame) for frame in touched),
+                pixels=pixels.total(),
+                date=date,
+                dropped=any(mark.meaning == DROPPED for mark in journal.marks()),
+                problem=f"Its image {path} is gone; put it back or open it." if gone else "",
+            )
+    except UnetError as error:
+        yield Correction(place, place.begin.path, (), 0, 0, date, False, str(error))
+
+
+def _objects(journal: JournalView, frame: Index) -> int:
+    """Count the objects that were touched since the frame was dropped; of classes, the edits."""
+    ids: list[int] = []
+    for event in journal.history(frame):
+        if isinstance(event, Edit):
+            if event.canvas == LABELS:
+                ids += [len(ids)] if journal.about.head == "semantic" else event.ids
+        elif event.meaning == DROPPED and event.box == journal.box(frame):
+            ids.clear()
+    return len(set(ids))

@@ -1,0 +1,204 @@
+"""Where a label image goes: a ``.zarr`` of its own, or into the OME-Zarr that holds the data."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
+
+from napari_unet.core.errors import OutputError
+from napari_unet.core.io.atomic import user_path
+from napari_unet.core.io.label_writer import DISK_ERRORS
+from napari_unet.core.io.ome_zarr import LABELS, format_of, ome_zarr_of, register_label
+from napari_unet.core.io.readers import is_zarr
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from napari_unet.core.blockwise.run_directory import Workplace
+
+
+@dataclass(frozen=True)
+class LabelPlace:
+    """Where a label image goes.
+
+    Attributes
+    ----------
+    path
+        The folder that the image becomes.
+    image
+        The OME-Zarr that holds it, if one does.
+    """
+
+    path: Path
+    image: Path | None = None
+
+    @classmethod
+    def of(cls, output: str | Path | None, source: Any, name: str) -> LabelPlace:
+        """Find out where labels go.
+
+        Parameters
+        ----------
+        output
+            What the user gave: a ``.zarr``, or ``IMAGE.zarr/labels/NAME``. None: into the source,
+            as labels called `name`.
+        source
+            The path of the data, if they have one.
+
+        Raises
+        ------
+        OutputError
+            No output for data that are no OME-Zarr on this computer, or one of another kind.
+        """
+        if output is None:
+            path = user_path(source) if isinstance(source, (str, Path)) else None
+            if path is None or not _is_group(path) or "://" in str(source):
+                raise OutputError(
+                    "there is no OME-Zarr on this computer to put the labels into; give an output, "
+                    "see `napari-unet segment --help`."
+                )
+            return cls(path / LABELS / name, path)
+        path = user_path(output)
+        if path.parent.name == LABELS and _is_group(path.parent.parent):
+            return cls(path, path.parent.parent)
+        if path.suffix.lower() != ".zarr":
+            raise OutputError(f"{path} is no place for blocks; give one that ends with .zarr.")
+        return cls(path)
+
+    @classmethod
+    def beside(cls, source: Path, name: str) -> LabelPlace:
+        """Find out where the labels of a Zarr on this computer go.
+
+        That is into its OME-Zarr, as labels called `name`, if it is one or the full resolution of
+        one; beside it if it is an array that lies in no group.
+
+        Raises
+        ------
+        OutputError
+            It is neither.
+        """
+        if _is_group(source):
+            return cls.of(None, source, name)
+        if (image := ome_zarr_of(source)) is not None:
+            return cls.of(None, image, name)
+        if not is_zarr(source) or is_zarr(source.parent):
+            raise OutputError(f"{source} has no place for labels; give an output.")
+        return cls(source.with_name(f"{source.stem} {name}.zarr"))
+
+    @property
+    def name(self) -> str:
+        """The image's name."""
+        return self.path.name.split(".")[0]
+
+    @property
+    def zarr_format(self) -> Literal[2, 3]:
+        """Format of Zarr: that of the image which holds the labels, else 3."""
+        return format_of(self.image) if self.image else 3
+
+    @property
+    def source(self) -> str | None:
+        """Path from the labels to their image."""
+        return "../../" if self.image else None
+
+    @property
+    def unfinished(self) -> Path:
+        """The folder of an unfinished run."""
+        return self.path.with_name(f".{self.path.name[:100]}.unfinished")
+
+    def check(self, may_exist: bool) -> None:
+        """Raise OutputError if the image cannot go there."""
+        path, problem = self.path, ""
+        parent = self.image or path.parent
+        if not parent.is_dir():
+            problem = f"cannot be written: there is no folder {parent}; create it first"
+        elif path.exists() and not may_exist:
+            problem = "exists already; choose another name, or overwrite it (--overwrite)"
+        elif path.exists() and (path.is_file() or (any(path.iterdir()) and not is_zarr(path))):
+            problem = "is no Zarr, and not overwritten; choose another name"
+        elif not os.access(parent, os.W_OK):
+            problem = f"cannot be written: {parent} may not be written; choose another place"
+        if problem:
+            raise OutputError(f"{path} {problem}.")
+
+    def make_folder(self) -> None:
+        """Make the folder of the unfinished run."""
+        try:
+            self.unfinished.mkdir(parents=self.image is not None, exist_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"{self.path} cannot be written: {error.strerror or error}; choose another place."
+            ) from error
+
+    def put(self, place: Workplace) -> None:
+        """Sync a finished image to the disk and move it to its place in one step."""
+        try:
+            for file in place.result.rglob("*.json" if self.zarr_format == 3 else ".z*"):
+                with open(file, "rb+") as handle:
+                    os.fsync(handle.fileno())
+            old = place.folder / "old"
+            if self.path.exists():
+                shutil.rmtree(old, ignore_errors=True)
+                self.path.rename(old)
+            place.result.rename(self.path)
+            shutil.rmtree(old, ignore_errors=True)
+            if self.image:
+                register_label(self.image / LABELS, self.path.name)
+        except OSError as error:
+            raise OutputError(
+                f"{self.path} cannot be written: {error.strerror or error}; choose another place, "
+                "the unfinished run is kept."
+            ) from error
+
+    @contextmanager
+    def naming(self) -> Iterator[None]:
+        """Word what the operating system refuses by the image's name, not by that of a part."""
+        try:
+            yield
+        except OutputError as error:
+            cause = error.__cause__
+            if not isinstance(cause, OSError):
+                raise
+            self._refuse(cause)
+        except OSError as error:  # zarr words nothing
+            if error.errno not in DISK_ERRORS:
+                raise
+            self._refuse(error)
+
+    def _refuse(self, cause: OSError) -> NoReturn:
+        raise OutputError(
+            f"{self.path} cannot be written: {cause.strerror or cause}; free some space, or "
+            "choose another place."
+        ) from cause
+
+    def open(self, level: int = 0) -> Any:
+        """Open an array of the finished image for reading."""
+        import zarr
+
+        return zarr.open_array(str(self.path / str(level)), mode="r")
+
+    def open_levels(self) -> list[Any]:
+        """Open the arrays of all levels for reading, the full resolution first."""
+        levels: list[Any] = []
+        while (self.path / str(len(levels))).is_dir():
+            levels.append(self.open(len(levels)))
+        return levels
+
+
+def is_label_place(path: Path) -> bool:
+    """Tell whether a path is one for a label image, and not for another kind of file."""
+    inside = path.parent.name == LABELS and _is_group(path.parent.parent)
+    return inside or path.suffix.lower() == ".zarr"
+
+
+def _is_group(path: Path) -> bool:
+    """Tell whether a folder is a Zarr group."""
+    if (path / ".zgroup").is_file():
+        return True
+    if not (path / "zarr.json").is_file():
+        return False
+    import zarr
+
+    return isinstance(zarr.open(str(path), mode="r"), zarr.Group)

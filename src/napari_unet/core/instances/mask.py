@@ -1,0 +1,161 @@
+"""One object of labels: where it lies, and finding it by one of its pixels.
+
+Nothing here looks at more of the labels than the surroundings of the object, which may be part of
+an array that does not fit into memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import ndimage
+
+from napari_unet.core.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_unet.core.tiles import Window
+
+Index = tuple[int, ...]
+
+REACH = 32
+"""How far around a pixel an object is looked for at first, in pixels."""
+
+
+@dataclass(frozen=True)
+class ObjectMask:
+    """One object in a plane or volume.
+
+    Attributes
+    ----------
+    window
+        Where it lies, one slice an axis.
+    inside
+        bool, of the window's size.
+    certainty
+        Mean probability of its pixels; 1 if somebody drew it.
+    """
+
+    window: Window
+    inside: np.ndarray
+    certainty: float = 1.0
+
+    @property
+    def area(self) -> int:
+        """How many pixels it has."""
+        return int(np.count_nonzero(self.inside))
+
+    def cropped(self) -> ObjectMask:
+        """Return the same object in the smallest window; of size 0 if it has no pixels."""
+        axes = range(self.inside.ndim)
+        others = [tuple(a for a in axes if a != axis) for axis in axes]
+        spans = [np.flatnonzero(self.inside.any(axis=other)) for other in others]
+        place = tuple(slice(int(s[0]), int(s[-1]) + 1) if s.size else slice(0, 0) for s in spans)
+        pairs = zip(self.window, place, strict=True)
+        window = tuple(slice(w.start + p.start, w.start + p.stop) for w, p in pairs)
+        return ObjectMask(window, self.inside[place], self.certainty)
+
+    def within(self, window: Window) -> np.ndarray:
+        """Return the object as it is seen in another window, bool."""
+        seen = np.zeros([w.stop - w.start for w in window], bool)
+        common = [
+            slice(max(a.start, b.start), min(a.stop, b.stop))
+            for a, b in zip(self.window, window, strict=True)
+        ]
+        if all(c.start < c.stop for c in common):
+            seen[shifted(common, window)] = self.inside[shifted(common, self.window)]
+        return seen
+
+
+def joined(one: ObjectMask, other: ObjectMask) -> ObjectMask:
+    """Return two masks of one plane or volume as one; it has the certainty of the second."""
+    pieces = [mask.cropped() for mask in (one, other) if mask.area]
+    if not pieces:
+        return other
+    window = window_around([piece.window for piece in pieces])
+    inside = np.logical_or.reduce([piece.within(window) for piece in pieces])
+    return ObjectMask(window, inside, other.certainty)
+
+
+def part_at(mask: ObjectMask, place: Sequence[int]) -> ObjectMask | None:
+    """Return the part of a mask that hangs together at a pixel; None if it is not in the mask."""
+    at = tuple(p - w.start for p, w in zip(place, mask.window, strict=True))
+    if not all(0 <= a < n for a, n in zip(at, mask.inside.shape, strict=True)):
+        return None
+    if not mask.inside[at]:
+        return None
+    _, part = find_object(mask.inside.view(np.uint8), at)
+    pairs = zip(part.window, mask.window, strict=True)
+    window = tuple(slice(p.start + w.start, p.stop + w.start) for p, w in pairs)
+    return ObjectMask(window, part.inside, mask.certainty)
+
+
+def beyond(mask: ObjectMask, window: Window) -> ObjectMask:
+    """Return what lies of a mask outside a window."""
+    everything = ObjectMask(window, np.ones([w.stop - w.start for w in window], bool))
+    return ObjectMask(mask.window, mask.inside & ~everything.within(mask.window), mask.certainty)
+
+
+def find_object(labels: Any, place: Sequence[int], index: Index = ()) -> tuple[int, ObjectMask]:
+    """Return the object at a pixel: its id, and its part that hangs together there.
+
+    Parameters
+    ----------
+    labels
+        Integers, indexed by slices.
+    place
+        The pixel in the plane or volume.
+    index
+        Position of the plane or volume along the leading axes.
+
+    Raises
+    ------
+    InputError
+        There is none, or the pixel lies outside.
+    """
+    shape = tuple(labels.shape)[len(index) :]
+    if not all(0 <= p < n for p, n in zip(place, shape, strict=True)):
+        raise InputError(f"{tuple(place)} lies outside the labels, which are {shape}.")
+    label = int(np.asarray(labels[(*index, *place)]))
+    if label == 0:
+        raise InputError(f"There is no object at {tuple(place)}; click on one.")
+    reach = REACH
+    while True:
+        window = tuple(
+            slice(max(0, p - reach), min(n, p + reach + 1))
+            for p, n in zip(place, shape, strict=True)
+        )
+        seen = np.asarray(labels[(*index, *window)]) == label
+        parts = ndimage.label(seen, np.ones((3,) * seen.ndim))[0]
+        at = tuple(p - w.start for p, w in zip(place, window, strict=True))
+        mask = ObjectMask(window, parts == parts[at])
+        found = mask.cropped()
+        if not any(
+            (f.start == w.start > 0) or (f.stop == w.stop < n)
+            for f, w, n in zip(found.window, window, shape, strict=True)
+        ):
+            return label, found
+        reach *= 2
+
+
+def full_window(index: Index, window: Window) -> Window:
+    """Return a window of one plane as one of the whole labels."""
+    return (*(slice(i, i + 1) for i in index), *window)
+
+
+def window_around(windows: Sequence[Window]) -> Window:
+    """Return the smallest window that holds some others."""
+    return tuple(
+        slice(min(w.start for w in axis), max(w.stop for w in axis))
+        for axis in zip(*windows, strict=True)
+    )
+
+
+def shifted(window: Sequence[slice], origin: Sequence[slice]) -> Window:
+    """Return a window as seen from the beginning of another."""
+    return tuple(
+        slice(w.start - o.start, w.stop - o.start) for w, o in zip(window, origin, strict=True)
+    )

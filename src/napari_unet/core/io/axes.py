@@ -1,0 +1,110 @@
+"""The letters of an image's axes: T time, C channel, Z, Y, X; S stands for RGB(A) samples."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_unet.core.errors import InputError, SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+AXES = "TCZYX"
+AUTO, PLANES, VOLUMES = FRAMES = ("auto", "planes", "volumes")
+"""How a stack is divided into frames, in which objects are matched; "auto" asks the passport."""
+OBJECT_AXES = "object_axes"
+"""Entry of a passport: the axes along which an object may extend, "YX" or "ZYX"."""
+
+
+def default_axes(shape: tuple[int, ...], dtype: np.dtype[Any], what: str = "the array") -> str:
+    """Name the axes of a bare array.
+
+    2 axes are YX, 3 are ZYX, 4 are TZYX, 5 are TZCYX; with 8-bit values and 3 or 4 in the last
+    axis, 3 are YXS and 4 are ZYXS (S: samples of RGB or RGBA).
+
+    Raises
+    ------
+    InputError
+        An array of other than 2 to 5 axes.
+    """
+    if not 2 <= len(shape) <= 5:
+        raise InputError(
+            f"{what} has {len(shape)} axes (shape {shape}); give an image of 2 to 5 axes."
+        )
+    if len(shape) in (3, 4) and dtype == np.uint8 and shape[-1] in (3, 4):
+        return "ZYXS"[-len(shape) :]
+    return {2: "YX", 3: "ZYX", 4: "TZYX", 5: "TZCYX"}[len(shape)]
+
+
+def checked_axes(axes: str, shape: tuple[int, ...], what: str) -> str:
+    """Hold axes that the user gave against the shape."""
+    letters = axes.strip().upper()
+    problem = ""
+    if unknown := sorted(set(letters) - set("TCZYXS")):
+        problem = f"{', '.join(unknown)} is unknown"
+    elif len(set(letters)) < len(letters) or {"C", "S"} <= set(letters):
+        problem = "an axis is named twice"
+    elif not {"Y", "X"} <= set(letters):
+        problem = "Y or X is missing"
+    elif len(letters) != len(shape):
+        problem = f"{what} has {len(shape)} axes (shape {shape})"
+    if problem:
+        raise InputError(
+            f"axes {axes!r} do not fit: {problem}; give one of T, C, Z, Y, X (S: RGB) "
+            f"for each of the {len(shape)} axes."
+        )
+    return letters
+
+
+def settled_axes(found: str, shape: tuple[int, ...], what: str) -> str:
+    """Turn a file's axes into ours: unnamed pages are slices, or time where Z is taken."""
+    letters = list(found)
+    for place, letter in enumerate(letters):
+        if letter in AXES + "S":
+            continue
+        # Q and I are pages that nobody named; other letters are positions, angles and the like.
+        free = [other for other in ("ZT" if letter in "QI" else "TZ") if other not in letters]
+        letters[place] = free[0] if free else letter
+    settled = "".join(letters)
+    fits = set(settled) <= set(AXES + "S") and len(set(settled)) == len(settled) == len(shape)
+    if not fits or not {"Y", "X"} <= set(settled) or {"C", "S"} <= set(settled):
+        raise InputError(
+            f"{what} has the axes {found} (shape {shape}); only T, C, Z, Y, X or S (RGB), each "
+            "once and not C with S, can be used: split the file, or give axes."
+        )
+    return settled
+
+
+def frame_ndim(frames: str, passport: Mapping[str, Any] | None = None) -> int:
+    """Return whether objects are matched in planes (2) or in volumes (3).
+
+    Parameters
+    ----------
+    frames
+        One of `FRAMES`. "auto": planes if the passport says that objects end with their plane,
+        otherwise volumes.
+    passport
+        The passport of the predicted labels; None if they have none.
+
+    Raises
+    ------
+    SettingsError
+        Another word.
+    """
+    if frames not in FRAMES:
+        raise SettingsError(f"frames is {frames!r}; choose one of: {', '.join(FRAMES)}.")
+    if frames == AUTO:
+        return 2 if (passport or {}).get(OBJECT_AXES) == "YX" else 3
+    return 2 if frames == PLANES else 3
+
+
+def shared_axes(labels_axes: str, truth_axes: str) -> str:
+    """Return the axes of two labellings of the same shape, of which one may know more.
+
+    Pages that nobody named are taken for slices, so where one of the two has a time axis it is
+    right.
+    """
+    knows = "T" in truth_axes and "T" not in labels_axes
+    return truth_axes if knows and len(truth_axes) == len(labels_axes) else labels_axes

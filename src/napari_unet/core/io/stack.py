@@ -1,0 +1,306 @@
+"""Images as stacks: lazy data with named axes and a voxel size, whatever file they come from."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_unet.core.errors import InputError
+from napari_unet.core.io.atomic import plain_name, user_path
+from napari_unet.core.io.axes import checked_axes, default_axes, settled_axes
+from napari_unet.core.io.chunk_cache import cached
+from napari_unet.core.io.coordinate_transform import ImagePlace
+from napari_unet.core.io.readers import SUFFIXES, UNREADABLE, Opened, is_zarr, read_file, unreadable
+from napari_unet.core.io.remote import is_address, read_address
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """An image of up to five axes that is read window by window.
+
+    Attributes
+    ----------
+    data
+        Array-like with basic slicing: numpy, dask, Zarr, or a file that is read on demand.
+    axes
+        One letter of "TCZYX" for each axis of `data`, in any order; Y and X are always there.
+    voxel_size_um
+        Size of a voxel (z, y, x) in um; None when it is unknown. Without a Z axis, and where a
+        file knows y and x only, z is 1.
+    rgb
+        Whether the channels are red, green, blue (and alpha).
+    name
+        The file's name without its suffix, or "image".
+    path
+        Where the data lie, None for arrays.
+    address
+        Where the data lie, if that is on another computer.
+    place
+        Where the image lies in the world, with the times between frames; None if no more is known
+        of that than `voxel_size_um`.
+    """
+
+    data: Any
+    axes: str
+    voxel_size_um: tuple[float, float, float] | None = None
+    rgb: bool = False
+    name: str = "image"
+    path: Path | None = None
+    address: str = ""
+    place: ImagePlace | None = None
+    notices: set[str] = field(default_factory=set, repr=False)
+    """What the user was warned of already; a remark is made once for each stack."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the values, in the computer's byte order."""
+        dtype: np.dtype[Any] = np.dtype(self.data.dtype)
+        return dtype.newbyteorder("=")
+
+    @property
+    def channels(self) -> int:
+        """Number of channels; 1 without a C axis."""
+        return self._size("C")
+
+    @property
+    def labels_axes(self) -> str:
+        """Axes of the labels that belong to the stack: TZYX without what the stack lacks."""
+        return "".join(letter for letter in "TZYX" if letter in self.axes)
+
+    @property
+    def labels_place(self) -> ImagePlace:
+        """Where the labels lie: where the image does, as far as that is known."""
+        axes = self.labels_axes
+        place = None if self.place is None else self.place.along(axes)
+        return place or ImagePlace.of_voxels(axes, self.voxel_size_um)
+
+    @property
+    def labels_shape(self) -> tuple[int, ...]:
+        """Shape of the labels, in the order of `labels_axes`."""
+        return tuple(self._size(letter) for letter in self.labels_axes)
+
+    def indices(self, ndim: int) -> list[tuple[int, ...]]:
+        """List the position of every plane (`ndim` 2) or volume (3) along the leading axes."""
+        return list(itertools.product(*(range(self._size(a)) for a in self._leading(ndim))))
+
+    def frame_shape(self, ndim: int) -> tuple[int, ...]:
+        """Return the shape of a plane (Y, X) or a volume (Z, Y, X), where Z may be 1."""
+        return tuple(self._size(letter) for letter in "ZYX"[-ndim:])
+
+    def read(
+        self, index: tuple[int, ...], window: tuple[slice, ...], channels: tuple[int, ...]
+    ) -> np.ndarray:
+        """Read a window of one plane or volume, and nothing else.
+
+        Parameters
+        ----------
+        index
+            Position of the plane or volume, one of `indices(len(window))`.
+        window
+            Slices along (Y, X) or (Z, Y, X), inside the frame, with step 1.
+        channels
+            Channels to read, counted from 0; the same one may appear again.
+
+        Returns
+        -------
+        np.ndarray
+            Shape (len(channels), [Z,] Y, X), in the stack's type.
+
+        Raises
+        ------
+        InputError
+            When the file turns out to be damaged, or is gone.
+        """
+        ndim = len(window)
+        spans = [s.indices(n) for s, n in zip(window, self.frame_shape(ndim), strict=True)]
+        shape = tuple(max(0, stop - start) for start, stop, _ in spans)
+        if math.prod(shape) == 0 or not channels:
+            return np.zeros((len(channels), *shape), self.dtype)
+        place: dict[str, Any] = dict(zip(self._leading(ndim), index, strict=True))
+        for letter, span in zip("ZYX"[-ndim:], spans, strict=True):
+            place[letter] = slice(*span)
+        try:
+            return self._read(place, shape, channels)
+        except UNREADABLE as error:
+            if self.path is None:
+                raise
+            raise unreadable(self.path, error) from error
+
+    def pick_channels(self, wanted: int, channel: int | None = None) -> tuple[int, ...]:
+        """Choose the channels that a model with `wanted` input channels is given.
+
+        A named channel is given to every input. Otherwise RGB goes to three inputs as it is, and
+        as many channels as there are inputs go in their order; anything else is the first channel,
+        given to every input.
+
+        Raises
+        ------
+        InputError
+            A channel that the stack does not have.
+        """
+        if channel is not None:
+            if not 0 <= channel < self.channels:
+                choice = f"0 to {self.channels - 1}" if self.channels > 1 else "only 0"
+                raise InputError(
+                    f"channel {channel} is not in {self.name}, which has {self.channels}; "
+                    f"choose {choice}."
+                )
+            return (channel,) * wanted
+        matching = wanted == 3 if self.rgb else wanted == self.channels
+        return tuple(range(wanted)) if matching else (0,) * wanted
+
+    def _size(self, letter: str) -> int:
+        return int(self.data.shape[self.axes.index(letter)]) if letter in self.axes else 1
+
+    def _leading(self, ndim: int) -> str:
+        return "".join(letter for letter in self.labels_axes if letter not in "ZYX"[-ndim:])
+
+    def _read(
+        self, place: dict[str, Any], shape: tuple[int, ...], channels: tuple[int, ...]
+    ) -> np.ndarray:
+        """Read channels one run at a time and bring the axes into the order (C, [Z,] Y, X)."""
+        if "C" not in self.axes:
+            values = self._values(place).reshape((1, *shape))
+            return values if channels == (0,) else np.repeat(values, len(channels), axis=0)
+        distinct = sorted(set(channels))
+        run = distinct[-1] - distinct[0] + 1 == len(distinct)
+        # Interleaved channels lie side by side in the file: one pass, even over unwanted ones.
+        if run or self.axes.endswith("C"):
+            span = slice(distinct[0], distinct[-1] + 1)
+            values = self._values({**place, "C": span}).reshape((-1, *shape))
+            order = [channel - distinct[0] for channel in channels]
+            return values if order == list(range(len(values))) else values[order]
+        parts = [self._values({**place, "C": slice(c, c + 1)}) for c in distinct]
+        values = np.concatenate(parts).reshape((-1, *shape))
+        return values[[distinct.index(channel) for channel in channels]]
+
+    def _values(self, place: dict[str, Any]) -> np.ndarray:
+        """Slice the data and put what is left into the order C, Z, Y, X."""
+        values = np.asarray(self.data[tuple(place[letter] for letter in self.axes)])
+        left = [letter for letter in self.axes if isinstance(place[letter], slice)]
+        values = values.transpose([left.index(letter) for letter in "CZYX" if letter in left])
+        return np.ascontiguousarray(values, self.dtype)
+
+
+def open_stack(
+    source: Any,
+    axes: str | None = None,
+    voxel_size_um: tuple[float, ...] | float | None = None,
+    level: int = 0,
+) -> Stack:
+    """Open an image file or wrap an array, lazily.
+
+    Parameters
+    ----------
+    source
+        Path of a TIFF, PNG, JPEG or Zarr; address of a Zarr (http, https, s3); a numpy, dask or
+        Zarr array; or a Stack, which is returned as it is.
+    axes
+        One letter for each axis, such as "TZCYX"; S stands for the samples of an RGB(A) image.
+        None takes them from the file, or else by `default_axes`.
+    voxel_size_um
+        (z, y, x), (y, x) or one size for all, in um. None takes it from the file.
+    level
+        Of a multiscale OME-Zarr; 0 is the full resolution.
+
+    Raises
+    ------
+    InputError
+        A source that cannot be read, axes that do not fit, or values that are no real numbers.
+    """
+    if isinstance(source, Stack):
+        return source
+    path, address = None, str(source) if is_address(source) else ""
+    if address:
+        opened = read_address(address, level)
+    elif isinstance(source, (str, Path)):
+        path = user_path(source)
+        opened = read_file(path, level)
+    elif all(hasattr(source, name) for name in ("shape", "dtype", "__getitem__")):
+        opened = Opened(source, "", None)
+    else:
+        raise InputError(f"A {type(source).__name__} is no image; give a path or an array.")
+    name = re.sub(r"\.ome$", "", path.absolute().stem, flags=re.IGNORECASE) if path else "image"
+    if address:
+        name = plain_name(Path(address.rstrip("/").rpartition("/")[2]))
+    data, what = opened.data, address or (str(path) if path else "the array")
+    dtype = _checked_dtype(data.dtype, what)
+    if not all(float(n).is_integer() for n in data.shape):
+        raise InputError(
+            f"{what} has an unknown shape {data.shape}; compute its chunks' sizes first."
+        )
+    shape = tuple(int(n) for n in data.shape)
+    found = opened.axes or default_axes(shape, dtype, what)
+    letters = (
+        checked_axes(axes, shape, what) if axes is not None else settled_axes(found, shape, what)
+    )
+    # C given for what the file calls samples is still a colour image.
+    rgb = "S" in letters or ("S" in opened.axes and letters[found.index("S")] == "C")
+    letters = letters.replace("S", "C")
+    rgb = rgb and shape[letters.index("C")] in (3, 4)
+    size = _checked_voxel_size(voxel_size_um) if voxel_size_um is not None else opened.voxel_size_um
+    as_told = voxel_size_um is None and letters == opened.axes
+    place = opened.place if as_told else None
+    return Stack(cached(data), letters, size, rgb, name, path, address, place)
+
+
+def list_images(folder: str | Path) -> list[Path]:
+    """List the images of a folder, Zarr folders among them, numbers in their natural order.
+
+    Raises
+    ------
+    InputError
+        A folder that is missing or holds no image.
+    """
+    folder = user_path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder} is no folder; give a folder with images.")
+    try:
+        inside = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+    except OSError as error:
+        raise InputError(f"{folder} cannot be listed: {error.strerror}.") from error
+    images = [
+        entry
+        for entry in inside
+        if (is_zarr(entry) if entry.is_dir() else entry.suffix.lower() in SUFFIXES)
+    ]
+    if not images:
+        raise InputError(f"{folder} holds no image; give a folder with {', '.join(SUFFIXES)}.")
+    return sorted(images, key=lambda entry: (list(_natural(entry.name)), entry.name))
+
+
+def _natural(name: str) -> Iterator[tuple[int, int, str]]:
+    for part in re.findall(r"\d+|\D+", name):
+        yield (0, int(part), part) if part.isdecimal() else (1, 0, part.lower())
+
+
+def _checked_dtype(dtype: Any, what: str) -> np.dtype[Any]:
+    try:
+        known: np.dtype[Any] = np.dtype(dtype)
+    except TypeError:
+        raise InputError(f"{what} holds {dtype}; give a numpy, dask or Zarr array.") from None
+    if known.kind not in "biuf":
+        raise InputError(f"{what} holds {known}; give integers, floating-point numbers or bool.")
+    return known
+
+
+def _checked_voxel_size(size: tuple[float, ...] | float) -> tuple[float, float, float]:
+    try:
+        values = np.atleast_1d(np.asarray(size, float))
+    except (TypeError, ValueError):
+        values = np.empty(0)
+    if values.shape not in ((1,), (2,), (3,)) or not (np.isfinite(values) & (values > 0)).all():
+        raise InputError(f"voxel_size_um is {size!r}; give (z, y, x) in um, each above 0.")
+    if values.size == 1:
+        values = np.repeat(values, 3)
+    z, y, x = (1.0, *values.tolist()) if values.size == 2 else values.tolist()
+    return z, y, x

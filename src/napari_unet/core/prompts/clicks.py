@@ -1,0 +1,301 @@
+"""Clicks on an object, their history, and a robot that clicks as people do.
+
+A positive click says "this belongs to the object", a negative one "this does not".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import numpy as np
+from scipy import ndimage
+
+from napari_unet.core.errors import InputError
+from napari_unet.core.instances.label_edits import ObjectMask
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_unet.core.io.stack import Stack
+
+
+State = TypeVar("State")
+Respond = Callable[["ClickSet"], np.ndarray]
+
+INNER = 0.4
+"""People click at pixels this deep in an object, or deeper, as a share of its deepest pixel."""
+CARELESS = 0.15
+"""... but one in so many of their clicks lies anywhere in it."""
+
+
+@dataclass(frozen=True)
+class Click:
+    """One click.
+
+    Attributes
+    ----------
+    place
+        (y, x) or (z, y, x), or with the time in front, as far as the image has these axes; in
+        pixels, a pixel's centre on the integer.
+    positive
+        Whether the place belongs to the object.
+    """
+
+    place: tuple[float, ...]
+    positive: bool = True
+
+    def __post_init__(self) -> None:
+        try:
+            place = tuple(float(coordinate) for coordinate in self.place)
+        except (TypeError, ValueError):
+            place = ()
+        if not 2 <= len(place) <= 4 or not all(map(math.isfinite, place)):
+            raise InputError(
+                f"A click is at {self.place!r}; give (y, x) or (z, y, x), with the time in front "
+                "for an image that has one, in pixels."
+            )
+        object.__setattr__(self, "place", place)
+        object.__setattr__(self, "positive", bool(self.positive))
+
+    @property
+    def pixel(self) -> tuple[int, ...]:
+        """The pixel that was clicked."""
+        return tuple(math.floor(coordinate + 0.5) for coordinate in self.place)
+
+
+@dataclass(frozen=True)
+class ClickSet:
+    """The clicks on one object, in the order in which they were made."""
+
+    clicks: tuple[Click, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.clicks)
+
+    def added(self, click: Click) -> ClickSet:
+        """Return the clicks with one more; it takes the place of others on the same pixel.
+
+        So of contradictory clicks the last one counts, and a thousand on one pixel are one.
+        """
+        others = tuple(other for other in self.clicks if other.pixel != click.pixel)
+        return ClickSet((*others, click))
+
+    def within(self, leading: Sequence[int]) -> ClickSet:
+        """Return the clicks of one plane or volume, by the first of their coordinates."""
+        at = tuple(leading)
+        return ClickSet(tuple(c for c in self.clicks if c.pixel[: len(at)] == at))
+
+    def inside(self, window: Sequence[slice]) -> ClickSet:
+        """Return the clicks in a window of a plane or volume, by the last of their coordinates."""
+        return ClickSet(
+            tuple(
+                click
+                for click in self.clicks
+                if all(
+                    w.start <= p < w.stop
+                    for p, w in zip(click.pixel[-len(window) :], window, strict=True)
+                )
+            )
+        )
+
+    def places(self, *, positive: bool, ndim: int) -> np.ndarray:
+        """Return where the clicks of one kind are, float32 (N, ndim): the last coordinates."""
+        chosen = [c.place[-ndim:] for c in self.clicks if c.positive == positive]
+        return np.array(chosen, np.float32).reshape(-1, ndim)
+
+
+class History(Generic[State]):
+    """What there is now, what was before, and what was taken back.
+
+    Parameters
+    ----------
+    state
+        What there is in the beginning.
+    """
+
+    def __init__(self, state: State) -> None:
+        self._states, self._at = [state], 0
+
+    @property
+    def now(self) -> State:
+        """What there is now."""
+        return self._states[self._at]
+
+    def push(self, state: State) -> None:
+        """Go on; what was taken back is forgotten."""
+        self._states[self._at + 1 :] = [state]
+        self._at += 1
+
+    def undo(self) -> bool:
+        """Go one step back; False at the beginning."""
+        return self._move(self._at - 1)
+
+    def redo(self) -> bool:
+        """Go one step forward again; False if nothing was taken back."""
+        return self._move(self._at + 1)
+
+    def _move(self, to: int) -> bool:
+        there = 0 <= to < len(self._states)
+        self._at = to if there else self._at
+        return there
+
+
+def first_click(truth: np.ndarray, rng: np.random.Generator | None = None) -> Click:
+    """Click on an object for the first time.
+
+    Parameters
+    ----------
+    truth
+        bool ([Z,] Y, X), True somewhere.
+    rng
+        Jitters the click as a person's hand and eye do. None: the deepest pixel.
+    """
+    return Click(_inside(_depth(truth), rng))
+
+
+def next_click(
+    truth: np.ndarray, mask: np.ndarray, rng: np.random.Generator | None = None
+) -> Click | None:
+    """Correct a mask by a click in its largest error; None if there is no error.
+
+    The largest error is that into which the largest disc fits, be it missing or too much (the
+    robot of Xu et al. 2016 and Sofiiuk et al. 2021).
+
+    Parameters
+    ----------
+    truth, mask
+        bool ([Z,] Y, X): the object as it is, and as it was segmented.
+    rng
+        As in `first_click`.
+    """
+    missing, spare = _depth(truth & ~mask), _depth(mask & ~truth)
+    positive = bool(missing.max(initial=0) >= spare.max(initial=0))
+    depth = missing if positive else spare
+    return Click(_inside(depth, rng), positive) if depth.any() else None
+
+
+def simulate_clicks(
+    truth: np.ndarray,
+    respond: Respond,
+    count: int,
+    rng: np.random.Generator | None = None,
+) -> Iterator[tuple[ClickSet, np.ndarray]]:
+    """Click on an object and correct its mask, click after click, until it is right.
+
+    Parameters
+    ----------
+    truth
+        bool ([Z,] Y, X), True somewhere.
+    respond
+        Gives the mask, bool of that shape, for the clicks so far.
+    count
+        Most clicks.
+    rng
+        As in `first_click`.
+
+    Yields
+    ------
+    ClickSet, np.ndarray
+        The clicks so far and the mask that they gave.
+    """
+    clicks, click = ClickSet(), first_click(truth, rng)
+    for _ in range(count):
+        clicks = clicks.added(click)
+        mask = respond(clicks)
+        yield clicks, mask
+        following = next_click(truth, mask, rng)
+        if following is None:
+            return
+        click = following
+
+
+def iou(mask: np.ndarray, truth: np.ndarray) -> float:
+    """Return the intersection of two bool arrays over their union; 1 if both are empty."""
+    union = np.count_nonzero(mask | truth)
+    return np.count_nonzero(mask & truth) / union if union else 1.0
+
+
+def _depth(region: np.ndarray) -> np.ndarray:
+    """Return each pixel's distance to the region's border; the image's own border is one, too."""
+    if not region.any():
+        return np.zeros(region.shape)
+    return np.asarray(ndimage.distance_transform_edt(np.pad(region, 1)))[
+        (slice(1, -1),) * region.ndim
+    ]
+
+
+def _inside(depth: np.ndarray, rng: np.random.Generator | None) -> tuple[int, ...]:
+    """Choose a pixel where depth is not 0."""
+    if rng is None:
+        at = int(depth.argmax())
+    else:
+        least = 0 if rng.random() < CARELESS else INNER * depth.max()
+        at = int(rng.choice(np.flatnonzero(depth > least)))
+    return tuple(int(i) for i in np.unravel_index(at, depth.shape))
+
+
+Index = tuple[int, ...]
+
+
+def locate(click: Click, stack: Stack, ndim: int) -> tuple[Index, Index]:
+    """Return the frame of `ndim` axes that a click is in, and its pixel there.
+
+    Raises
+    ------
+    InputError
+        It lies outside the image, or has not as many coordinates as the labels have axes.
+    """
+    _check_axes(click, stack)
+    shape = stack.labels_shape
+    if not all(0 <= p < n for p, n in zip(click.pixel, shape, strict=True)):
+        raise InputError(f"The click {_said(click)} lies outside the image, which is {shape}.")
+    split = len(shape) - ndim
+    return click.pixel[:split], click.pixel[split:]
+
+
+def box_mask(
+    low: Sequence[float], high: Sequence[float], stack: Stack, ndim: int
+) -> tuple[Index, ObjectMask]:
+    """Return the frame that a box lies in, and its pixels there, from two opposite corners.
+
+    Raises
+    ------
+    InputError
+        Its corners lie in different frames, or have not as many coordinates as the labels have
+        axes; or no two pixels of the image lie in it along Y and X.
+    """
+    ends = Click(tuple(low)), Click(tuple(high))
+    for end in ends:
+        _check_axes(end, stack)
+    said = f"The box from {_said(ends[0])} to {_said(ends[1])}"
+    split = len(stack.labels_shape) - ndim
+    if ends[0].pixel[:split] != ends[1].pixel[:split]:
+        raise InputError(f"{said} reaches over several frames; draw it in one of them.")
+    corners = np.array([end.place for end in ends])
+    last = np.array(stack.labels_shape) - 1
+    last[:split] = np.iinfo(last.dtype).max  # a frame that is not there is not the last one
+    first, second = (np.clip(end, 0, last) for end in (corners.min(0), corners.max(0)))
+    index, start = locate(Click(tuple(first)), stack, ndim)
+    _, stop = locate(Click(tuple(second)), stack, ndim)
+    window = tuple(slice(a, b + 1) for a, b in zip(start, stop, strict=True))
+    shape = [w.stop - w.start for w in window]
+    if min(shape[-2:]) < 2:
+        raise InputError(f"{said} holds too few pixels of the image; draw it around the object.")
+    return index, ObjectMask(window, np.ones(shape, bool))
+
+
+def _check_axes(click: Click, stack: Stack) -> None:
+    axes = stack.labels_axes.lower()
+    if len(click.place) != len(axes):
+        raise InputError(
+            f"The click {_said(click)} has {len(click.place)} coordinates; the image has axes "
+            f"{axes}, give ({', '.join(axes)})."
+        )
+
+
+def _said(click: Click) -> str:
+    """Return where a click is, to a tenth of a pixel."""
+    return f"({', '.join(f'{round(coordinate, 1):.10g}' for coordinate in click.place)})"

@@ -1,0 +1,150 @@
+"""The table of measured objects: columns from what adds up, and the file that they go to."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_unet.core.evaluation.label_files import write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from napari_unet.core.regionprops.moments import Parts
+
+Table = dict[str, np.ndarray]
+FRAME = ("t", "z")
+"""Columns that tell the frame of an object, as far as there are several."""
+
+
+def object_table(
+    parts: Parts,
+    place: Mapping[str, int],
+    shape: Sequence[int],
+    voxel_size_um: tuple[float, float, float] | None,
+    hulls: np.ndarray | None,
+) -> Table:
+    """Return the columns of one frame's objects.
+
+    Parameters
+    ----------
+    parts
+        The objects, joined.
+    place
+        Position of the frame, by letter.
+    shape
+        The frame's, (Y, X) or (Z, Y, X).
+    voxel_size_um
+        (z, y, x), None if unknown.
+    hulls
+        (N,) size of each convex hull, in voxels; None: no solidity.
+    """
+    count, ndim = len(parts), len(shape)
+    voxel = None if voxel_size_um is None else np.array(voxel_size_um[-ndim:])
+    table: Table = {"label": parts.labels}
+    table |= {letter.lower(): np.full(count, at) for letter, at in place.items()}
+    table |= _sizes(parts.size, ndim, voxel)
+    table["touches_border"] = ((parts.start == 0) | (parts.stop == np.array(shape)))[
+        :, [axis for axis, n in enumerate(shape) if n > 1 or axis >= ndim - 2]
+    ].any(1)
+    places = {"centroid": parts.centre, "start": parts.start, "stop": parts.stop}
+    for name, values in places.items():
+        table |= {f"{name}_{letter}": values[:, at] for at, letter in enumerate("zyx"[-ndim:])}
+    table |= _shapes(parts, voxel)
+    if hulls is not None:
+        table["solidity"] = parts.size / hulls
+    return table | _intensities(parts)
+
+
+def join_tables(tables: Sequence[Table]) -> Table:
+    """Put the tables of all frames below each other."""
+    return {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
+
+
+def write_table(path: Path, table: Mapping[str, Iterable[Any]]) -> None:
+    """Write a table as CSV, whole or not at all; a file of that name is replaced.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written.
+    """
+    write_text(path, table_text(table))
+
+
+def table_text(table: Mapping[str, Iterable[Any]]) -> str:
+    """Return a table as CSV: a line of names, a line an object; nan is an empty cell."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(table)
+    writer.writerows(zip(*map(_cells, table.values()), strict=True))
+    return text.getvalue()
+
+
+def features_of(table: Table) -> Table:
+    """Return a table as the features of a napari Labels layer.
+
+    napari finds an object's row by the column ``index``: its label, or -1 where the label stands
+    for several objects, in different frames.
+    """
+    labels = table["label"]
+    values, places, count = np.unique(labels, return_inverse=True, return_counts=True)
+    return {"index": np.where(count[places] == 1, values[places], -1), **table}
+
+
+def _sizes(size: np.ndarray, ndim: int, voxel: np.ndarray | None) -> Table:
+    names = ("area_px", "area_um2") if ndim == 2 else ("volume_voxels", "volume_um3")
+    table = {names[0]: size.astype(np.int64)}
+    physical = None if voxel is None else size * voxel.prod()
+    if physical is not None:
+        table[names[1]] = physical
+    for unit, value in (("px", size), ("um", physical)):
+        if value is not None:
+            root = np.sqrt(4 / np.pi * value) if ndim == 2 else np.cbrt(6 / np.pi * value)
+            table[f"equivalent_diameter_{unit}"] = root
+    return table
+
+
+def _shapes(parts: Parts, voxel: np.ndarray | None) -> Table:
+    """Return what follows from the second moments, in um where the voxel size is known."""
+    ndim = parts.centre.shape[1]
+    spread = parts.spread / parts.size[:, None, None]
+    unit = "px"
+    if voxel is not None:
+        spread, unit = spread * np.outer(voxel, voxel), "um"
+    values = np.maximum(0, np.linalg.eigvalsh(spread))  # ascending
+    # A full ellipse of axis a has the variance a^2 / 16 along it, a full ellipsoid a^2 / 20.
+    longest, shortest = (np.sqrt((16, 20)[ndim - 2] * values[:, at]) for at in (-1, 0))
+    thin = shortest <= 1e-6 * longest
+    with np.errstate(divide="ignore", invalid="ignore"):
+        elongation = np.where(thin, np.nan, longest / shortest)
+        eccentricity = np.where(longest > 0, np.sqrt(1 - values[:, 0] / values[:, -1]), 0)
+    table = {f"major_axis_{unit}": longest, f"minor_axis_{unit}": shortest}
+    table["elongation"] = elongation
+    return table if ndim == 3 else table | {"eccentricity": eccentricity}
+
+
+def _intensities(parts: Parts) -> Table:
+    channels = parts.mean.shape[1]
+    std = np.sqrt(parts.square / parts.size[:, None])
+    columns = {"mean": parts.mean, "std": std, "min": parts.low, "max": parts.high}
+    return {
+        f"intensity_{name}{f'_c{channel}' * (channels > 1)}": values[:, channel]
+        for channel in range(channels)
+        for name, values in columns.items()
+    }
+
+
+def _cells(column: Iterable[Any]) -> list[Any]:
+    """Return a column as what stands in the file."""
+    values = np.asarray(column)
+    if values.dtype.kind == "b":
+        values = values.astype(int)
+    if values.dtype.kind != "f":
+        cells: list[Any] = values.tolist()
+        return cells
+    return ["" if value != value else f"{value:.7g}" for value in values.tolist()]

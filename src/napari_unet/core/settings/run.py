@@ -1,0 +1,116 @@
+"""How a model is run over a stack, and how it answers clicks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from napari_unet.core.errors import SettingsError
+from napari_unet.core.settings.fields import check_settings, setting
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+VOLUMES = ("auto", "planes", "joined", "orthogonal")
+"""How a 2D model takes a stack with a z axis; see `core.volumes.ways`."""
+
+
+@dataclass(frozen=True)
+class PredictSettings:
+    """How a model is run over a stack."""
+
+    diameter: float | None = setting(
+        None,
+        "diameter of a typical object; the image is rescaled so that it matches the objects the "
+        "model was trained on. Empty: estimated from the image",
+        unit="px",
+        low=1.0,
+        high=10000.0,
+    )
+    diameter_um: float | None = setting(
+        None,
+        "the same in micrometres, for images that record the size of their pixels",
+        unit="um",
+        low=1e-3,
+        high=1e6,
+    )
+    channel: int | None = setting(
+        None, "which channel to use, counted from 0. Empty: all for RGB, else the first", low=0
+    )
+    tile: int | None = setting(
+        None,
+        "edge length of a tile. Empty: from the memory that is free on the device",
+        unit="px",
+        low=16,
+        high=16384,
+    )
+    batch: int | None = setting(
+        None, "tiles that go through the network together. Empty: decided by device", low=1, high=64
+    )
+    threshold: float | None = setting(
+        None, "foreground probability that makes an object. Empty: the model's", low=0.01, high=0.99
+    )
+    merge: float | None = setting(
+        None,
+        "parts whose dividing valley is shallower than this are one object, as a share of an "
+        "object's height. Empty: the model's",
+        low=0.0,
+        high=1.0,
+    )
+    min_size: int | None = setting(
+        None, "objects of fewer pixels (voxels) are dropped. Empty: the model's", unit="px", low=0
+    )
+    precision: str = setting(
+        "auto",
+        "number format on the device; auto takes the fastest that gives the same objects",
+        choices=("auto", "float32", "bfloat16", "float16"),
+    )
+    volumes: str = setting(
+        "auto",
+        "how a 2D model takes a stack with a z axis: planes (each on its own), joined (objects are "
+        "joined through z), orthogonal (planes across z, y and x, averaged; several times as "
+        "slow). auto: orthogonal for true volumes (voxels of known size, at most 4 times as long "
+        "in z; at least 1.5 objects deep), else joined, as always in the Segment panel, where "
+        "planes are shown as they come. A 3D model sees volumes whatever is chosen",
+        choices=VOLUMES,
+    )
+    augment: str = setting(
+        "off",
+        "average the answers for mirrored copies of a tile (2D: 4 x the time), or turned ones, too "
+        "(8 x)",
+        choices=("off", "flips", "flips and turns"),
+    )
+    certify: bool = setting(
+        True, "predict a random crop across tile borders once more, in one piece, and compare"
+    )
+    survey: bool = setting(
+        True, "hold the image against those the model was trained on, and say what is unusual"
+    )
+    seed: int = setting(0, "seed of everything random, such as the certified crop", low=0)
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        if self.diameter is not None and self.diameter_um is not None:
+            raise SettingsError(
+                f"diameter is {self.diameter} and diameter_um {self.diameter_um}; give one of them."
+            )
+
+
+@dataclass(frozen=True)
+class ClickSettings:
+    """How the window answers clicks."""
+
+    hover: bool = setting(True, "show under the cursor what a click there would give")
+    grow: bool = setting(
+        True,
+        "follow a new object of a 2D model through the neighbouring slices, as far as it goes on, "
+        "before it is kept",
+    )
+    overwrite: bool = setting(False, "let an object take pixels that belong to others")
+    cache: int = setting(
+        1024,
+        "features of the image that are kept, to answer at once",
+        unit="MB",
+        low=16,
+        high=1_000_000,
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self)

@@ -1,0 +1,247 @@
+"""The Batch panel: the model of the moment, over a list of files."""
+
+from __future__ import annotations
+
+import functools
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QProgressBar, QPushButton, QVBoxLayout, QWidget
+
+from napari_unet.batch.files import plan_files
+from napari_unet.batch.run import DONE, FAILED, RUNNING, FileStep, batch_steps, find_images
+from napari_unet.core.errors import InputError, UnetError
+from napari_unet.core.io.atomic import make_folder
+from napari_unet.core.io.readers import SUFFIXES
+from napari_unet.gui.batch.file_list import FileList, FileRow
+from napari_unet.gui.batch.form import BatchForm
+from napari_unet.gui.errors import tell
+from napari_unet.gui.jobs.engine import loaded_model
+from napari_unet.gui.jobs.eta import clock
+from napari_unet.gui.jobs.job import CANCELLED, Errands, Job, abandon_all, slot_for
+from napari_unet.gui.layers.open_files import ImageFiles, read_files, show_files
+from napari_unet.gui.widgets.collapsible import Scrolled
+from napari_unet.gui.widgets.dock_panel import DockedPanel
+from napari_unet.gui.widgets.wrapped_label import WrappedLabel
+
+if TYPE_CHECKING:
+    import napari
+    from qtpy.QtGui import QShowEvent
+
+DRAW_S = 0.15
+"""How often the progress of a file is written."""
+_HINT = "Add images, or drop files and folders on the list."
+
+
+class BatchPanel(DockedPanel):
+    """Segments a list of files with a model.
+
+    Parameters
+    ----------
+    napari_viewer
+        The window; npe2 passes it by this name.
+
+    Attributes
+    ----------
+    form
+        Model, settings and output folder.
+    files
+        The list.
+    start
+        The button: "Run", or "Cancel" while it goes on.
+    status
+        How far it is, or what is wrong.
+    job
+        What works through the list, None if nothing does.
+    """
+
+    def __init__(self, napari_viewer: napari.Viewer) -> None:
+        super().__init__(self.cancel)
+        self.viewer = napari_viewer
+        self.job: Job | None = None
+        self._jobs: list[Job] = []
+        self._began = self._written = 0.0
+        self._build()
+        self._errands = Errands(self)
+        self.destroyed.connect(functools.partial(abandon_all, self._jobs))
+        self._show_state()
+
+    def _build(self) -> None:
+        self.form, self.files, self.status = BatchForm(), FileList(), WrappedLabel(_HINT)
+        self.start, self.bar = QPushButton("Run"), QProgressBar()
+        self.add_files_button = QPushButton("Add files …")
+        self.add_folder_button = QPushButton("Add folder …")
+        self.remove_button = QPushButton("Remove")
+        self.remove_button.setToolTip("Take the selected files out of the list, or all of them.")
+        self.files.setToolTip("Double click: open the image and its labels.")
+        self.bar.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        buttons = QHBoxLayout()
+        for button in (self.add_files_button, self.add_folder_button, self.remove_button):
+            buttons.addWidget(button)
+        inside = QWidget()
+        content = QVBoxLayout(inside)
+        content.setContentsMargins(4, 4, 4, 4)
+        below = QVBoxLayout()
+        below.setContentsMargins(6, 0, 6, 4)
+        below.addLayout(buttons)
+        for widget in (self.files, self.start, self.bar, self.status):
+            below.addWidget(widget)
+        content.addWidget(self.form)
+        content.addLayout(below, 1)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(Scrolled(inside))
+        self.form.changed.connect(self._show_state)
+        self.files.dropped.connect(self.add)
+        self.files.opened.connect(self.open)
+        self.files.itemSelectionChanged.connect(self._show_state)
+        self.add_files_button.clicked.connect(self._ask_for_files)
+        self.add_folder_button.clicked.connect(self._ask_for_folder)
+        self.remove_button.clicked.connect(self._remove)
+        self.start.clicked.connect(self._pressed)
+
+    def add(self, paths: list[Path]) -> None:
+        """Add images, and the images of folders."""
+        try:
+            images = find_images(paths)
+        except UnetError as error:
+            self._report(error)
+            return
+        if self.job is None:
+            self.files.add(images)
+            self.form.propose_folder(images[0])
+            self.status.setText("")
+        self._show_state()
+
+    def run(self, *_: Any) -> None:
+        """Work through the list; what is finished already is passed over."""
+        if self.job is not None:
+            return
+        try:
+            job = self._planned()
+        except UnetError as error:
+            self._report(error)
+            return
+        for number in range(len(self.files.rows)):
+            self.files.show_waiting(number)
+        self.job = job
+        self._jobs[:] = [job]
+        self._began = time.perf_counter()
+        self.status.setText("Running …")
+        slot_for(self.form.device.value).submit(job)
+        self._show_state()
+
+    def cancel(self) -> None:
+        """Stop after the tile under way; the finished files stay."""
+        if self.job is not None:
+            self.job.cancel()
+            self._show_state()
+
+    def open(self, row: FileRow) -> None:
+        """Open a file and its labels in the viewer."""
+        targets = [row.target] if row.target is not None and row.state == DONE else []
+        before = self.status.text()
+        self.status.setText(f"Opening {row.source.name} …")
+        job = Job(
+            functools.partial(read_files, row.source, targets),
+            on_done=functools.partial(self._opened, before),
+            on_error=self._report,
+        )
+        self._errands.run("open", job)
+
+    def _planned(self) -> Job:
+        """Return the job that the form asks for."""
+        rows, form = self.files.rows, self.form
+        if not rows:
+            raise InputError("There is no file in the list; add images to begin.")
+        card, settings, folder = form.card(), form.settings(), form.target()
+        jobs = plan_files([row.source for row in rows], folder)
+        make_folder(folder)
+        for row, job in zip(rows, jobs, strict=True):
+            row.target = job.target
+        load = functools.partial(loaded_model, form.model.value, form.device.value)
+        return Job(
+            functools.partial(batch_steps, jobs, card, load, settings, form.overwrite.value),
+            on_item=self._take,
+            on_error=self._report,
+            on_end=self._ended,
+        )
+
+    def _take(self, step: FileStep) -> None:
+        now = time.perf_counter()
+        begins = self.files.rows[step.number].state != step.state
+        if begins or not step.total or step.remarks or now - self._written > DRAW_S:
+            self._written = now
+            self.files.show_step(step)
+        if begins:
+            self._show_state()
+
+    def _ended(self, state: str) -> None:
+        self.job = None
+        self._jobs.clear()
+        for number, row in enumerate(self.files.rows):
+            if row.state == RUNNING:
+                self.files.show_waiting(number)
+        done, failed = self._count(DONE), self._count(FAILED)
+        took = clock(time.perf_counter() - self._began)
+        text = f"{done} of {len(self.files.rows)} files done"
+        text += f", {failed} failed, in {took}." if failed else f" in {took}."
+        if state == CANCELLED:
+            self.status.setText(f"Cancelled. {text} Run goes on with the rest.")
+        elif state == DONE:
+            self.status.setText(text)
+        self._show_state()
+
+    def _opened(self, before: str, files: ImageFiles) -> None:
+        show_files(self.viewer, files)
+        self.status.setText(before)
+
+    def _report(self, error: Exception) -> None:
+        tell(error, "the batch failed", self.status.setText)
+
+    def _pressed(self, *_: Any) -> None:
+        if self.job is None:
+            self.run()
+        else:
+            self.cancel()
+
+    def _ask_for_files(self, *_: Any) -> None:
+        kinds = " ".join(f"*{suffix}" for suffix in SUFFIXES)
+        chosen = QFileDialog.getOpenFileNames(self, "Add images", "", f"Images ({kinds})")[0]
+        if chosen:
+            self.add([Path(name) for name in chosen])
+
+    def _ask_for_folder(self, *_: Any) -> None:
+        chosen = QFileDialog.getExistingDirectory(self, "Add the images of a folder")
+        if chosen:
+            self.add([Path(chosen)])
+
+    def _remove(self, *_: Any) -> None:
+        self.files.remove(self.files.selected() or list(self.files.rows))
+        self._show_state()
+
+    def _count(self, state: str) -> int:
+        return sum(row.state == state for row in self.files.rows)
+
+    def _show_state(self) -> None:
+        """Show what can be pressed and how many files are through."""
+        rows, busy = self.files.rows, self.job is not None
+        stopping = self.job is not None and self.job.cancelled
+        self.start.setText("Cancel" if busy else "Run")
+        self.start.setEnabled(not stopping and (busy or (bool(rows) and self.form.complete)))
+        self.form.setEnabled(not busy)
+        self.add_files_button.setEnabled(not busy)
+        self.add_folder_button.setEnabled(not busy)
+        self.remove_button.setEnabled(not busy and bool(rows))
+        self.remove_button.setText("Remove" if self.files.selectedItems() else "Remove all")
+        self.bar.setRange(0, max(1, len(rows)))
+        of = f"%v of %m file{'s' * (len(rows) != 1)}"
+        self.bar.setFormat(of if rows else "no files")  # from 0 to 0 would be a busy bar
+        self.bar.setValue(self._count(DONE) + self._count(FAILED))
+
+    def showEvent(self, event: QShowEvent | None) -> None:
+        """Look which models there are now."""
+        super().showEvent(event)
+        self.form.refresh_models()

@@ -1,0 +1,246 @@
+"""The labels that clicks go into: how they lie on the image, and the changes made to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.layers import Labels
+
+from napari_unet.core.errors import InputError, SettingsError
+from napari_unet.core.instances.label_edits import check_writable
+from napari_unet.core.io.axes import OBJECT_AXES
+from napari_unet.core.settings import PredictSettings
+from napari_unet.gui.layers.label_geometry import find_ground, ground_of
+from napari_unet.gui.layers.result_info import IMAGE, MARK
+from napari_unet.gui.segment.form import quick_settings
+from napari_unet.gui.segment.live_labels import LIVE_DTYPE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari.layers import Image
+
+    from napari_unet.core.instances.label_edits import Change
+    from napari_unet.core.models.card import ModelCard
+    from napari_unet.core.prompts.clicks import Click
+    from napari_unet.gui.correct.edit_tracker import Recorder
+    from napari_unet.gui.layers.label_geometry import Ground
+
+    Clicks = tuple[tuple[tuple[float, ...], bool], ...]
+
+GROWN = "grown"
+"""Under `MARK` in the metadata: ids of objects that were followed through planes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """Labels, and the image that they belong to.
+
+    Attributes
+    ----------
+    image, layer
+        The layers.
+    ground
+        How one lies on the other.
+    data
+        The labels' array as it was when clicking began.
+    """
+
+    image: Image
+    layer: Labels
+    ground: Ground
+    data: Any
+
+    @property
+    def array(self) -> Any:
+        """The labels in the order T, Z, Y, X."""
+        return self.ground.array(self.data)
+
+    def place(self, viewer: Any, position: Sequence[float]) -> tuple[float, ...]:
+        """Turn a position in the world into one in the labels, in the order T, Z, Y, X.
+
+        Along an axis that is not displayed it is that of the plane in view.
+        """
+        layer = self.layer
+        here = np.array(layer.world_to_data(position), float)
+        first = viewer.dims.ndim - layer.ndim
+        for axis in range(layer.ndim):
+            if axis + first not in viewer.dims.displayed:
+                here[axis] = np.round(here[axis])
+        return tuple(float(here[axis]) for axis in self.ground.order)
+
+    def renewed(self) -> Target:
+        """Return the target with the data that the layer has got.
+
+        Raises
+        ------
+        InputError
+            They have another shape, or cannot be changed.
+        """
+        now, before = self.layer.data.shape, self.data.shape
+        if now != before:
+            raise InputError(f"Their shape is {now}, and was {before}; turn click mode on again.")
+        _check_data(self.layer)
+        found = replace(self, data=self.layer.data)
+        _ = found.array  # refuses what cannot be taken in another order
+        return found
+
+    def check(self) -> None:
+        """Raise InputError if the labels cannot be changed now."""
+        layer = self.layer
+        if layer.metadata.get(MARK, {}).get("running"):
+            raise InputError(
+                f"Segment is writing into the labels {layer.name!r}; wait for it, or cancel it."
+            )
+        if not layer.editable:
+            raise InputError(f"The labels {layer.name!r} cannot be edited; choose others.")
+
+    def apply(self, change: Change, recorder: Recorder, source: str, clicks: Clicks) -> None:
+        """Make a change to the layer: one stroke for napari, and one for the journal.
+
+        Parameters
+        ----------
+        source, clicks
+            What the journal says of it.
+
+        Raises
+        ------
+        InputError
+            The labels cannot be changed now.
+        """
+        self.check()
+        where, _, after = change.pixels()
+        if not len(after):
+            return
+        span = self.ground.place(tuple((w.start, w.stop) for w in change.window))
+        if change.label and _is_deep(span, self.ground):
+            grown = self.layer.metadata.setdefault(MARK, {}).setdefault(GROWN, [])
+            grown.append(int(change.label))
+        with recorder.recording(self.layer).naming(source, clicks):
+            self.layer.data_setitem(self.ground.to_layer(where), after)
+
+    def settings(self, card: ModelCard) -> PredictSettings:
+        """Return how the model is run: as the labels were made, if they are its own."""
+        passport = self.layer.metadata.get(MARK, {}).get("passport", {})
+        usual = quick_settings()
+        if passport.get("model_hash") != card.hash:
+            return usual
+        try:
+            made = PredictSettings(**passport["settings"])
+        except (KeyError, SettingsError, TypeError):
+            return usual
+        diameter = passport.get("diameter_px", made.diameter)
+        return replace(made, diameter=diameter, diameter_um=None, certify=False, survey=False)
+
+    def is_volume(self, click: Click, ndim: int) -> bool:
+        """Tell whether the object under a click reaches through planes, or is one of a plane alone.
+
+        Parameters
+        ----------
+        ndim
+            The clicking model's.
+        """
+        mark, array = self.layer.metadata.get(MARK, {}), self.array
+        inside = all(0 <= p < n for p, n in zip(click.pixel, array.shape, strict=True))
+        label = int(np.asarray(array[click.pixel])) if inside else 0
+        made_in = mark.get("passport", {}).get(OBJECT_AXES)
+        return bool(ndim == 3 or label in mark.get(GROWN, ()) or made_in in (None, "ZYX"))
+
+
+def open_target(
+    viewer: Any, image: Image, layer: Labels | None, recorder: Recorder, card: ModelCard
+) -> Target:
+    """Get labels ready for clicks, or make some that are empty.
+
+    Parameters
+    ----------
+    layer
+        None: a new layer is added.
+    recorder
+        Records the layer from now on.
+    card
+        Of the model that answers the clicks.
+
+    Raises
+    ------
+    InputError
+        The labels do not fit the image, lie elsewhere in the world, or cannot be changed.
+    """
+    if layer is None:
+        layer = _new_labels(viewer, image, card)
+    target = Target(image, layer, find_ground(image, layer), layer.data)
+    target.check()
+    _check_data(layer)
+    _check_place(target)
+    _ = target.array  # raises if its axes cannot be put into order
+    if not recorder.model:
+        recorder.model = card.name  # it learns from labels of which nobody knows who made them
+    recorder.watch(layer, image)
+    return target
+
+
+def _new_labels(viewer: Any, image: Image, card: ModelCard) -> Labels:
+    ground = ground_of(image)
+    try:
+        empty = np.zeros(ground.stack.labels_shape, LIVE_DTYPE)
+    except (MemoryError, ValueError) as error:
+        size = " x ".join(map(str, ground.stack.labels_shape))
+        raise InputError(
+            f"Labels of {size} pixels do not fit into memory; choose labels that lie in a file."
+        ) from error
+    # Their ids are unlike each other, so that an object may reach through planes.
+    axes = "ZYX" if "Z" in ground.stack.labels_axes else "YX"
+    passport = {"model": card.name, "model_hash": card.hash, OBJECT_AXES: axes}
+    layer: Labels = viewer.add_labels(
+        ground.placement.to_layer(empty),
+        name=f"{image.name} clicks",
+        metadata={MARK: {IMAGE: str(image.unique_id), "passport": passport}},
+        **ground.placement.geometry(image),
+    )
+    own: Labels = getattr(layer, "__wrapped__", layer)
+    return own
+
+
+def _check_data(layer: Labels) -> None:
+    """Raise InputError if a layer's data cannot be changed at all."""
+    if layer.data.dtype.kind not in "ui":
+        raise InputError(f"The labels {layer.name!r} are {layer.data.dtype}; choose whole numbers.")
+    if type(layer.data).__module__.split(".")[0] == "dask":
+        raise InputError(
+            f"The labels {layer.name!r} are a dask array, which cannot be changed; convert them to "
+            "a plain array (numpy.asarray), or choose others."
+        )
+    try:
+        check_writable(layer.data)
+    except InputError as error:
+        raise InputError(f"{layer.name!r}: {error}") from error
+
+
+def _check_place(target: Target) -> None:
+    """Raise InputError if the labels do not lie where the image does, to a pixel.
+
+    A click is on what is seen of the image, and its answer is seen where the labels lie.
+    """
+    layer, image = target.layer, target.image
+    wanted = target.ground.placement.geometry(image)
+    if len(wanted["scale"]) != layer.ndim:
+        return  # channels lie between the axes: napari does not line the two up
+    like = Labels(np.zeros((1,) * layer.ndim, np.uint8), **wanted)
+    last = np.array(layer.data.shape) - 1
+    for corner in (0 * last, last):
+        away = np.array(like.world_to_data(layer.data_to_world(corner))) - corner
+        if np.abs(away).max() > 1:
+            raise InputError(
+                f"The labels {layer.name!r} do not lie on the image {image.name!r}: their scale or "
+                "translation is another. Copy that of the image to them (right click in the layer "
+                "list, Copy scale and transforms), or choose others."
+            )
+
+
+def _is_deep(span: tuple[slice, ...], ground: Ground) -> bool:
+    """Tell whether a window of the layer holds more than one plane along Z."""
+    found = dict(zip(ground.placement.shown, span, strict=True))
+    depth = found.get("Z", slice(0, 1))
+    return bool(depth.stop - depth.start > 1)

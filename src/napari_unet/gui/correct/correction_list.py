@@ -1,0 +1,267 @@
+"""The list of a model's corrections: a thumbnail, the image and how much; leave out and export."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import QSize, Qt, Signal
+from qtpy.QtGui import QIcon, QImage, QPixmap
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QFileDialog,
+    QHBoxLayout,
+    QListWidget,
+    QListWidgetItem,
+    QMenu,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_unet.core.annotations.export import export, thumbnail
+from napari_unet.core.annotations.training_set import drop, list_corrections
+from napari_unet.core.errors import UnetError
+from napari_unet.core.progress import Progress
+from napari_unet.gui.correct.restore import when
+from napari_unet.gui.errors import tell
+from napari_unet.gui.jobs.job import DONE, HOST, Errands, Job, slot_for
+from napari_unet.gui.widgets.settings_form import sentence
+from napari_unet.gui.widgets.wrapped_label import WrappedLabel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+
+    from napari_unet.core.annotations.journal import Journal
+    from napari_unet.core.annotations.training_set import Correction
+    from napari_unet.core.io.stack import Stack
+
+SIZE = 56  # pixels of a thumbnail
+ROWS = 5  # that are shown without scrolling
+_LAYOUTS = {"Pairs for Cellpose …": "cellpose", "Pairs for StarDist …": "stardist"}
+_TIPS = {
+    "drop": "Leave the chosen corrections out of the model's training set. The labels stay;\n"
+    "what is corrected there later counts again.",
+    "export": "Write images and labels as TIFF files that other programs train on; the chosen\n"
+    "ones, or all.",
+}
+
+Row = tuple["Correction", np.ndarray | None]
+
+
+class CorrectionList(QWidget):
+    """Lists what a model can learn from.
+
+    Emits `changed` when the list has been read anew.
+
+    Parameters
+    ----------
+    opened
+        Returns the stacks of the images that are open.
+    journals
+        Returns the journals that this window writes to.
+
+    Attributes
+    ----------
+    rows
+        The corrections of the list, the last one worked on first.
+    """
+
+    changed = Signal()
+
+    def __init__(
+        self, opened: Callable[[], list[Stack]], journals: Callable[[], list[Journal]]
+    ) -> None:
+        super().__init__()
+        self._opened, self._journals = opened, journals
+        self.model = ""
+        self.touched = True
+        self.rows: list[Correction] = []
+        self._drawn: dict[tuple[Any, float], np.ndarray] = {}
+        self._export: Job | None = None
+        self._errands = Errands(self)
+        self._build()
+        self._show_state()
+
+    def _build(self) -> None:
+        self.list = QListWidget()
+        self.list.setIconSize(QSize(SIZE, SIZE))
+        self.list.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
+        self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.list.setTextElideMode(Qt.TextElideMode.ElideRight)
+        self.list.setWordWrap(True)
+        self.list.itemSelectionChanged.connect(self._show_state)
+        self.leave_out = QPushButton("Leave out")
+        self.leave_out.setToolTip(_TIPS["drop"])
+        self.leave_out.clicked.connect(self.drop)
+        self.export_button = QPushButton("Export")
+        self.export_button.setToolTip(_TIPS["export"])
+        menu = QMenu(self.export_button)
+        for text, layout in _LAYOUTS.items():
+            menu.addAction(text, lambda layout=layout: self._choose_folder(layout))
+        self._menu = menu
+        self.export_button.clicked.connect(self._export_pressed)
+        self.message = WrappedLabel()
+        buttons = QHBoxLayout()
+        buttons.addWidget(self.leave_out)
+        buttons.addWidget(self.export_button)
+        layout_ = QVBoxLayout(self)
+        layout_.setContentsMargins(6, 0, 6, 4)
+        layout_.addWidget(self.list)
+        layout_.addLayout(buttons)
+        layout_.addWidget(self.message)
+
+    @property
+    def chosen(self) -> list[Correction]:
+        """The corrections that are selected in the list."""
+        return [self.rows[index.row()] for index in self.list.selectedIndexes()]
+
+    def choose(self, model: str) -> None:
+        """List the corrections of another model from now on; `read` reads them."""
+        if model != self.model:
+            self.model = model
+            self._show([])
+
+    def read(self) -> None:
+        """Read the list anew, in a job."""
+        if not self.model:
+            return
+        name, earlier, drawn, opened = self.model, self.rows, self._drawn, self._opened()
+        job = Job(
+            lambda: _read(name, earlier, drawn, opened),
+            on_done=self._show,
+            on_error=lambda error: self.message.setText(sentence(error)),
+        )
+        self._errands.run("list", job)
+
+    def drop(self) -> None:
+        """Withdraw what is selected from the training set."""
+        corrections = self.chosen
+        self.message.clear()
+        journals = {journal.path: journal for journal in self._journals()}
+        job = Job(
+            lambda: _drop(corrections, journals),
+            on_error=self._report,
+            on_end=lambda _: self.read(),
+        )
+        self._errands.run("drop", job)
+
+    def export_to(self, folder: str, layout: str) -> None:
+        """Write what is selected, or everything, as pairs of TIFF files."""
+        corrections = self.chosen or self.rows
+        opened, touched = self._opened(), self.touched
+        self._export = Job(
+            lambda: export(corrections, folder, layout=layout, touched=touched, opened=opened),
+            on_item=self._exporting,
+            on_done=lambda remarks: self._exported(folder, remarks),
+            on_error=self._report,
+            on_end=self._export_ended,
+        )
+        self.message.setText("Exporting …")
+        self._errands.run_in(slot_for(HOST), self._export)
+        self._show_state()
+
+    def cancel(self) -> None:
+        """Stop an export."""
+        if self._export is not None:
+            self._export.cancel()
+
+    def _choose_folder(self, layout: str) -> None:
+        folder = QFileDialog.getExistingDirectory(self, "Export corrections to")
+        if folder:
+            self.export_to(folder, layout)
+
+    def _export_pressed(self) -> None:
+        if self._export is not None:
+            self.cancel()
+        else:
+            corner = self.export_button.rect().bottomLeft()
+            self._menu.popup(self.export_button.mapToGlobal(corner))
+
+    def _exporting(self, progress: Progress) -> None:
+        self.message.setText(f"{progress.done} of {progress.total} {progress.what} …")
+
+    def _exported(self, folder: str, remarks: Sequence[str]) -> None:
+        self.message.setText(" ".join([f"Exported to {folder}.", *remarks]))
+
+    def _export_ended(self, state: str) -> None:
+        self._export = None
+        if state != DONE and self.message.text().endswith("…"):
+            self.message.setText("Cancelled; what was written stays.")
+        self._show_state()
+
+    def _report(self, error: Exception) -> None:
+        tell(error, "the corrections cannot be used", self.message.setText)
+
+    def _show(self, rows: list[Row]) -> None:
+        chosen = {correction.place.path for correction in self.chosen}
+        self.rows = [correction for correction, _ in rows]
+        self._drawn = {(row.place.path, row.date): icon for row, icon in rows if icon is not None}
+        self.list.clear()
+        for correction, icon in rows:
+            item = QListWidgetItem(_icon(icon), _text(correction))
+            item.setToolTip(correction.problem or correction.path or "an image in memory only")
+            self.list.addItem(item)
+            item.setSelected(correction.place.path in chosen)
+        self.list.setFixedHeight(min(max(1, len(rows)), ROWS) * (SIZE + 8) + 8)
+        self._show_state()
+        self.changed.emit()
+
+    def _show_state(self) -> None:
+        self.list.setVisible(bool(self.rows))
+        self.leave_out.setEnabled(bool(self.list.selectedIndexes()))
+        self.export_button.setText("Cancel" if self._export is not None else "Export")
+        self.export_button.setEnabled(bool(self.rows) or self._export is not None)
+        empty = "Nothing was corrected for this model yet."
+        if not self.rows and not self.message.text():
+            self.message.setText(empty)
+        elif self.rows and self.message.text() == empty:
+            self.message.clear()
+
+
+def _read(
+    model: str,
+    earlier: list[Correction],
+    drawn: dict[tuple[Any, float], np.ndarray],
+    opened: list[Stack],
+) -> Generator[Progress, None, list[Row]]:
+    """List a model's corrections with their thumbnails; what has not changed is taken over."""
+    rows: list[Row] = []
+    for correction in list_corrections(model, earlier=earlier):
+        yield Progress(len(rows), 0, "images")
+        if not correction.frames and not correction.problem:
+            continue  # all of it was left out
+        picture = drawn.get((correction.place.path, correction.date))
+        if picture is None and correction.frames:
+            try:
+                picture = thumbnail(correction, size=SIZE, opened=opened)
+            except UnetError:
+                picture = None  # the row says what is wrong
+        rows.append((correction, picture))
+    return rows
+
+
+def _drop(
+    corrections: list[Correction], journals: dict[Any, Journal]
+) -> Generator[Progress, None, None]:
+    for done, correction in enumerate(corrections):
+        yield Progress(done, len(corrections), "images")
+        drop(correction, journal=journals.get(correction.place.path))
+
+
+def _text(correction: Correction) -> str:
+    count = correction.objects
+    much = "checked" if not count else f"{count} object{'s' * (count != 1)}"
+    lines = [correction.name, f"{much}, {when(correction.date)}"]
+    return "\n".join([*lines, "⚠ cannot be used"] if correction.problem else lines)
+
+
+def _icon(picture: np.ndarray | None) -> QIcon:
+    """Return a picture as a square icon, its sides filled up."""
+    square = np.full((SIZE, SIZE, 3), 40, np.uint8)
+    if picture is not None:
+        height, width = picture.shape[:2]
+        top, left = (SIZE - height) // 2, (SIZE - width) // 2
+        square[top : top + height, left : left + width] = picture
+    image = QImage(square.tobytes(), SIZE, SIZE, 3 * SIZE, QImage.Format.Format_RGB888)
+    return QIcon(QPixmap.fromImage(image.copy()))

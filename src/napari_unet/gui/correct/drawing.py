@@ -1,0 +1,131 @@
+"""Rectangles that the user draws to say "in here, all is right"."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.utils.colormaps import DirectLabelColormap
+
+from napari_unet.gui.layers.overlays import KIND, add_helper, place_of
+from napari_unet.gui.layers.result_info import MARK
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari.layers import Shapes
+
+    from napari_unet.gui.correct.layer_recording import Recording
+
+    Taken = Callable[[tuple[int, ...], tuple[slice, slice]], None]
+    from napari.layers import Labels
+
+
+BOX_LAYER = "checked boxes"
+
+
+class BoxDrawer:
+    """Lets the user draw a rectangle over labels, and tells which pixels are in it.
+
+    The rectangle itself is gone afterwards: what is known is shown by a layer of its own, and the
+    journal alone says where.
+
+    Parameters
+    ----------
+    viewer
+        The window.
+    taken
+        Called with the plane's index and the window (rows, columns) of each rectangle.
+    """
+
+    def __init__(self, viewer: Any, taken: Taken) -> None:
+        self._viewer, self._taken = viewer, taken
+        self.layer: Shapes | None = None
+        self._recording: Recording | None = None
+
+    def start(self, recording: Recording) -> None:
+        """Make the layer to draw on, and choose it."""
+        self.stop()
+        labels = recording.layer
+        layer: Shapes = self._viewer.add_shapes(
+            ndim=labels.ndim,
+            name=BOX_LAYER,
+            edge_color="#2ee6a6",
+            face_color="transparent",
+            edge_width=2,
+            metadata={MARK: {KIND: BOX_LAYER}},
+            **place_of(labels),
+        )
+        self.layer = getattr(layer, "__wrapped__", layer)
+        self._recording = recording
+        self.layer.events.data.connect(self._drawn)
+        self._viewer.layers.selection.active = self.layer
+        self.layer.mode = "add_rectangle"
+
+    def stop(self) -> None:
+        """Remove the layer, if there is one."""
+        layer, self.layer, self._recording = self.layer, None, None
+        if layer is not None and layer in self._viewer.layers:
+            self._viewer.layers.remove(layer)
+
+    def _drawn(self, event: Any) -> None:
+        layer, recording = self.layer, self._recording
+        if str(event.action) != "added" or layer is None or recording is None:
+            return
+        corners = np.asarray(layer.data[-1])
+        ground = recording.ground
+        if ground is not None and (window := _window(corners, ground)) is not None:
+            self._taken(ground.plane(corners[0]), window)
+
+
+def _window(corners: np.ndarray, ground: Any) -> tuple[slice, slice] | None:
+    """Return the pixels inside a rectangle; None if there are none."""
+    order, array_shape = ground.order[-2:], ground.stack.labels_shape[-2:]
+    spans = []
+    for axis, size in zip(order, array_shape, strict=True):
+        low, high = corners[:, axis].min(), corners[:, axis].max()
+        start, stop = (int(np.clip(np.floor(edge + 0.5), 0, size)) for edge in (low, high))
+        spans.append(slice(start, stop))
+    rows, columns = spans
+    empty = rows.start >= rows.stop or columns.start >= columns.stop
+    return None if empty else (rows, columns)
+
+
+SCRIBBLE_LAYER = "scribbles"
+BACKGROUND, OBJECT = 1, 2
+"""Values of scribbles, as the journal has them: 1 + the class."""
+_COLOURS: dict[int | None, Any] = {
+    None: (1, 1, 1, 1),
+    0: (0, 0, 0, 0),
+    BACKGROUND: (0.25, 0.55, 1.0, 1.0),
+    OBJECT: (1.0, 0.75, 0.1, 1.0),
+}
+
+
+def scribbles_of(viewer: Any, recording: Recording, values: np.ndarray | None = None) -> Labels:
+    """Return the layer of scribbles of some labels; it is made if there is none yet.
+
+    Parameters
+    ----------
+    values
+        What was scribbled before, in the axes of the layer; with the new layer only.
+    """
+    if recording.scribbles is not None:
+        return recording.scribbles
+    labels = recording.layer
+    if values is None:
+        values = np.zeros(labels.data.shape, np.uint8)
+    with_classes = recording.learner.head == "semantic"
+    colours = None if with_classes else DirectLabelColormap(color_dict=_COLOURS)
+    layer = add_helper(viewer, labels, values, SCRIBBLE_LAYER, opacity=0.9, colormap=colours)
+    layer.brush_size = 4
+    recording.scribble_on(layer)
+    return layer
+
+
+def scribble(viewer: Any, recording: Recording, value: int) -> None:
+    """Let the user scribble with a value: the layer is chosen, and its brush."""
+    layer = scribbles_of(viewer, recording)
+    viewer.layers.selection.active = layer
+    layer.selected_label = value
+    layer.mode = "paint"

@@ -1,0 +1,257 @@
+"""Which Labels layers of a window are recorded, and with which image and model each belongs."""
+
+from __future__ import annotations
+
+import functools
+import time
+import weakref
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from napari.layers import Image, Labels
+from napari.utils.notifications import show_error
+from qtpy.QtCore import QObject, Signal
+
+from napari_unet.core.annotations.journal import Journal
+from napari_unet.core.errors import InputError, UnetError
+from napari_unet.core.io.axes import OBJECT_AXES
+from napari_unet.core.models.folder import read_card
+from napari_unet.core.models.store import find_model
+from napari_unet.core.volumes.modes import JOINED, ORTHOGONAL
+from napari_unet.gui.correct.layer_recording import Learner, Recording
+from napari_unet.gui.layers.label_geometry import find_ground, fits, is_result
+from napari_unet.gui.layers.result_info import IMAGE, MARK
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from napari_unet.core.annotations.reader import JournalView
+
+CLOSING_S = 5.0
+"""How long a window that closes waits for what is still to be written."""
+
+
+class Recorder(QObject):
+    """Watches the Labels layers of a window: what Segment made, and what the user chose.
+
+    `recorder_of` gives the one of a window; it works from then on, whichever panels are open.
+    Emits `changed` with a recording that began, ended, or has something new to say; what cannot be
+    saved is also said in a notification, for no panel need be open.
+
+    Attributes
+    ----------
+    recordings
+        Layers, each with its recording.
+    unsaved
+        Recordings of layers that are gone, as long as not all of it is on the disk.
+    model
+        Name of the model that learns from labels of which it is not known who made them.
+    """
+
+    changed = Signal(object)
+
+    def __init__(self, viewer: Any) -> None:
+        super().__init__()
+        self._viewer = weakref.ref(viewer)
+        self.recordings: dict[Labels, Recording] = {}
+        self.unsaved: list[Recording] = []
+        self.model = ""
+        self._images: weakref.WeakKeyDictionary[Labels, Image] = weakref.WeakKeyDictionary()
+        self._watched: weakref.WeakSet[Labels] = weakref.WeakSet()
+        self._since: weakref.WeakKeyDictionary[Labels, float] = weakref.WeakKeyDictionary()
+        self._told: weakref.WeakSet[Recording] = weakref.WeakSet()
+        self._windows: weakref.WeakSet[QObject] = weakref.WeakSet()
+        viewer.layers.events.inserted.connect(self._inserted)
+        viewer.layers.events.removed.connect(self._removed)
+        for layer in viewer.layers:
+            self._take(layer)
+
+    def watch(self, layer: Labels, image: Image | None = None) -> None:
+        """Record a layer from its next stroke on.
+
+        Parameters
+        ----------
+        image
+            The image that it belongs to; None: the one that it was made from, or that fits.
+        """
+        if image is not None:
+            self._images[layer] = image
+            if (recording := self.recordings.get(layer)) is not None:
+                self._place(recording)
+                recording.go_on()
+        if layer not in self._watched:
+            self._watched.add(layer)
+            layer.events.paint.connect(self._painted)
+            layer.events.data.connect(self._replaced)
+            layer.events.editable.connect(self._locked)
+
+    def watches(self, layer: Labels) -> bool:
+        """Tell whether a layer's strokes are recorded."""
+        return layer in self._watched
+
+    def recording(self, layer: Labels) -> Recording:
+        """Return a layer's recording; begin it, so far without a journal, if there is none."""
+        self.watch(layer)
+        if layer not in self.recordings:
+            self._begin(Recording(self._viewer(), layer, _learner(layer, self.model)))
+        return self.recordings[layer]
+
+    def adopt(
+        self, layer: Labels, image: Image, journal: JournalView, remark: str = ""
+    ) -> Recording:
+        """Go on with a journal whose labels a layer shows; arguments as for `Recording`."""
+        self._images[layer] = image
+        self.watch(layer)
+        about = journal.about
+        learner = Learner(about.model, about.model_hash, about.head, about.ndim)
+        self._begin(Recording(self._viewer(), layer, learner, journal, remark))
+        return self.recordings[layer]
+
+    def image_of(self, layer: Labels) -> Image | None:
+        """Return the image that a layer belongs to; None if there is none that fits."""
+        viewer = self._viewer()
+        images = [] if viewer is None else [i for i in viewer.layers if isinstance(i, Image)]
+        chosen = self._images.get(layer)
+        if chosen in images:
+            return chosen
+        made_from = layer.metadata.get(MARK, {}).get(IMAGE)
+        own = [image for image in images if str(image.unique_id) == made_from]
+        others = [] if made_from else [image for image in images if fits(image, layer)]
+        return next(iter(own or others), None)
+
+    def labelled(self, image: Image) -> float:
+        """Return when the latest result of an image came into the window; 0 if none is there."""
+        viewer = self._viewer()
+        shown = [] if viewer is None else [x for x in viewer.layers if x in self._since]
+        return max((self._since[x] for x in shown if self.image_of(x) == image), default=0.0)
+
+    @property
+    def journals(self) -> list[Journal]:
+        """The journals that are open to be added to."""
+        found = [recording.journal for recording in (*self.recordings.values(), *self.unsaved)]
+        return [journal for journal in found if isinstance(journal, Journal)]
+
+    def go_on(self) -> None:
+        """Try again to write what could not be written, of any layer."""
+        for recording in [*self.recordings.values(), *self.unsaved]:
+            if recording.pending:
+                recording.go_on()
+
+    def close_with(self, window: QObject) -> None:
+        """Close when the main window is gone, and not with a panel that it outlives."""
+        if window not in self._windows:
+            self._windows.add(window)
+            window.destroyed.connect(functools.partial(close_recorders, [self]))
+
+    def close(self) -> None:
+        """Let go of every layer; what is pending is written."""
+        for layer in list(self.recordings):
+            self._end(layer)
+        for recording in list(self.unsaved):
+            recording.wait(CLOSING_S)
+
+    def _inserted(self, event: Any) -> None:
+        self._take(event.value)
+        for recording in self.recordings.values():  # an image may be what one has waited for
+            if recording.ground is None:
+                self._place(recording)
+                recording.go_on()
+
+    def _take(self, layer: Any) -> None:
+        layer = getattr(layer, "__wrapped__", layer)
+        if isinstance(layer, Labels) and is_result(layer):
+            self._since[layer] = time.time()
+            self.watch(layer)
+
+    def _begin(self, recording: Recording) -> None:
+        self.recordings[recording.layer] = recording
+        self._place(recording)
+        recording.changed.connect(self._changed)
+        recording.refused.connect(self._refused)
+        self.changed.emit(recording)
+
+    def _place(self, recording: Recording) -> None:
+        image = self.image_of(recording.layer)
+        if recording.journal is not None and recording.ground is not None:
+            return  # a journal stays with its image
+        try:
+            recording.ground = None if image is None else find_ground(image, recording.layer)
+        except InputError:
+            recording.ground = None
+
+    def _painted(self, event: Any) -> None:
+        self.recording(event.source).stroke(event.value)
+
+    def _replaced(self, event: Any) -> None:
+        recording = self.recordings.get(event.source)
+        if recording is not None and event.source.data is not recording.data:
+            self._end(event.source)
+
+    def _locked(self, event: Any) -> None:
+        """End the record of a layer that Segment is about to write into."""
+        if event.source.metadata.get(MARK, {}).get("running"):
+            self._end(event.source)
+
+    def _removed(self, event: Any) -> None:
+        self._end(event.value)
+        for recording in self.recordings.values():
+            if recording.scribbles == event.value:
+                recording.drop_scribbles()
+
+    def _end(self, layer: Any) -> None:
+        recording = self.recordings.pop(layer, None)
+        if recording is None:
+            return
+        self.unsaved.append(recording)
+        recording.close()
+        self.changed.emit(recording)
+
+    def _changed(self) -> None:
+        recording: Any = self.sender()
+        if recording in self.unsaved and not recording.pending:
+            self.unsaved.remove(recording)
+        if recording.failed and recording not in self._told:
+            self._told.add(recording)
+            show_error(f"{recording.layer.name}: {recording.describe()}")
+        elif not recording.pending:
+            self._told.discard(recording)
+        self.changed.emit(recording)
+
+    def _refused(self, why: str) -> None:
+        recording: Any = self.sender()
+        show_error(f"{recording.layer.name}: {why}")
+
+
+_recorders: weakref.WeakKeyDictionary[Any, Recorder] = weakref.WeakKeyDictionary()
+
+
+def recorder_of(viewer: Any) -> Recorder:
+    """Return the recorder of a window; the first call makes it."""
+    viewer = getattr(viewer, "__wrapped__", viewer)
+    if viewer not in _recorders:
+        _recorders[viewer] = Recorder(viewer)
+    return _recorders[viewer]
+
+
+def close_recorders(recorders: Iterable[Recorder], *_: object) -> None:
+    """Close the recorders of a window that is gone."""
+    for recorder in recorders:
+        recorder.close()
+
+
+def _learner(layer: Labels, model: str) -> Learner:
+    """Return the model that made a layer's labels, or else the one that is to learn from them."""
+    passport = layer.metadata.get(MARK, {}).get("passport", {})
+    name = passport.get("model", model)
+    found = Learner(name, passport.get("model_hash", ""))
+    if OBJECT_AXES in passport:
+        # Objects that were put together from planes teach the model of planes that found them.
+        by_planes = passport.get("volumes") in (JOINED, ORTHOGONAL)
+        found = replace(found, ndim=2 if by_planes else len(passport[OBJECT_AXES]))
+    try:
+        card = read_card(find_model(name))
+    except UnetError:
+        return found
+    if found.model_hash in ("", card.hash):
+        found = replace(found, model_hash=card.hash, ndim=card.spec.ndim)
+    return replace(found, head=card.spec.head)

@@ -1,0 +1,201 @@
+"""What changed: the old and the tuned model on what the user looks at, and the layer that shows it.
+
+The layer lies over the image and is replaced by the next comparison.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_unet.core.errors import InputError
+from napari_unet.core.progress import Progress
+from napari_unet.gui.jobs.run import ResultRun, nobody
+from napari_unet.gui.layers.convert import (
+    SEEN,
+    full_resolution,
+    layer_axes,
+    layer_stack,
+    look,
+    plan_region,
+)
+from napari_unet.gui.layers.overlays import codes_colormap, codes_names, legend
+from napari_unet.gui.layers.result_info import MARK, Placement
+from napari_unet.gui.segment.form import quick_settings
+from napari_unet.gui.segment.live_labels import LIVE_DTYPE, LiveLabels
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from napari.layers import Image
+
+    from napari_unet.core.evaluation.match_status import Changes
+    from napari_unet.gui.finetune.work import TuneWork
+    from napari_unet.nn.inference.model import Model
+
+SHOWS = "changes"
+"""Under `MARK` in the layer's metadata: the names of the two models."""
+COLOURS = {"gained": (0, 200, 120), "lost": (255, 80, 40), "changed": (70, 150, 255)}
+"""Those of hits, false and missed objects: a red-green weakness is no hindrance."""
+
+
+class ChangesRun(ResultRun):
+    """One comparison of two models on what is in view.
+
+    Parameters
+    ----------
+    viewer, image
+        The window, and the image to run them on.
+    work
+        The fine-tuning whose best model is compared with the one it was tuned from.
+    progress, ended
+        Called in the window's thread while it goes on, and when it is over.
+
+    Attributes
+    ----------
+    result
+        The `Changes` that were found; None before.
+    """
+
+    def __init__(
+        self,
+        viewer: Any,
+        image: Image,
+        work: TuneWork,
+        progress: Callable[[str], None],
+        ended: Callable[[ChangesRun, str], None],
+    ) -> None:
+        super().__init__(self._take, ended)
+        self.viewer, self.image, self.request = viewer, image, work.request
+        self._work, self._progress = work, progress
+        self._placement: Placement | None = None
+        self._place: tuple[Any, ...] = ()
+
+    @property
+    def changes(self) -> Changes | None:
+        """The result."""
+        found: Changes | None = self.result
+        return found
+
+    def abandon(self) -> None:
+        """Cancel; the panel is gone, so nobody is told of anything."""
+        super().abandon()
+        self._progress = nobody
+
+    def _begin(self) -> Generator[Any, None, Changes]:
+        """Look at what is in view, in the window's thread; return the work itself."""
+        image, tuning = self.image, self._work.tuning
+        if tuning is None:
+            raise InputError("There is no tuned model to compare with.")
+        stack, axes = layer_stack(image), layer_axes(image)
+        ndim = tuning.model.spec.ndim
+        if ndim == 3 and "Z" not in axes:
+            raise InputError(
+                f"The model works on volumes, but {image.name!r} has no z axis ({axes})."
+            )
+        frames, window = plan_region(SEEN, look(self.viewer, image, axes), stack, ndim, image.name)
+        window = window or tuple(slice(0, size) for size in stack.frame_shape(ndim))
+        shape = full_resolution(image).shape
+        self._placement = Placement(axes, stack.labels_axes, tuple(shape))
+        self._place = (frames[0], window)
+        return _steps(self._work, stack, frames[0], window)
+
+    def show(self) -> None:
+        """Show the changes in their layer, which is made if there is none."""
+        if self.changes is None or self._placement is None or self.image not in self.viewer.layers:
+            return
+        hide_changes(self.viewer)
+        index, window = self._place
+        sizes = dict(zip(self._placement.axes, self._placement.sizes, strict=False))
+        shape = [sizes[letter] for letter in self._placement.labels_axes]
+        codes = np.zeros(shape, np.uint8)  # memory is taken page by page, when written
+        codes[(*index, *window)] = self.changes.codes
+        active = self.viewer.layers.selection.active
+        layer = self.viewer.add_labels(
+            self._placement.to_layer(codes),
+            name=f"{self.image.name} changes",
+            metadata={MARK: {SHOWS: [self.request.base, self.request.name]}},
+            colormap=codes_colormap(COLOURS),
+            opacity=1,
+            features=codes_names(COLOURS),
+            **self._placement.geometry(self.image),
+        )
+        layer.editable = False
+        if active is not None:
+            self.viewer.layers.selection.active = active
+
+    def text(self) -> str:
+        """Return what was found as rich text."""
+        changes = self.changes
+        if changes is None:
+            return ""
+        what = changes.what.removesuffix("s") if changes.same == 1 else changes.what
+        if changes.none:
+            return f"In view, both models find the same: {changes.same:,} {what}."
+        counts = {kind: getattr(changes, kind) for kind in COLOURS}
+        same = f"Of what is in view, {changes.same:,} {what} stayed the same:"
+        return f"{same}<br>{legend(COLOURS, counts)}"
+
+    def _take(self, item: Progress) -> None:
+        self._progress(f"Comparing: {item.what} …")
+
+    def _end(self, state: str) -> None:
+        self._progress = nobody
+        super()._end(state)
+
+
+def _steps(
+    work: TuneWork, stack: Any, index: tuple[int, ...], window: tuple[slice, ...]
+) -> Generator[Progress, None, Changes]:
+    """Run both models over the window and compare, in the job's thread."""
+    yield Progress(0, 0, "loading the model")
+    from napari_unet.core.evaluation.match_status import changed_classes, changed_objects
+    from napari_unet.nn.inference.segment import segment_steps
+
+    tuning = work.tuning
+    if tuning is None:  # kept or discarded while it waited for its turn
+        raise InputError("There is no tuned model to compare with any more.")
+    old, spec = _old_model(work), tuning.model.spec
+    place: tuple[Any, ...] = (*index, *window)
+    found = []
+    for model, what in ((old, "the old model"), (tuning.best(), "the tuned model")):
+        live = LiveLabels(np.zeros(stack.labels_shape, LIVE_DTYPE), spec.ndim, window)
+        for item in segment_steps(
+            stack, model, quick_settings(), out=live, what=[index], window=window
+        ):
+            yield Progress(item.done, item.total, what)
+        live.finish_all()
+        found.append(live.array[place])
+    compare = changed_objects if spec.head == "instance" else changed_classes
+    return compare(*found)
+
+
+def _old_model(work: TuneWork) -> Model:
+    """Return the base model, if it finds the same kind of thing as the new one.
+
+    Raises
+    ------
+    InputError
+        A new network or a new head: before the training it found nothing but noise.
+    """
+    assert work.tuning is not None  # `_steps` has looked
+    model, network = work.tuning.model, work.request.network
+    if not network.scratch and network.classes is None:
+        return model
+    from napari_unet.nn.inference.model import load_model
+
+    base = load_model(work.request.base, work.request.device)
+    specs = [(spec.ndim, spec.head) for spec in (base.spec, model.spec)]
+    if specs[0] != specs[1]:
+        raise InputError(
+            f"It finds something else than {work.request.base!r}, so they cannot be compared. "
+            "Keep it and run Segment to see what it finds."
+        )
+    return base
+
+
+def hide_changes(viewer: Any) -> None:
+    """Remove the layer of an earlier comparison."""
+    for layer in [x for x in viewer.layers if SHOWS in x.metadata.get(MARK, {})]:
+        viewer.layers.remove(layer)

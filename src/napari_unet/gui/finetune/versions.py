@@ -1,0 +1,150 @@
+"""A model's versions, each one click away, and the learning curve of its rounds."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+
+from napari_unet.core.errors import UnetError
+from napari_unet.core.models.lineage import family
+from napari_unet.core.models.store import list_models
+from napari_unet.core.text import counted
+from napari_unet.core.training.learning_curve import Round, advice, rounds_of
+from napari_unet.core.training.model_comparison import UNITS
+from napari_unet.gui.segment.form import go_on_with
+from napari_unet.gui.widgets.collapsible import Fold
+from napari_unet.gui.widgets.plots import BLUE, Line, Plot
+
+if TYPE_CHECKING:
+    from napari_unet.core.models.card import ModelCard
+
+
+class VersionsBox(QWidget):
+    """Lists the models that the chosen one descends from, and those that descend from it.
+
+    Attributes
+    ----------
+    model
+        The chosen model's name; "" without any.
+    rows
+        Name and button of each, the oldest first; the chosen one has no button.
+    advice
+        Whether more corrections are likely to help; empty before the first round.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = ""
+        self.rows: dict[str, QPushButton | None] = {}
+        self.advice = QLabel()
+        self.advice.setWordWrap(True)
+        self.plot = Plot("corrected objects")
+        self._list = QVBoxLayout()
+        self._list.setSpacing(2)
+        inside = QWidget()
+        content = QVBoxLayout(inside)
+        content.setContentsMargins(6, 0, 6, 0)
+        content.addLayout(self._list)
+        self.fold = Fold("Versions", inside)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        for widget in (self.plot, self.advice):
+            layout.addWidget(widget)
+        layout.addWidget(self.fold)
+        self.show_model("")
+
+    def show_model(self, name: str) -> None:
+        """Show the versions and the rounds of a model of the store."""
+        self.model = name
+        try:
+            cards = family(name) if name else []
+        except UnetError:
+            cards = []
+        own = next(iter(cards), None)
+        rounds = rounds_of(own.training) if own is not None else []
+        metric = own.metrics.get("tuning", {}).get("metric", "score") if own is not None else ""
+        self.show_rounds(rounds, metric)
+        self._clear()
+        names = {entry.card.hash: entry.name for entry in list_models() if entry.card is not None}
+        for card in in_order(cards):
+            self._add(card, names.get(card.hash, card.name), chosen=card is own)
+        self.fold.setVisible(len(cards) > 1)
+
+    def show_rounds(self, rounds: list[Round], metric: str) -> None:
+        """Show how the score grew with the corrections, and whether more of them will help."""
+        what = UNITS.get(metric, "objects")
+        self.plot.what = f"corrected {what}"
+        points = tuple((float(found.objects), found.score) for found in rounds)
+        self.plot.show_lines([Line(f"{metric} by round", points, BLUE)] if points else [])
+        self.plot.setVisible(len(points) > 1)
+        self.advice.setText(advice(rounds, what) if rounds else "")
+        self.advice.setVisible(bool(rounds))
+
+    def _clear(self) -> None:
+        self.rows = {}
+        while self._list.count():
+            item = self._list.takeAt(0)
+            widget = item.widget() if item is not None else None
+            if widget is not None:
+                widget.hide()
+                widget.deleteLater()
+
+    def _add(self, card: ModelCard, name: str, *, chosen: bool) -> None:
+        row = QWidget()
+        line = QHBoxLayout(row)
+        line.setContentsMargins(0, 0, 0, 0)
+        label = QLabel(f"<b>{name}</b>" if chosen else name)
+        label.setToolTip(describe(card))
+        line.addWidget(label, 1)
+        line.addWidget(QLabel(score_of(card)))
+        button = None
+        if not chosen:
+            button = QPushButton("Go to")
+            button.setToolTip(f"Go on with {name}: choose it to tune and to segment with.")
+            button.clicked.connect(functools.partial(_choose, name))
+            line.addWidget(button)
+        self.rows[name] = button
+        self._list.addWidget(row)
+
+
+def in_order(cards: list[ModelCard]) -> list[ModelCard]:
+    """Sort a family so that parents come before their children."""
+    known = {card.hash: card for card in cards}
+
+    def depth(card: ModelCard) -> int:
+        seen: set[str] = set()
+        while card.parent in known and card.hash not in seen:
+            seen.add(card.hash)
+            card = known[card.parent]
+        return len(seen)
+
+    return sorted(cards, key=lambda card: (depth(card), card.name))
+
+
+def score_of(card: ModelCard) -> str:
+    """Return a model's score on what was held out when it was tuned; "" without any."""
+    tuning: dict[str, Any] = card.metrics.get("tuning", {})
+    after = tuning.get("after")
+    return f"{tuning.get('metric', '')} {after:.3f}" if isinstance(after, float) else ""
+
+
+def describe(card: ModelCard) -> str:
+    """Say in a few lines what a model was tuned on, and what came of it."""
+    tuning, training = card.metrics.get("tuning", {}), card.training
+    if not tuning:
+        return "It was not tuned here."
+    objects, images = training.get("objects", 0), training.get("images", 0)
+    many = f"{counted(objects, 'object')} in " if objects else ""
+    parts = "1 part of an image" if images == 1 else f"{images:,} parts of images"
+    lines = [f"Tuned on {many}{parts}: {tuning.get('verdict')}."]
+    before, after = tuning.get("before"), tuning.get("after")
+    if before is not None and after is not None:
+        lines.append(f"{tuning.get('metric')} {before:.3f} → {after:.3f} on what was held out.")
+    lines.append(f"Data {training.get('data_hash', '')[:19]}, parent {(card.parent or '')[:12]}.")
+    return "\n".join(lines)
+
+
+def _choose(name: str, *_: Any) -> None:
+    go_on_with(name)

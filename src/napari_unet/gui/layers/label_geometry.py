@@ -1,0 +1,145 @@
+"""Which image a Labels layer belongs to, and how the layer lies to the journal's labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_unet.core.errors import InputError
+from napari_unet.gui.layers.convert import full_resolution, layer_axes, layer_stack
+from napari_unet.gui.layers.result_info import MARK, Placement
+
+if TYPE_CHECKING:
+    from napari.layers import Image, Labels
+
+    from napari_unet.core.annotations.edits import Box
+    from napari_unet.core.io.stack import Stack
+
+
+@dataclass(frozen=True, eq=False)
+class Ground:
+    """An image and labels that fit it.
+
+    Attributes
+    ----------
+    stack
+        The image; with its file's path, if the layer was read from one.
+    placement
+        How the layer's axes lie to T, Z, Y, X, the order of the journal.
+    """
+
+    stack: Stack
+    placement: Placement
+
+    @property
+    def order(self) -> list[int]:
+        """The layer's axis of each of the journal's."""
+        return [self.placement.shown.index(letter) for letter in self.placement.labels_axes]
+
+    def array(self, data: Any) -> Any:
+        """Return a layer's data in the order T, Z, Y, X, without a copy.
+
+        Raises
+        ------
+        InputError
+            Data of another kind than numpy's whose axes have another order.
+        """
+        if self.order == list(range(len(data.shape))):
+            return data
+        if not isinstance(data, np.ndarray):
+            raise InputError(
+                f"The labels' axes are {self.placement.shown}, not {self.placement.labels_axes}, "
+                "and they do not lie in memory; convert them to a plain array to record "
+                "corrections."
+            )
+        return self.placement.from_layer(data)
+
+    def to_journal(self, where: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+        """Turn index arrays of the layer into those of the journal."""
+        return tuple(where[axis] for axis in self.order)
+
+    def to_layer(self, where: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+        """Turn index arrays of the journal into those of the layer."""
+        found = dict(zip(self.placement.labels_axes, where, strict=True))
+        nothing = np.zeros_like(where[0])
+        return tuple(found.get(letter, nothing) for letter in self.placement.shown)
+
+    def place(self, box: Box) -> tuple[slice, ...]:
+        """Return a box of the journal's labels as slices of the layer's data."""
+        return self.placement.at((), tuple(slice(start, stop) for start, stop in box))
+
+    def plane(self, point: np.ndarray) -> tuple[int, ...]:
+        """Return the index of the plane (Y, X) at a point in the layer's data coordinates."""
+        sizes = dict(zip(self.placement.axes, self.placement.sizes, strict=True))
+        here = dict(zip(self.placement.shown, point, strict=True))
+        return tuple(
+            int(np.clip(np.round(here[letter]), 0, sizes[letter] - 1))
+            for letter in self.placement.labels_axes[:-2]
+        )
+
+
+def ground_of(image: Image) -> Ground:
+    """Return an image, and how labels lie on it that are made for it.
+
+    Raises
+    ------
+    InputError
+        The image cannot be used.
+    """
+    axes, stack = layer_axes(image), layer_stack(image)
+    path = image.source.path
+    if path is not None and Path(path).exists():
+        stack = replace(stack, path=Path(path))
+    sizes = tuple(int(n) for n in full_resolution(image).shape[: len(axes)])
+    return Ground(stack, Placement(axes, stack.labels_axes, sizes))
+
+
+def find_ground(image: Image, labels: Labels) -> Ground:
+    """Return image and labels as a pair; of labels that the user brought, too.
+
+    Raises
+    ------
+    InputError
+        The labels do not fit the image, or one of them cannot be used.
+    """
+    ground = ground_of(image)
+    placement = ground.placement
+    if "C" in placement.shown and labels.ndim < len(placement.shown):
+        pairs = zip(placement.axes, placement.sizes, strict=True)
+        sizes = tuple(size for letter, size in pairs if letter != "C")
+        placement = replace(placement, axes=placement.axes.replace("C", ""), sizes=sizes)
+    pairs = zip(placement.axes, placement.sizes, strict=True)
+    wanted = tuple(1 if letter == "C" else size for letter, size in pairs)[placement.dropped :]
+    shape = tuple(int(n) for n in full_resolution(labels).shape)
+    if labels.multiscale:
+        raise InputError(
+            f"The labels {labels.name!r} have several resolutions, as large results on the disk "
+            "do: they can be looked at and measured, but not edited. Choose others."
+        )
+    if shape != wanted:
+        raise InputError(
+            f"The labels {labels.name!r} are {_size(shape)}, the image {image.name!r} needs "
+            f"{_size(wanted)}; choose the image that they belong to."
+        )
+    return replace(ground, placement=placement)
+
+
+def fits(image: Image, labels: Labels) -> bool:
+    """Tell whether labels can belong to an image."""
+    try:
+        find_ground(image, labels)
+    except InputError:
+        return False
+    return True
+
+
+def is_result(layer: Any) -> bool:
+    """Tell whether a layer is what a run of Segment made, or was restored from a journal."""
+    return "base" in layer.metadata.get(MARK, {})
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))

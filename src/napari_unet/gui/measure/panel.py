@@ -1,0 +1,233 @@
+"""The Measure panel: the objects of a Labels layer as a table, a histogram and a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from magicgui.widgets import ComboBox, PushButton
+from napari.layers import Labels
+from qtpy.QtWidgets import QFileDialog, QVBoxLayout, QWidget
+
+from napari_unet.core.errors import UnetError
+from napari_unet.core.text import counted
+from napari_unet.gui.errors import tell
+from napari_unet.gui.jobs.run_button import RunButton
+from napari_unet.gui.layers.edit_watch import EditWatch
+from napari_unet.gui.layers.navigation import HARMLESS, go_to, object_under, watch_clicks
+from napari_unet.gui.measure.form import LABEL_WIDTH, MeasureForm
+from napari_unet.gui.measure.run import MeasureRun
+from napari_unet.gui.measure.table import ObjectView
+from napari_unet.gui.widgets.dock_panel import DockedPanel
+from napari_unet.gui.widgets.plots import Histogram
+from napari_unet.gui.widgets.settings_form import rows_widget
+from napari_unet.gui.widgets.wrapped_label import WrappedLabel
+
+if TYPE_CHECKING:
+    import napari
+
+    from napari_unet.gui.jobs.run import ResultRun
+
+_STALE = "The labels were changed since; measure again."
+_TIPS = {
+    "start": "Measure every object; the table becomes the features of the Labels layer, too.",
+    "column": "What the histogram shows.",
+    "save": "Write the table as a CSV file.",
+}
+
+
+class MeasurePanel(DockedPanel):
+    """Measures the objects of a Labels layer.
+
+    Parameters
+    ----------
+    napari_viewer
+        The window; npe2 passes it by this name.
+
+    Attributes
+    ----------
+    form
+        What to measure.
+    button, start
+        The `RunButton`, and its widget.
+    status
+        How far it is, what there is, or why not.
+    histogram, column, view
+        What was measured: its distribution, of which column, and the table.
+    shown
+        The measurement in the table, None before the first.
+    stale
+        Whether the labels were changed since.
+    """
+
+    def __init__(self, napari_viewer: napari.Viewer) -> None:
+        super().__init__(self.cancel)
+        self.viewer = napari_viewer
+        self.shown: MeasureRun | None = None
+        self.stale = False
+        self._watch: EditWatch | None = None
+        self._build()
+        self._connect()
+        self._show_state()
+
+    def _build(self) -> None:
+        self.form = MeasureForm(self.viewer)
+        self.save_button: Any = PushButton(text="Save CSV …", tooltip=_TIPS["save"])
+        self.column: Any = ComboBox(name="column", choices=(), tooltip=_TIPS["column"])
+        self.status, self.histogram, self.view = WrappedLabel(), Histogram(), ObjectView()
+        self.button = RunButton(
+            self,
+            "Measure",
+            _TIPS["start"],
+            doing="Measuring …",
+            failing="measuring failed",
+            line=self.status,
+            start=self.measure,
+            show=self._show,
+        )
+        self.start: Any = self.button.widget
+        inside = QWidget()
+        content = QVBoxLayout(inside)
+        content.setContentsMargins(6, 0, 6, 4)
+        for widget in (self.start.native, self.status, self.view):
+            content.addWidget(widget)
+        content.setStretchFactor(self.view, 1)
+        content.addWidget(rows_widget([("histogram", self.column)], LABEL_WIDTH))
+        content.addWidget(self.histogram)
+        content.addWidget(self.save_button.native)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(4, 4, 4, 4)
+        layout.addWidget(self.form)
+        layout.addWidget(inside, 1)
+
+    def _connect(self) -> None:
+        self.form.changed.connect(self._show_state)
+        self.button.changed.connect(self._show_state)
+        self.save_button.changed.connect(self._ask_where_to_save)
+        self.column.changed.connect(self._show_histogram)
+        self.view.chosen.connect(self._go_to)
+        watch_clicks(self.viewer, self, self._clicked)
+
+    @property
+    def active(self) -> ResultRun | None:
+        """The measurement that waits or goes on, None if there is none."""
+        return self.button.active
+
+    def measure(self) -> None:
+        """Measure the chosen layers in a job's thread, and show the table when it is through."""
+        form = self.form
+        if form.objects.value is None or self.active is not None:
+            return
+        form.save()
+        self.button.launch(
+            MeasureRun,
+            form.objects.value,
+            form.image.value,
+            form.frames.value,
+            form.solidity.value,
+        )
+
+    def cancel(self) -> None:
+        """Stop; the table of the measurement before stays."""
+        self.button.cancel()
+
+    def save(self, path: Path) -> None:
+        """Write the table as CSV, whole or not at all."""
+        from napari_unet.core.regionprops.table import write_table
+
+        if self.shown is None or self.shown.table is None:
+            return
+        try:
+            write_table(path, self.shown.table)
+        except UnetError as error:
+            tell(error, "the table was not saved", self.status.setText)
+        else:
+            self.status.setText(f"Saved to {path}.")
+
+    def _ask_where_to_save(self, *_: Any) -> None:
+        if self.shown is None:
+            return
+        name = f"{self.shown.labels.name} objects.csv".replace("/", "-")
+        chosen = QFileDialog.getSaveFileName(self, "Save the table", name, "CSV (*.csv)")[0]
+        if chosen:
+            path = Path(chosen)
+            self.save(path if path.suffix else path.with_suffix(".csv"))
+
+    def _show(self, run: MeasureRun) -> None:
+        """Show a table, and give it to the layer."""
+        from napari_unet.core.regionprops.table import features_of
+
+        table = run.table
+        assert table is not None
+        if self._watch is not None:
+            self._watch.stop()
+        self.shown, self.stale, self._watch = run, False, None
+        count = len(table["label"])
+        self.status.setText(f"{counted(count, 'object')} in {run.labels.name}.")
+        self.view.show_table(table)
+        before: Any = self.column.value
+        names = tuple(name for name in table if name != "label")
+        self.column.choices = names
+        usual = next(name for name in names if name.startswith(("area", "volume")))
+        self.column.value = before if before in names else usual
+        self._show_histogram()
+        if run.labels in self.viewer.layers:
+            run.labels.features = features_of(table)
+            self._watch = EditWatch(self.viewer, run.labels, run.checks, self._edited)
+
+    def _edited(self) -> None:
+        self.stale = True
+        self.status.setText(_STALE)
+
+    def _show_histogram(self, *_: Any) -> None:
+        table = self.shown.table if self.shown is not None else None
+        if table is not None and self.column.value in table:
+            self.histogram.show_values(table[self.column.value])
+            self._point_out()
+
+    def _point_out(self) -> None:
+        """Show in the histogram where the chosen object lies."""
+        table, number = self.shown.table if self.shown else None, self.view.current
+        if table is not None and number is not None and self.column.value in table:
+            self.histogram.point_out(float(table[self.column.value][number]))
+
+    def _go_to(self, number: int) -> None:
+        """Show the object of a row in the viewer."""
+        run = self.shown
+        self._point_out()
+        if run is None or run.table is None or run.labels not in self.viewer.layers:
+            return
+        run.labels.selected_label = int(run.table["label"][number])
+        self.viewer.layers.selection.active = run.labels
+        place = run.place_of(number)
+        if self.viewer.dims.ndisplay == 2:  # a slice, not a place between two
+            place |= {letter: float(round(place[letter])) for letter in "TZ" if letter in place}
+        go_to(self.viewer, run.labels, place, run.extent_of(number))
+
+    def _clicked(self, event: Any) -> None:
+        """Select the row of the object under a click, unless the click draws something."""
+        run = self.shown
+        if run is None or run.labels not in self.viewer.layers or not run.labels.visible:
+            return
+        active = self.viewer.layers.selection.active
+        if isinstance(active, Labels) and str(active.mode) not in HARMLESS:
+            return
+        found = object_under(run.labels, event)
+        if found is None:
+            return
+        label, at = found
+        place = dict(zip(run.axes, at.tolist(), strict=True))
+        number = run.find(label, place)
+        if number is not None:
+            run.labels.selected_label = label
+            self.view.select(number)
+            self._point_out()
+
+    def _show_state(self) -> None:
+        """Show what can be pressed."""
+        self.button.enable(self.form.objects.value is not None)
+        self.save_button.enabled = self.shown is not None
+        if self.form.objects.value is None and self.shown is None:
+            self.status.setText("Open labels, or segment an image, to begin.")
+        elif self.status.text().startswith("Open labels"):
+            self.status.setText("")

@@ -1,0 +1,263 @@
+"""The Segment panel: the form, the buttons, the progress, and the run that they start."""
+
+from __future__ import annotations
+
+import functools
+import time
+from typing import TYPE_CHECKING, Any
+
+from magicgui.widgets import PushButton
+from qtpy.QtCore import Qt, QTimer, Signal
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
+
+from napari_unet.core.errors import UnetError
+from napari_unet.gui.correct.edit_tracker import recorder_of
+from napari_unet.gui.errors import tell
+from napari_unet.gui.evaluate.section import EvaluateSection
+from napari_unet.gui.jobs.engine import Engine, engine_steps
+from napari_unet.gui.jobs.job import DONE, FAILED, abandon_all, slot_for
+from napari_unet.gui.segment.block_run import LargeRun, goes_in_blocks
+from napari_unet.gui.segment.form import LABEL_WIDTH, SegmentForm
+from napari_unet.gui.segment.run import SegmentRun
+from napari_unet.gui.track import LinkSection
+from napari_unet.gui.widgets.collapsible import Scrolled
+from napari_unet.gui.widgets.dock_panel import DockedPanel
+from napari_unet.gui.widgets.wrapped_label import WrappedLabel
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import napari
+    from qtpy.QtGui import QHideEvent, QShowEvent
+
+    from napari_unet.core.image.domain_shift import Remark
+
+
+DRAW_MS = 150
+"""How often finished tiles are drawn and the progress is written."""
+SLOW_S, REST, LONGEST_REST_S = 0.05, 4, 1.0
+"""A drawing that keeps the window from answering for so long is followed by a rest, so many times
+as long, up to the longest rest."""
+
+
+class SegmentPanel(DockedPanel):
+    """Segments an image layer with a model and shows the objects as they are found.
+
+    Parameters
+    ----------
+    napari_viewer
+        The window; npe2 passes it by this name.
+
+    Attributes
+    ----------
+    form
+        What to do.
+    active
+        The run that waits or goes on, None if there is none.
+    engine
+        What runs the model, in a job's thread.
+    """
+
+    def __init__(self, napari_viewer: napari.Viewer) -> None:
+        super().__init__(self._cancel_all)
+        self.viewer = napari_viewer
+        self.engine: Engine = engine_steps
+        self.active: SegmentRun | None = None
+        self._next: SegmentRun | None = None
+        self._ticked = self._rest_until = 0.0
+        self._drew = False
+        self._timer = QTimer(self)
+        self._timer.setInterval(DRAW_MS)
+        self._timer.timeout.connect(self._tick)
+        self._build()
+        self._runs: list[SegmentRun] = []
+        self.destroyed.connect(functools.partial(abandon_all, self._runs))
+        self.recorder = recorder_of(napari_viewer)  # from the first stroke on the first result
+        self.docked.connect(self.recorder.close_with)
+        self._show_state()
+
+    def _build(self) -> None:
+        self.form = SegmentForm(self.viewer)
+        self.start: Any = PushButton(text="Run")
+        self.stop: Any = PushButton(text="Cancel", tooltip="Stop. What is finished stays.")
+        buttons = QHBoxLayout()
+        buttons.setContentsMargins(6, 0, 6, 0)
+        buttons.addWidget(self.start.native, 1)
+        buttons.addWidget(self.stop.native, 1)
+        self.bar = QProgressBar()
+        self.bar.setRange(0, 1)
+        self.bar.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self.status = WrappedLabel()
+        below = QVBoxLayout()
+        below.setContentsMargins(6, 0, 6, 0)
+        below.addWidget(self.bar)
+        below.addWidget(self.status)
+        self.remarks = RemarkBox()
+        self.remarks.diameter_wanted.connect(self._run_with_diameter)
+        below.addWidget(self.remarks)
+        self.evaluation = EvaluateSection(self.viewer, LABEL_WIDTH)
+        inside = QWidget()
+        content = QVBoxLayout(inside)
+        content.setContentsMargins(4, 4, 4, 4)
+        content.addWidget(self.form)
+        content.addLayout(buttons)
+        content.addLayout(below)
+        self.linking = LinkSection(self.viewer, LABEL_WIDTH)
+        content.addWidget(self.evaluation)
+        content.addWidget(self.linking)
+        # Not by the layout's alignment: that gives wrapped text no more height than its hint.
+        content.addStretch(1)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(Scrolled(inside))
+        self.form.changed.connect(self._show_state)
+        self.start.changed.connect(self.run)
+        self.stop.changed.connect(self.cancel)
+
+    def run(self, *_: Any) -> None:
+        """Start what the form says; a run that is under way is cancelled and waited for first."""
+        try:
+            request = self.form.request()
+        except UnetError as error:
+            self.report(error)
+            return
+        self.form.save()
+        image = self.form.image.value
+        kind = LargeRun if goes_in_blocks(image, request) else SegmentRun
+        run = kind(self.viewer, image, request, self.engine, self._run_ended)
+        if self.active is None:
+            self._launch(run)
+        else:
+            self._next = run
+            self.active.cancel()
+            self._show_state()
+
+    def _run_with_diameter(self, diameter: float) -> None:
+        self.form.set_diameter(diameter)
+        self.run()
+
+    def cancel(self, *_: Any) -> None:
+        """Stop the run after the tile under way; the finished tiles stay."""
+        self._next = None
+        if self.active is not None:
+            self.active.cancel()
+            self._show_state()
+
+    def report(self, error: Exception) -> None:
+        """Show an error in one sentence, here and as a notification."""
+        tell(error, "the run failed", self.status.setText)
+
+    def _launch(self, run: SegmentRun) -> None:
+        self.active = run
+        self._runs[:] = [run]
+        self._ticked = self._rest_until = time.perf_counter()
+        self._timer.start()
+        slot_for(run.request.device).submit(run.job)
+        self._show_state()
+
+    def _run_ended(self, run: SegmentRun, state: str) -> None:
+        self._timer.stop()
+        self._runs.clear()
+        self.active = None
+        following, self._next = self._next, None
+        if following is not None:
+            self._launch(following)
+            return
+        self._show_state()
+        self.remarks.show_remarks(run.remarks)
+        self.bar.setRange(0, 1)
+        self.bar.setValue(1)
+        if state != DONE:
+            self.bar.reset()
+        if state == FAILED and run.error is not None:
+            self.report(run.error)
+        self.status.setText(run.summary(state))
+
+    def _tick(self) -> None:
+        """Draw what is new, less often where drawing is slow (3D, large planes, no GPU)."""
+        now = time.perf_counter()
+        late, self._ticked = now - self._ticked - DRAW_MS / 1000, now
+        if self._drew and late > SLOW_S:
+            self._rest_until = now + min(REST * late, LONGEST_REST_S)
+        self._drew = now >= self._rest_until
+        if self.active is not None:
+            if self._drew:
+                self.active.draw()
+            self._show_state()
+
+    def _show_state(self) -> None:
+        """Show what can be pressed and how far the run is."""
+        run = self.active
+        self.start.enabled = self.form.complete
+        self.stop.enabled = run is not None and not run.job.cancelled
+        if run is None:
+            if not self.form.complete:
+                missing = "Open an image" if self.form.image.value is None else "Import a model"
+                self.status.setText(f"{missing} to begin.")
+            return
+        # Only what changed: after any change Qt composes the window anew, canvas and all, which
+        # takes tens of milliseconds without a GPU. A busy bar would ask for that all the time.
+        progress, text = run.progress, "Stopping …" if run.job.cancelled else run.describe()
+        if self.bar.maximum() != max(1, progress.total):
+            self.bar.setRange(0, max(1, progress.total))
+        if self.bar.value() != progress.done:
+            self.bar.setValue(progress.done)
+        if self.status.text() != text:
+            self.status.setText(text)
+        if self.remarks.remarks != run.remarks:
+            self.remarks.show_remarks(run.remarks)
+
+    def showEvent(self, event: QShowEvent | None) -> None:
+        """Look which models there are now."""
+        super().showEvent(event)
+        self.form.refresh_models()
+
+    def hideEvent(self, event: QHideEvent | None) -> None:
+        """Remember the settings."""
+        super().hideEvent(event)
+        self.form.save()
+
+    def _cancel_all(self) -> None:
+        self.cancel()
+        self.evaluation.cancel()
+        self.linking.cancel()
+
+
+class RemarkBox(QWidget):
+    """Shows remarks; hidden without any.
+
+    Emits `diameter_wanted` with the diameter in pixels when the user takes the remedy.
+    """
+
+    diameter_wanted = Signal(float)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.remarks: tuple[Remark, ...] = ()
+        self.text = QLabel()
+        self.text.setWordWrap(True)
+        self.remedy = QPushButton()
+        self.remedy.clicked.connect(self._take_remedy)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.text)
+        layout.addWidget(self.remedy)
+        self.show_remarks(())
+
+    def show_remarks(self, remarks: Sequence[Remark]) -> None:
+        """Show these remarks instead of the ones before."""
+        self.remarks = tuple(remarks)
+        self.text.setText("\n".join(f"⚠ {remark.text}" for remark in self.remarks))
+        diameter = self._diameter()
+        if diameter is not None:
+            self.remedy.setText(f"Set Diameter to {diameter:g} and run again")
+        self.remedy.setVisible(diameter is not None)
+        self.setVisible(bool(self.remarks))
+
+    def _diameter(self) -> float | None:
+        return next((r.diameter for r in self.remarks if r.diameter is not None), None)
+
+    def _take_remedy(self, *_: Any) -> None:
+        diameter = self._diameter()
+        if diameter is not None:
+            self.diameter_wanted.emit(diameter)

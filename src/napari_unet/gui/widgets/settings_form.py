@@ -1,0 +1,219 @@
+"""Forms made from the fields of a settings class, and their memory between sessions."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import types
+import typing
+from dataclasses import Field, fields
+from decimal import Decimal
+from typing import Any
+
+from magicgui.widgets import CheckBox, ComboBox, FloatSpinBox, Widget
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QFormLayout, QLabel, QWidget
+
+from napari_unet.core.errors import UnetError
+from napari_unet.core.models.store import home
+
+if typing.TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+logger = logging.getLogger(__name__)
+
+AUTO = "auto"
+_NO_LIMIT = 999_999_999
+
+
+class SettingWidget:
+    """One setting: a magicgui widget that knows how to say "decide for me".
+
+    Parameters
+    ----------
+    item
+        A field that was declared with `napari_unet.core.settings.setting`; its default, bounds,
+        choices, unit and help text make the widget.
+    kind
+        The field's type without None: bool, int, float or str.
+    optional
+        None is allowed: a number box then shows "auto" below its lowest value, or when emptied.
+    """
+
+    def __init__(self, item: Field[Any], kind: type, optional: bool) -> None:
+        self.name, self.kind, self.optional = item.name, kind, optional
+        self._low, self._high = item.metadata["low"], item.metadata["high"]
+        self._choices = item.metadata["choices"]
+        self._auto: float | None = None
+        tip = _tip(item)
+        if kind is bool:
+            self.widget: Any = CheckBox(name=item.name, tooltip=tip)
+            self.widget.text = ""
+        elif kind is str:
+            self.widget = ComboBox(name=item.name, choices=self._choices, tooltip=tip)
+        else:
+            self.widget = self._number(item, tip)
+        self.set(item.default)
+
+    def get(self) -> Any:
+        """Return the value; None for "auto"."""
+        value = self.widget.value
+        if self._auto is not None and value <= self._auto:
+            return None
+        return self.kind(value)
+
+    def set(self, value: Any) -> bool:
+        """Show a value if it is one that the setting allows; return whether it is."""
+        if value is None and self.optional:
+            self.widget.value = self._auto
+        elif self._fits(value):
+            self.widget.value = value
+        else:
+            return False
+        return True
+
+    def _fits(self, value: Any) -> bool:
+        if self.kind in (bool, str):
+            return isinstance(value, self.kind) and (not self._choices or value in self._choices)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            return False
+        high = _NO_LIMIT if self._high is None else self._high
+        return bool((self._low or 0) <= value <= high) and self.kind(value) == value
+
+    def _number(self, item: Field[Any], tip: str) -> FloatSpinBox:
+        """Make a number box; whole numbers, too, for only this kind can say "auto"."""
+        low, high = self._low or 0, _NO_LIMIT if self._high is None else self._high
+        step = 0.05 if high <= 1 else 16 if low >= 16 else 1
+        if self.optional:
+            self._auto = 0.0 if 0 < low <= step else low - step
+        widget = FloatSpinBox(name=item.name, tooltip=tip)
+        box = typing.cast("Any", widget.native)
+        default: Any = item.default
+        given = [float(v) for v in (low, step, default) if v is not None]
+        box.setDecimals(0 if self.kind is int else max(1, *map(_decimals, given)))
+        widget.range = (low if self._auto is None else self._auto, high)
+        widget.step = step
+        if item.metadata["unit"]:
+            box.setSuffix(f" {item.metadata['unit']}")
+        if not self.optional:
+            return widget
+        box.setSpecialValueText(AUTO)
+
+        def emptied(text: str) -> None:
+            if not text.removesuffix(item.metadata["unit"]).strip():
+                box.setValue(self._auto)
+                box.selectAll()
+
+        box.lineEdit().textEdited.connect(emptied)
+        return widget
+
+
+class SettingsForm:
+    """Widgets for some fields of a settings class.
+
+    Parameters
+    ----------
+    settings
+        The settings class.
+    names
+        Its fields in the order of the form, each with its label ("": the field's name).
+    """
+
+    def __init__(self, settings: type, names: Mapping[str, str]) -> None:
+        known = {item.name: item for item in fields(settings)}
+        hints = typing.get_type_hints(settings)
+        self.settings = {name: SettingWidget(known[name], *_kind(hints[name])) for name in names}
+        self.labels = {name: label or name.replace("_", " ") for name, label in names.items()}
+
+    def rows(self) -> list[tuple[str, Widget]]:
+        """Return labels and widgets, for `rows_widget`."""
+        return [(self.labels[name], setting.widget) for name, setting in self.settings.items()]
+
+    def values(self) -> dict[str, Any]:
+        """Return what the form says, as arguments of the settings class."""
+        return {name: setting.get() for name, setting in self.settings.items()}
+
+    def restore(self, values: Any) -> None:
+        """Show remembered values; what is unknown or not allowed any more is passed over."""
+        if isinstance(values, dict):
+            for name, setting in self.settings.items():
+                if name in values:
+                    setting.set(values[name])
+
+
+def rows_widget(rows: Iterable[tuple[str, Any]], label_width: int) -> QWidget:
+    """Return a widget that shows magicgui widgets below each other, labels and boxes aligned."""
+    whole = QWidget()
+    layout = QFormLayout(whole)
+    layout.setContentsMargins(6, 4, 6, 4)
+    layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+    layout.setLabelAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
+    for text, widget in rows:
+        label = QLabel(text)
+        label.setMinimumWidth(label_width)
+        label.setToolTip(widget.tooltip)
+        layout.addRow(label, widget.native)
+    return whole
+
+
+def _kind(hint: Any) -> tuple[type, bool]:
+    """Return a hint's type without None, and whether None was there."""
+    if isinstance(hint, types.UnionType):
+        kinds = [kind for kind in typing.get_args(hint) if kind is not types.NoneType]
+        return kinds[0], True
+    return hint, False
+
+
+def _decimals(value: float) -> int:
+    """Return how many digits after the point a number needs."""
+    return max(0, -int(Decimal(str(value)).normalize().as_tuple().exponent))
+
+
+def _tip(item: Field[Any]) -> str:
+    text: str = item.metadata["help"]
+    text = text[:1].upper() + text[1:]
+    return text if text.endswith(".") else f"{text}."
+
+
+def remembered(section: str) -> dict[str, Any]:
+    """Return what was remembered under a name; nothing where the file is missing or damaged."""
+    values = _read().get(section)
+    return values if isinstance(values, dict) else {}
+
+
+def remember(section: str, values: dict[str, Any]) -> None:
+    """Remember JSON values under a name. A folder that cannot be written is no reason to stop."""
+    known = _read()
+    if known.get(section) == values:
+        return
+    path = home() / "window.json"
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps({**known, section: values}, indent=1), encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        logger.info("settings are not remembered: %s", error)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def _read() -> dict[str, Any]:
+    try:
+        values = json.loads((home() / "window.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def sentence(error: BaseException) -> str:
+    """Return an error as the one sentence that the window shows."""
+    if isinstance(error, UnetError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "There is not enough memory; close other programs, or run on a part of the stack."
+    lines = str(error).strip().splitlines()
+    first = lines[0] if lines else "no reason given"
+    return f"The run failed: {type(error).__name__}: {first}"

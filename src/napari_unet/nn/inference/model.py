@@ -1,0 +1,315 @@
+"""A model that can run: card, network and device, and the fast copy of the network."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from napari_unet.core.errors import DeviceError, ModelError
+from napari_unet.core.instances.tile_merger import DecodeSettings
+from napari_unet.core.models.folder import read_model, read_replay, write_model
+from napari_unet.core.models.store import find_model, put_model
+from napari_unet.core.settings import DEVICES, ModelSpec
+from napari_unet.nn.inference.tta import OFF, View, views_of
+from napari_unet.nn.interactive.click_head import ClickHead, build_click_head
+from napari_unet.nn.unet.net import UNet, fold
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    import numpy as np
+
+    from napari_unet.core.models.card import ModelCard
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+CLICK = "click/"
+"""The names of the click head's weights begin with this."""
+AGREEMENT = 0.999
+"""Dice against float32 labels from which a shorter number format counts as the same."""
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A network with its card, on a device.
+
+    Attributes
+    ----------
+    card
+        What the network was trained on and how it is to be run.
+    net
+        float32 weights as they were trained, on `device`, in evaluation mode.
+    device
+        Where it runs.
+    folder
+        Where it was loaded from, if it was.
+    click
+        The head that answers clicks, on `device`, in evaluation mode; None if it has none.
+    """
+
+    card: ModelCard
+    net: UNet
+    device: torch.device
+    folder: Path | None = field(default=None, compare=False)
+    click: ClickHead | None = None
+    _runners: dict[str, Runner] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.card.name
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What the network is built from."""
+        return self.card.spec
+
+    @property
+    def decoding(self) -> DecodeSettings:
+        """How the card says that maps become objects."""
+        return DecodeSettings().updated(**self.card.decode)
+
+    @property
+    def diameter(self) -> float | None:
+        """Diameter in pixels of the objects that it works on best; None if not recorded.
+
+        That to which its training images were zoomed, or else their objects' median.
+        """
+        training = self.card.training
+        value = training.get("working_diameter_px") or training.get("diameter_px", {}).get("q50")
+        return float(value) if value else None
+
+    def to(self, device: str) -> Model:
+        """Return the model on another device."""
+        target = pick_device(device)
+        if target == self.device:
+            return self
+        click = copy.deepcopy(self.click).to(target) if self.click else None
+        return Model(self.card, _moved(self.net, target), target, self.folder, click)
+
+    def choose_precision(self, wanted: str = "auto") -> str:
+        """Return the number format to run in: `wanted`, or the fastest that gives the same objects.
+
+        The card's metrics say how well bfloat16 agreed with float32 on the validation images.
+        """
+        if wanted != "auto":
+            return wanted
+        agrees = float(self.card.metrics.get("bfloat16_dice") or 0.0) >= AGREEMENT
+        return "bfloat16" if agrees and has_fast_bfloat16(self.device) else "float32"
+
+    def runner(self, precision: str = "float32", augment: str = OFF) -> Runner:
+        """Return the network made ready to run in one number format; built once for each.
+
+        `augment` says in which views it sees each tile; see `PredictSettings`.
+        """
+        if precision not in self._runners:
+            dtype, layout = DTYPES[precision], _layout(self.spec.ndim)
+            net = fold(self.net).to(dtype).to(memory_format=layout)  # type: ignore[call-overload]
+            self._runners[precision] = Runner(net, self.device, dtype)
+        runner = self._runners[precision]
+        if augment == OFF:
+            return runner
+        return replace(runner, views=views_of(augment, self.spec.ndim))
+
+
+@dataclass(frozen=True, eq=False)
+class Runner:
+    """The network with BatchNorm folded, channels last, in one number format.
+
+    With several views its answer is their average.
+    """
+
+    net: UNet
+    device: torch.device
+    dtype: torch.dtype
+    views: tuple[View, ...] = (View(),)
+
+    def __call__(self, tiles: Tensor) -> Tensor:
+        """Run tiles, float32 (N, C, *spatial) in host memory; raw maps, float32, on the device."""
+        layout = _layout(tiles.ndim - 2)
+        with torch.inference_mode(), _exactly():
+            tiles = self._sent(tiles)
+            seen = (view.apply(tiles).contiguous(memory_format=layout) for view in self.views)
+            answers = (
+                view.undo(self.net(tile).float())
+                for view, tile in zip(self.views, seen, strict=True)
+            )
+            total: Tensor = next(answers)
+            for answer in answers:
+                total = total + answer
+            return total / len(self.views) if len(self.views) > 1 else total
+
+    def trunk(self, tiles: Tensor) -> Tensor:
+        """Return the features of tiles, (N, width, *spatial) on the device; `views` do not matter.
+
+        `read` turns them into the raw maps that a call with a single view gives.
+        """
+        with torch.inference_mode(), _exactly():
+            tiles = self._sent(tiles).contiguous(memory_format=_layout(tiles.ndim - 2))
+            return self.net.trunk(tiles)
+
+    def read(self, features: Tensor) -> Tensor:
+        """Read raw maps, float32 (N, K, *spatial), off features in any number format."""
+        with torch.inference_mode(), _exactly():
+            raw: Tensor = self.net.head(features.to(self.dtype)).float()
+            return raw
+
+    def _sent(self, tiles: Tensor) -> Tensor:
+        if self.device.type == "cuda":
+            return tiles.pin_memory().to(self.device, non_blocking=True).to(self.dtype)
+        return tiles.to(self.device).to(self.dtype)
+
+
+def _exactly() -> AbstractContextManager[None]:
+    # TF32, torch's default for convolutions on recent GPUs, is not what float32 promises.
+    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+
+
+def _layout(ndim: int) -> torch.memory_format:
+    return torch.channels_last if ndim == 2 else torch.channels_last_3d
+
+
+def load_model(name_or_path: str | Path, device: str = "auto") -> Model:
+    """Load a model from the store or from a folder.
+
+    Parameters
+    ----------
+    name_or_path
+        A name that ``napari-unet models list`` shows, or a model folder.
+    device
+        "auto" (a GPU where there is one), "cpu", "cuda", "cuda:1", ..., "mps".
+
+    Raises
+    ------
+    ModelError
+        Unknown, damaged, or weights that do not fit their card.
+    DeviceError
+        A device that is unknown or not there.
+    """
+    target = pick_device(device)
+    return _model_in(find_model(name_or_path), target)
+
+
+def _model_in(folder: Path, target: torch.device) -> Model:
+    card, arrays = read_model(folder)
+    tensors = {name: torch.from_numpy(values) for name, values in arrays.items()}
+    clicks = {n.removeprefix(CLICK): tensors.pop(n) for n in list(tensors) if n.startswith(CLICK)}
+    net = UNet(card.spec)
+    try:
+        net.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ModelError(
+            f"The weights of model {card.name!r} do not fit its card; the folder is damaged, "
+            "import or train the model again."
+        ) from error
+    click = build_click_head(card.spec, card.click, clicks).to(target) if clicks else None
+    return Model(card, _moved(net, target), target, folder, click)
+
+
+def write_exactly(model: Model, folder: Path) -> None:
+    """Write a model into a folder with its weights as they are, for another process to load."""
+    arrays = {name: value.detach().cpu().numpy() for name, value in model.net.state_dict().items()}
+    write_model(folder, model.card.replace(replay="", click={}), arrays)
+
+
+def save_model(
+    model: Model,
+    name_or_path: str | Path,
+    *,
+    thumbnail: np.ndarray | None = None,
+    overwrite: bool = False,
+    replay: bytes | None = None,
+) -> Path:
+    """Write a model into the store under a name, or to a path; whole or not at all.
+
+    The weights are stored as float16, which halves the file and keeps the objects; tensors with
+    numbers too large for it, such as variances of a normalisation, are stored as they are.
+
+    Parameters
+    ----------
+    model
+        What to write; its card gets the new name and the hash of the weights.
+    name_or_path
+        A name for the store, or a Path (or a string with a path separator) for a folder.
+    thumbnail
+        uint8 (Y, X, 3).
+    overwrite
+        Whether a model of that name in the store may be replaced.
+    replay
+        What `pack_replay` made of its training set; None: what the folder that it was loaded from
+        holds.
+
+    Returns
+    -------
+    Path
+        The model's folder.
+    """
+    state = dict(model.net.state_dict())
+    if model.click:
+        state |= {CLICK + name: value for name, value in model.click.state_dict().items()}
+    arrays = {name: _stored(value).numpy() for name, value in state.items()}
+    if replay is None:
+        replay = read_replay(model.folder) if model.folder and model.card.replay else b""
+    click = {**model.card.click, "spec": model.click.spec.to_json()} if model.click else {}
+    card = model.card.replace(click=click)
+    if isinstance(name_or_path, Path) or any(mark in name_or_path for mark in "/\\"):
+        folder = Path(name_or_path)
+        write_model(folder, card.replace(name=folder.name), arrays, thumbnail, replay)
+        return folder
+    place = (name_or_path, card, arrays, thumbnail)
+    return put_model(*place, overwrite=overwrite, replay=replay).path
+
+
+def _stored(value: Tensor) -> Tensor:
+    """Return a tensor of a network as it is written."""
+    value = value.detach().cpu()
+    if not value.is_floating_point():
+        return value
+    half = value.to(torch.float16)
+    return half if torch.isfinite(half).all() else value
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """Turn a device's name into a device that is there.
+
+    Raises
+    ------
+    DeviceError
+        An unknown name, or no such device on this computer.
+    """
+    kind, _, number = name.partition(":")
+    if kind not in DEVICES or (name != kind and not (kind == "cuda" and number.isdecimal())):
+        raise DeviceError(f"The device {name!r} is unknown; choose one of: {', '.join(DEVICES)}.")
+    present = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if kind == "auto":
+        return torch.device(next(k for k in ("cuda", "mps", "cpu") if present[k]))
+    if not present[kind] or (number and int(number) >= torch.cuda.device_count()):
+        there = ", ".join(k for k, ok in present.items() if ok)
+        raise DeviceError(
+            f"The device {name!r} was asked for, but torch finds none; use one of: auto, {there}."
+        )
+    return torch.device(name)
+
+
+def _moved(net: UNet, device: torch.device) -> UNet:
+    moved = UNet(net.spec)
+    moved.load_state_dict(net.state_dict())
+    return moved.to(device).eval()
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Tell whether the processor multiplies bfloat16 itself; emulation is slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):  # older torch: unknown
+        has = torch.cpu.get_capabilities()
+        return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
+    return False

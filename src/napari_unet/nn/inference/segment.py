@@ -1,0 +1,338 @@
+"""From a stack to labels: frames, tiles, objects, and a certificate that there are no seams."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from napari_unet.core.errors import InputError
+from napari_unet.core.image.domain_shift import Surveyed
+from napari_unet.core.io.axes import OBJECT_AXES
+from napari_unet.core.io.provenance import make_passport
+from napari_unet.core.io.stack import Stack, open_stack
+from napari_unet.core.progress import FrameDone, Progress, TileDone, drained
+from napari_unet.core.settings import PredictSettings
+from napari_unet.core.volumes.modes import (
+    AUTO,
+    JOINED,
+    ORTHOGONAL,
+    PLANES,
+    anisotropy,
+    ball_voxels,
+    frame_ndim,
+    object_axes,
+    settle_way,
+)
+from napari_unet.core.volumes.stitch3d import join_steps
+from napari_unet.nn.inference.compatibility import check_fit, choose_scale, open_frame
+from napari_unet.nn.inference.decode import InstanceDecoder, SemanticDecoder, decoder_for
+from napari_unet.nn.inference.diameter_estimation import LOOKING, size_steps
+from napari_unet.nn.inference.orthogonal import OrthogonalRunner, prepare_volume, run_blocks
+from napari_unet.nn.inference.seam_check import SeamCheck
+from napari_unet.nn.inference.tile_runner import Focus, TileRunner, prepare, run_tiles
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from napari_unet.core.image.domain_shift import Remark
+    from napari_unet.core.tiles import Tile, Window
+    from napari_unet.nn.inference.model import Model
+    from napari_unet.nn.interactive.embeddings import FeatureCache
+
+Step = TileDone | FrameDone | Surveyed | Progress
+Steps = Generator[Step, None, "SegmentResult"]
+Index = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class SegmentResult:
+    """A finished segmentation.
+
+    Attributes
+    ----------
+    labels
+        The output array, of the stack's labels shape.
+    objects
+        How many objects there are, over all frames.
+    passport
+        How they were made: model, data, settings, versions, device, speed, and under ``seam`` the
+        largest |difference| in logits between the tiles and one piece.
+    """
+
+    labels: Any
+    objects: int
+    passport: dict[str, Any]
+
+
+@dataclass
+class _Run:
+    """What one run keeps between its frames."""
+
+    stack: Stack
+    model: Model
+    settings: PredictSettings
+    decoder: InstanceDecoder | SemanticDecoder
+    live: bool
+    way: str = PLANES
+    features: FeatureCache | None = None
+    done: int = 0
+    objects: int = 0
+    pixels: int = 0
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+def segment_steps(
+    source: Stack | np.ndarray | str | Path | Any,
+    model: Model,
+    settings: PredictSettings | None = None,
+    *,
+    out: Any = None,
+    what: Sequence[Index] | None = None,
+    window: Window | None = None,
+    focus: Focus | None = None,
+    preview: bool = False,
+    features: FeatureCache | None = None,
+) -> Steps:
+    """Segment a stack, yielding after every tile and every frame.
+
+    Before the first tile comes a `Surveyed` if there is something to remark on.
+
+    Closing the generator ends the run after the tile at hand; what is finished stays in `out`.
+
+    Parameters
+    ----------
+    source
+        A stack, or anything that `open_stack` takes.
+    model
+        The model; a 2D model takes volumes as `PredictSettings.volumes` says.
+    settings
+        How it is run.
+    out
+        Where the labels go: an array of uint32 and of the stack's labels shape, indexed by integers
+        and slices. Until a frame is done it holds provisional ids. Made in memory if not given.
+    what
+        Which frames (volumes for a 3D model and the way "orthogonal", else planes), as positions
+        along the leading axes; taken in the order in which it is iterated. All if not given.
+    window
+        Part of each frame to segment, one slice an axis; all of it if not given. With `what` or
+        `window` the way "auto" is never "orthogonal": they are of planes.
+    focus
+        Asked before each tile: the position (in the frame's pixels) near which tiles come first.
+    preview
+        Whether somebody watches: tiles are smaller, and each report brings labels to show.
+    features
+        Where the features of the image are kept, so that a `ClickSession` need not compute them.
+
+    Returns
+    -------
+    SegmentResult
+        The labels with their passport.
+
+    Raises
+    ------
+    UnetError
+        An input, setting or device that cannot be used.
+    """
+    settings = settings or PredictSettings()
+    stack, began = open_stack(source), time.perf_counter()
+    check_fit(stack, model)
+    asked = settings
+    if settings.volumes == AUTO and (what is not None or window is not None):
+        settings = replace(settings, volumes=JOINED)
+    settings, way, least, remarks = yield from settle_sizes(stack, model, settings)
+    if remarks:
+        yield Surveyed(0, 0, LOOKING, remarks)
+    frames = stack.indices(frame_ndim(way)) if what is None else what
+    decoder = decoder_for(model, settings, _output(stack, out), preview=preview)
+    run = _Run(stack, model, settings, decoder, preview, way, features)
+    precision = model.choose_precision(settings.precision)
+    run.notes |= {"device": str(model.device), "precision": precision, "tile": None, "seam": None}
+    run.notes |= {"diameter_px": settings.diameter, "scale": choose_scale(model, settings)}
+    run.notes |= {"volumes": way, OBJECT_AXES: object_axes(way)}
+    run.notes["remarks"] = [remark.text for remark in remarks]
+    for number, index in enumerate(frames):
+        yield from _segment_frame(run, index, len(frames) - number, window, focus)
+    if way == JOINED:
+        yield from _join(run, frames, window, least)
+    seconds = time.perf_counter() - began
+    passport = make_passport(stack, model.card, asked) | run.notes
+    passport |= {
+        "objects": run.objects,
+        "seconds": round(seconds, 3),
+        "mpx_per_s": round(run.pixels / 1e6 / seconds, 4),
+    }
+    return SegmentResult(decoder.out, run.objects, passport)
+
+
+def segment(
+    source: Stack | np.ndarray | str | Path | Any,
+    model: Model,
+    settings: PredictSettings | None = None,
+) -> np.ndarray:
+    """Segment a stack.
+
+    Parameters
+    ----------
+    source
+        A stack, or anything that `open_stack` takes.
+    model
+        The model; a 2D model takes volumes as `PredictSettings.volumes` says.
+    settings
+        How it is run.
+
+    Returns
+    -------
+    np.ndarray
+        uint16, or uint32 above 65,535 objects in a frame, of the stack's shape without C:
+        ([T,] [Z,] Y, X). 0 is background.
+
+    Raises
+    ------
+    UnetError
+        An input, setting or device that cannot be used.
+
+    Warns
+    -----
+    ShiftWarning
+        The image is unlike those the model was trained on.
+    """
+
+    def watch(step: Step) -> None:
+        if isinstance(step, Surveyed):
+            step.warn()
+
+    labels: np.ndarray = drained(segment_steps(source, model, settings), watch).labels
+    return labels.astype(np.min_scalar_type(max(256, int(labels.max(initial=0)))), copy=False)
+
+
+class Settled(NamedTuple):
+    """What was found out of a stack before its segmentation.
+
+    Attributes
+    ----------
+    settings
+        With sizes in pixels, and the way of a 2D model.
+    way
+        See `core.volumes.ways`.
+    least
+        The smallest object of several planes, in voxels; 0 where there are none.
+    remarks
+        What is unlike the training images.
+    """
+
+    settings: PredictSettings
+    way: str
+    least: int
+    remarks: tuple[Remark, ...]
+
+
+def settle_sizes(
+    stack: Stack, model: Model, settings: PredictSettings
+) -> Generator[Progress, None, Settled]:
+    """Settle sizes, and the way, which depends on them; yields as `size_steps` does.
+
+    The parts in the planes of an object may be as small as the model says.
+    """
+    known = (model.spec.ndim, model.spec.head, stack)
+    way = settle_way(settings.volumes, *known)
+    if way not in (JOINED, ORTHOGONAL):
+        settled, remarks = yield from size_steps(stack, model, settings)
+        return Settled(settled, way, 0, remarks)
+    asked = settings.min_size
+    settled, remarks = yield from size_steps(stack, model, replace(settings, min_size=None))
+    way = settle_way(settings.volumes, *known, diameter=settled.diameter)
+    least = ball_voxels(settled.min_size or 0, anisotropy(stack)) if asked is None else asked
+    if way == ORTHOGONAL:
+        settled = replace(settled, min_size=least)
+    return Settled(replace(settled, volumes=way), way, least, remarks)
+
+
+def _join(
+    run: _Run, frames: Sequence[Index], window: Window | None, least: int
+) -> Generator[Progress, None, None]:
+    """Join the objects of each time's planes through z."""
+    run.objects = 0
+    for time_point in dict.fromkeys(index[:-1] for index in frames):
+        planes = [index for index in frames if index[:-1] == time_point]
+        progress = (run.done, run.done)
+        run.objects += yield from join_steps(run.decoder.out, planes, window, least, progress)
+
+
+def _open_runner(run: _Run, index: Index) -> tuple[TileRunner | OrthogonalRunner, Any]:
+    """Return the runner of a plane or volume, and the edge lengths of its tiles."""
+    if run.way == ORTHOGONAL:
+        return prepare_volume(run.model, run.stack, run.settings, index, live=run.live)
+    return prepare(
+        run.model,
+        open_frame(run.stack, run.model, run.settings, index),
+        run.settings,
+        live=run.live,
+        on_device=run.decoder.on_device,
+        cache=run.features,
+    )
+
+
+def _output(stack: Stack, out: Any) -> Any:
+    if out is None:
+        return np.zeros(stack.labels_shape, np.uint32)
+    if tuple(out.shape) != stack.labels_shape or np.dtype(out.dtype) != np.uint32:
+        raise InputError(
+            f"The output is {out.dtype} of shape {tuple(out.shape)}; give uint32 of shape "
+            f"{stack.labels_shape}."
+        )
+    return out
+
+
+def _segment_frame(
+    run: _Run, index: Index, frames_left: int, window: Window | None, focus: Focus | None
+) -> Generator[Progress, None, None]:
+    """Segment one plane or volume; the first one is certified."""
+    runner, edge = _open_runner(run, index)
+    tiles = [] if runner.frame.blank else runner.plan(edge, window)
+    steps, units = _tile_steps(runner, tiles, focus)
+    total = run.done + units * frames_left
+    certify = run.settings.certify and run.done == 0
+    rng = np.random.default_rng(run.settings.seed)
+    seam = SeamCheck(tiles, rng) if certify and len(tiles) > 1 else None
+    run.notes["tile"] = edge
+    run.decoder.start(index, runner.frame.size)
+    count = 0
+    try:
+        for tile, raw in steps:
+            run.done += 1
+            total = max(total, run.done)  # tiles were halved where memory was short
+            if raw is None:
+                yield Progress(run.done, total, "planes")
+                continue
+            if seam:
+                seam.see(tile, raw)
+            shown = run.decoder.add(tile, raw)
+            count += 1
+            run.pixels += math.prod(w.stop - w.start for w in tile.write)
+            yield TileDone(run.done, total, "tiles", index, tile.write, shown)
+        if seam:
+            run.notes["seam"] = seam.difference(runner)
+        elif certify and count == 1:
+            run.notes["seam"] = 0.0  # one piece has no seams; checking would double the work
+    finally:  # a run that is cancelled keeps its tiles, too
+        objects = run.decoder.finish()
+    run.objects += objects
+    yield FrameDone(run.done, total, "frames", index, objects)
+
+
+def _tile_steps(
+    runner: TileRunner | OrthogonalRunner, tiles: list[Tile], focus: Focus | None
+) -> tuple[Iterator[tuple[Tile, Tensor | None]], int]:
+    """Return the tiles as they are finished (and, without maps, steps on the way), and how many."""
+    if isinstance(runner, OrthogonalRunner):
+        units = sum(runner.planes(tile) + 1 for tile in tiles)
+        return run_blocks(runner, tiles, focus), units
+    return run_tiles(runner, tiles, focus), len(tiles)

@@ -1,0 +1,125 @@
+"""Looking for doubt: a model is run over a stack, frame by frame, and says where it is unsure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_unet.core.instances.heads import head_of
+from napari_unet.core.instances.tile_merger import separate
+from napari_unet.core.instances.uncertainty import Doubtful, doubt_map, rank_doubts
+from napari_unet.core.io.stack import open_stack
+from napari_unet.core.progress import Progress
+from napari_unet.core.settings import PredictSettings
+from napari_unet.nn.inference.compatibility import check_fit, choose_scale, open_frame
+from napari_unet.nn.inference.diameter_estimation import size_steps
+from napari_unet.nn.inference.tile_runner import prepare, run_tiles
+from napari_unet.nn.inference.tta import FLIPS, OFF
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from napari_unet.core.image.frames import Frame
+    from napari_unet.nn.inference.model import Model
+
+    Known = Callable[[tuple[int, ...]], np.ndarray | None]
+
+
+@dataclass(frozen=True)
+class FrameDoubt(Progress):
+    """What is doubtful in one frame: the map, float32 ([Z,] Y, X), and its places."""
+
+    index: tuple[int, ...] = ()
+    doubt: np.ndarray | None = None
+    places: tuple[Doubtful, ...] = ()
+
+
+def find_doubts(
+    source: Any,
+    model: Model,
+    settings: PredictSettings | None = None,
+    *,
+    known: Known | None = None,
+    agreement: bool = False,
+) -> Generator[Progress, None, list[Doubtful]]:
+    """Look for what is most worth correcting, yielding after every tile and frame.
+
+    Parameters
+    ----------
+    source
+        A stack, or anything that `open_stack` takes.
+    known
+        Says of a frame, given by its index, what was looked at already: bool ([Z,] Y, X), or None.
+    agreement
+        Whether mirrored copies of the image have to be answered alike, too; takes 4 to 8 times as
+        long.
+
+    Returns
+    -------
+    list of Doubtful
+        Of all frames, the most doubtful first.
+    """
+    stack = open_stack(source)
+    check_fit(stack, model)
+    settings, _ = yield from size_steps(stack, model, settings or PredictSettings(survey=False))
+    settings = replace(settings, augment=OFF)
+    indices = stack.indices(model.spec.ndim)
+    found: list[Doubtful] = []
+    for number, index in enumerate(indices):
+        frame = open_frame(stack, model, settings, index)
+        maps = yield from _maps(model, frame, settings, number, len(indices))
+        other = None
+        if agreement:
+            mean = yield from _maps(
+                model, frame, replace(settings, augment=FLIPS), number, len(indices)
+            )
+            # Where the views agree, their mean is what the first one said.
+            other = np.minimum(1, 2 * np.abs(maps - mean).max(0))
+        places = _places(model, frame, maps, settings, known, other)
+        doubt = doubt_map(maps, head_of(model.spec))
+        if other is not None:
+            doubt = np.maximum(doubt, other)
+        found += places
+        yield FrameDoubt(number + 1, len(indices), "frames", index, doubt, tuple(places))
+    return sorted(found, key=lambda place: (-place.score, place.index, place.centre))
+
+
+def _maps(
+    model: Model, frame: Frame, settings: PredictSettings, number: int, total: int
+) -> Generator[Progress, None, np.ndarray]:
+    """Predict one frame's maps, float32 (K, [Z,] Y, X), yielding after every tile."""
+    head = head_of(model.spec)
+    maps = np.zeros((len(head.names), *frame.size), np.float32)
+    runner, edge = prepare(model, frame, settings, live=True)
+    for tile, raw in run_tiles(runner, [] if frame.blank else runner.plan(edge)):
+        maps[(slice(None), *tile.write)] = head.activate(raw[(slice(None), *tile.inner)].numpy())
+        yield Progress(number, total, "frames")
+    return maps
+
+
+def _places(
+    model: Model,
+    frame: Frame,
+    maps: np.ndarray,
+    settings: PredictSettings,
+    known: Known | None,
+    disagreement: np.ndarray | None,
+) -> list[Doubtful]:
+    head, ndim = head_of(model.spec), model.spec.ndim
+    if model.spec.head == "instance":
+        decoding = model.decoding.in_image(choose_scale(model, settings), ndim)
+        labels = separate(
+            maps, decoding.updated(threshold=settings.threshold, merge=settings.merge)
+        )
+    else:
+        labels = maps.argmax(0)
+    return rank_doubts(
+        maps,
+        labels,
+        head,
+        known=known(frame.index) if known else None,
+        disagreement=disagreement,
+        index=frame.index,
+    )

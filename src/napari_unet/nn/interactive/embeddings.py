@@ -1,0 +1,223 @@
+"""Features of a frame, kept: a click need not wait for what Segment has computed already.
+
+They are kept in cells on a grid of the network's pixels, as float16, and the least recently used
+are dropped when there are too many.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from napari_unet.core.settings import ClickSettings
+from napari_unet.core.tiles import plan_tiles, tile_halo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from napari_unet.core.image.frames import Frame
+    from napari_unet.core.settings import ModelSpec
+    from napari_unet.core.tiles import Tile, Window
+    from napari_unet.nn.inference.model import Runner
+
+CELL = {2: 64, 3: 32}
+"""Edge length of a cell, in network pixels, where the pooling grid allows."""
+TILE = {2: 8, 3: 3}
+"""Edge length of the tiles in which missing features are computed, in cells."""
+MEGABYTES = ClickSettings.cache
+"""Features that are kept, unless the user says otherwise."""
+LARGEST = 65504.0
+"""The largest float16."""
+
+Corner = tuple[int, ...]
+
+
+class FeatureCache:
+    """The features of one image, for any frames, scales and models.
+
+    Whoever changes the image's pixels clears it; another image has another cache. Threads may share
+    it.
+
+    Parameters
+    ----------
+    megabytes
+        How much is kept, at most.
+    """
+
+    def __init__(self, megabytes: float = MEGABYTES) -> None:
+        self.limit = int(megabytes * 1e6)
+        self.bytes = 0
+        self._cells: OrderedDict[tuple[object, ...], Tensor] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: tuple[object, ...]) -> Tensor | None:
+        """Return a cell, which counts as used; None if it is not there."""
+        with self._lock:
+            if key in self._cells:
+                self._cells.move_to_end(key)
+            return self._cells.get(key)
+
+    def put(self, key: tuple[object, ...], cell: Tensor) -> None:
+        """Keep a cell, and drop the least recently used beyond the limit; never this one."""
+        with self._lock:
+            old = self._cells.pop(key, None)
+            self.bytes -= old.nbytes if old is not None else 0
+            self._cells[key] = cell
+            self.bytes += cell.nbytes
+            self._trim()
+
+    def resize(self, megabytes: float) -> None:
+        """Keep so much from now on."""
+        with self._lock:
+            self.limit = int(megabytes * 1e6)
+            self._trim()
+
+    def _trim(self) -> None:
+        while self.bytes > self.limit and len(self._cells) > 1:
+            self.bytes -= self._cells.popitem(last=False)[1].nbytes
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._cells.clear()
+            self.bytes = 0
+
+
+@dataclass(frozen=True)
+class FrameFeatures:
+    """The features of one frame for one model: the trunk's, and below them the image's mean.
+
+    Attributes
+    ----------
+    runner, spec
+        The network.
+    frame
+        What it sees.
+    cache
+        Where cells are kept.
+    """
+
+    runner: Runner
+    spec: ModelSpec
+    frame: Frame
+    cache: FeatureCache
+
+    @property
+    def cell(self) -> Corner:
+        """Size of a cell: whole pooling windows."""
+        return tuple(-(-CELL[self.spec.ndim] // step) * step for step in self.spec.stride)
+
+    def read(self, window: Window) -> Tensor:
+        """Return a window, float16 (width + 1, *window), on the device; compute what is missing.
+
+        Parameters
+        ----------
+        window
+            Inside the frame, in network pixels.
+        """
+        # Cells are held here while they are put together: a small cache may have dropped them.
+        cells = {corner: self.cache.get(self._key(corner)) for corner in self._corners(window)}
+        if missing := [corner for corner, cell in cells.items() if cell is None]:
+            for tile in self._tiles(missing):
+                cells |= self._compute(tile)
+        origin = [start for start, *_ in zip(*cells, strict=True)]
+        whole = self._joined({c: cell for c, cell in cells.items() if cell is not None})
+        return whole[(slice(None), *_shifted(window, origin))]
+
+    def has(self, window: Window) -> bool:
+        """Tell whether `read` would have to compute nothing."""
+        keys = map(self._key, self._corners(window))
+        return all(self.cache.get(key) is not None for key in keys)
+
+    def keep(self, tile: Tile, features: Tensor, image: Tensor) -> None:
+        """Take in what the network computed for a tile: the cells that lie in its exact part.
+
+        Parameters
+        ----------
+        tile
+            In network pixels.
+        features, image
+            (width, *read) and (C, *read).
+        """
+        self._cut(tile, features, image)
+
+    def _compute(self, tile: Tile) -> dict[Corner, Tensor | None]:
+        image = torch.from_numpy(self.frame.read(tile.read))[None]
+        features = self.runner.trunk(image)
+        return self._cut(tile, features[0], image[0])
+
+    def _cut(self, tile: Tile, features: Tensor, image: Tensor) -> dict[Corner, Tensor | None]:
+        """Cut the cells that a tile covers out of its features, and keep them."""
+        grey = image.mean(0, keepdim=True).to(features)
+        both = torch.cat((features, grey)).clamp(-LARGEST, LARGEST).to(torch.float16)
+        made: dict[Corner, Tensor | None] = {}
+        for corner in self._corners(tile.outer):
+            window = self._window(corner)
+            inside = zip(window, tile.outer, strict=True)
+            if all(w.start >= o.start and w.stop <= o.stop for w, o in inside):
+                place = _shifted(window, [read.start for read in tile.read])
+                cell = both[(slice(None), *place)].clone()
+                self.cache.put(self._key(corner), cell)
+                made[corner] = cell
+        return made
+
+    def _tiles(self, corners: list[Corner]) -> Iterator[Tile]:
+        """Cover cells with tiles that the network can run, each of a few whole cells."""
+        ndim, frame = self.spec.ndim, self.frame
+        edges = [TILE[ndim] * edge for edge in self.cell]
+        first = [min(axis) for axis in zip(*corners, strict=True)]
+        halo, grid = tile_halo(self.spec), self.spec.stride
+        enough = [n + step for n, step in zip(frame.shape, grid, strict=True)]
+        blocks: dict[Corner, list[Window]] = {}
+        for corner in corners:
+            each = zip(corner, first, edges, strict=True)
+            block = tuple((at - start) // edge for at, start, edge in each)
+            blocks.setdefault(block, []).append(self._window(corner))
+        for windows in blocks.values():
+            region = tuple(
+                slice(min(w.start for w in axis), max(w.stop for w in axis))
+                for axis in zip(*windows, strict=True)
+            )
+            yield plan_tiles(frame.shape, enough, halo, grid, region=region)[0]
+
+    def _corners(self, window: Window) -> Iterator[Corner]:
+        """List the cells that a window touches, in raster order."""
+        return itertools.product(
+            *(
+                range(w.start // edge * edge, w.stop, edge)
+                for w, edge in zip(window, self.cell, strict=True)
+            )
+        )
+
+    def _window(self, corner: Corner) -> Window:
+        return tuple(
+            slice(start, min(start + edge, size))
+            for start, edge, size in zip(corner, self.cell, self.frame.shape, strict=True)
+        )
+
+    def _key(self, corner: Corner) -> tuple[object, ...]:
+        frame = self.frame
+        scale = (*frame.normaliser.low.tolist(), *frame.normaliser.high.tolist())
+        network = (self.runner.net, frame.index, frame.channels, frame.shape)
+        return (*network, *scale, *corner)
+
+    def _joined(self, cells: dict[Corner, Tensor]) -> Tensor:
+        """Put cells that fill a box, in raster order, together."""
+        parts, corners = list(cells.values()), list(cells)
+        for axis in reversed(range(self.spec.ndim)):
+            starts = list(dict.fromkeys(corner[axis] for corner in corners))
+            count = len(starts)
+            rows = range(0, len(parts), count)
+            parts = [torch.cat(parts[row : row + count], axis + 1) for row in rows]
+            corners = corners[::count]
+        return parts[0]
+
+
+def _shifted(window: Window, origin: list[int]) -> Window:
+    return tuple(slice(w.start - o, w.stop - o) for w, o in zip(window, origin, strict=True))

@@ -1,0 +1,337 @@
+"""Clicks on one object after the other: add, take back, refine, grow through slices, commit."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_unet.core.errors import InputError, ModelError
+from napari_unet.core.instances.label_edits import (
+    Change,
+    ObjectMask,
+    check_label,
+    check_writable,
+    find_object,
+    new_label,
+    place_object,
+)
+from napari_unet.core.io.stack import Stack, open_stack
+from napari_unet.core.progress import Progress
+from napari_unet.core.prompts.clicks import Click, ClickSet, History, Index, box_mask, locate
+from napari_unet.core.settings import PredictSettings
+from napari_unet.nn.inference.compatibility import check_fit
+from napari_unet.nn.inference.diameter_estimation import settle_size
+from napari_unet.nn.interactive.active_object import Shown, boxed, clicked, free
+from napari_unet.nn.interactive.embeddings import FeatureCache
+from napari_unet.nn.interactive.frames import ClickFrames
+from napari_unet.nn.interactive.propagate import follow
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from napari_unet.nn.inference.model import Model
+    from napari_unet.nn.interactive.click_head import ClickHead
+
+
+class ClickSession:
+    """Segments objects that are clicked on, by the features of an automatic model.
+
+    Every answer leaves the pixels of other objects alone if `labels` are given and `overwrite` is
+    off. A click is at a place in the labels: as many coordinates as they have axes. Threads may
+    share a session; an answer that comes after the session went on is dropped.
+
+    Parameters
+    ----------
+    model
+        A model with a click head.
+    image
+        A stack, or anything that `open_stack` takes.
+    labels
+        Integers of the stack's labels shape, indexed by slices: what there is already.
+    settings
+        How the model is run: channel, diameter, number format. Give those of a segmentation to see
+        the image as it did; without a diameter it is estimated.
+    overwrite
+        Whether pixels of other objects may be taken.
+    cache
+        Features of the image that were computed already, and those to come.
+
+    Raises
+    ------
+    UnetError
+        The model has no click head, or does not fit the image.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        image: Stack | np.ndarray | Any,
+        labels: Any = None,
+        *,
+        settings: PredictSettings | None = None,
+        overwrite: bool = False,
+        cache: FeatureCache | None = None,
+    ) -> None:
+        if model.click is None:
+            raise ModelError(
+                f"The model {model.name!r} has no click head; choose a model that has one, or give "
+                "it one with scripts/train_clicks.py."
+            )
+        self.stack = open_stack(image)
+        check_fit(self.stack, model)
+        self.model = model
+        settings = settings or PredictSettings()
+        self.settings, _ = settle_size(self.stack, model, replace(settings, survey=False))
+        self.overwrite = overwrite
+        self.cache = cache or FeatureCache()
+        self.labels = labels
+        if labels is not None:
+            self._check(labels)
+        self.generation = 0
+        self._history: History[Shown] = History(Shown())
+        self.frames = ClickFrames(self.stack, model, self.settings, self.cache, model.click.ready())
+        self._asked = 0
+        self._lock = threading.RLock()
+
+    @property
+    def shown(self) -> Shown:
+        """The object at hand."""
+        return self._history.now
+
+    @property
+    def mask(self) -> np.ndarray:
+        """The object at hand as bool of the labels' shape; memory is taken where it lies only."""
+        whole: Any = np.zeros(self.stack.labels_shape, bool)
+        for index, mask in self.shown.masks.items():
+            whole[(*index, *mask.window)] = mask.inside
+        return np.asarray(whole)
+
+    def use(self, head: ClickHead) -> None:
+        """Take another click head, made `ready`; what was computed of the image stays."""
+        with self._lock:
+            self.frames.use(head)
+            self.reset()
+
+    def add(self, click: Click) -> np.ndarray:
+        """Take a click in and return the `mask`.
+
+        If nothing is left of the object at hand, a positive click begins another one.
+
+        Raises
+        ------
+        InputError
+            The click lies outside the image, or a first click is negative.
+        """
+        self._advance(lambda shown: self._clicked(shown, click))
+        return self.mask
+
+    def box(self, low: Sequence[float], high: Sequence[float]) -> np.ndarray:
+        """Begin with a box around the object and return the `mask`.
+
+        Parameters
+        ----------
+        low, high
+            Two opposite corners, coordinates as those of a click; both in one frame. For a model of
+            volumes, a box in one plane is taken for the middle of one that is as deep as wide.
+
+        Raises
+        ------
+        InputError
+            The box has no pixels inside the image, or reaches over several frames.
+        """
+        index, box = box_mask(low, high, self.stack, self.model.spec.ndim)
+        self._advance(lambda shown: boxed(index, box, self.frames, self._protected))
+        return self.mask
+
+    def begin(self, mask: Any) -> np.ndarray:
+        """Begin with a mask of the object, such as another program's, and return the `mask`.
+
+        Later clicks correct it. It is no object of the labels: for those there is `refine`.
+
+        Parameters
+        ----------
+        mask
+            bool, or numbers that are 0 outside the object; of the labels' shape.
+
+        Raises
+        ------
+        InputError
+            The mask has another shape, or no pixels.
+        """
+        given, shape = np.asarray(mask), self.stack.labels_shape
+        if given.shape != shape or given.dtype.kind not in "buif":
+            raise InputError(
+                f"The mask is {given.dtype} of shape {given.shape}; give bool of shape {shape}."
+            )
+        inside = given != 0
+        if not inside.any():
+            raise InputError("The mask has no pixels; give one of an object, or click on one.")
+        split = len(shape) - self.model.spec.ndim
+        window = tuple(slice(0, n) for n in shape[split:])
+        masks = {
+            index: free(ObjectMask(window, inside[index]).cropped(), index, None, self._protected)
+            for index in np.ndindex(shape[:split])
+            if inside[index].any()
+        }
+        self._advance(lambda shown: Shown(masks=masks))
+        return self.mask
+
+    def refine(self, place: Sequence[float]) -> np.ndarray:
+        """Take an object of the labels up again: its mask is the previous one, its id stays.
+
+        Raises
+        ------
+        InputError
+            There are no labels, or no object at that place.
+        """
+        if self.labels is None:
+            raise InputError("There are no labels to refine; give the session the labels.")
+        index, pixel = self.locate(Click(tuple(place)))
+        label, mask = find_object(self.labels, pixel, index)
+        begun = Shown(ClickSet(), {index: mask}, label, {index: mask})
+        self._advance(lambda shown: begun)
+        return self.mask
+
+    def grow(self) -> Iterator[Progress]:
+        """Follow the object through the neighbouring planes; yield after each of them.
+
+        Raises
+        ------
+        InputError
+            There is no Z axis to follow it along, or no object.
+        """
+        axes = self.stack.labels_axes
+        if self.model.spec.ndim == 3 or "Z" not in axes:
+            reason = "the model answers in volumes" if "Z" in axes else "the image has no Z axis"
+            raise InputError(f"There are no planes to grow through: {reason}.")
+        begun, generation = self.shown, self.generation
+        if not begun.area:
+            raise InputError("There is no object to grow; click on one first.")
+        masks, done = dict(begun.masks), 0
+        depth = self.stack.labels_shape[axes.index("Z")]
+        for seed in sorted(begun.masks):
+            for step in (1, -1):
+                for index, mask in follow(self.frames.at, seed, masks[seed], step, depth):
+                    if index in begun.masks or generation != self.generation:
+                        break
+                    masks[index] = free(mask, index, begun.label, self._protected)
+                    done += 1
+                    yield Progress(done, depth - len(begun.masks), "planes")
+        self._advance(lambda shown: replace(begun, masks=masks, grown=True), generation)
+
+    def preview(self, click: Click) -> Mapping[Index, ObjectMask] | None:
+        """Return what a click would give, by frame; the session stays as it is.
+
+        Without an object at hand it is what a first click gives. None if a newer preview was asked
+        for meanwhile, or the session went on.
+        """
+        with self._lock:
+            self._asked += 1
+            asked, generation = self._asked, self.generation
+        shown = self._clicked(self.shown, click)
+        late = asked != self._asked or generation != self.generation
+        return None if late else shown.masks
+
+    def undo(self) -> np.ndarray:
+        """Take the last step back (a click, a box, growth) and return the `mask`."""
+        return self._moved(self._history.undo)
+
+    def redo(self) -> np.ndarray:
+        """Do again what was taken back and return the `mask`."""
+        return self._moved(self._history.redo)
+
+    def reset(self) -> None:
+        """Drop the object at hand, for a new one."""
+        with self._lock:
+            self.generation += 1
+            self._history = History(Shown())
+
+    def proposal(self, labels: Any = None, label: int | None = None) -> Change:
+        """Return the change of the labels that `commit` would make."""
+        labels = self.labels if labels is None else labels
+        if labels is None:
+            raise InputError("There are no labels to put the object into; give some.")
+        self._check(labels)
+        check_writable(labels)
+        shown = self.shown
+        if label is not None:
+            number = check_label(label, labels)
+        else:
+            number = shown.label or new_label(labels)
+        return place_object(
+            labels, shown.masks, number, replaced=shown.replaced, overwrite=self.overwrite
+        )
+
+    def commit(self, labels: Any = None, label: int | None = None) -> Change:
+        """Put the object into labels and make ready for the next one.
+
+        Parameters
+        ----------
+        labels
+            Changed in place; the session's own if not given.
+        label
+            The object's id. Not given: that of the object that is refined, or else a new one.
+
+        Returns
+        -------
+        Change
+            What was changed; its `undo` takes it back.
+
+        Raises
+        ------
+        InputError
+            There is no object, nothing is left of it beside others, or the labels do not fit or
+            cannot hold its id.
+        """
+        change = self.proposal(labels, label)
+        change.apply(self.labels if labels is None else labels)
+        self.reset()
+        return change
+
+    def locate(self, click: Click) -> tuple[Index, Index]:
+        """Return the frame that a click is in, and its pixel there; see `core.clickplaces`."""
+        return locate(click, self.stack, self.model.spec.ndim)
+
+    def warm(self, place: Sequence[float]) -> Iterator[Progress]:
+        """Compute the features around a place, there first; yield after each part of them."""
+        yield from self.frames.warm(*self.locate(Click(tuple(place))))
+
+    def _advance(self, step: Callable[[Shown], Shown], generation: int | None = None) -> None:
+        """Go on by a step, unless the session went on by another while it was computed."""
+        begun = self.generation if generation is None else generation
+        following = step(self.shown)
+        with self._lock:
+            if begun == self.generation:
+                self.generation += 1
+                self._history.push(following)
+
+    def _moved(self, move: Callable[[], bool]) -> np.ndarray:
+        with self._lock:
+            self.generation += 1
+            move()
+            return self.mask
+
+    def _clicked(self, shown: Shown, click: Click) -> Shown:
+        index, _ = self.locate(click)
+        return clicked(shown, click, index, self.frames, self._protected)
+
+    @property
+    def _protected(self) -> Any:
+        """The labels whose pixels may not be taken; None if there are none."""
+        return None if self.overwrite else self.labels
+
+    def _check(self, labels: Any) -> None:
+        if not (hasattr(labels, "shape") and hasattr(labels, "dtype")):
+            raise InputError(
+                f"The labels are a {type(labels).__name__}; give an array of integers of shape "
+                f"{self.stack.labels_shape}."
+            )
+        shape, dtype = tuple(labels.shape), np.dtype(labels.dtype)
+        if shape != self.stack.labels_shape or dtype.kind not in "ui":
+            raise InputError(
+                f"The labels are {dtype} of shape {shape}; give integers of shape "
+                f"{self.stack.labels_shape}."
+            )

@@ -1,0 +1,142 @@
+"""What a network consists of and costs, measured by running it on the meta device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from napari_unet.core.text import align
+from napari_unet.core.tiles import receptive_field
+from napari_unet.nn.unet.net import UNet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from torch import Tensor
+
+    from napari_unet.core.settings import ModelSpec
+
+HEADINGS = ("part", "channels", "resolution", "parameters", "FLOP/px")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One part of a network.
+
+    Attributes
+    ----------
+    name
+        Its name in the network, such as ``encoder.0``.
+    channels
+        Channels that it gives.
+    scale
+        Input pixels to each of its output pixels along each axis; 1 is full resolution.
+    parameters
+        Trained numbers in it.
+    flops
+        Operations of its convolutions, 2 for a multiplication with addition, for each pixel
+        (voxel) of the network's input.
+    """
+
+    name: str
+    channels: int
+    scale: tuple[int, ...]
+    parameters: int
+    flops: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A network's parts in the order in which they run."""
+
+    rows: tuple[Row, ...]
+
+    @property
+    def parameters(self) -> int:
+        """Trained numbers in the whole network."""
+        return sum(row.parameters for row in self.rows)
+
+    @property
+    def flops(self) -> float:
+        """Operations for each pixel (voxel) of the input."""
+        return sum(row.flops for row in self.rows)
+
+
+def summary(spec: ModelSpec) -> Summary:
+    """Describe the network that a spec builds; takes no memory for weights or images."""
+    with torch.device("meta"):
+        net = UNet(spec).eval()
+        image = torch.empty(1, spec.in_channels, *spec.stride)
+    outputs: dict[str, tuple[int, ...]] = {}
+    parts = dict(_parts(net))
+    for name, part in parts.items():
+        part.register_forward_hook(_record(outputs, name))
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        net(image)
+    flops = counter.get_flop_counts()
+    pixels = image[0, 0].numel()
+    rows = (
+        Row(
+            name=name,
+            channels=shape[1],
+            scale=tuple(whole // part for whole, part in zip(spec.stride, shape[2:], strict=True)),
+            parameters=sum(p.numel() for p in parts[name].parameters()),
+            flops=sum(flops.get(f"UNet.{name}", {}).values()) / pixels,
+        )
+        for name, shape in outputs.items()
+    )
+    return Summary(tuple(rows))
+
+
+def _parts(net: UNet) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the network's parts with their names; the members of a list one by one."""
+    for name, part in net.named_children():
+        if isinstance(part, nn.ModuleList):
+            yield from ((f"{name}.{level}", member) for level, member in enumerate(part))
+        else:
+            yield name, part
+
+
+def _record(outputs: dict[str, tuple[int, ...]], name: str) -> Callable[..., None]:
+    """Make a hook that notes the shape of a part's output."""
+
+    def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
+        outputs[name] = tuple(output.shape)
+
+    return hook
+
+
+def format_summary(spec: ModelSpec) -> str:
+    """Lay `summary` out as a table, with what it means for images below it."""
+    whole = summary(spec)
+    parts = [(r.name, str(r.channels), _resolution(r.scale), *_costs(r)) for r in whole.rows]
+    table = align([HEADINGS, *parts, ("total", "", "", *_costs(whole))])
+    rule = "-" * len(table[-1])
+    axes = "y, x" if spec.ndim == 2 else "z, y, x"
+    seen = ", ".join(map(str, receptive_field(spec)))
+    grid = ", ".join(map(str, spec.stride))
+    return "\n".join(
+        [
+            table[0],
+            rule,
+            *table[1:-1],
+            rule,
+            table[-1],
+            f"Each pixel is decided by the pixels up to ({seen}) away ({axes}).",
+            f"Tiles lie on a grid of ({grid}) pixels.",
+        ]
+    )
+
+
+def _resolution(scale: tuple[int, ...]) -> str:
+    """Write a part's resolution along each axis as a share of the input's."""
+    return " x ".join("1" if s == 1 else f"1/{s}" for s in scale)
+
+
+def _costs(of: Row | Summary) -> tuple[str, str]:
+    """Write parameters and operations with separated thousands."""
+    return f"{of.parameters:,}", f"{of.flops:,.0f}"

@@ -1,0 +1,212 @@
+"""Known is what the user looked at, and nothing else."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_unet.core.annotations.edits import DROPPED, KNOWN, SCRIBBLES, UNKNOWN
+from napari_unet.core.annotations.journal import Journal
+from napari_unet.core.annotations.mask import MARGIN, frame_truth
+from napari_unet.core.io.stack import open_stack
+
+Y, X = np.mgrid[:80, :100]
+
+
+def disc(y, x, radius=10):
+    return np.hypot(Y - y, X - x) < radius
+
+
+FIRST = np.zeros((80, 100), np.uint16)
+for number, (y, x) in enumerate([(20, 20), (20, 44), (60, 70)], 1):
+    FIRST[disc(y, x)] = number
+
+
+@pytest.fixture
+def begin(request):
+    """A way to begin a journal on labels, and to paint in it."""
+    journals = []
+
+    def make(labels, axes="YX", **how):
+        image = np.random.default_rng(len(journals)).integers(0, 99, labels.shape, np.uint8)
+        journals.append(Journal.begin(open_stack(image, axes), labels, **how))
+        return journals[-1]
+
+    yield make
+    for journal in journals:
+        journal.close()
+
+
+def paint(journal, labels, mask, new, canvas="labels"):
+    where = np.nonzero(mask)
+    old = labels[where]
+    labels[where] = new
+    journal.record(journal.edit(where, old, new, canvas=canvas, labels=labels))
+
+
+def test_nothing_is_known_at_first(begin):
+    truth = frame_truth(begin(FIRST))
+    assert not truth.seen.any()
+    assert np.array_equal(truth.labels, FIRST)
+
+
+def test_a_touched_object_is_known_with_background_around_but_not_its_neighbour(begin):
+    labels = FIRST.copy()
+    journal = begin(labels)
+    paint(journal, labels, disc(10, 20, 4), 1)
+    known = frame_truth(journal, margin=8).known
+    assert known[labels == 1].all()
+    assert not known[FIRST == 2].any()
+    assert not known[FIRST == 3].any()
+    assert known[20, 32]  # between the two, nearer than the margin
+    assert not known[20, 60]
+    far = np.hypot(Y - 20, X - 20) > 30
+    assert not known[far].any()
+
+
+def test_the_margin_goes_by_the_diameter_of_what_was_touched(begin):
+    labels = FIRST.copy()
+    journal = begin(labels)
+    paint(journal, labels, (labels == 3) & (Y == 60) & (X == 70), 0)
+    known = frame_truth(journal).known
+    reach = np.hypot(Y - 60, X - 70)[known].max() - 10
+    assert reach == pytest.approx(MARGIN * 20, abs=1.5)
+
+
+def test_a_deleted_object_is_known_background(begin):
+    labels = FIRST.copy()
+    journal = begin(labels)
+    paint(journal, labels, labels == 2, 0)
+    truth = frame_truth(journal)
+    assert truth.known[FIRST == 2].all()
+    assert not truth.labels[FIRST == 2].any()
+    assert not truth.known[FIRST == 1].any()
+
+
+def test_what_was_undone_is_not_known(begin):
+    labels = FIRST.copy()
+    journal = begin(labels)
+    paint(journal, labels, labels == 2, 0)
+    journal.undo()
+    assert not frame_truth(journal).seen.any()
+    journal.redo()
+    assert frame_truth(journal).known[FIRST == 2].all()
+
+
+def test_a_confirmed_object_is_known_as_it_is(begin):
+    journal = begin(FIRST)
+    journal.confirm([3], ())
+    known = frame_truth(journal).known
+    assert known[FIRST == 3].all()
+    assert not known[FIRST == 1].any()
+
+
+def test_a_checked_frame_or_box_is_known_until_it_is_unchecked_or_dropped(begin):
+    journal = begin(FIRST)
+    journal.mark(KNOWN)
+    assert frame_truth(journal).known.all()
+    journal.mark(UNKNOWN, (), (slice(10, 80), slice(0, 100)))
+    journal.mark(DROPPED, (), (slice(0, 10), slice(50, 100)))
+    expected = np.zeros(FIRST.shape, bool)
+    expected[:10, :50] = True
+    assert np.array_equal(frame_truth(journal).known, expected)
+
+
+def test_what_is_dropped_counts_again_when_it_is_touched_again(begin):
+    labels = FIRST.copy()
+    journal = begin(labels)
+    paint(journal, labels, disc(20, 20, 3), 0)
+    paint(journal, labels, disc(60, 70, 3), 0)
+    journal.mark(DROPPED)
+    assert not frame_truth(journal).seen.any()
+    paint(journal, labels, disc(60, 70, 3), 3)
+    known = frame_truth(journal).known
+    assert known[FIRST == 3].all()
+    assert not known[FIRST == 1].any()
+
+
+def test_a_dropped_box_is_cut_out_of_what_was_touched(begin):
+    labels = FIRST.copy()
+    journal = begin(labels)
+    paint(journal, labels, disc(20, 20, 3), 0)
+    journal.mark(DROPPED, (), (slice(0, 20), slice(0, 100)))
+    known = frame_truth(journal).known
+    assert not known[:20].any()
+    assert known[20:][FIRST[20:] == 1].all()
+
+
+def test_touched_may_be_left_out_of_account(begin):
+    labels = FIRST.copy()
+    journal = begin(labels)
+    paint(journal, labels, disc(20, 20, 3), 0)
+    journal.mark(KNOWN, (), (slice(0, 5), slice(0, 5)))
+    assert frame_truth(journal, touched=False).known.sum() == 25
+
+
+def test_scribbles_of_objects_teach_the_foreground_alone(begin):
+    scribbles = np.zeros(FIRST.shape, np.uint8)
+    journal = begin(FIRST)
+    nothing, inside = (Y == 45) & (X < 9), (Y == 60) & (abs(X - 70) < 4)
+    wrong = (Y == 20) & (abs(X - 44) < 4)
+    for mask, value in ((nothing, 2), (inside, 2), (wrong, 1)):
+        paint(journal, scribbles, mask, value, SCRIBBLES)
+    truth = frame_truth(journal)
+    assert np.array_equal(truth.sketched, nothing | inside)
+    assert np.array_equal(truth.known, wrong)
+    assert not truth.labels[wrong].any()
+    journal.confirm([3], ())
+    truth = frame_truth(journal)
+    assert np.array_equal(truth.sketched, nothing)
+    assert truth.known[inside].all()
+
+
+def test_scribbles_of_classes_are_their_labels(begin):
+    scribbles = np.zeros(FIRST.shape, np.uint8)
+    journal = begin(np.minimum(FIRST, 1), head="semantic")
+    paint(journal, scribbles, (Y == 45), 3, SCRIBBLES)
+    truth = frame_truth(journal)
+    assert np.array_equal(truth.known, Y == 45)
+    assert (truth.labels[45] == 2).all()
+    assert not truth.sketched.any()
+
+
+def test_where_labels_are_classes_all_near_a_change_is_known_and_nothing_else(begin):
+    labels = np.ones(FIRST.shape, np.uint8)
+    journal = begin(labels, head="semantic")
+    paint(journal, labels, disc(40, 50, 5), 2)
+    known = frame_truth(journal, margin=4).known
+    assert np.array_equal(known, disc(40, 50, 5) | (known & (labels == 1)))
+    assert 5 + 3 < np.hypot(Y - 40, X - 50)[known].max() < 5 + 5
+
+
+def test_an_edit_in_one_plane_of_a_volume_says_nothing_about_others(begin):
+    labels = np.repeat(FIRST[None], 5, axis=0)
+    journal = begin(labels, "ZYX", ndim=3)
+    mask = np.zeros(labels.shape, bool)
+    mask[2] = disc(20, 20, 3)
+    paint(journal, labels, mask, 0)
+    journal.mark(KNOWN, (4,))
+    known = frame_truth(journal).known
+    assert known.any((1, 2)).tolist() == [False, False, True, False, True]
+    assert known[2][labels[2] == 1].all()
+    assert known[4].all()
+    journal.confirm([3], ())
+    assert frame_truth(journal).known[labels == 3].all()
+
+
+def test_frames_of_a_time_series_do_not_mix(begin):
+    labels = np.repeat(FIRST[None], 3, axis=0)
+    journal = begin(labels, "TYX")
+    mask = np.zeros(labels.shape, bool)
+    mask[1] = disc(20, 20, 3)
+    paint(journal, labels, mask, 0)
+    assert not frame_truth(journal, (0,)).seen.any()
+    assert frame_truth(journal, (1,)).known[labels[1] == 1].all()
+
+
+def test_large_ids_cost_nothing(begin):
+    labels = FIRST.astype(np.uint32)
+    labels[labels == 3] = 4_000_000_000
+    journal = begin(labels)
+    paint(journal, labels, disc(60, 70, 3), 0)
+    assert frame_truth(journal).known[labels == 4_000_000_000].all()

@@ -1,0 +1,40 @@
+"""Running generators of progress to their end, and passing them on."""
+
+from __future__ import annotations
+
+import pytest
+
+from napari_unet.core.progress import drained, mapped
+
+
+def counting(closed):
+    try:
+        yield 1
+        yield 2
+    finally:
+        closed.append(True)
+    return "all"
+
+
+def test_the_result_comes_after_all_steps():
+    seen, closed = [], []
+    assert drained(counting(closed), seen.append) == "all"
+    assert seen == [1, 2] and closed == [True]
+    assert drained(counting(closed)) == "all"
+
+
+def test_who_watches_may_end_it():
+    def stop(step):
+        raise KeyboardInterrupt
+
+    closed = []
+    steps = counting(closed)
+    with pytest.raises(KeyboardInterrupt):
+        drained(steps, stop)
+    assert closed == [True]
+
+
+def test_steps_are_passed_on_changed_with_their_result():
+    seen = []
+    assert drained(mapped(counting([]), str), seen.append) == "all"
+    assert seen == ["1", "2"]

@@ -1,0 +1,97 @@
+"""Unfinished trainings: who may go on with them, and what new models are called."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from napari_unet.core.errors import InputError, OutputError
+from napari_unet.core.settings import ModelSpec
+from napari_unet.core.training.run_state import (
+    CHECKPOINT,
+    PLAN,
+    TrainPlan,
+    forget,
+    is_locked,
+    lock_training,
+    next_name,
+    note_plan,
+    read_plan,
+    training_folder,
+    unfinished,
+)
+
+SPEC = ModelSpec(ndim=3, depth=1, pooling=((1, 2, 2),)).to_json()
+MINE = TrainPlan("parent", SPEC, "data", {"base": "nuclei"})
+
+
+@pytest.fixture
+def folder(home):
+    folder = training_folder("mine")
+    folder.mkdir(parents=True)
+    note_plan(folder, MINE)
+    (folder / CHECKPOINT).write_bytes(b"weights")
+    return folder
+
+
+def test_a_training_goes_on_with_the_same_plan_only(folder):
+    noted = read_plan(folder)
+    assert noted is not None and noted.fits(MINE) and noted.request == {"base": "nuclei"}
+    note_plan(folder, TrainPlan("parent", SPEC, "data"))
+    with pytest.raises(InputError, match="had another model or other images"):
+        note_plan(folder, TrainPlan("parent", SPEC, "other data"))
+
+
+def test_without_a_checkpoint_the_plan_is_written_anew(folder):
+    (folder / CHECKPOINT).unlink()
+    note_plan(folder, TrainPlan("other", SPEC, "data"))
+    assert read_plan(folder).parent == "other"
+
+
+def test_the_unfinished_are_listed_until_they_are_forgotten(folder):
+    other = training_folder("damaged")
+    other.mkdir()
+    (other / CHECKPOINT).touch()
+    (other / PLAN).write_text("[1, 2")
+    assert list(unfinished()) == ["mine"]
+    (folder / "log.csv").touch()
+    forget(folder)
+    assert unfinished() == {} and [path.name for path in folder.iterdir()] == ["log.csv"]
+
+
+def test_nobody_trains_where_somebody_does(folder):
+    assert not is_locked(folder)
+    lock = lock_training(folder)
+    assert is_locked(folder) and unfinished() == {}
+    code = (
+        "from napari_unet.core.training.run_state import *\n"
+        "from napari_unet.core.settings import InputError\n"
+        "try: lock_training(training_folder('mine'))\n"
+        "except InputError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("A model 'mine' is being trained in another window or terminal")
+    lock.release()
+    assert not is_locked(folder) and list(unfinished()) == ["mine"]
+
+
+def test_a_folder_that_cannot_be_made(home):
+    (home / "training").write_text("in the way")
+    with pytest.raises(OutputError, match="cannot be made"):
+        lock_training(training_folder("mine"))
+
+
+@pytest.mark.parametrize(
+    ("base", "taken", "name"),
+    [
+        ("nuclei", (), "nuclei-tuned"),
+        ("nuclei", ("Nuclei-Tuned",), "nuclei-tuned-2"),
+        ("nuclei-tuned", ("nuclei-tuned", "nuclei-tuned-2"), "nuclei-tuned-3"),
+        ("nuclei-tuned-7", (), "nuclei-tuned"),
+        ("x" * 60, (), "x" * 54 + "-tuned"),
+    ],
+)
+def test_names_of_tuned_models(base, taken, name):
+    assert next_name(base, taken) == name

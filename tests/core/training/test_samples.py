@@ -1,0 +1,145 @@
+"""Labelled images become training crops that are known where they should be."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from napari_unet.core.errors import InputError
+from napari_unet.core.image.diameters import median_diameter
+from napari_unet.core.instances.heads import SemanticHead
+from napari_unet.core.training.crops import draw_crop
+from napari_unet.core.training.partial_labels import HEAVIEST
+from napari_unet.core.training.samples import Samples
+
+
+def discs(count=4, size=120, radius=9):
+    rng = np.random.default_rng(count)
+    y, x = np.mgrid[:size, :size]
+    labels = np.zeros((size, size), np.uint16)
+    for number, (cy, cx) in enumerate(rng.uniform(radius, size - radius, (count, 2)), 1):
+        labels[(y - cy) ** 2 + (x - cx) ** 2 < radius**2] = number
+    return (labels > 0) * 100.0 + rng.normal(0, 5, labels.shape), labels
+
+
+def test_images_are_normalised_and_targets_made():
+    samples = Samples.from_labels([discs()])
+    item = samples.items[0]
+    assert item.image.shape == (3, 120, 120)
+    assert item.image.dtype == np.float32
+    assert np.percentile(item.image, 99.8) == pytest.approx(1, abs=0.01)
+    assert item.targets.shape == (2, 120, 120)
+    assert item.known.all()
+
+
+def test_the_diameter_is_that_of_the_discs():
+    assert median_diameter(discs(1, radius=12)[1]) == pytest.approx(24, abs=1)
+    assert median_diameter(np.zeros((5, 5), int)) == 0
+
+
+def test_labels_of_another_shape_are_refused():
+    with pytest.raises(InputError, match="give integers of shape"):
+        Samples.from_labels([(np.zeros((9, 9)), np.zeros((9, 8), int))])
+
+
+def test_no_images_are_refused():
+    with pytest.raises(InputError, match="at least one"):
+        Samples.from_labels([])
+
+
+@pytest.mark.parametrize("what", ["known", "groups"])
+@pytest.mark.parametrize("count", [1, 3])
+def test_masks_and_groups_of_another_number_are_refused(what, count):
+    one = {"known": None, "groups": "a"}[what]
+    with pytest.raises(InputError, match=rf"There are {count} .* for .* images; give one for each"):
+        Samples.from_labels((discs(n) for n in (2, 3)), **{what: [one] * count})
+
+
+def test_masks_of_another_shape_and_negative_labels_are_refused():
+    image, labels = discs()
+    with pytest.raises(InputError, match=r"known mask of image has shape \(120,\)"):
+        Samples.from_labels([(image, labels)], known=[np.ones(120, bool)])
+    with pytest.raises(InputError, match="go down to -1"):
+        Samples.from_labels([(image, labels.astype(int) - 1)])
+
+
+def test_images_of_which_nothing_is_known_are_refused():
+    image, labels = discs()
+    nothing, some = np.zeros(labels.shape, bool), labels > 0
+    with pytest.raises(InputError, match="Nothing is known in any image"):
+        Samples.from_labels([(image, labels)], known=[nothing])
+    assert len(Samples.from_labels([(image, labels)] * 2, known=[nothing, some]).items) == 2
+
+
+def test_crowded_images_and_small_groups_weigh_more_but_not_in_proportion():
+    pairs = [discs(1), discs(9), discs(4), discs(4)]
+    weights = Samples.from_labels(pairs, groups=["a", "a", "a", "b"]).weights()
+    assert weights.sum() == pytest.approx(1)
+    assert weights[0] < weights[2] < weights[1]
+    assert weights[3] > weights[:3].max()
+
+
+def test_the_card_counts_and_hashes():
+    pairs = [discs(3), discs(5)]
+    card = Samples.from_labels(pairs, groups=["x", "y"]).card()
+    assert card["images"] == 2
+    assert card["groups"] == {"x": 1, "y": 1}
+    assert card["diameter_px"]["q05"] <= card["diameter_px"]["q50"] <= card["diameter_px"]["q95"]
+    assert card["data_hash"] == Samples.from_labels(pairs, groups=["x", "y"]).card()["data_hash"]
+    assert card["data_hash"] != Samples.from_labels(pairs[:1]).card()["data_hash"]
+
+
+def test_drawing_is_seeded_and_stays_in_the_known_part():
+    image, labels = discs(6)
+    known = np.zeros(labels.shape, bool)
+    known[:60] = True
+    samples = Samples.from_labels([(image, labels)], known=[known])
+    weights = samples.weights()
+    plans = [draw_crop(samples, weights, np.random.default_rng(s)) for s in range(200)]
+    again = draw_crop(samples, weights, np.random.default_rng(7))
+    assert (plans[7].centre, plans[7].zoom) == (again.centre, again.zoom)
+    assert 0.25 <= min(p.zoom for p in plans) < 0.8 < 1.3 < max(p.zoom for p in plans) <= 3.6
+    assert np.mean([p.centre[0] < 70 for p in plans]) > 0.75
+
+
+def test_around_touched_objects_the_background_makes_up_for_what_is_unknown():
+    image, labels = discs()
+    touched = ndimage.binary_dilation(labels > 0, iterations=6)
+    samples = Samples.from_labels([(image, labels)] * 2, known=[touched, None])
+    part, whole = samples.balanced(0.25).items
+    background = part.background_weight * np.count_nonzero(touched & (labels == 0))
+    objects = np.count_nonzero(labels)
+    assert objects / (objects + background) == pytest.approx(0.25)
+    assert whole.background_weight == 1
+    assert samples.balanced(0.01).items[0].background_weight == HEAVIEST
+    assert samples.balanced(0.9).items[0].background_weight == 1
+
+
+def test_where_there_is_no_background_nothing_weighs_more():
+    image, labels = discs()
+    samples = Samples.from_labels([(image, labels)], known=[labels > 0])
+    assert samples.balanced(0.25).items[0].background_weight == 1
+
+
+def class_labels():
+    labels = np.zeros((40, 40), np.uint8)
+    labels[10:], labels[20:] = 1, 2
+    return labels
+
+
+def test_labels_of_a_semantic_head_are_classes():
+    labels = class_labels()
+    samples = Samples.from_labels([(labels * 1.0, labels)], head=SemanticHead(3))
+    assert samples.head == SemanticHead(3)
+    assert np.array_equal(samples.items[0].targets.argmax(0), labels)
+    card = samples.card()
+    assert (card["images"], card["objects"], card["diameter_px"]) == (1, 0, {})
+
+
+@pytest.mark.parametrize(("value", "text"), [(3, "from 0 to 3"), (-1, "from -1 to 2")])
+def test_classes_that_the_head_does_not_have_are_said(value, text):
+    labels = class_labels().astype(int)
+    labels[0, 0] = value
+    with pytest.raises(InputError, match=f"{text}; give classes from 0 to 2"):
+        Samples.from_labels([(labels * 1.0, labels)], head=SemanticHead(3))

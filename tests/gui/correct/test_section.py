@@ -1,0 +1,439 @@
+"""The panel "Correct and fine-tune" in a real window: recorded, restored, known, listed."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from napari.layers import Shapes
+from napari.utils.notifications import notification_manager
+from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
+from qtpy.QtGui import QMouseEvent
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication
+
+from napari_unet.core.annotations.edits import KNOWN, UNKNOWN
+from napari_unet.core.annotations.header import find_journals
+from napari_unet.core.annotations.reader import JournalView
+from napari_unet.core.io.stack import open_stack
+from napari_unet.core.models.store import list_models
+from napari_unet.gui.correct.edit_tracker import recorder_of
+from napari_unet.gui.correct.restore import when
+from napari_unet.gui.layers.convert import layer_stack
+from napari_unet.gui.layers.result_info import MARK, is_unedited
+
+SHAPE = (40, 60)
+VALUES = np.random.default_rng(0).integers(0, 255, SHAPE, np.uint8)
+
+
+def objects(shape=SHAPE):
+    data = np.zeros(shape, np.uint16)
+    data[..., 4:12, 4:12] = 1
+    data[..., 20:30, 30:44] = 2
+    return data
+
+
+def segmented(viewer, image, data, **place):
+    """Add labels as a run of Segment leaves them."""
+    card = next(entry.card for entry in list_models() if entry.name == "cells")
+    passport = {"model": "cells", "model_hash": card.hash, "object_axes": "YX"}
+    base = f"{image.name} cells"
+    mark = {"base": base, "runs": [passport], "passport": passport, "image": str(image.unique_id)}
+    return viewer.add_labels(data, name=base, metadata={MARK: mark}, **place)
+
+
+def stroke(layer, *points, label=7):
+    layer.brush_size = 4
+    with layer.block_history():
+        for point in points:
+            layer.paint(point, label)
+
+
+def opened(make_napari_viewer, show=False):
+    viewer = make_napari_viewer(show=show)
+    _, panel = viewer.window.add_plugin_dock_widget("napari-unet", "Correct and fine-tune")
+    return viewer, panel.correct
+
+
+@pytest.fixture
+def window(make_napari_viewer, models):
+    return opened(make_napari_viewer)
+
+
+def saved(section, qtbot):
+    qtbot.waitUntil(lambda: section.recording is not None and not section.recording.pending)
+
+
+def marks(image):
+    with JournalView(find_journals(layer_stack(image))[0].path) as journal:
+        return [(mark.meaning, mark.box) for mark in journal.marks()]
+
+
+def drag(viewer, *points):
+    """Drag the mouse over the canvas from one point of the data to the next."""
+    canvas = viewer.window._qt_viewer.canvas.native
+    camera, size = viewer.scene.camera, np.array(viewer.canvas.size)
+    places = [(np.array(p) - camera.center[-2:]) * camera.zoom + size / 2 for p in points]
+    pixels = [QPoint(round(x), round(y)) for y, x in places]
+    left, none = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
+    QTest.mousePress(canvas, left, none, pixels[0])
+    for pixel in pixels[1:]:
+        canvas._last_time = 0  # vispy leaves out moves that follow each other quickly
+        _held_move(canvas, pixel)
+    QTest.mouseRelease(canvas, left, none, pixels[-1])
+
+
+def _held_move(canvas, pixel):
+    left, none = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
+    where = QPointF(pixel)
+    event = QMouseEvent(QEvent.Type.MouseMove, where, QPointF(canvas.mapToGlobal(pixel)), left,
+                        left, none)  # fmt: skip
+    QApplication.sendEvent(canvas, event)
+
+
+def test_a_stroke_of_the_mouse_is_saved_and_undone_by_the_key(make_napari_viewer, models, qtbot):
+    viewer, section = opened(make_napari_viewer, show=True)
+    image = viewer.add_image(VALUES, name="im", scale=(2, 2))
+    layer = segmented(viewer, image, objects(), scale=(2, 2))
+    qtbot.wait(50)
+    viewer.reset_view()
+    assert section.labels.value is layer
+    before = layer.data.copy()
+    layer.mode, layer.selected_label, layer.brush_size = "paint", 9, 3
+    drag(viewer, (30, 30), (34, 40))
+    painted = layer.data == 9
+    assert set(range(15, 21)) <= set(np.nonzero(painted)[1].tolist())
+    saved(section, qtbot)
+    qtbot.waitUntil(lambda: section.status.text() == "1 correction saved.")
+    assert section.recording.journal.history()[0].source == "paint"
+    canvas = viewer.window._qt_viewer.canvas.native
+    QTest.keyClick(canvas, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    assert np.array_equal(layer.data, before)
+    qtbot.waitUntil(lambda: section.redo.isEnabled() and not section.undo.isEnabled())
+    section.redo.click()
+    assert np.array_equal(layer.data == 9, painted)
+
+
+def click(viewer, *point):
+    canvas = viewer.window._qt_viewer.canvas.native
+    camera, size = viewer.scene.camera, np.array(viewer.canvas.size)
+    y, x = (np.array(point) - camera.center[-2:]) * camera.zoom + size / 2
+    canvas._last_time = 0
+    place = QPoint(round(x), round(y))
+    QTest.mouseClick(canvas, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, place)
+
+
+def test_a_polygon_is_saved_and_restored(make_napari_viewer, models, qtbot):
+    viewer, section = opened(make_napari_viewer, show=True)
+    image = viewer.add_image(VALUES, name="im", scale=(2, 2))
+    layer = segmented(viewer, image, objects(), scale=(2, 2))
+    qtbot.wait(50)
+    viewer.reset_view()
+    before = layer.data.copy()
+    layer.mode, layer.selected_label = "polygon", 9
+    for corner in ((30, 10), (30, 40), (60, 40), (60, 10)):
+        click(viewer, *corner)
+    canvas = viewer.window._qt_viewer.canvas.native
+    QTest.keyClick(canvas, Qt.Key.Key_Return)
+    painted = layer.data == 9
+    assert painted[16:29, 6:19].all() and painted.sum() < 20 * 20
+    saved(section, qtbot)
+    journal = section.recording.journal
+    assert [edit.source for edit in journal.history()] == ["polygon"]
+    left = layer.data.copy()
+    viewer.close()
+
+    viewer, section = opened(make_napari_viewer)
+    viewer.add_image(VALUES, name="im", scale=(2, 2))
+    qtbot.waitUntil(lambda: section.offers.offer is not None)
+    section.offers.button.click()
+    qtbot.waitUntil(lambda: section.recording is not None)
+    assert np.array_equal(section.labels.value.data, left)
+    section.undo.click()
+    assert np.array_equal(section.labels.value.data, before)
+
+
+def test_two_windows_on_one_image_lose_nothing(make_napari_viewer, models, qtbot):
+    """Each has labels of its own, and records them; both can be had again."""
+    windows = [opened(make_napari_viewer) for _ in range(2)]
+    left = []
+    for number, (viewer, _) in enumerate(windows):
+        layer = segmented(viewer, viewer.add_image(VALUES, name="im"), objects())
+        stroke(layer, (30, 8 + 20 * number), label=7 + number)
+        left.append(layer)
+    stroke(left[0], (34, 8), label=7)
+    for number, (_, section) in enumerate(windows):
+        saved(section, qtbot)
+        assert section.recording.journal.undoable == 2 - number
+    places = find_journals(open_stack(VALUES))
+    assert len({place.path for place in places}) == 2
+    labels = []
+    for place in places:
+        with JournalView(place.path) as journal:
+            labels.append(journal.replay())
+    for layer in left:
+        assert any(np.array_equal(layer.data, other) for other in labels)
+    undo = windows[1][1].undo
+    qtbot.waitUntil(undo.isEnabled)
+    undo.click()
+    assert not (left[1].data == 8).any() and (left[0].data == 7).any()
+
+
+def test_what_was_corrected_is_restored_in_another_window(make_napari_viewer, models, qtbot):
+    viewer, section = opened(make_napari_viewer)
+    image = viewer.add_image(VALUES, name="im", scale=(3, 2), translate=(5, 6))
+    layer = segmented(viewer, image, objects(), scale=(3, 2), translate=(5, 6))
+    stroke(layer, (30, 8))
+    stroke(layer, (34, 8))
+    section.scribble_objects.click()
+    stroke(section.recording.scribbles, (6, 6), label=2)
+    saved(section, qtbot)
+    left = layer.data.copy()
+    viewer.close()
+
+    viewer, section = opened(make_napari_viewer)
+    assert section.offers.isHidden()
+    image = viewer.add_image(VALUES, name="other name", scale=(3, 2), translate=(5, 6))
+    qtbot.waitUntil(lambda: section.offers.offer is not None)
+    now = datetime.datetime.now()
+    text = section.offers.button.text()
+    assert text.startswith("Restore 3 corrections of today, ") or now.hour == 0
+    assert not section.offers.isHidden()
+    section.offers.button.click()
+    qtbot.waitUntil(lambda: len(viewer.layers) == 3)
+    layer = section.labels.value
+    assert np.array_equal(layer.data, left) and layer.data.dtype == np.uint16
+    assert layer.name == "other name cells" and layer.editable
+    assert layer.scale.tolist() == [3, 2] and layer.translate.tolist() == [5, 6]
+    assert layer.metadata[MARK]["passport"]["model"] == "cells"
+    assert not is_unedited(layer, SHAPE)  # a new run leaves it alone
+    assert section.model.value == "cells" and section.status.text() == "All 3 corrections saved."
+    assert (section.recording.scribbles.data == 2).any()
+    qtbot.waitUntil(lambda: section.offers.isHidden())
+    section.undo.click()
+    assert not section.recording.scribbles.data.any()
+    section.undo.click()
+    stroke(layer, (10, 50))
+    saved(section, qtbot)
+    (place,) = find_journals(open_stack(VALUES))
+    with JournalView(place.path) as journal:
+        assert np.array_equal(journal.replay(), layer.data) and journal.undoable == 2
+
+
+def test_nothing_is_offered_where_newer_labels_are_shown(make_napari_viewer, models, qtbot):
+    viewer, section = opened(make_napari_viewer)
+    layer = segmented(viewer, viewer.add_image(VALUES, name="im"), objects())
+    stroke(layer, (30, 8))
+    saved(section, qtbot)
+    viewer.layers.remove(layer)
+    qtbot.waitUntil(lambda: section.offers.offer is not None)
+    segmented(viewer, viewer.layers["im"], objects())
+    qtbot.waitUntil(lambda: section.offers.offer is None)
+
+
+def test_the_second_window_can_only_look(make_napari_viewer, models, qtbot):
+    viewer, section = opened(make_napari_viewer)
+    layer = segmented(viewer, viewer.add_image(VALUES, name="im"), objects())
+    stroke(layer, (30, 8))
+    saved(section, qtbot)
+    second, other = opened(make_napari_viewer)
+    second.add_image(VALUES, name="im")
+    qtbot.waitUntil(lambda: other.offers.offer is not None)
+    other.offers.restore()
+    qtbot.waitUntil(lambda: len(second.layers) == 2)
+    assert np.array_equal(other.labels.value.data, layer.data)
+    assert not other.labels.value.editable
+    assert other.status.text().startswith("Another window works on these corrections;")
+    assert not other.undo.isEnabled() and not other.checked.isEnabled()
+    other.labels.value.data_setitem((np.array([0]), np.array([0])), 5)
+    assert not other.recording.pending
+    stroke(layer, (34, 8))
+    saved(section, qtbot)
+
+
+def test_a_checked_slice_a_box_and_their_layer(window, qtbot):
+    viewer, section = window
+    values = np.stack([VALUES, VALUES, VALUES])
+    image = viewer.add_image(values, name="im")
+    layer = segmented(viewer, image, objects(values.shape))
+    viewer.dims.set_point(0, 1)
+    section.show_known.setChecked(True)
+    viewer.layers.selection.active = layer
+    section.checked.click()
+    saved(section, qtbot)
+    shown = viewer.layers["what is known"]
+    qtbot.waitUntil(lambda: shown.data[1].all())
+    assert not shown.data[0].any() and viewer.layers.selection.active == layer
+    assert section.checked.isChecked() and section.checked.text() == "This slice is checked ✓"
+    viewer.dims.set_point(0, 0)
+    assert not section.checked.isChecked()
+    viewer.dims.set_point(0, 1)
+    section.check_slice()
+    saved(section, qtbot)
+    qtbot.waitUntil(lambda: not shown.data[1].any())
+    section.box.click()
+    drawn = viewer.layers.selection.active
+    assert isinstance(drawn, Shapes) and drawn.mode == "add_rectangle"
+    drawn.add(np.array([[1, 9.6, 20], [1, 9.6, 30.4], [1, 15, 30.4], [1, 15, 20]]))
+    qtbot.waitUntil(lambda: viewer.layers.selection.active == layer)
+    saved(section, qtbot)
+    qtbot.waitUntil(lambda: shown.data[1].sum() == 5 * 10)
+    assert shown.data[1, 10:15, 20:30].all()
+    assert [layer.name for layer in viewer.layers] == ["im", "im cells", "what is known"]
+    whole = ((1, 2), (0, 40), (0, 60))
+    assert marks(image) == [
+        (KNOWN, whole), (UNKNOWN, whole), (KNOWN, ((1, 2), (10, 15), (20, 30)))
+    ]  # fmt: skip
+    section.show_known.setChecked(False)
+    assert len(viewer.layers) == 2
+
+
+def test_what_was_touched_and_scribbled_is_shown(window, qtbot):
+    viewer, section = window
+    layer = segmented(viewer, viewer.add_image(VALUES, name="im"), objects())
+    section.show_known.setChecked(True)
+    shown = viewer.layers["what is known"]
+    stroke(layer, (8, 8), label=5)
+    qtbot.waitUntil(lambda: shown.data[8, 8] == 1)
+    assert shown.data[4, 4] == 1 and not shown.data[20:30, 30:44].any()
+    section.scribble_objects.click()
+    scribbles = section.recording.scribbles
+    assert viewer.layers.selection.active == scribbles and scribbles.mode == "paint"
+    stroke(scribbles, (35, 50), label=scribbles.selected_label)
+    qtbot.waitUntil(lambda: shown.data[35, 50] == 2)
+    section.scribble_background.click()
+    stroke(scribbles, (2, 50), label=scribbles.selected_label)
+    qtbot.waitUntil(lambda: shown.data[2, 50] == 1)
+    section.touched.setChecked(False)
+    qtbot.waitUntil(lambda: shown.data[8, 8] == 0)
+    assert shown.data[2, 50] == 1
+    viewer.layers.remove(scribbles)
+    assert section.recording.scribbles is None
+    section.undo.click()
+    section.undo.click()
+    section.undo.click()
+    qtbot.waitUntil(lambda: layer.data[8, 8] == 1)
+
+
+def test_an_object_is_accepted_as_it_is(window, qtbot):
+    viewer, section = window
+    layer = segmented(viewer, viewer.add_image(VALUES, name="im"), objects())
+    section.confirm_object((0, 0))
+    assert section.recording is None
+    section.confirm_object((25, 35))
+    saved(section, qtbot)
+    (edit,) = section.recording.journal.history()
+    assert edit.confirmed == (2,) and edit.source == "confirm"
+    section.show_known.setChecked(True)
+    shown = viewer.layers["what is known"]
+    qtbot.waitUntil(lambda: shown.data[20:30, 30:44].all())
+    assert not shown.data[4:12, 4:12].any()
+    section.undo.click()
+    qtbot.waitUntil(lambda: not shown.data.any())
+    assert np.array_equal(layer.data, objects())
+
+
+def test_labels_of_the_user_are_recorded_once_they_are_chosen(window, qtbot):
+    viewer, section = window
+    image = viewer.add_image(VALUES, name="im")
+    viewer.add_image(np.zeros((5, 5)), name="too small")
+    mine = viewer.add_labels(objects(), name="mine")
+    stroke(mine, (30, 8))
+    assert section.labels.value is None and section.recorder.recordings == {}
+    section.labels.value = mine
+    assert section.image.value is image
+    assert section.status.text() == "Every stroke on these labels is recorded."
+    section.model.value = "cells"
+    stroke(mine, (34, 8))
+    saved(section, qtbot)
+    assert section.recording.journal.about.model == "cells"
+    assert not section.image.enabled
+
+
+def test_labels_without_an_image_say_so_and_are_kept(window, qtbot):
+    viewer, section = window
+    mine = viewer.add_labels(objects(), name="mine")
+    section.labels.value = mine
+    stroke(mine, (34, 8))
+    qtbot.waitUntil(lambda: not section.retry.isHidden())
+    assert "The image of the labels 'mine' is not open" in section.status.text()
+    section.retry.click()
+    viewer.add_image(VALUES, name="im")
+    qtbot.waitUntil(lambda: section.status.text() == "1 correction saved.")
+    assert section.retry.isHidden()
+
+
+def test_the_list_leaves_out_and_exports(window, qtbot, tmp_path):
+    viewer, section = window
+    listed = section.corrections
+    section.fold.open()
+    assert listed.message.text() == "Nothing was corrected for this model yet."
+    image = viewer.add_image(VALUES, name="im")
+    layer = segmented(viewer, image, objects())
+    stroke(layer, (30, 8))
+    saved(section, qtbot)
+    with qtbot.waitSignal(section.changed, timeout=5000):
+        listed.read()
+    (row,) = listed.rows
+    assert (row.name, row.objects) == ("im", 1)
+    assert listed.list.item(0).text().startswith("im\n1 object, ")
+    assert not listed.list.item(0).icon().isNull()
+    listed.export_to(str(tmp_path / "out"), "stardist")
+    qtbot.waitUntil(lambda: listed.message.text().startswith("Exported to"))
+    (written,) = (tmp_path / "out" / "masks").iterdir()
+    assert tifffile.imread(written).any()
+    (tmp_path / "file").touch()
+    with notification_manager:
+        listed.export_to(str(tmp_path / "file" / "in"), "cellpose")
+        qtbot.waitUntil(lambda: "file" in listed.message.text() and listed._export is None)
+    listed.list.item(0).setSelected(True)
+    with qtbot.waitSignal(section.changed, timeout=5000):
+        listed.leave_out.click()
+    assert listed.rows == []
+    stroke(layer, (34, 50), label=8)
+    saved(section, qtbot)
+    with qtbot.waitSignal(section.changed, timeout=5000):
+        listed.read()
+    assert listed.rows[0].objects == 1
+
+
+def test_strokes_are_recorded_though_only_segment_is_open(viewer, panel, qtbot):
+    layer = segmented(viewer, viewer.add_image(VALUES, name="im"), objects())
+    stroke(layer, (30, 8))
+    recording = recorder_of(viewer).recordings[layer]
+    assert recording.wait(10) and recording.journal.undoable == 1
+
+
+def test_times_in_words():
+    now = datetime.datetime(2026, 3, 4, 9, 30)
+    days = [now.replace(hour=7, minute=5) - datetime.timedelta(days=n) for n in (0, 1, 2)]
+    words = [when(day.timestamp(), now) for day in days]
+    assert words == ["today, 07:05", "yesterday, 07:05", "2 March 2026, 07:05"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kills with SIGKILL")
+def test_all_that_was_saved_is_there_after_a_kill(make_napari_viewer, models, qtbot):
+    command = [sys.executable, Path(__file__).parents[2] / "helpers/strokes_child.py"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        reports = [int(child.stdout.readline()) for _ in range(6)]
+        os.kill(child.pid, signal.SIGKILL)
+        reports += [int(line) for line in child.stdout if line.endswith("\n")]
+    viewer, section = opened(make_napari_viewer)
+    viewer.add_image(np.random.default_rng(0).integers(0, 255, (3, 120, 140), np.uint8), name="im")
+    qtbot.waitUntil(lambda: section.offers.offer is not None, timeout=10_000)
+    assert section.offers.offer.corrections in (reports[-1], reports[-1] + 1)
+    section.offers.restore()
+    qtbot.waitUntil(lambda: section.recording is not None, timeout=10_000)
+    assert section.recording.journal.undoable >= reports[-1]
+    found = set(np.unique(section.labels.value.data)) - {0}
+    assert max(found) >= reports[-1]
+    for _ in range(section.recording.journal.undoable):
+        section.undo.click()
+    assert not section.labels.value.data.any()

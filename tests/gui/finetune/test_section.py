@@ -1,0 +1,417 @@
+"""The Fine-tune section in a real window, with the real engine and small models."""
+
+from __future__ import annotations
+
+import errno
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tune_parts as parts
+from napari.utils.notifications import notification_manager
+
+from napari_unet.core.models.folder import WEIGHTS
+from napari_unet.core.models.store import list_models, read_card
+from napari_unet.core.training.run_state import (
+    CHECKPOINT,
+    lock_training,
+    training_folder,
+    unfinished,
+)
+from napari_unet.gui.finetune.changes import SHOWS
+from napari_unet.gui.finetune.section import TuneSection
+from napari_unet.gui.layers.result_info import MARK
+from napari_unet.nn.inference.model import load_model
+
+LONG, SHORT = 5.0, 0.02  # minutes
+
+
+@pytest.fixture
+def tiny(home):
+    parts.tiny_model()
+
+
+@pytest.fixture
+def image(viewer):
+    data, labels = parts.discs()
+    layer = viewer.add_image(data, name="im")
+    layer.metadata["labels"] = labels
+    return layer
+
+
+@pytest.fixture
+def section(viewer, tiny, image):
+    section = TuneSection(viewer)
+    viewer.window.add_dock_widget(section, name="Fine-tune")
+    section.form.choose("tiny")
+    section.form.device.value = "cpu"
+    section.form.first.settings["minutes"].set(SHORT)
+    section.form.advanced.settings["batch"].set(1)
+    return section
+
+
+@pytest.fixture
+def journal(section, image):
+    return parts.corrected(image.data, image.metadata["labels"])
+
+
+@pytest.fixture
+def over(section, qtbot):
+    """Wait until training and comparison are over."""
+
+    def wait():
+        qtbot.waitUntil(
+            lambda: section.active is None and section.outcome.comparison is None, timeout=60_000
+        )
+
+    return wait
+
+
+@pytest.fixture
+def tuned(section, journal, over):
+    section.start.native.click()
+    over()
+    return section
+
+
+def started(section, qtbot, steps=2):
+    """Begin a long training and wait for its first steps."""
+    section.form.first.settings["minutes"].set(LONG)
+    section.start.native.click()
+    qtbot.waitUntil(
+        lambda: section.active.work.usable and section.active.work.tuning.state.step >= steps,
+        timeout=60_000,
+    )
+    return section.active
+
+
+def kept(section, qtbot):
+    section.outcome.keep.native.click()
+    qtbot.waitUntil(lambda: section.outcome.work is None, timeout=30_000)
+    qtbot.waitUntil(lambda: section.start.enabled)
+
+
+def names():
+    return [entry.name for entry in list_models() if not entry.bundled]
+
+
+def changes_layers(viewer):
+    return [layer for layer in viewer.layers if SHOWS in layer.metadata.get(MARK, {})]
+
+
+def test_a_round_from_corrections_to_a_kept_child(viewer, tuned, qtbot, image):
+    section = tuned
+    assert section.status.text() == "Learned from 32 objects of 1 image."
+    assert "held out" in section.outcome.verdict.text()
+    loss, score = section.plot.lines
+    assert loss.points and loss.label == "loss"
+    assert score.label == "AP50 held out" and score.points[0][0] == 0
+    assert names() == ["tiny"] and not section.start.enabled
+    kept(section, qtbot)
+    assert names() == ["tiny", "tiny-tuned"]
+    parent, child = (read_card(entry.path) for entry in list_models() if not entry.bundled)
+    assert child.parent == parent.hash and child.training["objects"] == 32
+    assert child.training["data_hash"].startswith("sha256:")
+    assert child.metrics["tuning"]["metric"] == "AP50"
+    assert section.outcome.verdict.text().startswith("Kept as 'tiny-tuned'")
+    assert section.form.base.value == "tiny-tuned" and section.form.name.value == "tiny-tuned-2"
+    assert not (training_folder("tiny-tuned") / CHECKPOINT).exists()
+    assert section.versions.advice.text().startswith("Too early to tell")
+
+
+def test_discarding_leaves_everything_as_it_was(viewer, tuned):
+    tuned.outcome.discard.native.click()
+    assert names() == ["tiny"] and unfinished() == {} and not changes_layers(viewer)
+    assert tuned.outcome.verdict.text() == "Discarded; 'tiny' is as it was."
+    assert tuned.start.enabled and tuned.form.base.value == "tiny"
+
+
+def test_the_segment_panel_sees_the_kept_model_at_once(viewer, panel, tuned, qtbot):
+    kept(tuned, qtbot)
+    assert "tiny-tuned" in panel.form.model.choices
+    assert panel.form.model.value == "tiny-tuned"
+    tuned.versions.rows["tiny"].click()
+    assert panel.form.model.value == tuned.form.base.value == "tiny"
+    assert tuned.versions.rows["tiny"] is None and tuned.versions.rows["tiny-tuned"] is not None
+
+
+def test_the_segment_panel_opens_with_the_kept_model(viewer, tuned, qtbot):
+    kept(tuned, qtbot)
+    _, panel = viewer.window.add_plugin_dock_widget("napari-unet", "Segment")
+    assert panel.form.model.value == "tiny-tuned"
+
+
+def test_cancelling_keeps_the_best_so_far(section, journal, over, qtbot):
+    started(section, qtbot)
+    qtbot.waitUntil(lambda: "left" in section.status.text(), timeout=60_000)
+    assert section.bar.value() < 100 and section.bar.isVisibleTo(section)
+    section.stop.native.click()
+    over()
+    assert section.outcome.verdict.text().startswith("Stopped; this is the best so far.")
+    kept(section, qtbot)
+    assert names() == ["tiny", "tiny-tuned"]
+
+
+def test_cancelling_before_the_first_step(section, journal, over):
+    section.start.native.click()
+    section.stop.native.click()
+    over()
+    assert section.status.text() == "Cancelled before anything was learned."
+    assert section.outcome.work is None and section.start.enabled and unfinished() == {}
+
+
+def test_without_corrections_one_sentence_says_so(section, over):
+    with notification_manager:
+        notification_manager.records.clear()
+        section.start.native.click()
+        over()
+        messages = [str(note.message) for note in notification_manager.records]
+    assert section.status.text().startswith("There are no corrections to learn from; correct some")
+    assert messages == [section.status.text()] and section.start.enabled
+
+
+def test_a_single_object_cannot_be_judged_but_decided_on(section, image, over):
+    labels = image.metadata["labels"].copy()
+    labels[labels != 1] = 0
+    parts.corrected(image.data, labels)
+    section.start.native.click()
+    over()
+    text = section.outcome.verdict.text()
+    assert text.startswith("Not measurable whether it is better. With 1 known object nothing can")
+    assert section.outcome.keep.enabled
+
+
+def test_a_worse_model_is_not_offered(section, image, threshold_model, over):
+    """A training that destroys what the model could do is found out by the objects held out."""
+    threshold_model("good", 2, training={"working_diameter_px": 14.0})
+    parts.corrected(image.data, image.metadata["labels"], "good")
+    section.form.choose("good")
+    section.form.first.settings["minutes"].set(None)
+    section.form.advanced.restore({"epochs": 40.0, "learning_rate": 1.0})
+    section.start.native.click()
+    over()
+    text = section.outcome.verdict.text()
+    assert text.startswith("Worse: 'good' stays as it is. It does worse on what it was not shown.")
+    assert section.outcome.work is None and not section.outcome.keep.native.isVisible()
+    assert unfinished() == {} and section.start.enabled and "good-tuned" not in names()
+
+
+def test_a_store_that_cannot_be_written(section, journal, over, home):
+    (home / "training").write_text("in the way")
+    section.start.native.click()
+    over()
+    assert "cannot be made" in section.status.text() and section.start.enabled
+
+
+def test_keeping_where_the_store_is_full_can_be_tried_again(tuned, qtbot, home):
+    store = home / "models"
+    store.rename(home / "aside")
+    store.write_text("in the way")
+    tuned.outcome.keep.native.click()
+    qtbot.waitUntil(lambda: tuned.outcome.keep.enabled, timeout=30_000)
+    assert tuned.outcome.work is not None and tuned.outcome.difference.text()
+    store.unlink()
+    (home / "aside").rename(store)
+    kept(tuned, qtbot)
+    assert names() == ["tiny", "tiny-tuned"]
+
+
+def test_a_disk_that_is_full_while_the_model_is_stored(tuned, qtbot, home, monkeypatch):
+    write = Path.write_bytes
+
+    def full(path, content):
+        if path.name != WEIGHTS:
+            return write(path, content)
+        write(path, content[: len(content) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    store = home / "models"
+    before = sorted(path.name for path in store.iterdir())
+    with monkeypatch.context() as patch, notification_manager:
+        patch.setattr(Path, "write_bytes", full)
+        tuned.outcome.keep.native.click()
+        qtbot.waitUntil(lambda: tuned.outcome.keep.enabled, timeout=30_000)
+    said = tuned.outcome.difference.text()
+    assert "tiny-tuned" in said and "No space left on device" in said and "make room" in said
+    assert sorted(path.name for path in store.iterdir()) == before, "nothing half written is left"
+    assert (training_folder("tiny-tuned") / CHECKPOINT).exists() and tuned.outcome.work
+    kept(tuned, qtbot)
+    assert names() == ["tiny", "tiny-tuned"]
+    assert load_model("tiny-tuned", "cpu").card.parent == read_card(store / "tiny").hash
+
+
+def test_a_name_that_is_taken(section, journal, over):
+    section.form.name.value = "tiny"
+    section.start.native.click()
+    over()
+    assert "There is a model 'tiny' already" in section.status.text()
+
+
+def test_the_window_closed_meanwhile_and_resumed(viewer, section, journal, qtbot, over):
+    run = started(section, qtbot)
+    folder = training_folder("tiny-tuned")
+    qtbot.waitUntil(lambda: (folder / CHECKPOINT).exists(), timeout=60_000)
+    step = run.work.tuning.state.step
+    section.setParent(None)
+    section.deleteLater()
+    qtbot.waitUntil(lambda: run.job.cancelled, timeout=5000)
+    qtbot.waitUntil(lambda: not run.job.active, timeout=10_000)
+    assert list(unfinished()) == ["tiny-tuned"] and names() == ["tiny"]
+    again = TuneSection(viewer)
+    viewer.window.add_dock_widget(again, name="Fine-tune")
+    assert "'tiny-tuned' was not finished" in again._offer_text.text()
+    again.resume.native.click()
+    qtbot.waitUntil(
+        lambda: again.active.work.usable and again.active.work.tuning.state.step > 1,
+        timeout=60_000,
+    )
+    assert again.active.request.settings.minutes == LONG
+    again.cancel()
+    qtbot.waitUntil(lambda: again.active is None and again.outcome.comparison is None)
+    assert again.outcome.work is not None and step > 0
+    again.outcome.discard.native.click()
+    assert unfinished() == {}
+
+
+def test_an_undecided_model_is_offered_again(viewer, tuned, qtbot):
+    tuned.setParent(None)
+    tuned.deleteLater()
+    qtbot.waitUntil(lambda: list(unfinished()) == ["tiny-tuned"], timeout=5000)
+    again = TuneSection(viewer)
+    viewer.window.add_dock_widget(again, name="Fine-tune")
+    again.resume.native.click()
+    qtbot.waitUntil(
+        lambda: again.active is None and again.outcome.comparison is None, timeout=60_000
+    )
+    kept(again, qtbot)
+    assert names() == ["tiny", "tiny-tuned"]
+
+
+def test_forgetting_an_unfinished_training(section, journal, over, qtbot):
+    started(section, qtbot)
+    qtbot.waitUntil(lambda: (training_folder("tiny-tuned") / CHECKPOINT).exists(), timeout=60_000)
+    section.active.abandon()
+    job = section.active.job
+    qtbot.waitUntil(lambda: not job.active, timeout=10_000)
+    section.active = None
+    section._look_for_unfinished()
+    assert section.form.name.value == "tiny-tuned"
+    section.forget.native.click()
+    assert unfinished() == {} and not section._offer.isVisible()
+
+
+def test_layers_deleted_and_images_switched_meanwhile(viewer, section, journal, over, qtbot):
+    started(section, qtbot)
+    viewer.layers.clear()
+    viewer.add_image(np.zeros((3, 40, 40), np.float32), name="other")
+    section.cancel()
+    over()
+    assert section.outcome.work is not None
+    kept(section, qtbot)
+    assert names() == ["tiny", "tiny-tuned"]
+
+
+def test_no_image_to_compare_on(viewer, section, journal, over, qtbot):
+    started(section, qtbot)
+    viewer.layers.clear()
+    section.cancel()
+    over()
+    assert section.outcome.difference.text() == "Open an image to see what changed."
+
+
+def test_two_windows_do_not_train_one_model(section, journal, over):
+    lock = lock_training(training_folder("tiny-tuned"))
+    section.start.native.click()
+    over()
+    assert "is being trained in another window" in section.status.text()
+    lock.release()
+
+
+def test_the_training_is_the_users_in_every_setting(section, journal, over, qtbot):
+    section.form.network.restore({"scratch": True, "depth": 1, "width": 3})
+    section.form.advanced.restore({"freeze": "all but the head", "validation": 0.0})
+    section.start.native.click()
+    over()
+    tuning = section.outcome.work.tuning
+    assert tuning.scratch and (tuning.model.spec.depth, tuning.model.spec.width) == (1, 3)
+    assert tuning.recipe.freeze == "all but the head" and tuning.split.validation is None
+    assert "n view" in section.outcome.difference.text(), "compared with the base model"
+    kept(section, qtbot)
+    assert {entry.name: entry for entry in list_models()}["tiny-tuned"].card.parent is None
+
+
+def test_volumes(viewer, section, over, qtbot):
+    """A model of volumes is tuned on a volume, and compared on the part that is in view."""
+    plane, labels = parts.discs((64, 120))
+    parts.tiny_model("deep", ndim=3, depth=1, width=2)
+    image = viewer.add_image(np.stack([plane] * 6), name="volume")
+    viewer.layers.selection.active = image
+    parts.corrected(image.data, np.stack([labels] * 6), "deep")
+    section.form.choose("deep")
+    section.start.native.click()
+    over()
+    assert section.outcome.work.tuning.model.spec.ndim == 3
+    assert "n view" in section.outcome.difference.text()
+    for layer in changes_layers(viewer):
+        assert layer.data.shape == image.data.shape
+    kept(section, qtbot)
+    assert "deep-tuned" in names()
+
+
+def test_new_classes_get_a_new_head(viewer, section, image, over, qtbot):
+    classes = (image.metadata["labels"] > 0).astype(np.uint8)
+    classes[:, 150:] *= 2
+    parts.tiny_model("kinds", head="semantic", classes=2)
+    parts.corrected(image.data, classes, "kinds", head="semantic")
+    section.form.choose("kinds")
+    section.form.network.restore({"classes": 3})
+    section.start.native.click()
+    over()
+    assert section.outcome.work.tuning.model.spec.classes == 3
+    assert "pixel" in section.outcome.difference.text()
+    kept(section, qtbot)
+
+
+def test_classes_are_painted_on_labels_of_objects(viewer, section, image, over, qtbot):
+    """The shipped model finds objects; painted classes go onto a new head all the same."""
+    classes = (image.metadata["labels"] > 0).astype(np.uint8)
+    classes[:, 150:] *= 2
+    parts.corrected(image.data, classes)
+    section.form.network.restore({"classes": 3})
+    section.start.native.click()
+    over()
+    spec = section.outcome.work.tuning.model.spec
+    assert (spec.head, spec.classes) == ("semantic", 3)
+    labels = section.outcome.work.tuning.samples.items[0].labels
+    assert np.array_equal(labels, classes), "they are no objects to be counted anew"
+    assert "finds something else than 'tiny'" in section.outcome.difference.text()
+    kept(section, qtbot)
+
+
+def test_an_image_in_memory_is_learned_from_only_while_it_is_there_or_kept(section, journal, over):
+    """The journal keeps the frames of an image that lies in no file."""
+    section._viewer.layers.clear()
+    section.start.native.click()
+    over()
+    assert section.status.text() == "Learned from 32 objects of 1 image."
+
+
+def test_settings_are_remembered(viewer, section, home):
+    section.form.advanced.settings["batch"].set(3)
+    section.form.save()
+    again = TuneSection(viewer)
+    viewer.window.add_dock_widget(again)
+    assert again.form.advanced.values()["batch"] == 3
+    assert again.form.first.values()["minutes"] == SHORT
+    assert json.loads((home / "window.json").read_text())["tune"]["device"] == "cpu"
+
+
+def test_a_name_of_ones_own_stays(section, journal):
+    parts.tiny_model("other")
+    section.form.name.value = "my cells"
+    section.form.choose("other")
+    assert section.form.name.value == "my cells"
+    section.form.name.value = ""
+    section.form.choose("tiny")
+    assert section.form.name.value == "tiny-tuned"

@@ -1,0 +1,208 @@
+"""Files in the window with their labels: from the menu, and from the terminal."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+from qtpy.QtWidgets import QFileDialog
+
+from napari_unet.cli import main
+from napari_unet.gui import launch as view
+from napari_unet.gui.layers import open_files as resultfile
+from napari_unet.gui.layers.result_info import IMAGE, MARK
+
+
+def spots(shape=(3, 64, 80)):
+    image = np.zeros(shape, np.uint16)
+    image[:, 10:20, 10:20], image[1:, 40:55, 50:70] = 900, 600
+    return image
+
+
+def actions(menu, title):
+    """Find the entries of a menu, and of the menus in it, that begin with a title."""
+    menu.aboutToShow.emit()
+    found = []
+    for action in menu.actions():
+        if action.menu() is not None:
+            found += actions(action.menu(), title)
+        elif action.text().startswith(title):
+            found.append(action)
+    return found
+
+
+@pytest.fixture
+def embryo(tmp_path):
+    """An OME-Zarr of two levels with two label images, one of them of another size."""
+    path, image = tmp_path / "embryo.ome.zarr", spots()
+    axes = [{"name": a, "type": "space", "unit": "micrometer"} for a in "zyx"]
+
+    def write(folder, values):
+        group, datasets = zarr.open_group(str(folder), mode="w", zarr_format=3), []
+        for level, factor in (("0", 1), ("1", 2)):
+            group.create_array(level, data=values[:, ::factor, ::factor], chunks=(1, 32, 32))
+            scale = [2.0, 0.5 * factor, 0.5 * factor]
+            steps = [{"type": "scale", "scale": scale}]
+            datasets.append({"path": level, "coordinateTransformations": steps})
+        images = [{"axes": axes, "datasets": datasets}]
+        group.attrs["ome"] = {"version": "0.5", "multiscales": images}
+        return group
+
+    write(path, image)
+    names = {"labels": ["nuclei", "part", "gone"]}
+    zarr.open_group(str(path / "labels"), mode="w").attrs["ome"] = {"version": "0.5", **names}
+    write(path / "labels" / "nuclei", (image > 0).astype(np.uint16))
+    write(path / "labels" / "part", (image[:, :32] > 0).astype(np.uint16))
+    return path
+
+
+@pytest.fixture
+def opened(viewer, embryo, monkeypatch, qtbot):
+    """Choose the OME-Zarr in the dialog of the menu's command; return the viewer's layers."""
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: str(embryo))
+    warned = []
+    monkeypatch.setattr(resultfile, "show_warning", warned.append)
+
+    def choose():
+        [action] = actions(viewer.window.file_menu, "Open an OME-Zarr with its labels")
+        action.trigger()
+        qtbot.waitUntil(lambda: bool(warned))
+        assert len(warned) == 1 and "part" in warned[0] and "(3, 32, 80)" in warned[0]
+        return viewer.layers
+
+    return choose
+
+
+def test_an_ome_zarr_with_labels_in_it(opened, embryo):
+    image, labels = opened()
+    assert (image.name, labels.name) == ("embryo", "embryo nuclei")
+    assert np.array_equal(image.data, spots()) and np.array_equal(labels.data, spots() > 0)
+    for layer in (image, labels):
+        assert layer.scale.tolist() == [2, 0.5, 0.5]
+        assert [str(unit) for unit in layer.units] == ["micrometer"] * 3
+        assert layer.axis_labels == ("z", "y", "x")
+    assert labels.metadata[MARK][IMAGE] == str(image.unique_id)
+    assert labels.editable
+
+
+def test_what_is_large_stays_on_the_disk_with_all_its_levels(opened, monkeypatch):
+    monkeypatch.setattr(resultfile, "IN_MEMORY", 1000)
+    image, labels = opened()
+    for layer, values in ((image, spots()), (labels, spots() > 0)):
+        assert layer.multiscale and [level.shape for level in layer.data] == [
+            (3, 64, 80),
+            (3, 32, 40),
+        ]
+        assert np.array_equal(np.asarray(layer.data[0]), values)
+        assert np.array_equal(np.asarray(layer.data[1]), values[:, ::2, ::2])
+    assert not labels.editable
+
+
+@pytest.mark.parametrize(
+    ("unit", "shown"),
+    [("second", "second"), ("blink", "pixel"), ("", "pixel"), ("a b (", "pixel"), (None, "pixel")],
+)
+def test_a_movie_lies_where_its_metadata_say(terminal, viewer, tmp_path, unit, shown):
+    group = zarr.open_group(str(tmp_path / "movie.zarr"), mode="w")
+    group.create_array("0", data=spots(), chunks=(1, 32, 32))
+    axes = [{"name": "t", "type": "time", "unit": unit}]
+    axes += [{"name": a, "type": "space", "unit": "nanometer"} for a in "yx"]
+    steps = [
+        {"type": "scale", "scale": [5.0, 250.0, 250.0]},
+        {"type": "translation", "translation": [20.0, 1000.0, 2000.0]},
+    ]
+    data = [{"path": "0", "coordinateTransformations": steps}]
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": data}]}
+    assert terminal(tmp_path / "movie.zarr") == 0
+    [image] = viewer.layers
+    assert image.scale.tolist() == [5, 250, 250] and image.translate.tolist() == [20, 1000, 2000]
+    assert [str(u) for u in image.units] == [shown, "nanometer", "nanometer"]
+
+
+def test_nothing_is_chosen(viewer, monkeypatch):
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: "")
+    view.ask_for_ome_zarr(viewer)
+    assert not viewer.layers
+
+
+def test_a_folder_that_is_no_zarr(viewer, tmp_path, monkeypatch, qtbot):
+    told = []
+    monkeypatch.setattr("napari_unet.gui.errors.show_error", told.append)
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: str(tmp_path))
+    view.ask_for_ome_zarr(viewer)
+    qtbot.waitUntil(lambda: bool(told))
+    assert "without a Zarr" in told[0] and not viewer.layers
+
+
+@pytest.fixture
+def terminal(viewer, monkeypatch):
+    """Run `napari-unet view`; the window is the test's, and closes at once."""
+    import napari
+
+    monkeypatch.setattr("napari_unet.cli.demo.why_no_window", lambda: "")
+    monkeypatch.setattr(napari, "Viewer", lambda **_: viewer)
+    monkeypatch.setattr(napari, "run", lambda: None)
+    return lambda *paths: main(["view", *map(str, paths)])
+
+
+@pytest.mark.parametrize("stays", [False, True])
+def test_from_the_terminal(terminal, viewer, tmp_path, monkeypatch, stays):
+    if stays:
+        monkeypatch.setattr(resultfile, "IN_MEMORY", 1000)
+    tifffile.imwrite(tmp_path / "a.tif", spots(), metadata={"axes": "ZYX"}, ome=True)
+    tifffile.imwrite(tmp_path / "truth.tif", np.uint8(spots() > 0), photometric="minisblack")
+    assert terminal(tmp_path / "a.tif", tmp_path / "truth.tif") == 0
+    image, labels = viewer.layers
+    assert np.array_equal(np.asarray(image.data), spots())
+    assert np.array_equal(np.asarray(labels.data), spots() > 0)
+    assert labels.editable != stays
+
+
+@pytest.mark.parametrize(
+    "attributes", ['{"zarr_format": ', '{"attributes": {"ome": {"labels": null}}}']
+)
+def test_damaged_labels_leave_the_image(terminal, viewer, embryo, monkeypatch, attributes):
+    monkeypatch.setattr(resultfile, "show_warning", lambda text: None)
+    whole = {"zarr_format": 3, "node_type": "group"}
+    text = attributes if attributes.endswith(": ") else json.dumps(whole | json.loads(attributes))
+    (embryo / "labels" / "zarr.json").write_text(text)
+    assert terminal(embryo) == 0
+    assert [layer.name for layer in viewer.layers] == ["embryo"]
+
+
+def test_whole_numbers_of_another_type_are_labels_and_others_are_not(
+    terminal, viewer, tmp_path, capsys
+):
+    tifffile.imwrite(tmp_path / "a.tif", spots(), photometric="minisblack")
+    values = np.float32(spots() > 0)
+    tifffile.imwrite(tmp_path / "whole.tif", values, photometric="minisblack")
+    tifffile.imwrite(tmp_path / "odd.tif", values / 2, photometric="minisblack")
+    assert terminal(tmp_path / "a.tif", tmp_path / "whole.tif") == 0
+    assert viewer.layers[1].data.dtype.kind == "i"
+    assert terminal(tmp_path / "a.tif", tmp_path / "odd.tif") == 2
+    assert "odd.tif holds float32; give labels" in capsys.readouterr().err
+    assert len(viewer.layers) == 2
+
+
+def test_labels_of_another_image_are_refused(terminal, viewer, tmp_path, capsys):
+    tifffile.imwrite(tmp_path / "a.tif", spots(), photometric="minisblack")
+    tifffile.imwrite(tmp_path / "other.tif", spots((3, 90, 90)), photometric="minisblack")
+    assert terminal(tmp_path / "a.tif", tmp_path / "other.tif") == 2
+    assert "other.tif has the size (3, 90, 90), the image (3, 64, 80)" in capsys.readouterr().err
+    assert not viewer.layers
+
+
+def test_a_file_that_is_not_there(terminal, tmp_path, capsys):
+    assert terminal(Path("nowhere.tif")) == 2
+    assert "nowhere.tif does not exist" in capsys.readouterr().err
+
+
+def test_without_a_display(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("napari_unet.cli.demo.why_no_window", lambda: "there is no display")
+    tifffile.imwrite(tmp_path / "a.tif", spots(), photometric="minisblack")
+    assert main(["view", str(tmp_path / "a.tif")]) == 2
+    assert "there is no display" in capsys.readouterr().err

@@ -1,0 +1,110 @@
+"""What folds away, and what scrolls; no window is needed."""
+
+from __future__ import annotations
+
+import pytest
+from qtpy.QtCore import QPoint, QPointF, Qt
+from qtpy.QtGui import QWheelEvent
+from qtpy.QtWidgets import QApplication, QComboBox, QLabel, QSpinBox, QVBoxLayout, QWidget
+
+from napari_unet.gui.widgets.collapsible import Fold, Scrolled
+
+
+@pytest.fixture
+def content(qtbot):
+    """A number, a choice, and a fold with much in it."""
+    inside = QWidget()
+    layout = QVBoxLayout(inside)
+    box, choice, long = QSpinBox(), QComboBox(), QLabel("line\n" * 60)
+    choice.addItems(["a", "b", "c"])
+    fold = Fold("More", long)
+    for widget in (box, choice, fold):
+        layout.addWidget(widget)
+    return inside, box, choice, fold
+
+
+def wheel(widget: QWidget) -> bool:
+    """Turn the wheel over a widget; return whether it took the event, or left it to its parent."""
+    at = QPointF(widget.rect().center())
+    event = QWheelEvent(
+        at, QPointF(widget.mapToGlobal(at.toPoint())), QPoint(), QPoint(0, -120),
+        Qt.MouseButton.NoButton, Qt.KeyboardModifier.NoModifier, Qt.ScrollPhase.NoScrollPhase,
+        False,
+    )  # fmt: skip
+    QApplication.sendEvent(widget, event)
+    return bool(event.isAccepted())
+
+
+def test_a_fold_opens_and_closes(qtbot):
+    text = QLabel("inside")
+    fold = Fold("More", text)
+    qtbot.addWidget(fold)
+    fold.show()
+    told = []
+    fold.toggled.connect(told.append)
+    assert not fold.is_open and not text.isVisible() and fold.button.text() == "▸ More"
+    fold.button.click()
+    assert fold.is_open and text.isVisible() and fold.button.text() == "▾ More"
+    text.setText("many\nmore\nlines")
+    qtbot.waitUntil(lambda: text.height() >= text.sizeHint().height())
+    fold.open(False)
+    assert not text.isVisible() and told == [True, False]
+
+
+def test_a_low_panel_scrolls(qtbot, content):
+    inside, *_, fold = content
+    area = Scrolled(inside)
+    qtbot.addWidget(area)
+    area.resize(area.minimumSizeHint().width(), 200)
+    area.show()
+    qtbot.waitExposed(area)
+    assert not area.verticalScrollBar().isVisible()
+    fold.open()
+    qtbot.waitUntil(area.verticalScrollBar().isVisible)
+    assert inside.height() > 600 and area.height() == 200
+    assert inside.width() >= inside.minimumSizeHint().width(), "nothing is cut off at the side"
+    assert not area.horizontalScrollBar().isVisible()
+
+
+def test_a_width_that_was_asked_for_is_kept_beside_the_bar(qtbot, content):
+    inside, *_, fold = content
+    inside.setMinimumWidth(inside.minimumSizeHint().width() + 100)
+    area = Scrolled(inside)
+    qtbot.addWidget(area)
+    area.resize(area.minimumSizeHint().width(), 200)
+    area.show()
+    fold.open()
+    qtbot.waitUntil(area.verticalScrollBar().isVisible)
+    assert inside.width() <= area.viewport().width(), "nothing lies under the bar"
+    assert area.sizeHint().width() >= area.minimumSizeHint().width()
+
+
+def test_the_wheel_scrolls_and_changes_nothing(qtbot, content):
+    inside, box, choice, fold = content
+    area = Scrolled(inside)
+    qtbot.addWidget(area)
+    area.resize(300, 200)
+    area.show()
+    qtbot.waitExposed(area)
+    fold.open()
+    qtbot.waitUntil(area.verticalScrollBar().isVisible)
+    area.setFocus()
+    box.setValue(5)
+    for widget in (box, choice):
+        assert not widget.hasFocus()
+        assert not wheel(widget)
+    assert box.value() == 5 and choice.currentIndex() == 0
+    assert wheel(area.viewport()) and area.verticalScrollBar().value() > 0
+
+
+def test_a_box_with_focus_takes_the_wheel(qtbot, content):
+    inside, box, *_ = content
+    area = Scrolled(inside)
+    qtbot.addWidget(area)
+    area.show()
+    area.activateWindow()
+    box.setValue(5)
+    box.setFocus()
+    qtbot.waitUntil(box.hasFocus)
+    assert wheel(box)
+    assert box.value() == 4

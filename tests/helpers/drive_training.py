@@ -1,0 +1,61 @@
+"""Train a tiny network in a folder, from the checkpoint that is there; say each step.
+
+Started by `test_resume.py`, which kills it: python drive_training.py FOLDER STEPS
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from napari_unet.core.models.card import ModelCard
+from napari_unet.core.settings import ModelSpec, TrainSettings
+from napari_unet.core.training.log import TrainLog
+from napari_unet.core.training.samples import Samples
+from napari_unet.nn.training.held_out import Validator
+from napari_unet.nn.training.loop import TrainState, load_checkpoint, train
+from napari_unet.nn.unet.net import UNet
+
+SPEC = ModelSpec(in_channels=1, depth=1, width=4, dropout=0.2)
+CHECKPOINT = "checkpoint.safetensors"
+
+
+def squares():
+    """One image of four squares, noisy."""
+    labels = np.zeros((48, 48), np.uint16)
+    for number, (y, x) in enumerate([(4, 4), (4, 28), (28, 4), (26, 26)], 1):
+        labels[y : y + 14, x : x + 14] = number
+    image = (labels > 0) + np.random.default_rng(0).normal(0, 0.1, labels.shape)
+    return Samples.from_labels([(image, labels)], channels=1)
+
+
+def go_on(folder, steps):
+    """Yield the steps of a training that starts anew, or from the folder's checkpoint."""
+    settings = TrainSettings(
+        steps=steps, batch=2, crop=32, validate_every=5, log_every=2, average=0.7
+    )
+    samples = squares()
+    torch.manual_seed(0)
+    state = TrainState.start(UNet(SPEC), settings)
+    if (folder / CHECKPOINT).exists():
+        load_checkpoint(state, folder / CHECKPOINT)
+    yield from train(
+        state,
+        samples,
+        settings,
+        validate=Validator(samples, ModelCard("squares", SPEC)),
+        checkpoint=folder / CHECKPOINT,
+        log=TrainLog(folder),
+    )
+
+
+def main():
+    for step in go_on(Path(sys.argv[1]), int(sys.argv[2])):
+        print(step.done, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""What the tests of fine-tuning in the window stand on: image, corrections, a small model."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from napari_unet.core.annotations.edits import KNOWN
+from napari_unet.core.annotations.journal import Journal
+from napari_unet.core.io.stack import open_stack
+from napari_unet.core.models.card import ModelCard
+from napari_unet.core.models.lineage import family
+from napari_unet.core.settings import ModelSpec
+
+
+def discs(size=(96, 200), radius=7, seed=0):
+    """Bright discs on a grid, float32, and their labels."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[: size[0], : size[1]]
+    labels = np.zeros(size, np.uint16)
+    for cy in range(14, size[0] - 8, 24):
+        for cx in range(14, size[1] - 8, 24):
+            at = (cy + rng.uniform(-3, 3), cx + rng.uniform(-3, 3))
+            labels[(y - at[0]) ** 2 + (x - at[1]) ** 2 < radius**2] = labels.max() + 1
+    image = ndimage.gaussian_filter(labels > 0, 1.0, output=np.float32)
+    return image + rng.normal(0, 0.03, size).astype(np.float32), labels
+
+
+def tiny_model(name="tiny", **spec):
+    """Store a small real model with random weights that calls itself trained."""
+    import torch
+
+    from napari_unet.nn.inference.model import Model, save_model
+    from napari_unet.nn.unet.net import UNet
+
+    spec = ModelSpec(**{"in_channels": 1, "depth": 2, "width": 4} | spec)
+    torch.manual_seed(0)
+    card = ModelCard(name, spec, training={"working_diameter_px": 14.0})
+    save_model(Model(card, UNet(spec).eval(), torch.device("cpu")), name)
+
+
+def corrected(image, labels, model="tiny", windows=(None,), head="instance"):
+    """Write a journal as the user does who has checked some windows of an image (None: all)."""
+    card = family(model)[0]
+    with Journal.begin(
+        open_stack(image), labels.copy(), model=card.name, model_hash=card.hash, head=head
+    ) as journal:
+        for window in windows:
+            journal.mark(KNOWN, (), window)
+    return journal.path

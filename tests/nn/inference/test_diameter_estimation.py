@@ -1,0 +1,136 @@
+"""The size of the objects: asked for in pixels or micrometres, or found in the image."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from napari_unet.core.errors import SettingsError
+from napari_unet.core.evaluation.metrics import evaluate
+from napari_unet.core.image.diameters import median_diameter
+from napari_unet.core.io.stack import open_stack
+from napari_unet.core.progress import drained
+from napari_unet.core.settings import PredictSettings
+from napari_unet.nn.inference.compatibility import open_frame
+from napari_unet.nn.inference.diameter_estimation import (
+    LOOKING,
+    Look,
+    estimate_diameter,
+    look_at,
+    settle_size,
+)
+from napari_unet.nn.inference.model import load_model
+from napari_unet.nn.inference.segment import segment_steps
+
+
+@pytest.fixture(scope="module")
+def nuclei():
+    return load_model("nuclei", "cpu")
+
+
+def discs(diameter, size=400, seed=0):
+    """Draw bright discs on a dark ground, blurred as a microscope would; return labels, too."""
+    rng, step = np.random.default_rng(seed), round(1.6 * diameter)
+    y, x = np.mgrid[:size, :size]
+    labels = np.zeros((size, size), np.uint16)
+    for cy in range(step // 2, size, step):
+        for cx in range(step // 2, size, step):
+            cy_, cx_ = (c + rng.uniform(-0.1, 0.1) * diameter for c in (cy, cx))
+            inside = (y - cy_) ** 2 + (x - cx_) ** 2 < (diameter / 2) ** 2
+            labels[inside] = labels.max() + 1
+    image = ndimage.gaussian_filter((labels > 0) * 100.0, 0.06 * diameter)
+    return image + rng.normal(0, 3, image.shape), labels
+
+
+@pytest.mark.parametrize("diameter", [9, 20, 50, 90])
+def test_the_size_is_found(nuclei, diameter):
+    image, labels = discs(diameter)
+    found = estimate_diameter(open_stack(image), nuclei)
+    assert found == pytest.approx(median_diameter(labels), rel=0.25)
+
+
+@pytest.mark.parametrize("diameter", [9, 60])
+def test_objects_of_any_size_are_found_without_asking(nuclei, diameter):
+    image, labels = discs(diameter)
+    result = drained(segment_steps(image, nuclei))
+    assert evaluate(result.labels, labels, (0.5,)).ap[0] > 0.9
+    passport = result.passport
+    assert passport["settings"]["diameter"] is None
+    assert passport["diameter_px"] == pytest.approx(diameter, rel=0.25)
+    assert passport["scale"] == pytest.approx(nuclei.diameter / passport["diameter_px"])
+
+
+def test_a_stack_without_frames_has_no_objects_to_look_at(nuclei):
+    labels = drained(segment_steps(np.zeros((0, 60, 60), np.uint8), nuclei)).labels
+    assert labels.shape == (0, 60, 60)
+
+
+def test_objects_are_looked_for_where_they_are(nuclei):
+    image = np.random.default_rng(0).normal(0, 3, (1800, 1800))
+    part, labels = discs(20, 300)
+    image[100:400, 1400:1700] += part
+    found = estimate_diameter(open_stack(image), nuclei)
+    assert found == pytest.approx(median_diameter(labels), rel=0.25)
+
+
+def test_nothing_to_find_leaves_the_image_as_it_is(nuclei):
+    flat = open_stack(np.zeros((64, 64)))
+    assert estimate_diameter(flat, nuclei) == 0
+    assert settle_size(flat, nuclei, PredictSettings())[0].diameter == nuclei.diameter
+
+
+def test_it_can_be_stopped_between_two_looks(nuclei, monkeypatch):
+    noise = open_stack(np.random.default_rng(0).normal(0, 3, (200, 200)))
+    looked = []
+
+    def counting(*values, **options):
+        looked.append(values[1])
+        return look_at(*values, **options)
+
+    monkeypatch.setattr("napari_unet.nn.inference.diameter_estimation.look_at", counting)
+    steps = segment_steps(noise, nuclei)
+    assert next(steps).what == LOOKING and len(looked) == 1
+    assert next(steps).what == LOOKING and len(looked) == 2
+    steps.close()
+    assert len(looked) == 2
+
+
+def test_micrometres_become_pixels_of_the_image(nuclei):
+    stack = open_stack(np.ones((8, 8)), voxel_size_um=(1, 0.5, 0.5))
+    settings, _ = settle_size(stack, nuclei, PredictSettings(diameter_um=12))
+    assert settings.diameter == 24
+    with pytest.raises(SettingsError, match="give the diameter in pixels"):
+        settle_size(open_stack(np.ones((8, 8))), nuclei, PredictSettings(diameter_um=12))
+    with pytest.raises(SettingsError, match="give one of them"):
+        PredictSettings(diameter=5, diameter_um=3)
+
+
+def test_the_smallest_size_follows_the_scale(nuclei):
+    stack, least = open_stack(np.ones((8, 8))), nuclei.decoding.min_size
+    twice, _ = settle_size(stack, nuclei, PredictSettings(diameter=2 * nuclei.diameter))
+    assert twice.min_size == 4 * least
+    assert settle_size(stack, nuclei, PredictSettings(min_size=7))[0].min_size == 7
+
+
+def test_a_model_that_knows_no_size_leaves_images_alone(make_model):
+    model = make_model()
+    stack = open_stack(np.random.default_rng(0).random((40, 40)))
+    assert estimate_diameter(stack, model) == 0
+    assert settle_size(stack, model, PredictSettings())[0].diameter is None
+
+
+def test_what_is_found_in_the_turned_image_counts():
+    statistics = {"peak": 0.8, "certainty": 0.9}
+    steady, chance = Look(2.0, 11.0, 20, statistics, 0.9), Look(0.5, 44.0, 20, statistics, 0.4)
+    assert steady.quality(22.0) == pytest.approx(chance.quality(22.0) + 1)
+
+
+def test_discs_are_found_again_in_the_turned_image_but_noise_is_not(nuclei):
+    settings = PredictSettings()
+    looks = []
+    for image in (discs(20)[0], np.random.default_rng(0).normal(0, 3, (400, 400))):
+        frame = open_frame(open_stack(image), nuclei, settings, ())
+        looks.append(look_at(frame, 1.0, nuclei, settings, steadiness=True))
+    assert looks[0].steadiness > 0.9
+    assert looks[1].steadiness < 0.6

@@ -1,0 +1,124 @@
+"""A tuned model answers clicks as well as before, or better: its click head follows the trunk."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from napari_unet.core.instances.heads import SemanticHead
+from napari_unet.core.progress import drained
+from napari_unet.core.settings import TrainSettings
+from napari_unet.core.training.samples import Samples
+from napari_unet.nn.inference.model import load_model, save_model
+from napari_unet.nn.interactive import train as tuning
+from napari_unet.nn.interactive import training_images as pictures
+from napari_unet.nn.interactive.click_head import ClickHead
+from napari_unet.nn.interactive.validation import ClickValidator
+from napari_unet.nn.training.finetune import Tuning
+
+FEW = TrainSettings(steps=40, batch=2, crop=32, learning_rate=1e-3)
+
+
+@pytest.fixture(scope="module")
+def discs():
+    rng = np.random.default_rng(0)
+    labels = np.zeros((128, 240), np.uint16)
+    y, x = np.mgrid[:128, :240]
+    for cy in range(16, 120, 24):
+        for cx in range(16, 230, 24):
+            at = (cy + rng.uniform(-3, 3), cx + rng.uniform(-3, 3))
+            labels[(y - at[0]) ** 2 + (x - at[1]) ** 2 < 64] = labels.max() + 1
+    image = ndimage.gaussian_filter((labels > 0) * 1.0, 1) + rng.normal(0, 0.05, labels.shape)
+    return image, labels
+
+
+@pytest.fixture
+def model(make_model):
+    model = make_model(card={"training": {"working_diameter_px": 16.0}, "hash": "abc"})
+    torch.manual_seed(1)
+    return replace(model, click=ClickHead(model.spec).eval())
+
+
+def tuned(model, samples, **changes):
+    seen = []
+    tuning_ = Tuning(model, samples, replace(FEW, **changes))
+    return drained(tuning_.steps(), seen.append), [step.what for step in seen]
+
+
+def same(one, other):
+    state = other.state_dict()
+    return all(torch.equal(value, state[name]) for name, value in one.state_dict().items())
+
+
+def scored(monkeypatch, *scores):
+    """Let heads score as told, the one before first."""
+    left = list(scores)
+    monkeypatch.setattr(ClickValidator, "__call__", lambda self, head: {"IoU": left.pop(0)})
+
+
+def test_the_click_head_learns_on_the_tuned_trunk_and_is_stored(model, discs, monkeypatch, home):
+    scored(monkeypatch, 0.5, 0.6)
+    before = {name: value.clone() for name, value in model.click.state_dict().items()}
+    child, seen = tuned(model, Samples.from_labels([discs], channels=1))
+    assert "teaching clicks" in seen
+    assert not same(child.click, model.click)
+    assert all(torch.equal(v, before[name]) for name, v in model.click.state_dict().items())
+    assert child.card.click["training"]["steps"] == round(tuning.SHARE * 40)
+    assert child.card.click["metrics"] == {"IoU": 0.6}
+    save_model(child, "child")
+    stored = load_model("child", "cpu")
+    assert stored.click is not None
+    assert stored.card.click["metrics"] == {"IoU": 0.6}
+
+
+def test_a_head_that_became_worse_is_not_kept(model, discs, monkeypatch):
+    scored(monkeypatch, 0.6, 0.5)
+    child, seen = tuned(model, Samples.from_labels([discs], channels=1))
+    assert "teaching clicks" in seen
+    assert same(child.click, model.click)
+
+
+def test_objects_too_small_to_click_on_teach_nothing(model, discs, monkeypatch):
+    monkeypatch.setattr(pictures, "SMALLEST", 10_000)
+    child, _ = tuned(model, Samples.from_labels([discs], channels=1), steps=8)
+    assert same(child.click, model.click)
+
+
+def test_only_known_objects_are_clicked_on(model, discs, monkeypatch):
+    image, labels = discs
+    known = np.zeros(labels.shape, bool)
+    known[:, :120] = True
+    clicked = []
+    real = tuning.LabelledImages.of
+
+    def noted(samples):
+        clicked.extend(samples.items)
+        return real(samples)
+
+    monkeypatch.setattr(tuning.LabelledImages, "of", noted)
+    tuned(model, Samples.from_labels([(image, labels)], [known], channels=1), steps=8)
+    assert clicked
+    assert not any((item.labels[~item.known] > 0).any() for item in clicked)
+
+
+def test_without_a_head_or_objects_there_is_nothing_to_teach(make_model, model, discs):
+    samples = Samples.from_labels([discs], channels=1)
+    assert tuning.can_learn_clicks(model, samples)
+    assert not tuning.can_learn_clicks(make_model(), samples)
+    image, labels = discs
+    classes = Samples.from_labels(
+        [(image, (labels > 0).astype(np.uint8))], head=SemanticHead(2), channels=1
+    )
+    assert not tuning.can_learn_clicks(model, classes)
+
+
+def test_a_share_of_the_minutes_is_left_for_the_clicks(model, discs):
+    samples = Samples.from_labels([discs], channels=1)
+    with_head = Tuning(model, samples, TrainSettings(minutes=2))
+    without = Tuning(replace(model, click=None), samples, TrainSettings(minutes=2))
+    assert with_head._trunk_recipe().minutes == pytest.approx(2 * (1 - tuning.SHARE))
+    assert without._trunk_recipe().minutes == 2
