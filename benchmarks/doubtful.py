@@ -29,7 +29,7 @@ from finetune import Bench, base_model, show
 
 import napari_unet as nu
 from napari_unet.core.image.domain_shift import ShiftWarning
-from napari_unet.nn.inference.uncertainty import find_doubts
+from napari_unet.nn.inference.uncertainty import find_uncertain_regions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -74,7 +74,7 @@ def doubtful_crops(bench: Bench, base: nu.Model, pool: list[str], edge: int) -> 
     found = []
     for name in pool:
         path, labels = bench.pair(name)
-        steps = find_doubts(path, base, nu.PredictSettings(certify=False, survey=False))
+        steps = find_uncertain_regions(path, base, nu.PredictSettings(certify=False, survey=False))
         while True:
             try:
                 next(steps)

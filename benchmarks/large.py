@@ -66,15 +66,15 @@ def model_of(ndim: int, name: str) -> Any:
 
 def child(target: str, ndim: int, blocks: tuple[int, ...], model: str, seconds: float) -> None:
     """Segment, for at most some seconds; print blocks done, and seconds of each quarter."""
-    from napari_unet.core.blockwise.output_location import LabelPlace
+    from napari_unet.core.blockwise.output_location import OutputLocation
     from napari_unet.core.settings import PredictSettings
     from napari_unet.nn.blockwise.block import BlockDone
-    from napari_unet.nn.blockwise.run import LargeRequest, segment_blocks
+    from napari_unet.nn.blockwise.run import BlockwiseRequest, segment_blocks
 
     settings = PredictSettings(survey=False, certify=False, diameter=None, tile=None)
-    place = LabelPlace.of(target, None, "")
+    place = OutputLocation.of(target, None, "")
     image = lazy_image(blocks, ndim)
-    request = LargeRequest(image, place, settings, block=BLOCKS[ndim], resume=True)
+    request = BlockwiseRequest(image, place, settings, block=BLOCKS[ndim], resume=True)
     steps, done, began = segment_blocks(request, model_of(ndim, model)), 0, 0.0
     for step in steps:
         began = began or (time.perf_counter() if step.what == "blocks" else 0.0)
@@ -138,7 +138,7 @@ def scaling(values: argparse.Namespace, folder: Path) -> None:
     """Time simulated blocks on 1, 2, 3 workers, and empty ones."""
     from distributed import LocalCluster
 
-    from napari_unet.core.blockwise.run_directory import Workplace
+    from napari_unet.core.blockwise.run_directory import RunDirectory
     from napari_unet.core.io.stack import open_stack
     from napari_unet.nn.blockwise.block import BlockRun
     from napari_unet.nn.blockwise.cluster import ClusterPool
@@ -151,7 +151,7 @@ def scaling(values: argparse.Namespace, folder: Path) -> None:
         options = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None}
         with LocalCluster(**options) as cluster:
             pool = ClusterPool(cluster.scheduler_address)
-            pool.start(BlockRun(Workplace(folder), open_stack(np.zeros((8, 8))), model))
+            pool.start(BlockRun(RunDirectory(folder), open_stack(np.zeros((8, 8))), model))
             list(pool.run("idle", [(0, n) for n in range(12)]))  # every worker has its model
             began = time.perf_counter()
             list(pool.run("idle", [(200, n) for n in range(count)]))
@@ -206,11 +206,11 @@ def resume(values: argparse.Namespace, folder: Path) -> None:
 def planes(values: argparse.Namespace, folder: Path) -> None:
     """Segment a stack of small planes with a file for each, and with shared ones; count syncs."""
     import napari_unet.core.blockwise.blocks as groups
-    from napari_unet.core.blockwise.output_location import LabelPlace
+    from napari_unet.core.blockwise.output_location import OutputLocation
     from napari_unet.core.io.stack import open_stack
-    from napari_unet.core.progress import drained
+    from napari_unet.core.progress import run_to_end
     from napari_unet.core.settings import PredictSettings
-    from napari_unet.nn.blockwise.run import LargeRequest, segment_blocks
+    from napari_unet.nn.blockwise.run import BlockwiseRequest, segment_blocks
 
     count = 20 if values.quick else 100
     stack = open_stack(np.stack([blobs((100, 100), 0)] * count), axes="ZYX")
@@ -226,9 +226,9 @@ def planes(values: argparse.Namespace, folder: Path) -> None:
                 sync(file)
 
             groups.TOGETHER, os.fsync = together, counted
-            place = LabelPlace.of(str(folder / f"{together}-{slow}.zarr"), None, "")
+            place = OutputLocation.of(str(folder / f"{together}-{slow}.zarr"), None, "")
             began = time.perf_counter()
-            drained(segment_blocks(LargeRequest(stack, place, settings), model))
+            run_to_end(segment_blocks(BlockwiseRequest(stack, place, settings), model))
             print(
                 f"{count} planes, up to {together} px a file, syncs {1000 * slow:.0f} ms slower: "
                 f"{len(calls)} syncs, {time.perf_counter() - began:.2f} s",

@@ -23,12 +23,12 @@ from accuracy import zoomed
 import napari_unet as nu
 from napari_unet.core.image.diameters import median_diameter
 from napari_unet.core.io.stack import open_stack
-from napari_unet.nn.inference.diameter_estimation import settle_size
+from napari_unet.nn.inference.diameter_estimation import resolve_diameter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from napari_unet.core.image.domain_shift import Remark
+    from napari_unet.core.image.domain_shift import ShiftRemark
 
 OTHERS = (
     "camera",
@@ -46,10 +46,10 @@ OTHERS = (
 
 def remarks(
     image: np.ndarray, model: nu.Model, diameter: float | None = None
-) -> tuple[Remark, ...]:
+) -> tuple[ShiftRemark, ...]:
     """Return what is remarked on before a run."""
     settings = nu.PredictSettings(diameter=diameter)
-    return settle_size(open_stack(image), model, settings)[1]
+    return resolve_diameter(open_stack(image), model, settings)[1]
 
 
 def validation(data: Path) -> Iterator[tuple[np.ndarray, float]]:

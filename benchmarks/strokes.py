@@ -46,13 +46,13 @@ def measure(strokes: int, size: int) -> dict[str, Any]:
     import napari
     from qtpy.QtWidgets import QApplication
 
-    from napari_unet.gui.correct.edit_tracker import recorder_of
+    from napari_unet.gui.correct.edit_tracker import get_edit_tracker
 
     rng = np.random.default_rng(0)
     viewer = napari.Viewer(show=False)
     image = viewer.add_image(rng.integers(0, 255, (size, size), np.uint8), name="image")
     viewer.window.add_plugin_dock_widget("napari-unet", "Correct and fine-tune")
-    recorder, clock = recorder_of(viewer), _Clock()
+    recorder, clock = get_edit_tracker(viewer), _Clock()
     plain = viewer.add_labels(labels_of(size), name="not recorded")
     without = [clock.time(functools.partial(paint, rng, plain, n)) for n in range(strokes)]
     viewer.layers.remove(plain)

@@ -22,7 +22,7 @@ import torch
 from lab.volume_scenes import make_volume
 
 import napari_unet as nu
-from napari_unet.core.instances.heads import head_of
+from napari_unet.core.instances.heads import get_head
 from napari_unet.core.training.pairs import Labelled, samples_of
 from napari_unet.nn.unet.head_transfer import fresh_model, fresh_spec
 
@@ -40,7 +40,7 @@ def read_volume(data: Path, name: str) -> Labelled:
 def trained(model: nu.Model, volumes: list[Labelled], minutes: float) -> nu.Model:
     """Train a model on volumes, in planes or whole, as it takes them."""
     spec = model.spec
-    samples = samples_of(volumes, spec.ndim, spec.in_channels, head_of(spec))
+    samples = samples_of(volumes, spec.ndim, spec.in_channels, get_head(spec))
     tuning = nu.Tuning(model, samples, nu.TrainSettings(minutes=minutes))
     for _ in tuning.steps():
         pass

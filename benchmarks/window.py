@@ -110,18 +110,18 @@ def run_part(size: int, repeats: int) -> None:
     first, _ = _panel_run(panel)
     delays, worker, plain = [], [], []
     for _ in range(repeats):
-        ticks, passport = _panel_run(panel)
+        ticks, provenance = _panel_run(panel)
         delays.append(ticks)
-        worker.append(passport["seconds"])
+        worker.append(provenance["seconds"])
         plain.append(_ask(script)["seconds"])
     stops = [_cancelled_after(panel, share * min(worker)) for share in (0.2, 0.45, 0.7)]
     threads = _ask(script, "end")["threads"]
     viewer.close()
     found = {
         "size": size,
-        "tile": passport["tile"],
-        "tiles": (-(-size // passport["tile"])) ** 2,
-        "precision": passport["precision"],
+        "tile": provenance["tile"],
+        "tiles": (-(-size // provenance["tile"])) ** 2,
+        "precision": provenance["precision"],
         "threads": threads,
         "idle": delay(idle),
         "first_run": delay(first),
@@ -138,18 +138,18 @@ def script_part(size: int) -> None:
     """Segment the same image in a plain loop each time that a line comes in."""
     import torch
 
-    from napari_unet.core.progress import drained
+    from napari_unet.core.progress import run_to_end
     from napari_unet.core.synthetic import blobs
     from napari_unet.nn.inference.model import load_model
     from napari_unet.nn.inference.segment import segment_steps
 
     image, model = blobs((size, size)), load_model("nuclei")
-    drained(segment_steps(image, model, preview=True))
+    run_to_end(segment_steps(image, model, preview=True))
     for line in sys.stdin:
         if line.strip() == "end":
             break
-        result = drained(segment_steps(image, model, preview=True))
-        print(json.dumps({"seconds": result.passport["seconds"]}), flush=True)
+        result = run_to_end(segment_steps(image, model, preview=True))
+        print(json.dumps({"seconds": result.provenance["seconds"]}), flush=True)
     print(json.dumps({"threads": torch.get_num_threads()}), flush=True)
 
 
@@ -189,15 +189,15 @@ def delay(late: list[float]) -> dict[str, float]:
 
 
 def _panel_run(panel: Any) -> tuple[list[float], dict[str, Any]]:
-    """Press Run and wait for the end; return the timer's delays and the result's passport."""
+    """Press Run and wait for the end; return the timer's delays and the result's provenance."""
     panel.run()
     run = panel.active
     late = run_until(lambda: panel.active is None)
     if run.result is None:
         raise SystemExit(f"the run failed: {panel.status.text()}")
     run_until(after(0.5))
-    passport: dict[str, Any] = run.result.passport
-    return late, passport
+    provenance: dict[str, Any] = run.result.provenance
+    return late, provenance
 
 
 def _cancelled_after(panel: Any, seconds: float) -> float:

@@ -32,7 +32,7 @@ from napari_unet.core.image.diameters import median_diameter
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.models.folder import THUMBNAIL
 from napari_unet.core.models.store import find_model
-from napari_unet.core.training.config import Recipe
+from napari_unet.core.training.config import TrainConfig
 from napari_unet.core.training.log import TrainLog
 from napari_unet.core.training.samples import Sample, Samples
 from napari_unet.nn.inference.model import Model, load_model, save_model
@@ -119,7 +119,7 @@ def validation(model: Model, data: Path, images: int) -> ClickValidator:
 def finish(
     model: Model,
     state: TrainState,
-    settings: Recipe,
+    settings: TrainConfig,
     out: Path,
     thumbnail: np.ndarray | None,
 ) -> None:
@@ -142,14 +142,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--start", metavar="MODEL", help="begin with this model's click head")
     parser.add_argument("--minutes", type=float)
-    parser.add_argument("--steps", type=int, default=Recipe.steps)
+    parser.add_argument("--steps", type=int, default=TrainConfig.steps)
     parser.add_argument("--validate-every", type=int, default=500, metavar="STEPS")
     parser.add_argument("--validate-on", type=int, default=30, metavar="IMAGES")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
-    settings = Recipe(
+    settings = TrainConfig(
         minutes=args.minutes,
         steps=args.steps,
         seed=args.seed,

@@ -25,7 +25,7 @@ import tifffile
 import torch
 
 from napari_unet.core.errors import UnetError
-from napari_unet.core.instances.heads import head_of
+from napari_unet.core.instances.heads import get_head
 from napari_unet.core.models.card import ModelCard
 from napari_unet.core.settings import ModelSpec, PredictSettings, TrainSettings
 from napari_unet.core.training.log import TrainLog
@@ -56,7 +56,7 @@ def read_samples(data: Path, split: str) -> Samples:
     """Read the sections of one split."""
     names = read_names(data, split)
     pairs = [(data / "images" / n, tifffile.imread(data / "labels" / n)) for n in names]
-    head = head_of(SPEC)
+    head = get_head(SPEC)
     return Samples.from_labels(pairs, head=head, channels=SPEC.in_channels)
 
 

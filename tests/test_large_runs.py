@@ -20,14 +20,14 @@ import zarr
 from scipy import ndimage
 
 from napari_unet.cli import main
-from napari_unet.core.blockwise.output_location import LabelPlace
+from napari_unet.core.blockwise.output_location import OutputLocation
 from napari_unet.core.errors import InputError
-from napari_unet.core.io.label_writer import read_passport
+from napari_unet.core.io.label_writer import read_provenance
 from napari_unet.core.io.stack import open_stack
-from napari_unet.core.progress import drained
+from napari_unet.core.progress import run_to_end
 from napari_unet.core.settings import PredictSettings
 from napari_unet.nn.blockwise.block import BlockDone
-from napari_unet.nn.blockwise.run import LargeRequest, segment_blocks
+from napari_unet.nn.blockwise.run import BlockwiseRequest, segment_blocks
 from napari_unet.nn.inference.model import load_model, save_model
 
 DRIVER = Path(__file__).parent / "helpers/drive_large.py"
@@ -121,7 +121,7 @@ def test_a_damaged_chunk_is_reported_and_the_rest_done(
     labels = open_stack(target).data[:]
     assert labels[:60, :60].any()
     assert not labels[128:192, 128:].any()
-    assert [128, 128] in read_passport(target)["failed_blocks"]
+    assert [128, 128] in read_provenance(target)["failed_blocks"]
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_the_zarrs_of_a_folder_are_done_in_blocks(image, tmp_path, tiny_model, c
     image.rename(folder / "a.zarr")
     options = ["--model", tiny_model, "--block", 64]
     assert segment_it(folder, out, *options) == 0
-    assert read_passport(out / "a.zarr")["blocks"] > 1
+    assert read_provenance(out / "a.zarr")["blocks"] > 1
     assert segment_it(folder, out, *options, "--resume") == 0
     assert "0 of 0 images" in capsys.readouterr().out
     tifffile.imwrite(folder / "b.tif", texture(60, 60))
@@ -330,13 +330,19 @@ def test_a_cluster_of_which_one_worker_dies(cluster, image, tmp_path, tiny_model
 
     settings = PredictSettings(tile=32, survey=False)
     model = load_model(tiny_model, "cpu")
-    here = LargeRequest(image, LabelPlace.of(tmp_path / "a.zarr", None, ""), settings, block=32)
-    wanted = drained(segment_blocks(here, model)).labels[:]
+    here = BlockwiseRequest(
+        image, OutputLocation.of(tmp_path / "a.zarr", None, ""), settings, block=32
+    )
+    wanted = run_to_end(segment_blocks(here, model)).labels[:]
     with Client(cluster, timeout=20) as client:
         client.wait_for_workers(3, timeout=60)
         pids = client.run(os.getpid)
-    there = LargeRequest(
-        image, LabelPlace.of(tmp_path / "b.zarr", None, ""), settings, block=32, scheduler=cluster
+    there = BlockwiseRequest(
+        image,
+        OutputLocation.of(tmp_path / "b.zarr", None, ""),
+        settings,
+        block=32,
+        scheduler=cluster,
     )
     steps, done, killed = segment_blocks(there, model), 0, None
     try:
@@ -350,5 +356,5 @@ def test_a_cluster_of_which_one_worker_dies(cluster, image, tmp_path, tiny_model
         result = end.value
     assert killed is not None
     assert done == 42, "each block once"
-    assert result.passport["failed_blocks"] == []
+    assert result.provenance["failed_blocks"] == []
     assert np.array_equal(result.labels[:], wanted)

@@ -12,7 +12,7 @@ import napari_unet as nu
 from napari_unet.batch.files import plan_files
 from napari_unet.batch.run import DONE, FAILED, RUNNING, batch_steps, find_images
 from napari_unet.core.errors import InputError, OutputError
-from napari_unet.core.io.label_writer import read_passport
+from napari_unet.core.io.label_writer import read_provenance
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,7 +75,7 @@ def test_what_fails_is_told_and_the_rest_goes_on(work, images, tmp_path):
     out = tmp_path / "out"
     assert sorted(path.name for path in out.iterdir()) == ["a.tif", "c.tif"]
     objects = [step.objects for step in steps if step.state == DONE]
-    assert objects == [read_passport(out / f"{name}.tif")["objects"] for name in "ac"]
+    assert objects == [read_provenance(out / f"{name}.tif")["objects"] for name in "ac"]
     assert max(objects) > 0 and len(work.loaded) == 1
 
 
@@ -99,7 +99,7 @@ def test_other_settings_and_other_images_are_no_finished_work(work, images, tmp_
     step = ends(work(other))[0]
     assert step.state == FAILED and "exists already" in step.reason
     assert ends(work(other, overwrite=True))[0].state == DONE
-    assert read_passport(tmp_path / "out" / "a.tif")["settings"]["threshold"] == 0.9
+    assert read_provenance(tmp_path / "out" / "a.tif")["settings"]["threshold"] == 0.9
     tifffile.imwrite(images[0], np.zeros((70, 50), np.uint8))
     assert ends(work(other))[0].state == FAILED
 

@@ -23,7 +23,7 @@ from napari_unet.cli import build_parser, demo, main
 from napari_unet.cli.options import settings_from
 from napari_unet.core.errors import InputError
 from napari_unet.core.evaluation.overlay import picture
-from napari_unet.core.io.label_writer import read_passport
+from napari_unet.core.io.label_writer import read_provenance
 from napari_unet.core.io.sample_images import SAMPLES, sample_path, truth_path
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.settings import PredictSettings
@@ -127,15 +127,15 @@ def test_no_command_loads_torch_before_it_needs_it(tmp_path: Path) -> None:
 def test_segment_a_file(image: Path, tmp_path: Path, tiny_model: str, capsys) -> None:
     out = tmp_path / "labels.tif"
     assert main(["segment", str(image), str(out), "--model", tiny_model, "--tile", "32"]) == 0
-    labels, passport = tifffile.imread(out), read_passport(out)
+    labels, provenance = tifffile.imread(out), read_provenance(out)
     assert labels.shape == (61, 83)
     assert labels.dtype == np.uint16
-    assert labels.max() == passport["objects"] > 3
-    assert passport["settings"]["tile"] == 32
+    assert labels.max() == provenance["objects"] > 3
+    assert provenance["settings"]["tile"] == 32
     text = capsys.readouterr()
     assert text.out.startswith(f"{out}: {labels.max()} objects, ")
     assert "MPx/s on cpu (float32), seams: largest |difference| " in text.out
-    assert passport["seam"] < 1e-4
+    assert provenance["seam"] < 1e-4
     assert text.err == "", "no bar where nobody watches"
     assert names(tmp_path) == ["cells.tif", "labels.tif"]
 
@@ -154,7 +154,7 @@ def test_segment_keeps_axes_and_voxel_size(tmp_path: Path, tiny_model: str) -> N
     labels = open_stack(out)
     assert (labels.axes, labels.data.shape) == ("ZYX", (3, 40, 50))
     assert labels.voxel_size_um == pytest.approx((0.5, 0.25, 0.25))
-    assert read_passport(out)["settings"]["channel"] == 1
+    assert read_provenance(out)["settings"]["channel"] == 1
 
 
 def test_axes_are_taken_from_the_user(tmp_path: Path, tiny_model: str) -> None:
@@ -171,8 +171,8 @@ def test_settings_reach_the_network(image: Path, tmp_path: Path, tiny_model: str
         out = tmp_path / f"labels{min_size}.png"
         options = ["--model", tiny_model, "--min-size", str(min_size), "--no-certify"]
         assert main(["segment", str(image), str(out), *options]) == 0
-        assert read_passport(out)["seam"] is None
-        counts.append(read_passport(out)["objects"])
+        assert read_provenance(out)["seam"] is None
+        counts.append(read_provenance(out)["objects"])
     assert counts[0] > counts[1]
 
 
@@ -602,9 +602,9 @@ def test_volumes_in_three_ways(tiny_model, tmp_path, way):
     target = tmp_path / f"{way}.tif"
     command = ["segment", str(tmp_path / "z.tif"), str(target), "--model", "tiny"]
     assert main([*command, "--device", "cpu", "--axes", "ZYX", "--volumes", way]) == 0
-    passport = read_passport(target)
-    assert passport["volumes"] == way
-    assert passport["object_axes"] == ("YX" if way == "planes" else "ZYX")
+    provenance = read_provenance(target)
+    assert provenance["volumes"] == way
+    assert provenance["object_axes"] == ("YX" if way == "planes" else "ZYX")
 
 
 def test_help_has_a_heading_for_each_kind_of_option(capsys) -> None:

@@ -148,8 +148,8 @@ def test_nothing_that_can_be_scored(tmp_path: Path, folders, capsys) -> None:
     assert text.out == "" and len(text.err.splitlines()) == 2
 
 
-def write_stack(path: Path, values: np.ndarray, axes: str, passport: dict) -> None:
-    with create_output(path, values.shape, axes, np.uint16, passport=passport) as output:
+def write_stack(path: Path, values: np.ndarray, axes: str, provenance: dict) -> None:
+    with create_output(path, values.shape, axes, np.uint16, provenance=provenance) as output:
         output.array[...] = values
 
 
@@ -163,12 +163,12 @@ def write_stack(path: Path, values: np.ndarray, axes: str, passport: dict) -> No
     ],
 )
 def test_a_stack(tmp_path: Path, capsys, object_axes, frames, counts) -> None:
-    """A 2D model has numbered the planes anew; the passport says so."""
+    """A 2D model has numbered the planes anew; the provenance says so."""
     truth = np.stack([dots(0), dots(0, 5), dots(0, 5)])
     labels = truth.copy()
     labels[1] = np.array([0, 2, 1])[labels[1]]
-    passport = {"object_axes": object_axes} if object_axes else {}
-    write_stack(tmp_path / "labels.tif", labels, "ZYX", passport)
+    provenance = {"object_axes": object_axes} if object_axes else {}
+    write_stack(tmp_path / "labels.tif", labels, "ZYX", provenance)
     write_stack(tmp_path / "truth.tif", truth, "ZYX", {})
     files = (tmp_path / "labels.tif", tmp_path / "truth.tif")
     assert evaluate(*files, "--frames", frames, "--overlay", tmp_path / "out") == 0

@@ -90,16 +90,16 @@ def test_a_model_that_got_worse_is_not_stored_unless_asked_for(
     data, tiny_model, home, capsys, monkeypatch
 ) -> None:
     """The scores are real ones, but the tuned network's are lowered."""
-    from napari_unet.nn.training.held_out import Exam
+    from napari_unet.nn.training.held_out import HeldOutEvaluation
 
-    plain, seen = Exam.scores, []
+    plain, seen = HeldOutEvaluation.scores, []
 
     def lowered(self, net):
         scores = yield from plain(self, net)
         seen.append(net)
         return dict.fromkeys(scores, 0.4 if len(seen) > 1 else 0.9)
 
-    monkeypatch.setattr(Exam, "scores", lowered)
+    monkeypatch.setattr(HeldOutEvaluation, "scores", lowered)
     options = ["--from", "tiny", "--name", "tuned", "--steps", "2"]
     assert train(data, *options) == 2
     err = capsys.readouterr().err.splitlines()[-1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from napari_unet.core.progress import drained, mapped
+from napari_unet.core.progress import map_steps, run_to_end
 
 
 def counting(closed):
@@ -18,9 +18,9 @@ def counting(closed):
 
 def test_the_result_comes_after_all_steps():
     seen, closed = [], []
-    assert drained(counting(closed), seen.append) == "all"
+    assert run_to_end(counting(closed), seen.append) == "all"
     assert seen == [1, 2] and closed == [True]
-    assert drained(counting(closed)) == "all"
+    assert run_to_end(counting(closed)) == "all"
 
 
 def test_who_watches_may_end_it():
@@ -30,11 +30,11 @@ def test_who_watches_may_end_it():
     closed = []
     steps = counting(closed)
     with pytest.raises(KeyboardInterrupt):
-        drained(steps, stop)
+        run_to_end(steps, stop)
     assert closed == [True]
 
 
 def test_steps_are_passed_on_changed_with_their_result():
     seen = []
-    assert drained(mapped(counting([]), str), seen.append) == "all"
+    assert run_to_end(map_steps(counting([]), str), seen.append) == "all"
     assert seen == ["1", "2"]

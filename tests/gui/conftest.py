@@ -65,8 +65,8 @@ class FakeEngine:
                 yield FrameDone(done, 4 * len(what), "frames", index, 4)
         finally:
             self.closed += 1
-        passport = {"seam": 1.5e-6, "device": "cpu", "precision": "float32"}
-        return SimpleNamespace(labels=out, objects=done, passport=passport)
+        provenance = {"seam": 1.5e-6, "device": "cpu", "precision": "float32"}
+        return SimpleNamespace(labels=out, objects=done, provenance=provenance)
 
     def _pause(self, done: int) -> None:
         if done == self.fail_at:

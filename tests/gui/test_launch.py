@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QFileDialog
 from napari_unet.cli import main
 from napari_unet.gui import launch as view
 from napari_unet.gui.layers import open_files as resultfile
-from napari_unet.gui.layers.result_info import IMAGE, MARK
+from napari_unet.gui.layers.result_info import IMAGE, RESULT_KEY
 
 
 def spots(shape=(3, 64, 80)):
@@ -85,7 +85,7 @@ def test_an_ome_zarr_with_labels_in_it(opened, embryo):
         assert layer.scale.tolist() == [2, 0.5, 0.5]
         assert [str(unit) for unit in layer.units] == ["micrometer"] * 3
         assert layer.axis_labels == ("z", "y", "x")
-    assert labels.metadata[MARK][IMAGE] == str(image.unique_id)
+    assert labels.metadata[RESULT_KEY][IMAGE] == str(image.unique_id)
     assert labels.editable
 
 

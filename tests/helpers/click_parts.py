@@ -9,7 +9,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 from napari_unet.core.annotations.header import find_journals
-from napari_unet.core.annotations.reader import JournalView
+from napari_unet.core.annotations.reader import JournalReader
 from napari_unet.gui.layers.convert import layer_stack
 
 SHAPE = (120, 130)
@@ -103,7 +103,7 @@ class Window:
         """Return the edits that are in force in the journal of the image."""
         recording = self.panel.recorder.recordings[self.labels]
         assert recording.wait(10)
-        with JournalView(find_journals(layer_stack(self.image))[0].path) as journal:
+        with JournalReader(find_journals(layer_stack(self.image))[0].path) as journal:
             return journal.history()
 
     def pixel(self, y, x):

@@ -8,17 +8,17 @@ import napari
 import numpy as np
 from qtpy.QtWidgets import QApplication
 
-from napari_unet.gui.correct.edit_tracker import recorder_of
-from napari_unet.gui.layers.result_info import MARK
+from napari_unet.gui.correct.edit_tracker import get_edit_tracker
+from napari_unet.gui.layers.result_info import RESULT_KEY
 
 
 def main() -> None:
     image = np.random.default_rng(0).integers(0, 255, (3, 120, 140), np.uint8)
     viewer = napari.Viewer(show=False)
-    recorder = recorder_of(viewer)
+    recorder = get_edit_tracker(viewer)
     viewer.add_image(image, name="im")
     mark = {"base": "im cells", "passport": {"model": "cells", "object_axes": "YX"}}
-    layer = viewer.add_labels(np.zeros(image.shape, np.uint16), metadata={MARK: mark})
+    layer = viewer.add_labels(np.zeros(image.shape, np.uint16), metadata={RESULT_KEY: mark})
     random = np.random.default_rng(1)
     number = 0
     while True:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.core.blockwise.output_location import LabelPlace, is_label_place
+from napari_unet.core.blockwise.output_location import OutputLocation, is_output_location
 from napari_unet.core.errors import InputError, OutputError
 from napari_unet.core.io.atomic import plain_name
 from napari_unet.core.io.label_writer import create_output
@@ -16,7 +16,7 @@ from napari_unet.core.io.readers import is_zarr
 from napari_unet.core.io.stack import list_images, open_stack
 from napari_unet.core.progress import FrameDone
 from napari_unet.core.tracking.linking import check_linkable
-from napari_unet.core.volumes.modes import settle_way
+from napari_unet.core.volumes.modes import resolve_volume_mode
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -39,14 +39,14 @@ class FileJob:
     source: Path | str
     target: Path | None
 
-    def place(self, name: str) -> LabelPlace:
-        """Return where labels that are made in blocks go; `name` as for `LabelPlace.of`."""
-        return LabelPlace.of(self.target, self.source, name)
+    def place(self, name: str) -> OutputLocation:
+        """Return where labels that are made in blocks go; `name` as for `OutputLocation.of`."""
+        return OutputLocation.of(self.target, self.source, name)
 
     @property
     def is_unfinished(self) -> bool:
         """Whether there is a run in blocks to go on with."""
-        if self.target is None or not is_label_place(self.target):
+        if self.target is None or not is_output_location(self.target):
             return False
         return self.place("").unfinished.exists()
 
@@ -58,7 +58,7 @@ class FileJob:
 
 @dataclass(frozen=True)
 class BlockOptions:
-    """How a stack is gone through in blocks; see `nn.blockwise.large.LargeRequest`."""
+    """How a stack is gone through in blocks; see `nn.blockwise.large.BlockwiseRequest`."""
 
     block: int | None = None
     resume: bool = False
@@ -72,7 +72,7 @@ class BlockOptions:
 
     def of(self, job: FileJob) -> BlockOptions:
         """Return the options for one of many files: those made in one piece are not resumed."""
-        if job.target is None or is_label_place(job.target):
+        if job.target is None or is_output_location(job.target):
             return self
         return replace(self, resume=False)
 
@@ -159,7 +159,7 @@ def segment_file(
     Returns
     -------
     dict
-        The result's passport.
+        The result's provenance.
 
     Raises
     ------
@@ -171,7 +171,7 @@ def segment_file(
     blocks = blocks or BlockOptions()
     stack = open_stack(job.source, axes, level=blocks.level)
     if link is not None:
-        way = settle_way(settings.volumes, model.spec.ndim, model.spec.head, stack)
+        way = resolve_volume_mode(settings.volumes, model.spec.ndim, model.spec.head, stack)
         check_linkable(stack.labels_axes, model.spec.head, way)
     if job.target is None or goes_in_blocks(job.target, blocks, linked=link is not None):
         return (yield from _segment_blocks(job, stack, model, settings, overwrite, blocks))
@@ -182,17 +182,17 @@ def segment_file(
         )
     place = (job.target, stack.labels_shape, stack.labels_axes, np.uint32, stack.voxel_size_um)
     with create_output(*place, overwrite=overwrite, place=stack.labels_place) as output:
-        passport, largest = yield from _passport(
+        provenance, largest = yield from _provenance(
             segment_steps(stack, model, settings, out=output.array)
         )
         tracks = None
         if link is not None:
             tracks = yield from _linked(stack, output.array, link)
-            largest, passport["tracks"] = tracks.count, tracks.count
-        output.finish(np.uint16 if largest < 2**16 else np.uint32, passport)
+            largest, provenance["tracks"] = tracks.count, tracks.count
+        output.finish(np.uint16 if largest < 2**16 else np.uint32, provenance)
     if tracks is not None:
         tracks.write_csv(tracks_path(job.target))
-    return passport
+    return provenance
 
 
 def tracks_path(target: Path) -> Path:
@@ -229,7 +229,7 @@ def goes_in_blocks(target: Path | None, blocks: BlockOptions, *, linked: bool = 
             "Objects are linked (--link) in a result of its own, made in one go: give an output, "
             "and leave out --resume, --scheduler and --block."
         )
-    if target is None or is_label_place(target):
+    if target is None or is_output_location(target):
         return not linked
     if blocks.wanted:
         raise OutputError(
@@ -247,9 +247,9 @@ def _segment_blocks(
     overwrite: bool,
     blocks: BlockOptions,
 ) -> Generator[Progress, None, dict[str, Any]]:
-    from napari_unet.nn.blockwise.run import LargeRequest, segment_blocks
+    from napari_unet.nn.blockwise.run import BlockwiseRequest, segment_blocks
 
-    request = LargeRequest(
+    request = BlockwiseRequest(
         stack,
         job.place(model.name),
         settings,
@@ -259,17 +259,17 @@ def _segment_blocks(
         scheduler=blocks.scheduler,
     )
     result = yield from segment_blocks(request, model)
-    return result.passport
+    return result.provenance
 
 
-def _passport(steps: Any) -> Generator[Progress, None, tuple[dict[str, Any], int]]:
-    """Pass the steps on; return the passport and the most objects in any frame."""
+def _provenance(steps: Any) -> Generator[Progress, None, tuple[dict[str, Any], int]]:
+    """Pass the steps on; return the provenance and the most objects in any frame."""
     largest = 0
     while True:
         try:
             step = next(steps)
         except StopIteration as end:
-            return end.value.passport, largest
+            return end.value.provenance, largest
         if isinstance(step, FrameDone):
             largest = max(largest, step.objects)
         yield step

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_unet.batch.files import BlockOptions, is_batch, segment_file
 from napari_unet.core.errors import InputError, UnetError
-from napari_unet.core.io.label_writer import read_passport
+from napari_unet.core.io.label_writer import read_provenance
 from napari_unet.core.io.provenance import fingerprint
 from napari_unet.core.io.stack import list_images, open_stack
 from napari_unet.core.progress import Progress
@@ -69,22 +69,24 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
 
 
 def finished(job: FileJob, card: ModelCard, settings: PredictSettings) -> dict[str, Any] | None:
-    """Return the passport of a file's labels if this model made them with these settings.
+    """Return the provenance of a file's labels if this model made them with these settings.
 
     None if they are missing, come from elsewhere, or the image has changed since.
     """
     if job.target is None or not job.target.exists():
         return None
     try:
-        passport = read_passport(job.target)
-        if passport.get("failed_blocks") or job.is_unfinished:
+        provenance = read_provenance(job.target)
+        if provenance.get("failed_blocks") or job.is_unfinished:
             return None
-        if passport.get("model_hash") != card.hash or passport.get("settings") != asdict(settings):
+        if provenance.get("model_hash") != card.hash or provenance.get("settings") != asdict(
+            settings
+        ):
             return None
-        same = passport.get("data_hash") == fingerprint(open_stack(job.source))
+        same = provenance.get("data_hash") == fingerprint(open_stack(job.source))
     except UnetError:
         return None
-    return passport if same else None
+    return provenance if same else None
 
 
 def batch_steps(
@@ -115,21 +117,21 @@ def batch_steps(
     model: Model | None = None
     for number, job in enumerate(jobs):
         yield FileStep(0, 0, "looking at the file", number)
-        passport = finished(job, card, settings)
-        if passport is None:
+        provenance = finished(job, card, settings)
+        if provenance is None:
             if model is None:
                 yield FileStep(0, 0, "loading the model", number)
                 model = load()
             try:
-                passport = yield from _segment(job, number, model, settings, overwrite)
+                provenance = yield from _segment(job, number, model, settings, overwrite)
             except Exception as error:
                 yield FileStep(0, 0, "files", number, FAILED, reason=_reason(error))
                 continue
-        if empty := len(passport.get("failed_blocks", ())):
+        if empty := len(provenance.get("failed_blocks", ())):
             reason = f"{empty} blocks could not be read and are empty; run again to try them."
             yield FileStep(1, 1, "files", number, FAILED, reason=reason)
             continue
-        yield FileStep(1, 1, "files", number, DONE, int(passport.get("objects", 0)))
+        yield FileStep(1, 1, "files", number, DONE, int(provenance.get("objects", 0)))
 
 
 def _segment(
@@ -155,8 +157,8 @@ def _told(steps: Any, number: int) -> Generator[FileStep, None, dict[str, Any]]:
             remarks = tuple(remark.text for remark in getattr(step, "remarks", ())) or remarks
             yield FileStep(step.done, step.total, step.what, number, remarks=remarks)
     except StopIteration as end:
-        passport: dict[str, Any] = end.value
-        return passport
+        provenance: dict[str, Any] = end.value
+        return provenance
     finally:
         steps.close()  # at once: it takes away what is half written
 

@@ -61,21 +61,21 @@ def demo_steps(
     make_folder(folder)
     source, target = sample_path("fluorescence"), folder / "labels.tif"
     job = FileJob(source, target)
-    passport = yield from segment_file(job, model, PredictSettings(), overwrite=True)
+    provenance = yield from segment_file(job, model, PredictSettings(), overwrite=True)
     image = np.asarray(open_stack(source).data[...])
     drawn = folder / "overlay.png"
     write_picture(drawn, outline(image, read_labels(target)))
-    return [target, drawn], _row(source.name, image.shape, passport)
+    return [target, drawn], _row(source.name, image.shape, provenance)
 
 
-def _row(name: str, shape: tuple[int, ...], passport: dict[str, Any]) -> list[str]:
+def _row(name: str, shape: tuple[int, ...], provenance: dict[str, Any]) -> list[str]:
     return [
         name,
         f"{shape[0]} x {shape[1]}",
-        f"{passport['objects']:,}",
-        f"{passport['seconds']:.2f}",
-        f"{passport['mpx_per_s']:.2f}",
-        f"{passport['device']} ({passport['precision']})",
+        f"{provenance['objects']:,}",
+        f"{provenance['seconds']:.2f}",
+        f"{provenance['mpx_per_s']:.2f}",
+        f"{provenance['device']} ({provenance['precision']})",
     ]
 
 

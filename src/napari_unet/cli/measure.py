@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from napari_unet.cli.options import UNUSABLE, add_command
 from napari_unet.cli.terminal import follow, run_all
 from napari_unet.core.io.axes import FRAMES
-from napari_unet.core.text import counted
+from napari_unet.core.text import pluralise
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -83,7 +83,7 @@ def _measure(values: Namespace) -> int:
         table = measurefiles.stacked(tables) if len(pairs) > 1 else tables[pairs[0].name]
         if values.csv:
             objecttable.write_table(values.csv, table)
-            print(f"{values.csv}: {counted(len(table['label']), 'object')}")
+            print(f"{values.csv}: {pluralise(len(table['label']), 'object')}")
         else:
             print(objecttable.table_text(table), end="")
     return UNUSABLE if failed else 0

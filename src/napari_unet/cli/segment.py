@@ -103,16 +103,16 @@ def _segment(values: Namespace) -> int:
         each = blocks.of(job) if many else blocks
         steps = batch.segment_file(job, model, settings, values.axes, values.overwrite, link, each)
         try:
-            passport = follow(steps, bar)
+            provenance = follow(steps, bar)
         except (KeyboardInterrupt, OutputError) as end:
             ours = isinstance(end, KeyboardInterrupt) or isinstance(end.__cause__, OSError)
             in_blocks = batch.goes_in_blocks(job.target, each, linked=values.link)
             if ours and in_blocks and job.place(model.name).unfinished.exists():
                 say("finished blocks are kept; --resume goes on with the rest.")
             raise
-        empty.extend(passport.get("failed_blocks", []))
+        empty.extend(provenance.get("failed_blocks", []))
         target = job.target or f"labels of {job.source}"
-        bar.write(report.run_line(target, passport), file=sys.stdout)
+        bar.write(report.run_line(target, provenance), file=sys.stdout)
 
     failed = run_all(jobs, run, keep_going=many)
     if empty:

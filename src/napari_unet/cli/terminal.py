@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from napari_unet.core.errors import UnetError
 from napari_unet.core.image.normalise import NonFiniteWarning
 from napari_unet.core.models.folder import WEIGHTS
-from napari_unet.core.progress import mapped
-from napari_unet.core.text import align, counted
+from napari_unet.core.progress import map_steps
+from napari_unet.core.text import align, pluralise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
@@ -89,7 +89,7 @@ def watched(
         bar.set_description(text, refresh=False)
         return step
 
-    return (yield from mapped(steps, show))
+    return (yield from map_steps(steps, show))
 
 
 def progress_bar(items: int) -> tqdm[Any]:
@@ -139,15 +139,16 @@ def format_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([text[0], "-" * max(map(len, text)), *text[1:]])
 
 
-def run_line(target: object, passport: dict[str, Any]) -> str:
+def run_line(target: object, provenance: dict[str, Any]) -> str:
     """Say in one line what a run gave, and that its tiles fit together."""
-    seam = passport["seam"]
-    tracks = f" in {counted(passport['tracks'], 'track')}" if "tracks" in passport else ""
+    seam = provenance["seam"]
+    tracks = f" in {pluralise(provenance['tracks'], 'track')}" if "tracks" in provenance else ""
     certificate = "not checked" if seam is None else f"largest |difference| {seam:.1e}"
     return (
-        f"{target}: {counted(passport['objects'], 'object')}{tracks}, {passport['seconds']:.2f} s, "
-        f"{passport['mpx_per_s']:.2f} MPx/s on {passport['device']} ({passport['precision']}), "
-        f"seams: {certificate}"
+        f"{target}: {pluralise(provenance['objects'], 'object')}{tracks}, "
+        f"{provenance['seconds']:.2f} s, "
+        f"{provenance['mpx_per_s']:.2f} MPx/s on {provenance['device']} "
+        f"({provenance['precision']}), seams: {certificate}"
     )
 
 

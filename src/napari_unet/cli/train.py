@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 from napari_unet.cli.options import INTERRUPTED, add_command, add_settings, settings_from
 from napari_unet.cli.terminal import follow, progress_bar, say, watched
 from napari_unet.core.errors import DivergedError, InputError, ModelError, SettingsError
-from napari_unet.core.instances.heads import head_of
+from napari_unet.core.instances.heads import get_head
 from napari_unet.core.models.store import check_store, find_model, free_place, home, read_card
 from napari_unet.core.settings import DEVICES, TrainSettings
-from napari_unet.core.text import counted
+from napari_unet.core.text import pluralise
 from napari_unet.core.training.pairs import Labelled, pair_paths, read_labelled, samples_of
 from napari_unet.core.training.run_state import (
     CHECKPOINT,
-    TrainPlan,
+    RunState,
     forget,
     lock_training,
-    note_plan,
     training_folder,
+    write_run_state,
 )
 
 if TYPE_CHECKING:
@@ -126,9 +126,9 @@ class TrainingRun:
         from napari_unet.nn.training.finetune import Tuning
 
         spec, request = model.spec, self.request
-        samples = samples_of(images, spec.ndim, spec.in_channels, head_of(spec), request.channel)
+        samples = samples_of(images, spec.ndim, spec.in_channels, get_head(spec), request.channel)
         data = samples.card()["data_hash"]
-        note_plan(self.folder, TrainPlan(model.card.hash, model.spec.to_json(), data))
+        write_run_state(self.folder, RunState(model.card.hash, model.spec.to_json(), data))
         self.tuning = Tuning(
             model, samples, request.settings, folder=self.folder, resume=request.resume
         )
@@ -163,7 +163,7 @@ class TrainingRun:
         counts = {"image": card["images"], "object": card["objects"], "step": steps}
         if self.tuning.model.spec.head == "semantic":
             del counts["object"]
-        much = ", ".join(counted(n, what) for what, n in counts.items())
+        much = ", ".join(pluralise(n, what) for what, n in counts.items())
         judgement = str(self.tuning.judgement).rstrip(".")
         return f"{much}; {judgement}; log and curve in {self.folder}"
 
@@ -193,13 +193,13 @@ class TrainingRun:
     def _model(self, images: list[Labelled]) -> Model:
         """Load the model to tune, with a new head if other classes are asked for, or build one."""
         from napari_unet.nn.inference.model import load_model
-        from napari_unet.nn.unet.head_transfer import fresh_model, fresh_spec, graft
+        from napari_unet.nn.unet.head_transfer import fresh_model, fresh_spec, transfer_head
 
         request = self.request
         if request.start is not None:
             model = load_model(request.start, request.device)
             check_channels(images, model.spec.in_channels, request)
-            return graft(model, request.classes) if request.classes is not None else model
+            return transfer_head(model, request.classes) if request.classes is not None else model
         stack, ndim = images[0].stack, request.ndim or 2
         if request.channel is not None or stack.channels == 1:
             channels = 1

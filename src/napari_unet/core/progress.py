@@ -65,7 +65,7 @@ Record = TypeVar("Record")
 Result = TypeVar("Result")
 
 
-def drained(
+def run_to_end(
     steps: Generator[Step, None, Result], watch: Callable[[Step], object] | None = None
 ) -> Result:
     """Run a generator to its end and return its result.
@@ -89,7 +89,7 @@ def drained(
         steps.close()
 
 
-def mapped(
+def map_steps(
     steps: Generator[Step, None, Result], change: Callable[[Step], Record]
 ) -> Generator[Record, None, Result]:
     """Yield what `change` makes of each thing that a generator yields; return its result."""

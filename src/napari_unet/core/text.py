@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def counted(number: int, what: str) -> str:
+def pluralise(number: int, what: str) -> str:
     """Return how many there are of something, such as "1 object" or "1,200 objects"."""
     return f"{number:,} {what}{'s' * (number != 1)}"
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def tell(error: Exception, what: str, show: Callable[[str], object]) -> None:
+def report_error(error: Exception, what: str, show: Callable[[str], object]) -> None:
     """Show an error in one sentence, by `show` and as a notification.
 
     Parameters

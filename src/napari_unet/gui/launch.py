@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtWidgets import QApplication, QFileDialog
 
 from napari_unet.core.errors import SettingsError
-from napari_unet.core.progress import drained
-from napari_unet.gui.errors import tell
-from napari_unet.gui.jobs.job import Errands, Job
+from napari_unet.core.progress import run_to_end
+from napari_unet.gui.errors import report_error
+from napari_unet.gui.jobs.job import Job, WidgetJobs
 from napari_unet.gui.layers.convert import open_fluorescence_sample
 from napari_unet.gui.layers.open_files import read_files, show_files
 
@@ -35,17 +35,17 @@ def ask_for_ome_zarr(viewer: napari.Viewer) -> None:
     job = Job(
         functools.partial(read_files, Path(chosen)),
         on_done=functools.partial(show_files, viewer),
-        on_error=lambda error: tell(error, "an OME-Zarr could not be opened", str),
+        on_error=lambda error: report_error(error, "an OME-Zarr could not be opened", str),
     )
     _errands().run("open", job)
 
 
 @functools.cache
-def _errands() -> Errands:
+def _errands() -> WidgetJobs:
     """Return what opens files, one after the other, in a slot that nothing else waits in."""
     app = QApplication.instance()
     assert app is not None
-    return Errands(app)
+    return WidgetJobs(app)
 
 
 def run_view(image: Path, labels: Sequence[Path]) -> None:
@@ -61,7 +61,7 @@ def run_view(image: Path, labels: Sequence[Path]) -> None:
     InputError
         A file that does not exist, cannot be read or does not fit the image.
     """
-    files = drained(read_files(image, labels or None))
+    files = run_to_end(read_files(image, labels or None))
     import napari
 
     show_files(napari.Viewer(title=f"{image.name} - napari-unet"), files)

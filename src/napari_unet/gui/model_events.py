@@ -9,7 +9,7 @@ from qtpy.QtCore import QObject, Signal
 from napari_unet.core.models.store import ModelEntry, list_models
 
 
-class Shelf(QObject):
+class ModelEvents(QObject):
     """Tells the sections of the window about models.
 
     Emits `changed` when a model was stored or removed, and `chosen` with the name of the model that
@@ -20,13 +20,13 @@ class Shelf(QObject):
     chosen = Signal(str)
 
 
-_shelf: list[Shelf] = []
+_shelf: list[ModelEvents] = []
 
 
-def shelf() -> Shelf:
+def get_model_events() -> ModelEvents:
     """Return the window's only shelf; to be asked for in the window's thread."""
     if not _shelf:
-        _shelf.append(Shelf())
+        _shelf.append(ModelEvents())
     return _shelf[0]
 
 

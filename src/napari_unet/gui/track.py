@@ -14,7 +14,7 @@ from napari_unet.gui.jobs.run import ResultRun
 from napari_unet.gui.jobs.run_button import RunButton
 from napari_unet.gui.layers.combos import image_layers, named, object_layers, offer_anew
 from napari_unet.gui.layers.convert import full_resolution, layer_axes, voxel_size_um
-from napari_unet.gui.layers.result_info import IMAGE, MARK
+from napari_unet.gui.layers.result_info import IMAGE, RESULT_KEY
 from napari_unet.gui.widgets.settings_form import SettingsForm
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def time_axes(layer: Labels) -> str:
 
 def _image_of(viewer: Any, layer: Labels, shape: tuple[int, ...]) -> Any:
     """Return the data of the image that labels were found in; None if it is not there as such."""
-    wanted = layer.metadata.get(MARK, {}).get(IMAGE)
+    wanted = layer.metadata.get(RESULT_KEY, {}).get(IMAGE)
     for other in image_layers(viewer):
         if str(other.unique_id) == wanted:
             data = full_resolution(other)

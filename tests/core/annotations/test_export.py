@@ -12,7 +12,7 @@ from napari_unet.core.annotations.journal import Journal
 from napari_unet.core.annotations.training_set import list_corrections
 from napari_unet.core.errors import InputError, OutputError
 from napari_unet.core.io.stack import open_stack
-from napari_unet.core.progress import drained
+from napari_unet.core.progress import run_to_end
 
 LABELS = np.zeros((3, 60, 200), np.uint16)
 LABELS[:, 10:30, 10:30] = 500
@@ -42,7 +42,7 @@ def test_a_thumbnail_shows_what_is_known_with_outlines(volume, tmp_path):
 @pytest.mark.parametrize("layout", ["cellpose", "stardist"])
 def test_pairs_are_written_as_other_programs_look_for_them(volume, tmp_path, layout):
     out = tmp_path / "out"
-    assert drained(export(list(list_corrections()), out, layout=layout)) == []
+    assert run_to_end(export(list(list_corrections()), out, layout=layout)) == []
     if layout == "cellpose":
         (masks,) = out.glob("*_masks.tif")
         image = masks.with_name(masks.name.replace("_masks", ""))
@@ -63,14 +63,14 @@ def test_colour_images_stay_colour_images(tmp_path):
     values = np.random.default_rng(0).integers(0, 99, (60, 200, 3)).astype(np.uint8)
     with Journal.begin(open_stack(values, "YXS"), LABELS[0]) as journal:
         journal.mark(KNOWN)
-    drained(export(list(list_corrections()), tmp_path / "out", layout="stardist"))
+    run_to_end(export(list(list_corrections()), tmp_path / "out", layout="stardist"))
     (image,) = (tmp_path / "out" / "images").iterdir()
     assert np.array_equal(tifffile.imread(image), values)
     assert thumbnail(next(list_corrections())).shape == (30, 100, 3)
 
 
 def test_volumes_are_written_as_volumes(volume, tmp_path):
-    drained(export(list(list_corrections()), tmp_path / "out", ndim=3))
+    run_to_end(export(list(list_corrections()), tmp_path / "out", ndim=3))
     (masks,) = (tmp_path / "out").glob("*_masks.tif")
     assert tifffile.imread(masks).shape == LABELS.shape
     known = tifffile.imread(tmp_path / "out" / "known" / masks.name.replace("_masks", ""))
@@ -79,11 +79,11 @@ def test_volumes_are_written_as_volumes(volume, tmp_path):
 
 def test_what_cannot_be_exported_is_said(volume, tmp_path):
     with pytest.raises(InputError, match="choose one of: cellpose, stardist"):
-        drained(export(list(list_corrections()), tmp_path / "out", layout="imagej"))
+        run_to_end(export(list(list_corrections()), tmp_path / "out", layout="imagej"))
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be made"):
-        drained(export(list(list_corrections()), tmp_path / "file" / "out"))
+        run_to_end(export(list(list_corrections()), tmp_path / "file" / "out"))
     corrections = list(list_corrections())
     (tmp_path / "volume.tif").unlink()
     with pytest.raises(InputError, match="no corrections to export"):
-        drained(export(corrections, tmp_path / "out"))
+        run_to_end(export(corrections, tmp_path / "out"))

@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 
 from napari_unet.core.annotations import initial_labels as base
 from napari_unet.core.annotations.append_log import JournalWarning
-from napari_unet.core.annotations.edits import DROPPED, KNOWN, SCRIBBLES, UNKNOWN, Edit, Mark
+from napari_unet.core.annotations.edits import DROPPED, KNOWN, SCRIBBLES, UNKNOWN, Edit, RegionMark
 from napari_unet.core.annotations.header import find_journals
 from napari_unet.core.annotations.journal import Journal
-from napari_unet.core.annotations.reader import JournalView
+from napari_unet.core.annotations.reader import JournalReader
 from napari_unet.core.errors import InputError, OutputError
 from napari_unet.core.io.stack import open_stack
 
@@ -59,7 +59,7 @@ def restored(journal):
 
 
 def replayed(path):
-    with JournalView(path) as journal:
+    with JournalReader(path) as journal:
         return journal.replay()
 
 
@@ -188,7 +188,7 @@ def test_a_moved_image_has_its_journal_and_a_changed_one_has_none(tmp_path):
     (place,) = find_journals(moved)
     assert place.begin.path == str(tmp_path / "a.tif")
     Journal.open(place.path, moved).close()
-    with JournalView(place.path) as journal:
+    with JournalReader(place.path) as journal:
         assert journal.about.path == str(tmp_path / "b.tif")
     with pytest.raises(InputError, match="another image"):
         Journal.open(place.path, open_stack(tmp_path / "a.tif"))
@@ -200,7 +200,7 @@ def test_two_writers_are_told_and_a_reader_is_not_disturbed():
         painted(journal, labels, np.nonzero(labels == 1), 5)
         with pytest.raises(InputError, match="open in another window"):
             Journal.open(journal.path)
-        with JournalView(journal.path) as reader:
+        with JournalReader(journal.path) as reader:
             assert np.array_equal(reader.replay(), labels)
 
 
@@ -232,7 +232,7 @@ def test_marks_and_confirmed_objects_are_in_the_history_in_order():
         assert (unmark.meaning, unmark.box) == (UNKNOWN, ((1, 2), (0, 4), (2, 5)))
         assert journal.undo().edit.ids == (8,)
         assert len(journal.undo().values) == 0
-        assert all(isinstance(event, Mark) for event in journal.history((1,)))
+        assert all(isinstance(event, RegionMark) for event in journal.history((1,)))
         with pytest.raises(InputError, match="not in labels of shape"):
             journal.mark(KNOWN, (4,))
 

@@ -9,15 +9,15 @@ import tifffile
 from napari_unet.core.annotations import patches as cuts_module
 from napari_unet.core.annotations.edits import KNOWN, SCRIBBLES
 from napari_unet.core.annotations.journal import Journal
-from napari_unet.core.annotations.reader import JournalView
+from napari_unet.core.annotations.reader import JournalReader
 from napari_unet.core.annotations.training_samples import to_samples
-from napari_unet.core.annotations.training_set import cuts, drop, list_corrections
+from napari_unet.core.annotations.training_set import drop, list_corrections, list_patches
 from napari_unet.core.errors import InputError
 from napari_unet.core.instances.heads import SemanticHead
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.models.card import ModelCard
 from napari_unet.core.models.store import put_model
-from napari_unet.core.progress import drained
+from napari_unet.core.progress import run_to_end
 from napari_unet.core.settings import ModelSpec
 
 Y, X = np.mgrid[:80, :100]
@@ -100,14 +100,14 @@ def test_an_entry_says_what_it_holds_until_it_is_dropped(tmp_path):
         drop(entry, journal=journal)
     (entry,) = list_corrections()
     assert (entry.frames, entry.pixels, entry.dropped) == ((), 0, True)
-    with JournalView(path) as journal:
+    with JournalReader(path) as journal:
         assert not (journal.replay((0,)) == 1).any()
 
 
 def test_samples_are_the_corrected_labels_with_what_is_known(tmp_path):
     stack = write_image(tmp_path / "a.tif")
     corrected(stack, 2)
-    samples, remarks = drained(to_samples(list(list_corrections())))
+    samples, remarks = run_to_end(to_samples(list(list_corrections())))
     (item,) = samples.items
     assert remarks == []
     assert item.group.startswith("a ")
@@ -125,7 +125,7 @@ def test_a_sample_has_the_values_of_its_frame_not_of_its_cut(tmp_path):
     labels = np.zeros(values.shape, np.uint8)
     with Journal.begin(open_stack(tmp_path / "a.tif"), labels) as journal:
         journal.mark(KNOWN, (), (slice(850, 900), slice(950, 1000)))
-    samples, _ = drained(to_samples(list(list_corrections()), channels=1))
+    samples, _ = run_to_end(to_samples(list(list_corrections()), channels=1))
     (item,) = samples.items
     assert item.image[0, -50:, -50:] == pytest.approx(0.5)
     assert item.labels.shape == (50 + 64, 50 + 64)
@@ -141,7 +141,7 @@ def test_cells_cover_what_is_known_once(monkeypatch, tmp_path):
         journal.mark(KNOWN, (), (slice(1, 5), slice(7, 80), slice(3, 90)))
     for ndim in (2, 3):
         canvas = np.zeros(first.shape, int)
-        for _, cut in cuts(list(list_corrections()), ndim, []):
+        for _, cut in list_patches(list(list_corrections()), ndim, []):
             canvas[cut.index][cut.window] += cut.truth.known
             assert cut.image((0,)).shape == (1, *cut.truth.labels.shape)
             assert max(cut.truth.labels.shape[-2:]) <= 45 + 2 * 9
@@ -158,8 +158,8 @@ def test_more_than_the_budget_is_drawn_from_and_said(monkeypatch, tmp_path):
     with Journal.begin(write_image(tmp_path / "a.tif"), FIRST) as journal:
         journal.mark(KNOWN)
     corrections = list(list_corrections())
-    samples, remarks = drained(to_samples(corrections, budget=4 * 400))
-    again, _ = drained(to_samples(corrections, budget=4 * 400))
+    samples, remarks = run_to_end(to_samples(corrections, budget=4 * 400))
+    again, _ = run_to_end(to_samples(corrections, budget=4 * 400))
     assert len(samples.items) == 4
     assert remarks == ["16 parts of the corrected images did not fit into memory."]
     assert samples.card()["data_hash"] == again.card()["data_hash"]
@@ -176,13 +176,13 @@ def test_an_image_that_is_gone_or_changed_is_left_out_with_a_remark(tmp_path):
         False,
         False,
     ]
-    samples, remarks = drained(to_samples(corrections))
+    samples, remarks = run_to_end(to_samples(corrections))
     assert [item.group[0] for item in samples.items] == ["c"]
     assert len(remarks) == 2
     assert any("a.tif" in remark for remark in remarks)
     assert any("was changed since" in remark for remark in remarks)
     moved = write_image(tmp_path / "moved.tif", 0)
-    samples, remarks = drained(to_samples(corrections, opened=[moved]))
+    samples, remarks = run_to_end(to_samples(corrections, opened=[moved]))
     assert sorted(item.group[0] for item in samples.items) == ["a", "c"]
 
 
@@ -202,12 +202,12 @@ def test_an_image_in_memory_is_kept_with_its_corrections(shape, axes, ndim):
     values = np.random.default_rng(1).integers(0, 255, shape, np.uint8)
     first = FIRST if axes == "YXS" else np.stack([FIRST] * 3)
     corrected(open_stack(values, axes), 3, first=first, ndim=ndim)
-    ((_, cut),) = cuts(list(list_corrections()), ndim, [])
+    ((_, cut),) = list_patches(list(list_corrections()), ndim, [])
     channels = (0, 1, 2) if axes == "YXS" else (0,)
     expected = np.moveaxis(values, -1, 0) if axes == "YXS" else values[None]
     assert np.array_equal(cut.image(channels), expected[(slice(None), *cut.window)])
     assert cut.stack.rgb == (axes == "YXS")
-    planes = list(cuts(list(list_corrections()), 2, []))
+    planes = list(list_patches(list(list_corrections()), 2, []))
     assert len(planes) == (1 if axes == "YXS" else 3)
 
 
@@ -215,9 +215,9 @@ def test_planes_of_an_image_in_memory_are_no_volume():
     stack = open_stack(np.zeros((3, 80, 100), np.uint8), "ZYX")
     corrected(stack, 1, first=np.stack([FIRST] * 3))
     remarks = []
-    assert list(cuts(list(list_corrections()), 3, remarks)) == []
+    assert list(list_patches(list(list_corrections()), 3, remarks)) == []
     assert "was not kept" in remarks[0]
-    assert len(list(cuts(list(list_corrections()), 3, [], opened=[stack]))) == 1
+    assert len(list(list_patches(list(list_corrections()), 3, [], opened=[stack]))) == 1
 
 
 def test_a_frame_too_large_to_be_kept_is_said_once(monkeypatch):
@@ -227,25 +227,25 @@ def test_a_frame_too_large_to_be_kept_is_said_once(monkeypatch):
         corrected(stack, 1, 2)
     assert len(caught) == 1
     with pytest.raises(InputError, match=r"no corrections to learn from.*was not kept"):
-        drained(to_samples(list(list_corrections())))
+        run_to_end(to_samples(list(list_corrections())))
 
 
 def test_nothing_corrected_is_said():
     with pytest.raises(InputError, match="no corrections to learn from"):
-        drained(to_samples([]))
+        run_to_end(to_samples([]))
 
 
 def test_a_model_of_volumes_or_of_classes_leaves_out_what_does_not_fit(tmp_path):
     corrected(write_image(tmp_path / "a.tif", 1), 1)
     with pytest.raises(InputError, match="They are planes"):
-        drained(to_samples(list(list_corrections()), ndim=3))
+        run_to_end(to_samples(list(list_corrections()), ndim=3))
     with pytest.raises(InputError, match="made of objects; this model finds classes"):
-        drained(to_samples(list(list_corrections()), SemanticHead(2)))
+        run_to_end(to_samples(list(list_corrections()), SemanticHead(2)))
     corrected(write_image(tmp_path / "b.tif", 2), 1, head="semantic")
     classes = [c for c in list_corrections() if c.name == "b"]
     with pytest.raises(InputError, match="has class 2; the model knows 0 to 1"):
-        drained(to_samples(classes, SemanticHead(2)))
-    samples, _ = drained(to_samples(classes, SemanticHead(4)))
+        run_to_end(to_samples(classes, SemanticHead(2)))
+    samples, _ = run_to_end(to_samples(classes, SemanticHead(4)))
     assert samples.items[0].targets.shape[0] == 4
 
 
@@ -256,7 +256,7 @@ def test_a_scribbled_object_teaches_foreground_but_is_not_known(tmp_path):
         journal.record(journal.edit(where, 0, 2, canvas=SCRIBBLES))
         where = tuple(part.ravel() for part in np.mgrid[70:71, 10:20])
         journal.record(journal.edit(where, 0, 1, canvas=SCRIBBLES))
-    samples, _ = drained(to_samples(list(list_corrections())))
+    samples, _ = run_to_end(to_samples(list(list_corrections())))
     (item,) = samples.items
     assert item.sketched.sum() == item.known.sum() == 10
     assert (item.targets[0][item.sketched] == 1).all()

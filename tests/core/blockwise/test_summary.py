@@ -12,8 +12,8 @@ from scipy import ndimage
 
 from napari_unet.core.blockwise.blocks import BlockPlan
 from napari_unet.core.blockwise.join import join, label_roots
-from napari_unet.core.blockwise.summary import condense, link, shrink
-from napari_unet.core.instances.tile_merger import DecodeSettings, Joiner, separate, tile_basins
+from napari_unet.core.blockwise.summary import link, shrink, summarise
+from napari_unet.core.instances.tile_merger import DecodeSettings, TileMerger, separate, tile_basins
 from napari_unet.core.tiles import Tile, plan_tiles
 
 DECODE = DecodeSettings(threshold=0.5, merge=0.2, min_size=3)
@@ -27,11 +27,11 @@ def tiles_of(window, shape, edge):
 
 
 def block_pieces(maps, window, shape, edge, decode):
-    joiner, out = Joiner(decode), np.zeros(shape, np.uint32)
+    joiner, out = TileMerger(decode), np.zeros(shape, np.uint32)
     for tile in tiles_of(window, shape, edge):
         part = maps[(slice(None), *tile.outer)]
         out[tile.write] = joiner.add(tile_basins(part, tile, shape, decode))
-    table, pieces = condense(joiner.gathered(), window, shape)
+    table, pieces = summarise(joiner.gathered(), window, shape)
     return table[out[window]], pieces
 
 

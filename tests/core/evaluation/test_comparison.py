@@ -10,12 +10,12 @@ from napari_unet.core.evaluation.comparison import Comparison, score_steps
 from napari_unet.core.evaluation.match_status import inside_code, outline_code
 from napari_unet.core.evaluation.metrics import Scores, evaluate
 from napari_unet.core.io.axes import frame_ndim, shared_axes
-from napari_unet.core.progress import Progress, drained
+from napari_unet.core.progress import Progress, run_to_end
 
 
 def drain(steps) -> tuple[list[Progress], Scores]:
     reports = []
-    return reports, drained(steps, reports.append)
+    return reports, run_to_end(steps, reports.append)
 
 
 def columns(*shape: int) -> np.ndarray:

@@ -7,8 +7,8 @@ import pytest
 
 from napari_unet.core.evaluation.match_status import (
     KINDS,
-    Verdict,
-    draw_codes,
+    MatchStatus,
+    draw_match_status,
     edges,
     inside_code,
     outline_code,
@@ -25,7 +25,7 @@ def boxes(*corners: tuple[int, int, int, int], shape=(12, 20)) -> np.ndarray:
 
 
 def judged(labels, truth, threshold=0.5):
-    verdict = Verdict.of(Overlap.of(labels, truth), threshold)
+    verdict = MatchStatus.of(Overlap.of(labels, truth), threshold)
     return verdict, verdict.split(labels, truth)
 
 
@@ -57,7 +57,7 @@ def test_below_zero_is_background() -> None:
     labels = np.full((3, 3), -1)
     _, objects = judged(labels, labels)
     assert not any((part > 0).any() for part in objects.values())
-    assert not draw_codes(objects).any()
+    assert not draw_match_status(objects).any()
 
 
 def test_a_plane_is_drawn_as_its_volume_was_judged() -> None:
@@ -65,7 +65,7 @@ def test_a_plane_is_drawn_as_its_volume_was_judged() -> None:
     truth, labels = np.zeros((2, 4, 4, 4), np.uint8)
     truth[:] = 1
     labels[1:] = 1
-    verdict = Verdict.of(Overlap.of(labels, truth))
+    verdict = MatchStatus.of(Overlap.of(labels, truth))
     assert not any((part > 0).any() for part in verdict.split(labels[0], truth[0]).values())
 
 
@@ -73,7 +73,7 @@ def test_rims_lie_above_all_insides() -> None:
     """Two nuclei that were taken for one can be seen below it."""
     truth = boxes((2, 2, 6, 6), (2, 10, 6, 6))
     labels = boxes((1, 1, 8, 16))
-    codes = draw_codes(judged(labels, truth, 0.6)[1])
+    codes = draw_match_status(judged(labels, truth, 0.6)[1])
     assert codes[1, 1] == outline_code("false") and codes[4, 8] == inside_code("false")
     assert codes[2, 2] == codes[7, 15] == outline_code("missed")
     assert codes[4, 4] == inside_code("false")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_unet.core.errors import InputError, OutputError
-from napari_unet.core.evaluation.match_status import Verdict
+from napari_unet.core.evaluation.match_status import MatchStatus
 from napari_unet.core.evaluation.overlay import (
     FALSE,
     HIT,
@@ -93,7 +93,7 @@ def test_a_picture_is_written_whole(tmp_path) -> None:
 
 def test_a_plane_is_coloured_by_what_was_judged_elsewhere() -> None:
     truth = square(2, 2, value=4)
-    verdict = Verdict(hits=np.array([1]), found=np.array([4]))
+    verdict = MatchStatus(hits=np.array([1]), found=np.array([4]))
     drawn = compare(square(2, 14), truth, np.zeros((12, 20)), zoom=1, verdict=verdict)
     assert tuple(drawn[2, 14]) == HIT
     assert not drawn[2, 2].any(), "its truth is found, though not here"

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from napari_unet.core.image.domain_shift import (
+    ImageSurvey,
     ShiftWarning,
-    Surveyed,
     intensity_statistics,
     kind_remark,
     ranges_of,
@@ -56,4 +56,4 @@ def test_other_sizes_come_with_a_remedy():
     assert smaller is not None
     assert "4.0 x smaller" in smaller.text
     with pytest.warns(ShiftWarning, match="set Diameter to 64"):
-        Surveyed(0, 0, "", (remark,)).warn()
+        ImageSurvey(0, 0, "", (remark,)).warn()

@@ -7,7 +7,7 @@ import pytest
 from skimage.data import binary_blobs
 from skimage.measure import label
 
-from napari_unet.core.instances.heads import InstanceHead, SemanticHead, head_of, relative_distance
+from napari_unet.core.instances.heads import InstanceHead, SemanticHead, get_head, relative_distance
 from napari_unet.core.instances.tile_merger import DecodeSettings, separate
 from napari_unet.core.settings import ModelSpec
 
@@ -58,8 +58,8 @@ def test_semantic_targets_and_probabilities():
 
 
 def test_head_of_spec():
-    assert head_of(ModelSpec()) == InstanceHead()
-    assert head_of(ModelSpec(head="semantic", classes=4)) == SemanticHead(4)
+    assert get_head(ModelSpec()) == InstanceHead()
+    assert get_head(ModelSpec(head="semantic", classes=4)) == SemanticHead(4)
 
 
 @pytest.mark.parametrize("threshold", [0.0, 1e-6, 0.05, 0.3, 0.5, 0.5000001, 0.72, 0.99, 1.0])

@@ -12,7 +12,7 @@ from napari_unet.core.instances.heads import InstanceHead
 from napari_unet.core.instances.persistence import merge_basins
 from napari_unet.core.instances.tile_merger import (
     DecodeSettings,
-    Joiner,
+    TileMerger,
     separate,
     tile_basins,
     whole_tile,
@@ -31,7 +31,7 @@ def random_maps(shape, seed, blob, grain):
 
 def separate_tiled(maps, tile, decode, order=None):
     shape = maps.shape[1:]
-    joiner, ids = Joiner(decode), np.zeros(shape, np.uint32)
+    joiner, ids = TileMerger(decode), np.zeros(shape, np.uint32)
     tiles = plan_tiles(shape, (tile,) * len(shape), (0,) * len(shape), (1,) * len(shape), margin=1)
     for t in order.permutation(np.array(tiles, object)) if order else tiles:
         part = maps[(slice(None), *t.outer)]
@@ -121,7 +121,7 @@ def test_background_only():
 def test_tiles_that_were_never_computed_leave_the_others_whole():
     maps = random_maps((60, 60), 1, 6.0, 3.0)
     tiles = plan_tiles((60, 60), (30, 30), (0, 0), (1, 1), margin=1)
-    joiner = Joiner(DecodeSettings(min_size=0))
+    joiner = TileMerger(DecodeSettings(min_size=0))
     part = maps[(slice(None), *tiles[0].outer)]
     ids = joiner.add(tile_basins(part, tiles[0], (60, 60), joiner.settings))
     labels = joiner.finish()[ids]
@@ -140,7 +140,7 @@ def test_tiles_that_round_differently_still_agree_on_the_objects():
     height = np.round(np.clip(1 - away / 16, 0, 1), 2)
     maps = np.stack([away < 16, height]).astype(np.float32)
     rng, decode, frame = np.random.default_rng(0), DecodeSettings(min_size=0), (128, 128)
-    joiner, ids = Joiner(decode), np.zeros(frame, np.uint32)
+    joiner, ids = TileMerger(decode), np.zeros(frame, np.uint32)
     for tile in plan_tiles(frame, (32, 32), (0, 0), (1, 1), margin=1):
         part = maps[(slice(None), *tile.outer)]
         part = part + rng.normal(0, 1e-3, part.shape).astype(np.float32)

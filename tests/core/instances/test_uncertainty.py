@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_unet.core.instances.heads import InstanceHead, SemanticHead
-from napari_unet.core.instances.uncertainty import doubt_map, rank_doubts
+from napari_unet.core.instances.uncertainty import rank_uncertain_regions, uncertainty_map
 
 HEAD = InstanceHead()
 
@@ -25,13 +25,13 @@ def scene():
 
 def test_doubt_is_highest_where_the_probability_is_a_half():
     maps = np.array([[[0.0, 0.5, 1.0, 0.25]], [[0.0] * 4]], np.float32)
-    assert doubt_map(maps, HEAD).tolist() == [[0, 1, 0, 0.5]]
+    assert uncertainty_map(maps, HEAD).tolist() == [[0, 1, 0, 0.5]]
     classes = np.array([[[0.5, 1.0]], [[0.5, 0.0]], [[0.0, 0.0]]], np.float32)
-    assert doubt_map(classes, SemanticHead(3)).tolist() == [[1, 0]]
+    assert uncertainty_map(classes, SemanticHead(3)).tolist() == [[1, 0]]
 
 
 def test_the_most_doubtful_comes_first():
-    places = rank_doubts(*scene(), HEAD, index=(4,))
+    places = rank_uncertain_regions(*scene(), HEAD, index=(4,))
     assert [place.label for place in places] == [2, 0, 3, 1]
     assert places[0].score == pytest.approx(0.8, abs=0.01)
     assert places[0].centre == pytest.approx((13.5, 45.5))
@@ -44,30 +44,33 @@ def test_what_was_looked_at_is_left_out():
     maps, labels = scene()
     known = np.zeros(labels.shape, bool)
     known[:, 30:] = True
-    assert [place.label for place in rank_doubts(maps, labels, HEAD, known=known)] == [3, 1]
+    assert [place.label for place in rank_uncertain_regions(maps, labels, HEAD, known=known)] == [
+        3,
+        1,
+    ]
 
 
 def test_disagreement_is_doubt():
     maps, labels = scene()
     other = np.where(labels == 1, 0.95, 0).astype(np.float32)
-    assert rank_doubts(maps, labels, HEAD, disagreement=other)[0].label == 1
+    assert rank_uncertain_regions(maps, labels, HEAD, disagreement=other)[0].label == 1
 
 
 def test_an_empty_frame_has_no_places():
     maps = np.zeros((2, 20, 20), np.float32)
-    assert rank_doubts(maps, np.zeros((20, 20), int), HEAD) == []
+    assert rank_uncertain_regions(maps, np.zeros((20, 20), int), HEAD) == []
 
 
 def test_classes_are_doubted_square_by_square():
     maps = np.zeros((2, 64, 128), np.float32)
     maps[0] = 1
     maps[:, :, 64:] = 0.5
-    places = rank_doubts(maps, maps.argmax(0), SemanticHead(2), edge=64)
+    places = rank_uncertain_regions(maps, maps.argmax(0), SemanticHead(2), edge=64)
     assert [place.score for place in places] == [1, 0]
     assert places[0].centre == (31.5, 95.5)
     known = np.zeros((64, 128), bool)
     known[:, 64:] = True
-    assert len(rank_doubts(maps, maps.argmax(0), SemanticHead(2), known=known)) == 1
+    assert len(rank_uncertain_regions(maps, maps.argmax(0), SemanticHead(2), known=known)) == 1
 
 
 def test_volumes_have_places_too():
@@ -75,6 +78,6 @@ def test_volumes_have_places_too():
     labels[2:6, 4:12, 4:12] = 7
     maps = np.zeros((2, *labels.shape), np.float32)
     maps[0], maps[1] = (labels > 0) * 0.9, HEAD.targets(labels)[1]
-    (place,) = rank_doubts(maps, labels, HEAD)
+    (place,) = rank_uncertain_regions(maps, labels, HEAD)
     assert place.label == 7
     assert place.centre == pytest.approx((3.5, 7.5, 7.5))

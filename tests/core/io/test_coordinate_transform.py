@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import zarr
 
-from napari_unet.core.io.coordinate_transform import ImagePlace, combined
+from napari_unet.core.io.coordinate_transform import CoordinateTransform, combine_transforms
 from napari_unet.core.io.ome_zarr import label_attributes, place_in
 
 
@@ -22,8 +22,8 @@ def translation(*values):
 
 def test_transformations_are_done_one_after_the_other():
     steps = [scale(2, 3), translation(10, 20), {"type": "identity"}, scale(0.5, 2)]
-    assert combined(steps, 2) == ([1, 6], [5, 40])
-    assert combined([], 2) == ([1, 1], [0, 0])
+    assert combine_transforms(steps, 2) == ([1, 6], [5, 40])
+    assert combine_transforms([], 2) == ([1, 1], [0, 0])
 
 
 @pytest.mark.parametrize(
@@ -31,19 +31,21 @@ def test_transformations_are_done_one_after_the_other():
             {"type": "affine", "affine": [[1, 0, 0], [0, 1, 0]]}],
 )  # fmt: skip
 def test_what_is_no_scale_of_the_axes_leaves_it_open(odd):
-    assert math.isnan(combined([scale(2, 2), odd], 2)[0][1])
-    assert ImagePlace.told("YX", [{"name": "y"}, {"name": "x"}], [odd]) is None
+    assert math.isnan(combine_transforms([scale(2, 2), odd], 2)[0][1])
+    assert CoordinateTransform.told("YX", [{"name": "y"}, {"name": "x"}], [odd]) is None
 
 
 def test_an_odd_translation_costs_no_scale():
-    assert combined([scale(2, 3), translation(1)], 2)[0] == [2, 3]
-    assert ImagePlace.told("YX", [{"name": "y"}, {"name": "x"}], [translation(1)]) is None
+    assert combine_transforms([scale(2, 3), translation(1)], 2)[0] == [2, 3]
+    assert CoordinateTransform.told("YX", [{"name": "y"}, {"name": "x"}], [translation(1)]) is None
 
 
 def test_labels_lack_the_channels_of_their_image():
     names = [{"name": n, "type": t} for n, t in (("t", "time"), ("c", "channel"))]
     names += [{"name": n, "type": "space", "unit": "nanometer"} for n in "yx"]
-    place = ImagePlace.told("TCYX", names, [scale(60, 1, 500, 250), translation(5, 0, 7, 0)])
+    place = CoordinateTransform.told(
+        "TCYX", names, [scale(60, 1, 500, 250), translation(5, 0, 7, 0)]
+    )
     assert place is not None and place.along("TZYX") is None
     labels = place.along("TYX")
     assert labels is not None and list(labels.axes) == [names[0], *names[2:]]
@@ -51,7 +53,7 @@ def test_labels_lack_the_channels_of_their_image():
 
 
 def test_levels_of_an_image_of_which_only_the_voxel_is_known():
-    place = ImagePlace.of_voxels("TYX", (1.0, 0.5, 0.25))
+    place = CoordinateTransform.of_voxels("TYX", (1.0, 0.5, 0.25))
     image = label_attributes("cells", place, 2, "0.5")["multiscales"][0]
     assert [axis.get("unit") for axis in image["axes"]] == [None, "micrometer", "micrometer"]
     found = [level["coordinateTransformations"] for level in image["datasets"]]

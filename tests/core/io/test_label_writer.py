@@ -1,4 +1,4 @@
-"""Results appear whole or not at all, open again as they were, and carry their passport."""
+"""Results appear whole or not at all, open again as they were, and carry their provenance."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from PIL import Image
 
 from napari_unet.core.errors import InputError, OutputError, UnetError
 from napari_unet.core.io import label_writer as results
-from napari_unet.core.io.label_writer import create_output, read_passport
+from napari_unet.core.io.label_writer import create_output, read_provenance
 from napari_unet.core.io.stack import open_stack
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 VOXEL = (2.0, 0.5, 0.25)
-PASSPORT = {"model": "nuclei", "settings": {"diameter": None, "tile": 512}, "who": "Jürgen µ"}
+PROVENANCE_KEY = {"model": "nuclei", "settings": {"diameter": None, "tile": 512}, "who": "Jürgen µ"}
 SHAPES = [
     ("YX", (30, 40)),
     ("YX", (1, 1)),
@@ -70,7 +70,7 @@ def test_a_result_opens_as_it_was_made(
     with create_output(path, shape, axes, "u4", VOXEL, {}) as output:
         assert not np.asarray(output.array[...]).any()
         output.array[...] = values
-        output.finish(dtype, PASSPORT)
+        output.finish(dtype, PROVENANCE_KEY)
         assert not path.exists()
     assert os.listdir(tmp_path) == [path.name]
     stack = open_stack(path)
@@ -80,7 +80,7 @@ def test_a_result_opens_as_it_was_made(
     assert stack.voxel_size_um == pytest.approx((depth, 0.5, 0.25))
     assert stack.dtype == ("u2" if suffix == ".png" and dtype != "u1" else dtype)
     np.testing.assert_array_equal(whole(path), values)
-    assert read_passport(path) == PASSPORT
+    assert read_provenance(path) == PROVENANCE_KEY
 
 
 def test_windows_are_written_and_read(tmp_path: Path, storage: str) -> None:
@@ -100,13 +100,13 @@ def test_what_a_tif_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """ImageJ where ImageJ can, OME-TIFF where it cannot or where the name says so."""
     table = [("a.tif", "u2", "imagej"), ("b.tif", "u4", "ome"), ("c.ome.tif", "u2", "ome")]
     for name, dtype, kind in table:
-        with create_output(tmp_path / name, (3, 50, 60), "ZYX", dtype, VOXEL, PASSPORT):
+        with create_output(tmp_path / name, (3, 50, 60), "ZYX", dtype, VOXEL, PROVENANCE_KEY):
             pass
         with tifffile.TiffFile(tmp_path / name) as file:
             assert file.series[0].kind == kind
             assert not file.is_bigtiff
     monkeypatch.setattr(results, "IN_MEMORY", 0)
-    with create_output(tmp_path / "big.tif", (3, 50, 60), "ZYX", "u2", VOXEL, PASSPORT):
+    with create_output(tmp_path / "big.tif", (3, 50, 60), "ZYX", "u2", VOXEL, PROVENANCE_KEY):
         pass
     with tifffile.TiffFile(tmp_path / "big.tif") as file:
         assert file.series[0].kind == "ome"
@@ -115,7 +115,7 @@ def test_what_a_tif_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         meta = file.imagej_metadata
         assert meta is not None
         assert (meta["unit"], meta["spacing"], meta["slices"]) == ("um", 2.0, 3)
-        assert json.loads(meta["Info"]) == PASSPORT
+        assert json.loads(meta["Info"]) == PROVENANCE_KEY
 
 
 @pytest.mark.parametrize(("axes", "shape"), [*SHAPES, ("YX", (0, 5)), ("YX", (2500, 1100))])
@@ -124,7 +124,7 @@ def test_zarr_results_are_valid_ome_label_images(
     tmp_path: Path, storage: str, axes: str, shape: tuple[int, ...], voxel: object
 ) -> None:
     path, values = tmp_path / "nuclei.ome.zarr", labels(shape, "u2")
-    with create_output(path, shape, axes, "u4", voxel, PASSPORT) as output:  # type: ignore[arg-type]
+    with create_output(path, shape, axes, "u4", voxel, PROVENANCE_KEY) as output:  # type: ignore[arg-type]
         output.array[...] = values
         output.finish("u2")
     yaozarrs.validate_zarr_store(str(path))
@@ -168,16 +168,16 @@ def test_a_narrow_type_that_does_not_fit_is_refused(tmp_path: Path, storage: str
 
 
 def test_passports_hold_what_numpy_and_pathlib_make(tmp_path: Path) -> None:
-    passport = {"n": np.int64(3), "x": np.float32(0.5), "a": np.arange(2), "path": tmp_path}
+    provenance = {"n": np.int64(3), "x": np.float32(0.5), "a": np.arange(2), "path": tmp_path}
     for suffix in (".tif", ".ome.tif", ".png", ".zarr"):
         path = tmp_path / f"a{suffix}"
-        with create_output(path, (4, 4), "YX", "u2", None, passport):
+        with create_output(path, (4, 4), "YX", "u2", None, provenance):
             pass
         wanted = {"n": 3, "x": 0.5, "a": [0, 1], "path": str(tmp_path)}
-        assert read_passport(path) == wanted
+        assert read_provenance(path) == wanted
 
 
-def test_files_without_a_passport(tmp_path: Path) -> None:
+def test_files_without_a_provenance(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((4, 4), "u1"))
     tifffile.imwrite(tmp_path / "b.ome.tif", np.zeros((4, 4), "u1"))
     tifffile.imwrite(
@@ -189,7 +189,7 @@ def test_files_without_a_passport(tmp_path: Path) -> None:
     (tmp_path / "g").mkdir()
     for name in ("a.tif", "b.ome.tif", "c.tif", "d.png", "e.zarr", "f.tif", "g", "missing.tif"):
         with pytest.raises(InputError) as caught:
-            read_passport(tmp_path / name)
+            read_provenance(tmp_path / name)
         assert "\n" not in str(caught.value)
         assert str(tmp_path / name) in str(caught.value)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_unet.core.io import provenance as passport
+from napari_unet.core.io import provenance as provenance
 from napari_unet.core.io.axes import frame_ndim
 from napari_unet.core.io.provenance import fingerprint
 from napari_unet.core.io.stack import open_stack
@@ -34,7 +34,7 @@ def test_every_value_counts_in_a_small_stack():
 
 
 def test_a_large_stack_is_sampled_thinly_along_every_axis(monkeypatch):
-    monkeypatch.setattr(passport, "WHOLE", 1)
+    monkeypatch.setattr(provenance, "WHOLE", 1)
     data = Counted(np.random.default_rng(0).integers(0, 9, (70, 80, 90, 400), np.uint8))
     first = fingerprint(open_stack(data))
     assert first.startswith("sha256-sampled:")
@@ -52,8 +52,8 @@ def test_a_damaged_part_is_no_reason_to_lose_a_result():
 
 
 @pytest.mark.parametrize(("ndim", "axes"), [(2, "YX"), (3, "ZYX")])
-def test_the_passport_says_how_far_an_object_may_extend(ndim, axes):
+def test_the_provenance_says_how_far_an_object_may_extend(ndim, axes):
     card = ModelCard(name="m", spec=ModelSpec(ndim=ndim, in_channels=1, depth=1, width=1))
     stack = open_stack(np.zeros((3, 4, 5), np.uint8))
-    result = passport.make_passport(stack, card, PredictSettings())
+    result = provenance.make_provenance(stack, card, PredictSettings())
     assert result["object_axes"] == axes and frame_ndim("auto", result) == ndim

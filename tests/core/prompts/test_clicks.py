@@ -9,7 +9,7 @@ from napari_unet.core.errors import InputError
 from napari_unet.core.prompts.clicks import (
     Click,
     ClickSet,
-    History,
+    UndoStack,
     first_click,
     iou,
     next_click,
@@ -52,7 +52,7 @@ def test_clicks_belong_to_a_plane():
 
 
 def test_history_goes_back_and_forth_and_forgets_what_was_overwritten():
-    history = History("a")
+    history = UndoStack("a")
     assert not history.undo()
     history.push("b")
     history.push("c")

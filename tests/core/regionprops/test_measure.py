@@ -194,8 +194,8 @@ def test_a_result_file_says_how_far_objects_extend(tmp_path: Path):
     labels = np.zeros((2, 20, 20), np.uint16)
     labels[:, 3:6, 3:6] = 1
     path = tmp_path / "labels.tif"
-    passport = {"object_axes": "YX"}
-    with create_output(path, labels.shape, "ZYX", np.uint16, (2, 0.5, 0.5), passport) as output:
+    provenance = {"object_axes": "YX"}
+    with create_output(path, labels.shape, "ZYX", np.uint16, (2, 0.5, 0.5), provenance) as output:
         output.array[...] = labels
     table = measure(path)
     assert table["z"].tolist() == [0, 1] and table["area_um2"].tolist() == [2.25, 2.25]

@@ -12,7 +12,7 @@ from napari_unet.core.training.learning_curve import (
     rounds_of,
     taught_with,
 )
-from napari_unet.core.training.model_comparison import judge
+from napari_unet.core.training.model_comparison import compare_models
 
 
 def rounds(*scores, objects=(0, 10, 20, 40, 80, 160)):
@@ -47,11 +47,11 @@ def test_the_gain_is_that_of_the_line():
 
 
 def test_rounds_travel_in_the_card():
-    first = next_rounds({}, 20, judge("AP50", (0.4, 0.6), None, 50))
+    first = next_rounds({}, 20, compare_models("AP50", (0.4, 0.6), None, 50))
     assert first == [[0, 0.4], [20, 0.6]]
-    second = next_rounds({"rounds": first}, 45, judge("AP50", (0.61, 0.7), None, 50))
+    second = next_rounds({"rounds": first}, 45, compare_models("AP50", (0.61, 0.7), None, 50))
     assert rounds_of({"rounds": second}) == [Round(0, 0.4), Round(20, 0.6), Round(45, 0.7)]
-    assert next_rounds({}, 20, judge("AP50", None, None, 0)) == []
+    assert next_rounds({}, 20, compare_models("AP50", None, None, 0)) == []
 
 
 def test_classes_are_counted_in_pixels():
@@ -59,7 +59,9 @@ def test_classes_are_counted_in_pixels():
     rounds_ = {}
     for pixels, (before, after) in ((400, (0.3, 0.4)), (900, (0.4, 0.55)), (2000, (0.55, 0.7))):
         taught = taught_with({"objects": 0, "known_px": pixels}, "IoU")
-        rounds_ = {"rounds": next_rounds(rounds_, taught, judge("IoU", (before, after), None, 9))}
+        rounds_ = {
+            "rounds": next_rounds(rounds_, taught, compare_models("IoU", (before, after), None, 9))
+        }
     text = advice(rounds_of(rounds_), "pixels")
     assert "likely to help: 2,000 more pixels" in text
     assert taught_with({"objects": 7, "known_px": 400}, "AP50") == 7

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from napari_unet.core.training.model_comparison import judge
+from napari_unet.core.training.model_comparison import compare_models
 
 
 @pytest.mark.parametrize(
@@ -22,32 +22,32 @@ from napari_unet.core.training.model_comparison import judge
     ],
 )
 def test_verdicts(held, replay, verdict):
-    found = judge("AP50", held, replay, objects=30, reason="Too little is known.")
+    found = compare_models("AP50", held, replay, objects=30, reason="Too little is known.")
     assert found.verdict == verdict
     assert found.keep == (verdict != "worse")
 
 
 def test_few_objects_decide_nothing():
-    assert judge("AP50", (0.5, 0.7), None, objects=3).verdict == "not measurable"
+    assert compare_models("AP50", (0.5, 0.7), None, objects=3).verdict == "not measurable"
 
 
 def test_on_few_crops_a_little_less_may_be_chance():
-    assert judge("AP50", (0.5, 0.7), (0.64, 0.6), 30, replay_objects=300).keep
-    assert not judge("AP50", (0.5, 0.7), (0.64, 0.6), 30, replay_objects=3000).keep
-    assert not judge("AP50", (0.5, 0.7), (0.64, 0.5), 30, replay_objects=300).keep
+    assert compare_models("AP50", (0.5, 0.7), (0.64, 0.6), 30, replay_objects=300).keep
+    assert not compare_models("AP50", (0.5, 0.7), (0.64, 0.6), 30, replay_objects=3000).keep
+    assert not compare_models("AP50", (0.5, 0.7), (0.64, 0.5), 30, replay_objects=300).keep
 
 
 def test_the_sentence_has_the_figures():
-    text = str(judge("AP50", (0.5, 0.7), (0.9, 0.91), objects=30))
+    text = str(compare_models("AP50", (0.5, 0.7), (0.9, 0.91), objects=30))
     assert text.startswith("better: ")
     assert "AP50 0.500 -> 0.700" in text
     assert "0.900 -> 0.910" in text
-    text = str(judge("IoU", None, None, 0, "With 1 known object nothing can be held out."))
+    text = str(compare_models("IoU", None, None, 0, "With 1 known object nothing can be held out."))
     assert text == "not measurable: With 1 known object nothing can be held out."
 
 
 def test_the_card_gets_plain_values():
-    values = judge("AP50", (0.51234567, 0.7), None, objects=30).to_json()
+    values = compare_models("AP50", (0.51234567, 0.7), None, objects=30).to_json()
     assert values["before"] == 0.5123
     assert values["replay_after"] is None
 
@@ -58,6 +58,6 @@ def test_the_card_gets_plain_values():
      ("IoU", 39, "pixels held out")],
 )  # fmt: skip
 def test_what_was_held_out_is_counted_in_its_own_unit(metric, objects, share):
-    found = judge(metric, (0.5, 0.5), None, objects)
+    found = compare_models(metric, (0.5, 0.5), None, objects)
     assert found.share == share
     assert str(found).startswith(f"not measurable: The difference on the {share} may be chance (")

@@ -12,42 +12,42 @@ from napari_unet.core.settings import ModelSpec
 from napari_unet.core.training.run_state import (
     CHECKPOINT,
     PLAN,
-    TrainPlan,
+    RunState,
     forget,
     is_locked,
     lock_training,
     next_name,
-    note_plan,
-    read_plan,
+    read_run_state,
     training_folder,
     unfinished,
+    write_run_state,
 )
 
 SPEC = ModelSpec(ndim=3, depth=1, pooling=((1, 2, 2),)).to_json()
-MINE = TrainPlan("parent", SPEC, "data", {"base": "nuclei"})
+MINE = RunState("parent", SPEC, "data", {"base": "nuclei"})
 
 
 @pytest.fixture
 def folder(home):
     folder = training_folder("mine")
     folder.mkdir(parents=True)
-    note_plan(folder, MINE)
+    write_run_state(folder, MINE)
     (folder / CHECKPOINT).write_bytes(b"weights")
     return folder
 
 
 def test_a_training_goes_on_with_the_same_plan_only(folder):
-    noted = read_plan(folder)
+    noted = read_run_state(folder)
     assert noted is not None and noted.fits(MINE) and noted.request == {"base": "nuclei"}
-    note_plan(folder, TrainPlan("parent", SPEC, "data"))
+    write_run_state(folder, RunState("parent", SPEC, "data"))
     with pytest.raises(InputError, match="had another model or other images"):
-        note_plan(folder, TrainPlan("parent", SPEC, "other data"))
+        write_run_state(folder, RunState("parent", SPEC, "other data"))
 
 
 def test_without_a_checkpoint_the_plan_is_written_anew(folder):
     (folder / CHECKPOINT).unlink()
-    note_plan(folder, TrainPlan("other", SPEC, "data"))
-    assert read_plan(folder).parent == "other"
+    write_run_state(folder, RunState("other", SPEC, "data"))
+    assert read_run_state(folder).parent == "other"
 
 
 def test_the_unfinished_are_listed_until_they_are_forgotten(folder):

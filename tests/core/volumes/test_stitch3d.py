@@ -10,8 +10,8 @@ from scipy import ndimage
 
 from napari_unet.core.evaluation.metrics import evaluate
 from napari_unet.core.instances.matching import Overlap
-from napari_unet.core.progress import drained
-from napari_unet.core.volumes.stitch3d import ThroughZ, best_partners, join_steps
+from napari_unet.core.progress import run_to_end
+from napari_unet.core.volumes.stitch3d import ZStitcher, best_partners, stitch_steps
 
 SHAPE = (24, 60, 60)
 
@@ -33,8 +33,8 @@ def by_planes(truth, seed=0):
 
 def joined(planes, **arguments):
     out = planes.copy()
-    steps = join_steps(out, [(z,) for z in range(len(out))], **arguments)
-    return out, drained(steps)
+    steps = stitch_steps(out, [(z,) for z in range(len(out))], **arguments)
+    return out, run_to_end(steps)
 
 
 def same(labels, truth):
@@ -124,7 +124,7 @@ def test_planes_that_are_missing_divide_and_numbers_go_on():
     planes = np.zeros((7, 20, 20), np.uint32)
     planes[:, 5:15, 5:15] = 1
     out = planes.copy()
-    for _ in join_steps(out, [(z,) for z in (0, 1, 4, 5, 6)]):
+    for _ in stitch_steps(out, [(z,) for z in (0, 1, 4, 5, 6)]):
         pass
     assert [int(p.max()) for p in out] == [1, 1, 1, 1, 2, 2, 2]  # planes 2 and 3 are untouched
 
@@ -147,7 +147,7 @@ def test_a_part_of_the_planes_leaves_the_rest_alone():
 
 
 def test_no_more_than_three_planes_are_held():
-    chain = ThroughZ()
+    chain = ZStitcher()
     for _ in range(30):
         chain.add(np.ones((16, 16), np.uint32))
     assert sum(plane.labels.size for plane in chain._planes) <= 3 * 256

@@ -14,7 +14,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QFileDialog
 
 from napari_unet.batch import run as batchrun
-from napari_unet.gui.layers.result_info import IMAGE, MARK
+from napari_unet.gui.layers.result_info import IMAGE, RESULT_KEY
 from napari_unet.gui.widgets.settings_form import remember
 
 SIZES = {"a": 2, "b": 0, "c": 1}
@@ -199,7 +199,7 @@ def test_a_double_click_opens_image_and_labels(viewer, panel, folder, work, qtbo
     assert np.array_equal(shown.data, image) and shown.scale.tolist() == [2, 0.25, 0.25]
     assert [plane.max() for plane in labels.data] == [2, 1]
     assert labels.scale.tolist() == shown.scale.tolist() and labels.units == shown.units
-    mark = labels.metadata[MARK]
+    mark = labels.metadata[RESULT_KEY]
     assert mark[IMAGE] == str(shown.unique_id) and mark["passport"]["model"] == "spots"
     assert labels.editable and panel.status.text() == status
 

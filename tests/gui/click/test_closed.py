@@ -10,7 +10,7 @@ from click_parts import ENTER, Window, disc, iou, picture
 from napari.utils.notifications import notification_manager
 from qtpy.QtCore import Qt
 
-from napari_unet.gui.layers.result_info import MARK
+from napari_unet.gui.layers.result_info import RESULT_KEY
 
 
 def keys(viewer):
@@ -57,7 +57,7 @@ def test_with_its_panel_click_mode_ends_though_the_object_cannot_be_kept(window,
     w = window(picture()).start()
     labels = w.labels
     w.click(30, 30)
-    labels.metadata[MARK]["running"] = True
+    labels.metadata[RESULT_KEY]["running"] = True
     w.panel.dock.hide()
     qtbot.waitUntil(lambda: not w.mode.on)
     assert "Segment is writing" in notification_manager.records[-1].message

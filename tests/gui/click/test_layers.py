@@ -15,7 +15,7 @@ from qtpy.QtWidgets import QLineEdit
 
 from napari_unet.gui.click.embeddings import features_of
 from napari_unet.gui.click.input import typing
-from napari_unet.gui.layers.result_info import MARK
+from napari_unet.gui.layers.result_info import RESULT_KEY
 from napari_unet.nn.inference.model import save_model
 from napari_unet.nn.interactive.embeddings import FrameFeatures
 from napari_unet.nn.interactive.session import ClickSession
@@ -79,7 +79,7 @@ def test_objects_of_planes_that_share_an_id_are_edited_apart(window):
     data = np.zeros((7, 120, 130), np.uint16)
     data[:, 20:40, 20:40] = 1  # a 2D model numbers each plane anew
     mark = {"passport": {"model": "clicker", "object_axes": "YX"}}
-    labels = w.viewer.add_labels(data, name="planes", metadata={MARK: mark})
+    labels = w.viewer.add_labels(data, name="planes", metadata={RESULT_KEY: mark})
     w.start()
     w.viewer.dims.set_point(0, 3)
     w.move(30, 30)
@@ -200,14 +200,14 @@ def test_what_cannot_be_clicked_is_said_in_a_sentence(window, qtbot):
     w.click(30, 30)
     assert "2D view" in w.status
     w.viewer.dims.ndisplay = 2
-    w.labels.metadata.setdefault(MARK, {})["running"] = True
+    w.labels.metadata.setdefault(RESULT_KEY, {})["running"] = True
     w.home()
     w.click(30, 30)
     w.key(ENTER)
     assert "Segment is writing" in w.status and w.mode.shown is not None
     w.key(Qt.Key.Key_C)
     assert w.mode.on and w.status.endswith("cancel it. Esc drops the object.")
-    del w.labels.metadata[MARK]["running"]
+    del w.labels.metadata[RESULT_KEY]["running"]
     w.key(ENTER)
     assert w.labels.data[30, 30] == w.labels.data.max() > 0
 

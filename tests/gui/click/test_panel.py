@@ -9,10 +9,10 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 from napari_unet.core.annotations.header import find_journals
-from napari_unet.core.annotations.mask import frame_truth
-from napari_unet.core.annotations.reader import JournalView
+from napari_unet.core.annotations.mask import frame_annotation_mask
+from napari_unet.core.annotations.reader import JournalReader
 from napari_unet.gui.layers.convert import layer_stack
-from napari_unet.gui.model_events import shelf
+from napari_unet.gui.model_events import get_model_events
 from napari_unet.nn.inference.model import save_model
 
 
@@ -184,8 +184,8 @@ def test_clicks_are_in_the_journal_teach_the_model_and_come_back(window, qtbot, 
     assert w.panel.recorder.recordings[left].wait(10)
     data = left.data.copy()
     assert data.max() == 3
-    with JournalView(find_journals(layer_stack(w.image))[0].path) as journal:
-        about, edits, known = journal.about, journal.history(), frame_truth(journal).known
+    with JournalReader(find_journals(layer_stack(w.image))[0].path) as journal:
+        about, edits, known = journal.about, journal.history(), frame_annotation_mask(journal).known
     assert (about.model, about.ndim, about.head) == ("clicker", 2, "instance")
     assert [edit.source for edit in edits] == ["click"] * 3
     signs = [[sign for _, sign in edit.clicks] for edit in edits]
@@ -292,8 +292,8 @@ def test_the_preview_goes_with_the_cursor(window, qtbot):
 def test_a_model_that_was_tuned_meanwhile_answers_the_next_time(window, clicking_model):
     w = window(picture()).start()
     save_model(clicking_model(name="tuned"), "tuned")
-    shelf().changed.emit()
-    shelf().chosen.emit("tuned")
+    get_model_events().changed.emit()
+    get_model_events().chosen.emit("tuned")
     assert w.panel.model.value == "clicker"
     assert w.status == "tuned will answer when Click is turned off and on again."
     w.panel.toggle_button.click()

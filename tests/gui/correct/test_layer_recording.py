@@ -15,20 +15,22 @@ from napari.utils.notifications import notification_manager
 from napari_unet.core.annotations.edits import KNOWN
 from napari_unet.core.annotations.header import find_journals
 from napari_unet.core.annotations.journal import Journal
-from napari_unet.core.annotations.reader import JournalView
+from napari_unet.core.annotations.reader import JournalReader
 from napari_unet.core.io.stack import open_stack
-from napari_unet.gui.correct.edit_tracker import recorder_of
+from napari_unet.gui.correct.edit_tracker import get_edit_tracker
 from napari_unet.gui.layers.key_bindings import REDO_KEY, UNDO_KEY
-from napari_unet.gui.layers.result_info import MARK
+from napari_unet.gui.layers.result_info import RESULT_KEY
 
-PASSPORT = {"model": "cells", "model_hash": "ab", "object_axes": "YX"}
+PROVENANCE_KEY = {"model": "cells", "model_hash": "ab", "object_axes": "YX"}
 
 
 def result(viewer, image, data, **geometry):
     """Add a layer as Segment leaves it."""
-    mark = {"base": f"{image.name} cells", "runs": [PASSPORT], "passport": PASSPORT}
+    mark = {"base": f"{image.name} cells", "runs": [PROVENANCE_KEY], "passport": PROVENANCE_KEY}
     return viewer.add_labels(
-        data, name=f"{image.name} cells", metadata={MARK: {**mark, "image": str(image.unique_id)}},
+        data,
+        name=f"{image.name} cells",
+        metadata={RESULT_KEY: {**mark, "image": str(image.unique_id)}},
         **geometry,
     )  # fmt: skip
 
@@ -42,7 +44,7 @@ def objects(shape):
 
 @pytest.fixture
 def recorder(viewer):
-    return recorder_of(viewer)
+    return get_edit_tracker(viewer)
 
 
 @pytest.fixture(autouse=True)
@@ -75,7 +77,7 @@ def press(layer, key):
 def written(stack):
     """Labels as the image's latest journal has them."""
     place = find_journals(stack)[0]
-    with JournalView(place.path) as journal:
+    with JournalReader(place.path) as journal:
         out = np.zeros(journal.about.shape, journal.dtype)
         for index, frame in journal.replay_all():
             out[index] = frame
@@ -202,11 +204,11 @@ def test_a_run_that_writes_into_the_layer_ends_its_record(viewer, recorder):
     stroke(layer, (20, 20))
     first = recorder.recordings[layer]
     assert first.wait(10)
-    layer.metadata[MARK]["running"] = True
+    layer.metadata[RESULT_KEY]["running"] = True
     layer.editable = False
     assert layer not in recorder.recordings
     layer.data[:] = 4
-    layer.metadata[MARK].pop("running")
+    layer.metadata[RESULT_KEY].pop("running")
     layer.editable = True
     stroke(layer, (20, 20))
     assert recorder.recordings[layer].wait(10) and first.wait(10)

@@ -21,13 +21,13 @@ from qtpy.QtWidgets import QApplication
 
 from napari_unet.core.annotations.edits import KNOWN, UNKNOWN
 from napari_unet.core.annotations.header import find_journals
-from napari_unet.core.annotations.reader import JournalView
+from napari_unet.core.annotations.reader import JournalReader
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.models.store import list_models
-from napari_unet.gui.correct.edit_tracker import recorder_of
+from napari_unet.gui.correct.edit_tracker import get_edit_tracker
 from napari_unet.gui.correct.restore import when
 from napari_unet.gui.layers.convert import layer_stack
-from napari_unet.gui.layers.result_info import MARK, is_unedited
+from napari_unet.gui.layers.result_info import RESULT_KEY, is_unedited
 
 SHAPE = (40, 60)
 VALUES = np.random.default_rng(0).integers(0, 255, SHAPE, np.uint8)
@@ -43,10 +43,15 @@ def objects(shape=SHAPE):
 def segmented(viewer, image, data, **place):
     """Add labels as a run of Segment leaves them."""
     card = next(entry.card for entry in list_models() if entry.name == "cells")
-    passport = {"model": "cells", "model_hash": card.hash, "object_axes": "YX"}
+    provenance = {"model": "cells", "model_hash": card.hash, "object_axes": "YX"}
     base = f"{image.name} cells"
-    mark = {"base": base, "runs": [passport], "passport": passport, "image": str(image.unique_id)}
-    return viewer.add_labels(data, name=base, metadata={MARK: mark}, **place)
+    mark = {
+        "base": base,
+        "runs": [provenance],
+        "passport": provenance,
+        "image": str(image.unique_id),
+    }
+    return viewer.add_labels(data, name=base, metadata={RESULT_KEY: mark}, **place)
 
 
 def stroke(layer, *points, label=7):
@@ -72,7 +77,7 @@ def saved(section, qtbot):
 
 
 def marks(image):
-    with JournalView(find_journals(layer_stack(image))[0].path) as journal:
+    with JournalReader(find_journals(layer_stack(image))[0].path) as journal:
         return [(mark.meaning, mark.box) for mark in journal.marks()]
 
 
@@ -176,7 +181,7 @@ def test_two_windows_on_one_image_lose_nothing(make_napari_viewer, models, qtbot
     assert len({place.path for place in places}) == 2
     labels = []
     for place in places:
-        with JournalView(place.path) as journal:
+        with JournalReader(place.path) as journal:
             labels.append(journal.replay())
     for layer in left:
         assert any(np.array_equal(layer.data, other) for other in labels)
@@ -212,7 +217,7 @@ def test_what_was_corrected_is_restored_in_another_window(make_napari_viewer, mo
     assert np.array_equal(layer.data, left) and layer.data.dtype == np.uint16
     assert layer.name == "other name cells" and layer.editable
     assert layer.scale.tolist() == [3, 2] and layer.translate.tolist() == [5, 6]
-    assert layer.metadata[MARK]["passport"]["model"] == "cells"
+    assert layer.metadata[RESULT_KEY]["passport"]["model"] == "cells"
     assert not is_unedited(layer, SHAPE)  # a new run leaves it alone
     assert section.model.value == "cells" and section.status.text() == "All 3 corrections saved."
     assert (section.recording.scribbles.data == 2).any()
@@ -223,7 +228,7 @@ def test_what_was_corrected_is_restored_in_another_window(make_napari_viewer, mo
     stroke(layer, (10, 50))
     saved(section, qtbot)
     (place,) = find_journals(open_stack(VALUES))
-    with JournalView(place.path) as journal:
+    with JournalReader(place.path) as journal:
         assert np.array_equal(journal.replay(), layer.data) and journal.undoable == 2
 
 
@@ -407,7 +412,7 @@ def test_the_list_leaves_out_and_exports(window, qtbot, tmp_path):
 def test_strokes_are_recorded_though_only_segment_is_open(viewer, panel, qtbot):
     layer = segmented(viewer, viewer.add_image(VALUES, name="im"), objects())
     stroke(layer, (30, 8))
-    recording = recorder_of(viewer).recordings[layer]
+    recording = get_edit_tracker(viewer).recordings[layer]
     assert recording.wait(10) and recording.journal.undoable == 1
 
 

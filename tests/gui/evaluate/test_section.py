@@ -12,8 +12,8 @@ from napari_unet.core.evaluation import comparison
 from napari_unet.core.evaluation.match_status import inside_code, outline_code
 from napari_unet.core.evaluation.metrics import evaluate
 from napari_unet.core.evaluation.overlay import COLOURS
-from napari_unet.gui.evaluate.overlay import is_hits_layer
-from napari_unet.gui.layers.result_info import MARK
+from napari_unet.gui.evaluate.overlay import is_evaluation_layer
+from napari_unet.gui.layers.result_info import RESULT_KEY
 
 SHAPE = (40, 60)
 HIT, FALSE, MISSED = (outline_code(kind) for kind in ("hit", "false", "missed"))
@@ -164,19 +164,19 @@ def test_a_layer_against_itself(viewer, section, pair, score):
     assert section.result.text().startswith("'found' would be compared with itself")
 
 
-def stacks(viewer, passport=None, **options):
+def stacks(viewer, provenance=None, **options):
     """Add three planes in which a 2D model has numbered the objects anew."""
     truth = np.stack([dots(0, 5)] * 3)
     labels = truth.copy()
     labels[1] = np.array([0, 2, 1])[labels[1]]
     labels[2, :, :10] = 0
-    metadata = {MARK: {"passport": passport}} if passport else {}
+    metadata = {RESULT_KEY: {"passport": provenance}} if provenance else {}
     found = viewer.add_labels(labels, name="found", metadata=metadata, **options)
     return found, viewer.add_labels(truth, name="true", **options)
 
 
 def test_planes_are_pooled(viewer, section, score):
-    """The passport of a 2D model's result says that its objects end with their plane."""
+    """The provenance of a 2D model's result says that its objects end with their plane."""
     stacks(viewer, {"object_axes": "YX"}, scale=(5, 1, 1))
     score()
     assert "5 objects found, 6 are there, in 3 planes" in section.result.text()
@@ -225,7 +225,7 @@ def test_a_result_is_compared_with_the_labels_beside_it(viewer, section, panel, 
 def test_the_choices_follow_the_layers(viewer, section, pair, score):
     score()
     assert list(section.labels.choices) == pair, "the layer of hits is none to choose"
-    assert is_hits_layer(viewer.layers["found vs true"])
+    assert is_evaluation_layer(viewer.layers["found vs true"])
     third = viewer.add_labels(dots(3), name="third")
     section.truth.value = third
     third.name = "renamed"

@@ -8,7 +8,7 @@ import tune_parts as parts
 
 from napari_unet.core.models.store import list_models
 from napari_unet.gui.finetune.changes import SHOWS
-from napari_unet.gui.layers.result_info import MARK
+from napari_unet.gui.layers.result_info import RESULT_KEY
 
 
 @pytest.fixture
@@ -27,11 +27,11 @@ def result(viewer):
     image = viewer.add_image(data, name="im")
     missed = labels == 1
     card = next(entry.card for entry in list_models() if entry.name == "tiny")
-    passport = {"model": "tiny", "model_hash": card.hash, "object_axes": "YX"}
-    mark = {"base": "im tiny", "runs": [passport], "passport": passport}
+    provenance = {"model": "tiny", "model_hash": card.hash, "object_axes": "YX"}
+    mark = {"base": "im tiny", "runs": [provenance], "passport": provenance}
     mark["image"] = str(image.unique_id)
     layer = viewer.add_labels(
-        np.where(missed, 0, labels).astype(np.uint16), name="im tiny", metadata={MARK: mark}
+        np.where(missed, 0, labels).astype(np.uint16), name="im tiny", metadata={RESULT_KEY: mark}
     )
     return layer, missed
 
@@ -56,7 +56,7 @@ def test_a_missed_object_is_painted_and_learned(viewer, panel, qtbot):
 
     models = panel.correct.model, panel.tune.form.base
     assert [box.value for box in models] == ["tiny-tuned"] * 2, "the whole panel goes on with it"
-    assert not [other for other in viewer.layers if SHOWS in other.metadata.get(MARK, {})]
+    assert not [other for other in viewer.layers if SHOWS in other.metadata.get(RESULT_KEY, {})]
     other = viewer.add_labels(layer.data.copy(), metadata=layer.metadata)
     viewer.layers.selection.active = other
     assert [box.value for box in models] == ["tiny-tuned"] * 2, "it learns from its parent's labels"

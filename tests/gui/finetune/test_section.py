@@ -21,7 +21,7 @@ from napari_unet.core.training.run_state import (
 )
 from napari_unet.gui.finetune.changes import SHOWS
 from napari_unet.gui.finetune.section import TuneSection
-from napari_unet.gui.layers.result_info import MARK
+from napari_unet.gui.layers.result_info import RESULT_KEY
 from napari_unet.nn.inference.model import load_model
 
 LONG, SHORT = 5.0, 0.02  # minutes
@@ -97,7 +97,7 @@ def names():
 
 
 def changes_layers(viewer):
-    return [layer for layer in viewer.layers if SHOWS in layer.metadata.get(MARK, {})]
+    return [layer for layer in viewer.layers if SHOWS in layer.metadata.get(RESULT_KEY, {})]
 
 
 def test_a_round_from_corrections_to_a_kept_child(viewer, tuned, qtbot, image):

@@ -10,7 +10,7 @@ from napari_unet.core.annotations.edits import KNOWN
 from napari_unet.core.annotations.journal import Journal
 from napari_unet.core.io.stack import open_stack
 from napari_unet.gui.finetune.section import TuneSection
-from napari_unet.gui.layers.combos import is_doubt_layer
+from napari_unet.gui.layers.combos import is_uncertainty_layer
 from napari_unet.gui.layers.navigation import image_in_view
 
 FAINT = [(1, 60, 130), (2, 30, 40)]
@@ -98,7 +98,7 @@ def test_the_layer_shows_the_doubt(viewer, doubts, press, image, qtbot):
     press()
     viewer.layers.selection.active = image
     doubts.layer.click()
-    (layer,) = [layer for layer in viewer.layers if is_doubt_layer(layer)]
+    (layer,) = [layer for layer in viewer.layers if is_uncertainty_layer(layer)]
     assert layer.data.shape == image.data.shape and (layer.scale == image.scale).all()
     assert layer.data[FAINT[0]] > 200 > 10 > layer.data[0, 5, 5]
     assert layer.data[FAINT[0]] > layer.data[FAINT[1]]

@@ -9,7 +9,15 @@ import pytest
 from qtpy.QtCore import QObject
 
 from napari_unet.gui.jobs import job as jobs
-from napari_unet.gui.jobs.job import CANCELLED, DONE, FAILED, Errands, Job, Slot, slot_for
+from napari_unet.gui.jobs.job import (
+    CANCELLED,
+    DONE,
+    FAILED,
+    DeviceQueue,
+    Job,
+    WidgetJobs,
+    get_device_queue,
+)
 
 
 class Log(list):
@@ -28,7 +36,7 @@ class Log(list):
 
 @pytest.fixture
 def slot(qapp):
-    slot = Slot()
+    slot = DeviceQueue()
     yield slot
     slot.stop()
 
@@ -179,13 +187,13 @@ def test_stopping_a_slot_ends_the_thread_and_delivers_nothing(slot, qtbot):
 
 
 def test_auto_shares_the_accelerators_slot(qapp):
-    assert slot_for("auto") is slot_for("cuda")
-    assert slot_for("cpu") is not slot_for("cuda")
+    assert get_device_queue("auto") is get_device_queue("cuda")
+    assert get_device_queue("cpu") is not get_device_queue("cuda")
 
 
 def test_errands_of_a_kind_give_way_and_none_answers_a_widget_that_is_gone(qtbot):
     owner, hold, log, ended = QObject(), threading.Event(), Log(), []
-    errands = Errands(owner)
+    errands = WidgetJobs(owner)
 
     def held():
         hold.wait(10)
@@ -207,7 +215,7 @@ def test_errands_of_a_kind_give_way_and_none_answers_a_widget_that_is_gone(qtbot
 
 @pytest.mark.slow
 def test_the_end_of_the_program_waits_for_a_long_tile(qapp, monkeypatch):
-    monkeypatch.setattr(jobs, "_slots", {"cpu": Slot()})
+    monkeypatch.setattr(jobs, "_slots", {"cpu": DeviceQueue()})
     closed = []
 
     def steps():
@@ -217,6 +225,6 @@ def test_the_end_of_the_program_waits_for_a_long_tile(qapp, monkeypatch):
         finally:
             closed.append(True)
 
-    slot_for("cpu").submit(Job(steps))
+    get_device_queue("cpu").submit(Job(steps))
     jobs.stop_all()
     assert closed

@@ -12,7 +12,7 @@ from napari_unet.gui.layers.convert import (
     SLICE,
     WHOLE,
     NearestFirst,
-    View,
+    VisibleRegion,
     layer_axes,
     layer_stack,
     look,
@@ -148,10 +148,10 @@ class TestLook:
 
 class TestPlanRegion:
     stack = Stack(np.zeros((3, 4, 20, 30)), "TZYX")
-    view = View({"T": 1, "Z": 2}, (slice(5, 10), slice(0, 30)), (7, 15))
+    view = VisibleRegion({"T": 1, "Z": 2}, (slice(5, 10), slice(0, 30)), (7, 15))
 
     def plan(self, region, ndim=2, stack=None, **changes):
-        view = View(**{**self.view.__dict__, **changes})
+        view = VisibleRegion(**{**self.view.__dict__, **changes})
         return plan_region(region, view, stack or self.stack, ndim, "im")
 
     def test_whole_stack(self):

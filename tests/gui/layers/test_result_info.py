@@ -7,7 +7,7 @@ from napari.layers import Image
 
 from napari_unet.core.errors import InputError
 from napari_unet.gui.layers.result_info import (
-    MARK,
+    RESULT_KEY,
     Placement,
     draw_part,
     fingerprint,
@@ -97,18 +97,18 @@ class TestReplacing:
     def test_an_untouched_result_is_used_again(self, viewer):
         first, new = self.run(viewer)
         assert new and first.name == "im nuclei" and first.data.dtype == np.uint16
-        assert first.editable and first.metadata[MARK]["passport"] == {"model": 1}
+        assert first.editable and first.metadata[RESULT_KEY]["passport"] == {"model": 1}
         viewer.layers["im"].scale = (3, 1, 1)
         second, new = self.run(viewer, 2)
         assert second is first and not new and (second.data == 2).all()
-        assert second.metadata[MARK]["runs"] == [{"model": 2}]
+        assert second.metadata[RESULT_KEY]["runs"] == [{"model": 2}]
         assert second.scale.tolist() == [3, 1, 1]
 
     def test_runs_over_parts_are_listed(self, viewer):
         layer, _ = self.run(viewer)
         self.open(viewer)
         seal_result(layer, {"model": 2}, whole=False)
-        assert layer.metadata[MARK]["runs"] == [{"model": 1}, {"model": 2}]
+        assert layer.metadata[RESULT_KEY]["runs"] == [{"model": 1}, {"model": 2}]
 
     @pytest.mark.parametrize(
         "edit",

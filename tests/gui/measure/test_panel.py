@@ -15,7 +15,7 @@ from qtpy.QtWidgets import QFileDialog
 
 from napari_unet.core.io.label_writer import create_output
 from napari_unet.core.regionprops.measure import Measuring
-from napari_unet.gui.layers.result_info import IMAGE, MARK
+from napari_unet.gui.layers.result_info import IMAGE, RESULT_KEY
 from napari_unet.gui.measure.table import cell_text
 from napari_unet.gui.widgets.plots import histogram
 
@@ -128,7 +128,7 @@ def test_planes_of_a_2d_model(viewer, panel, measured, qtbot):
     labels = np.stack([squares(), squares()])
     layer = measured(labels)
     assert len(column(panel, "label")) == 3
-    layer.metadata[MARK] = {"passport": {"object_axes": "YX"}}
+    layer.metadata[RESULT_KEY] = {"passport": {"object_axes": "YX"}}
     panel.start.native.click()
     qtbot.waitUntil(lambda: panel.active is None)
     assert column(panel, "z") == ["0"] * 3 + ["1"] * 3
@@ -285,7 +285,7 @@ def test_the_choices_follow_the_layers(viewer, panel):
     assert not panel.start.enabled and panel.status.text().startswith("Open labels")
     images = [viewer.add_image(np.zeros(SHAPE), name=name) for name in "ab"]
     assert panel.form.image.value is None
-    mark = {MARK: {IMAGE: str(images[1].unique_id)}}
+    mark = {RESULT_KEY: {IMAGE: str(images[1].unique_id)}}
     layer = viewer.add_labels(squares(), name="found", metadata=mark)
     assert panel.start.enabled and panel.status.text() == ""
     assert panel.form.objects.value == layer

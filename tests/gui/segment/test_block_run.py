@@ -9,8 +9,8 @@ import zarr
 
 from napari_unet.core.errors import InputError
 from napari_unet.core.settings import PredictSettings
-from napari_unet.gui.layers.label_geometry import find_ground
-from napari_unet.gui.layers.result_info import MARK
+from napari_unet.gui.layers.label_geometry import find_label_geometry
+from napari_unet.gui.layers.result_info import RESULT_KEY
 from napari_unet.gui.segment import block_run as largerun
 
 
@@ -55,7 +55,7 @@ def test_labels_are_written_where_the_user_says(
     written = zarr.open_array(str(tmp_path / "labels.zarr" / "0"), mode="r")
     assert np.array_equal(written[...], layer.data)
     assert panel.status.text().endswith(f"Saved in {tmp_path / 'labels.zarr'}.")
-    assert layer.metadata[MARK]["passport"]["blocks"] == 1
+    assert layer.metadata[RESULT_KEY]["passport"]["blocks"] == 1
     panel.run()  # a finished result is not replaced
     finish(panel, timeout=60_000)
     assert "exists already" in panel.status.text()
@@ -162,12 +162,12 @@ def test_wide_planes_are_shown_from_coarser_levels(
     assert [level.shape[1:] for level in layer.data] == [(150, 170), (75, 85), (38, 43)]
     finish(panel, timeout=60_000)
     assert layer in viewer.layers and len(viewer.layers) == 2
-    assert "labels" not in layer.metadata[MARK] and not layer.editable
+    assert "labels" not in layer.metadata[RESULT_KEY] and not layer.editable
     fine, coarse, coarsest = (np.asarray(level[7]) for level in layer.data)
     assert len(np.unique(fine)) == 3
     assert np.array_equal(coarse, fine[::2, ::2]) and np.array_equal(coarsest, fine[::4, ::4])
     with pytest.raises(InputError, match="but not edited"):
-        find_ground(viewer.layers["im"], layer)
+        find_label_geometry(viewer.layers["im"], layer)
 
 
 def write_ome_zarr(path, image):

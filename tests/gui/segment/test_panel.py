@@ -10,7 +10,7 @@ from napari.utils.notifications import notification_manager
 
 from napari_unet.core.errors import DeviceError
 from napari_unet.gui.layers.convert import SEEN, SLICE
-from napari_unet.gui.layers.result_info import MARK
+from napari_unet.gui.layers.result_info import RESULT_KEY
 
 SHAPE = (40, 60)
 
@@ -42,7 +42,7 @@ def test_a_run_to_its_end(viewer, panel, image, engine, finish):
     assert layer.data.dtype == np.uint16 and layer.data.shape == SHAPE
     assert np.unique(layer.data).tolist() == [1, 2, 3, 4]
     assert layer.scale.tolist() == [2, 2] and layer.units == image.units and layer.editable
-    assert layer.metadata[MARK]["passport"]["seam"] == 1.5e-6
+    assert layer.metadata[RESULT_KEY]["passport"]["seam"] == 1.5e-6
     assert panel.status.text().startswith("4 objects in ")
     assert panel.status.text().endswith("(cpu, float32). Largest difference at seams: 1.5e-06.")
     assert panel.bar.value() == panel.bar.maximum() and not panel.stop.enabled
@@ -84,7 +84,7 @@ def test_cancel_keeps_the_finished_tiles(viewer, panel, image, qtbot, finish):
     layer = labels(viewer)
     assert {1, 2} <= set(np.unique(layer.data)) and 4 not in layer.data and layer.editable
     assert panel.status.text() == "Cancelled; 2 finished tiles stay."
-    assert "passport" not in layer.metadata[MARK] and panel.engine.closed == 1
+    assert "passport" not in layer.metadata[RESULT_KEY] and panel.engine.closed == 1
 
 
 def test_cancel_before_the_first_tile_leaves_no_layer(viewer, panel, image, qtbot, finish):

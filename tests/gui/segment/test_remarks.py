@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_unet.core.image.domain_shift import Remark, Surveyed, size_remark
+from napari_unet.core.image.domain_shift import ImageSurvey, ShiftRemark, size_remark
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def surveying(viewer, panel):
         found = [size_remark(64, request.settings.diameter or 20)]
         remarks = tuple(remark for remark in found if remark)
         if remarks:
-            yield Surveyed(0, 0, "looking at the image", remarks)
+            yield ImageSurvey(0, 0, "looking at the image", remarks)
         return (yield from engine(stack, request, **arguments))
 
     panel.engine = steps
@@ -41,7 +41,7 @@ def test_the_remedy_is_one_click(surveying, qtbot, finish):
 
 
 def test_a_remark_without_a_remedy_has_no_button(panel):
-    panel.remarks.show_remarks([Remark("It is noisier.")])
+    panel.remarks.show_remarks([ShiftRemark("It is noisier.")])
     assert panel.remarks.text.text() == "⚠ It is noisier."
     assert panel.remarks.remedy.isHidden()
 

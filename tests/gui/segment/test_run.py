@@ -10,7 +10,7 @@ from napari_unet.core.settings import PredictSettings
 from napari_unet.gui import launch as demo
 from napari_unet.gui.correct.edit_tracker import _learner
 from napari_unet.gui.jobs import engine
-from napari_unet.gui.layers.result_info import MARK
+from napari_unet.gui.layers.result_info import RESULT_KEY
 
 
 @pytest.fixture
@@ -33,8 +33,8 @@ def test_the_panel_gives_what_the_library_gives(viewer, real_panel, real, discs,
     layer = viewer.layers["im real"]
     assert np.array_equal(layer.data, plain(stack, real, PredictSettings(tile=32)))
     assert layer.data[0].max() == 5 and layer.data[2].max() == 0
-    passport = layer.metadata[MARK]["passport"]
-    assert passport["seam"] <= 1e-4 and passport["settings"]["tile"] == 32
+    provenance = layer.metadata[RESULT_KEY]["passport"]
+    assert provenance["seam"] <= 1e-4 and provenance["settings"]["tile"] == 32
     assert real_panel.status.text().startswith("7 objects in ")  # three go through z
 
 
@@ -137,9 +137,9 @@ def test_stacks_in_three_ways_are_as_by_library(viewer, real_panel, real, discs,
     layer, stack = viewer.layers["im real"], open_stack(data, "ZYX", (2, 0.5, 0.5))
     expected = plain(stack, real, PredictSettings(tile=32, volumes=way))
     assert expected.any() and np.array_equal(layer.data, expected)
-    passport = layer.metadata[MARK]["passport"]
-    assert passport["volumes"] == way
-    assert passport["object_axes"] == ("YX" if way == "planes" else "ZYX")
+    provenance = layer.metadata[RESULT_KEY]["passport"]
+    assert provenance["volumes"] == way
+    assert provenance["object_axes"] == ("YX" if way == "planes" else "ZYX")
     assert _learner(layer, "real").ndim == 2  # the model of planes learns what is corrected
-    passport["model_hash"] = "of a version that is gone"
+    provenance["model_hash"] = "of a version that is gone"
     assert _learner(layer, "real").ndim == 2

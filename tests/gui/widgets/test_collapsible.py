@@ -7,7 +7,7 @@ from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QWheelEvent
 from qtpy.QtWidgets import QApplication, QComboBox, QLabel, QSpinBox, QVBoxLayout, QWidget
 
-from napari_unet.gui.widgets.collapsible import Fold, Scrolled
+from napari_unet.gui.widgets.collapsible import CollapsibleSection, ScrollPanel
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def content(qtbot):
     layout = QVBoxLayout(inside)
     box, choice, long = QSpinBox(), QComboBox(), QLabel("line\n" * 60)
     choice.addItems(["a", "b", "c"])
-    fold = Fold("More", long)
+    fold = CollapsibleSection("More", long)
     for widget in (box, choice, fold):
         layout.addWidget(widget)
     return inside, box, choice, fold
@@ -37,7 +37,7 @@ def wheel(widget: QWidget) -> bool:
 
 def test_a_fold_opens_and_closes(qtbot):
     text = QLabel("inside")
-    fold = Fold("More", text)
+    fold = CollapsibleSection("More", text)
     qtbot.addWidget(fold)
     fold.show()
     told = []
@@ -53,7 +53,7 @@ def test_a_fold_opens_and_closes(qtbot):
 
 def test_a_low_panel_scrolls(qtbot, content):
     inside, *_, fold = content
-    area = Scrolled(inside)
+    area = ScrollPanel(inside)
     qtbot.addWidget(area)
     area.resize(area.minimumSizeHint().width(), 200)
     area.show()
@@ -69,7 +69,7 @@ def test_a_low_panel_scrolls(qtbot, content):
 def test_a_width_that_was_asked_for_is_kept_beside_the_bar(qtbot, content):
     inside, *_, fold = content
     inside.setMinimumWidth(inside.minimumSizeHint().width() + 100)
-    area = Scrolled(inside)
+    area = ScrollPanel(inside)
     qtbot.addWidget(area)
     area.resize(area.minimumSizeHint().width(), 200)
     area.show()
@@ -81,7 +81,7 @@ def test_a_width_that_was_asked_for_is_kept_beside_the_bar(qtbot, content):
 
 def test_the_wheel_scrolls_and_changes_nothing(qtbot, content):
     inside, box, choice, fold = content
-    area = Scrolled(inside)
+    area = ScrollPanel(inside)
     qtbot.addWidget(area)
     area.resize(300, 200)
     area.show()
@@ -99,7 +99,7 @@ def test_the_wheel_scrolls_and_changes_nothing(qtbot, content):
 
 def test_a_box_with_focus_takes_the_wheel(qtbot, content):
     inside, box, *_ = content
-    area = Scrolled(inside)
+    area = ScrollPanel(inside)
     qtbot.addWidget(area)
     area.show()
     area.activateWindow()

@@ -13,16 +13,16 @@ from scipy import ndimage
 
 from napari_unet.core.blockwise.assemble import open_preview
 from napari_unet.core.blockwise.estimate import Preflight
-from napari_unet.core.blockwise.output_location import LabelPlace
+from napari_unet.core.blockwise.output_location import OutputLocation
 from napari_unet.core.blockwise.run_directory import locked
 from napari_unet.core.errors import InputError, OutputError
-from napari_unet.core.io.label_writer import read_passport
-from napari_unet.core.io.retry import Guarded, UnreadableError
+from napari_unet.core.io.label_writer import read_provenance
+from napari_unet.core.io.retry import RetryingArray, UnreadableError
 from napari_unet.core.io.stack import open_stack
-from napari_unet.core.progress import drained
+from napari_unet.core.progress import run_to_end
 from napari_unet.core.settings import PredictSettings
 from napari_unet.nn.blockwise.block import BlockDone
-from napari_unet.nn.blockwise.run import LargeRequest, segment_blocks
+from napari_unet.nn.blockwise.run import BlockwiseRequest, segment_blocks
 from napari_unet.nn.inference.segment import segment, segment_steps
 
 
@@ -38,11 +38,11 @@ def model(make_model):
 
 def request_for(image, target, **options):
     settings = options.pop("settings", PredictSettings(tile=48))
-    return LargeRequest(image, LabelPlace.of(target, None, ""), settings, **options)
+    return BlockwiseRequest(image, OutputLocation.of(target, None, ""), settings, **options)
 
 
 def in_blocks(image, model, target, watch=None, **options):
-    return drained(segment_blocks(request_for(image, target, **options), model), watch)
+    return run_to_end(segment_blocks(request_for(image, target, **options), model), watch)
 
 
 def leftovers(folder):
@@ -82,7 +82,7 @@ def test_a_2d_model_finds_the_same_volumes_in_blocks(model, tmp_path, way, block
     assert set(whole[12][whole[12] > 0]) & set(whole[14][whole[14] > 0])  # beyond the gap
     assert same_objects(result.labels[:], whole)
     assert result.objects == whole.max()
-    assert result.passport["volumes"] == way
+    assert result.provenance["volumes"] == way
 
 
 @pytest.mark.parametrize(("diameter", "way"), [(12.0, "orthogonal"), (40.0, "joined")])
@@ -98,8 +98,8 @@ def test_blocks_are_seen_as_the_whole_stack_is(make_model, tmp_path, diameter, w
     steps.close()
     options = {"settings": settings, "block": 16, "resume": True}
     result = in_blocks(stack, model, tmp_path / "l.zarr", **options)
-    whole = drained(segment_steps(stack, model, settings))
-    assert result.passport["volumes"] == whole.passport["volumes"] == way
+    whole = run_to_end(segment_steps(stack, model, settings))
+    assert result.provenance["volumes"] == whole.provenance["volumes"] == way
     assert whole.labels.max() > 2
     assert same_objects(result.labels[:], whole.labels)
 
@@ -134,7 +134,7 @@ def test_small_frames_share_files(model, tmp_path, monkeypatch, together, way, s
     for index in np.ndindex(2) if way == "joined" else np.ndindex(2, 7):
         assert same_objects(result.labels[index], whole[index])
     assert result.labels.chunks == (1, min(together, 7), 40, 30)
-    assert result.passport["blocks"] == 14
+    assert result.provenance["blocks"] == 14
 
 
 def test_small_frames_are_gone_on_with_in_groups(model, tmp_path, monkeypatch):
@@ -182,17 +182,17 @@ def test_images_without_content(model, tmp_path, shape, value):
     assert result.objects == 0
 
 
-def test_the_result_is_an_ome_zarr_with_a_passport(model, tmp_path):
+def test_the_result_is_an_ome_zarr_with_a_provenance(model, tmp_path):
     stack = open_stack(texture(1100, 40), voxel_size_um=(0.5, 0.25))
     result = in_blocks(stack, model, tmp_path / "labels.zarr", block=512)
     again = open_stack(tmp_path / "labels.zarr")
     assert again.axes == "YX"
     assert again.voxel_size_um == (1.0, 0.5, 0.25)
-    passport = read_passport(tmp_path / "labels.zarr")
-    assert passport == json.loads(json.dumps(result.passport))
-    assert passport["blocks"] == 3
-    assert passport["seam"] < 1e-4
-    assert passport["objects"] == result.objects > 10
+    provenance = read_provenance(tmp_path / "labels.zarr")
+    assert provenance == json.loads(json.dumps(result.provenance))
+    assert provenance["blocks"] == 3
+    assert provenance["seam"] < 1e-4
+    assert provenance["objects"] == result.objects > 10
     group = zarr.open_group(str(tmp_path / "labels.zarr"))
     assert np.array_equal(group["1"][:], result.labels[:][::2, ::2])
     from yaozarrs import validate_zarr_store
@@ -219,12 +219,12 @@ def test_labels_lie_in_the_image(model, tmp_path, zarr_format, same_objects):
     else:
         del images[0]["version"]
         group.attrs["ome"] = {"version": version, "multiscales": images}
-    place = LabelPlace.of(None, path, "tiny")
+    place = OutputLocation.of(None, path, "tiny")
     assert place.path == path / "labels" / "tiny"
-    result = drained(segment_blocks(LargeRequest(path, place, block=40), model))
+    result = run_to_end(segment_blocks(BlockwiseRequest(path, place, block=40), model))
     assert same_objects(result.labels[:], segment(path, model))
-    again = LabelPlace.of(path / "labels" / "more", path, "tiny")
-    drained(segment_blocks(LargeRequest(path, again, block=40), model))
+    again = OutputLocation.of(path / "labels" / "more", path, "tiny")
+    run_to_end(segment_blocks(BlockwiseRequest(path, again, block=40), model))
     attributes = dict(zarr.open_group(str(path / "labels")).attrs)
     assert attributes.get("ome", attributes)["labels"] == ["tiny", "more"]
     assert open_stack(place.path).voxel_size_um == (1.0, 0.5, 0.25)
@@ -254,7 +254,7 @@ def test_labels_of_their_own_lie_where_their_image_does(model, tmp_path, link):
     group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": data}]}
     settings = PredictSettings(survey=False)
     job = FileJob(path, out)
-    drained(segment_file(job, model, settings, link=LinkSettings() if link else None))
+    run_to_end(segment_file(job, model, settings, link=LinkSettings() if link else None))
     found = zarr.open_group(str(out)).attrs["ome"]["multiscales"][0]
     assert found["axes"] == [axes[0], *axes[2:]]
     (scale, translation) = found["datasets"][0]["coordinateTransformations"]
@@ -269,8 +269,8 @@ def test_odd_transforms_of_the_image_do_not_cost_its_labels(model, tmp_path):
     data = [{"path": "0", "coordinateTransformations": [{"scale": [1.0, 1.0]}]}]
     axes = [{"name": "y", "type": "space"}, {"name": "x", "type": "space"}]
     group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": data}]}
-    place = LabelPlace.of(None, path, "tiny")
-    drained(segment_blocks(LargeRequest(path, place, block=40), model))
+    place = OutputLocation.of(None, path, "tiny")
+    run_to_end(segment_blocks(BlockwiseRequest(path, place, block=40), model))
     assert open_stack(place.path).axes == "YX"
 
 
@@ -342,7 +342,7 @@ def test_the_second_of_two_runs_is_refused(model, tmp_path):
     with pytest.raises(OutputError, match="is being written by process"):
         in_blocks(texture(90, 80), model, target, resume=True)
     steps.close()
-    with locked(LabelPlace.of(target, None, "").unfinished):
+    with locked(OutputLocation.of(target, None, "").unfinished):
         pass
 
 
@@ -364,7 +364,7 @@ def test_only_what_may_come_back_is_waited_for_once(monkeypatch, error, pauses):
     monkeypatch.setattr("napari_unet.core.io.retry.time.sleep", slept.append)
     gone = Gone()
     gone.error = error
-    data = Guarded(gone)
+    data = RetryingArray(gone)
     for _ in range(5):
         with pytest.raises(UnreadableError, match=str(error)):
             data[:10]
@@ -402,13 +402,13 @@ def test_a_block_that_cannot_be_read_is_left_empty(model, tmp_path):
     (block,) = said
     assert "checksum mismatch" in block.problem
     assert block.window == (slice(80, 160), slice(80, 160))
-    assert result.passport["failed_blocks"] == [[80, 80]]
+    assert result.provenance["failed_blocks"] == [[80, 80]]
     labels, whole = result.labels[:], segment(image, model)
     assert not labels[block.window].any()
     # What cannot be read does not count in the percentiles, so they are not quite the same.
     assert ((labels > 0) == (whole > 0))[160:].mean() > 0.97
     mended = in_blocks(image, model, target, resume=True, block=80)
-    assert mended.passport["failed_blocks"] == []
+    assert mended.provenance["failed_blocks"] == []
     filled = mended.labels[:]
     assert filled[block.window].any()
     assert np.array_equal(filled[170:] > 0, labels[170:] > 0)
@@ -426,13 +426,13 @@ def test_a_small_frame_that_cannot_be_read_is_left_empty_alone(model, tmp_path, 
         watch=lambda s: said.append(s) if isinstance(s, BlockDone) and s.problem else None,
     )  # fmt: skip
     assert [step.index for step in said] == [(2,)]
-    assert result.passport["failed_blocks"] == [[2, 0, 0]]
+    assert result.provenance["failed_blocks"] == [[2, 0, 0]]
     labels = result.labels[:]
     assert not labels[2].any() or way == "joined"  # a gap of one plane is bridged
     assert all(labels[z].any() for z in (0, 1, 3, 4, 5))
     whole = in_blocks(image, model, tmp_path / "whole.zarr", settings=settings).labels[:]
     mended = in_blocks(open_stack(image, axes="ZYX"), model, target, settings=settings, resume=True)
-    assert mended.passport["failed_blocks"] == []
+    assert mended.provenance["failed_blocks"] == []
     assert np.array_equal(mended.labels[:], whole)
 
 
@@ -505,7 +505,7 @@ def test_provisional_labels_can_be_watched(model, tmp_path):
     step = next(steps)
     while not isinstance(step, BlockDone):
         step = next(steps)
-    folder = LabelPlace.of(target, None, "").unfinished
+    folder = OutputLocation.of(target, None, "").unfinished
     (shown,) = open_preview(folder / "preview")
     whole = segment(image, model) > 0
     assert shown.dtype == np.uint32
@@ -523,7 +523,7 @@ def test_provisional_labels_have_the_levels_of_the_result(model, tmp_path, monke
     done = 0
     while done < 12:
         done += isinstance(next(steps), BlockDone)
-    levels = open_preview(LabelPlace.of(target, None, "").unfinished / "preview")
+    levels = open_preview(OutputLocation.of(target, None, "").unfinished / "preview")
     assert [level.shape for level in levels] == [(100, 90), (50, 45), (25, 23)]
     for number, level in enumerate(levels):
         assert level[:].any()
@@ -547,6 +547,6 @@ def test_a_frame_that_cannot_be_read_at_all_is_told(model, tmp_path, monkeypatch
     stack = open_stack(Broken(), axes="TYX")
     options = {"settings": PredictSettings(tile=48, survey=False, diameter=None), "block": 32}
     result = in_blocks(stack, model, tmp_path / "labels.zarr", **options)
-    assert len(result.passport["failed_blocks"]) == 4
-    assert {place[0] for place in result.passport["failed_blocks"]} == {2}
+    assert len(result.provenance["failed_blocks"]) == 4
+    assert {place[0] for place in result.provenance["failed_blocks"]} == {2}
     assert result.labels[0].any() and not result.labels[2].any()

@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from napari_unet.core.progress import TileDone, drained
+from napari_unet.core.progress import TileDone, run_to_end
 from napari_unet.core.settings import PredictSettings
 from napari_unet.nn.inference import decode
 from napari_unet.nn.inference.decode import decodes_on
@@ -21,11 +21,13 @@ SIZED = {"decode": {"min_size": 3}, "training": {"diameter_px": {"q50": 20.0}}}
 
 
 def run(model, image, settings, **options):
-    """Return the labels, what was shown of each tile, and the passport."""
+    """Return the labels, what was shown of each tile, and the provenance."""
     shown = []
     steps = segment_steps(image, model, settings, **options)
-    result = drained(steps, lambda s: shown.append(s.labels) if isinstance(s, TileDone) else None)
-    return result.labels, shown, result.passport
+    result = run_to_end(
+        steps, lambda s: shown.append(s.labels) if isinstance(s, TileDone) else None
+    )
+    return result.labels, shown, result.provenance
 
 
 @pytest.fixture
@@ -121,8 +123,8 @@ def test_a_gpu_gives_the_objects_of_the_host(make_model, monkeypatch, diameter):
     model = make_model(gain=6.0, card=SIZED).to("cuda")
     image = ndimage.gaussian_filter(RNG.normal(size=(600, 700)), 2.5)
     settings = PredictSettings(tile=128, diameter=diameter)
-    device, _, passport = run(model, image, settings)
-    assert passport["seam"] < 1e-3
+    device, _, provenance = run(model, image, settings)
+    assert provenance["seam"] < 1e-3
     monkeypatch.setattr(decode, "decodes_on", lambda device: False)
     host, _, _ = run(model, image, settings)
     assert np.array_equal(host, device)

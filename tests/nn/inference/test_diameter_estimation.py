@@ -10,15 +10,15 @@ from napari_unet.core.errors import SettingsError
 from napari_unet.core.evaluation.metrics import evaluate
 from napari_unet.core.image.diameters import median_diameter
 from napari_unet.core.io.stack import open_stack
-from napari_unet.core.progress import drained
+from napari_unet.core.progress import run_to_end
 from napari_unet.core.settings import PredictSettings
 from napari_unet.nn.inference.compatibility import open_frame
 from napari_unet.nn.inference.diameter_estimation import (
     LOOKING,
-    Look,
+    ScaleTrial,
     estimate_diameter,
-    look_at,
-    settle_size,
+    resolve_diameter,
+    try_scales,
 )
 from napari_unet.nn.inference.model import load_model
 from napari_unet.nn.inference.segment import segment_steps
@@ -53,16 +53,16 @@ def test_the_size_is_found(nuclei, diameter):
 @pytest.mark.parametrize("diameter", [9, 60])
 def test_objects_of_any_size_are_found_without_asking(nuclei, diameter):
     image, labels = discs(diameter)
-    result = drained(segment_steps(image, nuclei))
+    result = run_to_end(segment_steps(image, nuclei))
     assert evaluate(result.labels, labels, (0.5,)).ap[0] > 0.9
-    passport = result.passport
-    assert passport["settings"]["diameter"] is None
-    assert passport["diameter_px"] == pytest.approx(diameter, rel=0.25)
-    assert passport["scale"] == pytest.approx(nuclei.diameter / passport["diameter_px"])
+    provenance = result.provenance
+    assert provenance["settings"]["diameter"] is None
+    assert provenance["diameter_px"] == pytest.approx(diameter, rel=0.25)
+    assert provenance["scale"] == pytest.approx(nuclei.diameter / provenance["diameter_px"])
 
 
 def test_a_stack_without_frames_has_no_objects_to_look_at(nuclei):
-    labels = drained(segment_steps(np.zeros((0, 60, 60), np.uint8), nuclei)).labels
+    labels = run_to_end(segment_steps(np.zeros((0, 60, 60), np.uint8), nuclei)).labels
     assert labels.shape == (0, 60, 60)
 
 
@@ -77,7 +77,7 @@ def test_objects_are_looked_for_where_they_are(nuclei):
 def test_nothing_to_find_leaves_the_image_as_it_is(nuclei):
     flat = open_stack(np.zeros((64, 64)))
     assert estimate_diameter(flat, nuclei) == 0
-    assert settle_size(flat, nuclei, PredictSettings())[0].diameter == nuclei.diameter
+    assert resolve_diameter(flat, nuclei, PredictSettings())[0].diameter == nuclei.diameter
 
 
 def test_it_can_be_stopped_between_two_looks(nuclei, monkeypatch):
@@ -86,9 +86,9 @@ def test_it_can_be_stopped_between_two_looks(nuclei, monkeypatch):
 
     def counting(*values, **options):
         looked.append(values[1])
-        return look_at(*values, **options)
+        return try_scales(*values, **options)
 
-    monkeypatch.setattr("napari_unet.nn.inference.diameter_estimation.look_at", counting)
+    monkeypatch.setattr("napari_unet.nn.inference.diameter_estimation.try_scales", counting)
     steps = segment_steps(noise, nuclei)
     assert next(steps).what == LOOKING and len(looked) == 1
     assert next(steps).what == LOOKING and len(looked) == 2
@@ -98,31 +98,34 @@ def test_it_can_be_stopped_between_two_looks(nuclei, monkeypatch):
 
 def test_micrometres_become_pixels_of_the_image(nuclei):
     stack = open_stack(np.ones((8, 8)), voxel_size_um=(1, 0.5, 0.5))
-    settings, _ = settle_size(stack, nuclei, PredictSettings(diameter_um=12))
+    settings, _ = resolve_diameter(stack, nuclei, PredictSettings(diameter_um=12))
     assert settings.diameter == 24
     with pytest.raises(SettingsError, match="give the diameter in pixels"):
-        settle_size(open_stack(np.ones((8, 8))), nuclei, PredictSettings(diameter_um=12))
+        resolve_diameter(open_stack(np.ones((8, 8))), nuclei, PredictSettings(diameter_um=12))
     with pytest.raises(SettingsError, match="give one of them"):
         PredictSettings(diameter=5, diameter_um=3)
 
 
 def test_the_smallest_size_follows_the_scale(nuclei):
     stack, least = open_stack(np.ones((8, 8))), nuclei.decoding.min_size
-    twice, _ = settle_size(stack, nuclei, PredictSettings(diameter=2 * nuclei.diameter))
+    twice, _ = resolve_diameter(stack, nuclei, PredictSettings(diameter=2 * nuclei.diameter))
     assert twice.min_size == 4 * least
-    assert settle_size(stack, nuclei, PredictSettings(min_size=7))[0].min_size == 7
+    assert resolve_diameter(stack, nuclei, PredictSettings(min_size=7))[0].min_size == 7
 
 
 def test_a_model_that_knows_no_size_leaves_images_alone(make_model):
     model = make_model()
     stack = open_stack(np.random.default_rng(0).random((40, 40)))
     assert estimate_diameter(stack, model) == 0
-    assert settle_size(stack, model, PredictSettings())[0].diameter is None
+    assert resolve_diameter(stack, model, PredictSettings())[0].diameter is None
 
 
 def test_what_is_found_in_the_turned_image_counts():
     statistics = {"peak": 0.8, "certainty": 0.9}
-    steady, chance = Look(2.0, 11.0, 20, statistics, 0.9), Look(0.5, 44.0, 20, statistics, 0.4)
+    steady, chance = (
+        ScaleTrial(2.0, 11.0, 20, statistics, 0.9),
+        ScaleTrial(0.5, 44.0, 20, statistics, 0.4),
+    )
     assert steady.quality(22.0) == pytest.approx(chance.quality(22.0) + 1)
 
 
@@ -131,6 +134,6 @@ def test_discs_are_found_again_in_the_turned_image_but_noise_is_not(nuclei):
     looks = []
     for image in (discs(20)[0], np.random.default_rng(0).normal(0, 3, (400, 400))):
         frame = open_frame(open_stack(image), nuclei, settings, ())
-        looks.append(look_at(frame, 1.0, nuclei, settings, steadiness=True))
+        looks.append(try_scales(frame, 1.0, nuclei, settings, steadiness=True))
     assert looks[0].steadiness > 0.9
     assert looks[1].steadiness < 0.6

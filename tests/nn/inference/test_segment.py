@@ -1,4 +1,4 @@
-"""A stack becomes labels: the same for all tilings, whole or cancelled, with a passport."""
+"""A stack becomes labels: the same for all tilings, whole or cancelled, with a provenance."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from scipy import ndimage
 
 from napari_unet.core.errors import InputError
-from napari_unet.core.progress import FrameDone, TileDone, drained
+from napari_unet.core.progress import FrameDone, TileDone, run_to_end
 from napari_unet.core.settings import PredictSettings
 from napari_unet.nn.inference.model import Runner
 from napari_unet.nn.inference.segment import segment, segment_steps
@@ -63,7 +63,7 @@ def test_channels_last_and_lazy_arrays_give_the_same(model):
 def test_reports_cover_the_image_and_count(model):
     steps = segment_steps(texture(100, 90), model, PredictSettings(tile=48), preview=True)
     seen, tiles, frames = np.zeros((100, 90), int), [], []
-    result = drained(steps, lambda s: (tiles if isinstance(s, TileDone) else frames).append(s))
+    result = run_to_end(steps, lambda s: (tiles if isinstance(s, TileDone) else frames).append(s))
     for step in tiles:
         seen[step.window] += 1
         assert step.labels.dtype == np.uint16
@@ -98,7 +98,7 @@ def test_cancelling_keeps_the_finished_tiles(model):
 def test_a_window_leaves_the_rest_alone(model):
     image = texture(90, 90)
     window = (slice(13, 57), slice(30, 90))
-    result = drained(segment_steps(image, model, window=window))
+    result = run_to_end(segment_steps(image, model, window=window))
     whole = segment(image, model)
     inside = np.zeros((90, 90), bool)
     inside[window] = True
@@ -109,20 +109,22 @@ def test_only_the_frames_asked_for(model):
     image = texture(4, 40, 40)
     steps = segment_steps(image, model, PredictSettings(volumes="planes"), what=[(2,), (0,)])
     frames = []
-    result = drained(steps, lambda s: frames.append(s.index) if isinstance(s, FrameDone) else None)
+    result = run_to_end(
+        steps, lambda s: frames.append(s.index) if isinstance(s, FrameDone) else None
+    )
     assert frames == [(2,), (0,)]
     assert not result.labels[[1, 3]].any()
 
 
-def test_the_passport_says_how(model):
-    result = drained(segment_steps(texture(200, 120), model, PredictSettings(tile=64)))
-    passport = json.loads(json.dumps(result.passport))
-    assert passport["model"] == "tiny"
-    assert passport["settings"]["tile"] == 64
-    assert passport["precision"] == "float32"
-    assert passport["seam"] <= 1e-4
-    assert passport["data_hash"].startswith("sha256:")
-    assert passport["objects"] == result.objects > 0
+def test_the_provenance_says_how(model):
+    result = run_to_end(segment_steps(texture(200, 120), model, PredictSettings(tile=64)))
+    provenance = json.loads(json.dumps(result.provenance))
+    assert provenance["model"] == "tiny"
+    assert provenance["settings"]["tile"] == 64
+    assert provenance["precision"] == "float32"
+    assert provenance["seam"] <= 1e-4
+    assert provenance["data_hash"].startswith("sha256:")
+    assert provenance["objects"] == result.objects > 0
 
 
 def test_the_certificate_notices_a_seam(model, monkeypatch):
@@ -144,9 +146,9 @@ def test_the_certificate_notices_a_seam(model, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(predict, "tile_halo", short)
         watch(next(steps))  # the tiles are planned now, with the short halo
-    result = drained(steps, watch)
+    result = run_to_end(steps, watch)
     assert len(tiles_cut) > 4
-    assert result.passport["seam"] > 1e-3
+    assert result.provenance["seam"] > 1e-3
 
 
 def test_classes_are_labels(make_model):
@@ -180,7 +182,7 @@ def test_nan_is_background_with_one_warning(model):
 
 def test_an_output_that_does_not_fit_is_refused(model):
     with pytest.raises(InputError, match="give uint32"):
-        drained(segment_steps(texture(20, 20), model, out=np.zeros((20, 21), np.uint32)))
+        run_to_end(segment_steps(texture(20, 20), model, out=np.zeros((20, 21), np.uint32)))
 
 
 def test_the_certificate_does_without_when_memory_is_short(model, monkeypatch):
@@ -191,8 +193,8 @@ def test_the_certificate_does_without_when_memory_is_short(model, monkeypatch):
         raise MemoryError
 
     monkeypatch.setattr(TileRunner, "run", short)
-    result = drained(segment_steps(texture(60, 60), model, PredictSettings(tile=16)))
-    assert result.passport["seam"] is None
+    result = run_to_end(segment_steps(texture(60, 60), model, PredictSettings(tile=16)))
+    assert result.provenance["seam"] is None
     assert result.objects > 0
 
 
@@ -200,13 +202,13 @@ def test_one_tile_has_no_seams_and_is_not_predicted_twice(model, monkeypatch):
     passes = []
     run = Runner.__call__
     monkeypatch.setattr(Runner, "__call__", lambda *args: passes.append(args) or run(*args))
-    result = drained(segment_steps(texture(60, 60), model))
-    assert result.passport["seam"] == 0.0
+    result = run_to_end(segment_steps(texture(60, 60), model))
+    assert result.provenance["seam"] == 0.0
     assert len(passes) == 1
-    unchecked = drained(segment_steps(texture(60, 60), model, PredictSettings(certify=False)))
-    assert unchecked.passport["seam"] is None
+    unchecked = run_to_end(segment_steps(texture(60, 60), model, PredictSettings(certify=False)))
+    assert unchecked.provenance["seam"] is None
 
 
-def test_a_stack_without_frames_has_a_whole_passport(model):
-    passport = drained(segment_steps(np.zeros((0, 9, 9), np.uint8), model)).passport
-    assert {"device", "precision", "tile", "seam", "objects", "mpx_per_s"} <= set(passport)
+def test_a_stack_without_frames_has_a_whole_provenance(model):
+    provenance = run_to_end(segment_steps(np.zeros((0, 9, 9), np.uint8), model)).provenance
+    assert {"device", "precision", "tile", "seam", "objects", "mpx_per_s"} <= set(provenance)

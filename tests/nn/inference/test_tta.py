@@ -9,7 +9,7 @@ import torch
 from napari_unet.core.errors import SettingsError
 from napari_unet.core.settings import PredictSettings
 from napari_unet.nn.inference.tile_runner import predict
-from napari_unet.nn.inference.tta import FLIPS, OFF, TURNS, View, views_of
+from napari_unet.nn.inference.tta import FLIPS, OFF, TURNS, Flip, get_flips
 
 RNG = np.random.default_rng(0)
 
@@ -20,7 +20,7 @@ RNG = np.random.default_rng(0)
 )
 def test_views_differ_and_are_undone(augment, ndim, count):
     image = torch.from_numpy(RNG.random((1, 2, *(4, 6, 6)[3 - ndim :])))
-    views = views_of(augment, ndim)
+    views = get_flips(augment, ndim)
     seen = {tuple(view.apply(image).ravel().tolist()) for view in views}
     assert len(views) == len(seen) == count
     for view in views:
@@ -31,10 +31,10 @@ def test_the_answer_is_the_average_over_the_views(make_model):
     model = make_model(gain=4.0)
     image = torch.from_numpy(RNG.random((1, 1, 32, 48), np.float32))
     plain = model.runner()
-    wanted = torch.stack([v.undo(plain(v.apply(image))) for v in views_of(TURNS, 2)]).mean(0)
+    wanted = torch.stack([v.undo(plain(v.apply(image))) for v in get_flips(TURNS, 2)]).mean(0)
     assert torch.allclose(model.runner("float32", TURNS)(image), wanted, atol=1e-5)
     assert (plain(image) - wanted).abs().max() > 1e-3
-    assert model.runner().views == (View(),)
+    assert model.runner().views == (Flip(),)
 
 
 @pytest.mark.parametrize(("augment", "ndim"), [(FLIPS, 2), (TURNS, 2), (FLIPS, 3)])

@@ -8,16 +8,16 @@ import torch
 from scipy import ndimage
 
 from napari_unet.core.io.stack import open_stack
-from napari_unet.core.progress import FrameDone, drained
+from napari_unet.core.progress import FrameDone, run_to_end
 from napari_unet.core.settings import PredictSettings
 from napari_unet.core.volumes.modes import (
     HeldPart,
     ball_voxels,
     block_edges,
     plane_frame,
-    settle_way,
+    resolve_volume_mode,
 )
-from napari_unet.core.volumes.stitch3d import join_steps
+from napari_unet.core.volumes.stitch3d import stitch_steps
 from napari_unet.nn.inference.orthogonal import prepare_volume
 from napari_unet.nn.inference.segment import segment, segment_steps
 
@@ -44,7 +44,7 @@ def run(stack, model, way, **settings):
 def test_joined_planes_are_the_planes_joined(model):
     stack = volume(6, 40, 50)
     planes = np.array(run(stack, model, "planes", min_size=0), np.uint32)
-    for _ in join_steps(planes, [(z,) for z in range(6)]):
+    for _ in stitch_steps(planes, [(z,) for z in range(6)]):
         pass
     assert np.array_equal(run(stack, model, "joined", min_size=0), planes)
     assert planes.max() > 3
@@ -88,9 +88,9 @@ def test_planes_across_y_have_square_pixels(model):
 
 def test_the_orthogonal_seam_is_certified(model):
     steps = segment_steps(volume(6, 50, 40), model, PredictSettings(volumes="orthogonal", tile=20))
-    passport = drained(steps).passport
-    assert passport["seam"] is not None and passport["seam"] <= 1e-4
-    assert passport["volumes"] == "orthogonal" and passport["object_axes"] == "ZYX"
+    provenance = run_to_end(steps).provenance
+    assert provenance["seam"] is not None and provenance["seam"] <= 1e-4
+    assert provenance["volumes"] == "orthogonal" and provenance["object_axes"] == "ZYX"
 
 
 @pytest.mark.parametrize("way", ["joined", "orthogonal"])
@@ -107,14 +107,14 @@ def test_time_is_never_joined(model, way):
 def test_which_way_is_taken():
     stack, movie = volume(4, 8, 8), open_stack(np.zeros((4, 8, 8)), "TYX")
     flat = open_stack(np.zeros((1, 8, 8)), "ZYX")
-    assert settle_way("auto", 3, "instance", stack) == "native"
-    assert settle_way("planes", 3, "instance", stack) == "native"
-    assert settle_way("auto", 2, "instance", stack) == "joined"
-    assert settle_way("auto", 2, "semantic", stack) == "planes"
-    assert settle_way("orthogonal", 2, "semantic", stack) == "orthogonal"
+    assert resolve_volume_mode("auto", 3, "instance", stack) == "native"
+    assert resolve_volume_mode("planes", 3, "instance", stack) == "native"
+    assert resolve_volume_mode("auto", 2, "instance", stack) == "joined"
+    assert resolve_volume_mode("auto", 2, "semantic", stack) == "planes"
+    assert resolve_volume_mode("orthogonal", 2, "semantic", stack) == "orthogonal"
     for way in ("auto", "joined", "orthogonal"):
-        assert settle_way(way, 2, "instance", movie) == "planes"
-        assert settle_way(way, 2, "instance", flat) == "planes"
+        assert resolve_volume_mode(way, 2, "instance", movie) == "planes"
+        assert resolve_volume_mode(way, 2, "instance", flat) == "planes"
 
 
 @pytest.mark.parametrize(
@@ -133,11 +133,11 @@ def test_which_way_is_taken():
 def test_true_volumes_are_seen_from_three_sides(depth, voxel, diameter, way):
     stack = open_stack(np.zeros((depth, 8, 8)), "ZYX", voxel)
     movie = open_stack(np.zeros((5, depth, 8, 8)), "TZYX", voxel)
-    assert settle_way("auto", 2, "instance", stack, diameter) == way
-    assert settle_way("auto", 2, "instance", movie, diameter) == way
-    assert settle_way("auto", 2, "semantic", stack, diameter) == "planes"
+    assert resolve_volume_mode("auto", 2, "instance", stack, diameter) == way
+    assert resolve_volume_mode("auto", 2, "instance", movie, diameter) == way
+    assert resolve_volume_mode("auto", 2, "semantic", stack, diameter) == "planes"
     if depth > 1:
-        assert settle_way("joined", 2, "instance", stack, diameter) == "joined"
+        assert resolve_volume_mode("joined", 2, "instance", stack, diameter) == "joined"
 
 
 def test_the_estimated_size_decides_but_not_for_parts(make_model):
@@ -146,10 +146,10 @@ def test_the_estimated_size_decides_but_not_for_parts(make_model):
     stack = volume(16, 40, 40)
     for asked, way in ((10.0, "orthogonal"), (50.0, "joined")):
         settings = PredictSettings(diameter=asked)
-        assert drained(segment_steps(stack, model, settings)).passport["volumes"] == way
+        assert run_to_end(segment_steps(stack, model, settings)).provenance["volumes"] == way
     settings = PredictSettings(diameter=10.0)
     parts = segment_steps(stack, model, settings, what=[(3,), (4,)])
-    assert drained(parts).passport["volumes"] == "joined"
+    assert run_to_end(parts).provenance["volumes"] == "joined"
 
 
 def test_a_run_that_is_cancelled_in_the_middle_of_joining_keeps_labels(model):

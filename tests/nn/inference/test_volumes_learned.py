@@ -8,7 +8,7 @@ from lab.volume_scenes import make_volume
 from scipy import ndimage
 
 import napari_unet as nu
-from napari_unet.core.instances.heads import head_of
+from napari_unet.core.instances.heads import get_head
 from napari_unet.core.training.pairs import Labelled, samples_of
 
 
@@ -22,7 +22,7 @@ def test_corrected_volumes_train_the_2d_model_plane_by_plane(make_model, way):
     # Its user puts one object right in all of its planes: it has one id, and no other has it.
     added = int(found.max()) + 1
     corrected = np.where(scene.labels == 1, added, found).astype(np.uint16)
-    samples = samples_of([Labelled("im", stack, corrected)], 2, 1, head_of(model.spec))
+    samples = samples_of([Labelled("im", stack, corrected)], 2, 1, get_head(model.spec))
     assert all(item.labels.ndim == 2 for item in samples.items)
     deep = (scene.labels == 1).any((1, 2)).sum()
     assert deep > 1

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from napari_unet.core.io.stack import open_stack
-from napari_unet.core.progress import drained
+from napari_unet.core.progress import run_to_end
 from napari_unet.core.settings import PredictSettings
 from napari_unet.nn.inference.compatibility import open_frame
 from napari_unet.nn.inference.segment import segment, segment_steps
@@ -116,7 +116,7 @@ def test_what_segment_computed_is_kept(make_model, diameter):
     model, cache = make_model(gain=4.0, card=card), FeatureCache()
     image = RNG.random((400, 500)).astype(np.float32)
     settings = PredictSettings(tile=256, certify=False, survey=False, diameter=diameter)
-    kept = drained(segment_steps(image, model, settings, features=cache)).labels
+    kept = run_to_end(segment_steps(image, model, settings, features=cache)).labels
     assert np.array_equal(kept, segment(image, model, settings))
     frame = open_frame(open_stack(image), model, settings, ())
     features = FrameFeatures(model.runner(), model.spec, frame, cache)
@@ -129,5 +129,5 @@ def test_what_segment_computed_is_kept(make_model, diameter):
 def test_averaged_views_are_no_features(make_model):
     cache = FeatureCache()
     settings = PredictSettings(augment="flips", certify=False)
-    drained(segment_steps(RNG.random((128, 128)), make_model(), settings, features=cache))
+    run_to_end(segment_steps(RNG.random((128, 128)), make_model(), settings, features=cache))
     assert cache.bytes == 0

@@ -7,7 +7,7 @@ from skimage.draw import disk
 
 from napari_unet.core.instances.heads import InstanceHead, SemanticHead
 from napari_unet.core.instances.tile_merger import DecodeSettings
-from napari_unet.nn.interactive.initial_mask import FirstGuess
+from napari_unet.nn.interactive.initial_mask import InitialMask
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def as_seen(maps):
 
 
 def test_it_is_the_object_that_the_automatic_head_finds_there(labels):
-    guess = FirstGuess(2, DecodeSettings())
+    guess = InitialMask(2, DecodeSettings())
     seen = as_seen(InstanceHead().targets(labels))
     for place, label in (((14.2, 13.6), 1), ((14, 31), 2), ((38, 10), 3)):
         np.testing.assert_array_equal(guess.at(seen, place), labels == label)
@@ -33,13 +33,13 @@ def test_it_is_the_object_that_the_automatic_head_finds_there(labels):
 
 @pytest.mark.parametrize("place", [(0, 0), (47.4, 47.4), (-3, 20), (20, 99)])
 def test_nothing_is_found_on_background_and_outside(labels, place):
-    guess = FirstGuess(2, DecodeSettings())
+    guess = InitialMask(2, DecodeSettings())
     assert not guess.at(as_seen(InstanceHead().targets(labels)), place).any()
 
 
 def test_of_classes_it_is_the_connected_part(labels):
     classes = np.where(labels > 0, np.where(labels == 2, 2, 1), 0)
-    guess = FirstGuess(3, None)
+    guess = InitialMask(3, None)
     seen = as_seen(SemanticHead(3).targets(classes))
     np.testing.assert_array_equal(guess.at(seen, (14, 14)), labels == 1)
     np.testing.assert_array_equal(guess.at(seen, (14, 30)), labels == 2)
@@ -49,6 +49,6 @@ def test_of_classes_it_is_the_connected_part(labels):
 def test_volumes_have_objects_too():
     labels = np.zeros((12, 20, 20), np.uint16)
     labels[2:8, 4:12, 4:12] = 1
-    guess = FirstGuess(2, DecodeSettings())
+    guess = InitialMask(2, DecodeSettings())
     found = guess.at(as_seen(InstanceHead().targets(labels)), (4, 8, 8))
     np.testing.assert_array_equal(found, labels == 1)

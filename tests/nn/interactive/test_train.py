@@ -11,16 +11,16 @@ from scipy import ndimage
 import napari_unet as nu
 from napari_unet.core.errors import InputError
 from napari_unet.core.prompts.clicks import iou
-from napari_unet.core.training.config import Recipe
+from napari_unet.core.training.config import TrainConfig
 from napari_unet.core.training.log import TrainLog, read_table
 from napari_unet.core.training.samples import Samples
 from napari_unet.nn.interactive.click_head import ClickHead
-from napari_unet.nn.interactive.initial_mask import FirstGuess
+from napari_unet.nn.interactive.initial_mask import InitialMask
 from napari_unet.nn.interactive.session import ClickSession
 from napari_unet.nn.interactive.train import click_loss, train_clicks
 from napari_unet.nn.interactive.training_images import (
-    ClickView,
     LabelledImages,
+    TrainingView,
     make_view,
     normalised,
 )
@@ -34,7 +34,7 @@ from napari_unet.nn.interactive.validation import (
 )
 from napari_unet.nn.training.checkpoint import TrainState, load_checkpoint
 
-SETTINGS = Recipe(steps=12, batch=2, crop=32, learning_rate=5e-3, validate_every=6)
+SETTINGS = TrainConfig(steps=12, batch=2, crop=32, learning_rate=5e-3, validate_every=6)
 
 
 class Discs:
@@ -74,7 +74,7 @@ def drain(steps):
 def test_the_loss_falls_and_the_trunk_stays(make_model):
     model = make_model()
     before = {name: value.clone() for name, value in model.net.state_dict().items()}
-    settings = Recipe(steps=40, batch=4, crop=32, learning_rate=1e-2)
+    settings = TrainConfig(steps=40, batch=4, crop=32, learning_rate=1e-2)
     state = begin(model, settings)
     losses = drain(train_clicks(state, model, [Discs()], settings))
     assert np.mean(losses[-8:]) < 0.7 * np.mean(losses[:8])
@@ -112,7 +112,7 @@ def test_windows_show_what_was_clicked(make_model, seed):
     rng = np.random.default_rng(seed)
     model = make_model(in_channels=3)
     views = [make_view(model, GeneratedScenes(0), rng) for _ in range(2)]
-    windows = draw_windows(views, Recipe(batch=6, crop=48), rng, FirstGuess.of(model))
+    windows = draw_windows(views, TrainConfig(batch=6, crop=48), rng, InitialMask.of(model))
     assert len(windows) == 6
     for window in windows:
         assert window.seen.shape[1:] == window.target.shape == window.previous.shape
@@ -131,9 +131,11 @@ def test_small_objects_are_clicked_on_where_they_are_seen_closest(
     labels = np.zeros((1, 288, 288), np.int32)
     labels[0, 40:47, 50:56], labels[0, 120:180, 90:150] = 1, 2
     boxes = ndimage.find_objects(labels[0])
-    view = ClickView(torch.zeros(4 + 1 + 2, 288, 288), labels, [(0, 1, boxes[0]), (0, 2, boxes[1])])
-    rng, guess = np.random.default_rng(0), FirstGuess.of(make_model())
-    windows = draw_windows([view], Recipe(batch=12, crop=128), rng, guess)
+    view = TrainingView(
+        torch.zeros(4 + 1 + 2, 288, 288), labels, [(0, 1, boxes[0]), (0, 2, boxes[1])]
+    )
+    rng, guess = np.random.default_rng(0), InitialMask.of(make_model())
+    windows = draw_windows([view], TrainConfig(batch=12, crop=128), rng, guess)
     assert any(window.target.sum() < 100 for window in windows) == clicked
 
 
@@ -222,7 +224,7 @@ def test_a_trained_head_answers_clicks(make_model, tmp_path):
     import dataclasses
 
     model = make_model()
-    settings = Recipe(steps=60, batch=4, crop=32, learning_rate=1e-2, average=0.9)
+    settings = TrainConfig(steps=60, batch=4, crop=32, learning_rate=1e-2, average=0.9)
     state = begin(model, settings)
     drain(train_clicks(state, model, [Discs()], settings))
     trained = dataclasses.replace(model, click=state.best_net())

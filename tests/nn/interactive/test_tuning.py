@@ -10,7 +10,7 @@ import torch
 from scipy import ndimage
 
 from napari_unet.core.instances.heads import SemanticHead
-from napari_unet.core.progress import drained
+from napari_unet.core.progress import run_to_end
 from napari_unet.core.settings import TrainSettings
 from napari_unet.core.training.samples import Samples
 from napari_unet.nn.inference.model import load_model, save_model
@@ -46,7 +46,7 @@ def model(make_model):
 def tuned(model, samples, **changes):
     seen = []
     tuning_ = Tuning(model, samples, replace(FEW, **changes))
-    return drained(tuning_.steps(), seen.append), [step.what for step in seen]
+    return run_to_end(tuning_.steps(), seen.append), [step.what for step in seen]
 
 
 def same(one, other):

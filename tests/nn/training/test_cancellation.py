@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import nn
 
-from napari_unet.core.instances.heads import head_of
+from napari_unet.core.instances.heads import get_head
 from napari_unet.core.models.card import ModelCard
-from napari_unet.core.progress import drained
+from napari_unet.core.progress import run_to_end
 from napari_unet.core.settings import ModelSpec
 from napari_unet.core.training.samples import Samples
 from napari_unet.nn.training import cancellation as heartbeat
-from napari_unet.nn.training.cancellation import Abandoned, Brake, beating
+from napari_unet.nn.training.cancellation import CancelledError, StopHook, run_with_heartbeat
 from napari_unet.nn.training.held_out import Validator
 from napari_unet.nn.unet.net import UNet
 
@@ -33,18 +33,18 @@ def beats() -> list[str]:
 
 def drain(steps):
     seen = []
-    result = drained(steps, seen.append)
+    result = run_to_end(steps, seen.append)
     return len(seen), result
 
 
 def test_it_beats_while_the_work_goes_on():
     go = threading.Event()
-    steps = beating(lambda: go.wait(10) and "done")
+    steps = run_with_heartbeat(lambda: go.wait(10) and "done")
     for _ in range(3):
         next(steps)
     go.set()
     assert drain(steps)[1] == "done"
-    assert drain(beating(lambda: 7)) == (0, 7) and not beats()
+    assert drain(run_with_heartbeat(lambda: 7)) == (0, 7) and not beats()
 
 
 def test_errors_are_raised_where_it_is_waited_for():
@@ -52,7 +52,7 @@ def test_errors_are_raised_where_it_is_waited_for():
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     with pytest.raises(torch.OutOfMemoryError):
-        drain(beating(broken))
+        drain(run_with_heartbeat(broken))
 
 
 class Slow(nn.Module):
@@ -71,8 +71,8 @@ class Slow(nn.Module):
 def test_closing_it_stops_the_network_between_two_layers():
     layer = Slow()
     net = nn.Sequential(*[layer] * 500)
-    brake = Brake(net)
-    steps = beating(partial(net, torch.zeros(1)), brake)
+    brake = StopHook(net)
+    steps = run_with_heartbeat(partial(net, torch.zeros(1)), brake)
     next(steps)
     began = time.perf_counter()
     steps.close()
@@ -83,9 +83,9 @@ def test_closing_it_stops_the_network_between_two_layers():
 
 def test_a_pulled_brake_is_an_exception():
     net = nn.Sequential(nn.ReLU())
-    brake = Brake(net)
+    brake = StopHook(net)
     brake.pulled.set()
-    with pytest.raises(Abandoned):
+    with pytest.raises(CancelledError):
         net(torch.zeros(1))
 
 
@@ -96,7 +96,7 @@ def test_a_long_validation_beats(monkeypatch, head):
     labels = np.zeros((32, 32), np.uint8)
     labels[8:16, 8:16] = 1
     image = labels * 100.0 + np.arange(32)
-    samples = Samples.from_labels([(image, labels)], channels=1, head=head_of(spec))
+    samples = Samples.from_labels([(image, labels)], channels=1, head=get_head(spec))
     plain, calls = Validator._maps, []
 
     def slow(self, model, sample):

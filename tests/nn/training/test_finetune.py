@@ -15,9 +15,9 @@ import napari_unet as nu
 from napari_unet.core.errors import DeviceError, DivergedError, InputError
 from napari_unet.core.instances.heads import SemanticHead
 from napari_unet.core.models.folder import read_replay
-from napari_unet.core.progress import drained
+from napari_unet.core.progress import run_to_end
 from napari_unet.core.settings import ModelSpec, TrainSettings
-from napari_unet.core.training.config import settle
+from napari_unet.core.training.config import resolve_config
 from napari_unet.core.training.learning_curve import rounds_of
 from napari_unet.core.training.rehearsal import GROUP, make_replay, pack_replay, unpack_replay
 from napari_unet.core.training.samples import Samples
@@ -26,8 +26,8 @@ from napari_unet.nn.training import loop as train_module
 from napari_unet.nn.training import post_training as settling
 from napari_unet.nn.training import tuning_config as tuningrecipe
 from napari_unet.nn.training.finetune import Tuning, fine_tune
-from napari_unet.nn.training.held_out import Exam
-from napari_unet.nn.unet.head_transfer import fresh_model, fresh_spec, graft
+from napari_unet.nn.training.held_out import HeldOutEvaluation
+from napari_unet.nn.unet.head_transfer import fresh_model, fresh_spec, transfer_head
 
 FEW = TrainSettings(steps=6, batch=2, crop=32, learning_rate=1e-3)
 
@@ -58,7 +58,7 @@ def model(make_model):
 def drain(steps):
     """Return all records and the answer."""
     seen = []
-    return seen, drained(steps, seen.append)
+    return seen, run_to_end(steps, seen.append)
 
 
 def same(first, second):
@@ -247,7 +247,7 @@ def test_a_training_is_resumed_where_it_was_killed(model, samples, tmp_path):
 def test_a_new_head_on_the_old_trunk(model):
     image, labels = discs()
     classes = np.uint8(labels > 0) + np.uint8(labels > 10)
-    new = graft(model, 3)
+    new = transfer_head(model, 3)
     assert (new.spec.head, new.spec.classes) == ("semantic", 3)
     assert same(new.net.encoder, model.net.encoder)
     assert same(new.net.decoder, model.net.decoder)
@@ -260,13 +260,13 @@ def test_a_new_head_on_the_old_trunk(model):
 
 
 def test_grafting_nothing_gives_the_model_itself(model):
-    assert graft(model, None) is model
+    assert transfer_head(model, None) is model
 
 
 def test_other_channels_see_the_same_grey_image(make_model):
     """Three equal channels for a network that had one give what the one gave."""
     one = make_model(in_channels=1)
-    three = graft(one, None, channels=3)
+    three = transfer_head(one, None, channels=3)
     grey = torch.rand(1, 1, 16, 16)
     with torch.inference_mode():
         assert torch.allclose(one.net(grey), three.net(grey.repeat(1, 3, 1, 1)), atol=1e-5)
@@ -326,9 +326,9 @@ def test_slow_scores_before_the_training_leave_time_for_it(model, samples, monke
         yield
         return {"AP50": 0.5, "AP50 corrections": 0.5}
 
-    monkeypatch.setattr(Exam, "scores", slow)
+    monkeypatch.setattr(HeldOutEvaluation, "scores", slow)
     tuning = Tuning(model, samples, replace(FEW, steps=None, minutes=0.01))
-    drained(tuning.steps())
+    run_to_end(tuning.steps())
     assert tuning.state.step and not same(tuning.best().net, model.net)
 
 
@@ -416,7 +416,7 @@ def test_a_class_without_example_is_said(model):
     image, labels = discs()
     two = Samples.from_labels([(image, np.uint8(labels > 0))], head=SemanticHead(3), channels=1)
     with pytest.raises(InputError, match="Class 2 has no example"):
-        Tuning(graft(model, 3), two, FEW)
+        Tuning(transfer_head(model, 3), two, FEW)
 
 
 def test_slow_steps_take_fewer_crops(model, samples, monkeypatch):
@@ -435,21 +435,21 @@ def test_slow_steps_take_fewer_crops(model, samples, monkeypatch):
 
 def test_slow_steps_of_volumes_take_smaller_crops():
     spec = ModelSpec(ndim=3, depth=2, width=4)
-    recipe = settle(TrainSettings(crop=128, batch=2), spec, None)
+    recipe = resolve_config(TrainSettings(crop=128, batch=2), spec, None)
     sizes = []
     while not sizes or sizes[-1] != (recipe.batch, recipe.planes, recipe.crop):
         sizes.append((recipe.batch, recipe.planes, recipe.crop))
         recipe = recipe.lighter()
     assert sizes == [(2, 64, 128), (1, 64, 128), (1, 32, 64), (1, 16, 32)]
-    planes = settle(TrainSettings(batch=2), ModelSpec(), None)
+    planes = resolve_config(TrainSettings(batch=2), ModelSpec(), None)
     assert planes.lighter() is planes
 
 
 def test_a_recipe_is_left_as_it_is(samples):
     spec = ModelSpec(in_channels=1, depth=1, width=4)
-    recipe = settle(TrainSettings(), spec, samples)
+    recipe = resolve_config(TrainSettings(), spec, samples)
     assert (recipe.steps, recipe.batch, recipe.crop, recipe.learning_rate) == (4000, 8, 192, 2e-3)
-    assert settle(recipe, spec, samples) is recipe
+    assert resolve_config(recipe, spec, samples) is recipe
     flat = ModelSpec(ndim=3, depth=2, pooling=((1, 2, 2), (2, 2, 2)))
-    volume = settle(TrainSettings(), flat, samples)
+    volume = resolve_config(TrainSettings(), flat, samples)
     assert (volume.planes, volume.crop) == (16, 64)

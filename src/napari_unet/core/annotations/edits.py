@@ -186,7 +186,7 @@ class Edit:
 
 
 @dataclass(frozen=True)
-class Mark:
+class RegionMark:
     """A region of which the user said something.
 
     Attributes

@@ -10,14 +10,14 @@ import numpy as np
 import tifffile
 
 from napari_unet.core.annotations.header import identify
-from napari_unet.core.annotations.image_source import FrameSource
-from napari_unet.core.annotations.mask import frame_truth
-from napari_unet.core.annotations.reader import JournalView
-from napari_unet.core.annotations.training_set import Correction, cuts
+from napari_unet.core.annotations.image_source import ImageSource
+from napari_unet.core.annotations.mask import frame_annotation_mask
+from napari_unet.core.annotations.reader import JournalReader
+from napari_unet.core.annotations.training_set import Correction, list_patches
 from napari_unet.core.errors import InputError, UnetError
 from napari_unet.core.evaluation.overlay import outline, picture
 from napari_unet.core.io.atomic import make_folder, user_path, whole_file
-from napari_unet.core.io.tiff import quiet
+from napari_unet.core.io.tiff import silence_tifffile
 from napari_unet.core.progress import Progress
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence
     from pathlib import Path
 
-    from napari_unet.core.annotations.patches import Cut
+    from napari_unet.core.annotations.patches import Patch
     from napari_unet.core.io.stack import Stack
 
     Index = tuple[int, ...]
@@ -59,9 +59,9 @@ def thumbnail(
     """
     begin, folder = correction.place.begin, correction.place.path.parent
     frame = correction.frames[0] if index is None and correction.frames else index or ()
-    with JournalView(correction.place.path) as journal:
+    with JournalReader(correction.place.path) as journal:
         planes = [place for place in journal.frames(2) if place[: len(frame)] == frame]
-        truths = ((place, frame_truth(journal, place)) for place in _from_middle(planes))
+        truths = ((place, frame_annotation_mask(journal, place)) for place in _from_middle(planes))
         place, truth = next(((p, t) for p, t in truths if t.seen.any()), (None, None))
     if place is None or truth is None:
         raise InputError(f"Nothing is known of {correction.name} there.")
@@ -70,7 +70,7 @@ def thumbnail(
     labels = truth.labels[window]
     try:
         stacks = {identify(stack): stack for stack in opened}
-        found = FrameSource(begin, folder, correction.path, stacks).frame(place, 2)
+        found = ImageSource(begin, folder, correction.path, stacks).frame(place, 2)
     except UnetError:
         found = None
     ground = np.zeros((*labels.shape, 3), np.uint8)
@@ -126,7 +126,7 @@ def export(
     folder, remarks, count = user_path(folder), list[str](), 0
     for number, correction in enumerate(corrections):
         yield Progress(number, len(corrections), "images")
-        for owner, cut in cuts([correction], ndim, remarks, touched=touched, opened=opened):
+        for owner, cut in list_patches([correction], ndim, remarks, touched=touched, opened=opened):
             _write_pair(folder, layout, _name(owner, cut), cut)
             count += 1
     yield Progress(len(corrections), len(corrections), "images")
@@ -135,7 +135,7 @@ def export(
     return remarks
 
 
-def _write_pair(folder: Path, layout: str, name: str, cut: Cut) -> None:
+def _write_pair(folder: Path, layout: str, name: str, cut: Patch) -> None:
     image = cut.image(tuple(range(cut.stack.channels)))
     truth = cut.truth
     colour = cut.stack.rgb and image.ndim == 3
@@ -150,11 +150,11 @@ def _write_pair(folder: Path, layout: str, name: str, cut: Cut) -> None:
 
 def _write(path: Path, values: np.ndarray, photometric: str) -> None:
     make_folder(path.parent)
-    with whole_file(path) as partial, quiet():
+    with whole_file(path) as partial, silence_tifffile():
         tifffile.imwrite(partial, values, photometric=photometric, compression="zlib")
 
 
-def _name(owner: Correction, cut: Cut) -> str:
+def _name(owner: Correction, cut: Patch) -> str:
     """Return a file's name: image, journal, frame and place, so that no two are the same."""
     frame = [f"f{'-'.join(map(str, cut.index))}"] if cut.index else []
     corner = "-".join(str(span.start) for span in cut.window)

@@ -27,7 +27,7 @@ ENDING = ".journal"
 
 
 @dataclass(frozen=True)
-class Begin:
+class JournalHeader:
     """What a journal says of its image, its labels and its model.
 
     Attributes
@@ -76,7 +76,7 @@ class Begin:
         return Record({"kind": "begin", **dataclasses.asdict(self)})
 
     @classmethod
-    def from_header(cls, header: dict[str, Any]) -> Begin:
+    def from_header(cls, header: dict[str, Any]) -> JournalHeader:
         """Return the beginning that a record's header says.
 
         Raises
@@ -105,11 +105,11 @@ class Begin:
 
 
 @dataclass(frozen=True)
-class JournalPlace:
+class JournalFile:
     """A journal on the disk, and how it begins."""
 
     path: Path
-    begin: Begin
+    begin: JournalHeader
 
     @property
     def modified(self) -> float:
@@ -156,7 +156,7 @@ def sweep(folder: Path) -> None:
                 partial.unlink()
 
 
-def find_journals(image: Stack | None = None) -> list[JournalPlace]:
+def find_journals(image: Stack | None = None) -> list[JournalFile]:
     """List an image's journals, or those of all images, the last one written to first.
 
     The image's content counts, not its path: a file that was moved has its journals, one that was
@@ -167,7 +167,7 @@ def find_journals(image: Stack | None = None) -> list[JournalPlace]:
     return sorted(_places(paths), key=lambda place: (-place.modified, place.path.name))
 
 
-def begin_of(stack: Stack, labels: Any, ndim: int, whole_bytes: int) -> Begin:
+def read_header(stack: Stack, labels: Any, ndim: int, whole_bytes: int) -> JournalHeader:
     """Describe the labels of an image, before the first correction.
 
     Raises
@@ -185,7 +185,7 @@ def begin_of(stack: Stack, labels: Any, ndim: int, whole_bytes: int) -> Begin:
         )
     ndim = ndim if "Z" in stack.axes else 2
     image = identify(stack)
-    return Begin(
+    return JournalHeader(
         image=image,
         name=stack.name,
         path=same_file(stack, stack.path, image),
@@ -210,11 +210,11 @@ def same_file(stack: Stack, path: Path | None, image: str) -> str:
         return ""
 
 
-def _places(paths: Iterator[Path]) -> Iterator[JournalPlace]:
+def _places(paths: Iterator[Path]) -> Iterator[JournalFile]:
     for path in paths:
         header = first_header(path)
         if header is not None and header.get("kind") == "begin":
             try:
-                yield JournalPlace(path, Begin.from_header(header))
+                yield JournalFile(path, JournalHeader.from_header(header))
             except InputError:  # of a newer version: to open it says so
                 continue

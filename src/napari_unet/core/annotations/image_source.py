@@ -27,7 +27,7 @@ from napari_unet.core.io.stack import Stack, open_stack
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from napari_unet.core.annotations.header import Begin
+    from napari_unet.core.annotations.header import JournalHeader
 
     Index = tuple[int, ...]
 
@@ -37,7 +37,7 @@ TOTAL_LIMIT = 4 * 2**30
 _ENDING = ".image"
 
 
-def keep_frame(folder: Path, stack: Stack, index: tuple[int, ...], ndim: int) -> None:
+def save_snapshot(folder: Path, stack: Stack, index: tuple[int, ...], ndim: int) -> None:
     """Keep a frame of the image, all its channels, unless it is kept or too large.
 
     What goes wrong is a `JournalWarning` for each image: the corrections are safe without it.
@@ -101,7 +101,7 @@ def _warn(stack: Stack, problem: str) -> None:
     )
 
 
-class FrameSource:
+class ImageSource:
     """The image that a journal belongs to, frame by frame.
 
     Parameters
@@ -119,7 +119,9 @@ class FrameSource:
         The image's file is gone, or holds something else by now.
     """
 
-    def __init__(self, begin: Begin, folder: Path, path: str, opened: Mapping[str, Stack]) -> None:
+    def __init__(
+        self, begin: JournalHeader, folder: Path, path: str, opened: Mapping[str, Stack]
+    ) -> None:
         self.begin, self.folder = begin, folder
         self.stack = opened.get(begin.image)
         if self.stack is None and path:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from napari_unet.core.annotations.edits import Edit
-    from napari_unet.core.annotations.header import Begin
+    from napari_unet.core.annotations.header import JournalHeader
 
 WHOLE = 512 * 2**20
 """Labels of up to this many bytes are kept whole from the beginning."""
@@ -23,13 +23,13 @@ REACH = 16
 _BLOCK = 2**22  # pixels of a record
 
 
-class BasePlanes:
+class InitialLabels:
     """Which planes (Y, X) of the first labels are in a journal, and where.
 
     Planes are counted in C order over the axes before Y and X.
     """
 
-    def __init__(self, begin: Begin) -> None:
+    def __init__(self, begin: JournalHeader) -> None:
         self.begin = begin
         self.planes = math.prod(begin.shape[:-2])
         self._rows = max(1, _BLOCK // max(1, begin.shape[-1]))

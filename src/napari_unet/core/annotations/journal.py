@@ -32,11 +32,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.annotations.append_log import Record, RecordFile
-from napari_unet.core.annotations.edits import KNOWN, LABELS, Box, Edit, Mark, plane_span
-from napari_unet.core.annotations.header import begin_of, identify, new_path, same_file, sweep
-from napari_unet.core.annotations.image_source import keep_frame
-from napari_unet.core.annotations.initial_labels import WHOLE, BasePlanes
-from napari_unet.core.annotations.reader import JournalView, unravelled
+from napari_unet.core.annotations.edits import KNOWN, LABELS, Box, Edit, RegionMark, plane_span
+from napari_unet.core.annotations.header import identify, new_path, read_header, same_file, sweep
+from napari_unet.core.annotations.image_source import save_snapshot
+from napari_unet.core.annotations.initial_labels import WHOLE, InitialLabels
+from napari_unet.core.annotations.reader import JournalReader, unravelled
 from napari_unet.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Step:
     edit: Edit
 
 
-class Journal(JournalView):
+class Journal(JournalReader):
     """The record of the corrections of one image with one labels array, open to be added to.
 
     `begin` and `open` make one. Every method may be called from any thread; each waits for the one
@@ -120,9 +120,9 @@ class Journal(JournalView):
         OutputError
             The journal cannot be written.
         """
-        about = begin_of(stack, labels, ndim, WHOLE)
+        about = read_header(stack, labels, ndim, WHOLE)
         about = dataclasses.replace(about, model=model, model_hash=model_hash, head=head)
-        base = BasePlanes(about).everything(labels) if about.whole else ()
+        base = InitialLabels(about).everything(labels) if about.whole else ()
         path = new_path(about.image)
         sweep(path.parent)
         return cls(RecordFile.create(path, itertools.chain([about.record()], base)), stack)
@@ -233,7 +233,7 @@ class Journal(JournalView):
         box = self.box(index, window)
         base = self._copies(box, labels) if meaning == KNOWN else {}
         with self._guard:
-            self._write(base, Mark(meaning, box).record())
+            self._write(base, RegionMark(meaning, box).record())
         if meaning == KNOWN:
             self._keep_image(box)
 
@@ -294,7 +294,7 @@ class Journal(JournalView):
         first, stop = plane_span(box, self.about.shape)
         size = self.about.frame_planes
         for frame in range(first // size, (stop - 1) // size + 1):
-            keep_frame(
+            save_snapshot(
                 self.path.parent,
                 self._stack,
                 unravelled(frame, self.about.leading),

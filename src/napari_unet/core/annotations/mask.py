@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
-from napari_unet.core.annotations.edits import DROPPED, KNOWN, SCRIBBLES, Box, Edit, Mark
+from napari_unet.core.annotations.edits import DROPPED, KNOWN, SCRIBBLES, Box, Edit, RegionMark
 from napari_unet.core.annotations.initial_labels import clipped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from napari_unet.core.annotations.reader import JournalView
+    from napari_unet.core.annotations.reader import JournalReader
 
 MARGIN = 0.35
 """Margin of known background around what was touched, as a share of the objects' diameter: about
@@ -35,7 +35,7 @@ MARGIN_LIMITS = (3.0, 30.0)
 
 
 @dataclass(frozen=True, eq=False)
-class Truth:
+class AnnotationMask:
     """What a frame teaches.
 
     Attributes
@@ -59,14 +59,14 @@ class Truth:
         return np.asarray(self.known | self.sketched)
 
 
-def frame_truth(
-    journal: JournalView,
+def frame_annotation_mask(
+    journal: JournalReader,
     index: tuple[int, ...] = (),
     *,
     touched: bool = True,
     margin: float | None = None,
     classes: bool | None = None,
-) -> Truth:
+) -> AnnotationMask:
     """Return what a frame of a journal teaches; arguments as for `truth`.
 
     Parameters
@@ -89,13 +89,13 @@ def frame_truth(
 
 def truth(
     labels: np.ndarray,
-    events: Iterable[Edit | Mark],
+    events: Iterable[Edit | RegionMark],
     box: Box,
     *,
     classes: bool = False,
     touched: bool = True,
     margin: float | None = None,
-) -> Truth:
+) -> AnnotationMask:
     """Work out what a frame teaches.
 
     Parameters
@@ -127,7 +127,7 @@ def truth(
         outlined = known & (labels > 0)
         sketched = (record.scribbled > 1) & ~outlined & ~named
         known &= ~sketched
-    return Truth(labels, known, sketched)
+    return AnnotationMask(labels, known, sketched)
 
 
 class _Record:
@@ -142,7 +142,7 @@ class _Record:
         rows, columns = shape[-2:]
         self._pixels = rows * columns
 
-    def take(self, event: Edit | Mark) -> None:
+    def take(self, event: Edit | RegionMark) -> None:
         window = self._window(event.box)
         if isinstance(event, Edit):
             self._take_edit(event)

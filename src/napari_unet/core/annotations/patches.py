@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_unet.core.annotations.mask import Truth, frame_truth
+from napari_unet.core.annotations.mask import AnnotationMask, frame_annotation_mask
 from napari_unet.core.image.normalise import Normaliser
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from napari_unet.core.annotations.image_source import FrameSource
-    from napari_unet.core.annotations.reader import JournalView
+    from napari_unet.core.annotations.image_source import ImageSource
+    from napari_unet.core.annotations.reader import JournalReader
     from napari_unet.core.io.stack import Stack
 
     Index = tuple[int, ...]
@@ -34,7 +34,7 @@ Z it is the least."""
 
 
 @dataclass(frozen=True, eq=False)
-class Cut:
+class Patch:
     """A window of a corrected frame.
 
     Attributes
@@ -53,7 +53,7 @@ class Cut:
     place: Index
     index: Index
     window: Window
-    truth: Truth
+    truth: AnnotationMask
 
     @property
     def pixels(self) -> int:
@@ -69,14 +69,14 @@ class Cut:
         return Normaliser.of(self.stack, self.place, len(self.window), channels)
 
 
-def cuts_of(
-    journal: JournalView,
-    source: FrameSource,
+def extract_patches(
+    journal: JournalReader,
+    source: ImageSource,
     ndim: int,
     *,
     touched: bool = True,
     classes: bool | None = None,
-) -> Iterator[Cut]:
+) -> Iterator[Patch]:
     """Yield the cuts of a journal's frames, as planes (`ndim` 2) or, with a Z axis, volumes (3).
 
     Frames whose image is not at hand are passed by. A volume is worked on slab by slab. Whether
@@ -90,10 +90,10 @@ def cuts_of(
         for corner, depth, truth in _slabs(journal, index, ndim, touched, classes):
             for core, window in cells(truth, depth):
                 part = _part(truth, core, window, not classes)
-                yield Cut(*found, index, _shifted(window, *corner), part)
+                yield Patch(*found, index, _shifted(window, *corner), part)
 
 
-def cells(truth: Truth, depth: slice | None = None) -> Iterator[tuple[Window, Window]]:
+def cells(truth: AnnotationMask, depth: slice | None = None) -> Iterator[tuple[Window, Window]]:
     """Yield the cells in which something is known, each without and with context.
 
     Parameters
@@ -121,14 +121,14 @@ def cells(truth: Truth, depth: slice | None = None) -> Iterator[tuple[Window, Wi
 
 
 def _slabs(
-    journal: JournalView, index: Index, ndim: int, touched: bool, classes: bool
-) -> Iterator[tuple[Index, slice | None, Truth]]:
+    journal: JournalReader, index: Index, ndim: int, touched: bool, classes: bool
+) -> Iterator[tuple[Index, slice | None, AnnotationMask]]:
     """Yield a volume's slabs as corner, planes that are no context, and truth; or the plane.
 
     What is known is judged plane by plane, so that a volume need not be held as a whole.
     """
     if ndim == 2:
-        yield (0, 0), None, frame_truth(journal, index, touched=touched, classes=classes)
+        yield (0, 0), None, frame_annotation_mask(journal, index, touched=touched, classes=classes)
         return
     thickness, context = CELL[3][0], CONTEXT[3][0]
     count = journal.about.shape[-3]
@@ -143,24 +143,26 @@ def _slabs(
         parts = []
         for z in range(first, last):
             if z in inside:
-                found = frame_truth(journal, (*index, z), touched=touched, classes=classes)
+                found = frame_annotation_mask(
+                    journal, (*index, z), touched=touched, classes=classes
+                )
                 part = (found.labels[window], found.known[window], found.sketched[window])
             else:
                 labels = journal.replay((*index, z))[window]
                 part = (labels, np.zeros(labels.shape, bool), np.zeros(labels.shape, bool))
             parts.append(part)
-        slab = Truth(*(np.stack(field) for field in zip(*parts, strict=True)))
+        slab = AnnotationMask(*(np.stack(field) for field in zip(*parts, strict=True)))
         corner = (first, window[0].start, window[1].start)
         yield corner, slice(start - first, stop - first), slab
 
 
 def _seen_window(
-    journal: JournalView, index: Index, planes: list[int], touched: bool, classes: bool
+    journal: JournalReader, index: Index, planes: list[int], touched: bool, classes: bool
 ) -> Window | None:
     """Return the part of Y and X in which something is known in these planes, with context."""
     seen = np.zeros(journal.about.shape[-2:], bool)
     for z in planes:
-        seen |= frame_truth(journal, (*index, z), touched=touched, classes=classes).seen
+        seen |= frame_annotation_mask(journal, (*index, z), touched=touched, classes=classes).seen
     if not seen.any():
         return None
     places = (np.flatnonzero(seen.any(axis)) for axis in (1, 0))
@@ -168,7 +170,7 @@ def _seen_window(
     return _widened(core, CONTEXT[3][1], seen.shape)
 
 
-def _part(truth: Truth, core: Window, window: Window, objects: bool) -> Truth:
+def _part(truth: AnnotationMask, core: Window, window: Window, objects: bool) -> AnnotationMask:
     """Cut a window out; only what is known in its core counts, and objects are counted anew."""
     inside = np.zeros(truth.labels.shape, bool)[window]
     inside[_shifted(core, *(-w.start for w in window))] = True
@@ -177,10 +179,10 @@ def _part(truth: Truth, core: Window, window: Window, objects: bool) -> Truth:
         names, numbers = np.unique(labels, return_inverse=True)
         numbers = numbers.reshape(labels.shape) + (0 if names[0] == 0 else 1)
         labels = numbers.astype(np.uint16 if len(names) < 2**16 else np.uint32)
-    return Truth(labels, truth.known[window] & inside, truth.sketched[window] & inside)
+    return AnnotationMask(labels, truth.known[window] & inside, truth.sketched[window] & inside)
 
 
-def _context(truth: Truth, ndim: int) -> int:
+def _context(truth: AnnotationMask, ndim: int) -> int:
     """Return the context in Y and X: as much as shows the known objects whole."""
     values = truth.labels[truth.known]
     sizes = np.unique(values[values > 0], return_counts=True)[1]

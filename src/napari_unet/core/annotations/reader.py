@@ -19,12 +19,12 @@ from napari_unet.core.annotations.edits import (
     UNKNOWN,
     Box,
     Edit,
-    Mark,
+    RegionMark,
     box_of,
     plane_span,
 )
-from napari_unet.core.annotations.header import Begin
-from napari_unet.core.annotations.initial_labels import BasePlanes, clipped
+from napari_unet.core.annotations.header import JournalHeader
+from napari_unet.core.annotations.initial_labels import InitialLabels, clipped
 from napari_unet.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from napari_unet.core.annotations.append_log import Header
 
 
-class JournalView:
+class JournalReader:
     """A journal to look at; it can be open while another window writes to it.
 
     Every method may be called from any thread; each waits for the one that is at work.
@@ -67,8 +67,8 @@ class JournalView:
         self._guard = threading.RLock()
         records = file.scan()
         try:
-            self.about = Begin.from_header(next(records, (0, {}))[1])
-            self._base, self._history = BasePlanes(self.about), History(self.about.shape)
+            self.about = JournalHeader.from_header(next(records, (0, {}))[1])
+            self._base, self._history = InitialLabels(self.about), EditHistory(self.about.shape)
             for offset, header in records:
                 self._take(offset, header)
         except BaseException:
@@ -151,13 +151,13 @@ class JournalView:
             index = unravelled(frame, self.about.leading)
             yield index, self.replay(index)
 
-    def history(self, index: Index = ()) -> list[Edit | Mark]:
+    def history(self, index: Index = ()) -> list[Edit | RegionMark]:
         """Return what is in force of a frame (or as for `replay`): edits not undone, and marks."""
         with self._guard:
             events = self._history.events(*self._planes(index))
             return [self._edit(event) if isinstance(event, int) else event for event in events]
 
-    def marks(self) -> list[Mark]:
+    def marks(self) -> list[RegionMark]:
         """Return every mark, in order."""
         with self._guard:
             return self._history.marks
@@ -219,7 +219,7 @@ def unravelled(number: int, shape: tuple[int, ...]) -> Index:
     return tuple(int(n) for n in np.unravel_index(number, shape)) if shape else ()
 
 
-class History:
+class EditHistory:
     """The edits and marks of a journal, by their numbers; see `take`.
 
     Attributes
@@ -238,7 +238,7 @@ class History:
         self._offsets, self._canvas, self._when = array("q"), array("b"), array("q")
         self._first, self._stop = array("q"), array("q")
         self._steps = array("q")  # number + 1 of an edit that was applied, negative: taken back
-        self._marks: list[tuple[int, Mark]] = []
+        self._marks: list[tuple[int, RegionMark]] = []
         self._count = 0
 
     def take(self, offset: int, header: Header) -> None:
@@ -248,7 +248,7 @@ class History:
         if kind == "edit":
             self._take_edit(offset, header)
         elif kind in (KNOWN, UNKNOWN, DROPPED):
-            mark = Mark(kind, box_of(header["box"]), header["date"])
+            mark = RegionMark(kind, box_of(header["box"]), header["date"])
             self._marks.append((self._count, mark))
         elif kind == "undo":
             self._move(self.done, self.undone, -1)
@@ -277,7 +277,7 @@ class History:
         return len(self._offsets)
 
     @property
-    def marks(self) -> list[Mark]:
+    def marks(self) -> list[RegionMark]:
         """Every mark, in order."""
         return [mark for _, mark in self._marks]
 
@@ -300,9 +300,9 @@ class History:
             if self._canvas[number] == wanted and self._reaches(number, first, stop):
                 yield number, step > 0
 
-    def events(self, first: int, stop: int) -> list[int | Mark]:
+    def events(self, first: int, stop: int) -> list[int | RegionMark]:
         """List the edits in force (by number) and marks that reach planes first:stop, in order."""
-        found: list[tuple[int, int | Mark]] = [
+        found: list[tuple[int, int | RegionMark]] = [
             (self._when[number], number)
             for number in self.done
             if self._reaches(number, first, stop)

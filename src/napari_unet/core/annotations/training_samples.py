@@ -7,7 +7,7 @@ import heapq
 from typing import TYPE_CHECKING
 
 from napari_unet.core.annotations.header import identify
-from napari_unet.core.annotations.training_set import cuts
+from napari_unet.core.annotations.training_set import list_patches
 from napari_unet.core.errors import InputError
 from napari_unet.core.instances.heads import InstanceHead, SemanticHead
 from napari_unet.core.progress import Progress
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from napari_unet.core.annotations.patches import Cut
+    from napari_unet.core.annotations.patches import Patch
     from napari_unet.core.annotations.training_set import Correction
     from napari_unet.core.image.normalise import Normaliser
     from napari_unet.core.io.stack import Stack
@@ -89,7 +89,7 @@ def to_samples(
                 f"{_WHAT[theirs]}; this model finds {_WHAT[kind]}."
             )
             continue
-        found = cuts(
+        found = list_patches(
             [correction], ndim, remarks, touched=touched, classes=kind == "semantic", opened=stacks
         )
         for owner, cut in found:
@@ -120,9 +120,9 @@ class _Lottery:
 
     def __init__(self, budget: int) -> None:
         self.budget, self.spent, self.left_out = budget, 0, 0
-        self._heap: list[tuple[int, str, Correction, Cut]] = []
+        self._heap: list[tuple[int, str, Correction, Patch]] = []
 
-    def add(self, name: str, owner: Correction, cut: Cut) -> None:
+    def add(self, name: str, owner: Correction, cut: Patch) -> None:
         """Take part with a cut, under a name that no other one has."""
         number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "big")
         heapq.heappush(self._heap, (-number, name, owner, cut))
@@ -132,7 +132,7 @@ class _Lottery:
             self.spent -= loser.pixels
             self.left_out += 1
 
-    def tickets(self) -> Iterator[tuple[Correction, Cut]]:
+    def tickets(self) -> Iterator[tuple[Correction, Patch]]:
         """Yield those that were drawn, by name."""
         for _, _, owner, cut in sorted(self._heap, key=lambda ticket: ticket[1]):
             yield owner, cut
@@ -140,7 +140,7 @@ class _Lottery:
 
 def _sample(
     owner: Correction,
-    cut: Cut,
+    cut: Patch,
     head: InstanceHead | SemanticHead,
     channels: int,
     measured: dict[tuple[Path, Index], Normaliser],
@@ -161,14 +161,14 @@ def _sample(
     )
 
 
-def _class_problem(head: InstanceHead | SemanticHead, cut: Cut) -> str | None:
+def _class_problem(head: InstanceHead | SemanticHead, cut: Patch) -> str | None:
     most = int(cut.truth.labels[cut.truth.known].max(initial=0))
     if isinstance(head, SemanticHead) and most >= head.classes:
         return f"It has class {most}; the model knows 0 to {head.classes - 1}."
     return None
 
 
-def _group(owner: Correction, cut: Cut) -> str:
+def _group(owner: Correction, cut: Patch) -> str:
     place = " ".join(map(str, cut.index))
     return f"{owner.name} {owner.place.begin.image[-8:]} [{place}]"
 

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_unet.core.annotations.edits import DROPPED, LABELS, Edit
-from napari_unet.core.annotations.header import JournalPlace, find_journals, identify
-from napari_unet.core.annotations.image_source import FrameSource
+from napari_unet.core.annotations.header import JournalFile, find_journals, identify
+from napari_unet.core.annotations.image_source import ImageSource
 from napari_unet.core.annotations.journal import Journal
-from napari_unet.core.annotations.mask import frame_truth
-from napari_unet.core.annotations.patches import cuts_of
-from napari_unet.core.annotations.reader import JournalView
+from napari_unet.core.annotations.mask import frame_annotation_mask
+from napari_unet.core.annotations.patches import extract_patches
+from napari_unet.core.annotations.reader import JournalReader
 from napari_unet.core.errors import InputError, UnetError
 from napari_unet.core.models.lineage import family
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Iterator
 
-    from napari_unet.core.annotations.patches import Cut
+    from napari_unet.core.annotations.patches import Patch
     from napari_unet.core.io.stack import Stack
 
     Index = tuple[int, ...]
@@ -55,7 +55,7 @@ class Correction:
         Why it cannot be trained on, in a sentence; "" if it can.
     """
 
-    place: JournalPlace
+    place: JournalFile
     path: str
     frames: tuple[Index, ...]
     objects: int
@@ -129,7 +129,7 @@ def drop(
         journal.mark(DROPPED, frame)
 
 
-def cuts(
+def list_patches(
     corrections: Iterable[Correction],
     ndim: int,
     remarks: list[str],
@@ -137,7 +137,7 @@ def cuts(
     touched: bool = True,
     classes: bool | None = None,
     opened: Iterable[Stack] | dict[str, Stack] = (),
-) -> Iterator[tuple[Correction, Cut]]:
+) -> Iterator[tuple[Correction, Patch]]:
     """Yield the parts of the images that teach something, as planes (2) or volumes (3).
 
     An image that cannot be used is passed by, with a sentence in `remarks`. The stacks in `opened`
@@ -159,30 +159,30 @@ def _cuts(
     touched: bool,
     classes: bool | None,
     stacks: dict[str, Stack],
-) -> Iterator[Cut]:
+) -> Iterator[Patch]:
     begin, found = correction.place.begin, False
     if ndim == 3 and "Z" not in begin.axes:
         raise InputError("They are planes; this model works on volumes.")
-    source = FrameSource(begin, correction.place.path.parent, correction.path, stacks)
-    with JournalView(correction.place.path) as journal:
-        for cut in cuts_of(journal, source, ndim, touched=touched, classes=classes):
+    source = ImageSource(begin, correction.place.path.parent, correction.path, stacks)
+    with JournalReader(correction.place.path) as journal:
+        for cut in extract_patches(journal, source, ndim, touched=touched, classes=classes):
             found = True
             yield cut
     if correction.frames and not found and source.stack is None:
         raise InputError("The image lay in memory only and was not kept; open it again.")
 
 
-def _summary(place: JournalPlace) -> Iterator[Correction]:
+def _summary(place: JournalFile) -> Iterator[Correction]:
     """Read a journal through; nothing is yielded if nothing was corrected in it."""
     date = place.modified  # before it is read: what is written meanwhile counts as newer
     try:
-        with JournalView(place.path) as journal:
+        with JournalReader(place.path) as journal:
             if not (touched := journal.frames()):
                 return
             pixels: Counter[Index] = Counter()
             for plane in journal.frames(2):
                 frame = plane[: len(journal.about.leading)]
-                pixels[frame] += int(frame_truth(journal, plane).seen.sum())
+                pixels[frame] += int(frame_annotation_mask(journal, plane).seen.sum())
             path = journal.about.path
             gone = bool(path) and not Path(path).exists()
             yield Correction(
@@ -199,7 +199,7 @@ def _summary(place: JournalPlace) -> Iterator[Correction]:
         yield Correction(place, place.begin.path, (), 0, 0, date, False, str(error))
 
 
-def _objects(journal: JournalView, frame: Index) -> int:
+def _objects(journal: JournalReader, frame: Index) -> int:
     """Count the objects that were touched since the frame was dropped; of classes, the edits."""
     ids: list[int] = []
     for event in journal.history(frame):

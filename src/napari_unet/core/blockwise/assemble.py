@@ -1,7 +1,7 @@
 """From the files of finished blocks to a label image: the steps that need no network.
 
-Each step reads files of a `Workplace`, writes one, and is harmless to repeat; steps of one kind do
-not depend on each other, so any number of processes may share them:
+Each step reads files of a `RunDirectory`, writes one, and is harmless to repeat; steps of one kind
+do not depend on each other, so any number of processes may share them:
 
     join level 0, 1, ... (`join_node`)  ->  number each frame (`number_frame`)  ->
     label level ..., 1, 0 (`label_node`)  ->  write (`write_block`)  ->  coarsen (`coarsen_part`)
@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.blockwise.blocks import BlockPlan
-from napari_unet.core.blockwise.join import Closing, join, label_roots
+from napari_unet.core.blockwise.join import MergeResult, join, label_roots
 from napari_unet.core.blockwise.run_directory import read_arrays, write_arrays
-from napari_unet.core.blockwise.stitch_z import stacked_labels
-from napari_unet.core.blockwise.summary import Part, Pieces, link, shrink
+from napari_unet.core.blockwise.stitch_z import stitched_labels
+from napari_unet.core.blockwise.summary import BlockSummary, RegionGraph, link, shrink
 from napari_unet.core.errors import OutputError
 from napari_unet.core.io.atomic import make_folder
 from napari_unet.core.io.ome_zarr import LabelImage, chunks_for
@@ -32,7 +32,7 @@ from napari_unet.core.io.ome_zarr import LabelImage, chunks_for
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from napari_unet.core.blockwise.run_directory import Workplace
+    from napari_unet.core.blockwise.run_directory import RunDirectory
     from napari_unet.core.blockwise.run_plan import RunPlan
     from napari_unet.core.instances.tile_merger import DecodeSettings
     from napari_unet.core.tiles import Window
@@ -42,7 +42,7 @@ MOST = np.iinfo(np.uint32).max
 _PART, _CLOSING = "part.", "closing."
 
 
-def pack_block(ids: np.ndarray, pieces: Pieces | None) -> dict[str, np.ndarray]:
+def pack_block(ids: np.ndarray, pieces: BlockSummary | None) -> dict[str, np.ndarray]:
     """Return what a file says of a block: ids, and its pieces or the classes that it holds."""
     if pieces is None:
         return {"ids": ids, "classes": np.setdiff1d(ids, [0])}
@@ -50,7 +50,7 @@ def pack_block(ids: np.ndarray, pieces: Pieces | None) -> dict[str, np.ndarray]:
 
 
 def write_blocks(
-    place: Workplace, group: int, number: int, found: dict[int, dict[str, np.ndarray]]
+    place: RunDirectory, group: int, number: int, found: dict[int, dict[str, np.ndarray]]
 ) -> None:
     """Put what was found in a block of a group's frames, by frame, into its file."""
     arrays = {
@@ -61,7 +61,7 @@ def write_blocks(
     write_arrays(place.block(group, number), arrays)
 
 
-def read_block(place: Workplace, frame: int, number: int, *names: str) -> dict[str, np.ndarray]:
+def read_block(place: RunDirectory, frame: int, number: int, *names: str) -> dict[str, np.ndarray]:
     """Read some of the arrays that a file has of a frame's block."""
     groups = place.plan.groups
     group = groups.of(frame)
@@ -70,20 +70,20 @@ def read_block(place: Workplace, frame: int, number: int, *names: str) -> dict[s
     return {name.removeprefix(at): values for name, values in found.items()}
 
 
-def is_found(place: Workplace, frame: int, number: int) -> bool:
+def is_found(place: RunDirectory, frame: int, number: int) -> bool:
     """Tell whether a block of a frame was computed, and could be read."""
     if place.failure(frame, number).exists():
         return False
     return place.block(place.plan.groups.of(frame), number).exists()
 
 
-def join_alone(pieces: Pieces, decode: DecodeSettings) -> np.ndarray:
+def join_alone(pieces: BlockSummary, decode: DecodeSettings) -> np.ndarray:
     """Return the label of each id of a frame's only block; entry 0 is 0."""
     _, closing = join([link(0, pieces, {})], decode)
     return np.concatenate([np.zeros(1, np.uint32), closing.objects])
 
 
-def join_node(place: Workplace, frame: int, level: int, number: int) -> None:
+def join_node(place: RunDirectory, frame: int, level: int, number: int) -> None:
     """Join the children of a node, or at level 0 look a block's neighbours up."""
     plan = place.plan
     decode, blocks = plan.decoding, plan.blocks
@@ -93,9 +93,9 @@ def join_node(place: Workplace, frame: int, level: int, number: int) -> None:
     else:
         parts = []
         for child in blocks.children(level, number):
-            names = [_PART + item.name for item in fields(Part)]
+            names = [_PART + item.name for item in fields(RegionGraph)]
             found = read_arrays(place.node(frame, level - 1, child), *names)
-            part = Part(**{name.removeprefix(_PART): value for name, value in found.items()})
+            part = RegionGraph(**{name.removeprefix(_PART): value for name, value in found.items()})
             parts.append(shrink(part, blocks.outer_faces(level - 1, child)))
     part, closing = join(parts, decode)
     arrays = {_PART + name: value for name, value in asdict(part).items()}
@@ -103,7 +103,7 @@ def join_node(place: Workplace, frame: int, level: int, number: int) -> None:
     write_arrays(place.node(frame, level, number), arrays | {"count": np.array([closing.count])})
 
 
-def number_frame(place: Workplace, frame: int) -> int:
+def number_frame(place: RunDirectory, frame: int) -> int:
     """Settle at which label each node of a frame begins; return how many objects there are."""
     blocks, first, arrays = place.plan.blocks, 0, {}
     for level in range(blocks.levels + 1):
@@ -122,12 +122,12 @@ def number_frame(place: Workplace, frame: int) -> int:
     return first
 
 
-def label_node(place: Workplace, frame: int, level: int, number: int) -> None:
+def label_node(place: RunDirectory, frame: int, level: int, number: int) -> None:
     """Give the roots of a node their labels, those of the node above being known."""
     blocks = place.plan.blocks
-    names = [_CLOSING + item.name for item in fields(Closing)]
+    names = [_CLOSING + item.name for item in fields(MergeResult)]
     found = read_arrays(place.node(frame, level, number), *names)
-    closing = Closing(**{name.removeprefix(_CLOSING): value for name, value in found.items()})
+    closing = MergeResult(**{name.removeprefix(_CLOSING): value for name, value in found.items()})
     first = int(read_arrays(place.numbers(frame), str(level))[str(level)][number])
     above = (np.zeros(0, np.int64), np.zeros(0, np.uint32))
     if level < blocks.levels:
@@ -137,7 +137,7 @@ def label_node(place: Workplace, frame: int, level: int, number: int) -> None:
     write_arrays(place.labels(frame, level, number), {"roots": closing.roots, "labels": labels})
 
 
-def objects_of(place: Workplace, frame: int) -> int:
+def objects_of(place: RunDirectory, frame: int) -> int:
     """Return how many objects (or classes) a frame holds, once it is joined."""
     plan = place.plan
     if plan.decode is not None and plan.blocks.count > 1:
@@ -149,7 +149,7 @@ def objects_of(place: Workplace, frame: int) -> int:
     return sum(int(read_block(place, frame, n, "objects")["objects"][0]) for n in done)
 
 
-def block_labels(place: Workplace, frame: int, number: int) -> np.ndarray:
+def block_labels(place: RunDirectory, frame: int, number: int) -> np.ndarray:
     """Return the labels of a block, as its frame alone has them; 0 where it could not be read."""
     plan = place.plan
     if not is_found(place, frame, number):
@@ -161,14 +161,14 @@ def block_labels(place: Workplace, frame: int, number: int) -> np.ndarray:
     return ids
 
 
-def write_block(place: Workplace, group: int, number: int) -> None:
+def write_block(place: RunDirectory, group: int, number: int) -> None:
     """Write a block's labels into the result and mark it as written."""
     plan, image = place.plan, label_image(place)
     frames = plan.groups.frames(group)
     part = (*plan.groups.place(group), *plan.blocks.window(number))
     if place.block(group, number).exists():
         labels = (
-            stacked_labels(place, frames, number, block_labels)
+            stitched_labels(place, frames, number, block_labels)
             if plan.least_voxels is not None
             else (block_labels(place, frame, number) for frame in frames)
         )
@@ -179,7 +179,7 @@ def write_block(place: Workplace, group: int, number: int) -> None:
     _mark(place, 0, group, number)
 
 
-def coarsen_part(place: Workplace, level: int, group: int, number: int) -> None:
+def coarsen_part(place: RunDirectory, level: int, group: int, number: int) -> None:
     """Fill a part of a coarser level and mark it as written."""
     image, plan = label_image(place), place.plan
     part = (*plan.groups.place(group), *level_blocks(plan, image, level).window(number))
@@ -188,12 +188,12 @@ def coarsen_part(place: Workplace, level: int, group: int, number: int) -> None:
     _mark(place, level, group, number)
 
 
-def idle(place: Workplace, milliseconds: int, number: int) -> None:
+def idle(place: RunDirectory, milliseconds: int, number: int) -> None:
     """Do nothing for a while: a step of known length, by which the engine itself is measured."""
     time.sleep(milliseconds / 1000)
 
 
-def label_image(place: Workplace) -> LabelImage:
+def label_image(place: RunDirectory) -> LabelImage:
     """Return where the result is made."""
     plan = place.plan
     chunks = chunks_for(plan.shape, plan.ndim, plan.block, plan.together)
@@ -208,17 +208,17 @@ def level_blocks(plan: RunPlan, image: LabelImage, level: int) -> BlockPlan:
     )
 
 
-def _leaf(place: Workplace, frame: int, number: int) -> Part:
+def _leaf(place: RunDirectory, frame: int, number: int) -> RegionGraph:
     borders = {}
     for other in place.plan.blocks.neighbours(number):
         if is_found(place, frame, other):
             found = read_block(place, frame, other, "border", "border_basins")
             borders[other] = (found["border"], found["border_basins"])
-    names = [item.name for item in fields(Pieces)]
-    return link(number, Pieces(**read_block(place, frame, number, *names)), borders)
+    names = [item.name for item in fields(BlockSummary)]
+    return link(number, BlockSummary(**read_block(place, frame, number, *names)), borders)
 
 
-def _mark(place: Workplace, level: int, group: int, number: int) -> None:
+def _mark(place: RunDirectory, level: int, group: int, number: int) -> None:
     mark = place.mark(level, group, number)
     make_folder(mark.parent)
     mark.touch()
@@ -228,7 +228,7 @@ SPREAD = 7919
 """Ids of neighbouring blocks begin this far apart, so that their colours differ."""
 
 
-def make_preview(place: Workplace) -> None:
+def make_preview(place: RunDirectory) -> None:
     """Make the arrays of provisional labels, one for each level, where they are not there yet."""
     import zarr
 
@@ -246,14 +246,14 @@ def make_preview(place: Workplace) -> None:
 
 
 def open_preview(folder: Path) -> list[Any]:
-    """Open the arrays of a `Workplace.preview` for reading, the full resolution first."""
+    """Open the arrays of a `RunDirectory.preview` for reading, the full resolution first."""
     import zarr
 
     paths = sorted(folder.iterdir(), key=lambda path: int(path.name))
     return [zarr.open_array(str(path), mode="r") for path in paths]
 
 
-def show_block(place: Workplace, frame: int, window: Window, labels: np.ndarray) -> None:
+def show_block(place: RunDirectory, frame: int, window: Window, labels: np.ndarray) -> None:
     """Write a block's provisional labels into every level."""
     import zarr
 

@@ -153,7 +153,7 @@ TOGETHER = 2**20
 
 
 @dataclass(frozen=True)
-class FrameGroups:
+class PlaneBatches:
     """The frames of a stack, in groups that are computed and written together.
 
     Attributes
@@ -202,7 +202,7 @@ class FrameGroups:
         return (*outer, slice(first, first + len(frames)))
 
 
-def choose_together(leading: tuple[int, ...], blocks: BlockPlan) -> int:
+def choose_planes_per_batch(leading: tuple[int, ...], blocks: BlockPlan) -> int:
     """Return how many frames are taken together."""
     if blocks.count != 1 or not leading:
         return 1

@@ -10,7 +10,7 @@ import psutil
 
 from napari_unet.core.errors import OutputError
 from napari_unet.core.progress import Progress
-from napari_unet.core.text import counted
+from napari_unet.core.text import pluralise
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +22,7 @@ BLOCK_BYTES = 24
 
 
 @dataclass(frozen=True)
-class Needs:
+class ResourceEstimate:
     """What a run will take.
 
     Attributes
@@ -58,7 +58,7 @@ class Needs:
         device: str,
         folder: Path,
         workers: int = 1,
-    ) -> Needs:
+    ) -> ResourceEstimate:
         """Work out the needs from what one tile took.
 
         Parameters
@@ -89,7 +89,7 @@ class Needs:
         time = f"about {duration(self.seconds)}" if self.seconds else "an unknown time"
         gpu = f", GPU memory {size(self.gpu_memory)}" if self.gpu_memory else ""
         return (
-            f"{counted(self.blocks, 'block')} on {where}: {time}, memory "
+            f"{pluralise(self.blocks, 'block')} on {where}: {time}, memory "
             f"{size(self.memory)}{gpu}, disk {size(self.disk)} ({size(self.free)} free)"
         )
 
@@ -106,7 +106,7 @@ class Needs:
 class Preflight(Progress):
     """The needs of a run that is about to start."""
 
-    needs: Needs | None = None
+    needs: ResourceEstimate | None = None
 
 
 def size(count: float) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from napari_unet.core.blockwise.summary import Part, concatenated, find, sorted_by_root
+from napari_unet.core.blockwise.summary import RegionGraph, concatenated, find, sorted_by_root
 from napari_unet.core.instances.persistence import Nodes, Passes, merge_rest, merge_whole
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Closing:
+class MergeResult:
     """What a `join` decided about the roots that it was given.
 
     Attributes
@@ -42,7 +42,7 @@ class Closing:
         return int(self.objects.max(initial=0))
 
 
-def join(parts: Sequence[Part], settings: DecodeSettings) -> tuple[Part, Closing]:
+def join(parts: Sequence[RegionGraph], settings: DecodeSettings) -> tuple[RegionGraph, MergeResult]:
     """Bring parts together that make up a box, and decide what the outside cannot change.
 
     The faces of the parts must be those that are faces of the box, too: see `parts.shrink`.
@@ -65,13 +65,13 @@ def join(parts: Sequence[Part], settings: DecodeSettings) -> tuple[Part, Closing
     mine = np.flatnonzero(heir == np.arange(len(heir)))
     objects = _numbered(mine[~open_[mine]], names, sizes, settings.min_size)
     closed = ~open_[heir]
-    closing = Closing(
+    closing = MergeResult(
         all_.roots,
         np.where(closed, -1, all_.roots[heir]),
         np.where(closed, objects[heir], 0).astype(np.uint32),
     )
     kept = mine[open_[mine]]
-    part = Part(
+    part = RegionGraph(
         roots=all_.roots[kept],
         names=names[kept],
         peaks=peaks[kept],
@@ -91,7 +91,9 @@ def join(parts: Sequence[Part], settings: DecodeSettings) -> tuple[Part, Closing
     return part, closing
 
 
-def label_roots(closing: Closing, first: int, above: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+def label_roots(
+    closing: MergeResult, first: int, above: tuple[np.ndarray, np.ndarray]
+) -> np.ndarray:
     """Return the final labels of the roots that a join was given, uint32.
 
     Parameters
@@ -109,7 +111,7 @@ def label_roots(closing: Closing, first: int, above: tuple[np.ndarray, np.ndarra
     return labels.astype(np.uint32)
 
 
-def _indices(part: Part, gids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _indices(part: RegionGraph, gids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the index of the root of each gid, and whether it is inside the box."""
     at, known = find(part.aliases, gids)
     if len(part.aliases):
@@ -117,7 +119,7 @@ def _indices(part: Part, gids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return find(part.roots, gids)
 
 
-def _pointers(part: Part) -> tuple[np.ndarray, np.ndarray]:
+def _pointers(part: RegionGraph) -> tuple[np.ndarray, np.ndarray]:
     """Follow the targets; return each root's heir and whether its target lies outside.
 
     Blocks that round differently may each find the peak on the other's side of their border: such
@@ -150,7 +152,7 @@ def _groups(count: int, pairs: np.ndarray) -> np.ndarray:
     return np.asarray(connected_components(graph, directed=False)[1], np.int64)
 
 
-def _summed(part: Part, heir: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray, ...]:
+def _summed(part: RegionGraph, heir: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray, ...]:
     """Add up, for each heir, what is known of all that it stands for."""
     peaks = np.full(len(heir), -np.inf, np.float32)
     np.maximum.at(peaks, heir, part.peaks)
@@ -161,7 +163,7 @@ def _summed(part: Part, heir: np.ndarray, outside: np.ndarray) -> tuple[np.ndarr
     return part.names, peaks, sizes, faces, targets
 
 
-def _passes(part: Part, heir: np.ndarray) -> tuple[Passes, Passes]:
+def _passes(part: RegionGraph, heir: np.ndarray) -> tuple[Passes, Passes]:
     """Return the passes between heirs, by index, and those that lead from one out of the box."""
     at, inside = _indices(part, part.pairs)
     ends = heir[at] if len(heir) else at
@@ -186,7 +188,7 @@ def _numbered(
     return objects
 
 
-def _aliases(part: Part, heir: np.ndarray, faces: np.ndarray) -> dict[str, np.ndarray]:
+def _aliases(part: RegionGraph, heir: np.ndarray, faces: np.ndarray) -> dict[str, np.ndarray]:
     """Return the basins on the faces of the box with their roots as they are now."""
     at, _ = find(part.roots, part.alias_roots)
     now = heir[at] if len(heir) else at

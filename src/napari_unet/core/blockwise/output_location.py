@@ -18,11 +18,11 @@ from napari_unet.core.io.readers import is_zarr
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from napari_unet.core.blockwise.run_directory import Workplace
+    from napari_unet.core.blockwise.run_directory import RunDirectory
 
 
 @dataclass(frozen=True)
-class LabelPlace:
+class OutputLocation:
     """Where a label image goes.
 
     Attributes
@@ -37,7 +37,7 @@ class LabelPlace:
     image: Path | None = None
 
     @classmethod
-    def of(cls, output: str | Path | None, source: Any, name: str) -> LabelPlace:
+    def of(cls, output: str | Path | None, source: Any, name: str) -> OutputLocation:
         """Find out where labels go.
 
         Parameters
@@ -69,7 +69,7 @@ class LabelPlace:
         return cls(path)
 
     @classmethod
-    def beside(cls, source: Path, name: str) -> LabelPlace:
+    def beside(cls, source: Path, name: str) -> OutputLocation:
         """Find out where the labels of a Zarr on this computer go.
 
         That is into its OME-Zarr, as labels called `name`, if it is one or the full resolution of
@@ -132,7 +132,7 @@ class LabelPlace:
                 f"{self.path} cannot be written: {error.strerror or error}; choose another place."
             ) from error
 
-    def put(self, place: Workplace) -> None:
+    def put(self, place: RunDirectory) -> None:
         """Sync a finished image to the disk and move it to its place in one step."""
         try:
             for file in place.result.rglob("*.json" if self.zarr_format == 3 else ".z*"):
@@ -187,7 +187,7 @@ class LabelPlace:
         return levels
 
 
-def is_label_place(path: Path) -> bool:
+def is_output_location(path: Path) -> bool:
     """Tell whether a path is one for a label image, and not for another kind of file."""
     inside = path.parent.name == LABELS and _is_group(path.parent.parent)
     return inside or path.suffix.lower() == ".zarr"

@@ -43,7 +43,7 @@ PER_FOLDER = 1000
 """Files that lie in one folder, at most: shared file systems are slow with more."""
 
 
-class Workplace:
+class RunDirectory:
     """The files of an unfinished run, by what they are."""
 
     def __init__(self, folder: Path) -> None:

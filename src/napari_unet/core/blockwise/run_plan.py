@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.core.blockwise.blocks import BlockPlan, FrameGroups
+from napari_unet.core.blockwise.blocks import BlockPlan, PlaneBatches
 
 if TYPE_CHECKING:
     from napari_unet.core.instances.tile_merger import DecodeSettings
@@ -39,7 +39,7 @@ class RunPlan:
         Number format of the network.
     identity
         Hashes of weights and data.
-    passport
+    provenance
         What the result will say of how it was made.
     least_voxels
         Planes' objects are joined through z, and those of fewer voxels dropped; None: they are not.
@@ -57,7 +57,7 @@ class RunPlan:
     decode: dict[str, Any] | None
     precision: str
     identity: dict[str, Any]
-    passport: dict[str, Any]
+    provenance: dict[str, Any]
     least_voxels: int | None = None
     together: int = 1
 
@@ -72,9 +72,9 @@ class RunPlan:
         return self.shape[: len(self.shape) - self.ndim]
 
     @cached_property
-    def groups(self) -> FrameGroups:
+    def groups(self) -> PlaneBatches:
         """The frames that are computed and written together."""
-        return FrameGroups(self.leading, self.together)
+        return PlaneBatches(self.leading, self.together)
 
     @property
     def frames(self) -> int:
@@ -121,12 +121,15 @@ class RunPlan:
 
     def to_json(self) -> str:
         """Return the plan as text."""
-        return json.dumps(asdict(self), indent=1)
+        values = asdict(self)
+        values["passport"] = values.pop("provenance")  # its name in the file
+        return json.dumps(values, indent=1)
 
     @classmethod
     def from_json(cls, text: str) -> RunPlan:
         """Read `to_json`'s answer."""
         values = json.loads(text)
+        values["provenance"] = values["passport"]
         values = {item.name: values[item.name] for item in fields(cls)}
         for name in ("shape", "block"):
             values[name] = tuple(values[name])

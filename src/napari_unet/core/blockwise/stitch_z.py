@@ -1,8 +1,8 @@
 """Planes that were segmented in blocks, their objects joined through z by tables in files.
 
 A volume's planes are read one after the other, from the files of finished blocks; what comes out is
-a table for each plane (`throughz`), in one file of the `Workplace`. Writing a block then looks its
-labels up there. Both steps are harmless to repeat. In memory are three planes, and a number for
+a table for each plane (`stitch3d`), in one file of the `RunDirectory`. Writing a block then looks
+its labels up there. Both steps are harmless to repeat. In memory are three planes, and a number for
 each object of each plane.
 """
 
@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_unet.core.blockwise.run_directory import read_arrays, write_arrays
-from napari_unet.core.volumes.stitch3d import ThroughZ
+from napari_unet.core.volumes.stitch3d import ZStitcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
 
-    from napari_unet.core.blockwise.run_directory import Workplace
+    from napari_unet.core.blockwise.run_directory import RunDirectory
     from napari_unet.core.blockwise.run_plan import RunPlan
 
-    BlockLabels = Callable[[Workplace, int, int], np.ndarray]
+    BlockLabels = Callable[[RunDirectory, int, int], np.ndarray]
 
 
 def volumes(plan: RunPlan) -> int:
@@ -31,7 +31,7 @@ def volumes(plan: RunPlan) -> int:
 
 
 def join_volume(
-    place: Workplace, volume: int, labels_of: BlockLabels
+    place: RunDirectory, volume: int, labels_of: BlockLabels
 ) -> Generator[None, None, None]:
     """Join the objects of a volume's planes, yielding after every plane.
 
@@ -40,7 +40,7 @@ def join_volume(
     labels_of
         Gives the labels of a block of a plane: of the workplace, a frame and a block's number.
     """
-    plan, chains = place.plan, ThroughZ()
+    plan, chains = place.plan, ZStitcher()
     depth = plan.leading[-1]
     for frame in range(volume * depth, (volume + 1) * depth):
         plane = np.zeros(plan.blocks.shape, np.uint32)
@@ -53,13 +53,13 @@ def join_volume(
     write_arrays(place.stacked(volume), arrays | {"objects": np.array([joined.objects])})
 
 
-def objects_in(place: Workplace, volume: int) -> int:
+def objects_in(place: RunDirectory, volume: int) -> int:
     """Return how many objects a volume holds, once it is joined."""
     return int(read_arrays(place.stacked(volume), "objects")["objects"][0])
 
 
-def stacked_labels(
-    place: Workplace, frames: range, number: int, labels_of: BlockLabels
+def stitched_labels(
+    place: RunDirectory, frames: range, number: int, labels_of: BlockLabels
 ) -> Iterator[np.ndarray]:
     """Yield the labels of a block of some planes, their objects being those of the volume.
 

@@ -1,6 +1,6 @@
 """What a block knows of its objects, and how blocks are joined without seeing their pixels.
 
-The same watershed as in one piece (`objects`), taken apart: `condense` sums up the basins of a
+The same watershed as in one piece (`objects`), taken apart: `summarise` sums up the basins of a
 block's tiles; `link` replaces the pixels by which a block names what lies beyond it by the
 neighbours' basins; `join` brings a few parts together, decides what can be decided, and keeps only
 what the outside may still change. An object is decided as soon as none of the basins that may yet
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_unet.core.blockwise.blocks import face_bit
-from napari_unet.core.instances.tile_merger import look_up
+from napari_unet.core.instances.tile_merger import resolve_roots
 from napari_unet.core.instances.watershed import highest_passes
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ IDS = 32
 
 
 @dataclass(frozen=True)
-class Pieces:
+class BlockSummary:
     """The basins of one block. Pixels are named by their flat index in the frame.
 
     Attributes
@@ -64,7 +64,9 @@ class Pieces:
     border_basins: np.ndarray
 
 
-def condense(basins: Basins, block: Window, shape: tuple[int, ...]) -> tuple[np.ndarray, Pieces]:
+def summarise(
+    basins: Basins, block: Window, shape: tuple[int, ...]
+) -> tuple[np.ndarray, BlockSummary]:
     """Sum up what the tiles of a block know.
 
     Parameters
@@ -83,19 +85,19 @@ def condense(basins: Basins, block: Window, shape: tuple[int, ...]) -> tuple[np.
     pieces
         What the block knows.
     """
-    names = look_up(basins.names, basins.border, basins.border_names)
+    names = resolve_roots(basins.names, basins.border, basins.border_names)
     roots, owner = np.unique(names, return_inverse=True)
     sizes = np.bincount(owner, basins.sizes, len(roots)).astype(np.int64)
     peaks = np.full(len(roots), -np.inf, np.float32)
     np.maximum.at(peaks, owner, basins.peaks)
-    ends = look_up(basins.passes, basins.border, basins.border_names)
+    ends = resolve_roots(basins.passes, basins.border, basins.border_names)
     at, known = find(roots, ends)
     inside = known.all(1) & (at[:, 0] != at[:, 1])
     pairs, heights = highest_passes(np.sort(at[inside], 1), basins.heights[inside])
     out = known.sum(1) == 1
     mine = known[out, 0]
     border, border_basins, faces = _faces(basins, roots, block, shape)
-    pieces = Pieces(
+    pieces = BlockSummary(
         names=roots,
         peaks=peaks,
         sizes=sizes,
@@ -127,7 +129,7 @@ def _faces(
     on = np.flatnonzero(bits)
     on = on[np.argsort(basins.border[on])]
     border = basins.border[on]
-    names = look_up(basins.border_names[on], basins.border, basins.border_names)
+    names = resolve_roots(basins.border_names[on], basins.border, basins.border_names)
     owners = np.searchsorted(roots, names).astype(np.uint32)
     faces = np.zeros(len(roots), np.uint8)
     np.bitwise_or.at(faces, owners, bits[on])
@@ -143,7 +145,7 @@ def find(ordered: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 @dataclass(frozen=True)
-class Part:
+class RegionGraph:
     """What is undecided in a box of blocks.
 
     Attributes
@@ -176,10 +178,10 @@ class Part:
 
 
 Borders = dict[int, tuple[np.ndarray, np.ndarray]]
-"""Of blocks by number: `Pieces.border` and `border_basins`."""
+"""Of blocks by number: `BlockSummary.border` and `border_basins`."""
 
 
-def link(number: int, pieces: Pieces, borders: Borders) -> Part:
+def link(number: int, pieces: BlockSummary, borders: Borders) -> RegionGraph:
     """Turn a block's pieces into a part.
 
     Parameters
@@ -205,7 +207,7 @@ def link(number: int, pieces: Pieces, borders: Borders) -> Part:
     apart = targets[pieces.outward[known]] != out[:, 1]
     pairs = np.concatenate([first + pieces.pairs, out[apart]])
     on_face = pieces.faces != 0
-    return Part(
+    return RegionGraph(
         roots=own,
         names=pieces.names,
         peaks=pieces.peaks,
@@ -220,30 +222,32 @@ def link(number: int, pieces: Pieces, borders: Borders) -> Part:
     )
 
 
-def shrink(part: Part, outer_faces: int) -> Part:
+def shrink(part: RegionGraph, outer_faces: int) -> RegionGraph:
     """Return a part that knows only the faces which its parent has, too."""
     values = {item.name: getattr(part, item.name) for item in fields(part)}
     values["faces"] = part.faces & np.uint8(outer_faces)
-    return Part(**values)
+    return RegionGraph(**values)
 
 
-def no_part() -> Part:
+def no_part() -> RegionGraph:
     """Return what is undecided where nothing is."""
     gids, floats = np.zeros(0, np.int64), np.zeros(0, np.float32)
     faces, pairs = np.zeros(0, np.uint8), np.zeros((0, 2), np.int64)
-    return Part(gids, gids, floats, gids, faces, gids, gids, gids, pairs, floats, pairs)
+    return RegionGraph(gids, gids, floats, gids, faces, gids, gids, gids, pairs, floats, pairs)
 
 
-def concatenated(parts: Sequence[Part]) -> Part:
+def concatenated(parts: Sequence[RegionGraph]) -> RegionGraph:
     """Put the tables of parts behind one another."""
     parts = [no_part(), *parts]
-    return Part(*(np.concatenate([getattr(p, item.name) for p in parts]) for item in fields(Part)))
+    return RegionGraph(
+        *(np.concatenate([getattr(p, item.name) for p in parts]) for item in fields(RegionGraph))
+    )
 
 
-def sorted_by_root(part: Part) -> Part:
+def sorted_by_root(part: RegionGraph) -> RegionGraph:
     """Return a part with its roots, and its aliases, ascending."""
     order, alias_order = np.argsort(part.roots), np.argsort(part.aliases)
-    return Part(
+    return RegionGraph(
         roots=part.roots[order],
         names=part.names[order],
         peaks=part.peaks[order],

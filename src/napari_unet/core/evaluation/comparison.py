@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.errors import InputError
-from napari_unet.core.evaluation.match_status import Verdict, draw_codes
+from napari_unet.core.evaluation.match_status import MatchStatus, draw_match_status
 from napari_unet.core.evaluation.metrics import Scores, score
 from napari_unet.core.instances.matching import Overlap
 from napari_unet.core.io.axes import PLANES, VOLUMES
@@ -91,9 +91,9 @@ class Comparison:
         """Return the labels and the truth of a frame or plane."""
         return np.asarray(self.labels[place]), np.asarray(self.truth[place])
 
-    def judge(self, frame: Place) -> Verdict:
+    def judge(self, frame: Place) -> MatchStatus:
         """Tell what became of the objects of one frame."""
-        return Verdict.of(Overlap.of(*self.read(frame)), HIT_IOU)
+        return MatchStatus.of(Overlap.of(*self.read(frame)), HIT_IOU)
 
 
 def score_steps(
@@ -106,7 +106,7 @@ def score_steps(
     comparison
         What to score.
     out
-        uint8, the labels' shape: what became of each object is drawn into it by `draw_codes`.
+        uint8, the labels' shape: the match status is drawn into it by `draw_match_status`.
 
     Returns
     -------
@@ -126,10 +126,10 @@ def score_steps(
         overlap = Overlap.of(labels, truth)
         scores.append(score(overlap))
         if out is not None:
-            verdict = Verdict.of(overlap, HIT_IOU)
+            verdict = MatchStatus.of(overlap, HIT_IOU)
             for plane in comparison.planes_of(place):
                 yield progress
-                out[place][plane] = draw_codes(verdict.split(labels[plane], truth[plane]))
+                out[place][plane] = draw_match_status(verdict.split(labels[plane], truth[plane]))
     yield Progress(len(frames), len(frames), comparison.what)
     return Scores.pooled(scores)
 

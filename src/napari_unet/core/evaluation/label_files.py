@@ -15,7 +15,7 @@ from napari_unet.core.evaluation.comparison import Comparison
 from napari_unet.core.instances.matching import are_whole
 from napari_unet.core.io.atomic import plain_name, whole_file
 from napari_unet.core.io.axes import AUTO, frame_ndim, shared_axes
-from napari_unet.core.io.label_writer import read_passport
+from napari_unet.core.io.label_writer import read_provenance
 from napari_unet.core.io.readers import SUFFIXES, UNREADABLE, is_zarr, unreadable
 from napari_unet.core.io.stack import list_images, open_stack
 
@@ -92,10 +92,10 @@ def read_pair(pair: LabelPair, frames: str = AUTO) -> Comparison:
                 f"{path} holds {values.dtype} that are no whole numbers; give the objects' "
                 "numbers, 0 for background."
             )
-    passport: dict[str, Any] = {}
+    provenance: dict[str, Any] = {}
     with suppress(InputError):  # most labels come from elsewhere
-        passport = read_passport(pair.predicted)
-    ndim = frame_ndim(frames, passport)
+        provenance = read_provenance(pair.predicted)
+    ndim = frame_ndim(frames, provenance)
     return Comparison(labels, truth, shared_axes(axes, truth_axes), ndim)
 
 

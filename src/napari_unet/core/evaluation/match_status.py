@@ -20,17 +20,17 @@ KINDS = ("hit", "false", "missed")
 
 
 def outline_code(kind: str, kinds: Sequence[str] = KINDS) -> int:
-    """Return what `draw_codes` writes on the rim of an object of that kind: 1, 2 or 3."""
+    """Return what `draw_match_status` writes on the rim of an object of that kind: 1, 2 or 3."""
     return 1 + kinds.index(kind)
 
 
 def inside_code(kind: str, kinds: Sequence[str] = KINDS) -> int:
-    """Return what `draw_codes` writes inside an object of that kind: 4, 5 or 6."""
+    """Return what `draw_match_status` writes inside an object of that kind: 4, 5 or 6."""
     return 1 + len(kinds) + kinds.index(kind)
 
 
 @dataclass(frozen=True)
-class Verdict:
+class MatchStatus:
     """Which objects of a labelling are hits, by their labels; the others are false or missed.
 
     Attributes
@@ -45,7 +45,7 @@ class Verdict:
     found: NDArray[np.int64]
 
     @classmethod
-    def of(cls, overlap: Overlap, threshold: float = 0.5) -> Verdict:
+    def of(cls, overlap: Overlap, threshold: float = 0.5) -> MatchStatus:
         """Judge the objects of an overlap: a hit has at least `threshold` IoU with its truth."""
         pairs = match(overlap, threshold)
         hits, found = overlap.predicted_ids[pairs.predicted], overlap.true_ids[pairs.true]
@@ -74,7 +74,7 @@ class Verdict:
         }
 
 
-def draw_codes(
+def draw_match_status(
     objects: dict[str, NDArray[Any]], axes: tuple[int, int] = (0, 1)
 ) -> NDArray[np.uint8]:
     """Draw objects of several kinds, such as hits, false and missed ones, into one array of codes.
@@ -84,7 +84,7 @@ def draw_codes(
     Parameters
     ----------
     objects
-        The objects of each kind, 0 elsewhere, as `Verdict.split` returns them, of any number of
+        The objects of each kind, 0 elsewhere, as `MatchStatus.split` returns them, of any number of
         dimensions; where two kinds meet in a pixel, the one named first is drawn.
     axes
         The axes of the planes in which rims are drawn.
@@ -121,7 +121,7 @@ FOUND, SAME = 0.5, 0.9
 
 
 @dataclass(frozen=True)
-class Changes:
+class LabelDiff:
     """What became of the objects, or of the pixels where labels are classes.
 
     Attributes
@@ -130,7 +130,7 @@ class Changes:
         How many objects. Of classes: how many pixels got one, lost theirs, have another, have the
         same; 0 is none.
     codes
-        uint8, the labels' shape: `draw_codes` of `CHANGE_KINDS`.
+        uint8, the labels' shape: `draw_match_status` of `CHANGE_KINDS`.
     what
         What was counted: "objects" or "pixels".
     """
@@ -148,7 +148,7 @@ class Changes:
         return not (self.gained or self.lost or self.changed)
 
 
-def changed_objects(before: NDArray[np.integer], after: NDArray[np.integer]) -> Changes:
+def diff_objects(before: NDArray[np.integer], after: NDArray[np.integer]) -> LabelDiff:
     """Compare two labellings ([Z,] Y, X) of the same image, object by object.
 
     Raises
@@ -168,10 +168,10 @@ def changed_objects(before: NDArray[np.integer], after: NDArray[np.integer]) -> 
         "changed": _only(after, new[pairs.predicted[~same]]),
     }
     gained, lost, changed = (int(np.sum(~mask)) for mask in (found, kept, same))
-    return Changes(gained, lost, changed, int(np.sum(same)), draw_codes(objects, (-2, -1)))
+    return LabelDiff(gained, lost, changed, int(np.sum(same)), draw_match_status(objects, (-2, -1)))
 
 
-def changed_classes(before: NDArray[np.integer], after: NDArray[np.integer]) -> Changes:
+def diff_classes(before: NDArray[np.integer], after: NDArray[np.integer]) -> LabelDiff:
     """Compare two images of classes, pixel by pixel; class 0 is background."""
     differs = before != after
     pixels = {
@@ -181,8 +181,10 @@ def changed_classes(before: NDArray[np.integer], after: NDArray[np.integer]) -> 
     }
     gained, lost, changed = (int(np.count_nonzero(mask)) for mask in pixels.values())
     same = int(np.count_nonzero(~differs & (after > 0)))
-    codes = draw_codes({kind: mask.astype(np.uint8) for kind, mask in pixels.items()}, (-2, -1))
-    return Changes(gained, lost, changed, same, codes, "pixels")
+    codes = draw_match_status(
+        {kind: mask.astype(np.uint8) for kind, mask in pixels.items()}, (-2, -1)
+    )
+    return LabelDiff(gained, lost, changed, same, codes, "pixels")
 
 
 def _only(labels: NDArray[np.integer], ids: NDArray[np.int64]) -> NDArray[np.integer]:

@@ -11,8 +11,8 @@ import numpy as np
 
 from napari_unet.core.errors import InputError
 from napari_unet.core.evaluation.match_status import (
-    Verdict,
-    draw_codes,
+    MatchStatus,
+    draw_match_status,
     edges,
     inside_code,
     outline_code,
@@ -105,7 +105,7 @@ def compare(
     image: ArrayLike | None = None,
     threshold: float = 0.5,
     zoom: int | None = None,
-    verdict: Verdict | None = None,
+    verdict: MatchStatus | None = None,
 ) -> Picture:
     """Show which objects were hit, which are false and which were missed.
 
@@ -137,11 +137,11 @@ def compare(
         The shapes differ, or are not those of pictures.
     """
     found, wanted = np.asarray(labels), np.asarray(truth)
-    verdict = verdict or Verdict.of(Overlap.of(found, wanted), threshold)
+    verdict = verdict or MatchStatus.of(Overlap.of(found, wanted), threshold)
     ground = picture(np.zeros(found.shape, np.uint8) if image is None else image)
     drawn, found = _enlarged(ground, found, zoom)
     _, wanted = _enlarged(ground, wanted, zoom)
-    codes = draw_codes(verdict.split(found, wanted))
+    codes = draw_match_status(verdict.split(found, wanted))
     for kind, colour in COLOURS.items():
         if image is None:
             drawn[codes == inside_code(kind)] = np.array(colour) * 0.5

@@ -41,7 +41,7 @@ class ShiftWarning(UserWarning):
 
 
 @dataclass(frozen=True)
-class Remark:
+class ShiftRemark:
     """What is unusual about an image, and the diameter (px) that would mend it, if one would."""
 
     text: str
@@ -49,10 +49,10 @@ class Remark:
 
 
 @dataclass(frozen=True)
-class Surveyed(Progress):
+class ImageSurvey(Progress):
     """A look at the image before the run: `remarks` say what is unlike the training images."""
 
-    remarks: tuple[Remark, ...] = ()
+    remarks: tuple[ShiftRemark, ...] = ()
 
     def warn(self) -> None:
         """Issue each remark as a ShiftWarning."""
@@ -91,7 +91,7 @@ def ranges_of(several: Sequence[Statistics]) -> dict[str, list[float]]:
     return found
 
 
-def kind_remark(statistics: Statistics, ranges: Ranges) -> Remark | None:
+def kind_remark(statistics: Statistics, ranges: Ranges) -> ShiftRemark | None:
     """Say in what an image is unlike the training images; None if it is like them."""
     unlike = []
     for name, (low, high) in ranges.items():
@@ -100,13 +100,13 @@ def kind_remark(statistics: Statistics, ranges: Ranges) -> Remark | None:
             unlike.append(WORDS[name][value > high])
     if not unlike:
         return None
-    return Remark(
+    return ShiftRemark(
         "This image is unlike those the model was trained on: "
         f"{', '.join(dict.fromkeys(unlike))}. Check the result before you use it."
     )
 
 
-def size_remark(found: float, used: float) -> Remark | None:
+def size_remark(found: float, used: float) -> ShiftRemark | None:
     """Say that objects have another size than the network expects; None if the sizes agree.
 
     Parameters
@@ -119,7 +119,7 @@ def size_remark(found: float, used: float) -> Remark | None:
     if not found or not used or abs(math.log(found / used)) < math.log(SIZE_RATIO):
         return None
     times, what = (found / used, "larger") if found > used else (used / found, "smaller")
-    return Remark(
+    return ShiftRemark(
         f"Objects look {times:.1f} x {what} than those the model was trained on; "
         f"set Diameter to {found:.0f}.",
         round(found),

@@ -96,7 +96,7 @@ class SemanticHead:
         return np.asarray(softmax(raw, axis=0), dtype=np.float32)
 
 
-def head_of(spec: ModelSpec) -> InstanceHead | SemanticHead:
+def get_head(spec: ModelSpec) -> InstanceHead | SemanticHead:
     """Return the head that a spec names."""
     return InstanceHead() if spec.head == "instance" else SemanticHead(spec.classes)
 

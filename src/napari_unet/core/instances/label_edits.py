@@ -33,7 +33,7 @@ __all__ = [
     "EDITS",
     "MERGE",
     "SPLIT",
-    "Change",
+    "LabelEdit",
     "ObjectMask",
     "check_label",
     "check_writable",
@@ -51,7 +51,7 @@ EDITS = {SPLIT: 2, MERGE: 2, DELETE: 1}
 
 
 @dataclass(frozen=True)
-class Change:
+class LabelEdit:
     """A change of labels in one window.
 
     Attributes
@@ -106,7 +106,7 @@ def place_object(
     *,
     replaced: Mapping[Index, ObjectMask] | None = None,
     overwrite: bool = False,
-) -> Change:
+) -> LabelEdit:
     """Put an object into labels.
 
     Parameters
@@ -147,7 +147,7 @@ def place_object(
         raise InputError(
             "All pixels of the object belong to others; allow overwriting, or click elsewhere."
         )
-    return Change(label, window, before, after)
+    return LabelEdit(label, window, before, after)
 
 
 def new_label(labels: Any) -> int:
@@ -200,7 +200,7 @@ def check_writable(labels: Any) -> None:
         raise InputError("The labels can only be read; copy them, or open their file for writing.")
 
 
-def remove_object(labels: Any, place: Sequence[int], index: Index = ()) -> Change:
+def remove_object(labels: Any, place: Sequence[int], index: Index = ()) -> LabelEdit:
     """Take the object at a pixel out; raises InputError if there is none."""
     label, mask = find_object(labels, place, index)
     return _relabelled(labels, index, label, mask, np.where(mask.inside, 0, label), 0)
@@ -212,7 +212,7 @@ def split_object(
     second: Sequence[int],
     index: Index = (),
     hills: Callable[[Window], np.ndarray | None] = lambda _: None,
-) -> Change:
+) -> LabelEdit:
     """Divide the object under two pixels; the part of the second gets a new id.
 
     Parameters
@@ -249,7 +249,7 @@ def split_object(
 
 def merge_objects(
     labels: Any, first: Sequence[int], second: Sequence[int], index: Index = ()
-) -> Change:
+) -> LabelEdit:
     """Give the object at the second pixel the id of that at the first.
 
     Raises
@@ -266,18 +266,18 @@ def merge_objects(
     after = before.copy()
     plane = (0,) * len(index)
     after[plane][other.within(window[len(index) :])] = keep
-    return Change(keep, window, before, after)
+    return LabelEdit(keep, window, before, after)
 
 
 def _relabelled(
     labels: Any, index: Index, label: int, mask: ObjectMask, values: np.ndarray, about: int
-) -> Change:
+) -> LabelEdit:
     """Build the change that gives the object in a mask the ids in `values`."""
     window = full_window(index, mask.window)
     before = np.array(labels[window])
     after = before.copy()
     after[(0,) * len(index)][mask.inside] = values[mask.inside].astype(before.dtype)
-    return Change(about, window, before, after)
+    return LabelEdit(about, window, before, after)
 
 
 def _two_hills(

@@ -4,8 +4,8 @@ The method is a watershed by steepest ascent (`basins`). A basin whose peak hard
 pass to a higher neighbour belongs to that neighbour.
 
 Ascent needs only what is next to a pixel, so a tile with a margin of one pixel computes its share
-exactly. Where an ascent leaves the tile, it names the pixel beyond, and `Joiner` looks the name up
-in the tile that owns it. Passes between basins are collected in the same way, and the merging is
+exactly. Where an ascent leaves the tile, it names the pixel beyond, and `TileMerger` looks the name
+up in the tile that owns it. Passes between basins are collected in the same way, and the merging is
 done once, on a table of basins instead of pixels. Therefore the labels do not depend on the tiles,
 nor on their order; an object may be larger than any tile.
 """
@@ -51,7 +51,7 @@ class DecodeSettings:
 
 
 @dataclass
-class Joiner:
+class TileMerger:
     """Collects the basins of a frame's tiles and says, in the end, which are one object.
 
     Provisional ids count the basins of all tiles in the order in which they were added; `finish`
@@ -76,13 +76,13 @@ class Joiner:
         """
         if not self.count:
             return np.zeros(1, np.uint32)
-        names = look_up(self._all("names"), self._all("border"), self._all("border_names"))
+        names = resolve_roots(self._all("names"), self._all("border"), self._all("border_names"))
         roots, owner = np.unique(names, return_inverse=True)
         sizes = np.bincount(owner, self._all("sizes"), len(roots))
         peaks = np.full(len(roots), -np.inf, np.float32)
         # Beyond a tile the named pixel is lower than the peak it leads to, so the maximum is right.
         np.maximum.at(peaks, owner, self._all("peaks"))
-        pairs = look_up(self._all("passes"), self._all("border"), self._all("border_names"))
+        pairs = resolve_roots(self._all("passes"), self._all("border"), self._all("border_names"))
         # A tile that was never computed owns names that no basin has.
         known = np.isin(pairs, roots).all(1)
         pairs, heights = pairs[known], self._all("heights")[known]
@@ -109,7 +109,7 @@ def no_basins() -> Basins:
     return Basins(np.zeros(0, np.uint32), names, floats, names, pairs, floats, names, names)
 
 
-def look_up(names: np.ndarray, border: np.ndarray, border_names: np.ndarray) -> np.ndarray:
+def resolve_roots(names: np.ndarray, border: np.ndarray, border_names: np.ndarray) -> np.ndarray:
     """Follow names from tile to tile until they end in a peak (or in a tile never computed).
 
     Two tiles that round differently may each find the peak on the other's side of their border:
@@ -151,7 +151,7 @@ def separate(maps: np.ndarray, settings: DecodeSettings | None = None) -> np.nda
         uint32 ([Z,] Y, X), the labels that any tiling of the same maps gives.
     """
     shape, settings = maps.shape[1:], settings or DecodeSettings()
-    joiner = Joiner(settings)
+    joiner = TileMerger(settings)
     ids = joiner.add(tile_basins(maps, whole_tile(shape), shape, settings))
     return np.asarray(joiner.finish()[ids])
 

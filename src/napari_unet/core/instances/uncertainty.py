@@ -17,7 +17,7 @@ FAINT = 0.15
 
 
 @dataclass(frozen=True)
-class Doubtful:
+class UncertainRegion:
     """One object or place that is worth a look.
 
     Attributes
@@ -41,7 +41,7 @@ class Doubtful:
     label: int = 0
 
 
-def doubt_map(maps: np.ndarray, head: InstanceHead | SemanticHead) -> np.ndarray:
+def uncertainty_map(maps: np.ndarray, head: InstanceHead | SemanticHead) -> np.ndarray:
     """Return the doubt of each pixel, float32 ([Z,] Y, X), 0 to 1.
 
     Parameters
@@ -56,7 +56,7 @@ def doubt_map(maps: np.ndarray, head: InstanceHead | SemanticHead) -> np.ndarray
     return np.asarray(1 - (first - second), np.float32)
 
 
-def rank_doubts(
+def rank_uncertain_regions(
     maps: np.ndarray,
     labels: np.ndarray,
     head: InstanceHead | SemanticHead,
@@ -65,7 +65,7 @@ def rank_doubts(
     disagreement: np.ndarray | None = None,
     index: tuple[int, ...] = (),
     edge: int = 64,
-) -> list[Doubtful]:
+) -> list[UncertainRegion]:
     """List what is worth a look in one frame, the most doubtful first.
 
     Objects are doubted for unsure pixels and for middles that are no peaks; places without object
@@ -84,7 +84,7 @@ def rank_doubts(
     edge
         Edge length of the squares, in pixels.
     """
-    doubt = doubt_map(maps, head)
+    doubt = uncertainty_map(maps, head)
     if disagreement is not None:
         doubt = np.maximum(doubt, disagreement)
     seen = np.zeros(labels.shape, bool) if known is None else known
@@ -104,7 +104,7 @@ def _objects(
     labels: np.ndarray,
     seen: np.ndarray,
     index: tuple[int, ...],
-) -> list[Doubtful]:
+) -> list[UncertainRegion]:
     names = np.unique(labels[labels > 0])
     if not len(names):
         return []
@@ -115,7 +115,7 @@ def _objects(
     _, compact = np.unique(labels, return_inverse=True)
     boxes = ndimage.find_objects(compact.reshape(labels.shape) + int(labels.min() > 0))
     return [
-        Doubtful(float(max(a, b)), index, tuple(map(float, centre)), box, int(name))
+        UncertainRegion(float(max(a, b)), index, tuple(map(float, centre)), box, int(name))
         for a, b, name, centre, box, part in zip(
             unsure, flat, names, centres, boxes, share_seen, strict=True
         )
@@ -125,7 +125,7 @@ def _objects(
 
 def _faint(
     doubt: np.ndarray, labels: np.ndarray, seen: np.ndarray, index: tuple[int, ...]
-) -> list[Doubtful]:
+) -> list[UncertainRegion]:
     """Find places where an object may have been missed."""
     outside = np.where((labels > 0) | seen, 0, doubt)
     smooth = ndimage.gaussian_filter(outside, SMOOTHING)
@@ -136,13 +136,13 @@ def _faint(
         inside = blobs[box] == number
         peak = float(smooth[box][inside].max())
         middle = [float(m + s.start) for m, s in zip(np.argwhere(inside).mean(0), box, strict=True)]
-        found.append(Doubtful(peak, index, tuple(middle), box))
+        found.append(UncertainRegion(peak, index, tuple(middle), box))
     return found
 
 
 def _squares(
     doubt: np.ndarray, seen: np.ndarray, index: tuple[int, ...], edge: int
-) -> list[Doubtful]:
+) -> list[UncertainRegion]:
     """Average the doubt over squares of what was not looked at."""
     found = []
     starts = [range(0, size, edge) for size in doubt.shape]
@@ -154,5 +154,5 @@ def _squares(
         centre = tuple(
             (s.start + min(s.stop, n) - 1) / 2 for s, n in zip(window, doubt.shape, strict=True)
         )
-        found.append(Doubtful(float(doubt[window][open_].mean()), index, centre, window))
+        found.append(UncertainRegion(float(doubt[window][open_].mean()), index, centre, window))
     return found

@@ -1,1 +1,1 @@
-"""Files and stores: readers, writers, chunks of large arrays, results with their passports."""
+"""Files and stores: readers, writers, chunks of large arrays, results with their provenance."""

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 AXES = "TCZYX"
 AUTO, PLANES, VOLUMES = FRAMES = ("auto", "planes", "volumes")
-"""How a stack is divided into frames, in which objects are matched; "auto" asks the passport."""
+"""How a stack is divided into frames, in which objects are matched; "auto" asks the provenance."""
 OBJECT_AXES = "object_axes"
-"""Entry of a passport: the axes along which an object may extend, "YX" or "ZYX"."""
+"""Entry of a provenance: the axes along which an object may extend, "YX" or "ZYX"."""
 
 
 def default_axes(shape: tuple[int, ...], dtype: np.dtype[Any], what: str = "the array") -> str:
@@ -38,7 +38,7 @@ def default_axes(shape: tuple[int, ...], dtype: np.dtype[Any], what: str = "the 
     return {2: "YX", 3: "ZYX", 4: "TZYX", 5: "TZCYX"}[len(shape)]
 
 
-def checked_axes(axes: str, shape: tuple[int, ...], what: str) -> str:
+def check_axes(axes: str, shape: tuple[int, ...], what: str) -> str:
     """Hold axes that the user gave against the shape."""
     letters = axes.strip().upper()
     problem = ""
@@ -58,7 +58,7 @@ def checked_axes(axes: str, shape: tuple[int, ...], what: str) -> str:
     return letters
 
 
-def settled_axes(found: str, shape: tuple[int, ...], what: str) -> str:
+def resolve_axes(found: str, shape: tuple[int, ...], what: str) -> str:
     """Turn a file's axes into ours: unnamed pages are slices, or time where Z is taken."""
     letters = list(found)
     for place, letter in enumerate(letters):
@@ -77,16 +77,16 @@ def settled_axes(found: str, shape: tuple[int, ...], what: str) -> str:
     return settled
 
 
-def frame_ndim(frames: str, passport: Mapping[str, Any] | None = None) -> int:
+def frame_ndim(frames: str, provenance: Mapping[str, Any] | None = None) -> int:
     """Return whether objects are matched in planes (2) or in volumes (3).
 
     Parameters
     ----------
     frames
-        One of `FRAMES`. "auto": planes if the passport says that objects end with their plane,
+        One of `FRAMES`. "auto": planes if the provenance says that objects end with their plane,
         otherwise volumes.
-    passport
-        The passport of the predicted labels; None if they have none.
+    provenance
+        The provenance of the predicted labels; None if they have none.
 
     Raises
     ------
@@ -96,7 +96,7 @@ def frame_ndim(frames: str, passport: Mapping[str, Any] | None = None) -> int:
     if frames not in FRAMES:
         raise SettingsError(f"frames is {frames!r}; choose one of: {', '.join(FRAMES)}.")
     if frames == AUTO:
-        return 2 if (passport or {}).get(OBJECT_AXES) == "YX" else 3
+        return 2 if (provenance or {}).get(OBJECT_AXES) == "YX" else 3
     return 2 if frames == PLANES else 3
 
 

@@ -21,7 +21,7 @@ LARGE = 2**22
 """Chunks of fewer bytes than this are read as they are, unless dask has to compute them."""
 
 
-class Lazy:
+class LazyArray:
     """Lets numpy take an array whole that otherwise is read by basic slices."""
 
     shape: tuple[int, ...]
@@ -48,7 +48,7 @@ def spans_of(key: Any, shape: tuple[int, ...]) -> tuple[list[range], tuple[Any, 
     return spans, tuple(drop)
 
 
-def cached(data: Any) -> Any:
+def with_cache(data: Any) -> Any:
     """Put an array whose chunks are dear behind a cache; return any other as it is."""
     chunks = getattr(data, "chunks", None)
     if not isinstance(chunks, tuple) or len(chunks) != len(data.shape):
@@ -59,10 +59,10 @@ def cached(data: Any) -> Any:
         edges = [[*range(0, n, c), n] for n, c in zip(data.shape, chunks, strict=True)]
     else:
         edges = [[0, *itertools.accumulate(sizes)] for sizes in chunks]
-    return CachedChunks(data, edges)
+    return ChunkCache(data, edges)
 
 
-class CachedChunks(Lazy):
+class ChunkCache(LazyArray):
     """An array that is read by whole chunks, the last of which are kept.
 
     Parameters

@@ -15,7 +15,7 @@ _KINDS: dict[str, dict[str, Any]] = {"T": {"type": "time"}, "C": {"type": "chann
 
 
 @dataclass(frozen=True)
-class ImagePlace:
+class CoordinateTransform:
     """Where an image lies.
 
     Attributes
@@ -36,9 +36,9 @@ class ImagePlace:
     @classmethod
     def told(
         cls, letters: str, axes: Sequence[dict[str, Any]], steps: Iterable[dict[str, Any]]
-    ) -> ImagePlace | None:
+    ) -> CoordinateTransform | None:
         """Return what metadata say: axes and coordinate transformations; None where that is odd."""
-        scale, translation = combined(steps, len(letters))
+        scale, translation = combine_transforms(steps, len(letters))
         if not all(map(math.isfinite, (*scale, *translation))) or min(scale, default=1) <= 0:
             return None
         kinds = [_KINDS.get(letter, {"type": "space"}) for letter in letters]
@@ -46,7 +46,9 @@ class ImagePlace:
         return cls(letters, named, tuple(scale), tuple(translation))
 
     @classmethod
-    def of_voxels(cls, letters: str, size_um: tuple[float, float, float] | None) -> ImagePlace:
+    def of_voxels(
+        cls, letters: str, size_um: tuple[float, float, float] | None
+    ) -> CoordinateTransform:
         """Return the place of an image of which nothing but the size of a voxel is known."""
         unit = {"unit": "micrometer"} if size_um is not None else {}
         size = dict(zip("ZYX", size_um or (1.0, 1.0, 1.0), strict=True))
@@ -56,7 +58,7 @@ class ImagePlace:
         scale = tuple(size.get(letter, 1.0) for letter in letters)
         return cls(letters, axes, scale, (0.0,) * len(letters))
 
-    def along(self, letters: str) -> ImagePlace | None:
+    def along(self, letters: str) -> CoordinateTransform | None:
         """Return the place of what has these axes of the image, such as its labels.
 
         None if the image lacks one of them.
@@ -64,7 +66,7 @@ class ImagePlace:
         if not set(letters) <= set(self.letters):
             return None
         kept = [self.letters.index(letter) for letter in letters]
-        return ImagePlace(
+        return CoordinateTransform(
             letters,
             tuple(self.axes[at] for at in kept),
             tuple(self.scale[at] for at in kept),
@@ -86,7 +88,9 @@ class ImagePlace:
         return found
 
 
-def combined(steps: Iterable[dict[str, Any]], count: int) -> tuple[list[float], list[float]]:
+def combine_transforms(
+    steps: Iterable[dict[str, Any]], count: int
+) -> tuple[list[float], list[float]]:
     """Do coordinate transformations one after the other; return their scale and translation.
 
     Parameters

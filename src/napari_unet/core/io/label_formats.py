@@ -1,4 +1,4 @@
-"""Writers of each kind of result, and where each kind keeps its passport."""
+"""Writers of each kind of result, and where each kind keeps its provenance."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import zarr
 from PIL import Image, PngImagePlugin
 from zarr.codecs import BloscCodec
 
-from napari_unet.core.io.label_writer import CHUNK, PASSPORT
+from napari_unet.core.io.label_writer import CHUNK, PROVENANCE_KEY
 from napari_unet.core.io.ome_zarr import COARSEST, VERSIONS, label_attributes
 from napari_unet.core.io.readers import PHOTO_SUFFIXES
-from napari_unet.core.io.tiff import quiet
+from napari_unet.core.io.tiff import silence_tifffile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,21 +32,27 @@ def write_tiff(output: Output, path: Path, ome: bool) -> None:
     metadata: dict[str, Any] = {"axes": axes}
     common: dict[str, Any] = {"photometric": "minisblack", "compression": "zlib"}
     if not ome:
-        metadata["Info"] = output.passport_text
+        metadata["Info"] = output.provenance_text
         if size is not None:
             metadata |= {"unit": "um", "spacing": size[0]}
             common["resolution"] = (1 / size[2], 1 / size[1])
         values = output.block((slice(None),) * len(shape))
-        with quiet(), tifffile.TiffWriter(path, imagej=True) as writer:
+        with silence_tifffile(), tifffile.TiffWriter(path, imagej=True) as writer:
             writer.write(values, metadata=metadata, **common)
         return
-    metadata["MapAnnotation"] = {"Namespace": PASSPORT, PASSPORT: output.passport_text}
+    metadata["MapAnnotation"] = {
+        "Namespace": PROVENANCE_KEY,
+        PROVENANCE_KEY: output.provenance_text,
+    }
     if size is not None:
         for letter, value in zip("ZYX", size, strict=True):
             if letter in axes:
                 metadata |= {f"PhysicalSize{letter}": value, f"PhysicalSize{letter}Unit": "µm"}
     total = int(np.prod(shape)) * output.dtype.itemsize
-    with quiet(), tifffile.TiffWriter(path, bigtiff=total > 2**32 - 2**25, ome=True) as writer:
+    with (
+        silence_tifffile(),
+        tifffile.TiffWriter(path, bigtiff=total > 2**32 - 2**25, ome=True) as writer,
+    ):
         writer.write(
             _tiles(output),
             shape=shape,
@@ -72,7 +78,7 @@ def write_png(output: Output, path: Path) -> None:
     if output.dtype != np.uint8:
         output.finish(np.uint16)
     text = PngImagePlugin.PngInfo()
-    text.add_text(PASSPORT, output.passport_text, zip=True)
+    text.add_text(PROVENANCE_KEY, output.provenance_text, zip=True)
     options: dict[str, Any] = {}
     if output.voxel_size_um is not None:
         _, y, x = output.voxel_size_um
@@ -89,7 +95,7 @@ def write_zarr(output: Output, path: Path, name: str) -> None:
         source = _write_level(group, str(levels), source, 2 if levels else 1, output)
         levels += 1
     ome = label_attributes(name.split(".")[0], output.place, levels, VERSIONS[3])
-    group.attrs.update({"ome": ome, PASSPORT: json.loads(output.passport_text)})
+    group.attrs.update({"ome": ome, PROVENANCE_KEY: json.loads(output.provenance_text)})
 
 
 def _write_level(group: Any, name: str, source: Any, step: int, output: Output) -> Any:
@@ -118,18 +124,18 @@ def _write_level(group: Any, name: str, source: Any, step: int, output: Output) 
     return level
 
 
-def passport_text(path: Path) -> str | None:
-    """Find the passport's JSON in a file of any kind; None when there is none."""
+def provenance_text(path: Path) -> str | None:
+    """Find the provenance's JSON in a file of any kind; None when there is none."""
     if path.is_dir():
-        passport = zarr.open_group(str(path), mode="r").attrs.get(PASSPORT)
-        return None if passport is None else json.dumps(passport)
+        provenance = zarr.open_group(str(path), mode="r").attrs.get(PROVENANCE_KEY)
+        return None if provenance is None else json.dumps(provenance)
     if path.suffix.lower() in PHOTO_SUFFIXES:
         with PngImagePlugin.PngImageFile(path) as picture:
-            return picture.text.get(PASSPORT)
-    with quiet(), tifffile.TiffFile(path) as file:
+            return picture.text.get(PROVENANCE_KEY)
+    with silence_tifffile(), tifffile.TiffFile(path) as file:
         if not file.is_ome:
             return (file.imagej_metadata or {}).get("Info")
         for element in ElementTree.fromstring(file.ome_metadata or "<none/>").iter():
-            if element.tag.rpartition("}")[2] == "M" and element.get("K") == PASSPORT:
+            if element.tag.rpartition("}")[2] == "M" and element.get("K") == PROVENANCE_KEY:
                 return element.text
     return None

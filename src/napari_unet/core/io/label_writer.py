@@ -1,4 +1,4 @@
-"""Results on disk: labels that appear whole or not at all, each with its passport inside.
+"""Results on disk: labels that appear whole or not at all, each with its provenance inside.
 
 A result is built in a hidden folder beside its target and moved into place when it is complete;
 whatever goes wrong, also an interrupt, leaves neither half a file nor a changed old one. Kinds:
@@ -25,7 +25,7 @@ import numpy as np
 
 from napari_unet.core.errors import InputError, OutputError
 from napari_unet.core.io.atomic import user_path
-from napari_unet.core.io.coordinate_transform import ImagePlace
+from napari_unet.core.io.coordinate_transform import CoordinateTransform
 from napari_unet.core.io.readers import TIFF_SUFFIXES, UNREADABLE, is_zarr, unreadable
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ IN_MEMORY = 2**28
 CHUNK = 512
 """Edge of the tiles and chunks of results."""
 
-PASSPORT = "napari_unet"
-"""Name under which the passport stands in a result."""
+PROVENANCE_KEY = "napari_unet"
+"""Name under which the provenance stands in a result."""
 
 OUTPUT_SUFFIXES = (".tif", ".tiff", ".png", ".zarr")
 _IMAGEJ = ("uint8", "uint16", "float32")
@@ -59,7 +59,7 @@ class Output:
         One letter of "TCZYX" for each axis of `array`.
     voxel_size_um
         (z, y, x), or None.
-    dtype, passport
+    dtype, provenance
         What the file will hold; see `finish`.
     place
         Where the result lies in the world; a Zarr says so.
@@ -71,27 +71,27 @@ class Output:
         axes: str,
         dtype: np.dtype[Any],
         voxel_size_um: tuple[float, float, float] | None,
-        passport: dict[str, Any],
-        place: ImagePlace | None = None,
+        provenance: dict[str, Any],
+        place: CoordinateTransform | None = None,
     ) -> None:
         self.array, self.axes, self.dtype = array, axes, dtype
-        self.voxel_size_um, self.passport = voxel_size_um, passport
-        self.place = place or ImagePlace.of_voxels(axes, voxel_size_um)
+        self.voxel_size_um, self.provenance = voxel_size_um, provenance
+        self.place = place or CoordinateTransform.of_voxels(axes, voxel_size_um)
 
     @property
-    def passport_text(self) -> str:
-        """The passport as JSON."""
-        return json.dumps(self.passport, default=_plain)
+    def provenance_text(self) -> str:
+        """The provenance as JSON."""
+        return json.dumps(self.provenance, default=_plain)
 
-    def finish(self, dtype: Any = None, passport: dict[str, Any] | None = None) -> None:
-        """Decide what is known at the end only: the type in the file, and the passport.
+    def finish(self, dtype: Any = None, provenance: dict[str, Any] | None = None) -> None:
+        """Decide what is known at the end only: the type in the file, and the provenance.
 
         A type narrower than the array's saves space; the values must fit it.
         """
         if dtype is not None:
             self.dtype = np.dtype(dtype)
-        if passport is not None:
-            self.passport = passport
+        if provenance is not None:
+            self.provenance = provenance
 
     def block(self, window: tuple[Any, ...]) -> np.ndarray:
         """Return a window of the array in the file's type.
@@ -117,9 +117,9 @@ def create_output(
     axes: str,
     dtype: Any,
     voxel_size_um: tuple[float, float, float] | None = None,
-    passport: dict[str, Any] | None = None,
+    provenance: dict[str, Any] | None = None,
     overwrite: bool = False,
-    place: ImagePlace | None = None,
+    place: CoordinateTransform | None = None,
 ) -> Iterator[Output]:
     """Make a result file; it appears when the block ends without an exception.
 
@@ -133,7 +133,7 @@ def create_output(
         Type while it is made, such as uint32; `Output.finish` may narrow it.
     voxel_size_um
         (z, y, x), None if unknown.
-    passport
+    provenance
         How the result came about: plain JSON values.
     overwrite
         Whether a file of that name is replaced.
@@ -156,7 +156,7 @@ def create_output(
             work.mkdir()
         with _disk_errors(target, DISK_ERRORS):
             array = _scratch(work / "scratch", shape, dtype) if big else np.zeros(shape, dtype)
-            output = Output(array, axes, dtype, voxel_size_um, passport or {}, place)
+            output = Output(array, axes, dtype, voxel_size_um, provenance or {}, place)
             yield output
         with _disk_errors(target):
             _write(output, target, work, big)
@@ -165,27 +165,27 @@ def create_output(
         shutil.rmtree(work, ignore_errors=True)
 
 
-def read_passport(path: str | Path) -> dict[str, Any]:
-    """Return the passport of a result of any kind.
+def read_provenance(path: str | Path) -> dict[str, Any]:
+    """Return the provenance of a result of any kind.
 
     Raises
     ------
     InputError
         A file that cannot be read, or that napari-unet did not write.
     """
-    from napari_unet.core.io.label_formats import passport_text
+    from napari_unet.core.io.label_formats import provenance_text
 
     path = user_path(path)
     if not path.exists():
         raise InputError(f"{path} does not exist; check the spelling and the folder.")
     try:
-        text = passport_text(path)
-        passport = json.loads(text) if text else None
+        text = provenance_text(path)
+        provenance = json.loads(text) if text else None
     except UNREADABLE as error:
         raise unreadable(path, error) from error
-    if not isinstance(passport, dict):
+    if not isinstance(provenance, dict):
         raise InputError(f"{path} has no passport; give a result that napari-unet wrote.")
-    return passport
+    return provenance
 
 
 def _check_target(target: Path, shape: tuple[int, ...], big: bool, overwrite: bool) -> None:

@@ -21,7 +21,7 @@ from napari_unet.core.io.readers import UNREADABLE, count_levels, is_zarr, read_
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from napari_unet.core.io.coordinate_transform import ImagePlace
+    from napari_unet.core.io.coordinate_transform import CoordinateTransform
 
     Part = tuple[int | slice, ...]
 
@@ -114,7 +114,11 @@ class LabelImage:
                     os.fsync(handle.fileno())
 
     def describe(
-        self, name: str, place: ImagePlace, extra: dict[str, Any], source: str | None = None
+        self,
+        name: str,
+        place: CoordinateTransform,
+        extra: dict[str, Any],
+        source: str | None = None,
     ) -> None:
         """Write the metadata: what makes the arrays an image, and where it lies."""
         import zarr
@@ -125,7 +129,7 @@ class LabelImage:
 
 
 def label_attributes(
-    name: str, place: ImagePlace, levels: int, version: str, source: str | None = None
+    name: str, place: CoordinateTransform, levels: int, version: str, source: str | None = None
 ) -> dict[str, Any]:
     """Return the NGFF metadata of a label image whose Y and X are halved at each level.
 
@@ -146,7 +150,7 @@ def label_attributes(
     return {"version": version, "multiscales": [image], "image-label": label}
 
 
-def place_in(image: Path, axes: str, shape: tuple[int, ...]) -> ImagePlace | None:
+def place_in(image: Path, axes: str, shape: tuple[int, ...]) -> CoordinateTransform | None:
     """Return where labels of an OME-Zarr lie, by the level that has their shape.
 
     Parameters

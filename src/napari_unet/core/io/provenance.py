@@ -24,7 +24,7 @@ SAMPLES, EDGE = 5, 64
 """Samples along each axis of a large stack, and their edge length along Y and X, in pixels."""
 
 
-def make_passport(
+def make_provenance(
     stack: Stack, card: ModelCard, settings: PredictSettings, *, hashed: bool = True
 ) -> dict[str, Any]:
     """Return model, data, settings and versions as plain JSON values."""

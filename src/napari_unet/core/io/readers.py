@@ -17,9 +17,9 @@ import numpy as np
 from napari_unet.core.errors import InputError
 from napari_unet.core.io.coordinate_transform import (
     TRANSFORMS,
-    ImagePlace,
+    CoordinateTransform,
     believable,
-    combined,
+    combine_transforms,
     to_um,
 )
 
@@ -58,7 +58,7 @@ class Opened(NamedTuple):
     data: Any
     axes: str
     voxel_size_um: tuple[float, float, float] | None
-    place: ImagePlace | None = None
+    place: CoordinateTransform | None = None
 
 
 def is_zarr(path: Path) -> bool:
@@ -238,10 +238,12 @@ def _read_multiscale(group: Any, images: Any, wanted: int, path: Path | str) -> 
         )
     steps = (*level.get(TRANSFORMS, ()), *image.get(TRANSFORMS, ()))
     sizes = {}
-    for letter, axis, size in zip(letters, axes, combined(steps, len(axes))[0], strict=True):
+    for letter, axis, size in zip(
+        letters, axes, combine_transforms(steps, len(axes))[0], strict=True
+    ):
         factor = to_um(axis.get("unit"))
         if factor is not None and 0 < size < math.inf:
             sizes[letter] = float(size) * factor
     known = {"Y", "X"} <= set(sizes)
     size_um = (sizes.get("Z", 1.0), sizes["Y"], sizes["X"]) if known else None
-    return Opened(array, letters, size_um, ImagePlace.told(letters, axes, steps))
+    return Opened(array, letters, size_um, CoordinateTransform.told(letters, axes, steps))

@@ -26,7 +26,7 @@ class UnreadableError(InputError):
     """A part of an image that cannot be read; the rest may be all right."""
 
 
-class Guarded:
+class RetryingArray:
     """An array that is read with a few tries, and whose failures are all `UnreadableError`s.
 
     A try is waited with where the store may be away for a moment. It is not where the data are
@@ -69,6 +69,6 @@ class Guarded:
         raise UnreadableError(f"the data cannot be read ({reason}).") from last
 
 
-def guarded(stack: Stack, lenient: bool = False) -> Stack:
-    """Return a stack whose data are `Guarded`; its path, which would word errors, is dropped."""
-    return replace(stack, data=Guarded(stack.data, lenient), path=None)
+def with_retries(stack: Stack, lenient: bool = False) -> Stack:
+    """Return a stack whose data are a `RetryingArray`; its path, is dropped."""
+    return replace(stack, data=RetryingArray(stack.data, lenient), path=None)

@@ -13,9 +13,9 @@ import numpy as np
 
 from napari_unet.core.errors import InputError
 from napari_unet.core.io.atomic import plain_name, user_path
-from napari_unet.core.io.axes import checked_axes, default_axes, settled_axes
-from napari_unet.core.io.chunk_cache import cached
-from napari_unet.core.io.coordinate_transform import ImagePlace
+from napari_unet.core.io.axes import check_axes, default_axes, resolve_axes
+from napari_unet.core.io.chunk_cache import with_cache
+from napari_unet.core.io.coordinate_transform import CoordinateTransform
 from napari_unet.core.io.readers import SUFFIXES, UNREADABLE, Opened, is_zarr, read_file, unreadable
 from napari_unet.core.io.remote import is_address, read_address
 
@@ -56,7 +56,7 @@ class Stack:
     name: str = "image"
     path: Path | None = None
     address: str = ""
-    place: ImagePlace | None = None
+    place: CoordinateTransform | None = None
     notices: set[str] = field(default_factory=set, repr=False)
     """What the user was warned of already; a remark is made once for each stack."""
 
@@ -77,11 +77,11 @@ class Stack:
         return "".join(letter for letter in "TZYX" if letter in self.axes)
 
     @property
-    def labels_place(self) -> ImagePlace:
+    def labels_place(self) -> CoordinateTransform:
         """Where the labels lie: where the image does, as far as that is known."""
         axes = self.labels_axes
         place = None if self.place is None else self.place.along(axes)
-        return place or ImagePlace.of_voxels(axes, self.voxel_size_um)
+        return place or CoordinateTransform.of_voxels(axes, self.voxel_size_um)
 
     @property
     def labels_shape(self) -> tuple[int, ...]:
@@ -241,7 +241,7 @@ def open_stack(
     shape = tuple(int(n) for n in data.shape)
     found = opened.axes or default_axes(shape, dtype, what)
     letters = (
-        checked_axes(axes, shape, what) if axes is not None else settled_axes(found, shape, what)
+        check_axes(axes, shape, what) if axes is not None else resolve_axes(found, shape, what)
     )
     # C given for what the file calls samples is still a colour image.
     rgb = "S" in letters or ("S" in opened.axes and letters[found.index("S")] == "C")
@@ -250,7 +250,7 @@ def open_stack(
     size = _checked_voxel_size(voxel_size_um) if voxel_size_um is not None else opened.voxel_size_um
     as_told = voxel_size_um is None and letters == opened.axes
     place = opened.place if as_told else None
-    return Stack(cached(data), letters, size, rgb, name, path, address, place)
+    return Stack(with_cache(data), letters, size, rgb, name, path, address, place)
 
 
 def list_images(folder: str | Path) -> list[Path]:

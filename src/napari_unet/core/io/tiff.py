@@ -23,7 +23,7 @@ import zarr
 from zarr.storage import WrapperStore
 
 from napari_unet.core.errors import InputError
-from napari_unet.core.io.chunk_cache import Lazy, spans_of
+from napari_unet.core.io.chunk_cache import LazyArray, spans_of
 from napari_unet.core.io.coordinate_transform import believable, to_um
 from napari_unet.core.io.readers import Opened
 
@@ -60,7 +60,7 @@ class _Notes(logging.Handler):
 
 
 @contextmanager
-def quiet() -> Iterator[list[str]]:
+def silence_tifffile() -> Iterator[list[str]]:
     """Collect what tifffile logs; without a handler Python would print it on standard error."""
     notes = _Notes()
     _LOGGER.addHandler(notes)
@@ -70,7 +70,7 @@ def quiet() -> Iterator[list[str]]:
         _LOGGER.removeHandler(notes)
 
 
-class MappedPages(Lazy):
+class MappedPages(LazyArray):
     """Uncompressed pages of one or more TIFF files as one lazy array.
 
     Parameters
@@ -124,7 +124,7 @@ def read_tiff(path: Path) -> Opened:
         Not a TIFF file, or a damaged one; the caller words the message.
     """
     # The file stays open only where strips are decoded from it later.
-    with quiet() as notes, ExitStack() as closing:
+    with silence_tifffile() as notes, ExitStack() as closing:
         file = closing.enter_context(tifffile.TiffFile(path))
         sizes = [math.prod(series.shape) for series in file.series]
         if not sizes:
@@ -269,7 +269,7 @@ class _CachedStore(WrapperStore[Any]):
         return chunk
 
 
-class DecodedPages(Lazy):
+class DecodedPages(LazyArray):
     """A TIFF series whose strips or tiles are decoded when they are read."""
 
     def __init__(self, file: tifffile.TiffFile, series: int) -> None:
@@ -280,7 +280,7 @@ class DecodedPages(Lazy):
         self.shape, self.dtype, self.ndim = self._array.shape, self._array.dtype, self._array.ndim
 
     def __getitem__(self, key: Any) -> np.ndarray:
-        with quiet():
+        with silence_tifffile():
             return np.asarray(self._array[key])
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -288,5 +288,5 @@ class DecodedPages(Lazy):
 
 
 def _reopen(path: str, series: int) -> DecodedPages:
-    with quiet():
+    with silence_tifffile():
         return DecodedPages(tifffile.TiffFile(path), series)

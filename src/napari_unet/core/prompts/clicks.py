@@ -107,7 +107,7 @@ class ClickSet:
         return np.array(chosen, np.float32).reshape(-1, ndim)
 
 
-class History(Generic[State]):
+class UndoStack(Generic[State]):
     """What there is now, what was before, and what was taken back.
 
     Parameters

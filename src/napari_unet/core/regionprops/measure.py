@@ -17,9 +17,9 @@ import numpy as np
 
 from napari_unet.core.errors import InputError
 from napari_unet.core.io.axes import AUTO, frame_ndim, shared_axes
-from napari_unet.core.io.label_writer import read_passport
+from napari_unet.core.io.label_writer import read_provenance
 from napari_unet.core.io.stack import Stack, open_stack
-from napari_unet.core.progress import Progress, drained
+from napari_unet.core.progress import Progress, run_to_end
 from napari_unet.core.regionprops.moments import Parts, hull_points, hull_size
 from napari_unet.core.regionprops.table import Table, join_tables, object_table
 
@@ -71,11 +71,11 @@ class Measuring:
         axes: str | None = None,
         frames: str = AUTO,
         solidity: bool = True,
-        passport: Mapping[str, Any] | None = None,
+        provenance: Mapping[str, Any] | None = None,
     ) -> Measuring:
         """Open labels and image, and hold them against each other; see `measure`.
 
-        `passport` is that of labels which are in no file.
+        `provenance` is that of labels which are in no file.
         """
         stack = open_stack(labels, axes, voxel_size_um)
         if stack.dtype.kind not in "iub":
@@ -92,7 +92,9 @@ class Measuring:
         if light is not None:
             stack, light = _matched(stack, light)
         size = stack.voxel_size_um or (light.voxel_size_um if light is not None else None)
-        ndim = frame_ndim(frames, passport or _passport(stack)) if "Z" in stack.labels_axes else 2
+        ndim = (
+            frame_ndim(frames, provenance or _provenance(stack)) if "Z" in stack.labels_axes else 2
+        )
         return cls(stack, light, ndim, size, solidity)
 
     @property
@@ -131,7 +133,7 @@ def measure(
         else by `napari_unet.core.io.axes.default_axes`.
     frames
         "planes": the objects of a stack end with their plane. "volumes": they do not. "auto" asks
-        the passport of a label file, and takes volumes without one. Time points are apart always.
+        the provenance of a label file, and takes volumes without one. Time points are apart always.
     solidity
         Whether convex hulls are computed, which takes longer than all the rest.
 
@@ -163,7 +165,7 @@ def measure(
         Labels that are no whole numbers, or an image of another shape.
     """
     what = Measuring.of(labels, image, voxel_size_um, axes=axes, frames=frames, solidity=solidity)
-    return drained(measure_steps(what))
+    return run_to_end(measure_steps(what))
 
 
 def measure_steps(what: Measuring) -> Generator[Progress, None, Table]:
@@ -268,10 +270,10 @@ def _renamed(stack: Stack, axes: str) -> Stack:
     return stack if axes == stack.labels_axes else replace(stack, axes=stack.axes.translate(names))
 
 
-def _passport(labels: Stack) -> dict[str, Any] | None:
-    """Return the passport of a label file; most labels have none."""
+def _provenance(labels: Stack) -> dict[str, Any] | None:
+    """Return the provenance of a label file; most labels have none."""
     if labels.path is None:
         return None
     with suppress(InputError):
-        return read_passport(labels.path)
+        return read_provenance(labels.path)
     return None

@@ -24,7 +24,7 @@ OPEN = ("steps", "batch", "crop", "learning_rate", "validate_every")
 
 
 @dataclass(frozen=True)
-class Recipe(TrainSettings):
+class TrainConfig(TrainSettings):
     """What `train` works by.
 
     Attributes
@@ -49,7 +49,7 @@ class Recipe(TrainSettings):
     freeze_after: float = 1.0
     pace: float | None = None
 
-    def lighter(self) -> Recipe:
+    def lighter(self) -> TrainConfig:
         """Return a recipe whose steps take half the time, or less: fewer crops, then smaller ones.
 
         The crops of planes stay as large as they are, for the network sees far in them.
@@ -62,7 +62,9 @@ class Recipe(TrainSettings):
         return replace(self, crop=self.crop // 2, planes=max(1, self.planes // 2))
 
 
-def settle(settings: TrainSettings, spec: ModelSpec, samples: Samples, **chosen: Any) -> Recipe:
+def resolve_config(
+    settings: TrainSettings, spec: ModelSpec, samples: Samples, **chosen: Any
+) -> TrainConfig:
     """Fill in what the settings leave open.
 
     Parameters
@@ -75,7 +77,7 @@ def settle(settings: TrainSettings, spec: ModelSpec, samples: Samples, **chosen:
         Values for what is open, where they are not those of a training from scratch, and what
         settings cannot say.
     """
-    if isinstance(settings, Recipe):
+    if isinstance(settings, TrainConfig):
         return settings
     values = {item.name: getattr(settings, item.name) for item in fields(settings)}
     usual = {"batch": BATCH[spec.ndim], "crop": CROP[spec.ndim]}
@@ -86,10 +88,10 @@ def settle(settings: TrainSettings, spec: ModelSpec, samples: Samples, **chosen:
     values = {**usual, **chosen, **values}
     if spec.ndim == 3:
         values.setdefault("planes", crop_planes(spec, values["crop"]))
-    recipe = Recipe(**values)
+    recipe = TrainConfig(**values)
     if settings.epochs is not None and settings.minutes is None:
         steps = math.ceil(settings.epochs * epoch_steps(samples, recipe))
-        recipe = Recipe(**{**values, "steps": steps})
+        recipe = TrainConfig(**{**values, "steps": steps})
     return recipe
 
 
@@ -99,7 +101,7 @@ def crop_planes(spec: ModelSpec, crop: int) -> int:
     return max(1, round(crop / y / 2)) * z
 
 
-def epoch_steps(samples: Samples, recipe: Recipe) -> int:
+def epoch_steps(samples: Samples, recipe: TrainConfig) -> int:
     """Return in how many steps as much is seen as is known."""
     known = sum(
         np.count_nonzero(item.known)

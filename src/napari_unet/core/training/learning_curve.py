@@ -13,7 +13,7 @@ from napari_unet.core.training.model_comparison import UNITS
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from napari_unet.core.training.model_comparison import Judgement
+    from napari_unet.core.training.model_comparison import ModelComparison
 
 FEWEST = 3
 """Rounds without which nothing can be told."""
@@ -50,7 +50,9 @@ def taught_with(training: Mapping[str, Any], metric: str) -> int:
     return int(training["objects" if UNITS[metric] == "objects" else "known_px"])
 
 
-def next_rounds(before: Mapping[str, Any], objects: int, judgement: Judgement) -> list[list[float]]:
+def next_rounds(
+    before: Mapping[str, Any], objects: int, judgement: ModelComparison
+) -> list[list[float]]:
     """Return the parent's rounds and the new one, as the card keeps them.
 
     Parameters

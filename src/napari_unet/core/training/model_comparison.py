@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from napari_unet.core.text import counted
+from napari_unet.core.text import pluralise
 
 BETTER, WORSE, UNMEASURED = "better", "worse", "not measurable"
 UNITS = {"AP50": "objects", "IoU": "pixels"}
@@ -17,7 +17,7 @@ before makes a model worse."""
 
 
 @dataclass(frozen=True)
-class Judgement:
+class ModelComparison:
     """The scores of a model before and after tuning, and what they say.
 
     Attributes
@@ -75,14 +75,14 @@ class Judgement:
         return f"{self.verdict}: {self.reason.rstrip('.')} ({', '.join(figures)})"
 
 
-def judge(
+def compare_models(
     metric: str,
     held: tuple[float, float] | None,
     replay: tuple[float, float] | None,
     objects: int,
     reason: str = "",
     replay_objects: int = 10_000,
-) -> Judgement:
+) -> ModelComparison:
     """Weigh the scores (before, after) on what was held out, and on what was learned before.
 
     Parameters
@@ -107,10 +107,10 @@ def judge(
             verdict, reason = WORSE, "It does worse on what it was not shown."
         else:
             reason = f"The difference on the {_share(metric, objects)} may be chance."
-    return Judgement(verdict, metric, before, after, old, new, objects, reason)
+    return ModelComparison(verdict, metric, before, after, old, new, objects, reason)
 
 
 def _share(metric: str, objects: int) -> str:
     if UNITS.get(metric) != "objects":
         return "pixels held out"
-    return f"{counted(objects, 'object')} held out"
+    return f"{pluralise(objects, 'object')} held out"

@@ -28,7 +28,7 @@ _LONGEST = 60
 
 
 @dataclass(frozen=True)
-class TrainPlan:
+class RunState:
     """What is trained on what.
 
     Attributes
@@ -48,7 +48,7 @@ class TrainPlan:
     data: str
     request: dict[str, Any] = field(default_factory=dict)
 
-    def fits(self, other: TrainPlan) -> bool:
+    def fits(self, other: RunState) -> bool:
         """Whether a training can go on from the other's checkpoint."""
         mine, others = (json.dumps([plan.parent, plan.spec, plan.data]) for plan in (self, other))
         return mine == others
@@ -59,7 +59,7 @@ def training_folder(name: str) -> Path:
     return home() / "training" / name
 
 
-def note_plan(folder: Path, plan: TrainPlan) -> None:
+def write_run_state(folder: Path, plan: RunState) -> None:
     """Note a plan, or hold it against that of the checkpoint which is there.
 
     Raises
@@ -72,7 +72,7 @@ def note_plan(folder: Path, plan: TrainPlan) -> None:
     if not (folder / CHECKPOINT).exists():
         write_text(folder / PLAN, json.dumps(asdict(plan), indent=2) + "\n")
         return
-    noted = read_plan(folder)
+    noted = read_run_state(folder)
     if noted is None or not noted.fits(plan):
         raise InputError(
             f"The unfinished training of {folder.name!r} had another model or other images; give "
@@ -80,21 +80,21 @@ def note_plan(folder: Path, plan: TrainPlan) -> None:
         )
 
 
-def read_plan(folder: Path) -> TrainPlan | None:
+def read_run_state(folder: Path) -> RunState | None:
     """Return the plan of an unfinished training; None if there is none that can be read."""
     try:
-        return TrainPlan(**json.loads((folder / PLAN).read_text(encoding="utf-8")))
+        return RunState(**json.loads((folder / PLAN).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
 
 
-def unfinished() -> dict[str, TrainPlan]:
+def unfinished() -> dict[str, RunState]:
     """Return, by name, the trainings that stopped and can go on; the last one first."""
     folders = [path.parent for path in (home() / "training").glob(f"*/{CHECKPOINT}")]
     folders.sort(key=lambda folder: -_modified(folder / CHECKPOINT))
     found = {}
     for folder in folders:
-        plan = read_plan(folder)
+        plan = read_run_state(folder)
         if plan is not None and not is_locked(folder):
             found[folder.name] = plan
     return found

@@ -38,7 +38,7 @@ MOST_ANISOTROPY = 4.0
 mostly interpolated beyond that."""
 
 
-def settle_way(
+def resolve_volume_mode(
     asked: str, ndim: int, head: str, stack: Stack, diameter: float | None = None
 ) -> str:
     """Return how a stack is segmented: `NATIVE`, `PLANES`, `JOINED` or `ORTHOGONAL`.
@@ -86,7 +86,7 @@ def frame_ndim(way: str) -> int:
 
 
 def object_axes(way: str) -> str:
-    """Return the axes along which an object may extend, for the passport."""
+    """Return the axes along which an object may extend, for the provenance."""
     return "YX" if way == PLANES else "ZYX"
 
 

@@ -78,7 +78,7 @@ class Joined:
 
 
 @dataclass
-class ThroughZ:
+class ZStitcher:
     """Takes the planes of a volume in, in order, and says which of their objects are one.
 
     Attributes
@@ -202,7 +202,7 @@ def _chosen(
     return np.asarray(table[labels])
 
 
-def join_steps(
+def stitch_steps(
     out: Any,
     planes: Sequence[Index],
     window: Window | None = None,
@@ -234,7 +234,7 @@ def join_steps(
     place = window or (slice(None), slice(None))
     runs, count = _runs(sorted(planes)), 0
     for run in runs:
-        chains = ThroughZ()
+        chains = ZStitcher()
         for index in run:
             chains.add(np.asarray(out[(*index, *place)]))
             yield Progress(*progress, "planes joined")

@@ -11,7 +11,7 @@ from qtpy.QtGui import QBrush, QColor
 from qtpy.QtWidgets import QAbstractItemView, QTreeWidget, QTreeWidgetItem
 
 from napari_unet.batch.run import DONE, FAILED, RUNNING, WAITING, FileStep
-from napari_unet.core.text import counted
+from napari_unet.core.text import pluralise
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -97,7 +97,7 @@ class FileList(QTreeWidget):
         """Show how far a file is, or what became of it."""
         remarks = "\n".join(step.remarks)
         if step.state == DONE:
-            text = f"done: {counted(step.objects, 'object')}"
+            text = f"done: {pluralise(step.objects, 'object')}"
         elif step.state == FAILED:
             source = self.rows[step.number].source
             text = f"failed: {step.reason.replace(str(source), source.name)}"

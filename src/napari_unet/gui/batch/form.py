@@ -12,9 +12,9 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 from napari_unet.core.errors import ModelError, OutputError
 from napari_unet.core.io.atomic import user_path
 from napari_unet.core.settings import DEVICES, PredictSettings
-from napari_unet.gui.model_events import offer_models, shelf
+from napari_unet.gui.model_events import get_model_events, offer_models
 from napari_unet.gui.segment import form as segment_form
-from napari_unet.gui.widgets.collapsible import Fold
+from napari_unet.gui.widgets.collapsible import CollapsibleSection
 from napari_unet.gui.widgets.settings_form import SettingsForm, remembered, rows_widget
 
 if TYPE_CHECKING:
@@ -54,8 +54,8 @@ class BatchForm(QWidget):
         self._restore()
         self.model.changed.connect(self._changed)
         self.folder.changed.connect(self._changed)
-        shelf().changed.connect(self.refresh_models)
-        shelf().chosen.connect(self.choose_model)
+        get_model_events().changed.connect(self.refresh_models)
+        get_model_events().chosen.connect(self.choose_model)
 
     def _build(self) -> None:
         self.model: Any = ComboBox(name="model", choices=(), tooltip=_TIPS["model"])
@@ -77,7 +77,9 @@ class BatchForm(QWidget):
             ("output folder", self.folder),
             ("replace results", self.overwrite),
         ]
-        self.more = Fold("Advanced settings", rows_widget(self.advanced.rows(), LABEL_WIDTH))
+        self.more = CollapsibleSection(
+            "Advanced settings", rows_widget(self.advanced.rows(), LABEL_WIDTH)
+        )
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(rows_widget(top, LABEL_WIDTH))

@@ -17,13 +17,13 @@ from napari_unet.core.io.atomic import make_folder
 from napari_unet.core.io.readers import SUFFIXES
 from napari_unet.gui.batch.file_list import FileList, FileRow
 from napari_unet.gui.batch.form import BatchForm
-from napari_unet.gui.errors import tell
+from napari_unet.gui.errors import report_error
 from napari_unet.gui.jobs.engine import loaded_model
-from napari_unet.gui.jobs.eta import clock
-from napari_unet.gui.jobs.job import CANCELLED, Errands, Job, abandon_all, slot_for
+from napari_unet.gui.jobs.eta import format_duration
+from napari_unet.gui.jobs.job import CANCELLED, Job, WidgetJobs, abandon_all, get_device_queue
 from napari_unet.gui.layers.open_files import ImageFiles, read_files, show_files
-from napari_unet.gui.widgets.collapsible import Scrolled
-from napari_unet.gui.widgets.dock_panel import DockedPanel
+from napari_unet.gui.widgets.collapsible import ScrollPanel
+from napari_unet.gui.widgets.dock_panel import DockPanel
 from napari_unet.gui.widgets.wrapped_label import WrappedLabel
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ DRAW_S = 0.15
 _HINT = "Add images, or drop files and folders on the list."
 
 
-class BatchPanel(DockedPanel):
+class BatchPanel(DockPanel):
     """Segments a list of files with a model.
 
     Parameters
@@ -64,7 +64,7 @@ class BatchPanel(DockedPanel):
         self._jobs: list[Job] = []
         self._began = self._written = 0.0
         self._build()
-        self._errands = Errands(self)
+        self._errands = WidgetJobs(self)
         self.destroyed.connect(functools.partial(abandon_all, self._jobs))
         self._show_state()
 
@@ -92,7 +92,7 @@ class BatchPanel(DockedPanel):
         content.addLayout(below, 1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(Scrolled(inside))
+        layout.addWidget(ScrollPanel(inside))
         self.form.changed.connect(self._show_state)
         self.files.dropped.connect(self.add)
         self.files.opened.connect(self.open)
@@ -130,7 +130,7 @@ class BatchPanel(DockedPanel):
         self._jobs[:] = [job]
         self._began = time.perf_counter()
         self.status.setText("Running …")
-        slot_for(self.form.device.value).submit(job)
+        get_device_queue(self.form.device.value).submit(job)
         self._show_state()
 
     def cancel(self) -> None:
@@ -185,7 +185,7 @@ class BatchPanel(DockedPanel):
             if row.state == RUNNING:
                 self.files.show_waiting(number)
         done, failed = self._count(DONE), self._count(FAILED)
-        took = clock(time.perf_counter() - self._began)
+        took = format_duration(time.perf_counter() - self._began)
         text = f"{done} of {len(self.files.rows)} files done"
         text += f", {failed} failed, in {took}." if failed else f" in {took}."
         if state == CANCELLED:
@@ -199,7 +199,7 @@ class BatchPanel(DockedPanel):
         self.status.setText(before)
 
     def _report(self, error: Exception) -> None:
-        tell(error, "the batch failed", self.status.setText)
+        report_error(error, "the batch failed", self.status.setText)
 
     def _pressed(self, *_: Any) -> None:
         if self.job is None:

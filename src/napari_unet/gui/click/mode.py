@@ -16,11 +16,11 @@ from napari_unet.gui.click.edits import EditClicks
 from napari_unet.gui.click.embeddings import features_of
 from napari_unet.gui.click.input import ClickInput
 from napari_unet.gui.click.layer_watch import LayerWatch
-from napari_unet.gui.click.overlay import ClickView
+from napari_unet.gui.click.overlay import ClickOverlay
 from napari_unet.gui.click.target import open_target
 from napari_unet.gui.click.text import FLAT, done
 from napari_unet.gui.click.worker import ClickWork, open_session
-from napari_unet.gui.errors import tell
+from napari_unet.gui.errors import report_error
 from napari_unet.gui.widgets.settings_form import sentence
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from napari_unet.core.models.card import ModelCard
     from napari_unet.gui.click.overlay import Masks
     from napari_unet.gui.click.target import Target
-    from napari_unet.gui.correct.edit_tracker import Recorder
-    from napari_unet.nn.interactive.active_object import Shown
+    from napari_unet.gui.correct.edit_tracker import EditTracker
+    from napari_unet.nn.interactive.active_object import ActiveObject
     from napari_unet.nn.interactive.interaction import Answer
 
 logger = logging.getLogger(__name__)
@@ -68,14 +68,14 @@ class ClickMode(QObject):
 
     changed = Signal()
 
-    def __init__(self, viewer: Any, recorder: Recorder, owner: QObject) -> None:
+    def __init__(self, viewer: Any, recorder: EditTracker, owner: QObject) -> None:
         super().__init__(owner)
         self._viewer, self._recorder = viewer, recorder
         self.settings = ClickSettings()
         self.away = False
         self.edits = EditClicks()
         self.target: Target | None = None
-        self._view: ClickView | None = None
+        self._view: ClickOverlay | None = None
         self._input: ClickInput | None = None
         self._watch: LayerWatch | None = None
         self.said = ""
@@ -98,7 +98,7 @@ class ClickMode(QObject):
         return self._input is not None and self._input.active
 
     @property
-    def shown(self) -> Shown | None:
+    def shown(self) -> ActiveObject | None:
         """The object at hand; None where there is none."""
         session = self.work.session
         shown = None if session is None else session.shown
@@ -121,7 +121,7 @@ class ClickMode(QObject):
         """
         self._end()
         target = open_target(self._viewer, image, labels, self._recorder, card)
-        self._view = ClickView(self._viewer, target)
+        self._view = ClickOverlay(self._viewer, target)
         self.target, self.said = target, ""
         self._input = ClickInput(self._viewer, self._view.layer, self)
         kept = features_of(image)
@@ -355,7 +355,7 @@ class ClickMode(QObject):
         empty = self.shown is None
         ending = self.work.session is None or (self._stopping and (self._surely or empty))
         if ending or not isinstance(error, UnetError):
-            tell(error, "clicking failed", self.say)
+            report_error(error, "clicking failed", self.say)
         way_out = " Esc drops the object." if self._stopping and not ending else ""
         self._stopping = False
         self.say(sentence(error) + way_out)

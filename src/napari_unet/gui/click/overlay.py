@@ -9,7 +9,7 @@ import numpy as np
 from napari.utils.colormaps import DirectLabelColormap
 
 from napari_unet.core.errors import InputError
-from napari_unet.gui.layers.overlays import add_helper
+from napari_unet.gui.layers.overlays import add_overlay
 from napari_unet.gui.layers.result_info import draw_part
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ DOT = 4
 """Radius of the dot that shows a click, in pixels of the screen, where the image allows."""
 
 
-class ClickView:
+class ClickOverlay:
     """Draws into a layer of its own, as little as possible each time.
 
     Parameters
@@ -168,6 +168,6 @@ def _new_layer(viewer: Any, labels: Labels) -> Labels:
             f"There is no memory for a preview of {size}; click on a part of the image."
         ) from error
     colours = DirectLabelColormap(color_dict=_COLOURS)
-    layer = add_helper(viewer, labels, empty, NAME, opacity=0.8, colormap=colours)
+    layer = add_overlay(viewer, labels, empty, NAME, opacity=0.8, colormap=colours)
     layer.editable = False
     return layer

@@ -16,16 +16,16 @@ from napari_unet.core.settings import ClickSettings
 from napari_unet.gui.click.mode import ClickMode
 from napari_unet.gui.click.text import KEYS, TIPS, describe
 from napari_unet.gui.click.toggle_key import ToggleKey
-from napari_unet.gui.correct.edit_tracker import recorder_of
-from napari_unet.gui.errors import tell
+from napari_unet.gui.correct.edit_tracker import get_edit_tracker
+from napari_unet.gui.errors import report_error
 from napari_unet.gui.layers.combos import image_layers, named, object_layers
 from napari_unet.gui.layers.label_geometry import fits
 from napari_unet.gui.layers.navigation import image_in_view
-from napari_unet.gui.layers.result_info import MARK
-from napari_unet.gui.model_events import offer_models, shelf
+from napari_unet.gui.layers.result_info import RESULT_KEY
+from napari_unet.gui.model_events import get_model_events, offer_models
 from napari_unet.gui.segment.form import SECTION as SEGMENT
-from napari_unet.gui.widgets.collapsible import Fold, Scrolled
-from napari_unet.gui.widgets.dock_panel import DockedPanel
+from napari_unet.gui.widgets.collapsible import CollapsibleSection, ScrollPanel
+from napari_unet.gui.widgets.dock_panel import DockPanel
 from napari_unet.gui.widgets.settings_form import SettingsForm, remember, remembered, rows_widget
 from napari_unet.gui.widgets.wrapped_label import WrappedLabel
 
@@ -49,7 +49,7 @@ _ROWS = {
 _OFF = "Press the button, or C, and click on objects."
 
 
-class ClickPanel(DockedPanel):
+class ClickPanel(DockPanel):
     """Segments by clicks: each one is answered by the features of an automatic model.
 
     Parameters
@@ -70,7 +70,7 @@ class ClickPanel(DockedPanel):
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__(self._dock_closed)
         self.viewer: Any = getattr(napari_viewer, "__wrapped__", napari_viewer)
-        self.recorder = recorder_of(self.viewer)
+        self.recorder = get_edit_tracker(self.viewer)
         self.mode = ClickMode(self.viewer, self.recorder, self)
         self._models: dict[str, ModelEntry] = {}
         self._next, self._turned_to = "", None
@@ -94,10 +94,10 @@ class ClickPanel(DockedPanel):
         )
         rows = [("image", self.image), ("model", self.model), ("labels", self.labels)]
         self.settings = SettingsForm(ClickSettings, _ROWS)
-        self.settings_fold = Fold("Settings", rows_widget(self.settings.rows(), 140))
+        self.settings_fold = CollapsibleSection("Settings", rows_widget(self.settings.rows(), 140))
         keys = QLabel(KEYS)
         keys.setTextFormat(Qt.TextFormat.RichText)
-        self.keys_fold = Fold("Keys", keys)
+        self.keys_fold = CollapsibleSection("Keys", keys)
         inside = QWidget()
         content = QVBoxLayout(inside)
         content.setContentsMargins(4, 4, 4, 4)
@@ -109,7 +109,7 @@ class ClickPanel(DockedPanel):
         content.addStretch(1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(Scrolled(inside))
+        layout.addWidget(ScrollPanel(inside))
 
     def _buttons(self) -> QVBoxLayout:
         mode = self.mode
@@ -154,8 +154,8 @@ class ClickPanel(DockedPanel):
         for setting in self.settings.settings.values():
             setting.widget.changed.connect(self._settings_changed)
         self.settings_fold.toggled.connect(self._settings_changed)
-        shelf().changed.connect(self.refresh_models)
-        shelf().chosen.connect(self._choose_next)
+        get_model_events().changed.connect(self.refresh_models)
+        get_model_events().chosen.connect(self._choose_next)
         layers = self.viewer.layers
         layers.events.inserted.connect(self._inserted)
         for event in (layers.events.inserted, layers.events.removed, layers.events.renamed):
@@ -203,7 +203,7 @@ class ClickPanel(DockedPanel):
                 )
             self.mode.start(image, self.labels.value, entry.card, device)
         except UnetError as error:
-            tell(error, "click mode does not begin", self.mode.say)
+            report_error(error, "click mode does not begin", self.mode.say)
             return
         self._turned_to = None if self.mode.target is None else self.mode.target.layer
         self._layers_changed()
@@ -271,7 +271,7 @@ class ClickPanel(DockedPanel):
         if isinstance(active, Labels) and active in self.labels.choices:
             self.labels.value = active
             if active is not self._turned_to:  # not again when click mode ends
-                made_by = active.metadata.get(MARK, {}).get("passport", {}).get("model")
+                made_by = active.metadata.get(RESULT_KEY, {}).get("passport", {}).get("model")
                 self._choose_model(made_by)
             self._turned_to = active
 

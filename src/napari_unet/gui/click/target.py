@@ -12,8 +12,8 @@ from napari_unet.core.errors import InputError, SettingsError
 from napari_unet.core.instances.label_edits import check_writable
 from napari_unet.core.io.axes import OBJECT_AXES
 from napari_unet.core.settings import PredictSettings
-from napari_unet.gui.layers.label_geometry import find_ground, ground_of
-from napari_unet.gui.layers.result_info import IMAGE, MARK
+from napari_unet.gui.layers.label_geometry import find_label_geometry, get_label_geometry
+from napari_unet.gui.layers.result_info import IMAGE, RESULT_KEY
 from napari_unet.gui.segment.form import quick_settings
 from napari_unet.gui.segment.live_labels import LIVE_DTYPE
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
     from napari.layers import Image
 
-    from napari_unet.core.instances.label_edits import Change
+    from napari_unet.core.instances.label_edits import LabelEdit
     from napari_unet.core.models.card import ModelCard
     from napari_unet.core.prompts.clicks import Click
-    from napari_unet.gui.correct.edit_tracker import Recorder
-    from napari_unet.gui.layers.label_geometry import Ground
+    from napari_unet.gui.correct.edit_tracker import EditTracker
+    from napari_unet.gui.layers.label_geometry import LabelGeometry
 
     Clicks = tuple[tuple[tuple[float, ...], bool], ...]
 
 GROWN = "grown"
-"""Under `MARK` in the metadata: ids of objects that were followed through planes."""
+"""Under `RESULT_KEY` in the metadata: ids of objects that were followed through planes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +50,7 @@ class Target:
 
     image: Image
     layer: Labels
-    ground: Ground
+    ground: LabelGeometry
     data: Any
 
     @property
@@ -90,14 +90,14 @@ class Target:
     def check(self) -> None:
         """Raise InputError if the labels cannot be changed now."""
         layer = self.layer
-        if layer.metadata.get(MARK, {}).get("running"):
+        if layer.metadata.get(RESULT_KEY, {}).get("running"):
             raise InputError(
                 f"Segment is writing into the labels {layer.name!r}; wait for it, or cancel it."
             )
         if not layer.editable:
             raise InputError(f"The labels {layer.name!r} cannot be edited; choose others.")
 
-    def apply(self, change: Change, recorder: Recorder, source: str, clicks: Clicks) -> None:
+    def apply(self, change: LabelEdit, recorder: EditTracker, source: str, clicks: Clicks) -> None:
         """Make a change to the layer: one stroke for napari, and one for the journal.
 
         Parameters
@@ -116,22 +116,22 @@ class Target:
             return
         span = self.ground.place(tuple((w.start, w.stop) for w in change.window))
         if change.label and _is_deep(span, self.ground):
-            grown = self.layer.metadata.setdefault(MARK, {}).setdefault(GROWN, [])
+            grown = self.layer.metadata.setdefault(RESULT_KEY, {}).setdefault(GROWN, [])
             grown.append(int(change.label))
         with recorder.recording(self.layer).naming(source, clicks):
             self.layer.data_setitem(self.ground.to_layer(where), after)
 
     def settings(self, card: ModelCard) -> PredictSettings:
         """Return how the model is run: as the labels were made, if they are its own."""
-        passport = self.layer.metadata.get(MARK, {}).get("passport", {})
+        provenance = self.layer.metadata.get(RESULT_KEY, {}).get("passport", {})
         usual = quick_settings()
-        if passport.get("model_hash") != card.hash:
+        if provenance.get("model_hash") != card.hash:
             return usual
         try:
-            made = PredictSettings(**passport["settings"])
+            made = PredictSettings(**provenance["settings"])
         except (KeyError, SettingsError, TypeError):
             return usual
-        diameter = passport.get("diameter_px", made.diameter)
+        diameter = provenance.get("diameter_px", made.diameter)
         return replace(made, diameter=diameter, diameter_um=None, certify=False, survey=False)
 
     def is_volume(self, click: Click, ndim: int) -> bool:
@@ -142,7 +142,7 @@ class Target:
         ndim
             The clicking model's.
         """
-        mark, array = self.layer.metadata.get(MARK, {}), self.array
+        mark, array = self.layer.metadata.get(RESULT_KEY, {}), self.array
         inside = all(0 <= p < n for p, n in zip(click.pixel, array.shape, strict=True))
         label = int(np.asarray(array[click.pixel])) if inside else 0
         made_in = mark.get("passport", {}).get(OBJECT_AXES)
@@ -150,7 +150,7 @@ class Target:
 
 
 def open_target(
-    viewer: Any, image: Image, layer: Labels | None, recorder: Recorder, card: ModelCard
+    viewer: Any, image: Image, layer: Labels | None, recorder: EditTracker, card: ModelCard
 ) -> Target:
     """Get labels ready for clicks, or make some that are empty.
 
@@ -170,7 +170,7 @@ def open_target(
     """
     if layer is None:
         layer = _new_labels(viewer, image, card)
-    target = Target(image, layer, find_ground(image, layer), layer.data)
+    target = Target(image, layer, find_label_geometry(image, layer), layer.data)
     target.check()
     _check_data(layer)
     _check_place(target)
@@ -182,7 +182,7 @@ def open_target(
 
 
 def _new_labels(viewer: Any, image: Image, card: ModelCard) -> Labels:
-    ground = ground_of(image)
+    ground = get_label_geometry(image)
     try:
         empty = np.zeros(ground.stack.labels_shape, LIVE_DTYPE)
     except (MemoryError, ValueError) as error:
@@ -192,11 +192,11 @@ def _new_labels(viewer: Any, image: Image, card: ModelCard) -> Labels:
         ) from error
     # Their ids are unlike each other, so that an object may reach through planes.
     axes = "ZYX" if "Z" in ground.stack.labels_axes else "YX"
-    passport = {"model": card.name, "model_hash": card.hash, OBJECT_AXES: axes}
+    provenance = {"model": card.name, "model_hash": card.hash, OBJECT_AXES: axes}
     layer: Labels = viewer.add_labels(
         ground.placement.to_layer(empty),
         name=f"{image.name} clicks",
-        metadata={MARK: {IMAGE: str(image.unique_id), "passport": passport}},
+        metadata={RESULT_KEY: {IMAGE: str(image.unique_id), "passport": provenance}},
         **ground.placement.geometry(image),
     )
     own: Labels = getattr(layer, "__wrapped__", layer)
@@ -239,7 +239,7 @@ def _check_place(target: Target) -> None:
             )
 
 
-def _is_deep(span: tuple[slice, ...], ground: Ground) -> bool:
+def _is_deep(span: tuple[slice, ...], ground: LabelGeometry) -> bool:
     """Tell whether a window of the layer holds more than one plane along Z."""
     found = dict(zip(ground.placement.shown, span, strict=True))
     depth = found.get("Z", slice(0, 1))

@@ -8,7 +8,7 @@ from napari_unet.core.instances.label_edits import DELETE, MERGE, SPLIT
 
 if TYPE_CHECKING:
     from napari_unet.gui.click.mode import ClickMode
-    from napari_unet.nn.interactive.active_object import Shown
+    from napari_unet.nn.interactive.active_object import ActiveObject
     from napari_unet.nn.interactive.interaction import Answer
 
 HINT = "Click on an object. Shift-drag draws a box around one."
@@ -100,7 +100,7 @@ def done(answer: Answer) -> str:
     return _DONE[answer.source].format(label)
 
 
-def _about(shown: Shown) -> str:
+def _about(shown: ActiveObject) -> str:
     """Return what there is of an object, in a sentence."""
     pixels = shown.area
     clicks, planes = len(shown.clicks), sum(mask.area > 0 for mask in shown.masks.values())

@@ -14,7 +14,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_unet.core.errors import InputError, UnetError
 from napari_unet.core.progress import Progress
-from napari_unet.gui.jobs.job import Errands, Job
+from napari_unet.gui.jobs.job import Job, WidgetJobs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -60,7 +60,7 @@ class ClickWork(QObject):
     def __init__(self, owner: QObject, take: Callable[[Answer], None]) -> None:
         super().__init__(owner)
         self._take_answer = take
-        self._errands = Errands(owner)
+        self._errands = WidgetJobs(owner)
         self.session: ClickSession | None = None
         self.progress = Progress(0, 0, "")
         self._actions: deque[Action] = deque()

@@ -24,8 +24,8 @@ from napari_unet.core.annotations.training_set import drop, list_corrections
 from napari_unet.core.errors import UnetError
 from napari_unet.core.progress import Progress
 from napari_unet.gui.correct.restore import when
-from napari_unet.gui.errors import tell
-from napari_unet.gui.jobs.job import DONE, HOST, Errands, Job, slot_for
+from napari_unet.gui.errors import report_error
+from napari_unet.gui.jobs.job import DONE, HOST, Job, WidgetJobs, get_device_queue
 from napari_unet.gui.widgets.settings_form import sentence
 from napari_unet.gui.widgets.wrapped_label import WrappedLabel
 
@@ -79,7 +79,7 @@ class CorrectionList(QWidget):
         self.rows: list[Correction] = []
         self._drawn: dict[tuple[Any, float], np.ndarray] = {}
         self._export: Job | None = None
-        self._errands = Errands(self)
+        self._errands = WidgetJobs(self)
         self._build()
         self._show_state()
 
@@ -158,7 +158,7 @@ class CorrectionList(QWidget):
             on_end=self._export_ended,
         )
         self.message.setText("Exporting …")
-        self._errands.run_in(slot_for(HOST), self._export)
+        self._errands.run_in(get_device_queue(HOST), self._export)
         self._show_state()
 
     def cancel(self) -> None:
@@ -191,7 +191,7 @@ class CorrectionList(QWidget):
         self._show_state()
 
     def _report(self, error: Exception) -> None:
-        tell(error, "the corrections cannot be used", self.message.setText)
+        report_error(error, "the corrections cannot be used", self.message.setText)
 
     def _show(self, rows: list[Row]) -> None:
         chosen = {correction.place.path for correction in self.chosen}

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.utils.colormaps import DirectLabelColormap
 
-from napari_unet.gui.layers.overlays import KIND, add_helper, place_of
-from napari_unet.gui.layers.result_info import MARK
+from napari_unet.gui.layers.overlays import KIND, add_overlay, place_of
+from napari_unet.gui.layers.result_info import RESULT_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from napari.layers import Shapes
 
-    from napari_unet.gui.correct.layer_recording import Recording
+    from napari_unet.gui.correct.layer_recording import LayerRecording
 
     Taken = Callable[[tuple[int, ...], tuple[slice, slice]], None]
     from napari.layers import Labels
@@ -41,9 +41,9 @@ class BoxDrawer:
     def __init__(self, viewer: Any, taken: Taken) -> None:
         self._viewer, self._taken = viewer, taken
         self.layer: Shapes | None = None
-        self._recording: Recording | None = None
+        self._recording: LayerRecording | None = None
 
-    def start(self, recording: Recording) -> None:
+    def start(self, recording: LayerRecording) -> None:
         """Make the layer to draw on, and choose it."""
         self.stop()
         labels = recording.layer
@@ -53,7 +53,7 @@ class BoxDrawer:
             edge_color="#2ee6a6",
             face_color="transparent",
             edge_width=2,
-            metadata={MARK: {KIND: BOX_LAYER}},
+            metadata={RESULT_KEY: {KIND: BOX_LAYER}},
             **place_of(labels),
         )
         self.layer = getattr(layer, "__wrapped__", layer)
@@ -102,7 +102,9 @@ _COLOURS: dict[int | None, Any] = {
 }
 
 
-def scribbles_of(viewer: Any, recording: Recording, values: np.ndarray | None = None) -> Labels:
+def scribbles_of(
+    viewer: Any, recording: LayerRecording, values: np.ndarray | None = None
+) -> Labels:
     """Return the layer of scribbles of some labels; it is made if there is none yet.
 
     Parameters
@@ -117,13 +119,13 @@ def scribbles_of(viewer: Any, recording: Recording, values: np.ndarray | None = 
         values = np.zeros(labels.data.shape, np.uint8)
     with_classes = recording.learner.head == "semantic"
     colours = None if with_classes else DirectLabelColormap(color_dict=_COLOURS)
-    layer = add_helper(viewer, labels, values, SCRIBBLE_LAYER, opacity=0.9, colormap=colours)
+    layer = add_overlay(viewer, labels, values, SCRIBBLE_LAYER, opacity=0.9, colormap=colours)
     layer.brush_size = 4
     recording.scribble_on(layer)
     return layer
 
 
-def scribble(viewer: Any, recording: Recording, value: int) -> None:
+def scribble(viewer: Any, recording: LayerRecording, value: int) -> None:
     """Let the user scribble with a value: the layer is chosen, and its brush."""
     layer = scribbles_of(viewer, recording)
     viewer.layers.selection.active = layer

@@ -18,23 +18,23 @@ from napari_unet.core.io.axes import OBJECT_AXES
 from napari_unet.core.models.folder import read_card
 from napari_unet.core.models.store import find_model
 from napari_unet.core.volumes.modes import JOINED, ORTHOGONAL
-from napari_unet.gui.correct.layer_recording import Learner, Recording
-from napari_unet.gui.layers.label_geometry import find_ground, fits, is_result
-from napari_unet.gui.layers.result_info import IMAGE, MARK
+from napari_unet.gui.correct.layer_recording import LayerRecording, Learner
+from napari_unet.gui.layers.label_geometry import find_label_geometry, fits, is_result
+from napari_unet.gui.layers.result_info import IMAGE, RESULT_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from napari_unet.core.annotations.reader import JournalView
+    from napari_unet.core.annotations.reader import JournalReader
 
 CLOSING_S = 5.0
 """How long a window that closes waits for what is still to be written."""
 
 
-class Recorder(QObject):
+class EditTracker(QObject):
     """Watches the Labels layers of a window: what Segment made, and what the user chose.
 
-    `recorder_of` gives the one of a window; it works from then on, whichever panels are open.
+    `get_edit_tracker` gives the one of a window; it works from then on, whichever panels are open.
     Emits `changed` with a recording that began, ended, or has something new to say; what cannot be
     saved is also said in a notification, for no panel need be open.
 
@@ -53,13 +53,13 @@ class Recorder(QObject):
     def __init__(self, viewer: Any) -> None:
         super().__init__()
         self._viewer = weakref.ref(viewer)
-        self.recordings: dict[Labels, Recording] = {}
-        self.unsaved: list[Recording] = []
+        self.recordings: dict[Labels, LayerRecording] = {}
+        self.unsaved: list[LayerRecording] = []
         self.model = ""
         self._images: weakref.WeakKeyDictionary[Labels, Image] = weakref.WeakKeyDictionary()
         self._watched: weakref.WeakSet[Labels] = weakref.WeakSet()
         self._since: weakref.WeakKeyDictionary[Labels, float] = weakref.WeakKeyDictionary()
-        self._told: weakref.WeakSet[Recording] = weakref.WeakSet()
+        self._told: weakref.WeakSet[LayerRecording] = weakref.WeakSet()
         self._windows: weakref.WeakSet[QObject] = weakref.WeakSet()
         viewer.layers.events.inserted.connect(self._inserted)
         viewer.layers.events.removed.connect(self._removed)
@@ -89,22 +89,22 @@ class Recorder(QObject):
         """Tell whether a layer's strokes are recorded."""
         return layer in self._watched
 
-    def recording(self, layer: Labels) -> Recording:
+    def recording(self, layer: Labels) -> LayerRecording:
         """Return a layer's recording; begin it, so far without a journal, if there is none."""
         self.watch(layer)
         if layer not in self.recordings:
-            self._begin(Recording(self._viewer(), layer, _learner(layer, self.model)))
+            self._begin(LayerRecording(self._viewer(), layer, _learner(layer, self.model)))
         return self.recordings[layer]
 
     def adopt(
-        self, layer: Labels, image: Image, journal: JournalView, remark: str = ""
-    ) -> Recording:
-        """Go on with a journal whose labels a layer shows; arguments as for `Recording`."""
+        self, layer: Labels, image: Image, journal: JournalReader, remark: str = ""
+    ) -> LayerRecording:
+        """Go on with a journal whose labels a layer shows; arguments as for `LayerRecording`."""
         self._images[layer] = image
         self.watch(layer)
         about = journal.about
         learner = Learner(about.model, about.model_hash, about.head, about.ndim)
-        self._begin(Recording(self._viewer(), layer, learner, journal, remark))
+        self._begin(LayerRecording(self._viewer(), layer, learner, journal, remark))
         return self.recordings[layer]
 
     def image_of(self, layer: Labels) -> Image | None:
@@ -114,7 +114,7 @@ class Recorder(QObject):
         chosen = self._images.get(layer)
         if chosen in images:
             return chosen
-        made_from = layer.metadata.get(MARK, {}).get(IMAGE)
+        made_from = layer.metadata.get(RESULT_KEY, {}).get(IMAGE)
         own = [image for image in images if str(image.unique_id) == made_from]
         others = [] if made_from else [image for image in images if fits(image, layer)]
         return next(iter(own or others), None)
@@ -163,19 +163,21 @@ class Recorder(QObject):
             self._since[layer] = time.time()
             self.watch(layer)
 
-    def _begin(self, recording: Recording) -> None:
+    def _begin(self, recording: LayerRecording) -> None:
         self.recordings[recording.layer] = recording
         self._place(recording)
         recording.changed.connect(self._changed)
         recording.refused.connect(self._refused)
         self.changed.emit(recording)
 
-    def _place(self, recording: Recording) -> None:
+    def _place(self, recording: LayerRecording) -> None:
         image = self.image_of(recording.layer)
         if recording.journal is not None and recording.ground is not None:
             return  # a journal stays with its image
         try:
-            recording.ground = None if image is None else find_ground(image, recording.layer)
+            recording.ground = (
+                None if image is None else find_label_geometry(image, recording.layer)
+            )
         except InputError:
             recording.ground = None
 
@@ -189,7 +191,7 @@ class Recorder(QObject):
 
     def _locked(self, event: Any) -> None:
         """End the record of a layer that Segment is about to write into."""
-        if event.source.metadata.get(MARK, {}).get("running"):
+        if event.source.metadata.get(RESULT_KEY, {}).get("running"):
             self._end(event.source)
 
     def _removed(self, event: Any) -> None:
@@ -222,18 +224,18 @@ class Recorder(QObject):
         show_error(f"{recording.layer.name}: {why}")
 
 
-_recorders: weakref.WeakKeyDictionary[Any, Recorder] = weakref.WeakKeyDictionary()
+_recorders: weakref.WeakKeyDictionary[Any, EditTracker] = weakref.WeakKeyDictionary()
 
 
-def recorder_of(viewer: Any) -> Recorder:
+def get_edit_tracker(viewer: Any) -> EditTracker:
     """Return the recorder of a window; the first call makes it."""
     viewer = getattr(viewer, "__wrapped__", viewer)
     if viewer not in _recorders:
-        _recorders[viewer] = Recorder(viewer)
+        _recorders[viewer] = EditTracker(viewer)
     return _recorders[viewer]
 
 
-def close_recorders(recorders: Iterable[Recorder], *_: object) -> None:
+def close_recorders(recorders: Iterable[EditTracker], *_: object) -> None:
     """Close the recorders of a window that is gone."""
     for recorder in recorders:
         recorder.close()
@@ -241,13 +243,13 @@ def close_recorders(recorders: Iterable[Recorder], *_: object) -> None:
 
 def _learner(layer: Labels, model: str) -> Learner:
     """Return the model that made a layer's labels, or else the one that is to learn from them."""
-    passport = layer.metadata.get(MARK, {}).get("passport", {})
-    name = passport.get("model", model)
-    found = Learner(name, passport.get("model_hash", ""))
-    if OBJECT_AXES in passport:
+    provenance = layer.metadata.get(RESULT_KEY, {}).get("passport", {})
+    name = provenance.get("model", model)
+    found = Learner(name, provenance.get("model_hash", ""))
+    if OBJECT_AXES in provenance:
         # Objects that were put together from planes teach the model of planes that found them.
-        by_planes = passport.get("volumes") in (JOINED, ORTHOGONAL)
-        found = replace(found, ndim=2 if by_planes else len(passport[OBJECT_AXES]))
+        by_planes = provenance.get("volumes") in (JOINED, ORTHOGONAL)
+        found = replace(found, ndim=2 if by_planes else len(provenance[OBJECT_AXES]))
     try:
         card = read_card(find_model(name))
     except UnetError:

@@ -18,7 +18,7 @@ from napari_unet.core.annotations.append_log import JournalWarning
 from napari_unet.core.annotations.edits import LABELS, SCRIBBLES
 from napari_unet.core.annotations.journal import Journal
 from napari_unet.core.errors import InputError, UnetError
-from napari_unet.core.text import counted
+from napari_unet.core.text import pluralise
 from napari_unet.gui.correct.paint_event import pixels_of, source_of
 from napari_unet.gui.correct.write_queue import WriteQueue
 from napari_unet.gui.layers.key_bindings import give_keys_back, take_keys
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
     from napari_unet.core.annotations.edits import Edit
     from napari_unet.core.annotations.journal import Step
-    from napari_unet.core.annotations.reader import JournalView
-    from napari_unet.gui.layers.label_geometry import Ground
+    from napari_unet.core.annotations.reader import JournalReader
+    from napari_unet.gui.layers.label_geometry import LabelGeometry
 
     Clicks = tuple[tuple[tuple[float, ...], bool], ...]
 
@@ -53,7 +53,7 @@ class Learner:
     ndim: int = 2
 
 
-class Recording(QObject):
+class LayerRecording(QObject):
     """Records what the user does to a Labels layer, from the first stroke on.
 
     Emits `changed`, in the window's thread, whenever `describe` has something new to say, `saved`
@@ -93,13 +93,13 @@ class Recording(QObject):
         viewer: Any,
         layer: Labels,
         learner: Learner,
-        journal: JournalView | None = None,
+        journal: JournalReader | None = None,
         remark: str = "",
     ) -> None:
         super().__init__()
         self._viewer = weakref.ref(viewer)
         self.layer, self.learner, self.journal = layer, learner, journal
-        self.ground: Ground | None = None
+        self.ground: LabelGeometry | None = None
         self.scribbles: Labels | None = None
         self.data = layer.data
         self._later: list[str] = []
@@ -130,7 +130,7 @@ class Recording(QObject):
         if self._queue.error is not None:
             reason = self._sentence(self._queue.error)
             changes = self.pending - self._closing  # to close the journal is in the queue, too
-            return f"Not saved yet, but kept: {counted(changes, 'change')}. {reason}"
+            return f"Not saved yet, but kept: {pluralise(changes, 'change')}. {reason}"
         if self._queue.pending:
             return "Saving …"
         if self._problem:
@@ -315,7 +315,12 @@ class _Stroke:
     """A stroke that is to be written: napari's atoms, then the journal's edit, which is smaller."""
 
     def __init__(
-        self, recording: Recording, shape: tuple[int, ...], atoms: list[Any], mode: str, canvas: str
+        self,
+        recording: LayerRecording,
+        shape: tuple[int, ...],
+        atoms: list[Any],
+        mode: str,
+        canvas: str,
     ) -> None:
         self._recording, self._shape = recording, shape
         named, self._clicks = recording._said

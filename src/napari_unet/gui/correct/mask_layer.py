@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.utils.colormaps import DirectLabelColormap
 
-from napari_unet.core.annotations.mask import Truth, truth
+from napari_unet.core.annotations.mask import AnnotationMask, truth
 from napari_unet.core.progress import Progress
-from napari_unet.gui.jobs.job import Errands, Job
-from napari_unet.gui.layers.overlays import add_helper
+from napari_unet.gui.jobs.job import Job, WidgetJobs
+from napari_unet.gui.layers.overlays import add_overlay
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from napari.layers import Labels
     from qtpy.QtCore import QObject
 
-    from napari_unet.gui.correct.layer_recording import Recording
+    from napari_unet.gui.correct.layer_recording import LayerRecording
 
 NAME = "what is known"
 KNOWN, SKETCHED = 1, 2
@@ -30,7 +30,7 @@ _COLOURS: dict[int | None, Any] = {
 }
 
 
-class KnownView:
+class MaskLayer:
     """Shows what is known of one recording's labels, plane by plane as the user looks at them.
 
     Worked out in a job of which only the newest matters; the window only draws.
@@ -49,12 +49,12 @@ class KnownView:
     """
 
     def __init__(self, viewer: Any, owner: QObject) -> None:
-        self._viewer, self._errands = viewer, Errands(owner)
+        self._viewer, self._errands = viewer, WidgetJobs(owner)
         self.layer: Labels | None = None
-        self._recording: Recording | None = None
+        self._recording: LayerRecording | None = None
         self._touched = True
 
-    def show(self, recording: Recording, touched: bool) -> None:
+    def show(self, recording: LayerRecording, touched: bool) -> None:
         """Show what is known of these labels, or show it anew.
 
         Parameters
@@ -85,7 +85,7 @@ class KnownView:
         job = Job(lambda: _steps(recording, index, touched), on_done=self._draw)
         self._errands.run("known", job)
 
-    def _draw(self, found: tuple[Recording, tuple[int, ...], Truth]) -> None:
+    def _draw(self, found: tuple[LayerRecording, tuple[int, ...], AnnotationMask]) -> None:
         recording, index, said = found
         layer, ground = self.layer, recording.ground
         if layer is None or recording is not self._recording or ground is None:
@@ -100,14 +100,14 @@ class KnownView:
             np.zeros(labels.data.shape, np.uint8),
             DirectLabelColormap(color_dict=_COLOURS),
         )
-        layer = add_helper(self._viewer, labels, empty, NAME, opacity=0.25, colormap=colours)
+        layer = add_overlay(self._viewer, labels, empty, NAME, opacity=0.25, colormap=colours)
         layer.editable = False
         if active is not None:
             self._viewer.layers.selection.active = active
         return layer
 
 
-def plane_in_view(viewer: Any, recording: Recording) -> tuple[int, ...]:
+def plane_in_view(viewer: Any, recording: LayerRecording) -> tuple[int, ...]:
     """Return the index of the plane of a recording's labels that the sliders point at."""
     if recording.ground is None:
         return ()
@@ -115,8 +115,8 @@ def plane_in_view(viewer: Any, recording: Recording) -> tuple[int, ...]:
 
 
 def _steps(
-    recording: Recording, index: tuple[int, ...], touched: bool
-) -> Generator[Progress, None, tuple[Recording, tuple[int, ...], Truth]]:
+    recording: LayerRecording, index: tuple[int, ...], touched: bool
+) -> Generator[Progress, None, tuple[LayerRecording, tuple[int, ...], AnnotationMask]]:
     """Work out what a plane teaches, from the layer's data and the journal."""
     yield Progress(0, 0, "what is known")
     ground, journal = recording.ground, recording.journal
@@ -124,7 +124,7 @@ def _steps(
     labels = np.array(ground.array(recording.data)[index])
     if journal is None:
         nothing = np.zeros(labels.shape, bool)
-        return recording, index, Truth(labels, nothing, nothing)
+        return recording, index, AnnotationMask(labels, nothing, nothing)
     said = truth(
         labels,
         journal.history(index),

@@ -9,15 +9,15 @@ from qtpy.QtWidgets import QCheckBox, QGridLayout, QLabel, QPushButton, QWidget
 
 from napari_unet.core.annotations.edits import KNOWN, UNKNOWN
 from napari_unet.gui.correct.drawing import BACKGROUND, OBJECT, BoxDrawer, scribble
-from napari_unet.gui.correct.mask_layer import KnownView, plane_in_view
+from napari_unet.gui.correct.mask_layer import MaskLayer, plane_in_view
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from napari.layers import Labels
 
-    from napari_unet.gui.correct.edit_tracker import Recorder
-    from napari_unet.gui.correct.layer_recording import Recording
+    from napari_unet.gui.correct.edit_tracker import EditTracker
+    from napari_unet.gui.correct.layer_recording import LayerRecording
 
 CHECK_KEY, CONFIRM_KEY = "K", "Y"
 _TIPS = {
@@ -33,7 +33,7 @@ _TIPS = {
 }
 
 
-class KnownSection(QWidget):
+class MaskSection(QWidget):
     """What a model may learn from the chosen labels.
 
     Emits `marked` when the user has said something of the slice in view.
@@ -56,11 +56,11 @@ class KnownSection(QWidget):
     marked = Signal()
 
     def __init__(
-        self, viewer: Any, recorder: Recorder, chosen: Callable[[], Labels | None]
+        self, viewer: Any, recorder: EditTracker, chosen: Callable[[], Labels | None]
     ) -> None:
         super().__init__()
         self._viewer, self._recorder, self._chosen = viewer, recorder, chosen
-        self._known = KnownView(viewer, self)
+        self._known = MaskLayer(viewer, self)
         self._boxes = BoxDrawer(viewer, self._box_drawn)
         self._build()
         self._connect()
@@ -128,7 +128,7 @@ class KnownSection(QWidget):
         else:
             self._known.hide()
 
-    def show_state(self, recording: Recording | None) -> None:
+    def show_state(self, recording: LayerRecording | None) -> None:
         """Show what can be pressed, and whether the slice in view is checked."""
         usable = self._chosen() is not None and (recording is None or not recording.read_only)
         for widget in (self.checked, self.box, self.scribble_objects, self.scribble_background):
@@ -170,7 +170,7 @@ class KnownSection(QWidget):
             scribble(self._viewer, self._recorder.recording(layer), value)
 
 
-def _is_checked(recording: Recording, index: tuple[int, ...]) -> bool:
+def _is_checked(recording: LayerRecording, index: tuple[int, ...]) -> bool:
     """Tell whether the user has said that a plane is right, all of it."""
     journal = recording.journal
     if journal is None:

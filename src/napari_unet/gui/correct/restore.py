@@ -15,14 +15,14 @@ import numpy as np
 
 from napari_unet.core.annotations.append_log import JournalWarning
 from napari_unet.core.annotations.edits import KNOWN, SCRIBBLES
-from napari_unet.core.annotations.header import JournalPlace, find_journals
+from napari_unet.core.annotations.header import JournalFile, find_journals
 from napari_unet.core.annotations.journal import Journal
-from napari_unet.core.annotations.reader import JournalView
+from napari_unet.core.annotations.reader import JournalReader
 from napari_unet.core.errors import InputError, UnetError
 from napari_unet.core.io.axes import OBJECT_AXES
 from napari_unet.core.progress import Progress
-from napari_unet.gui.layers.label_geometry import ground_of
-from napari_unet.gui.layers.result_info import IMAGE, MARK
+from napari_unet.gui.layers.label_geometry import get_label_geometry
+from napari_unet.gui.layers.result_info import IMAGE, RESULT_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator
@@ -45,7 +45,7 @@ class Offer:
         How many edits are in force in it; 0 if parts of the image were only marked as checked.
     """
 
-    place: JournalPlace
+    place: JournalFile
     corrections: int
 
     def text(self, now: datetime.datetime | None = None) -> str:
@@ -72,7 +72,7 @@ class Restored:
         What the user should know, in a sentence; "" if nothing.
     """
 
-    journal: JournalView
+    journal: JournalReader
     labels: np.ndarray
     scribbles: np.ndarray | None
     remark: str = ""
@@ -97,7 +97,7 @@ def find_offer(
         if place.path in taken or place.modified <= since:
             continue
         try:
-            with JournalView(place.path) as journal:
+            with JournalReader(place.path) as journal:
                 count = journal.undoable
                 checked = any(mark.meaning == KNOWN for mark in journal.marks())
         except UnetError:
@@ -137,9 +137,9 @@ def restore_steps(offer: Offer, stack: Stack) -> Generator[Progress, None, Resto
 
 def add_restored(viewer: Any, image: Image, restored: Restored) -> Labels:
     """Show restored labels as a result of Segment: the same name, place and metadata."""
-    ground, about = ground_of(image), restored.journal.about
+    ground, about = get_label_geometry(image), restored.journal.about
     base = f"{image.name} {about.model or 'labels'}"
-    passport = {
+    provenance = {
         "model": about.model,
         "model_hash": about.model_hash,
         "data_hash": about.image,
@@ -148,14 +148,14 @@ def add_restored(viewer: Any, image: Image, restored: Restored) -> Labels:
     mark = {
         "base": base,
         IMAGE: str(image.unique_id),
-        "runs": [passport],
-        "passport": passport,
+        "runs": [provenance],
+        "passport": provenance,
         "journal": str(restored.journal.path),
     }
     layer: Labels = viewer.add_labels(
         ground.placement.to_layer(restored.labels),
         name=base,
-        metadata={MARK: mark},
+        metadata={RESULT_KEY: mark},
         **ground.placement.geometry(image),
     )
     layer = getattr(layer, "__wrapped__", layer)
@@ -171,17 +171,17 @@ def when(seconds: float, now: datetime.datetime | None = None) -> str:
     return f"{day}, {time:%H:%M}"
 
 
-def _opened(path: Path, stack: Stack) -> tuple[JournalView, str]:
+def _opened(path: Path, stack: Stack) -> tuple[JournalReader, str]:
     """Open a journal to go on with, or else to look only; and what there is to say of it."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", JournalWarning)
         try:
-            journal: JournalView = Journal.open(path, stack)
+            journal: JournalReader = Journal.open(path, stack)
             remark = " ".join(str(warning.message) for warning in caught)
         except InputError as error:
             if not error.args or "open in another window" not in str(error):
                 raise
-            journal = JournalView(path)
+            journal = JournalReader(path)
             remark = (
                 "Another window works on these corrections; here they can only be looked at. "
                 "Close the labels there and restore them again to go on here."

@@ -10,16 +10,16 @@ from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
 from napari_unet.gui.correct.drawing import scribbles_of
 from napari_unet.gui.correct.restore import Restored, add_restored, find_offer, restore_steps
-from napari_unet.gui.errors import tell
-from napari_unet.gui.jobs.job import Errands, Job
+from napari_unet.gui.errors import report_error
+from napari_unet.gui.jobs.job import Job, WidgetJobs
 from napari_unet.gui.layers.combos import image_layers
-from napari_unet.gui.layers.label_geometry import ground_of
+from napari_unet.gui.layers.label_geometry import get_label_geometry
 from napari_unet.gui.widgets.wrapped_label import WrappedLabel
 
 if TYPE_CHECKING:
     from napari_unet.core.progress import Progress
-    from napari_unet.gui.correct.edit_tracker import Recorder
-    from napari_unet.gui.correct.layer_recording import Recording
+    from napari_unet.gui.correct.edit_tracker import EditTracker
+    from napari_unet.gui.correct.layer_recording import LayerRecording
     from napari_unet.gui.correct.restore import Offer
 
 PAUSE_MS = 100
@@ -41,10 +41,10 @@ class RestoreRow(QWidget):
 
     restored = Signal(object)
 
-    def __init__(self, viewer: Any, recorder: Recorder) -> None:
+    def __init__(self, viewer: Any, recorder: EditTracker) -> None:
         super().__init__()
         self._viewer, self._recorder = viewer, recorder
-        self._errands = Errands(self)
+        self._errands = WidgetJobs(self)
         self.offer: Offer | None = None
         self._image: Image | None = None
         self._restoring: Job | None = None
@@ -73,7 +73,7 @@ class RestoreRow(QWidget):
         if offer is None or image is None or self._restoring is not None:
             return
         self._restoring = Job(
-            lambda: restore_steps(offer, ground_of(image).stack),
+            lambda: restore_steps(offer, get_label_geometry(image).stack),
             on_item=self._show_progress,
             on_done=lambda restored: self._show_layer(image, restored),
             on_error=self._report,
@@ -90,7 +90,7 @@ class RestoreRow(QWidget):
         if self._current_image() is not self._image:
             self._kick()
 
-    def _recorded(self, recording: Recording) -> None:
+    def _recorded(self, recording: LayerRecording) -> None:
         if recording.layer not in self._recorder.recordings:  # its layer was removed
             self._kick()
 
@@ -105,7 +105,7 @@ class RestoreRow(QWidget):
         since = self._recorder.labelled(image)
         taken = {journal.path for journal in self._recorder.journals}
         job = Job(
-            lambda: find_offer(ground_of(image).stack, since, taken),
+            lambda: find_offer(get_label_geometry(image).stack, since, taken),
             on_done=self._offered,
             on_error=lambda _: self._offered(None),  # it cannot be segmented, either
         )
@@ -145,7 +145,7 @@ class RestoreRow(QWidget):
         self.restored.emit(recording)
 
     def _report(self, error: Exception) -> None:
-        tell(error, "the corrections could not be restored", self.message.setText)
+        report_error(error, "the corrections could not be restored", self.message.setText)
 
     def _ended(self, _: str) -> None:
         self._restoring = None

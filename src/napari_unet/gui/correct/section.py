@@ -16,19 +16,19 @@ from qtpy.QtWidgets import (
 
 from napari_unet.core.models.lineage import descends
 from napari_unet.gui.correct.correction_list import CorrectionList
-from napari_unet.gui.correct.edit_tracker import recorder_of
-from napari_unet.gui.correct.mask_section import KnownSection
+from napari_unet.gui.correct.edit_tracker import get_edit_tracker
+from napari_unet.gui.correct.mask_section import MaskSection
 from napari_unet.gui.correct.restore_row import RestoreRow
 from napari_unet.gui.layers.combos import image_layers, named, object_layers, offer_anew
 from napari_unet.gui.layers.navigation import open_stacks
-from napari_unet.gui.layers.result_info import MARK
+from napari_unet.gui.layers.result_info import RESULT_KEY
 from napari_unet.gui.model_events import offer_models
-from napari_unet.gui.widgets.collapsible import Fold
+from napari_unet.gui.widgets.collapsible import CollapsibleSection
 from napari_unet.gui.widgets.settings_form import rows_widget
 from napari_unet.gui.widgets.wrapped_label import WrappedLabel
 
 if TYPE_CHECKING:
-    from napari_unet.gui.correct.layer_recording import Recording
+    from napari_unet.gui.correct.layer_recording import LayerRecording
 
 SECTION = "correct"
 QUIET_MS = 1500
@@ -76,9 +76,9 @@ class CorrectSection(QWidget):
     def __init__(self, viewer: Any, label_width: int) -> None:
         super().__init__()
         self._viewer = viewer
-        self.recorder = recorder_of(viewer)
+        self.recorder = get_edit_tracker(viewer)
         self._setting = False
-        self.known = KnownSection(viewer, self.recorder, lambda: self.labels.value)
+        self.known = MaskSection(viewer, self.recorder, lambda: self.labels.value)
         self.touched, self.show_known = self.known.touched, self.known.show_known
         self.checked, self.box = self.known.checked, self.known.box
         self.scribble_objects = self.known.scribble_objects
@@ -104,7 +104,7 @@ class CorrectSection(QWidget):
         self.corrections = CorrectionList(
             lambda: open_stacks(self._viewer), lambda: self.recorder.journals
         )
-        self.fold = Fold("Corrections so far", self.corrections, SECTION)
+        self.fold = CollapsibleSection("Corrections so far", self.corrections, SECTION)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.offers)
@@ -148,7 +148,7 @@ class CorrectSection(QWidget):
         self._viewer.dims.events.point.connect(self._moved)
 
     @property
-    def recording(self) -> Recording | None:
+    def recording(self) -> LayerRecording | None:
         """The record of the chosen labels; None before the first correction."""
         layer = self.labels.value
         return None if layer is None else self.recorder.recordings.get(layer)
@@ -177,7 +177,7 @@ class CorrectSection(QWidget):
         self.known.refresh()
         self._show_state()
 
-    def _recording_changed(self, recording: Recording) -> None:
+    def _recording_changed(self, recording: LayerRecording) -> None:
         if recording is self.recording:
             if not recording.pending:
                 self.known.refresh()
@@ -228,7 +228,7 @@ class CorrectSection(QWidget):
                 image = self.recorder.image_of(layer)
                 if image is not None and image in self.image.choices:
                     self.image.value = image
-                made_by = layer.metadata.get(MARK, {}).get("passport", {}).get("model")
+                made_by = layer.metadata.get(RESULT_KEY, {}).get("passport", {}).get("model")
                 tuned_from_it = descends(self.model.value or "", made_by or "")
                 if made_by in self.model.choices and not tuned_from_it:
                     self.model.value = made_by

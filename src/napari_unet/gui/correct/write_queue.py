@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QObject, Signal
 
-from napari_unet.gui.jobs.job import Bell
+from napari_unet.gui.jobs.job import MainThreadNotifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +43,7 @@ class WriteQueue(QObject):
         self._pieces: deque[Callable[[], None]] = deque()
         self._guard = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._bell = Bell(self.changed.emit)
+        self._bell = MainThreadNotifier(self.changed.emit)
         _queues.add(self)
 
     @property

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from napari_unet.gui.layers.overlays import codes_colormap, codes_names, legend, place_of
-from napari_unet.gui.layers.result_info import MARK
+from napari_unet.gui.layers.overlays import legend, overlay_colormap, overlay_names, place_of
+from napari_unet.gui.layers.result_info import RESULT_KEY
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from napari_unet.core.evaluation.metrics import Scores
 
 COMPARES = "compares"
-"""Under `MARK` in the layer's metadata: the ids of the two layers that it compares."""
+"""Under `RESULT_KEY` in the layer's metadata: the ids of the two layers that it compares."""
 
 
-def is_hits_layer(layer: Any) -> bool:
+def is_evaluation_layer(layer: Any) -> bool:
     """Tell whether a layer shows an evaluation, and no objects."""
-    return COMPARES in layer.metadata.get(MARK, {})
+    return COMPARES in layer.metadata.get(RESULT_KEY, {})
 
 
-def show_hits(viewer: Any, labels: Labels, truth: Labels, codes: np.ndarray) -> Labels:
+def show_evaluation(viewer: Any, labels: Labels, truth: Labels, codes: np.ndarray) -> Labels:
     """Show an evaluation in the layer of these two layers, which is made if there is none yet.
 
     The layer that was active stays it, so that the user can go on to correct it.
@@ -36,7 +36,7 @@ def show_hits(viewer: Any, labels: Labels, truth: Labels, codes: np.ndarray) -> 
     labels, truth
         What was compared; the layer lies where `labels` lie.
     codes
-        uint8, of the labels' shape, as `match_status.draw_codes` writes them.
+        uint8, of the labels' shape, as `match_status.draw_match_status` writes them.
     """
     pair = [str(labels.unique_id), str(truth.unique_id)]
     place = place_of(labels)
@@ -51,8 +51,8 @@ def show_hits(viewer: Any, labels: Labels, truth: Labels, codes: np.ndarray) -> 
 
     active = viewer.layers.selection.active
     layer = viewer.add_labels(
-        codes, name=f"{labels.name} vs {truth.name}", metadata={MARK: {COMPARES: pair}},
-        colormap=codes_colormap(COLOURS), opacity=1, features=codes_names(COLOURS), **place
+        codes, name=f"{labels.name} vs {truth.name}", metadata={RESULT_KEY: {COMPARES: pair}},
+        colormap=overlay_colormap(COLOURS), opacity=1, features=overlay_names(COLOURS), **place
     )  # fmt: skip
     layer.editable = False
     if active is not None:
@@ -60,7 +60,7 @@ def show_hits(viewer: Any, labels: Labels, truth: Labels, codes: np.ndarray) -> 
     return layer
 
 
-def hits_legend(scores: Scores) -> str:
+def evaluation_legend(scores: Scores) -> str:
     """Return how many objects were hit, false and missed, in their colours, as rich text."""
     from napari_unet.core.evaluation.overlay import COLOURS
 
@@ -71,7 +71,7 @@ def hits_legend(scores: Scores) -> str:
 def _find(viewer: Any, pair: list[str], shape: tuple[int, ...]) -> Labels | None:
     """Find the layer of an earlier evaluation; one that has another shape is removed."""
     for layer in list(viewer.layers):
-        if layer.metadata.get(MARK, {}).get(COMPARES) != pair:
+        if layer.metadata.get(RESULT_KEY, {}).get(COMPARES) != pair:
             continue
         if layer.data.shape == shape:
             found: Labels = layer

@@ -10,13 +10,13 @@ from magicgui.widgets import ComboBox
 
 from napari_unet.core.errors import InputError
 from napari_unet.core.io.axes import FRAMES, frame_ndim, shared_axes
-from napari_unet.gui.evaluate.overlay import hits_legend, show_hits
+from napari_unet.gui.evaluate.overlay import evaluation_legend, show_evaluation
 from napari_unet.gui.jobs.layer_section import LayerSection
 from napari_unet.gui.jobs.run import ResultRun
 from napari_unet.gui.jobs.run_button import RunButton
 from napari_unet.gui.layers.combos import named, object_layers, offer_anew
 from napari_unet.gui.layers.convert import full_resolution, layer_axes
-from napari_unet.gui.layers.result_info import MARK, passport_of
+from napari_unet.gui.layers.result_info import RESULT_KEY, get_provenance
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -78,7 +78,7 @@ class EvaluateSection(LayerSection):
     def _show(self, run: EvaluateRun) -> None:
         self.result.setText(result_text(run))
         if run.codes is not None and run.labels in self._viewer.layers:
-            show_hits(self._viewer, run.labels, run.truth, run.codes)
+            show_evaluation(self._viewer, run.labels, run.truth, run.codes)
 
     def _choices(self, *_: Any) -> list[tuple[str, Labels]]:
         return named(object_layers(self._viewer))
@@ -88,7 +88,7 @@ class EvaluateSection(LayerSection):
         offer_anew(self.labels, self.truth)
         layers = list(self.labels.choices)
         if len(layers) > 1 and self.labels.value == self.truth.value:
-            results = [layer for layer in layers if "base" in layer.metadata.get(MARK, {})]
+            results = [layer for layer in layers if "base" in layer.metadata.get(RESULT_KEY, {})]
             self.labels.value = results[-1] if results else self.labels.value
             self.truth.value = next(layer for layer in layers if layer != self.labels.value)
 
@@ -103,7 +103,7 @@ def plan_comparison(labels: Labels, truth: Labels, frames: str) -> tuple[Any, An
     Parameters
     ----------
     frames
-        One of `napari_unet.core.io.axes.FRAMES`; "auto" asks the labels' passport.
+        One of `napari_unet.core.io.axes.FRAMES`; "auto" asks the labels' provenance.
 
     Raises
     ------
@@ -121,7 +121,7 @@ def plan_comparison(labels: Labels, truth: Labels, frames: str) -> tuple[Any, An
             f"{tuple(wanted.shape)}; choose two layers with labels of the same image."
         )
     axes = shared_axes(layer_axes(labels), layer_axes(truth))
-    return found, wanted, axes, frame_ndim(frames, passport_of(labels))
+    return found, wanted, axes, frame_ndim(frames, get_provenance(labels))
 
 
 class EvaluateRun(ResultRun):
@@ -185,7 +185,7 @@ def result_text(run: EvaluateRun) -> str:
     if scores.images > 1:
         count += f", in {scores.images:,} {run.what}"
     cells = "".join(f"<tr>{_cells(row, left)}{_cells(row, right)}</tr>" for left, right in table)
-    lines.append(f"{count}<table>{cells}</table>{hits_legend(scores)}")
+    lines.append(f"{count}<table>{cells}</table>{evaluation_legend(scores)}")
     return "<br>".join(lines)
 
 

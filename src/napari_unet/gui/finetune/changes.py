@@ -20,8 +20,8 @@ from napari_unet.gui.layers.convert import (
     look,
     plan_region,
 )
-from napari_unet.gui.layers.overlays import codes_colormap, codes_names, legend
-from napari_unet.gui.layers.result_info import MARK, Placement
+from napari_unet.gui.layers.overlays import legend, overlay_colormap, overlay_names
+from napari_unet.gui.layers.result_info import RESULT_KEY, Placement
 from napari_unet.gui.segment.form import quick_settings
 from napari_unet.gui.segment.live_labels import LIVE_DTYPE, LiveLabels
 
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
     from napari.layers import Image
 
-    from napari_unet.core.evaluation.match_status import Changes
+    from napari_unet.core.evaluation.match_status import LabelDiff
     from napari_unet.gui.finetune.work import TuneWork
     from napari_unet.nn.inference.model import Model
 
 SHOWS = "changes"
-"""Under `MARK` in the layer's metadata: the names of the two models."""
+"""Under `RESULT_KEY` in the layer's metadata: the names of the two models."""
 COLOURS = {"gained": (0, 200, 120), "lost": (255, 80, 40), "changed": (70, 150, 255)}
 """Those of hits, false and missed objects: a red-green weakness is no hindrance."""
 
@@ -55,7 +55,7 @@ class ChangesRun(ResultRun):
     Attributes
     ----------
     result
-        The `Changes` that were found; None before.
+        The `LabelDiff` that were found; None before.
     """
 
     def __init__(
@@ -73,9 +73,9 @@ class ChangesRun(ResultRun):
         self._place: tuple[Any, ...] = ()
 
     @property
-    def changes(self) -> Changes | None:
+    def changes(self) -> LabelDiff | None:
         """The result."""
-        found: Changes | None = self.result
+        found: LabelDiff | None = self.result
         return found
 
     def abandon(self) -> None:
@@ -83,7 +83,7 @@ class ChangesRun(ResultRun):
         super().abandon()
         self._progress = nobody
 
-    def _begin(self) -> Generator[Any, None, Changes]:
+    def _begin(self) -> Generator[Any, None, LabelDiff]:
         """Look at what is in view, in the window's thread; return the work itself."""
         image, tuning = self.image, self._work.tuning
         if tuning is None:
@@ -115,10 +115,10 @@ class ChangesRun(ResultRun):
         layer = self.viewer.add_labels(
             self._placement.to_layer(codes),
             name=f"{self.image.name} changes",
-            metadata={MARK: {SHOWS: [self.request.base, self.request.name]}},
-            colormap=codes_colormap(COLOURS),
+            metadata={RESULT_KEY: {SHOWS: [self.request.base, self.request.name]}},
+            colormap=overlay_colormap(COLOURS),
             opacity=1,
-            features=codes_names(COLOURS),
+            features=overlay_names(COLOURS),
             **self._placement.geometry(self.image),
         )
         layer.editable = False
@@ -147,10 +147,10 @@ class ChangesRun(ResultRun):
 
 def _steps(
     work: TuneWork, stack: Any, index: tuple[int, ...], window: tuple[slice, ...]
-) -> Generator[Progress, None, Changes]:
+) -> Generator[Progress, None, LabelDiff]:
     """Run both models over the window and compare, in the job's thread."""
     yield Progress(0, 0, "loading the model")
-    from napari_unet.core.evaluation.match_status import changed_classes, changed_objects
+    from napari_unet.core.evaluation.match_status import diff_classes, diff_objects
     from napari_unet.nn.inference.segment import segment_steps
 
     tuning = work.tuning
@@ -167,7 +167,7 @@ def _steps(
             yield Progress(item.done, item.total, what)
         live.finish_all()
         found.append(live.array[place])
-    compare = changed_objects if spec.head == "instance" else changed_classes
+    compare = diff_objects if spec.head == "instance" else diff_classes
     return compare(*found)
 
 
@@ -197,5 +197,5 @@ def _old_model(work: TuneWork) -> Model:
 
 def hide_changes(viewer: Any) -> None:
     """Remove the layer of an earlier comparison."""
-    for layer in [x for x in viewer.layers if SHOWS in x.metadata.get(MARK, {})]:
+    for layer in [x for x in viewer.layers if SHOWS in x.metadata.get(RESULT_KEY, {})]:
         viewer.layers.remove(layer)

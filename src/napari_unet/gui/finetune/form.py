@@ -13,10 +13,10 @@ from napari_unet.core.models.store import ModelEntry, check_name
 from napari_unet.core.settings import DEVICES, TrainSettings
 from napari_unet.core.training.run_state import next_name
 from napari_unet.gui.finetune.work import NetworkSettings, TuneRequest, taken_names
-from napari_unet.gui.layers.result_info import MARK
-from napari_unet.gui.model_events import offer_models, shelf
+from napari_unet.gui.layers.result_info import RESULT_KEY
+from napari_unet.gui.model_events import get_model_events, offer_models
 from napari_unet.gui.segment import form as segment_form
-from napari_unet.gui.widgets.collapsible import Fold
+from napari_unet.gui.widgets.collapsible import CollapsibleSection
 from napari_unet.gui.widgets.settings_form import SettingsForm, remember, remembered, rows_widget
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class TuneForm(QWidget):
         self.network = SettingsForm(NetworkSettings, NETWORK)
         top = [("base model", self.base), ("new name", self.name), *self.first.rows()]
         rows = [("device", self.device), *self.advanced.rows(), *self.network.rows()]
-        self.more = Fold("Advanced settings", rows_widget(rows, label_width))
+        self.more = CollapsibleSection("Advanced settings", rows_widget(rows, label_width))
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(rows_widget(top, label_width))
@@ -91,8 +91,8 @@ class TuneForm(QWidget):
         self.base.changed.connect(self._base_changed)
         self.name.changed.connect(self._changed)
         self.device.changed.connect(self._show_budget)
-        shelf().changed.connect(self.refresh_models)
-        shelf().chosen.connect(self.choose)
+        get_model_events().changed.connect(self.refresh_models)
+        get_model_events().chosen.connect(self.choose)
 
     def choose(self, name: str) -> None:
         """Choose the base model, if it is there."""
@@ -168,7 +168,7 @@ class TuneForm(QWidget):
 def used_model(viewer: napari.Viewer) -> str:
     """Return the model that made the last result in the window, or that was used last."""
     for layer in reversed(list(viewer.layers)):
-        passport = layer.metadata.get(MARK, {}).get("passport")
-        if passport and passport.get("model"):
-            return str(passport["model"])
+        provenance = layer.metadata.get(RESULT_KEY, {}).get("passport")
+        if provenance and provenance.get("model"):
+            return str(provenance["model"])
     return str(remembered(segment_form.SECTION).get("model", ""))

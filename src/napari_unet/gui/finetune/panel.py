@@ -8,9 +8,9 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_unet.gui.correct.section import CorrectSection
 from napari_unet.gui.finetune.section import TuneSection
-from napari_unet.gui.model_events import shelf
-from napari_unet.gui.widgets.collapsible import Scrolled
-from napari_unet.gui.widgets.dock_panel import DockedPanel
+from napari_unet.gui.model_events import get_model_events
+from napari_unet.gui.widgets.collapsible import ScrollPanel
+from napari_unet.gui.widgets.dock_panel import DockPanel
 
 if TYPE_CHECKING:
     import napari
@@ -22,7 +22,7 @@ WIDTH = 324
 """Room for the name of the panel in napari's title bar, in pixels."""
 
 
-class FineTunePanel(DockedPanel):
+class FineTunePanel(DockPanel):
     """Corrects labels, and tunes a model with the corrections.
 
     Parameters
@@ -52,7 +52,7 @@ class FineTunePanel(DockedPanel):
         content.addStretch(1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(Scrolled(inside))
+        layout.addWidget(ScrollPanel(inside))
         self._connect()
 
     def _connect(self) -> None:
@@ -60,7 +60,7 @@ class FineTunePanel(DockedPanel):
         self.correct.model.changed.connect(self._model_chosen)
         self.tune.form.base.changed.connect(self._base_chosen)
         self.correct.touched.toggled.connect(self._touched_changed)
-        shelf().changed.connect(self.correct.refresh_models)
+        get_model_events().changed.connect(self.correct.refresh_models)
         self._model_chosen()
         self._touched_changed(self.correct.touched.isChecked())
 

@@ -11,12 +11,12 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from napari_unet.core.errors import UnetError
 from napari_unet.core.progress import Progress
-from napari_unet.gui.errors import tell
+from napari_unet.gui.errors import report_error
 from napari_unet.gui.finetune.changes import ChangesRun, hide_changes
 from napari_unet.gui.finetune.run import TuneRun, judgement_text
-from napari_unet.gui.jobs.job import CANCELLED, DONE, HOST, Job, abandon_all, slot_for
+from napari_unet.gui.jobs.job import CANCELLED, DONE, HOST, Job, abandon_all, get_device_queue
 from napari_unet.gui.layers.navigation import image_in_view
-from napari_unet.gui.model_events import shelf
+from napari_unet.gui.model_events import get_model_events
 from napari_unet.gui.segment.form import go_on_with
 from napari_unet.gui.widgets.settings_form import sentence
 
@@ -34,7 +34,7 @@ _TIPS = {
 }
 
 
-class OutcomeBox(QWidget):
+class ReviewBox(QWidget):
     """Shows what a fine-tuning came to, and asks what to do with it; hidden without any.
 
     Emits `decided` when the tuned model was kept or discarded.
@@ -121,7 +121,7 @@ class OutcomeBox(QWidget):
         self._runs[:] = [run]
         self._say("Comparing the old model with the tuned one …")
         self._show_state()
-        slot_for(run.request.device).submit(run.job)
+        get_device_queue(run.request.device).submit(run.job)
 
     def cancel(self) -> None:
         """Stop comparing."""
@@ -154,13 +154,13 @@ class OutcomeBox(QWidget):
             on_end=self._saved,
         )
         self._show_state()
-        slot_for(HOST).submit(self._saving)
+        get_device_queue(HOST).submit(self._saving)
 
     def _kept(self, name: str) -> None:
         hide_changes(self._viewer)
         self._settled()
         self.verdict.setText(f"Kept as {name!r}, and chosen from now on.")
-        shelf().changed.emit()
+        get_model_events().changed.emit()
         go_on_with(name)
 
     def _saved(self, state: str) -> None:
@@ -195,7 +195,7 @@ class OutcomeBox(QWidget):
             self.difference.setText(text)
 
     def _report(self, error: Exception) -> None:
-        tell(error, "the model was not kept", self._say)
+        report_error(error, "the model was not kept", self._say)
 
     def _show_state(self) -> None:
         busy = self._saving is not None

@@ -6,10 +6,10 @@ import math
 from typing import TYPE_CHECKING
 
 from napari_unet.core.progress import Progress, TrainStep
-from napari_unet.core.text import counted
+from napari_unet.core.text import pluralise
 from napari_unet.core.training.learning_curve import Round, next_rounds, rounds_of, taught_with
 from napari_unet.gui.finetune.work import TuneRequest, TuneWork
-from napari_unet.gui.jobs.eta import clock
+from napari_unet.gui.jobs.eta import format_duration
 from napari_unet.gui.jobs.job import DONE
 from napari_unet.gui.jobs.run import ResultRun
 from napari_unet.gui.widgets.plots import BLUE, ORANGE, Line
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from napari_unet.core.io.stack import Stack
-    from napari_unet.core.training.model_comparison import Judgement
+    from napari_unet.core.training.model_comparison import ModelComparison
     from napari_unet.nn.training.finetune import Tuning
 
 
@@ -72,7 +72,7 @@ class TuneRun(ResultRun):
         objects, images = self.work.objects, self.work.images
         if not images:
             return ""
-        many = f"{counted(objects, 'object')} of " if objects else ""
+        many = f"{pluralise(objects, 'object')} of " if objects else ""
         return f"{many}{images} image{'s' * (images != 1)}"
 
     def describe(self) -> str:
@@ -82,7 +82,7 @@ class TuneRun(ResultRun):
             count = f" {progress.done} of {progress.total}" if progress.total else ""
             return f"{progress.what[:1].upper()}{progress.what[1:]}{count} …"
         left = progress.seconds_left
-        parts = [f"{clock(left)} left" if math.isfinite(left) else ""]
+        parts = [f"{format_duration(left)} left" if math.isfinite(left) else ""]
         if progress.what == "validating":
             parts.append("validating")
         parts.append(f"learning from {self.lesson}")
@@ -103,7 +103,7 @@ class TuneRun(ResultRun):
         ]
 
     @property
-    def judgement(self) -> Judgement | None:
+    def judgement(self) -> ModelComparison | None:
         """Whether the result is better; None without a result."""
         return self.work.tuning.judgement if self.work.usable and self.work.tuning else None
 
@@ -140,7 +140,7 @@ def judged(tuning: Tuning) -> str:
     return f"{metric} {'corrections' if tuning.split.validation else 'replay'}"
 
 
-def judgement_text(judgement: Judgement, state: str, base: str) -> str:
+def judgement_text(judgement: ModelComparison, state: str, base: str) -> str:
     """Return a judgement as a few plain sentences.
 
     Parameters

@@ -13,14 +13,14 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QVBoxLayout, QWidg
 
 from napari_unet.core.errors import UnetError
 from napari_unet.core.training.run_state import forget, training_folder, unfinished
-from napari_unet.gui.errors import tell
+from napari_unet.gui.errors import report_error
 from napari_unet.gui.finetune.form import TuneForm
-from napari_unet.gui.finetune.review import OutcomeBox
+from napari_unet.gui.finetune.review import ReviewBox
 from napari_unet.gui.finetune.run import TuneRun
-from napari_unet.gui.finetune.uncertain_places import DoubtSection
+from napari_unet.gui.finetune.uncertain_places import UncertaintySection
 from napari_unet.gui.finetune.versions import VersionsBox
 from napari_unet.gui.finetune.work import TuneRequest
-from napari_unet.gui.jobs.job import CANCELLED, FAILED, abandon_all, slot_for
+from napari_unet.gui.jobs.job import CANCELLED, FAILED, abandon_all, get_device_queue
 from napari_unet.gui.layers.navigation import open_stacks
 from napari_unet.gui.widgets.plots import Plot
 
@@ -89,9 +89,9 @@ class TuneSection(QWidget):
         self.status.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.plot = Plot("steps")
         self.plot.hide()
-        self.outcome = OutcomeBox(self._viewer)
+        self.outcome = ReviewBox(self._viewer)
         self.versions = VersionsBox()
-        self.doubts = DoubtSection(self._viewer, self.form)
+        self.doubts = UncertaintySection(self._viewer, self.form)
         self.resume: Any = PushButton(text="Go on")
         self.forget: Any = PushButton(text="Forget it")
         self._offer, self._offer_text = self._offer_row()
@@ -148,7 +148,7 @@ class TuneSection(QWidget):
 
     def report(self, error: Exception) -> None:
         """Show an error in one sentence, here and as a notification."""
-        tell(error, "the fine-tuning failed", self.status.setText)
+        report_error(error, "the fine-tuning failed", self.status.setText)
 
     def _launch(self, request: TuneRequest) -> None:
         if self.active is not None or self.outcome.work is not None:
@@ -162,7 +162,7 @@ class TuneSection(QWidget):
         self.plot.show()
         self._timer.start()
         self._show_state()
-        slot_for(request.device).submit(run.job)
+        get_device_queue(request.device).submit(run.job)
 
     def _ended(self, run: TuneRun, state: str) -> None:
         self._timer.stop()

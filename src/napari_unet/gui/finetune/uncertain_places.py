@@ -12,10 +12,10 @@ from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QPushButton, QVBoxLay
 
 from napari_unet.core.errors import UnetError
 from napari_unet.gui.finetune.uncertainty_search import Search, search_steps
-from napari_unet.gui.jobs.job import CANCELLED, HOST, Job, abandon_all, slot_for
-from napari_unet.gui.layers.combos import DOUBTS, is_doubt_layer
+from napari_unet.gui.jobs.job import CANCELLED, HOST, Job, abandon_all, get_device_queue
+from napari_unet.gui.layers.combos import DOUBTS, is_uncertainty_layer
 from napari_unet.gui.layers.navigation import go_to, image_in_view
-from napari_unet.gui.layers.result_info import MARK, Placement
+from napari_unet.gui.layers.result_info import RESULT_KEY, Placement
 from napari_unet.gui.widgets.settings_form import sentence
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import napari
     from napari.layers import Image
 
-    from napari_unet.core.instances.uncertainty import Doubtful
+    from napari_unet.core.instances.uncertainty import UncertainRegion
     from napari_unet.core.progress import Progress
     from napari_unet.gui.finetune.form import TuneForm
 
@@ -38,7 +38,7 @@ _TIPS = {
 }
 
 
-class DoubtSection(QWidget):
+class UncertaintySection(QWidget):
     """A button that leads from one doubtful place to the next; a layer of the doubt.
 
     Parameters
@@ -64,7 +64,7 @@ class DoubtSection(QWidget):
         self.search: Search | None = None
         self.job: Job | None = None
         self._picking: Job | None = None
-        self.place: Doubtful | None = None
+        self.place: UncertainRegion | None = None
         self._wanted = False
         self._jobs: list[Job] = []
         self.next = QPushButton("Next doubtful object (N)")
@@ -127,7 +127,7 @@ class DoubtSection(QWidget):
         self.job = search.job = job
         self._jobs[:] = [job]
         self._say("Looking for doubt …")
-        slot_for(search.device).submit(job)
+        get_device_queue(search.device).submit(job)
 
     def _take(self, search: Search, item: Progress) -> None:
         if search is not self.search:
@@ -168,12 +168,12 @@ class DoubtSection(QWidget):
             on_end=self._picking_ended,
         )
         self._jobs.append(self._picking)
-        slot_for(HOST).submit(self._picking)
+        get_device_queue(HOST).submit(self._picking)
 
     def _picking_ended(self, _: str) -> None:
         self._picking = None
 
-    def _picked(self, search: Search, place: Doubtful | None) -> None:
+    def _picked(self, search: Search, place: UncertainRegion | None) -> None:
         if search is not self.search:
             return
         self.place = place
@@ -191,7 +191,7 @@ class DoubtSection(QWidget):
 
     def _show_layer(self, wanted: bool) -> None:
         """Show the doubt, or hide it; where nothing was searched yet, search."""
-        layer = next((x for x in self._viewer.layers if is_doubt_layer(x)), None)
+        layer = next((x for x in self._viewer.layers if is_uncertainty_layer(x)), None)
         if not wanted:
             if layer is not None:
                 self._viewer.layers.remove(layer)
@@ -200,7 +200,7 @@ class DoubtSection(QWidget):
         if search is None:
             self.go()
             return
-        if layer is not None and layer.metadata[MARK][DOUBTS] == id(search):
+        if layer is not None and layer.metadata[RESULT_KEY][DOUBTS] == id(search):
             layer.refresh()
             return
         if layer is not None:
@@ -210,7 +210,7 @@ class DoubtSection(QWidget):
         self._viewer.add_image(
             placement.to_layer(search.codes),
             name=f"{search.image.name} doubt",
-            metadata={MARK: {DOUBTS: id(search)}},
+            metadata={RESULT_KEY: {DOUBTS: id(search)}},
             colormap="inferno",
             contrast_limits=(0, 255),
             blending="additive",
@@ -226,7 +226,7 @@ class DoubtSection(QWidget):
             self.status.setVisible(bool(text))
 
 
-def _key_of(section: weakref.ref[DoubtSection]) -> Callable[[Any], None]:
+def _key_of(section: weakref.ref[UncertaintySection]) -> Callable[[Any], None]:
     """Return what the key does, which keeps no section alive."""
 
     def pressed(_: Any) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from napari.layers import Image
 
-    from napari_unet.core.instances.uncertainty import Doubtful
+    from napari_unet.core.instances.uncertainty import UncertainRegion
     from napari_unet.core.io.stack import Stack
     from napari_unet.gui.jobs.job import Job
 
@@ -43,7 +43,7 @@ class Search:
         self.data = full_resolution(image)
         self.stack = layer_stack(image)
         self.axes = layer_axes(image)
-        self.places: list[Doubtful] = []
+        self.places: list[UncertainRegion] = []
         self.codes = np.zeros(self.stack.labels_shape, np.uint8)  # taken page by page
         self.job: Job | None = None
         self._shown: set[tuple[Any, ...]] = set()
@@ -62,7 +62,7 @@ class Search:
         self.places = sorted([*self.places, *places], key=lambda place: -place.score)
         return True
 
-    def pick(self) -> Generator[Progress, None, Doubtful | None]:
+    def pick(self) -> Generator[Progress, None, UncertainRegion | None]:
         """Return the most doubtful place that was neither shown nor corrected; None without any.
 
         Runs in a job's thread, for it reads the journals, which have grown meanwhile.
@@ -91,19 +91,19 @@ def search_steps(stack: Stack, model: str, device: str) -> Generator[Progress, N
     """Search a stack, in the job's thread."""
     yield Progress(0, 0, "loading the model")
     from napari_unet.gui.jobs.engine import loaded_model
-    from napari_unet.nn.inference.uncertainty import find_doubts
+    from napari_unet.nn.inference.uncertainty import find_uncertain_regions
 
     network = loaded_model(model, device)
     yield Progress(0, 0, "reading what was corrected")
     known = looked_at(stack)
-    return (yield from find_doubts(stack, network, quick_settings(), known=known))
+    return (yield from find_uncertain_regions(stack, network, quick_settings(), known=known))
 
 
 def looked_at(stack: Stack) -> Callable[[tuple[int, ...]], np.ndarray]:
     """Return a function that says of a frame what the image's journals know of it already."""
     from napari_unet.core.annotations.header import find_journals
-    from napari_unet.core.annotations.mask import frame_truth
-    from napari_unet.core.annotations.reader import JournalView
+    from napari_unet.core.annotations.mask import frame_annotation_mask
+    from napari_unet.core.annotations.reader import JournalReader
 
     paths = [place.path for place in find_journals(stack)]
 
@@ -112,10 +112,10 @@ def looked_at(stack: Stack) -> Callable[[tuple[int, ...]], np.ndarray]:
         seen = np.zeros(shape, bool)
         for path in paths:
             try:
-                with JournalView(path) as journal:
+                with JournalReader(path) as journal:
                     for plane in journal.frames(2):
                         if plane[: len(index)] == index:
-                            seen[plane[len(index) :]] |= frame_truth(journal, plane).seen
+                            seen[plane[len(index) :]] |= frame_annotation_mask(journal, plane).seen
             except UnetError as error:
                 logger.info("a journal is passed over: %s", error)
         return seen

@@ -10,11 +10,11 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidge
 from napari_unet.core.errors import UnetError
 from napari_unet.core.models.lineage import family
 from napari_unet.core.models.store import list_models
-from napari_unet.core.text import counted
+from napari_unet.core.text import pluralise
 from napari_unet.core.training.learning_curve import Round, advice, rounds_of
 from napari_unet.core.training.model_comparison import UNITS
 from napari_unet.gui.segment.form import go_on_with
-from napari_unet.gui.widgets.collapsible import Fold
+from napari_unet.gui.widgets.collapsible import CollapsibleSection
 from napari_unet.gui.widgets.plots import BLUE, Line, Plot
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class VersionsBox(QWidget):
         content = QVBoxLayout(inside)
         content.setContentsMargins(6, 0, 6, 0)
         content.addLayout(self._list)
-        self.fold = Fold("Versions", inside)
+        self.fold = CollapsibleSection("Versions", inside)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         for widget in (self.plot, self.advice):
@@ -136,7 +136,7 @@ def describe(card: ModelCard) -> str:
     if not tuning:
         return "It was not tuned here."
     objects, images = training.get("objects", 0), training.get("images", 0)
-    many = f"{counted(objects, 'object')} in " if objects else ""
+    many = f"{pluralise(objects, 'object')} in " if objects else ""
     parts = "1 part of an image" if images == 1 else f"{images:,} parts of images"
     lines = [f"Tuned on {many}{parts}: {tuning.get('verdict')}."]
     before, after = tuning.get("before"), tuning.get("after")

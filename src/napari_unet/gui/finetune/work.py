@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from napari_unet.core.errors import InputError, ModelError
 from napari_unet.core.models.store import check_name, check_store, free_place, list_models
-from napari_unet.core.progress import Progress, mapped
+from napari_unet.core.progress import Progress, map_steps
 from napari_unet.core.settings import TrainSettings, setting
 from napari_unet.core.training.run_state import (
     CHECKPOINT,
-    TrainPlan,
+    RunState,
     forget,
     lock_training,
-    note_plan,
     training_folder,
+    write_run_state,
 )
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class TuneRequest:
         return {name: value for name, value in values.items() if name not in ("name", "resume")}
 
     @classmethod
-    def from_plan(cls, name: str, plan: TrainPlan) -> TuneRequest:
+    def from_plan(cls, name: str, plan: RunState) -> TuneRequest:
         """Return the request to go on with a training; raises InputError if that cannot be done."""
         values = dict(plan.request)
         try:
@@ -157,10 +157,8 @@ class TuneWork:
         samples = yield from self._samples(model, corrections)
         card = samples.card()
         self.objects, self.images = card["objects"], len({item.source for item in samples.items})
-        plan = TrainPlan(
-            model.card.hash, model.spec.to_json(), card["data_hash"], request.to_json()
-        )
-        note_plan(self.folder, plan)
+        plan = RunState(model.card.hash, model.spec.to_json(), card["data_hash"], request.to_json())
+        write_run_state(self.folder, plan)
         yield Progress(0, 0, "preparing")
         self.tuning = Tuning(
             model, samples, request.settings, folder=self.folder, resume=request.resume
@@ -197,12 +195,12 @@ class TuneWork:
     def _model(self) -> Model:
         """Load the model, put another head on it, or build a new one."""
         from napari_unet.nn.inference.model import load_model
-        from napari_unet.nn.unet.head_transfer import fresh_model, fresh_spec, graft
+        from napari_unet.nn.unet.head_transfer import fresh_model, fresh_spec, transfer_head
 
         request, network = self.request, self.request.network
         model = load_model(request.base, request.device)
         if not network.scratch:
-            return model if network.classes is None else graft(model, network.classes)
+            return model if network.classes is None else transfer_head(model, network.classes)
         spec = model.spec
         ndim = network.ndim or spec.ndim
         classes = network.classes or (spec.classes if spec.head == "semantic" else None)
@@ -227,19 +225,19 @@ class TuneWork:
         self, model: Model, corrections: list[Correction]
     ) -> Generator[Progress, None, Samples]:
         from napari_unet.core.annotations.training_samples import to_samples
-        from napari_unet.core.instances.heads import head_of
+        from napari_unet.core.instances.heads import get_head
 
         spec = model.spec
         work = to_samples(
             corrections,
-            head_of(spec),
+            get_head(spec),
             ndim=spec.ndim,
             channels=spec.in_channels,
             touched=self.request.touched,
             as_classes=self.request.network.classes is not None,
             opened=self.opened,
         )
-        steps = mapped(work, lambda step: replace(step, what="corrected images read"))
+        steps = map_steps(work, lambda step: replace(step, what="corrected images read"))
         samples, self.remarks = yield from steps
         return samples
 

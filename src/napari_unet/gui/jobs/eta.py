@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from napari_unet.core.progress import Progress
 
 
-class Pace:
+class Eta:
     """How fast a run goes and how long it will still take."""
 
     def __init__(self) -> None:
@@ -41,11 +41,11 @@ class Pace:
         parts = [f"{progress.done} of {progress.total} {progress.what}"]
         if rate := self.rate():
             parts.append(f"{rate:.1f} tiles/s")
-            parts.append(f"{clock((progress.total - progress.done) / rate)} left")
+            parts.append(f"{format_duration((progress.total - progress.done) / rate)} left")
         return " · ".join(parts)
 
 
-def clock(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Return a duration as 0:07, 12:30 or 3:05:00."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

@@ -179,7 +179,7 @@ class Job:
             on_end(self.state)
 
 
-class Slot:
+class DeviceQueue:
     """The place where the jobs of one device run, one after the other.
 
     A job that has not started yet gives way to a newer one; a running one is left to its owner to
@@ -189,7 +189,7 @@ class Slot:
     def __init__(self) -> None:
         self.running: Job | None = None
         self.waiting: Job | None = None
-        self._bell = Bell(self._answer)
+        self._bell = MainThreadNotifier(self._answer)
 
     def submit(self, job: Job) -> Job:
         """Run `job` now, or as the next one; a job that was waiting ends as cancelled."""
@@ -231,18 +231,18 @@ class Slot:
                 self._next()
 
 
-_slots: dict[str, Slot] = {}
+_slots: dict[str, DeviceQueue] = {}
 
 
-def slot_for(device: str) -> Slot:
+def get_device_queue(device: str) -> DeviceQueue:
     """Return the slot of a device; "auto" shares the accelerator's."""
     key = device if device in ("cpu", HOST) else "accelerator"
     if key not in _slots:
-        _slots[key] = Slot()
+        _slots[key] = DeviceQueue()
     return _slots[key]
 
 
-class Errands:
+class WidgetJobs:
     """Small jobs of a widget that need no network; none answers a widget that is gone.
 
     Each kind has a slot of its own: of several jobs of a kind that wait, only the newest matters.
@@ -260,9 +260,9 @@ class Errands:
 
     def run(self, kind: str, job: Job) -> Job:
         """Run a job, or run it next."""
-        return self.run_in(_slots.setdefault(f"{self._prefix} {kind}", Slot()), job)
+        return self.run_in(_slots.setdefault(f"{self._prefix} {kind}", DeviceQueue()), job)
 
-    def run_in(self, slot: Slot, job: Job) -> Job:
+    def run_in(self, slot: DeviceQueue, job: Job) -> Job:
         """Run a job in a slot that others use, too."""
         self._jobs[:] = [*(other for other in self._jobs if other.active), job]
         return slot.submit(job)
@@ -282,7 +282,7 @@ def stop_all() -> None:
     _slots.clear()
 
 
-class Bell(QObject):
+class MainThreadNotifier(QObject):
     """Has something called in the window's thread, once for all rings since the last time.
 
     Made in the window's thread.

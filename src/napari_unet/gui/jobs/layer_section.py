@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
-from napari_unet.gui.widgets.collapsible import Fold
+from napari_unet.gui.widgets.collapsible import CollapsibleSection
 from napari_unet.gui.widgets.settings_form import rows_widget
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class LayerSection(QWidget):
         below.addWidget(self.start.native)
         below.addWidget(self.result)
         content.addLayout(below)
-        self.fold = Fold(title, inside, name)
+        self.fold = CollapsibleSection(title, inside, name)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.fold)

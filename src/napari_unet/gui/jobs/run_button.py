@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from magicgui.widgets import PushButton
 from qtpy.QtCore import QObject, Signal
 
-from napari_unet.gui.errors import tell
-from napari_unet.gui.jobs.job import CANCELLED, HOST, abandon_all, slot_for
+from napari_unet.gui.errors import report_error
+from napari_unet.gui.jobs.job import CANCELLED, HOST, abandon_all, get_device_queue
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,7 +92,7 @@ class RunButton(QObject):
         self._written = time.perf_counter()
         self._line.setText(self._doing)
         self.changed.emit()
-        slot_for(HOST).submit(run.job)
+        get_device_queue(HOST).submit(run.job)
 
     def cancel(self) -> None:
         """Stop the run; what was shown before stays."""
@@ -108,7 +108,7 @@ class RunButton(QObject):
 
     def report(self, error: Exception) -> None:
         """Show an error in one sentence, in the line and as a notification."""
-        tell(error, self._failing, self._line.setText)
+        report_error(error, self._failing, self._line.setText)
 
     def _pressed(self, *_: Any) -> None:
         if self.active is None:

@@ -9,26 +9,26 @@ from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image, Labels
 
-from napari_unet.gui.evaluate.overlay import is_hits_layer
-from napari_unet.gui.layers.overlays import is_helper
-from napari_unet.gui.layers.result_info import MARK
+from napari_unet.gui.evaluate.overlay import is_evaluation_layer
+from napari_unet.gui.layers.overlays import is_overlay
+from napari_unet.gui.layers.result_info import RESULT_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 DOUBTS = "doubts"
-"""Under `MARK` in the metadata of the layer that shows the doubt: the search that made it."""
+"""Under `RESULT_KEY` in the metadata of the layer that shows the doubt: the search that made it."""
 
 
 def image_layers(viewer: Any) -> list[Image]:
     """Return the images, lowest first."""
-    return [x for x in _layers(viewer) if isinstance(x, Image) and not is_doubt_layer(x)]
+    return [x for x in _layers(viewer) if isinstance(x, Image) and not is_uncertainty_layer(x)]
 
 
 def object_layers(viewer: Any) -> list[Labels]:
     """Return the labels that hold objects, lowest first: no hits, no scribbles."""
     labels = [layer for layer in _layers(viewer) if isinstance(layer, Labels)]
-    return [layer for layer in labels if not (is_hits_layer(layer) or is_helper(layer))]
+    return [layer for layer in labels if not (is_evaluation_layer(layer) or is_overlay(layer))]
 
 
 def named(layers: Iterable[Any]) -> list[tuple[str, Any]]:
@@ -45,9 +45,9 @@ def offer_anew(*boxes: Any) -> None:
             box.value = chosen
 
 
-def is_doubt_layer(layer: Any) -> bool:
+def is_uncertainty_layer(layer: Any) -> bool:
     """Tell whether a layer shows where a model is in doubt, and no image."""
-    return DOUBTS in layer.metadata.get(MARK, {})
+    return DOUBTS in layer.metadata.get(RESULT_KEY, {})
 
 
 def _layers(viewer: Any) -> list[Any]:

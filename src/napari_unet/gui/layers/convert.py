@@ -25,7 +25,7 @@ import numpy as np
 
 from napari_unet.core.errors import InputError
 from napari_unet.core.io.atomic import user_path
-from napari_unet.core.io.coordinate_transform import ImagePlace
+from napari_unet.core.io.coordinate_transform import CoordinateTransform
 from napari_unet.core.io.ome_zarr import ome_zarr_of, zarr_path
 from napari_unet.core.io.readers import Opened, is_zarr, read_file
 from napari_unet.core.io.stack import Stack, open_stack
@@ -116,7 +116,7 @@ def layer_stack(layer: Image) -> Stack:
     return replace(stack, name=layer.name, place=_place(layer, axes))
 
 
-def _place(layer: Image, axes: str) -> ImagePlace | None:
+def _place(layer: Image, axes: str) -> CoordinateTransform | None:
     """Return where a layer lies: by what it says, or else the OME-Zarr that it shows in pixels.
 
     None if it is turned, or otherwise where no scale and translation puts it.
@@ -133,7 +133,7 @@ def _place(layer: Image, axes: str) -> ImagePlace | None:
         scale.append(float(step) * factor)
         translation.append(float(at) * factor)
     steps = [{"type": "scale", "scale": scale}, {"type": "translation", "translation": translation}]
-    return ImagePlace.told(axes, described, steps)
+    return CoordinateTransform.told(axes, described, steps)
 
 
 def _written_unit(unit: Any) -> tuple[str, float]:
@@ -162,7 +162,7 @@ def voxel_size_um(layer: Image, axes: str) -> tuple[float, float, float] | None:
 
 
 @dataclass(frozen=True)
-class View:
+class VisibleRegion:
     """What the user looks at, in an image's own pixels.
 
     Attributes
@@ -186,7 +186,7 @@ class View:
     planar: bool = True
 
 
-def look(viewer: Any, layer: Image, axes: str) -> View:
+def look(viewer: Any, layer: Image, axes: str) -> VisibleRegion:
     """Find out what the user looks at.
 
     The canvas, the camera and the sliders are asked themselves, so that the answer is right before
@@ -210,7 +210,7 @@ def look(viewer: Any, layer: Image, axes: str) -> View:
     if planar and not volume and not viewer.canvas.grid.enabled:
         half = np.asarray(viewer.canvas.size, dtype=float) / 2 / camera.zoom
         window = _in_view(layer, axes, point, shown, half, sizes)
-    return View(position, window, (float(here["Y"]), float(here["X"])), volume, planar)
+    return VisibleRegion(position, window, (float(here["Y"]), float(here["X"])), volume, planar)
 
 
 def _in_view(
@@ -238,7 +238,7 @@ def _in_view(
 
 
 def plan_region(
-    region: str, view: View, stack: Stack, ndim: int, name: str
+    region: str, view: VisibleRegion, stack: Stack, ndim: int, name: str
 ) -> tuple[list[Index], Window | None]:
     """Turn "what I see now", "current slice" or "whole stack" into frames and a window.
 

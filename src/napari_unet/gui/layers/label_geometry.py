@@ -10,7 +10,7 @@ import numpy as np
 
 from napari_unet.core.errors import InputError
 from napari_unet.gui.layers.convert import full_resolution, layer_axes, layer_stack
-from napari_unet.gui.layers.result_info import MARK, Placement
+from napari_unet.gui.layers.result_info import RESULT_KEY, Placement
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Ground:
+class LabelGeometry:
     """An image and labels that fit it.
 
     Attributes
@@ -81,7 +81,7 @@ class Ground:
         )
 
 
-def ground_of(image: Image) -> Ground:
+def get_label_geometry(image: Image) -> LabelGeometry:
     """Return an image, and how labels lie on it that are made for it.
 
     Raises
@@ -94,10 +94,10 @@ def ground_of(image: Image) -> Ground:
     if path is not None and Path(path).exists():
         stack = replace(stack, path=Path(path))
     sizes = tuple(int(n) for n in full_resolution(image).shape[: len(axes)])
-    return Ground(stack, Placement(axes, stack.labels_axes, sizes))
+    return LabelGeometry(stack, Placement(axes, stack.labels_axes, sizes))
 
 
-def find_ground(image: Image, labels: Labels) -> Ground:
+def find_label_geometry(image: Image, labels: Labels) -> LabelGeometry:
     """Return image and labels as a pair; of labels that the user brought, too.
 
     Raises
@@ -105,7 +105,7 @@ def find_ground(image: Image, labels: Labels) -> Ground:
     InputError
         The labels do not fit the image, or one of them cannot be used.
     """
-    ground = ground_of(image)
+    ground = get_label_geometry(image)
     placement = ground.placement
     if "C" in placement.shown and labels.ndim < len(placement.shown):
         pairs = zip(placement.axes, placement.sizes, strict=True)
@@ -130,7 +130,7 @@ def find_ground(image: Image, labels: Labels) -> Ground:
 def fits(image: Image, labels: Labels) -> bool:
     """Tell whether labels can belong to an image."""
     try:
-        find_ground(image, labels)
+        find_label_geometry(image, labels)
     except InputError:
         return False
     return True
@@ -138,7 +138,7 @@ def fits(image: Image, labels: Labels) -> bool:
 
 def is_result(layer: Any) -> bool:
     """Tell whether a layer is what a run of Segment made, or was restored from a journal."""
-    return "base" in layer.metadata.get(MARK, {})
+    return "base" in layer.metadata.get(RESULT_KEY, {})
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from napari_unet.core.errors import UnetError
 from napari_unet.gui.layers.combos import image_layers
 from napari_unet.gui.layers.convert import layer_axes, layer_stack
-from napari_unet.gui.layers.result_info import MARK
+from napari_unet.gui.layers.result_info import RESULT_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -34,7 +34,7 @@ def image_in_view(viewer: Any) -> Image | None:
     images = image_layers(viewer)
     if active in images:
         return images[images.index(active)]
-    base = str(active.metadata.get(MARK, {}).get("base", "")) if active is not None else ""
+    base = str(active.metadata.get(RESULT_KEY, {}).get("base", "")) if active is not None else ""
     named = [image for image in images if base.startswith(f"{image.name} ")]
     seen = [image for image in images if image.visible]
     return next(reversed(named or seen), None)

@@ -12,14 +12,14 @@ from napari.utils.notifications import show_warning
 
 from napari_unet.core.errors import InputError
 from napari_unet.core.instances.matching import are_whole
-from napari_unet.core.io.coordinate_transform import ImagePlace
-from napari_unet.core.io.label_writer import read_passport
+from napari_unet.core.io.coordinate_transform import CoordinateTransform
+from napari_unet.core.io.label_writer import read_provenance
 from napari_unet.core.io.ome_zarr import LABELS, registered_labels
 from napari_unet.core.io.readers import count_levels
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.progress import Progress
 from napari_unet.gui.layers.convert import full_resolution
-from napari_unet.gui.layers.result_info import IMAGE, MARK, Placement, seal_result
+from napari_unet.gui.layers.result_info import IMAGE, RESULT_KEY, Placement, seal_result
 from napari_unet.gui.widgets.settings_form import sentence
 
 if TYPE_CHECKING:
@@ -45,13 +45,13 @@ class LabelFile:
     levels
         In the order T, Z, Y, X, the full resolution first: one array in memory, or all levels of
         those that stay on the disk.
-    passport
+    provenance
         What is known of how they were made.
     """
 
     name: str
     levels: list[Any]
-    passport: dict[str, Any]
+    provenance: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def show_files(viewer: Any, files: ImageFiles) -> Image:
     rgb = stack.rgb and axes.endswith("C")
     letters = axes.removesuffix("C") if rgb else axes
     place = stack.place and stack.place.along(letters)
-    place = place or ImagePlace.of_voxels(letters, stack.voxel_size_um)
+    place = place or CoordinateTransform.of_voxels(letters, stack.voxel_size_um)
     image: Image = viewer.add_image(
         _data(files.levels),
         name=stack.name,
@@ -154,14 +154,14 @@ def _show_labels(viewer: Any, image: Image, axes: str, stack: Stack, labels: Lab
         _data([placement.to_layer(level) for level in labels.levels]),
         name=base,
         multiscale=len(labels.levels) > 1,
-        metadata={MARK: mark},
+        metadata={RESULT_KEY: mark},
         **placement.geometry(image),
     )
-    layer.metadata[MARK]["name"] = layer.name  # the viewer may have added a number
+    layer.metadata[RESULT_KEY]["name"] = layer.name  # the viewer may have added a number
     if isinstance(layer.data, np.ndarray):
-        seal_result(layer, labels.passport, True)
+        seal_result(layer, labels.provenance, True)
     else:
-        layer.metadata[MARK]["passport"] = labels.passport
+        layer.metadata[RESULT_KEY]["passport"] = labels.provenance
         layer.editable = False
 
 
@@ -184,9 +184,9 @@ def _read_labels(target: Path, stack: Stack) -> LabelFile:
     """Read labels of an image; they may come from another program."""
     from napari_unet.core.evaluation.label_files import read_labels  # slow, see `hits`
 
-    passport: dict[str, Any] = {}
+    provenance: dict[str, Any] = {}
     with suppress(InputError):
-        passport = read_passport(target)
+        provenance = read_provenance(target)
     found = open_stack(target)
     if _is_large(found) and found.channels == 1:
         levels = _lazy_levels(found)
@@ -202,7 +202,9 @@ def _read_labels(target: Path, stack: Stack) -> LabelFile:
             "labels of this image."
         )
     inside = target.parent.name == LABELS
-    return LabelFile(passport.get("model", target.name if inside else "labels"), levels, passport)
+    return LabelFile(
+        provenance.get("model", target.name if inside else "labels"), levels, provenance
+    )
 
 
 def _lazy_levels(labels: Stack) -> list[Any]:

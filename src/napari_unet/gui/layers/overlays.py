@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from napari_unet.gui.layers.result_info import MARK
+from napari_unet.gui.layers.result_info import RESULT_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 KIND = "kind"
-"""Under `MARK` in the metadata of such a layer: what it shows."""
+"""Under `RESULT_KEY` in the metadata of such a layer: what it shows."""
 _PLACE = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 
 
-def is_helper(layer: Any) -> bool:
+def is_overlay(layer: Any) -> bool:
     """Tell whether a layer shows scribbles, clicks or what is known, and no objects."""
-    return KIND in layer.metadata.get(MARK, {})
+    return KIND in layer.metadata.get(RESULT_KEY, {})
 
 
 def place_of(layer: Any) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def place_of(layer: Any) -> dict[str, Any]:
     return {name: getattr(layer, name) for name in _PLACE}
 
 
-def add_helper(viewer: Any, labels: Labels, values: np.ndarray, name: str, **look: Any) -> Labels:
+def add_overlay(viewer: Any, labels: Labels, values: np.ndarray, name: str, **look: Any) -> Labels:
     """Lay values over labels; return the layer itself, not a plugin's proxy of it.
 
     Parameters
@@ -41,7 +41,7 @@ def add_helper(viewer: Any, labels: Labels, values: np.ndarray, name: str, **loo
         Other arguments of the layer: opacity, colormap.
     """
     layer = viewer.add_labels(
-        values, name=name, metadata={MARK: {KIND: name}}, **look, **place_of(labels)
+        values, name=name, metadata={RESULT_KEY: {KIND: name}}, **look, **place_of(labels)
     )
     own: Labels = getattr(layer, "__wrapped__", layer)
     return own
@@ -50,8 +50,8 @@ def add_helper(viewer: Any, labels: Labels, values: np.ndarray, name: str, **loo
 _INSIDE = 0.3  # opacity: the image below and the rims of other objects can be seen
 
 
-def codes_colormap(colours: Mapping[str, tuple[int, int, int]]) -> Any:
-    """Return the colormap of what `draw_codes` draws; the kinds in the same order."""
+def overlay_colormap(colours: Mapping[str, tuple[int, int, int]]) -> Any:
+    """Return the colormap of what `draw_match_status` draws; the kinds in the same order."""
     from napari.utils.colormaps import DirectLabelColormap
 
     from napari_unet.core.evaluation.match_status import inside_code, outline_code
@@ -65,7 +65,7 @@ def codes_colormap(colours: Mapping[str, tuple[int, int, int]]) -> Any:
     return DirectLabelColormap(color_dict=table)
 
 
-def codes_names(colours: Mapping[str, tuple[int, int, int]]) -> dict[str, list[Any]]:
+def overlay_names(colours: Mapping[str, tuple[int, int, int]]) -> dict[str, list[Any]]:
     """Name the codes, for the status bar."""
     from napari_unet.core.evaluation.match_status import inside_code, outline_code
 

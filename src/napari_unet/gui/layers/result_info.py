@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.errors import InputError
-from napari_unet.core.io.label_writer import read_passport
+from napari_unet.core.io.label_writer import read_provenance
 from napari_unet.core.io.ome_zarr import ome_zarr_of, zarr_path
 from napari_unet.core.io.readers import UNREADABLE
 from napari_unet.gui.segment.live_labels import LIVE_DTYPE
@@ -18,10 +18,10 @@ from napari_unet.gui.segment.live_labels import LIVE_DTYPE
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
 
-MARK = "napari-unet"
-"""Under this name in the layer's metadata: name, fingerprint, and the passports of its runs."""
+RESULT_KEY = "napari-unet"
+"""Under this name in the layer's metadata: name, fingerprint, and the provenance of its runs."""
 IMAGE = "image"
-"""Under `MARK`: the id of the image layer that the labels belong to."""
+"""Under `RESULT_KEY`: the id of the image layer that the labels belong to."""
 
 _ALL_BYTES = 1 << 30
 
@@ -115,12 +115,12 @@ def fingerprint(data: np.ndarray) -> int:
     return check
 
 
-def passport_of(layer: Labels) -> dict[str, Any] | None:
+def get_provenance(layer: Labels) -> dict[str, Any] | None:
     """Return how a layer's labels were made; None if nobody knows.
 
     The run that made them here says so, else the file that the layer was opened from or made of.
     """
-    mark: dict[str, Any] = layer.metadata.get(MARK, {})
+    mark: dict[str, Any] = layer.metadata.get(RESULT_KEY, {})
     if (known := mark.get("passport")) is not None:
         found: dict[str, Any] = known
         return found
@@ -128,13 +128,13 @@ def passport_of(layer: Labels) -> dict[str, Any] | None:
     with suppress(InputError, *UNREADABLE):
         path = layer.source.path if array is None else ome_zarr_of(array)
         if path is not None and not mark:
-            return read_passport(path)
+            return read_provenance(path)
     return None
 
 
 def is_unedited(layer: Labels, data_shape: tuple[int, ...]) -> bool:
     """Tell whether a layer still is what the last run left, name included."""
-    mark = layer.metadata.get(MARK, {})
+    mark = layer.metadata.get(RESULT_KEY, {})
     if mark.get("name") != layer.name or not isinstance(layer.data, np.ndarray):
         return False
     if layer.data.shape != data_shape or layer.data.dtype.kind != "u":
@@ -145,7 +145,7 @@ def is_unedited(layer: Labels, data_shape: tuple[int, ...]) -> bool:
 def previous_result(viewer: Any, base: str, data_shape: tuple[int, ...]) -> Labels | None:
     """Find the layer that a new run may write into: an earlier result, unedited, not renamed."""
     for layer in reversed(list(viewer.layers)):
-        mark = layer.metadata.get(MARK, {})
+        mark = layer.metadata.get(RESULT_KEY, {})
         if mark.get("base") == base and is_unedited(layer, data_shape):
             found: Labels = layer
             return found
@@ -178,35 +178,35 @@ def open_result(
     if layer is None:
         mark = {"base": base, IMAGE: str(image.unique_id), "runs": [], "running": True}
         layer = viewer.add_labels(
-            shown, name=base, metadata={MARK: mark}, **placement.geometry(image)
+            shown, name=base, metadata={RESULT_KEY: mark}, **placement.geometry(image)
         )
-        layer.metadata[MARK]["name"] = layer.name  # the viewer may have added a number
+        layer.metadata[RESULT_KEY]["name"] = layer.name  # the viewer may have added a number
         layer.editable = False
         return layer, fresh, True
-    layer.metadata[MARK].update({"running": True, IMAGE: str(image.unique_id)})
+    layer.metadata[RESULT_KEY].update({"running": True, IMAGE: str(image.unique_id)})
     layer.editable = False  # forgets the history of undone edits, too
     for name, value in placement.geometry(image).items():
         setattr(layer, name, value)
     return layer, placement.from_layer(layer.data), False
 
 
-def seal_result(layer: Labels, passport: dict[str, Any] | None, whole: bool) -> None:
-    """Make the layer the user's: editable, with the passport of the run in its metadata.
+def seal_result(layer: Labels, provenance: dict[str, Any] | None, whole: bool) -> None:
+    """Make the layer the user's: editable, with the provenance of the run in its metadata.
 
     Parameters
     ----------
-    passport
+    provenance
         None if the run did not come to its end.
     whole
         The run covered the whole stack, so that nothing of earlier runs is left.
     """
-    mark = layer.metadata.setdefault(MARK, {})
+    mark = layer.metadata.setdefault(RESULT_KEY, {})
     mark.pop("running", None)
     mark["fingerprint"] = fingerprint(layer.data)
-    if passport is not None:
+    if provenance is not None:
         earlier = [] if whole else mark.get("runs", [])
-        mark["runs"] = [*earlier, passport]
-        mark["passport"] = passport
+        mark["runs"] = [*earlier, provenance]
+        mark["passport"] = provenance
     layer.editable = True
     layer.refresh()
 

@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_unet.core.io.axes import FRAMES
 from napari_unet.gui.layers.combos import image_layers, named, object_layers, offer_anew
-from napari_unet.gui.layers.result_info import IMAGE, MARK
+from napari_unet.gui.layers.result_info import IMAGE, RESULT_KEY
 from napari_unet.gui.widgets.settings_form import remember, remembered, rows_widget
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class MeasureForm(QWidget):
         if layer is None:
             return
         images = [image for image in self.image.choices if image is not None]
-        made_of = layer.metadata.get(MARK, {}).get(IMAGE)
+        made_of = layer.metadata.get(RESULT_KEY, {}).get(IMAGE)
         found = [image for image in images if str(image.unique_id) == made_of]
         if not found and len(images) == 1:
             found = images

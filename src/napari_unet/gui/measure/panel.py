@@ -10,15 +10,15 @@ from napari.layers import Labels
 from qtpy.QtWidgets import QFileDialog, QVBoxLayout, QWidget
 
 from napari_unet.core.errors import UnetError
-from napari_unet.core.text import counted
-from napari_unet.gui.errors import tell
+from napari_unet.core.text import pluralise
+from napari_unet.gui.errors import report_error
 from napari_unet.gui.jobs.run_button import RunButton
 from napari_unet.gui.layers.edit_watch import EditWatch
 from napari_unet.gui.layers.navigation import HARMLESS, go_to, object_under, watch_clicks
 from napari_unet.gui.measure.form import LABEL_WIDTH, MeasureForm
 from napari_unet.gui.measure.run import MeasureRun
 from napari_unet.gui.measure.table import ObjectView
-from napari_unet.gui.widgets.dock_panel import DockedPanel
+from napari_unet.gui.widgets.dock_panel import DockPanel
 from napari_unet.gui.widgets.plots import Histogram
 from napari_unet.gui.widgets.settings_form import rows_widget
 from napari_unet.gui.widgets.wrapped_label import WrappedLabel
@@ -36,7 +36,7 @@ _TIPS = {
 }
 
 
-class MeasurePanel(DockedPanel):
+class MeasurePanel(DockPanel):
     """Measures the objects of a Labels layer.
 
     Parameters
@@ -140,7 +140,7 @@ class MeasurePanel(DockedPanel):
         try:
             write_table(path, self.shown.table)
         except UnetError as error:
-            tell(error, "the table was not saved", self.status.setText)
+            report_error(error, "the table was not saved", self.status.setText)
         else:
             self.status.setText(f"Saved to {path}.")
 
@@ -163,7 +163,7 @@ class MeasurePanel(DockedPanel):
             self._watch.stop()
         self.shown, self.stale, self._watch = run, False, None
         count = len(table["label"])
-        self.status.setText(f"{counted(count, 'object')} in {run.labels.name}.")
+        self.status.setText(f"{pluralise(count, 'object')} in {run.labels.name}.")
         self.view.show_table(table)
         before: Any = self.column.value
         names = tuple(name for name in table if name != "label")

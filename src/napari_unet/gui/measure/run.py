@@ -12,7 +12,7 @@ from napari_unet.core.progress import Progress
 from napari_unet.gui.jobs.run import ResultRun
 from napari_unet.gui.layers.convert import full_resolution, layer_axes, layer_stack, voxel_size_um
 from napari_unet.gui.layers.edit_watch import Checks, plane_checks
-from napari_unet.gui.layers.result_info import passport_of
+from napari_unet.gui.layers.result_info import get_provenance
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -105,7 +105,7 @@ class MeasureRun(ResultRun):
         data, size = full_resolution(self.labels), voxel_size_um(self.labels, self.axes)
         labels = replace(open_stack(data, self.axes, size), name=self.labels.name)
         image = None if self.image is None else layer_stack(self.image)
-        self._how["passport"] = passport_of(self.labels)
+        self._how["passport"] = get_provenance(self.labels)
         return self._steps(data, labels, image)
 
     def _steps(

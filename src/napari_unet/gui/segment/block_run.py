@@ -16,7 +16,7 @@ import numpy as np
 
 from napari_unet.core.blockwise.assemble import open_preview
 from napari_unet.core.blockwise.estimate import Preflight
-from napari_unet.core.blockwise.output_location import LabelPlace
+from napari_unet.core.blockwise.output_location import OutputLocation
 from napari_unet.core.errors import InputError, OutputError
 from napari_unet.core.io.atomic import make_folder, plain_name, user_path
 from napari_unet.core.io.ome_zarr import COARSEST, zarr_path
@@ -26,7 +26,7 @@ from napari_unet.core.progress import Progress
 from napari_unet.core.volumes.modes import AUTO, JOINED
 from napari_unet.gui.jobs.job import DONE
 from napari_unet.gui.layers.convert import WHOLE, full_resolution, layer_axes, layer_stack
-from napari_unet.gui.layers.result_info import IMAGE, MARK, Placement, seal_result
+from napari_unet.gui.layers.result_info import IMAGE, RESULT_KEY, Placement, seal_result
 from napari_unet.gui.segment.run import SegmentRun
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def goes_in_blocks(image: Image, request: Request) -> bool:
     return 2 * int(np.prod(shape, dtype=np.int64)) > IN_MEMORY
 
 
-def label_place(image: Image, request: Request) -> LabelPlace:
+def label_place(image: Image, request: Request) -> OutputLocation:
     """Return where the labels of a layer go.
 
     That is where the user says, else into the OME-Zarr that the layer was opened from or made of,
@@ -64,16 +64,16 @@ def label_place(image: Image, request: Request) -> LabelPlace:
         The place is no ``.zarr``.
     """
     if request.save_in:
-        return LabelPlace.of(request.save_in, None, request.model)
+        return OutputLocation.of(request.save_in, None, request.model)
     if (source := _source(image)) is not None:
         with suppress(OutputError):
-            beside = LabelPlace.beside(source, request.model)
+            beside = OutputLocation.beside(source, request.model)
             beside.check(True)
             return _free(beside)
     folder = home() / "results"
     make_folder(folder)
     name = plain_name(Path(image.name)).replace("/", "_") or "image"
-    return _free(LabelPlace(folder / f"{name} {request.model}.zarr"))
+    return _free(OutputLocation(folder / f"{name} {request.model}.zarr"))
 
 
 def _source(image: Image) -> Path | None:
@@ -84,7 +84,7 @@ def _source(image: Image) -> Path | None:
     return zarr_path(full_resolution(image))
 
 
-def _free(place: LabelPlace) -> LabelPlace:
+def _free(place: OutputLocation) -> OutputLocation:
     """Return the place, or one of a like name that holds no finished result."""
     number, found = 2, place
     while found.path.exists() and not found.unfinished.exists():
@@ -94,10 +94,10 @@ def _free(place: LabelPlace) -> LabelPlace:
     return found
 
 
-class LargeRun(SegmentRun):
+class BlockwiseRun(SegmentRun):
     """One run in blocks; see `SegmentRun`."""
 
-    _place: LabelPlace | None = None
+    _place: OutputLocation | None = None
     _about = ""
     _problems = 0
 
@@ -115,7 +115,7 @@ class LargeRun(SegmentRun):
             if not (self._place.unfinished / "blocks").exists():
                 return line
             return f"{line} Run again to go on: finished blocks are in {self._place.unfinished}."
-        failed = len(self.result.passport.get("failed_blocks", []))
+        failed = len(self.result.provenance.get("failed_blocks", []))
         if failed:
             line += f" {failed} blocks could not be read and are empty; run again to try them."
         return f"{line} Saved in {self._place.path}."
@@ -160,13 +160,13 @@ class LargeRun(SegmentRun):
         if self.layer is None:
             levels = open_preview(preview)
             self.layer = self._add(levels if self._stays_on_disk(levels[0]) else levels[0])
-            self.layer.metadata[MARK]["preview"] = str(preview)
+            self.layer.metadata[RESULT_KEY]["preview"] = str(preview)
         self.layer.editable = False
 
     def _unfinished_layer(self, preview: Path) -> Any:
         """Return the layer that an earlier, unfinished run left of the same preview, if any."""
         for layer in self.viewer.layers:
-            if layer.metadata.get(MARK, {}).get("preview") == str(preview):
+            if layer.metadata.get(RESULT_KEY, {}).get("preview") == str(preview):
                 return layer
         return None
 
@@ -175,9 +175,9 @@ class LargeRun(SegmentRun):
         name = f"{self.image.name} {self.request.model}"
         mark = {"base": name, IMAGE: str(self.image.unique_id), "runs": []}
         layer = self.viewer.add_labels(
-            data, name=name, metadata={MARK: mark}, **self._placement.geometry(self.image)
+            data, name=name, metadata={RESULT_KEY: mark}, **self._placement.geometry(self.image)
         )
-        layer.metadata[MARK]["name"] = layer.name
+        layer.metadata[RESULT_KEY]["name"] = layer.name
         return layer
 
     def follow_view(self, *_: Any) -> None:
@@ -213,15 +213,17 @@ class LargeRun(SegmentRun):
             shown = self.layer = self._add(data)
         if shown is None:
             return
-        shown.metadata[MARK].pop("preview", None)
+        shown.metadata[RESULT_KEY].pop("preview", None)
         if isinstance(data, np.ndarray):
-            seal_result(shown, self.result.passport, True)
+            seal_result(shown, self.result.provenance, True)
         else:
-            shown.metadata[MARK]["passport"] = self.result.passport
+            shown.metadata[RESULT_KEY]["passport"] = self.result.provenance
             shown.editable = False
 
 
-def block_work(stack: Stack, request: Request, place: LabelPlace) -> Generator[Progress, None, Any]:
+def block_work(
+    stack: Stack, request: Request, place: OutputLocation
+) -> Generator[Progress, None, Any]:
     """Load the model and go through the blocks, in a job's thread; an unfinished run goes on.
 
     Labels that memory holds are read into it: there they can be edited.
@@ -232,12 +234,12 @@ def block_work(stack: Stack, request: Request, place: LabelPlace) -> Generator[P
     yield Progress(0, 0, "loading the model")
     from napari_unet.gui.jobs.engine import loaded_model
     from napari_unet.nn.blockwise.plan import OtherRunError
-    from napari_unet.nn.blockwise.run import LargeRequest, segment_blocks
+    from napari_unet.nn.blockwise.run import BlockwiseRequest, segment_blocks
 
     model, settings = loaded_model(request.model, request.device), request.settings
     if settings.volumes == AUTO:  # as in a run in memory: plane by plane something is to be seen
         settings = replace(settings, volumes=JOINED)
-    large = LargeRequest(
+    large = BlockwiseRequest(
         stack,
         place,
         settings,

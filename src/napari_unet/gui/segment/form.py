@@ -14,8 +14,8 @@ from napari_unet.core.settings import DEVICES, PredictSettings
 from napari_unet.gui.jobs.engine import Request
 from napari_unet.gui.layers.combos import image_layers
 from napari_unet.gui.layers.convert import REGIONS, SEEN, SLICE, WHOLE
-from napari_unet.gui.model_events import offer_models, shelf
-from napari_unet.gui.widgets.collapsible import Fold
+from napari_unet.gui.model_events import get_model_events, offer_models
+from napari_unet.gui.widgets.collapsible import CollapsibleSection
 from napari_unet.gui.widgets.settings_form import SettingsForm, remember, remembered, rows_widget
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class SegmentForm(QWidget):
         large = [("save in", self.save_in), ("cluster", self.scheduler)]
         self._widgets: list[Any] = [self.image, self.model, self.device, self.region]
         self._widgets += [widget for _, widget in self.first.rows() + self.advanced.rows()]
-        self.more = Fold(
+        self.more = CollapsibleSection(
             "Advanced settings", rows_widget([*self.advanced.rows(), *large], LABEL_WIDTH)
         )
         layout = QVBoxLayout(self)
@@ -120,8 +120,8 @@ class SegmentForm(QWidget):
         events = self._viewer.layers.events
         events.inserted.connect(self._layers_changed)
         events.removed.connect(self._layers_changed)
-        shelf().changed.connect(self.refresh_models)
-        shelf().chosen.connect(self.choose_model)
+        get_model_events().changed.connect(self.refresh_models)
+        get_model_events().chosen.connect(self.choose_model)
         self._viewer.layers.selection.events.active.connect(self._follow)
         self._follow()
 
@@ -236,4 +236,4 @@ def quick_settings() -> PredictSettings:
 def go_on_with(model: str) -> None:
     """Choose a model from now on, also in panels that are opened later."""
     remember(SECTION, remembered(SECTION) | {"model": model})
-    shelf().chosen.emit(model)
+    get_model_events().chosen.emit(model)

@@ -11,17 +11,17 @@ from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from napari_unet.core.errors import UnetError
-from napari_unet.gui.correct.edit_tracker import recorder_of
-from napari_unet.gui.errors import tell
+from napari_unet.gui.correct.edit_tracker import get_edit_tracker
+from napari_unet.gui.errors import report_error
 from napari_unet.gui.evaluate.section import EvaluateSection
 from napari_unet.gui.jobs.engine import Engine, engine_steps
-from napari_unet.gui.jobs.job import DONE, FAILED, abandon_all, slot_for
-from napari_unet.gui.segment.block_run import LargeRun, goes_in_blocks
+from napari_unet.gui.jobs.job import DONE, FAILED, abandon_all, get_device_queue
+from napari_unet.gui.segment.block_run import BlockwiseRun, goes_in_blocks
 from napari_unet.gui.segment.form import LABEL_WIDTH, SegmentForm
 from napari_unet.gui.segment.run import SegmentRun
 from napari_unet.gui.track import LinkSection
-from napari_unet.gui.widgets.collapsible import Scrolled
-from napari_unet.gui.widgets.dock_panel import DockedPanel
+from napari_unet.gui.widgets.collapsible import ScrollPanel
+from napari_unet.gui.widgets.dock_panel import DockPanel
 from napari_unet.gui.widgets.wrapped_label import WrappedLabel
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import napari
     from qtpy.QtGui import QHideEvent, QShowEvent
 
-    from napari_unet.core.image.domain_shift import Remark
+    from napari_unet.core.image.domain_shift import ShiftRemark
 
 
 DRAW_MS = 150
@@ -40,7 +40,7 @@ SLOW_S, REST, LONGEST_REST_S = 0.05, 4, 1.0
 as long, up to the longest rest."""
 
 
-class SegmentPanel(DockedPanel):
+class SegmentPanel(DockPanel):
     """Segments an image layer with a model and shows the objects as they are found.
 
     Parameters
@@ -72,7 +72,7 @@ class SegmentPanel(DockedPanel):
         self._build()
         self._runs: list[SegmentRun] = []
         self.destroyed.connect(functools.partial(abandon_all, self._runs))
-        self.recorder = recorder_of(napari_viewer)  # from the first stroke on the first result
+        self.recorder = get_edit_tracker(napari_viewer)  # from the first stroke on the first result
         self.docked.connect(self.recorder.close_with)
         self._show_state()
 
@@ -109,7 +109,7 @@ class SegmentPanel(DockedPanel):
         content.addStretch(1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(Scrolled(inside))
+        layout.addWidget(ScrollPanel(inside))
         self.form.changed.connect(self._show_state)
         self.start.changed.connect(self.run)
         self.stop.changed.connect(self.cancel)
@@ -123,7 +123,7 @@ class SegmentPanel(DockedPanel):
             return
         self.form.save()
         image = self.form.image.value
-        kind = LargeRun if goes_in_blocks(image, request) else SegmentRun
+        kind = BlockwiseRun if goes_in_blocks(image, request) else SegmentRun
         run = kind(self.viewer, image, request, self.engine, self._run_ended)
         if self.active is None:
             self._launch(run)
@@ -145,14 +145,14 @@ class SegmentPanel(DockedPanel):
 
     def report(self, error: Exception) -> None:
         """Show an error in one sentence, here and as a notification."""
-        tell(error, "the run failed", self.status.setText)
+        report_error(error, "the run failed", self.status.setText)
 
     def _launch(self, run: SegmentRun) -> None:
         self.active = run
         self._runs[:] = [run]
         self._ticked = self._rest_until = time.perf_counter()
         self._timer.start()
-        slot_for(run.request.device).submit(run.job)
+        get_device_queue(run.request.device).submit(run.job)
         self._show_state()
 
     def _run_ended(self, run: SegmentRun, state: str) -> None:
@@ -233,7 +233,7 @@ class RemarkBox(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self.remarks: tuple[Remark, ...] = ()
+        self.remarks: tuple[ShiftRemark, ...] = ()
         self.text = QLabel()
         self.text.setWordWrap(True)
         self.remedy = QPushButton()
@@ -244,7 +244,7 @@ class RemarkBox(QWidget):
         layout.addWidget(self.remedy)
         self.show_remarks(())
 
-    def show_remarks(self, remarks: Sequence[Remark]) -> None:
+    def show_remarks(self, remarks: Sequence[ShiftRemark]) -> None:
         """Show these remarks instead of the ones before."""
         self.remarks = tuple(remarks)
         self.text.setText("\n".join(f"⚠ {remark.text}" for remark in self.remarks))

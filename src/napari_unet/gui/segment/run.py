@@ -11,11 +11,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.core.errors import InputError
-from napari_unet.core.image.domain_shift import Surveyed
+from napari_unet.core.image.domain_shift import ImageSurvey
 from napari_unet.core.progress import FrameDone, Progress, TileDone
-from napari_unet.core.volumes.modes import frame_ndim, settle_way
+from napari_unet.core.volumes.modes import frame_ndim, resolve_volume_mode
 from napari_unet.gui.click.embeddings import features_of
-from napari_unet.gui.jobs.eta import Pace
+from napari_unet.gui.jobs.eta import Eta
 from napari_unet.gui.jobs.job import CANCELLED, DONE, FAILED
 from napari_unet.gui.jobs.run import ResultRun
 from napari_unet.gui.layers.convert import (
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from napari.layers import Image, Labels
 
-    from napari_unet.core.image.domain_shift import Remark
+    from napari_unet.core.image.domain_shift import ShiftRemark
     from napari_unet.gui.jobs.engine import Engine, Request
 
 
@@ -75,9 +75,9 @@ class SegmentRun(ResultRun):
         self._is_new = False
         self._ndim = request.ndim
         self.lost = False
-        self.remarks: tuple[Remark, ...] = ()
+        self.remarks: tuple[ShiftRemark, ...] = ()
         self._dirty: list[tuple[Index, Window]] = []
-        self._pace = Pace()
+        self._pace = Eta()
         self._here: Index = ()
         self._focus: tuple[float, ...] | None = None
 
@@ -111,13 +111,13 @@ class SegmentRun(ResultRun):
                 return "Stopped, for the result's layer was removed."
             done = self.progress.done
             return f"Cancelled; {done} finished tiles stay." if done else "Cancelled."
-        passport = getattr(self.result, "passport", {})
+        provenance = getattr(self.result, "provenance", {})
         count = getattr(self.result, "objects", 0)
-        seam = passport.get("seam")
+        seam = provenance.get("seam")
         return " ".join(
             (
                 f"{count} object{'s' * (count != 1)} in {self.seconds:.1f} s",
-                f"({passport.get('device', 'cpu')}, {passport.get('precision', 'float32')}).",
+                f"({provenance.get('device', 'cpu')}, {provenance.get('precision', 'float32')}).",
                 "Seams not checked."
                 if seam is None
                 else f"Largest difference at seams: {f'{seam:.1e}' if seam else 0}.",
@@ -149,7 +149,7 @@ class SegmentRun(ResultRun):
                 f"({axes}); choose a model for planes."
             )
         view = look(self.viewer, image, axes)
-        way = settle_way(request.settings.volumes, request.ndim, "instance", stack)
+        way = resolve_volume_mode(request.settings.volumes, request.ndim, "instance", stack)
         self._ndim = frame_ndim(way)
         frames, window = plan_region(request.region, view, stack, self._ndim, image.name)
         shape = full_resolution(image).shape
@@ -161,7 +161,7 @@ class SegmentRun(ResultRun):
         self._live = LiveLabels(array, min(self._ndim, array.ndim), window)
         self.follow_view()
         self._watch(True)
-        self._pace = Pace()
+        self._pace = Eta()
         work = self._engine(
             stack,
             request,
@@ -175,7 +175,7 @@ class SegmentRun(ResultRun):
 
     def _take(self, item: Progress) -> None:
         self.progress = item
-        if isinstance(item, Surveyed):
+        if isinstance(item, ImageSurvey):
             self.remarks = item.remarks
         elif isinstance(item, TileDone):
             self._pace.tick(item.done)
@@ -204,8 +204,8 @@ class SegmentRun(ResultRun):
             self.viewer.layers.remove(layer)
             return
         self.draw()
-        passport = getattr(self.result, "passport", None) if state == DONE else None
-        seal_result(layer, passport, self.request.region == WHOLE)
+        provenance = getattr(self.result, "provenance", None) if state == DONE else None
+        seal_result(layer, provenance, self.request.region == WHOLE)
 
     def _nothing_shown(self) -> bool:
         return self._live is None or self._live.untouched

@@ -20,7 +20,7 @@ _LOWEST = 160  # pixels: the least height of a panel that scrolls
 _TURNED = (QAbstractSpinBox, QComboBox)  # what the wheel turns
 
 
-class Fold(QWidget):
+class CollapsibleSection(QWidget):
     """A section that opens when its title is clicked; folded at first.
 
     Emits `toggled` with whether it is open now.
@@ -75,7 +75,7 @@ class Fold(QWidget):
             remember(self._memory, {"open": is_open})
 
 
-class Scrolled(QScrollArea):
+class ScrollPanel(QScrollArea):
     """Shows a widget at its full width and scrolls it where there is no room for its height.
 
     The wheel scrolls: it turns the number or choice under the mouse only when that was clicked

@@ -19,7 +19,7 @@ _leaving: set[QWidget] = set()
 """Panels whose dock was closed, until their work has ended."""
 
 
-class DockedPanel(QWidget):
+class DockPanel(QWidget):
     """A panel whose work ends with its dock: nobody could stop it any more.
 
     Emits `docked` with the main window when it has come into one.

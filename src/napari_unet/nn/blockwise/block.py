@@ -12,16 +12,16 @@ import numpy as np
 from napari_unet.core.blockwise.assemble import join_alone, pack_block, show_block, write_blocks
 from napari_unet.core.blockwise.run_directory import write_text
 from napari_unet.core.image.normalise import Normaliser
-from napari_unet.core.io.retry import UnreadableError, guarded
+from napari_unet.core.io.retry import UnreadableError, with_retries
 from napari_unet.core.progress import Progress
 from napari_unet.core.settings import PredictSettings
 from napari_unet.nn.inference.decode import InstanceDecoder, SemanticDecoder
-from napari_unet.nn.inference.map_source import MapSource, open_maps
+from napari_unet.nn.inference.map_source import MapSource, open_map_source
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from napari_unet.core.blockwise.run_directory import Workplace
+    from napari_unet.core.blockwise.run_directory import RunDirectory
     from napari_unet.core.io.stack import Stack
     from napari_unet.core.tiles import Window
     from napari_unet.nn.inference.model import Model
@@ -60,7 +60,7 @@ class BlockRun:
         Whether provisional labels are shown while the run goes on.
     """
 
-    place: Workplace
+    place: RunDirectory
     stack: Stack
     model: Model
     preview: bool = False
@@ -83,9 +83,9 @@ class BlockRun:
     def maps(self, frame: int) -> MapSource:
         """Return the source of a frame's maps; the last one is kept."""
         if self._frame is None or self._frame[0] != frame:
-            plan, stack = self.place.plan, guarded(self.stack)
+            plan, stack = self.place.plan, with_retries(self.stack)
             normaliser = self.normaliser(frame)
-            maps = open_maps(
+            maps = open_map_source(
                 stack,
                 self.model,
                 self.settings,
@@ -115,7 +115,12 @@ class BlockRun:
             return Normaliser(low, high, self.stack.name, self.stack.notices)
         channels = self.stack.pick_channels(self.model.spec.in_channels, self.settings.channel)
         norm = self.model.card.normalisation
-        where = (guarded(self.stack), plan.index(frame), plan.ndim, tuple(sorted(set(channels))))
+        where = (
+            with_retries(self.stack),
+            plan.index(frame),
+            plan.ndim,
+            tuple(sorted(set(channels))),
+        )
         limits = (norm["low"], norm["high"])
         found = Normaliser.of(*where, *limits, skip=(UnreadableError,))
         if (found.low == found.high).all():  # blank, or nothing of it could be read: then say so

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.core.blockwise.blocks import batches
-from napari_unet.core.blockwise.run_directory import Workplace, write_text
+from napari_unet.core.blockwise.run_directory import RunDirectory, write_text
 from napari_unet.core.errors import InputError, OutputError, UnetError
 from napari_unet.core.io.stack import Stack, open_stack
-from napari_unet.core.progress import drained
+from napari_unet.core.progress import run_to_end
 from napari_unet.nn.blockwise.block import BlockRun, block_steps
 from napari_unet.nn.blockwise.executor import Probe, probe
 
@@ -172,7 +172,7 @@ class ClusterPool:
             reason = f"the workers that computed it died ({error.last_worker.address})"
             if kind != "block":
                 raise ClusterError(f"The step {kind} {batch[0]} failed: {reason}.") from error
-            place, (group, number) = Workplace(Path(self._opened.folder)), batch[0]
+            place, (group, number) = RunDirectory(Path(self._opened.folder)), batch[0]
             frames = place.plan.groups.frames(group)
             for frame in frames:
                 write_text(place.failure(frame, number), json.dumps({"reason": reason}))
@@ -223,7 +223,7 @@ class _Opened:
                 model = load_model(folder / "model", _device())
                 _open_runs.clear()  # one model on the device at a time
                 _open_runs[self.folder, changed] = BlockRun(
-                    Workplace(folder), stack, model, self.preview
+                    RunDirectory(folder), stack, model, self.preview
                 )
             return _open_runs[self.folder, changed]
 
@@ -287,7 +287,7 @@ def _do(opened: _Opened, kind: str, items: tuple[Item, ...]) -> list[list[str]]:
         problems: list[str] = []
         if kind == "block":
             with _computing:  # one block at a time has the GPU
-                problems = drained(block_steps(run, *item))
+                problems = run_to_end(block_steps(run, *item))
         else:
             STEPS[kind](run.place, *item)
         answers.append(problems)

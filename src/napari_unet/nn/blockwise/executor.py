@@ -19,7 +19,7 @@ from napari_unet.nn.inference.memory import LIVE_TENSORS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from napari_unet.core.blockwise.summary import Pieces
+    from napari_unet.core.blockwise.summary import BlockSummary
     from napari_unet.core.tiles import Tile
     from napari_unet.nn.blockwise.block import BlockRun
     from napari_unet.nn.inference.map_source import MapSource
@@ -109,7 +109,7 @@ STEPS: dict[str, Any] = {
     "coarsen": assembling.coarsen_part,
     "idle": assembling.idle,
 }
-"""The steps that need no network; each takes the `Workplace` and its item."""
+"""The steps that need no network; each takes the `RunDirectory` and its item."""
 
 
 QUICK = 2.0
@@ -193,7 +193,7 @@ def _time_tile(run: BlockRun, maps: MapSource, tile: Tile) -> tuple[float, float
 
 def _run_tile(
     run: BlockRun, maps: MapSource, tile: Tile
-) -> tuple[float, np.ndarray, Pieces | None]:
+) -> tuple[float, np.ndarray, BlockSummary | None]:
     began, out, decoder = time.perf_counter(), BlockIds(tile.write), run.decoder
     decoder.out = out
     decoder.start((), maps.size)

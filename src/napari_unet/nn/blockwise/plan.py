@@ -7,20 +7,20 @@ import uuid
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from napari_unet.core.blockwise.blocks import BlockPlan, choose_block, choose_together
-from napari_unet.core.blockwise.run_directory import Workplace, clear, write_text
+from napari_unet.core.blockwise.blocks import BlockPlan, choose_block, choose_planes_per_batch
+from napari_unet.core.blockwise.run_directory import RunDirectory, clear, write_text
 from napari_unet.core.blockwise.run_plan import RunPlan
 from napari_unet.core.errors import OutputError
-from napari_unet.core.image.domain_shift import Surveyed
+from napari_unet.core.image.domain_shift import ImageSurvey
 from napari_unet.core.io.axes import OBJECT_AXES
-from napari_unet.core.io.provenance import fingerprint, make_passport
-from napari_unet.core.io.retry import UnreadableError, guarded
+from napari_unet.core.io.provenance import fingerprint, make_provenance
+from napari_unet.core.io.retry import UnreadableError, with_retries
 from napari_unet.core.volumes.modes import JOINED, frame_ndim, object_axes
 from napari_unet.nn.inference.compatibility import choose_scale
 from napari_unet.nn.inference.decode import decode_settings
 from napari_unet.nn.inference.diameter_estimation import LOOKING
 from napari_unet.nn.inference.model import write_exactly
-from napari_unet.nn.inference.segment import settle_sizes
+from napari_unet.nn.inference.segment import resolve_diameters
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from napari_unet.core.settings import PredictSettings
     from napari_unet.nn.blockwise.block import BlockRun
     from napari_unet.nn.blockwise.executor import Pool
-    from napari_unet.nn.blockwise.run import LargeRequest
+    from napari_unet.nn.blockwise.run import BlockwiseRequest
     from napari_unet.nn.inference.model import Model
 
 
@@ -38,26 +38,26 @@ class OtherRunError(OutputError):
     """An unfinished run is not of what is asked for now."""
 
 
-def settle_plan(
-    request: LargeRequest, run: BlockRun, pool: Pool
+def resolve_plan(
+    request: BlockwiseRequest, run: BlockRun, pool: Pool
 ) -> Generator[Progress, None, list[str]]:
     """Read the plan of an unfinished run, or make one; return the remarks."""
     place, stack, model = run.place, run.stack, run.model
     if (place.folder / "plan.json").exists():
         if request.resume:
             _go_on(place, _asked(request, run, place.plan.ndim))
-            return list(place.plan.passport.get("remarks", []))
+            return list(place.plan.provenance.get("remarks", []))
         if not request.overwrite:
             raise OutputError(
                 f"{place.folder} holds an unfinished run; go on with it (--resume), or begin "
                 "anew (--overwrite)."
             )
     place.empty()
-    whole = guarded(stack, lenient=True)
-    settled, way, least, found = yield from settle_sizes(whole, model, request.settings)
+    whole = with_retries(stack, lenient=True)
+    settled, way, least, found = yield from resolve_diameters(whole, model, request.settings)
     asked = _asked(request, run, frame_ndim(way))
     if found:
-        yield Surveyed(0, 0, LOOKING, found)
+        yield ImageSurvey(0, 0, LOOKING, found)
     remarks = [remark.text for remark in found]
     write_exactly(model, place.folder / "model")
     decode = decode_settings(model, settled) if model.spec.head == "instance" else None
@@ -69,16 +69,16 @@ def settle_plan(
         settled=asdict(settled),
         decode=asdict(decode) if decode else None,
         precision=pool.precision(request.settings.precision),
-        passport=_passport(run, request.settings, settled, way)
+        provenance=_provenance(run, request.settings, settled, way)
         | {"data_hash": asked["identity"]["data"], "remarks": remarks},
         least_voxels=least if way == JOINED else None,
-        together=choose_together(stack.labels_shape[: -len(size)], BlockPlan(size, block)),
+        together=choose_planes_per_batch(stack.labels_shape[: -len(size)], BlockPlan(size, block)),
     )
     write_text(place.folder / "plan.json", plan.to_json())
     return remarks
 
 
-def _asked(request: LargeRequest, run: BlockRun, ndim: int) -> dict[str, Any]:
+def _asked(request: BlockwiseRequest, run: BlockRun, ndim: int) -> dict[str, Any]:
     """Return what a plan has to agree with to be gone on with, by its attributes.
 
     That its frames have `ndim` axes follows from what the settings say and the data are.
@@ -98,11 +98,11 @@ def _asked(request: LargeRequest, run: BlockRun, ndim: int) -> dict[str, Any]:
     }
 
 
-def _passport(
+def _provenance(
     run: BlockRun, asked: PredictSettings, settled: PredictSettings, way: str
 ) -> dict[str, Any]:
     """Return what can be said beforehand of how the result is made."""
-    return make_passport(guarded(run.stack), run.model.card, asked, hashed=False) | {
+    return make_provenance(with_retries(run.stack), run.model.card, asked, hashed=False) | {
         "diameter_px": settled.diameter,
         "scale": choose_scale(run.model, settled),
         "volumes": way,
@@ -110,7 +110,7 @@ def _passport(
     }
 
 
-def _go_on(place: Workplace, asked: dict[str, Any]) -> None:
+def _go_on(place: RunDirectory, asked: dict[str, Any]) -> None:
     """Check that an unfinished run is the one that is asked for; forget what had failed in it."""
     if different := place.plan.differs(**asked):
         raise OtherRunError(
@@ -137,6 +137,6 @@ def _digest(model: Model) -> str:
 def _fingerprint(stack: Stack) -> str | None:
     """Return a hash of the data; None if a part that it is of cannot be read."""
     try:
-        return fingerprint(guarded(stack))
+        return fingerprint(with_retries(stack))
     except UnreadableError:
         return None

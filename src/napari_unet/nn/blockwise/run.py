@@ -19,22 +19,22 @@ import numpy as np
 from napari_unet.core.blockwise import assemble as assembling
 from napari_unet.core.blockwise import stitch_z as stacking
 from napari_unet.core.blockwise.assemble import make_preview
-from napari_unet.core.blockwise.estimate import Needs, Preflight
-from napari_unet.core.blockwise.run_directory import Workplace, locked
+from napari_unet.core.blockwise.estimate import Preflight, ResourceEstimate
+from napari_unet.core.blockwise.run_directory import RunDirectory, locked
 from napari_unet.core.io.ome_zarr import place_in
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.progress import Progress
 from napari_unet.core.settings import PredictSettings
 from napari_unet.nn.blockwise.block import BlockDone, BlockRun
 from napari_unet.nn.blockwise.executor import LocalPool, Pool, Probe
-from napari_unet.nn.blockwise.plan import settle_plan
+from napari_unet.nn.blockwise.plan import resolve_plan
 from napari_unet.nn.inference.compatibility import check_fit
 from napari_unet.nn.inference.segment import SegmentResult
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
-    from napari_unet.core.blockwise.output_location import LabelPlace
+    from napari_unet.core.blockwise.output_location import OutputLocation
     from napari_unet.core.blockwise.run_plan import RunPlan
     from napari_unet.core.io.stack import Stack
     from napari_unet.nn.blockwise.executor import Item, Pool
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class LargeRequest:
+class BlockwiseRequest:
     """What is to be segmented, and where the labels go.
 
     Attributes
@@ -66,7 +66,7 @@ class LargeRequest:
     """
 
     source: Any
-    target: LabelPlace
+    target: OutputLocation
     settings: PredictSettings = field(default_factory=PredictSettings)
     block: int | tuple[int, ...] | None = None
     resume: bool = False
@@ -75,17 +75,19 @@ class LargeRequest:
     preview: bool = False
 
 
-def segment_blocks(request: LargeRequest, model: Model) -> Generator[Progress, None, SegmentResult]:
+def segment_blocks(
+    request: BlockwiseRequest, model: Model
+) -> Generator[Progress, None, SegmentResult]:
     """Segment a stack block by block, yielding often and, of each block, a `BlockDone`.
 
-    Before the start come a `Surveyed`, if there is something to remark on, and a `Preflight`.
+    Before the start come a `ImageSurvey`, if there is something to remark on, and a `Preflight`.
     Closing the generator ends the run after the tile at hand; finished blocks stay for `resume`.
 
     Returns
     -------
     SegmentResult
-        With the array of full resolution, opened for reading; in the passport `failed_blocks` says
-        which blocks could not be read and are empty.
+        With the array of full resolution, opened for reading; in the provenance `failed_blocks`
+        says which blocks could not be read and are empty.
 
     Raises
     ------
@@ -104,29 +106,29 @@ def segment_blocks(request: LargeRequest, model: Model) -> Generator[Progress, N
         pool = _open_pool(request, exits)
         target.make_folder()
         exits.enter_context(locked(folder))
-        place = Workplace(folder)
+        place = RunDirectory(folder)
         exits.callback(_leave, place)
         run = BlockRun(place, stack, model, request.preview)
         pool.start(run)
-        remarks = yield from settle_plan(request, run, pool)
+        remarks = yield from resolve_plan(request, run, pool)
         if place.plan.frames * place.plan.blocks.count and request.preview:
             make_preview(place)
         found = yield from _preflight(place, pool, target)
         objects = yield from all_stages(place, pool)
-        passport = _passport(place, found, remarks, objects, time.perf_counter() - began)
-        _describe(place, target, stack, passport)
-        return _publish(place, target, objects, passport)
+        provenance = _provenance(place, found, remarks, objects, time.perf_counter() - began)
+        _describe(place, target, stack, provenance)
+        return _publish(place, target, objects, provenance)
 
 
-def finished_result(target: LabelPlace) -> SegmentResult:
+def finished_result(target: OutputLocation) -> SegmentResult:
     """Return a result that is there already."""
-    from napari_unet.core.io.label_writer import read_passport
+    from napari_unet.core.io.label_writer import read_provenance
 
-    passport = read_passport(target.path)
-    return SegmentResult(target.open(), int(passport.get("objects", 0)), passport)
+    provenance = read_provenance(target.path)
+    return SegmentResult(target.open(), int(provenance.get("objects", 0)), provenance)
 
 
-def _open_pool(request: LargeRequest, stack: ExitStack) -> Pool:
+def _open_pool(request: BlockwiseRequest, stack: ExitStack) -> Pool:
     if request.scheduler is None:
         return LocalPool()
     from napari_unet.nn.blockwise.cluster import ClusterPool
@@ -137,15 +139,15 @@ def _open_pool(request: LargeRequest, stack: ExitStack) -> Pool:
 
 
 def _preflight(
-    place: Workplace, pool: Pool, target: LabelPlace
+    place: RunDirectory, pool: Pool, target: OutputLocation
 ) -> Generator[Progress, None, Probe]:
     plan = place.plan
     if not plan.frames * plan.blocks.count:
-        return Probe(plan.passport.get("device", "cpu"), 0.0, 0.0, 0.0, (), None)
+        return Probe(plan.provenance.get("device", "cpu"), 0.0, 0.0, 0.0, (), None)
     yield Progress(0, 0, "trying one tile")
     todo = missing(place, "blocks", plan.blocks.count)
     found, left = pool.probe(), frames_in(plan, todo)
-    needs = Needs.of(
+    needs = ResourceEstimate.of(
         blocks=left,
         block_pixels=int(np.prod(plan.block)),
         seconds=found.seconds,
@@ -160,8 +162,8 @@ def _preflight(
     return found
 
 
-def _passport(
-    place: Workplace, found: Probe, remarks: list[str], objects: int, seconds: float
+def _provenance(
+    place: RunDirectory, found: Probe, remarks: list[str], objects: int, seconds: float
 ) -> dict[str, Any]:
     plan = place.plan
     failed = [
@@ -170,7 +172,7 @@ def _passport(
         for number in sorted(place.done("failed", frame))
     ]
     pixels = float(np.prod(plan.shape, dtype=float))
-    return plan.passport | {
+    return plan.provenance | {
         "device": found.device,
         "precision": plan.precision,
         "tile": max(found.tile, default=None),
@@ -184,29 +186,31 @@ def _passport(
     }
 
 
-def _describe(place: Workplace, target: LabelPlace, stack: Stack, passport: dict[str, Any]) -> None:
+def _describe(
+    place: RunDirectory, target: OutputLocation, stack: Stack, provenance: dict[str, Any]
+) -> None:
     """Write the metadata: labels lie where the image does that holds them, or that they are of."""
-    from napari_unet.core.io.label_writer import PASSPORT
+    from napari_unet.core.io.label_writer import PROVENANCE_KEY
 
     there = None
     if target.image is not None:
         there = place_in(target.image, stack.labels_axes, stack.labels_shape)
     assembling.label_image(place).describe(
-        target.name, there or stack.labels_place, {PASSPORT: passport}, target.source
+        target.name, there or stack.labels_place, {PROVENANCE_KEY: provenance}, target.source
     )
 
 
 def _publish(
-    place: Workplace, target: LabelPlace, objects: int, passport: dict[str, Any]
+    place: RunDirectory, target: OutputLocation, objects: int, provenance: dict[str, Any]
 ) -> SegmentResult:
     """Put the image in its place; tidy up unless a block is missing."""
     target.put(place)
-    if not passport["failed_blocks"]:
+    if not provenance["failed_blocks"]:
         place.empty()
-    return SegmentResult(target.open(), objects, passport)
+    return SegmentResult(target.open(), objects, provenance)
 
 
-def _leave(place: Workplace) -> None:
+def _leave(place: RunDirectory) -> None:
     """Leave no folder behind in which no block is finished."""
     if not (place.folder / "blocks").exists():
         place.empty()
@@ -216,7 +220,7 @@ WEIGHT = 20
 """A block counts so many steps in the progress; everything else counts one."""
 
 
-def missing(place: Workplace, kind: str, count: int) -> list[Item]:
+def missing(place: RunDirectory, kind: str, count: int) -> list[Item]:
     """List group (of frames) and number of what has no file yet."""
     return [
         (group, number)
@@ -230,7 +234,7 @@ def frames_in(plan: RunPlan, items: Sequence[Item]) -> int:
     return sum(len(plan.groups.frames(group)) for group, *_ in items)
 
 
-def all_stages(place: Workplace, pool: Pool) -> Generator[Progress, None, int]:
+def all_stages(place: RunDirectory, pool: Pool) -> Generator[Progress, None, int]:
     """Do what is missing, stage by stage; return how many objects there are."""
     plan = place.plan
     image, blocks, frames = assembling.label_image(place), plan.blocks, plan.frames
@@ -259,7 +263,7 @@ def all_stages(place: Workplace, pool: Pool) -> Generator[Progress, None, int]:
 
 
 def _blocks(
-    place: Workplace, pool: Pool, todo: Sequence[Item], count: _Count
+    place: RunDirectory, pool: Pool, todo: Sequence[Item], count: _Count
 ) -> Generator[Progress, None, None]:
     plan = place.plan
     pixels = max(1, int(np.prod(plan.block)))
@@ -274,7 +278,7 @@ def _blocks(
 
 
 def _join(
-    place: Workplace, pool: Pool, nodes: Sequence[int], count: _Count
+    place: RunDirectory, pool: Pool, nodes: Sequence[int], count: _Count
 ) -> Generator[Progress, None, None]:
     for level, each in enumerate(nodes):
         todo = [(f, level, n) for f, n in missing(place, f"join/up{level}", each)]
@@ -292,7 +296,7 @@ def _join(
             yield count.step("joining")
 
 
-def _stack(place: Workplace, count: _Count) -> Generator[Progress, None, list[int]]:
+def _stack(place: RunDirectory, count: _Count) -> Generator[Progress, None, list[int]]:
     """Join the objects of planes through z; return how many there are in each volume."""
     found = range(stacking.volumes(place.plan))
     for volume in found:

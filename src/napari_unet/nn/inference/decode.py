@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from napari_unet.core.blockwise.summary import Pieces, condense
+from napari_unet.core.blockwise.summary import BlockSummary, summarise
 from napari_unet.core.instances import watershed as on_host
 from napari_unet.core.instances.heads import InstanceHead
-from napari_unet.core.instances.tile_merger import DecodeSettings, Joiner
+from napari_unet.core.instances.tile_merger import DecodeSettings, TileMerger
 from napari_unet.nn.inference import watershed as on_device
 from napari_unet.nn.inference.memory import is_out_of_memory
 
@@ -59,7 +59,7 @@ class InstanceDecoder:
     def start(self, index: tuple[int, ...], size: tuple[int, ...]) -> None:
         """Begin the frame of that position and size."""
         self._index, self._size = index, size
-        self._joiner = Joiner(self._settings)
+        self._joiner = TileMerger(self._settings)
         self._written: list[Window] = []
 
     def add(self, tile: Tile, raw: Tensor) -> np.ndarray | None:
@@ -70,7 +70,7 @@ class InstanceDecoder:
         if not self._preview:
             return None
         # What this tile alone can tell apart, with ids that follow those of the tiles before.
-        alone = Joiner(replace(self._settings, min_size=0))
+        alone = TileMerger(replace(self._settings, min_size=0))
         alone.add(basins)
         table = alone.finish()
         first, self._shown = self._shown, self._shown + int(table.max())
@@ -89,9 +89,9 @@ class InstanceDecoder:
         maps = raw.cpu().numpy()
         return on_host.find_basins(maps[0] > self._cut, maps[1], tile, self._size)
 
-    def pieces(self, block: Window) -> tuple[np.ndarray, Pieces]:
+    def pieces(self, block: Window) -> tuple[np.ndarray, BlockSummary]:
         """Sum up the tiles of a block: each provisional id's basin in it, and the basins."""
-        return condense(self._joiner.gathered(), block, self._size)
+        return summarise(self._joiner.gathered(), block, self._size)
 
     def finish(self) -> int:
         """Turn the frame's provisional ids into labels; return the number of objects."""

@@ -25,16 +25,16 @@ from napari_unet.core.image.diameters import (
     working_scale,
 )
 from napari_unet.core.image.domain_shift import (
-    Remark,
+    ShiftRemark,
     intensity_statistics,
     kind_remark,
     ranges_of,
     size_remark,
 )
-from napari_unet.core.instances.heads import head_of
+from napari_unet.core.instances.heads import get_head
 from napari_unet.core.instances.tile_merger import separate
 from napari_unet.core.io.stack import open_stack
-from napari_unet.core.progress import Progress, drained
+from napari_unet.core.progress import Progress, run_to_end
 from napari_unet.core.settings import PredictSettings
 from napari_unet.nn.inference.compatibility import choose_scale, open_frame
 
@@ -64,7 +64,7 @@ CLEAR_PEAK, CLEAR_COUNT = 0.7, 3
 
 
 @dataclass(frozen=True)
-class Look:
+class ScaleTrial:
     """What one part of an image shows at one scale.
 
     Attributes
@@ -106,16 +106,16 @@ class Look:
         return abs(math.log(self.scale * self.diameter / wanted))
 
 
-def settle_size(
+def resolve_diameter(
     stack: Stack, model: Model, settings: PredictSettings
-) -> tuple[PredictSettings, tuple[Remark, ...]]:
-    """Do all of `size_steps` at once."""
-    return drained(size_steps(stack, model, settings))
+) -> tuple[PredictSettings, tuple[ShiftRemark, ...]]:
+    """Do all of `diameter_steps` at once."""
+    return run_to_end(diameter_steps(stack, model, settings))
 
 
-def size_steps(
+def diameter_steps(
     stack: Stack, model: Model, settings: PredictSettings
-) -> Generator[Progress, None, tuple[PredictSettings, tuple[Remark, ...]]]:
+) -> Generator[Progress, None, tuple[PredictSettings, tuple[ShiftRemark, ...]]]:
     """Turn what was asked about sizes into pixels of this stack, and tell what is unusual about it.
 
     A diameter in micrometres becomes pixels, a missing one is estimated from the middle frame, and
@@ -138,18 +138,18 @@ def size_steps(
     if model.spec.head != "instance":
         return settings, ()
     wanted, ranges = model.diameter, model.card.training.get("statistics")
-    looks: list[Look] = []
+    looks: list[ScaleTrial] = []
     if wanted and (settings.diameter is None or (settings.survey and ranges)):
-        looks = yield from look_steps(stack, model, settings)
+        looks = yield from scale_trial_steps(stack, model, settings)
     found = _settled(looks, wanted) if wanted else 0.0
     if settings.diameter is None and wanted:
         settings = replace(settings, diameter=wanted / working_scale(found, wanted))
     scale = choose_scale(model, settings)
-    remarks: list[Remark | None] = []
+    remarks: list[ShiftRemark | None] = []
     if settings.survey and ranges and looks:
         here = [look for look in looks if math.isclose(look.scale, scale)]
         frame = _middle_frame(stack, model, settings)
-        look = here[0] if here else look_at(frame, scale, model, settings)
+        look = here[0] if here else try_scales(frame, scale, model, settings)
         remarks = [kind_remark(look.statistics, ranges), size_remark(found, settings.diameter or 0)]
     if settings.min_size is None:
         chosen = model.decoding.in_image(scale, model.spec.ndim)
@@ -176,13 +176,13 @@ def estimate_diameter(stack: Stack, model: Model, settings: PredictSettings | No
     """
     if not model.diameter:
         return 0.0
-    looks = drained(look_steps(stack, model, settings or PredictSettings()))
+    looks = run_to_end(scale_trial_steps(stack, model, settings or PredictSettings()))
     return _settled(looks, model.diameter)
 
 
-def look_steps(
+def scale_trial_steps(
     stack: Stack, model: Model, settings: PredictSettings
-) -> Generator[Progress, None, list[Look]]:
+) -> Generator[Progress, None, list[ScaleTrial]]:
     """Look at the middle frame at several scales, unless its own leaves no doubt.
 
     The answer depends on the stack alone, not on which frames or tiles are run. Yields between two
@@ -193,24 +193,24 @@ def look_steps(
     frame = _middle_frame(stack, model, settings)
     if frame.blank:
         return []
-    own = look_at(frame, SCALES[0], model, settings)
+    own = try_scales(frame, SCALES[0], model, settings)
     if own.clear(model.diameter or 0.0):
         return [own]
     looks = []
     for scale in SCALES:
         yield Progress(0, 0, LOOKING)
-        looks.append(look_at(frame, scale, model, settings, steadiness=True))
+        looks.append(try_scales(frame, scale, model, settings, steadiness=True))
     return looks
 
 
-def look_at(
+def try_scales(
     frame: Frame,
     scale: float,
     model: Model,
     settings: PredictSettings,
     *,
     steadiness: bool = False,
-) -> Look:
+) -> ScaleTrial:
     """Find the objects in the busiest part of a frame at one scale."""
     image = _busiest(frame.at(scale))
     maps, labels = _objects_in(image, model, settings)
@@ -224,7 +224,7 @@ def look_at(
     if steadiness and len(peaks):
         _, turned = _objects_in(np.rot90(image, 1, (-2, -1)), model, settings)
         steady = float(evaluate(np.rot90(turned, -1, (-2, -1)), labels, (0.5,)).ap[0])
-    return Look(scale, typical_diameter(labels) / scale, len(peaks), statistics, steady)
+    return ScaleTrial(scale, typical_diameter(labels) / scale, len(peaks), statistics, steady)
 
 
 def training_statistics(model: Model, samples: Samples) -> dict[str, list[float]]:
@@ -235,7 +235,7 @@ def training_statistics(model: Model, samples: Samples) -> dict[str, list[float]
         frame = _middle_frame(open_stack(sample.image, axes=axes), model, settings)
         scale = working_scale(sample.diameter, model.diameter)
         if not frame.blank:
-            seen.append(look_at(frame, scale, model, settings).statistics)
+            seen.append(try_scales(frame, scale, model, settings).statistics)
     return ranges_of(seen)
 
 
@@ -251,7 +251,7 @@ def _in_pixels(stack: Stack, settings: PredictSettings) -> PredictSettings:
     return replace(settings, diameter=pixels, diameter_um=None)
 
 
-def _settled(looks: list[Look], wanted: float) -> float:
+def _settled(looks: list[ScaleTrial], wanted: float) -> float:
     """Return the objects' diameter in image pixels, 0 if nothing was found.
 
     It is that of the best look, and between the two if another is as good.
@@ -271,7 +271,7 @@ def _objects_in(
     """Return the maps and the labels of a part of a frame, (C, *spatial), in network pixels."""
     runner = model.runner(model.choose_precision(settings.precision))
     raw = runner(torch.from_numpy(np.ascontiguousarray(image))[None])[0].cpu().numpy()
-    maps = head_of(model.spec).activate(raw)
+    maps = get_head(model.spec).activate(raw)
     chosen = model.decoding.updated(threshold=settings.threshold, merge=settings.merge)
     return maps, separate(maps, chosen)
 

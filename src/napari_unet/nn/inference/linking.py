@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.errors import InputError, ModelError
-from napari_unet.core.progress import Progress, drained
+from napari_unet.core.progress import Progress, run_to_end
 from napari_unet.core.tracking.linking import AUTO, OVERLAP, TRACKASTRA, Linker, LinkSettings
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def link_frames(
     axes = axes or ("TYX" if np.ndim(labels) == 3 else "TZYX")
     out = np.zeros(labels.shape, np.uint32)
     steps = link_steps(labels, axes, settings, voxel_size_um=voxel_size_um, image=image, out=out)
-    return Linked(out, drained(steps))
+    return Linked(out, run_to_end(steps))
 
 
 def link_steps(

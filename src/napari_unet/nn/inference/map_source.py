@@ -1,8 +1,8 @@
 """Where the maps of a frame come from: the seam between networks and the block engine.
 
 The engine asks a `MapSource` for the tiles of a block and for their raw maps, and knows nothing
-else of the network. `open_maps` is the one place that chooses the source, and `core.volumes.ways`
-says what a frame is. What a source gives must not depend on the block: the maps of a pixel are the
+else of the network. `open_map_source` is the one place that chooses the source, and
+`core.volumes.modes` says what a frame is. What a source gives must not depend on the block: the maps of a pixel are the
 same in every region that holds it.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from napari_unet.core.image.frames import Frame
-from napari_unet.core.volumes.modes import ORTHOGONAL, settle_way
+from napari_unet.core.volumes.modes import ORTHOGONAL, resolve_volume_mode
 from napari_unet.nn.inference.compatibility import choose_scale
 from napari_unet.nn.inference.orthogonal import OrthogonalRunner, prepare_volume, run_blocks
 from napari_unet.nn.inference.seam_check import SeamCheck
@@ -129,7 +129,7 @@ class OrthogonalMaps:
         return None
 
 
-def open_maps(
+def open_map_source(
     stack: Stack,
     model: Model,
     settings: PredictSettings,
@@ -154,7 +154,7 @@ def open_maps(
     live
         Whether somebody watches, so that tiles should be small.
     """
-    if settle_way(settings.volumes, model.spec.ndim, model.spec.head, stack) == ORTHOGONAL:
+    if resolve_volume_mode(settings.volumes, model.spec.ndim, model.spec.head, stack) == ORTHOGONAL:
         return OrthogonalMaps(
             *prepare_volume(model, stack, settings, index, live=True, normaliser=normaliser)
         )

@@ -15,7 +15,7 @@ from napari_unet.core.instances.tile_merger import DecodeSettings
 from napari_unet.core.models.folder import read_model, read_replay, write_model
 from napari_unet.core.models.store import find_model, put_model
 from napari_unet.core.settings import DEVICES, ModelSpec
-from napari_unet.nn.inference.tta import OFF, View, views_of
+from napari_unet.nn.inference.tta import OFF, Flip, get_flips
 from napari_unet.nn.interactive.click_head import ClickHead, build_click_head
 from napari_unet.nn.unet.net import UNet, fold
 
@@ -113,7 +113,7 @@ class Model:
         runner = self._runners[precision]
         if augment == OFF:
             return runner
-        return replace(runner, views=views_of(augment, self.spec.ndim))
+        return replace(runner, views=get_flips(augment, self.spec.ndim))
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +126,7 @@ class Runner:
     net: UNet
     device: torch.device
     dtype: torch.dtype
-    views: tuple[View, ...] = (View(),)
+    views: tuple[Flip, ...] = (Flip(),)
 
     def __call__(self, tiles: Tensor) -> Tensor:
         """Run tiles, float32 (N, C, *spatial) in host memory; raw maps, float32, on the device."""

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from napari_unet.core.image.frames import Frame
-from napari_unet.core.progress import drained, mapped
+from napari_unet.core.progress import map_steps, run_to_end
 from napari_unet.core.tiles import nearest_first, plan_tiles
 from napari_unet.core.volumes.modes import (
     ACROSS,
@@ -75,7 +75,7 @@ class OrthogonalRunner:
 
     def run(self, tile: Tile) -> np.ndarray:
         """Run one block; averaged raw maps, float32 (K, *outer)."""
-        return drained(self.steps(tile))
+        return run_to_end(self.steps(tile))
 
     def steps(self, tile: Tile) -> Generator[None, None, np.ndarray]:
         """Run one block, yielding after every plane; return its averaged raw maps."""
@@ -155,5 +155,5 @@ def run_blocks(
 def _run_block(
     runner: OrthogonalRunner, tile: Tile
 ) -> Generator[tuple[Tile, Tensor | None], None, None]:
-    maps = yield from mapped(runner.steps(tile), lambda _: (tile, None))
+    maps = yield from map_steps(runner.steps(tile), lambda _: (tile, None))
     yield tile, torch.from_numpy(maps)

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from napari_unet.core.errors import InputError
-from napari_unet.core.image.domain_shift import Surveyed
+from napari_unet.core.image.domain_shift import ImageSurvey
 from napari_unet.core.io.axes import OBJECT_AXES
-from napari_unet.core.io.provenance import make_passport
+from napari_unet.core.io.provenance import make_provenance
 from napari_unet.core.io.stack import Stack, open_stack
-from napari_unet.core.progress import FrameDone, Progress, TileDone, drained
+from napari_unet.core.progress import FrameDone, Progress, TileDone, run_to_end
 from napari_unet.core.settings import PredictSettings
 from napari_unet.core.volumes.modes import (
     AUTO,
@@ -26,12 +26,12 @@ from napari_unet.core.volumes.modes import (
     ball_voxels,
     frame_ndim,
     object_axes,
-    settle_way,
+    resolve_volume_mode,
 )
-from napari_unet.core.volumes.stitch3d import join_steps
+from napari_unet.core.volumes.stitch3d import stitch_steps
 from napari_unet.nn.inference.compatibility import check_fit, choose_scale, open_frame
 from napari_unet.nn.inference.decode import InstanceDecoder, SemanticDecoder, decoder_for
-from napari_unet.nn.inference.diameter_estimation import LOOKING, size_steps
+from napari_unet.nn.inference.diameter_estimation import LOOKING, diameter_steps
 from napari_unet.nn.inference.orthogonal import OrthogonalRunner, prepare_volume, run_blocks
 from napari_unet.nn.inference.seam_check import SeamCheck
 from napari_unet.nn.inference.tile_runner import Focus, TileRunner, prepare, run_tiles
@@ -42,12 +42,12 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from napari_unet.core.image.domain_shift import Remark
+    from napari_unet.core.image.domain_shift import ShiftRemark
     from napari_unet.core.tiles import Tile, Window
     from napari_unet.nn.inference.model import Model
     from napari_unet.nn.interactive.embeddings import FeatureCache
 
-Step = TileDone | FrameDone | Surveyed | Progress
+Step = TileDone | FrameDone | ImageSurvey | Progress
 Steps = Generator[Step, None, "SegmentResult"]
 Index = tuple[int, ...]
 
@@ -62,14 +62,14 @@ class SegmentResult:
         The output array, of the stack's labels shape.
     objects
         How many objects there are, over all frames.
-    passport
+    provenance
         How they were made: model, data, settings, versions, device, speed, and under ``seam`` the
         largest |difference| in logits between the tiles and one piece.
     """
 
     labels: Any
     objects: int
-    passport: dict[str, Any]
+    provenance: dict[str, Any]
 
 
 @dataclass
@@ -103,7 +103,7 @@ def segment_steps(
 ) -> Steps:
     """Segment a stack, yielding after every tile and every frame.
 
-    Before the first tile comes a `Surveyed` if there is something to remark on.
+    Before the first tile comes a `ImageSurvey` if there is something to remark on.
 
     Closing the generator ends the run after the tile at hand; what is finished stays in `out`.
 
@@ -134,7 +134,7 @@ def segment_steps(
     Returns
     -------
     SegmentResult
-        The labels with their passport.
+        The labels with their provenance.
 
     Raises
     ------
@@ -147,9 +147,9 @@ def segment_steps(
     asked = settings
     if settings.volumes == AUTO and (what is not None or window is not None):
         settings = replace(settings, volumes=JOINED)
-    settings, way, least, remarks = yield from settle_sizes(stack, model, settings)
+    settings, way, least, remarks = yield from resolve_diameters(stack, model, settings)
     if remarks:
-        yield Surveyed(0, 0, LOOKING, remarks)
+        yield ImageSurvey(0, 0, LOOKING, remarks)
     frames = stack.indices(frame_ndim(way)) if what is None else what
     decoder = decoder_for(model, settings, _output(stack, out), preview=preview)
     run = _Run(stack, model, settings, decoder, preview, way, features)
@@ -163,13 +163,13 @@ def segment_steps(
     if way == JOINED:
         yield from _join(run, frames, window, least)
     seconds = time.perf_counter() - began
-    passport = make_passport(stack, model.card, asked) | run.notes
-    passport |= {
+    provenance = make_provenance(stack, model.card, asked) | run.notes
+    provenance |= {
         "objects": run.objects,
         "seconds": round(seconds, 3),
         "mpx_per_s": round(run.pixels / 1e6 / seconds, 4),
     }
-    return SegmentResult(decoder.out, run.objects, passport)
+    return SegmentResult(decoder.out, run.objects, provenance)
 
 
 def segment(
@@ -206,10 +206,10 @@ def segment(
     """
 
     def watch(step: Step) -> None:
-        if isinstance(step, Surveyed):
+        if isinstance(step, ImageSurvey):
             step.warn()
 
-    labels: np.ndarray = drained(segment_steps(source, model, settings), watch).labels
+    labels: np.ndarray = run_to_end(segment_steps(source, model, settings), watch).labels
     return labels.astype(np.min_scalar_type(max(256, int(labels.max(initial=0)))), copy=False)
 
 
@@ -231,24 +231,24 @@ class Settled(NamedTuple):
     settings: PredictSettings
     way: str
     least: int
-    remarks: tuple[Remark, ...]
+    remarks: tuple[ShiftRemark, ...]
 
 
-def settle_sizes(
+def resolve_diameters(
     stack: Stack, model: Model, settings: PredictSettings
 ) -> Generator[Progress, None, Settled]:
-    """Settle sizes, and the way, which depends on them; yields as `size_steps` does.
+    """Settle sizes, and the way, which depends on them; yields as `diameter_steps` does.
 
     The parts in the planes of an object may be as small as the model says.
     """
     known = (model.spec.ndim, model.spec.head, stack)
-    way = settle_way(settings.volumes, *known)
+    way = resolve_volume_mode(settings.volumes, *known)
     if way not in (JOINED, ORTHOGONAL):
-        settled, remarks = yield from size_steps(stack, model, settings)
+        settled, remarks = yield from diameter_steps(stack, model, settings)
         return Settled(settled, way, 0, remarks)
     asked = settings.min_size
-    settled, remarks = yield from size_steps(stack, model, replace(settings, min_size=None))
-    way = settle_way(settings.volumes, *known, diameter=settled.diameter)
+    settled, remarks = yield from diameter_steps(stack, model, replace(settings, min_size=None))
+    way = resolve_volume_mode(settings.volumes, *known, diameter=settled.diameter)
     least = ball_voxels(settled.min_size or 0, anisotropy(stack)) if asked is None else asked
     if way == ORTHOGONAL:
         settled = replace(settled, min_size=least)
@@ -263,7 +263,7 @@ def _join(
     for time_point in dict.fromkeys(index[:-1] for index in frames):
         planes = [index for index in frames if index[:-1] == time_point]
         progress = (run.done, run.done)
-        run.objects += yield from join_steps(run.decoder.out, planes, window, least, progress)
+        run.objects += yield from stitch_steps(run.decoder.out, planes, window, least, progress)
 
 
 def _open_runner(run: _Run, index: Index) -> tuple[TileRunner | OrthogonalRunner, Any]:

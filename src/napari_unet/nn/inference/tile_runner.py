@@ -13,12 +13,12 @@ from torch import Tensor
 
 from napari_unet.core.errors import DeviceError
 from napari_unet.core.image.frames import Resampling
-from napari_unet.core.instances.heads import head_of
+from napari_unet.core.instances.heads import get_head
 from napari_unet.core.io.stack import Stack, open_stack
 from napari_unet.core.settings import ModelSpec, PredictSettings
 from napari_unet.core.tiles import Tile, Window, nearest_first, plan_tiles, tile_halo
 from napari_unet.nn.inference.compatibility import check_fit, choose_scale, open_frame
-from napari_unet.nn.inference.diameter_estimation import settle_size
+from napari_unet.nn.inference.diameter_estimation import resolve_diameter
 from napari_unet.nn.inference.memory import choose_edge, is_out_of_memory
 from napari_unet.nn.inference.tta import OFF
 from napari_unet.nn.interactive.embeddings import FeatureCache, FrameFeatures
@@ -257,9 +257,9 @@ def predict(
     UnetError
         An input, setting or device that cannot be used.
     """
-    stack, head = open_stack(source), head_of(model.spec)
+    stack, head = open_stack(source), get_head(model.spec)
     check_fit(stack, model)
-    settings, _ = settle_size(stack, model, settings or PredictSettings(survey=False))
+    settings, _ = resolve_diameter(stack, model, settings or PredictSettings(survey=False))
     maps = np.zeros((len(head.names), *stack.labels_shape), np.float32)
     for index in stack.indices(model.spec.ndim):
         frame = open_frame(stack, model, settings, index)

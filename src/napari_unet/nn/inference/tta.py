@@ -17,7 +17,7 @@ OFF, FLIPS, TURNS = "off", "flips", "flips and turns"
 
 
 @dataclass(frozen=True)
-class View:
+class Flip:
     """One way to look at an image: its rows and columns exchanged or not, then mirrored or not.
 
     Attributes
@@ -41,16 +41,16 @@ class View:
         return maps.transpose(-1, -2) if self.swap else maps
 
 
-def views_of(augment: str, ndim: int) -> tuple[View, ...]:
+def get_flips(augment: str, ndim: int) -> tuple[Flip, ...]:
     """Return the views that a setting stands for: 1, 2^ndim, or as many again with Y and X swapped.
 
     Quarter turns of a volume are made in its planes only: along Z voxels have another size.
     """
     if augment == OFF:
-        return (View(),)
+        return (Flip(),)
     axes = range(-1, -ndim - 1, -1)
     flips = [
         tuple(chosen) for count in range(ndim + 1) for chosen in itertools.combinations(axes, count)
     ]
     swaps = (False, True) if augment == TURNS else (False,)
-    return tuple(View(swap, chosen) for swap in swaps for chosen in flips)
+    return tuple(Flip(swap, chosen) for swap in swaps for chosen in flips)

@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.core.instances.heads import head_of
+from napari_unet.core.instances.heads import get_head
 from napari_unet.core.instances.tile_merger import separate
-from napari_unet.core.instances.uncertainty import Doubtful, doubt_map, rank_doubts
+from napari_unet.core.instances.uncertainty import (
+    UncertainRegion,
+    rank_uncertain_regions,
+    uncertainty_map,
+)
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.progress import Progress
 from napari_unet.core.settings import PredictSettings
 from napari_unet.nn.inference.compatibility import check_fit, choose_scale, open_frame
-from napari_unet.nn.inference.diameter_estimation import size_steps
+from napari_unet.nn.inference.diameter_estimation import diameter_steps
 from napari_unet.nn.inference.tile_runner import prepare, run_tiles
 from napari_unet.nn.inference.tta import FLIPS, OFF
 
@@ -28,22 +32,22 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class FrameDoubt(Progress):
+class FrameUncertainty(Progress):
     """What is doubtful in one frame: the map, float32 ([Z,] Y, X), and its places."""
 
     index: tuple[int, ...] = ()
     doubt: np.ndarray | None = None
-    places: tuple[Doubtful, ...] = ()
+    places: tuple[UncertainRegion, ...] = ()
 
 
-def find_doubts(
+def find_uncertain_regions(
     source: Any,
     model: Model,
     settings: PredictSettings | None = None,
     *,
     known: Known | None = None,
     agreement: bool = False,
-) -> Generator[Progress, None, list[Doubtful]]:
+) -> Generator[Progress, None, list[UncertainRegion]]:
     """Look for what is most worth correcting, yielding after every tile and frame.
 
     Parameters
@@ -63,10 +67,10 @@ def find_doubts(
     """
     stack = open_stack(source)
     check_fit(stack, model)
-    settings, _ = yield from size_steps(stack, model, settings or PredictSettings(survey=False))
+    settings, _ = yield from diameter_steps(stack, model, settings or PredictSettings(survey=False))
     settings = replace(settings, augment=OFF)
     indices = stack.indices(model.spec.ndim)
-    found: list[Doubtful] = []
+    found: list[UncertainRegion] = []
     for number, index in enumerate(indices):
         frame = open_frame(stack, model, settings, index)
         maps = yield from _maps(model, frame, settings, number, len(indices))
@@ -78,11 +82,11 @@ def find_doubts(
             # Where the views agree, their mean is what the first one said.
             other = np.minimum(1, 2 * np.abs(maps - mean).max(0))
         places = _places(model, frame, maps, settings, known, other)
-        doubt = doubt_map(maps, head_of(model.spec))
+        doubt = uncertainty_map(maps, get_head(model.spec))
         if other is not None:
             doubt = np.maximum(doubt, other)
         found += places
-        yield FrameDoubt(number + 1, len(indices), "frames", index, doubt, tuple(places))
+        yield FrameUncertainty(number + 1, len(indices), "frames", index, doubt, tuple(places))
     return sorted(found, key=lambda place: (-place.score, place.index, place.centre))
 
 
@@ -90,7 +94,7 @@ def _maps(
     model: Model, frame: Frame, settings: PredictSettings, number: int, total: int
 ) -> Generator[Progress, None, np.ndarray]:
     """Predict one frame's maps, float32 (K, [Z,] Y, X), yielding after every tile."""
-    head = head_of(model.spec)
+    head = get_head(model.spec)
     maps = np.zeros((len(head.names), *frame.size), np.float32)
     runner, edge = prepare(model, frame, settings, live=True)
     for tile, raw in run_tiles(runner, [] if frame.blank else runner.plan(edge)):
@@ -106,8 +110,8 @@ def _places(
     settings: PredictSettings,
     known: Known | None,
     disagreement: np.ndarray | None,
-) -> list[Doubtful]:
-    head, ndim = head_of(model.spec), model.spec.ndim
+) -> list[UncertainRegion]:
+    head, ndim = get_head(model.spec), model.spec.ndim
     if model.spec.head == "instance":
         decoding = model.decoding.in_image(choose_scale(model, settings), ndim)
         labels = separate(
@@ -115,7 +119,7 @@ def _places(
         )
     else:
         labels = maps.argmax(0)
-    return rank_doubts(
+    return rank_uncertain_regions(
         maps,
         labels,
         head,

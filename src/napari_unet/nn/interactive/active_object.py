@@ -23,7 +23,7 @@ MARGIN = 0.15
 
 
 @dataclass(frozen=True)
-class Shown:
+class ActiveObject:
     """What there is of the object at hand, after some clicks.
 
     Attributes
@@ -52,7 +52,9 @@ class Shown:
         return sum(mask.area for mask in self.masks.values())
 
 
-def clicked(shown: Shown, click: Click, index: Index, frames: ClickFrames, protected: Any) -> Shown:
+def clicked(
+    shown: ActiveObject, click: Click, index: Index, frames: ClickFrames, protected: Any
+) -> ActiveObject:
     """Return what the object at hand is after a click; positive where there is none, a new one.
 
     Parameters
@@ -72,7 +74,7 @@ def clicked(shown: Shown, click: Click, index: Index, frames: ClickFrames, prote
     if not (click.positive or shown.area or shown.clicks):
         raise InputError("The first click must be on the object; a later one may take away.")
     if click.positive and not shown.area:
-        shown = Shown()
+        shown = ActiveObject()
     clicks = shown.clicks.added(click)
     previous = shown.masks.get(index)
     mask = frames.at(index).answer(clicks.within(index), previous)
@@ -82,7 +84,7 @@ def clicked(shown: Shown, click: Click, index: Index, frames: ClickFrames, prote
     return replace(shown, clicks=clicks, masks=masks)
 
 
-def boxed(index: Index, box: ObjectMask, frames: ClickFrames, protected: Any) -> Shown:
+def boxed(index: Index, box: ObjectMask, frames: ClickFrames, protected: Any) -> ActiveObject:
     """Return the object in a box of a frame; arguments as for `clicked`."""
     clicker = frames.at(index)
     box = _deep(box, clicker.features.frame)
@@ -93,7 +95,7 @@ def boxed(index: Index, box: ObjectMask, frames: ClickFrames, protected: Any) ->
     )
     allowed = ObjectMask(wide, np.ones([w.stop - w.start for w in wide], bool))
     kept = replace(mask, inside=mask.inside & allowed.within(mask.window))
-    return Shown(ClickSet(), {index: free(kept, index, None, protected)})
+    return ActiveObject(ClickSet(), {index: free(kept, index, None, protected)})
 
 
 def free(mask: ObjectMask, index: Index, label: int | None, protected: Any) -> ObjectMask:

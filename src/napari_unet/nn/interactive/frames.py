@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from napari_unet.core.progress import Progress
 from napari_unet.nn.inference.compatibility import open_frame
 from napari_unet.nn.interactive.embeddings import FrameFeatures
-from napari_unet.nn.interactive.initial_mask import FirstGuess
-from napari_unet.nn.interactive.mask_predictor import EDGE, Clicker
+from napari_unet.nn.interactive.initial_mask import InitialMask
+from napari_unet.nn.interactive.mask_predictor import EDGE, MaskPredictor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,7 +50,7 @@ class ClickFrames:
     ) -> None:
         self._stack, self._model, self._settings = stack, model, settings
         self._cache, self._head = cache, head
-        self._clickers: OrderedDict[Index, Clicker] = OrderedDict()
+        self._clickers: OrderedDict[Index, MaskPredictor] = OrderedDict()
         self._lock = threading.Lock()
 
     def use(self, head: ClickHead) -> None:
@@ -59,7 +59,7 @@ class ClickFrames:
             self._head = head
             self._clickers.clear()
 
-    def at(self, index: Index) -> Clicker:
+    def at(self, index: Index) -> MaskPredictor:
         """Return what answers in a frame; the frames used last are kept."""
         with self._lock:
             found = self._clickers.get(index)
@@ -78,12 +78,12 @@ class ClickFrames:
             features.read(window)
             yield Progress(done, len(windows), "features")
 
-    def _open(self, index: Index) -> Clicker:
+    def _open(self, index: Index) -> MaskPredictor:
         model, settings = self._model, self._settings
         frame = open_frame(self._stack, model, settings, index)
         runner = model.runner(model.choose_precision(settings.precision))
         features = FrameFeatures(runner, model.spec, frame, self._cache)
-        return Clicker(features, self._head, FirstGuess.of(model))
+        return MaskPredictor(features, self._head, InitialMask.of(model))
 
 
 def _around(features: FrameFeatures, pixel: Index) -> Iterator[Window]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class FirstGuess:
+class InitialMask:
     """Finds the automatic object at a place.
 
     Attributes
@@ -39,7 +39,7 @@ class FirstGuess:
     decoding: DecodeSettings | None
 
     @classmethod
-    def of(cls, model: Model) -> FirstGuess:
+    def of(cls, model: Model) -> InitialMask:
         """Decode as a model does."""
         decoding = model.decoding if model.spec.head == "instance" else None
         return cls(out_channels(model.spec), decoding)

@@ -19,7 +19,7 @@ from napari_unet.core.image.frames import Resampling
 from napari_unet.core.instances.label_edits import (
     MERGE,
     SPLIT,
-    Change,
+    LabelEdit,
     merge_objects,
     remove_object,
     split_object,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_unet.core.tiles import Window
-    from napari_unet.nn.interactive.active_object import Shown
+    from napari_unet.nn.interactive.active_object import ActiveObject
     from napari_unet.nn.interactive.embeddings import FrameFeatures
     from napari_unet.nn.interactive.session import ClickSession
 
@@ -63,7 +63,7 @@ class Answer:
         Whether undo or redo found something in the session.
     """
 
-    change: Change | None = None
+    change: LabelEdit | None = None
     source: str = ""
     clicks: ClickSet = field(default_factory=ClickSet)
     again: bool = False
@@ -286,7 +286,7 @@ def _moved(session: ClickSession, move: Callable[[], object]) -> Steps:
 
 
 def _part_apart(
-    session: ClickSession, before: Shown, mask: ObjectMask, click: Click
+    session: ClickSession, before: ActiveObject, mask: ObjectMask, click: Click
 ) -> ObjectMask | None:
     """Return the piece at a click, if it does not touch what there was before; None if it does.
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from napari_unet.core.prompts.clicks import Click, ClickSet
     from napari_unet.core.tiles import Window
     from napari_unet.nn.interactive.embeddings import FrameFeatures
-    from napari_unet.nn.interactive.initial_mask import FirstGuess
+    from napari_unet.nn.interactive.initial_mask import InitialMask
 
 EDGE = {2: 128, 3: 48}
 """Edge length of the window that the head looks at, in its own pixels."""
@@ -38,7 +38,7 @@ RING = 6
 
 
 @dataclass(frozen=True)
-class View:
+class ClickWindow:
     """A window of a frame, and how its pixels lie in the stack's and in the head's.
 
     Attributes
@@ -90,7 +90,7 @@ class View:
 
 
 @dataclass(frozen=True)
-class Clicker:
+class MaskPredictor:
     """Answers clicks in one frame.
 
     Attributes
@@ -105,7 +105,7 @@ class Clicker:
 
     features: FrameFeatures
     head: ClickHead
-    guess: FirstGuess
+    guess: InitialMask
 
     def answer(self, clicks: ClickSet, previous: ObjectMask | None = None) -> ObjectMask:
         """Return the object that clicks and its previous mask, at least one of them, point to.
@@ -140,7 +140,7 @@ class Clicker:
         )
         with torch.inference_mode():
             seen = self.features.read(window)[None].float()
-            view = View(window, 1, self._ratio, frame.size)
+            view = ClickWindow(window, 1, self._ratio, frame.size)
             inside = self._before(view, mask, seen)[0, 0].cpu().numpy() > 0.5
             values = seen[0].cpu().numpy()
         near = ndimage.distance_transform_edt(~inside) if inside.any() else np.zeros(inside.shape)
@@ -186,7 +186,7 @@ class Clicker:
         enough = ROOM * float((high - low).max()) / EDGE[ndim]
         return min(LEVELS[ndim] - 1, max(0, math.ceil(math.log2(max(enough, 1)))))
 
-    def _view(self, clicks: ClickSet, previous: ObjectMask | None, level: int) -> View:
+    def _view(self, clicks: ClickSet, previous: ObjectMask | None, level: int) -> ClickWindow:
         """Choose the window around what is known, inside the frame, on the grid of the level."""
         frame, factor = self.features.frame, 2**level
         edge = EDGE[self.features.spec.ndim] * factor
@@ -194,9 +194,11 @@ class Clicker:
         for middle, n in zip(self._extent(clicks, previous).mean(0), frame.shape, strict=True):
             start = min(max(0, round(middle) - edge // 2), max(0, n - edge)) // factor * factor
             window.append(slice(start, min(n, start + edge)))
-        return View(tuple(window), factor, self._ratio, frame.size)
+        return ClickWindow(tuple(window), factor, self._ratio, frame.size)
 
-    def _probability(self, view: View, clicks: ClickSet, previous: ObjectMask | None) -> np.ndarray:
+    def _probability(
+        self, view: ClickWindow, clicks: ClickSet, previous: ObjectMask | None
+    ) -> np.ndarray:
         """Run the head; return the object's probability in the view's stack pixels, float32."""
         features, ndim = self.features, self.features.spec.ndim
         with torch.inference_mode():
@@ -217,7 +219,7 @@ class Clicker:
             logit = self.head(seen[:, :width], seen[:, width:], prompts)[0]
             return view.enlarged(logit.sigmoid().cpu().numpy())
 
-    def _before(self, view: View, previous: ObjectMask | None, like: Tensor) -> Tensor:
+    def _before(self, view: ClickWindow, previous: ObjectMask | None, like: Tensor) -> Tensor:
         """Return the previous mask in the head's pixels, (1, 1, *spatial)."""
         shape = like.shape[2:]
         if previous is None:
@@ -227,7 +229,7 @@ class Clicker:
         found: Tensor = pool(seen, shape)
         return found.to(like.device)
 
-    def _leaves(self, view: View, mask: ObjectMask) -> bool:
+    def _leaves(self, view: ClickWindow, mask: ObjectMask) -> bool:
         """Tell whether a mask reaches the window's border where the frame goes on beyond it."""
         for axis, (w, n) in enumerate(zip(view.window, self.features.frame.shape, strict=True)):
             if w.start > 0 and mask.inside.take(0, axis).any():
@@ -255,7 +257,7 @@ def _those_inside(places: np.ndarray, shape: torch.Size) -> np.ndarray:
     return places[inside.all(1)]
 
 
-def _settled(view: View, probability: np.ndarray, clicks: ClickSet) -> ObjectMask:
+def _settled(view: ClickWindow, probability: np.ndarray, clicks: ClickSet) -> ObjectMask:
     """Turn probabilities into one object: what hangs together with the positive clicks.
 
     Clicks are obeyed in their own pixel, and holes without a negative click are filled.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from napari_unet.core.instances.mask import ObjectMask
-    from napari_unet.nn.interactive.mask_predictor import Clicker
+    from napari_unet.nn.interactive.mask_predictor import MaskPredictor
 
 Index = tuple[int, ...]
 
@@ -30,7 +30,11 @@ LEAST_AREA = 12
 
 
 def follow(
-    clicker_of: Callable[[Index], Clicker], seed: Index, mask: ObjectMask, step: int, depth: int
+    clicker_of: Callable[[Index], MaskPredictor],
+    seed: Index,
+    mask: ObjectMask,
+    step: int,
+    depth: int,
 ) -> Iterator[tuple[Index, ObjectMask]]:
     """Yield an object's masks in the planes beside the one where it is known, one after the other.
 

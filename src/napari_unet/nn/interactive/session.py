@@ -10,7 +10,7 @@ import numpy as np
 
 from napari_unet.core.errors import InputError, ModelError
 from napari_unet.core.instances.label_edits import (
-    Change,
+    LabelEdit,
     ObjectMask,
     check_label,
     check_writable,
@@ -20,11 +20,11 @@ from napari_unet.core.instances.label_edits import (
 )
 from napari_unet.core.io.stack import Stack, open_stack
 from napari_unet.core.progress import Progress
-from napari_unet.core.prompts.clicks import Click, ClickSet, History, Index, box_mask, locate
+from napari_unet.core.prompts.clicks import Click, ClickSet, Index, UndoStack, box_mask, locate
 from napari_unet.core.settings import PredictSettings
 from napari_unet.nn.inference.compatibility import check_fit
-from napari_unet.nn.inference.diameter_estimation import settle_size
-from napari_unet.nn.interactive.active_object import Shown, boxed, clicked, free
+from napari_unet.nn.inference.diameter_estimation import resolve_diameter
+from napari_unet.nn.interactive.active_object import ActiveObject, boxed, clicked, free
 from napari_unet.nn.interactive.embeddings import FeatureCache
 from napari_unet.nn.interactive.frames import ClickFrames
 from napari_unet.nn.interactive.propagate import follow
@@ -84,20 +84,20 @@ class ClickSession:
         check_fit(self.stack, model)
         self.model = model
         settings = settings or PredictSettings()
-        self.settings, _ = settle_size(self.stack, model, replace(settings, survey=False))
+        self.settings, _ = resolve_diameter(self.stack, model, replace(settings, survey=False))
         self.overwrite = overwrite
         self.cache = cache or FeatureCache()
         self.labels = labels
         if labels is not None:
             self._check(labels)
         self.generation = 0
-        self._history: History[Shown] = History(Shown())
+        self._history: UndoStack[ActiveObject] = UndoStack(ActiveObject())
         self.frames = ClickFrames(self.stack, model, self.settings, self.cache, model.click.ready())
         self._asked = 0
         self._lock = threading.RLock()
 
     @property
-    def shown(self) -> Shown:
+    def shown(self) -> ActiveObject:
         """The object at hand."""
         return self._history.now
 
@@ -176,7 +176,7 @@ class ClickSession:
             for index in np.ndindex(shape[:split])
             if inside[index].any()
         }
-        self._advance(lambda shown: Shown(masks=masks))
+        self._advance(lambda shown: ActiveObject(masks=masks))
         return self.mask
 
     def refine(self, place: Sequence[float]) -> np.ndarray:
@@ -191,7 +191,7 @@ class ClickSession:
             raise InputError("There are no labels to refine; give the session the labels.")
         index, pixel = self.locate(Click(tuple(place)))
         label, mask = find_object(self.labels, pixel, index)
-        begun = Shown(ClickSet(), {index: mask}, label, {index: mask})
+        begun = ActiveObject(ClickSet(), {index: mask}, label, {index: mask})
         self._advance(lambda shown: begun)
         return self.mask
 
@@ -247,9 +247,9 @@ class ClickSession:
         """Drop the object at hand, for a new one."""
         with self._lock:
             self.generation += 1
-            self._history = History(Shown())
+            self._history = UndoStack(ActiveObject())
 
-    def proposal(self, labels: Any = None, label: int | None = None) -> Change:
+    def proposal(self, labels: Any = None, label: int | None = None) -> LabelEdit:
         """Return the change of the labels that `commit` would make."""
         labels = self.labels if labels is None else labels
         if labels is None:
@@ -265,7 +265,7 @@ class ClickSession:
             labels, shown.masks, number, replaced=shown.replaced, overwrite=self.overwrite
         )
 
-    def commit(self, labels: Any = None, label: int | None = None) -> Change:
+    def commit(self, labels: Any = None, label: int | None = None) -> LabelEdit:
         """Put the object into labels and make ready for the next one.
 
         Parameters
@@ -299,7 +299,9 @@ class ClickSession:
         """Compute the features around a place, there first; yield after each part of them."""
         yield from self.frames.warm(*self.locate(Click(tuple(place))))
 
-    def _advance(self, step: Callable[[Shown], Shown], generation: int | None = None) -> None:
+    def _advance(
+        self, step: Callable[[ActiveObject], ActiveObject], generation: int | None = None
+    ) -> None:
         """Go on by a step, unless the session went on by another while it was computed."""
         begun = self.generation if generation is None else generation
         following = step(self.shown)
@@ -314,7 +316,7 @@ class ClickSession:
             move()
             return self.mask
 
-    def _clicked(self, shown: Shown, click: Click) -> Shown:
+    def _clicked(self, shown: ActiveObject, click: Click) -> ActiveObject:
         index, _ = self.locate(click)
         return clicked(shown, click, index, self.frames, self._protected)
 

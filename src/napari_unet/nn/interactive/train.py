@@ -19,15 +19,15 @@ from napari_unet.core.instances.heads import InstanceHead
 from napari_unet.core.io.atomic import sweep_partials
 from napari_unet.core.progress import TrainStep
 from napari_unet.core.prompts.clicks import next_click
-from napari_unet.core.training.config import Recipe
+from napari_unet.core.training.config import TrainConfig
 from napari_unet.core.training.samples import Samples
 from napari_unet.nn.inference.model import has_fast_bfloat16
 from napari_unet.nn.interactive.click_head import ClickHead, Prompts
-from napari_unet.nn.interactive.initial_mask import FirstGuess
+from napari_unet.nn.interactive.initial_mask import InitialMask
 from napari_unet.nn.interactive.training_images import LabelledImages
 from napari_unet.nn.interactive.training_windows import ViewPool, Window, draw_windows
 from napari_unet.nn.interactive.validation import ClickValidator, trials_of
-from napari_unet.nn.training.cancellation import beating
+from napari_unet.nn.training.cancellation import run_with_heartbeat
 from napari_unet.nn.training.checkpoint import TrainState, save_checkpoint
 from napari_unet.nn.training.loop import rate_factor, share_done
 
@@ -51,7 +51,7 @@ def train_clicks(
     state: TrainState,
     model: Model,
     sources: Sequence[PictureSource],
-    settings: Recipe,
+    settings: TrainConfig,
     *,
     validate: Validate | None = None,
     checkpoint: Path | None = None,
@@ -86,7 +86,7 @@ def train_clicks(
     if log:
         log.begin(state.step)
     head = cast("ClickHead", state.net)
-    guess = FirstGuess.of(model)
+    guess = InitialMask.of(model)
     views = ViewPool(model, sources, settings.seed, state.step)
     began = time.perf_counter() - state.seconds
     while share_done(state, settings) < 1:
@@ -125,7 +125,7 @@ def train_clicks(
 
 def _learn(
     state: TrainState,
-    settings: Recipe,
+    settings: TrainConfig,
     head: ClickHead,
     windows: list[Window],
     rng: np.random.Generator,
@@ -210,7 +210,7 @@ def can_learn_clicks(model: Model, samples: Samples) -> bool:
 
 
 def tune_clicks(
-    model: Model, taught: list[Samples], held: Samples, recipe: Recipe
+    model: Model, taught: list[Samples], held: Samples, recipe: TrainConfig
 ) -> Generator[None, None, Model]:
     """Train a tuned model's click head on what its trunk was tuned on; yield after every step.
 
@@ -229,7 +229,7 @@ def tune_clicks(
         The tuning's: its `SHARE` of minutes or steps is the budget.
     """
     first = cast("ClickHead", model.click)
-    settings = Recipe(
+    settings = TrainConfig(
         minutes=None if recipe.minutes is None else SHARE * recipe.minutes,
         steps=max(1, round(SHARE * recipe.steps)),
         seed=recipe.seed,
@@ -245,18 +245,20 @@ def tune_clicks(
     def score(head: ClickHead) -> dict[str, float]:
         return validator(head) if validator.trials else {}
 
-    before = yield from beating(lambda: score(first))
+    before = yield from run_with_heartbeat(lambda: score(first))
     state = TrainState.start(cast("Any", copy.deepcopy(first)), settings)
     sources = [LabelledImages.of(part) for part in map(_clickable, taught) if part.items]
     steps = train_clicks(state, model, sources, settings)
     try:
-        yield from beating(lambda: next(steps, None))  # looks at many pictures before it begins
+        yield from run_with_heartbeat(
+            lambda: next(steps, None)
+        )  # looks at many pictures before it begins
     except InputError:  # no object is large enough to click on
         return model
     for _ in steps:
         yield
     head = cast("ClickHead", cast("Any", state.averaged_net()))
-    after = yield from beating(lambda: score(head))
+    after = yield from run_with_heartbeat(lambda: score(head))
     if after.get("IoU", 0.0) < before.get("IoU", 0.0):
         return model
     training = {"steps": state.step, "seconds": round(state.seconds), "seed": settings.seed}

@@ -35,7 +35,7 @@ Picture = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
-class ClickView:
+class TrainingView:
     """A piece of a picture as the click head sees it.
 
     Attributes
@@ -94,7 +94,7 @@ def normalised(image: np.ndarray, channels: int) -> np.ndarray:
     return Normaliser.of(stack, (), 2, picked)(stack.read((), window, picked))
 
 
-def make_view(model: Model, source: PictureSource, rng: np.random.Generator) -> ClickView:
+def make_view(model: Model, source: PictureSource, rng: np.random.Generator) -> TrainingView:
     """Draw a picture, turn it, and look at it through a model's trunk."""
     image, layers = source.draw(rng, model.spec.in_channels, model.diameter)
     turns, flip = int(rng.integers(4)), rng.random() < 0.5
@@ -118,7 +118,7 @@ def make_view(model: Model, source: PictureSource, rng: np.random.Generator) -> 
         for label, box in enumerate(ndimage.find_objects(layer.astype(np.int32)), 1)
         if box is not None and np.count_nonzero(layer[box] == label) >= SMALLEST
     ]
-    return ClickView(seen, layers, objects)
+    return TrainingView(seen, layers, objects)
 
 
 def _place(sample: Sample, rng: np.random.Generator, edge: float) -> tuple[slice, slice]:

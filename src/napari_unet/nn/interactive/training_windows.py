@@ -13,16 +13,16 @@ from scipy import ndimage
 from napari_unet.core.errors import InputError
 from napari_unet.core.prompts.clicks import Click, ClickSet, first_click, next_click
 from napari_unet.nn.interactive.mask_predictor import pooled
-from napari_unet.nn.interactive.training_images import EDGE, ClickView, PictureSource, make_view
+from napari_unet.nn.interactive.training_images import EDGE, PictureSource, TrainingView, make_view
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
 
-    from napari_unet.core.training.config import Recipe
+    from napari_unet.core.training.config import TrainConfig
     from napari_unet.nn.inference.model import Model
-    from napari_unet.nn.interactive.initial_mask import FirstGuess
+    from napari_unet.nn.interactive.initial_mask import InitialMask
 
 POOL = 48
 """Views from which windows are cut."""
@@ -81,11 +81,11 @@ class ViewPool:
         self, model: Model, sources: Sequence[PictureSource], seed: int, step: int
     ) -> None:
         self._model, self._sources, self._seed = model, sources, seed
-        self._views: list[ClickView] = []
+        self._views: list[TrainingView] = []
         for early in range(max(0, step - POOL * REPLACE) // REPLACE * REPLACE, step):
             self.turned(early)
 
-    def turned(self, step: int) -> list[ClickView]:
+    def turned(self, step: int) -> list[TrainingView]:
         """Return the views for a step, some of them new; steps are asked for in their order."""
         if step % REPLACE:
             return self._views
@@ -101,7 +101,10 @@ class ViewPool:
 
 
 def draw_windows(
-    views: Sequence[ClickView], settings: Recipe, rng: np.random.Generator, guess: FirstGuess
+    views: Sequence[TrainingView],
+    settings: TrainConfig,
+    rng: np.random.Generator,
+    guess: InitialMask,
 ) -> list[Window]:
     """Cut windows of one zoom around objects that fit, with the clicks and masks to begin with."""
     factor = 2 ** int(rng.choice(len(LEVELS), p=LEVELS))
@@ -141,7 +144,7 @@ def redrawn(inside: np.ndarray, box: tuple[slice, slice], rng: np.random.Generat
 
 
 def _cut(
-    view: ClickView,
+    view: TrainingView,
     inside: np.ndarray,
     box: tuple[slice, slice],
     edge: int,
@@ -162,7 +165,7 @@ def _cut(
     return Window(seen, target, np.zeros(target.shape, bool), ClickSet())
 
 
-def _begun(window: Window, rng: np.random.Generator, guess: FirstGuess) -> Window:
+def _begun(window: Window, rng: np.random.Generator, guess: InitialMask) -> Window:
     """Give a window what a user begins with."""
     truth = window.truth
     if not truth.any():  # so small, or so thin, that no pixel is half full

@@ -14,7 +14,7 @@ import torch
 from napari_unet.core.evaluation.metrics import Scores, evaluate
 from napari_unet.core.image.diameters import working_scale
 from napari_unet.core.image.frames import resize
-from napari_unet.core.instances.heads import head_of
+from napari_unet.core.instances.heads import get_head
 from napari_unet.core.instances.tile_merger import DecodeSettings, separate
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def sample_maps(model: Model, sample: Sample, precision: str = "float32") -> np.
     scale = working_scale(sample.diameter, model.diameter)
     image = resize(sample.image, tuple(max(1, round(n * scale)) for n in size))
     raw = model.runner(precision)(torch.from_numpy(image)[None])[0]
-    return head_of(model.spec).activate(resize(raw.cpu().numpy(), size))
+    return get_head(model.spec).activate(resize(raw.cpu().numpy(), size))
 
 
 def scores_by_group(

@@ -19,11 +19,11 @@ BEAT_S = 0.25
 """Seconds between two signs of life."""
 
 
-class Abandoned(Exception):
+class CancelledError(Exception):
     """The work was given up; nobody is told."""
 
 
-class Brake:
+class StopHook:
     """Stops a network between two of its layers, from another thread.
 
     Parameters
@@ -40,11 +40,11 @@ class Brake:
 
     def _check(self, *_: Any) -> None:
         if self.pulled.is_set():
-            raise Abandoned
+            raise CancelledError
 
 
-def beating(
-    work: Callable[[], Result], brake: Brake | None = None
+def run_with_heartbeat(
+    work: Callable[[], Result], brake: StopHook | None = None
 ) -> Generator[None, None, Result]:
     """Do work in a thread of its own, and yield every `BEAT_S` seconds until it is done.
 

@@ -31,10 +31,10 @@ from napari_unet.core.training.samples import Samples
 from napari_unet.nn.inference.model import save_model
 from napari_unet.nn.interactive.train import SHARE, can_learn_clicks, tune_clicks
 from napari_unet.nn.training.checkpoint import TrainState, load_checkpoint
-from napari_unet.nn.training.held_out import SCORED, Exam
+from napari_unet.nn.training.held_out import SCORED, HeldOutEvaluation
 from napari_unet.nn.training.loop import LAYOUT, train
-from napari_unet.nn.training.post_training import settled_card
-from napari_unet.nn.training.tuning_config import tuning_recipe, usual_share, working_card
+from napari_unet.nn.training.post_training import post_training_card
+from napari_unet.nn.training.tuning_config import tuning_config, usual_share, working_card
 from napari_unet.nn.unet.head_transfer import freeze
 from napari_unet.nn.unet.net import UNet
 
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
-    from napari_unet.core.training.config import Recipe
-    from napari_unet.core.training.model_comparison import Judgement
+    from napari_unet.core.training.config import TrainConfig
+    from napari_unet.core.training.model_comparison import ModelComparison
     from napari_unet.core.training.rehearsal import Crop
     from napari_unet.nn.inference.model import Model
 
@@ -127,11 +127,11 @@ class Tuning:
         self.settings = settings or TrainSettings()
         self.split = hold_out(self.samples, self.settings.validation, self.settings.seed)
         self._card = working_card(model, samples, self.settings)
-        self.recipe = tuning_recipe(
+        self.recipe = tuning_config(
             model, self.settings, self.split.training, self._card_diameter, scratch=self.scratch
         )
         self._clicks = not self.scratch and can_learn_clicks(model, self.split.training)
-        self._exam = Exam(self._card, self.split, self._replay, scratch=self.scratch)
+        self._exam = HeldOutEvaluation(self._card, self.split, self._replay, scratch=self.scratch)
         self.folder = folder
         self._checkpoint = folder / CHECKPOINT if folder else None
         self.state = self._start()
@@ -161,7 +161,7 @@ class Tuning:
             weights=weights,
         )
         model = self.best()
-        settling = settled_card(model, self.samples, self._exam.held)
+        settling = post_training_card(model, self.samples, self._exam.held)
         card = yield from _reported(settling, self.state.step)
         self._finished = replace(model, card=card)
         if self._clicks:
@@ -230,9 +230,9 @@ class Tuning:
         return pack_replay(passed_on(self._replay, own))
 
     @property
-    def judgement(self) -> Judgement:
+    def judgement(self) -> ModelComparison:
         """Whether the best model so far is better than the one that it was tuned from."""
-        return self._exam.judge(self.state.history)
+        return self._exam.compare_models(self.state.history)
 
     @property
     def _card_diameter(self) -> float | None:
@@ -268,7 +268,7 @@ class Tuning:
         crops = [crop for i, crop in enumerate(self._replay) if i % SCORED]
         return replay_samples(crops, self.split.training.head, self.model.spec.in_channels)
 
-    def _trunk_recipe(self) -> Recipe:
+    def _trunk_recipe(self) -> TrainConfig:
         """Return the recipe of what all heads stand on: the click head's share is left for it."""
         if not self._clicks or self.recipe.minutes is None:
             return self.recipe

@@ -10,16 +10,16 @@ import numpy as np
 
 from napari_unet.core.evaluation.metrics import Scores, evaluate_known
 from napari_unet.core.image.diameters import working_scale
-from napari_unet.core.instances.heads import head_of
+from napari_unet.core.instances.heads import get_head
 from napari_unet.core.instances.tile_merger import separate
-from napari_unet.core.progress import drained
+from napari_unet.core.progress import run_to_end
 from napari_unet.core.training.holdout import count_known
-from napari_unet.core.training.model_comparison import Judgement, judge
+from napari_unet.core.training.model_comparison import ModelComparison, compare_models
 from napari_unet.core.training.rehearsal import replay_samples
 from napari_unet.core.training.samples import Samples
 from napari_unet.nn.inference.model import Model
 from napari_unet.nn.training.calibrate import sample_maps
-from napari_unet.nn.training.cancellation import Brake, beating
+from napari_unet.nn.training.cancellation import StopHook, run_with_heartbeat
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -38,7 +38,7 @@ SCORED = 4
 """Every so many'th crop of the replay is not trained on, to measure forgetting with."""
 
 
-class Exam:
+class HeldOutEvaluation:
     """Scores networks in training on what they are not trained on, and compares the scores.
 
     Parameters
@@ -81,7 +81,7 @@ class Exam:
             return {metric: float("nan"), **scores}
         return {metric: float(np.mean(list(scores.values()))), **scores} if scores else {}
 
-    def judge(self, history: Sequence[dict[str, Any]]) -> Judgement:
+    def compare_models(self, history: Sequence[dict[str, Any]]) -> ModelComparison:
         """Say whether the best of a history of scores is better than its first entry, step 0."""
         metric = self.metric
         entries = [entry for entry in history if metric in entry]
@@ -100,7 +100,7 @@ class Exam:
             return first[name], best[name]
 
         reason = self._split.reason or "There was nothing to compare with yet."
-        found = judge(
+        found = compare_models(
             metric,
             pair(f"{metric} {CORRECTIONS}"),
             pair(f"{metric} replay"),
@@ -118,7 +118,7 @@ class Exam:
         held = self._split.validation
         items = [replace(item, group=CORRECTIONS) for item in held.items] if held else []
         if self._scored:
-            head, channels = head_of(self._card.spec), self._card.spec.in_channels
+            head, channels = get_head(self._card.spec), self._card.spec.in_channels
             items += replay_samples(self._scored, head, channels).items
         return Samples(items, self._split.training.head)
 
@@ -153,19 +153,19 @@ class Validator:
 
     def __call__(self, net: UNet) -> dict[str, float]:
         """Score a network in evaluation mode; higher is better."""
-        return drained(self.steps(net))
+        return run_to_end(self.steps(net))
 
     def steps(self, net: UNet) -> Generator[None, None, dict[str, float]]:
         """Score a network as a call does, yielding after every sample and all along a long one."""
         model = Model(self.card, net, next(net.parameters()).device)
-        brake = Brake(model.runner(self.precision).net)
+        brake = StopHook(model.runner(self.precision).net)
         score = self._ap50 if self.card.spec.head == "instance" else self._class_iou
         return (yield from score(model, brake))
 
-    def _ap50(self, model: Model, brake: Brake) -> Generator[None, None, dict[str, float]]:
+    def _ap50(self, model: Model, brake: StopHook) -> Generator[None, None, dict[str, float]]:
         groups: dict[str, list[Scores]] = {}
         for sample in self.samples.items:
-            scores = yield from beating(partial(self._objects, model, sample), brake)
+            scores = yield from run_with_heartbeat(partial(self._objects, model, sample), brake)
             groups.setdefault(sample.group, []).append(scores)
             yield
         ap50 = {name: float(Scores.pooled(some).ap[0]) for name, some in sorted(groups.items())}
@@ -179,17 +179,17 @@ class Validator:
         labels = separate(self._maps(model, sample), decoding)
         return evaluate_known(labels, sample.labels, sample.known, (0.5,))
 
-    def _class_iou(self, model: Model, brake: Brake) -> Generator[None, None, dict[str, float]]:
+    def _class_iou(self, model: Model, brake: StopHook) -> Generator[None, None, dict[str, float]]:
         classes = model.spec.classes
         table = np.zeros((classes, classes), np.int64)  # rows: truth, columns: predicted
         for sample in self.samples.items:
-            maps = yield from beating(partial(self._maps, model, sample), brake)
+            maps = yield from run_with_heartbeat(partial(self._maps, model, sample), brake)
             predicted = maps.argmax(0)[sample.known]
             pairs = sample.labels[sample.known].astype(np.int64) * classes + predicted
             table += np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
             yield
         union = table.sum(0) + table.sum(1) - table.diagonal()
-        names = head_of(model.spec).names
+        names = get_head(model.spec).names
         iou = {name: table[k, k] / union[k] for k, name in enumerate(names) if union[k]}
         mean = {"IoU": float(np.mean(list(iou.values()))) if iou else float("nan")}
         return mean | {f"IoU {name}": float(value) for name, value in iou.items()}

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from napari_unet.core.errors import DeviceError, DivergedError, InputError
-from napari_unet.core.instances.heads import head_of
+from napari_unet.core.instances.heads import get_head
 from napari_unet.core.io.atomic import sweep_partials
-from napari_unet.core.progress import TrainStep, mapped
-from napari_unet.core.training.config import Recipe, settle
+from napari_unet.core.progress import TrainStep, map_steps
+from napari_unet.core.training.config import TrainConfig, resolve_config
 from napari_unet.core.training.crops import draw_crop
 from napari_unet.nn.inference.memory import is_out_of_memory
 from napari_unet.nn.inference.model import has_fast_bfloat16
@@ -75,7 +75,7 @@ def train(
     samples
         The training set.
     settings
-        Budget, rates and seed; a `Recipe` where nothing is to be filled in.
+        Budget, rates and seed; a `TrainConfig` where nothing is to be filled in.
     validate
         Called with the averaged network every ``settings.validate_every`` steps and after the last;
         its scores are yielded and kept in the history. The first of them decides which weights are
@@ -104,7 +104,7 @@ def train(
         Checkpoint or log cannot be written.
     """
     _check_head(state.net, samples)
-    recipe = settle(settings, state.net.spec, samples)
+    recipe = resolve_config(settings, state.net.spec, samples)
     if checkpoint:
         sweep_partials(checkpoint)
     if log:
@@ -143,7 +143,7 @@ class Timer:
     def __init__(self, seconds: float) -> None:
         self._began = self._due = seconds
 
-    def is_due(self, state: TrainState, recipe: Recipe) -> bool:
+    def is_due(self, state: TrainState, recipe: TrainConfig) -> bool:
         """Tell whether to validate after this step; after the last one, always."""
         self._began = state.seconds
         if share_done(state, recipe) >= 1:
@@ -158,7 +158,7 @@ class Timer:
 
 
 def _validated(
-    state: TrainState, recipe: Recipe, validate: Validate, loss: float
+    state: TrainState, recipe: TrainConfig, validate: Validate, loss: float
 ) -> Generator[TrainStep, None, NamedScores]:
     """Score the averaged network, reporting as often as `validate` does."""
     answer = validate(state.averaged_net())
@@ -168,11 +168,11 @@ def _validated(
     def report(_: object) -> TrainStep:
         return replace(_report(state, recipe, loss, None), what="validating")
 
-    return (yield from mapped(answer, report))
+    return (yield from map_steps(answer, report))
 
 
 def _check_head(net: UNet, samples: Samples) -> None:
-    wanted = head_of(net.spec)
+    wanted = get_head(net.spec)
     if samples.head != wanted:
         raise InputError(
             f"The samples have the targets of {samples.head}, the network's head is {wanted}; "
@@ -181,8 +181,8 @@ def _check_head(net: UNet, samples: Samples) -> None:
 
 
 def _step(
-    state: TrainState, samples: Samples, recipe: Recipe, weights: np.ndarray
-) -> tuple[NamedScores, Recipe]:
+    state: TrainState, samples: Samples, recipe: TrainConfig, weights: np.ndarray
+) -> tuple[NamedScores, TrainConfig]:
     """Take one step; return the loss with its terms, and how to go on.
 
     Where crops do not fit into the memory there are half as many from now on; where they take too
@@ -210,7 +210,7 @@ def _step(
 
 
 def _draw_batch(
-    state: TrainState, samples: Samples, recipe: Recipe, weights: np.ndarray
+    state: TrainState, samples: Samples, recipe: TrainConfig, weights: np.ndarray
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Draw the crops of the next step; all that is random in it follows from seed and step."""
     rng = np.random.default_rng([recipe.seed, state.step])
@@ -225,7 +225,7 @@ def _draw_batch(
 
 
 def _learn(
-    state: TrainState, recipe: Recipe, images: Tensor, targets: Tensor, known: Tensor
+    state: TrainState, recipe: TrainConfig, images: Tensor, targets: Tensor, known: Tensor
 ) -> NamedScores:
     """Take one step; return the loss and its terms."""
     done = share_done(state, recipe)
@@ -271,7 +271,7 @@ def _train_mode(net: UNet, *, freeze_norm: bool) -> None:
                 module.eval()
 
 
-def share_done(state: TrainState, recipe: Recipe) -> float:
+def share_done(state: TrainState, recipe: TrainConfig) -> float:
     """Return how much of the budget is spent, 0 to 1: of the minutes if given, else the steps."""
     if recipe.minutes is not None:
         return state.seconds / (60 * recipe.minutes)
@@ -300,7 +300,7 @@ def _update_average(state: TrainState, decay: float) -> None:
 
 
 def _report(
-    state: TrainState, recipe: Recipe, loss: float, scores: NamedScores | None
+    state: TrainState, recipe: TrainConfig, loss: float, scores: NamedScores | None
 ) -> TrainStep:
     done = share_done(state, recipe)
     return TrainStep(

@@ -19,7 +19,7 @@ from napari_unet.nn.training.calibrate import (
     sample_maps,
     scores_by_group,
 )
-from napari_unet.nn.training.cancellation import beating
+from napari_unet.nn.training.cancellation import run_with_heartbeat
 from napari_unet.nn.training.held_out import CORRECTIONS
 
 if TYPE_CHECKING:
@@ -42,7 +42,9 @@ GAIN = 0.02
 """A decoding has to be better by so much than the one before, as an AP: few objects decide."""
 
 
-def settled_card(model: Model, samples: Samples, held: Samples) -> Generator[None, None, ModelCard]:
+def post_training_card(
+    model: Model, samples: Samples, held: Samples
+) -> Generator[None, None, ModelCard]:
     """Fill in a tuned model's card: decoding, agreement of number formats, statistics.
 
     Parameters
@@ -70,7 +72,7 @@ def settled_card(model: Model, samples: Samples, held: Samples) -> Generator[Non
     if held.items:
         yield
         few = Samples(held.items[:8], held.head)
-        agreement = yield from beating(partial(format_agreement, model, few))
+        agreement = yield from run_with_heartbeat(partial(format_agreement, model, few))
         card = card.replace(metrics={**card.metrics, "bfloat16_dice": round(agreement, 5)})
     return card
 
@@ -80,7 +82,7 @@ def _calibrated(model: Model, held: Samples) -> Generator[None, None, dict[str, 
     maps: list[np.ndarray] = []
     seen = []
     for item in held.items:
-        maps.append((yield from beating(partial(sample_maps, model, item))) * item.known)
+        maps.append((yield from run_with_heartbeat(partial(sample_maps, model, item))) * item.known)
         seen.append(replace(item, labels=item.known_labels))
         yield
     part = Samples(seen, held.head)
@@ -90,13 +92,13 @@ def _calibrated(model: Model, held: Samples) -> Generator[None, None, dict[str, 
         return sum(float(scores.ap[0]) for scores in groups) / len(groups)
 
     best = model.decoding
-    top = yield from beating(partial(quality, best))
+    top = yield from run_with_heartbeat(partial(quality, best))
     axes = {"threshold": THRESHOLDS, "merge": MERGES, "min_size": MIN_SIZES}
     for name, values in axes.items():
         for value in values:
             yield
             tried = best.updated(**{name: value})
-            score = yield from beating(partial(quality, tried))
+            score = yield from run_with_heartbeat(partial(quality, tried))
             if score > top + GAIN:
                 best, top = tried, score
     return {"threshold": best.threshold, "merge": best.merge, "min_size": best.min_size}
@@ -114,7 +116,7 @@ def _statistics(model: Model, samples: Samples) -> Generator[None, None, dict[st
         yield
         if item.image.std():  # of a blank image there is nothing to tell
             one = Samples([item], samples.head)
-            alone = yield from beating(partial(training_statistics, model, one))
+            alone = yield from run_with_heartbeat(partial(training_statistics, model, one))
             seen.append({name: low for name, (low, _) in alone.items()})
     if not seen or (not before and len(seen) < FEWEST_IMAGES):
         return before

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.core.training.config import Recipe, settle
+from napari_unet.core.training.config import TrainConfig, resolve_config
 
 if TYPE_CHECKING:
     from napari_unet.core.models.card import ModelCard
@@ -34,14 +34,14 @@ SIZES = (12.0, 40.0)
 """A new model works at its objects' median diameter, within these limits (pixels)."""
 
 
-def tuning_recipe(
+def tuning_config(
     model: Model,
     settings: TrainSettings,
     training: Samples,
     diameter: float | None,
     *,
     scratch: bool,
-) -> Recipe:
+) -> TrainConfig:
     """Fill in what the settings leave open, as befits a tuning or a training from scratch.
 
     Parameters
@@ -66,7 +66,7 @@ def tuning_recipe(
     if settings.minutes is not None:
         chosen |= {"validate_every": 0, "pace": PACE if settings.batch is None else None}
     settings = replace(settings, plain=max(settings.plain, PLAIN))
-    recipe = settle(settings, model.spec, training, **chosen)
+    recipe = resolve_config(settings, model.spec, training, **chosen)
     if recipe.minutes is None and settings.validate_every is None:
         recipe = replace(recipe, validate_every=max(1, min(250, recipe.steps // 8)))
     return recipe

@@ -87,7 +87,7 @@ def _kernels(pooling: tuple[tuple[int, ...], ...]) -> tuple[tuple[int, ...], ...
     return (*flat, (3, 3, 3)) if (1, 3, 3) in flat else None
 
 
-def graft(model: Model, classes: int | None, channels: int | None = None) -> Model:
+def transfer_head(model: Model, classes: int | None, channels: int | None = None) -> Model:
     """Put a new head on a model's trunk; the trunk keeps what it has learned.
 
     Parameters
