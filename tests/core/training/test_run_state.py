@@ -67,7 +67,7 @@ def test_nobody_trains_where_somebody_does(folder):
     assert is_locked(folder) and unfinished() == {}
     code = (
         "from napari_unet.core.training.run_state import *\n"
-        "from napari_unet.core.settings import InputError\n"
+        "from napari_unet.core.errors import InputError\n"
         "try: lock_training(training_folder('mine'))\n"
         "except InputError as error: print(error)"
     )

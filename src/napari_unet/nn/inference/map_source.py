@@ -2,8 +2,8 @@
 
 The engine asks a `MapSource` for the tiles of a block and for their raw maps, and knows nothing
 else of the network. `open_map_source` is the one place that chooses the source, and
-`core.volumes.modes` says what a frame is. What a source gives must not depend on the block: the maps
-of a pixel are the same in every region that holds it.
+`core.volumes.modes` says what a frame is. What a source gives must not depend on the block: the
+maps of a pixel are the same in every region that holds it.
 """
 
 from __future__ import annotations
