@@ -24,7 +24,7 @@ from lab.volume_scenes import make_volume
 import napari_unet as nu
 from napari_unet.core.instances.heads import get_head
 from napari_unet.core.training.pairs import Labelled, samples_of
-from napari_unet.nn.unet.head_transfer import fresh_model, fresh_spec
+from napari_unet.nn.training.head_transfer import fresh_model, fresh_spec
 
 FOLDER = "ovule_nuclei_3d"
 GENERATED = 12

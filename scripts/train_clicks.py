@@ -36,12 +36,12 @@ from napari_unet.core.training.config import TrainConfig
 from napari_unet.core.training.log import TrainLog
 from napari_unet.core.training.samples import Sample, Samples
 from napari_unet.nn.inference.model import Model, load_model, save_model
-from napari_unet.nn.interactive.click_head import ClickHead
 from napari_unet.nn.interactive.session import ClickSession
-from napari_unet.nn.interactive.train import train_clicks
-from napari_unet.nn.interactive.training_images import LabelledImages, normalised
-from napari_unet.nn.interactive.validation import ClickValidator, Trial, pick_objects, trials_of
 from napari_unet.nn.training.checkpoint import TrainState, load_checkpoint
+from napari_unet.nn.training.click_images import LabelledImages, normalised
+from napari_unet.nn.training.click_training import train_clicks
+from napari_unet.nn.training.click_validation import ClickValidator, Trial, pick_objects, trials_of
+from napari_unet.nn.unet.click_head import ClickHead
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 from lab.scenes import GeneratedScenes, make_scene

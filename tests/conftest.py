@@ -135,7 +135,7 @@ def clicking_model(make_model):
 
         import torch
 
-        from napari_unet.nn.interactive.click_head import ClickHead
+        from napari_unet.nn.unet.click_head import ClickHead
 
         model = make_model(**spec)
         head = ClickHead(model.spec).eval()

@@ -193,7 +193,7 @@ class TrainingRun:
     def _model(self, images: list[Labelled]) -> Model:
         """Load the model to tune, with a new head if other classes are asked for, or build one."""
         from napari_unet.nn.inference.model import load_model
-        from napari_unet.nn.unet.head_transfer import fresh_model, fresh_spec, transfer_head
+        from napari_unet.nn.training.head_transfer import fresh_model, fresh_spec, transfer_head
 
         request = self.request
         if request.start is not None:

@@ -13,11 +13,11 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QLineEdit
 
-from napari_unet.gui.click.embeddings import features_of
 from napari_unet.gui.click.input import typing
+from napari_unet.gui.jobs.embeddings import features_of
 from napari_unet.gui.layers.result_info import RESULT_KEY
+from napari_unet.nn.inference.embeddings import FrameFeatures
 from napari_unet.nn.inference.model import save_model
-from napari_unet.nn.interactive.embeddings import FrameFeatures
 from napari_unet.nn.interactive.session import ClickSession
 
 

@@ -26,8 +26,8 @@ from napari_unet.nn.training import loop as train_module
 from napari_unet.nn.training import post_training as settling
 from napari_unet.nn.training import tuning_config as tuningrecipe
 from napari_unet.nn.training.finetune import Tuning, fine_tune
+from napari_unet.nn.training.head_transfer import fresh_model, fresh_spec, transfer_head
 from napari_unet.nn.training.held_out import HeldOutEvaluation
-from napari_unet.nn.unet.head_transfer import fresh_model, fresh_spec, transfer_head
 
 FEW = TrainSettings(steps=6, batch=2, crop=32, learning_rate=1e-3)
 

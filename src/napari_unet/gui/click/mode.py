@@ -13,7 +13,6 @@ from napari_unet.core.instances.label_edits import DELETE
 from napari_unet.core.prompts.clicks import Click
 from napari_unet.core.settings import ClickSettings
 from napari_unet.gui.click.edits import EditClicks
-from napari_unet.gui.click.embeddings import features_of
 from napari_unet.gui.click.input import ClickInput
 from napari_unet.gui.click.layer_watch import LayerWatch
 from napari_unet.gui.click.overlay import ClickOverlay
@@ -21,6 +20,7 @@ from napari_unet.gui.click.target import open_target
 from napari_unet.gui.click.text import FLAT, done
 from napari_unet.gui.click.worker import ClickWork, open_session
 from napari_unet.gui.errors import report_error
+from napari_unet.gui.jobs.embeddings import features_of
 from napari_unet.gui.widgets.settings_form import sentence
 
 if TYPE_CHECKING:

@@ -20,10 +20,10 @@ from napari_unet.gui.layers.convert import (
     look,
     plan_region,
 )
+from napari_unet.gui.layers.live_labels import LIVE_DTYPE, LiveLabels
 from napari_unet.gui.layers.overlays import legend, overlay_colormap, overlay_names
 from napari_unet.gui.layers.result_info import RESULT_KEY, Placement
 from napari_unet.gui.segment.form import quick_settings
-from napari_unet.gui.segment.live_labels import LIVE_DTYPE, LiveLabels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

@@ -195,7 +195,7 @@ class TuneWork:
     def _model(self) -> Model:
         """Load the model, put another head on it, or build a new one."""
         from napari_unet.nn.inference.model import load_model
-        from napari_unet.nn.unet.head_transfer import fresh_model, fresh_spec, transfer_head
+        from napari_unet.nn.training.head_transfer import fresh_model, fresh_spec, transfer_head
 
         request, network = self.request, self.request.network
         model = load_model(request.base, request.device)

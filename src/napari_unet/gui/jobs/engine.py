@@ -12,7 +12,7 @@ from napari_unet.gui.layers.convert import WHOLE
 
 if TYPE_CHECKING:
     from napari_unet.core.io.stack import Stack
-    from napari_unet.gui.click.embeddings import KeptFeatures
+    from napari_unet.gui.jobs.embeddings import KeptFeatures
 
 Engine = Callable[..., Generator[Any, None, Any]]
 

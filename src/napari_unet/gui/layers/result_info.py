@@ -13,7 +13,7 @@ from napari_unet.core.errors import InputError
 from napari_unet.core.io.label_writer import read_provenance
 from napari_unet.core.io.ome_zarr import ome_zarr_of, zarr_path
 from napari_unet.core.io.readers import UNREADABLE
-from napari_unet.gui.segment.live_labels import LIVE_DTYPE
+from napari_unet.gui.layers.live_labels import LIVE_DTYPE
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels

@@ -14,7 +14,7 @@ from napari_unet.core.errors import InputError
 from napari_unet.core.image.domain_shift import ImageSurvey
 from napari_unet.core.progress import FrameDone, Progress, TileDone
 from napari_unet.core.volumes.modes import frame_ndim, resolve_volume_mode
-from napari_unet.gui.click.embeddings import features_of
+from napari_unet.gui.jobs.embeddings import features_of
 from napari_unet.gui.jobs.eta import Eta
 from napari_unet.gui.jobs.job import CANCELLED, DONE, FAILED
 from napari_unet.gui.jobs.run import ResultRun
@@ -29,8 +29,8 @@ from napari_unet.gui.layers.convert import (
     look,
     plan_region,
 )
+from napari_unet.gui.layers.live_labels import LiveLabels
 from napari_unet.gui.layers.result_info import Placement, draw_part, open_result, seal_result
-from napari_unet.gui.segment.live_labels import LiveLabels
 from napari_unet.gui.widgets.settings_form import sentence
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from napari_unet.core.models.folder import read_model, read_replay, write_model
 from napari_unet.core.models.store import find_model, put_model
 from napari_unet.core.settings import DEVICES, ModelSpec
 from napari_unet.nn.inference.tta import OFF, Flip, get_flips
-from napari_unet.nn.interactive.click_head import ClickHead, build_click_head
+from napari_unet.nn.unet.click_head import ClickHead, build_click_head
 from napari_unet.nn.unet.net import UNet, fold
 
 if TYPE_CHECKING:

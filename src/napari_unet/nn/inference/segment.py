@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 
     from napari_unet.core.image.domain_shift import ShiftRemark
     from napari_unet.core.tiles import Tile, Window
+    from napari_unet.nn.inference.embeddings import FeatureCache
     from napari_unet.nn.inference.model import Model
-    from napari_unet.nn.interactive.embeddings import FeatureCache
 
 Step = TileDone | FrameDone | ImageSurvey | Progress
 Steps = Generator[Step, None, "SegmentResult"]

@@ -19,9 +19,9 @@ from napari_unet.core.settings import ModelSpec, PredictSettings
 from napari_unet.core.tiles import Tile, Window, nearest_first, plan_tiles, tile_halo
 from napari_unet.nn.inference.compatibility import check_fit, choose_scale, open_frame
 from napari_unet.nn.inference.diameter_estimation import resolve_diameter
+from napari_unet.nn.inference.embeddings import FeatureCache, FrameFeatures
 from napari_unet.nn.inference.memory import choose_edge, is_out_of_memory
 from napari_unet.nn.inference.tta import OFF
-from napari_unet.nn.interactive.embeddings import FeatureCache, FrameFeatures
 
 if TYPE_CHECKING:
     from pathlib import Path

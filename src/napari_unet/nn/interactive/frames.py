@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from napari_unet.core.progress import Progress
 from napari_unet.nn.inference.compatibility import open_frame
-from napari_unet.nn.interactive.embeddings import FrameFeatures
+from napari_unet.nn.inference.embeddings import FrameFeatures
 from napari_unet.nn.interactive.initial_mask import InitialMask
 from napari_unet.nn.interactive.mask_predictor import EDGE, MaskPredictor
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from napari_unet.core.prompts.clicks import Index
     from napari_unet.core.settings import PredictSettings
     from napari_unet.core.tiles import Window
+    from napari_unet.nn.inference.embeddings import FeatureCache
     from napari_unet.nn.inference.model import Model
-    from napari_unet.nn.interactive.click_head import ClickHead
-    from napari_unet.nn.interactive.embeddings import FeatureCache
+    from napari_unet.nn.unet.click_head import ClickHead
 
 FRAMES = 16
 """Frames whose percentiles are remembered."""

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_unet.core.tiles import Window
+    from napari_unet.nn.inference.embeddings import FrameFeatures
     from napari_unet.nn.interactive.active_object import ActiveObject
-    from napari_unet.nn.interactive.embeddings import FrameFeatures
     from napari_unet.nn.interactive.session import ClickSession
 
 

@@ -17,14 +17,14 @@ from scipy import ndimage
 from torch.nn import functional as F
 
 from napari_unet.core.instances.label_edits import ObjectMask
-from napari_unet.nn.interactive.click_head import ClickHead, Prompts, activate
+from napari_unet.nn.unet.click_head import ClickHead, Prompts, activate
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_unet.core.prompts.clicks import Click, ClickSet
     from napari_unet.core.tiles import Window
-    from napari_unet.nn.interactive.embeddings import FrameFeatures
+    from napari_unet.nn.inference.embeddings import FrameFeatures
     from napari_unet.nn.interactive.initial_mask import InitialMask
 
 EDGE = {2: 128, 3: 48}

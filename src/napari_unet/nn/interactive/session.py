@@ -24,8 +24,8 @@ from napari_unet.core.prompts.clicks import Click, ClickSet, Index, UndoStack, b
 from napari_unet.core.settings import PredictSettings
 from napari_unet.nn.inference.compatibility import check_fit
 from napari_unet.nn.inference.diameter_estimation import resolve_diameter
+from napari_unet.nn.inference.embeddings import FeatureCache
 from napari_unet.nn.interactive.active_object import ActiveObject, boxed, clicked, free
-from napari_unet.nn.interactive.embeddings import FeatureCache
 from napari_unet.nn.interactive.frames import ClickFrames
 from napari_unet.nn.interactive.propagate import follow
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from napari_unet.nn.inference.model import Model
-    from napari_unet.nn.interactive.click_head import ClickHead
+    from napari_unet.nn.unet.click_head import ClickHead
 
 
 class ClickSession:

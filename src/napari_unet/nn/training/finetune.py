@@ -29,13 +29,13 @@ from napari_unet.core.training.rehearsal import (
 from napari_unet.core.training.sample_validation import check_samples
 from napari_unet.core.training.samples import Samples
 from napari_unet.nn.inference.model import save_model
-from napari_unet.nn.interactive.train import SHARE, can_learn_clicks, tune_clicks
 from napari_unet.nn.training.checkpoint import TrainState, load_checkpoint
+from napari_unet.nn.training.click_training import SHARE, can_learn_clicks, tune_clicks
+from napari_unet.nn.training.head_transfer import freeze
 from napari_unet.nn.training.held_out import SCORED, HeldOutEvaluation
 from napari_unet.nn.training.loop import LAYOUT, train
 from napari_unet.nn.training.post_training import post_training_card
 from napari_unet.nn.training.tuning_config import tuning_config, usual_share, working_card
-from napari_unet.nn.unet.head_transfer import freeze
 from napari_unet.nn.unet.net import UNet
 
 if TYPE_CHECKING:

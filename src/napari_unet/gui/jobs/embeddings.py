@@ -11,8 +11,8 @@ from napari_unet.core.settings import ClickSettings
 if TYPE_CHECKING:
     from napari.layers import Image
 
+    from napari_unet.nn.inference.embeddings import FeatureCache
     from napari_unet.nn.inference.model import Model
-    from napari_unet.nn.interactive.embeddings import FeatureCache
 
 
 class KeptFeatures:
@@ -29,7 +29,7 @@ class KeptFeatures:
 
     def open(self, model: Model) -> FeatureCache:
         """Return the cache for a model; in a job's thread, for it imports torch."""
-        from napari_unet.nn.interactive.embeddings import FeatureCache
+        from napari_unet.nn.inference.embeddings import FeatureCache
 
         with self._guard:
             if self._cache is None or self._model is None or self._model() is not model:

@@ -22,14 +22,14 @@ from napari_unet.core.prompts.clicks import next_click
 from napari_unet.core.training.config import TrainConfig
 from napari_unet.core.training.samples import Samples
 from napari_unet.nn.inference.model import has_fast_bfloat16
-from napari_unet.nn.interactive.click_head import ClickHead, Prompts
 from napari_unet.nn.interactive.initial_mask import InitialMask
-from napari_unet.nn.interactive.training_images import LabelledImages
-from napari_unet.nn.interactive.training_windows import ViewPool, Window, draw_windows
-from napari_unet.nn.interactive.validation import ClickValidator, trials_of
 from napari_unet.nn.training.cancellation import run_with_heartbeat
 from napari_unet.nn.training.checkpoint import TrainState, save_checkpoint
+from napari_unet.nn.training.click_images import LabelledImages
+from napari_unet.nn.training.click_validation import ClickValidator, trials_of
+from napari_unet.nn.training.click_windows import ViewPool, Window, draw_windows
 from napari_unet.nn.training.loop import rate_factor, share_done
+from napari_unet.nn.unet.click_head import ClickHead, Prompts
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from napari_unet.core.training.log import TrainLog
     from napari_unet.core.training.samples import Sample
     from napari_unet.nn.inference.model import Model
-    from napari_unet.nn.interactive.training_images import PictureSource
+    from napari_unet.nn.training.click_images import PictureSource
 
 
 ROUNDS = (0.27, 0.18, 0.15, 0.12, 0.1, 0.08, 0.05, 0.05)

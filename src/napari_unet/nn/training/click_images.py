@@ -18,7 +18,7 @@ from napari_unet.core.image.diameters import working_scale
 from napari_unet.core.image.frames import resize
 from napari_unet.core.image.normalise import Normaliser
 from napari_unet.core.io.stack import open_stack
-from napari_unet.nn.interactive.click_head import activate
+from napari_unet.nn.unet.click_head import activate
 
 if TYPE_CHECKING:
     from torch import Tensor

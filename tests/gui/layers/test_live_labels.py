@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_unet.gui.segment.live_labels import LiveLabels
+from napari_unet.gui.layers.live_labels import LiveLabels
 
 Y, X = slice(2, 5), slice(1, 4)
 

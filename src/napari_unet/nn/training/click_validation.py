@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from napari_unet.core.training.samples import Samples
     from napari_unet.nn.inference.model import Model
-    from napari_unet.nn.interactive.click_head import ClickHead
+    from napari_unet.nn.unet.click_head import ClickHead
 
 MOST = 20
 """Clicks after which the robot gives up."""
