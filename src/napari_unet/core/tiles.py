@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from napari_unet.core.settings import ModelSpec
 
+Index = tuple[int, ...]
+"""A position along some axes, outermost first."""
 Window = tuple[slice, ...]
 
 

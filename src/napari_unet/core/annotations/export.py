@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from napari_unet.core.annotations.patches import Patch
     from napari_unet.core.io.stack import Stack
+    from napari_unet.core.tiles import Index
 
-    Index = tuple[int, ...]
 
 LAYOUTS = ("cellpose", "stardist")
 """Cellpose: ``name.tif`` and ``name_masks.tif`` side by side. StarDist: ``images/name.tif`` and

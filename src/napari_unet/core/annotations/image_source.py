@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from napari_unet.core.annotations.header import JournalHeader
-
-    Index = tuple[int, ...]
+    from napari_unet.core.tiles import Index
 
 
 FRAME_LIMIT = 512 * 2**20

@@ -46,8 +46,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from napari_unet.core.io.stack import Stack
-
-    Index = tuple[int, ...]
+    from napari_unet.core.tiles import Index
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -22,9 +22,8 @@ if TYPE_CHECKING:
     from napari_unet.core.annotations.image_source import ImageSource
     from napari_unet.core.annotations.reader import JournalReader
     from napari_unet.core.io.stack import Stack
+    from napari_unet.core.tiles import Index, Window
 
-    Index = tuple[int, ...]
-    Window = tuple[slice, ...]
 
 CELL = {2: (1, 768), 3: (48, 192)}
 """Edges of a cell along Z, and (roughly) along Y and X, in pixels."""

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    Index = tuple[int, ...]
     from napari_unet.core.annotations.append_log import Header
+    from napari_unet.core.tiles import Index
 
 
 class JournalReader:

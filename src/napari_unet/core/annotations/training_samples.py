@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from napari_unet.core.annotations.training_set import Correction
     from napari_unet.core.image.normalise import Normaliser
     from napari_unet.core.io.stack import Stack
+    from napari_unet.core.tiles import Index
 
-    Index = tuple[int, ...]
 
 BUDGET = 2**27
 """Pixels of all samples together: about 4 GB of memory."""

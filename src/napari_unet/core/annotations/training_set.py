@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 
     from napari_unet.core.annotations.patches import Patch
     from napari_unet.core.io.stack import Stack
-
-    Index = tuple[int, ...]
+    from napari_unet.core.tiles import Index
 
 
 @dataclass(frozen=True)

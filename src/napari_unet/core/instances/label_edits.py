@@ -15,18 +15,12 @@ from scipy import ndimage
 from skimage.segmentation import watershed
 
 from napari_unet.core.errors import InputError
-from napari_unet.core.instances.mask import (
-    Index,
-    ObjectMask,
-    find_object,
-    full_window,
-    window_around,
-)
+from napari_unet.core.instances.mask import ObjectMask, find_object, full_window, window_around
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from napari_unet.core.tiles import Window
+    from napari_unet.core.tiles import Index, Window
 
 __all__ = [
     "DELETE",

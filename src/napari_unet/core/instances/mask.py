@@ -17,9 +17,8 @@ from napari_unet.core.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_unet.core.tiles import Window
+    from napari_unet.core.tiles import Index, Window
 
-Index = tuple[int, ...]
 
 REACH = 32
 """How far around a pixel an object is looked for at first, in pixels."""

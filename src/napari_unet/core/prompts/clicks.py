@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_unet.core.io.stack import Stack
+    from napari_unet.core.tiles import Index
 
 
 State = TypeVar("State")
@@ -235,9 +236,6 @@ def _inside(depth: np.ndarray, rng: np.random.Generator | None) -> tuple[int, ..
         least = 0 if rng.random() < CARELESS else INNER * depth.max()
         at = int(rng.choice(np.flatnonzero(depth > least)))
     return tuple(int(i) for i in np.unravel_index(at, depth.shape))
-
-
-Index = tuple[int, ...]
 
 
 def locate(click: Click, stack: Stack, ndim: int) -> tuple[Index, Index]:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_unet.core.tiles import Window
+    from napari_unet.core.tiles import Index, Window
 
 LEAST_IOU = 0.25
 """Objects of consecutive planes that overlap less are not one ..."""
@@ -36,8 +36,6 @@ INSIDE = 0.75
 """... unless so much of the smaller lies in the other: a round object ends in a small cap."""
 WAIST = 0.5
 """A chain is divided where its area falls below this share of the smaller of the areas around."""
-
-Index = tuple[int, ...]
 
 
 @dataclass

@@ -19,11 +19,10 @@ if TYPE_CHECKING:
 
     from napari_unet.core.instances.mask import ObjectMask
     from napari_unet.core.prompts.clicks import Click
+    from napari_unet.core.tiles import Index, Window
     from napari_unet.gui.click.target import Target
 
-    Index = tuple[int, ...]
     Masks = Mapping[Index, ObjectMask]
-    Window = tuple[slice, ...]
 
 NAME = "click"
 OBJECT, GAINED, LOST, PLUS, MINUS, BOX = range(1, 7)

@@ -29,6 +29,7 @@ from napari_unet.core.io.coordinate_transform import CoordinateTransform
 from napari_unet.core.io.ome_zarr import ome_zarr_of, zarr_path
 from napari_unet.core.io.readers import Opened, is_zarr, read_file
 from napari_unet.core.io.stack import Stack, open_stack
+from napari_unet.core.tiles import Index, Window
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
 SEEN, SLICE, WHOLE = "what I see now", "current slice", "whole stack"
 REGIONS = (SEEN, SLICE, WHOLE)
 
-Index = tuple[int, ...]
-Window = tuple[slice, ...]
 
 _LETTERS = {
     **dict.fromkeys(("t", "time", "frame", "frames"), "T"),

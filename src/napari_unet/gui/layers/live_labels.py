@@ -8,12 +8,12 @@ is copied over the preview and dropped. Memory beyond the layer's: one frame (or
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-Index = tuple[int, ...]
-Window = tuple[slice, ...]
+if TYPE_CHECKING:
+    from napari_unet.core.tiles import Index, Window
 
 LIVE_DTYPE = np.uint16
 """napari shows it as it is; int32 and uint32 are converted, the whole plane at every drawing."""

@@ -20,9 +20,7 @@ from napari_unet.gui.jobs.job import CANCELLED, DONE, FAILED
 from napari_unet.gui.jobs.run import ResultRun
 from napari_unet.gui.layers.convert import (
     WHOLE,
-    Index,
     NearestFirst,
-    Window,
     full_resolution,
     layer_axes,
     layer_stack,
@@ -39,6 +37,7 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels
 
     from napari_unet.core.image.domain_shift import ShiftRemark
+    from napari_unet.core.tiles import Index, Window
     from napari_unet.gui.jobs.engine import Engine, Request
 
 

@@ -43,13 +43,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_unet.core.image.domain_shift import ShiftRemark
-    from napari_unet.core.tiles import Tile, Window
+    from napari_unet.core.tiles import Index, Tile, Window
     from napari_unet.nn.inference.embeddings import FeatureCache
     from napari_unet.nn.inference.model import Model
 
 Step = TileDone | FrameDone | ImageSurvey | Progress
 Steps = Generator[Step, None, "SegmentResult"]
-Index = tuple[int, ...]
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from napari_unet.core.image.frames import Frame
-    from napari_unet.core.prompts.clicks import Index
+    from napari_unet.core.tiles import Index
     from napari_unet.nn.interactive.frames import ClickFrames
 
 MARGIN = 0.15

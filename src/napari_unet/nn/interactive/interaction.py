@@ -31,13 +31,11 @@ from napari_unet.core.prompts.clicks import Click, ClickSet
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_unet.core.tiles import Window
+    from napari_unet.core.tiles import Index, Window
     from napari_unet.nn.inference.embeddings import FrameFeatures
     from napari_unet.nn.interactive.active_object import ActiveObject
     from napari_unet.nn.interactive.session import ClickSession
 
-
-Index = tuple[int, ...]
 
 END = "end"
 """The source of the answer that ends a session."""

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from napari_unet.core.instances.mask import ObjectMask
+    from napari_unet.core.tiles import Index
     from napari_unet.nn.interactive.mask_predictor import MaskPredictor
 
-Index = tuple[int, ...]
 
 LEAST_IOU = 0.35
 """From plane to plane an object overlaps with itself by at least this."""

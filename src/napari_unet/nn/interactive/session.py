@@ -20,7 +20,7 @@ from napari_unet.core.instances.label_edits import (
 )
 from napari_unet.core.io.stack import Stack, open_stack
 from napari_unet.core.progress import Progress
-from napari_unet.core.prompts.clicks import Click, ClickSet, Index, UndoStack, box_mask, locate
+from napari_unet.core.prompts.clicks import Click, ClickSet, UndoStack, box_mask, locate
 from napari_unet.core.settings import PredictSettings
 from napari_unet.nn.inference.compatibility import check_fit
 from napari_unet.nn.inference.diameter_estimation import resolve_diameter
@@ -32,6 +32,7 @@ from napari_unet.nn.interactive.propagate import follow
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from napari_unet.core.tiles import Index
     from napari_unet.nn.inference.model import Model
     from napari_unet.nn.unet.click_head import ClickHead
 
