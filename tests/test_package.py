@@ -156,6 +156,10 @@ class TestMetadata:
     def test_changelog_knows_the_version(self):
         assert napari_unet.__version__ in (ROOT / "CHANGELOG.md").read_text()
 
+    def test_citation_is_of_this_version(self):
+        lines = (ROOT / "CITATION.cff").read_text(encoding="utf-8").splitlines()
+        assert f"version: {napari_unet.__version__}" in lines
+
     def test_every_import_is_a_declared_dependency(self):
         project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
         extras = project["optional-dependencies"]
@@ -227,6 +231,7 @@ class TestDistributions:
         inside = {name.partition("/")[2] for name in names}
         assert {"napari.yaml", "hatch_build.py", "pyproject.toml", "README.md"} <= inside
         assert {"LICENSE", "tests/test_package.py", "src/napari_unet/py.typed"} <= inside
+        assert {"CITATION.cff", "CONTRIBUTING.md", "docs/cluster.md"} <= inside
         assert "src/napari_unet/napari.yaml" not in inside
         assert not [name for name in inside if "cache" in name or name.startswith(".venv")]
 
