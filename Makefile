@@ -2,9 +2,11 @@
 #
 # TORCH   what pip is asked for; a CPU build: TORCH="torch --index-url https://download.pytorch.org/whl/cpu"
 # PYTHON  the interpreter that .venv is made from
+# WORKERS how many processes share the tests: a number, or auto for one a core
 # ARGS    more arguments for pytest, the demo or the benchmark, such as ARGS="-m 'not slow'"
 TORCH ?= torch
 PYTHON ?= python3
+WORKERS ?= auto
 ARGS ?=
 
 VENV := .venv
@@ -28,7 +30,7 @@ demo: $(READY)
 	$(BIN)/napari-unet demo $(HEADLESS) $(ARGS)
 
 test: screen lint
-	env -u QT_QPA_PLATFORM $(BIN)/python -m pytest $(ARGS)
+	env -u QT_QPA_PLATFORM $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 screen:
 	@$(PYTHON) scripts/check_display.py
