@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +13,10 @@ import pytest
 import tifffile
 import tqdm
 import yaml
+from contract_parts import commands, public_name, same_as
 
 import napari_unet as nu
 from napari_unet.cli import build_parser, main
-
-sys.path.insert(0, str(Path(__file__).parent))
-try:
-    from contract_parts import commands, public_name, same_as
-finally:
-    sys.path.pop(0)
 
 ROOT = Path(__file__).resolve().parents[1]
 ERROR = "napari-unet: error: "

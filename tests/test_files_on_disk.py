@@ -8,36 +8,33 @@ from __future__ import annotations
 import csv
 import json
 import re
-import sys
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 import tqdm
 import zarr
+from contract_parts import (
+    FIXTURES,
+    correct_planes,
+    correct_volume,
+    keys_of,
+    read_records,
+    same_as,
+)
 from PIL import Image
 from safetensors import safe_open
 
 import napari_unet as nu
 from napari_unet.cli import main
-from napari_unet.core.journal.writer import Journal
+from napari_unet.core.annotations.journal import Journal
+from typing import TYPE_CHECKING
 
-sys.path.insert(0, str(Path(__file__).parent))
-try:
-    from contract_parts import (
-        FIXTURES,
-        correct_planes,
-        correct_volume,
-        keys_of,
-        read_records,
-        same_as,
-    )
-finally:
-    sys.path.pop(0)
+if TYPE_CHECKING:
+    from pathlib import Path
 
-PASSPORT = "napari_unet"
+PROVENANCE_KEY = "napari_unet"
 
 
 def files(folder: Path) -> list[str]:
@@ -173,11 +170,11 @@ class TestResults:
         with Image.open(tmp_path / "a.png") as picture:
             text = picture.text
         attributes = zarr.open_group(str(tmp_path / "a.zarr"), mode="r").attrs.asdict()
-        assert value["K"] == PASSPORT
+        assert value["K"] == PROVENANCE_KEY
         passports = {
             "a.tif, Info": json.loads(said["Info"]),
             "a.ome.tif, map annotation": json.loads(value["value"]),
-            "a.png, text": json.loads(text.pop(PASSPORT)),
+            "a.png, text": json.loads(text.pop(PROVENANCE_KEY)),
         }
         passport = keys_of(passports["a.tif, Info"])
         for name, values in passports.items():
@@ -188,7 +185,7 @@ class TestResults:
             "a.png, other text": sorted(text),
             "a.zarr": files(tmp_path / "a.zarr"),
             "a.zarr, ome": attributes.pop("ome"),
-            "a.zarr, passport": keys_of(attributes.pop(PASSPORT)),
+            "a.zarr, passport": keys_of(attributes.pop(PROVENANCE_KEY)),
             "a.zarr, others": sorted(attributes),
         }
         same_as("result_files.json", found)

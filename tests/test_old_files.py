@@ -9,30 +9,23 @@ import csv
 import dataclasses
 import json
 import shutil
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from contract_parts import FIXTURES, history_of, paint
 
 import napari_unet as nu
 from napari_unet.cli import main
-from napari_unet.core.corrections.known import frame_truth
-from napari_unet.core.corrections.listing import list_corrections
-from napari_unet.core.corrections.training import to_samples
-from napari_unet.core.heads import InstanceHead, SemanticHead
-from napari_unet.core.io.results import read_passport
-from napari_unet.core.journal.begin import find_journals
-from napari_unet.core.journal.view import JournalView
-from napari_unet.core.journal.writer import Journal
-from napari_unet.core.steps import drained
-from napari_unet.core.training.replay import replay_samples, unpack_replay
-
-sys.path.insert(0, str(Path(__file__).parent))
-try:
-    from contract_parts import FIXTURES, history_of, paint
-finally:
-    sys.path.pop(0)
+from napari_unet.core.annotations.header import find_journals
+from napari_unet.core.annotations.journal import Journal
+from napari_unet.core.annotations.mask import frame_annotation_mask
+from napari_unet.core.annotations.reader import JournalReader
+from napari_unet.core.annotations.training_samples import to_samples
+from napari_unet.core.annotations.training_set import list_corrections
+from napari_unet.core.instances.heads import InstanceHead, SemanticHead
+from napari_unet.core.io.label_writer import read_provenance
+from napari_unet.core.progress import run_to_end
+from napari_unet.core.training.rehearsal import replay_samples, unpack_replay
 
 MODEL, IMAGE = FIXTURES / "old_model", FIXTURES / "old_cells.tif"
 RESULTS = ("old_labels.tif", "old_labels.ome.tif", "old_labels.png", "old_labels.zarr")
@@ -134,7 +127,7 @@ class TestModel:
         samples = nu.Samples.from_labels([(IMAGE, answers["labels"])], channels=1)
         settings = nu.TrainSettings(steps=1, crop=32, batch=2)
         tuning = nu.Tuning(model, samples, settings)
-        drained(tuning.steps())
+        run_to_end(tuning.steps())
         assert tuning.judgement.replay_before == 1.0
         folder = tuning.save("child")
         child = nu.load_model("child", "cpu")
@@ -151,7 +144,7 @@ class TestResults:
         assert np.array_equal(stack.data[:], answers["labels"])
         assert stack.voxel_size_um == pytest.approx((1, 0.5, 0.5), rel=1e-3)
         passports = json.loads((FIXTURES / "old_passports.json").read_text(encoding="utf-8"))
-        assert read_passport(FIXTURES / name) == passports[name]
+        assert read_provenance(FIXTURES / name) == passports[name]
 
     @pytest.mark.parametrize("name", RESULTS)
     def test_it_is_scored_and_measured(self, name, answers, tmp_path, capsys):
@@ -171,7 +164,7 @@ class TestResults:
         target = tmp_path / "labels.tif"
         assert main(["segment", str(IMAGE), str(target), "--model", str(MODEL),
                      "--device", "cpu", "--no-survey"]) == 0  # fmt: skip
-        old, new = read_passport(FIXTURES / "old_labels.tif"), read_passport(target)
+        old, new = read_provenance(FIXTURES / "old_labels.tif"), read_provenance(target)
         for key in ("model", "model_hash", "data_hash", "settings", "objects", "remarks"):
             assert new[key] == old[key], key
 
@@ -180,19 +173,19 @@ class TestResults:
 class TestJournal:
     def test_it_is_found_by_its_image_and_says_the_same(self, name, place):
         history = json.loads((FIXTURES / "old_history.json").read_text(encoding="utf-8"))
-        with JournalView(place(name)) as journal:
+        with JournalReader(place(name)) as journal:
             found = history_of(journal)
         assert found.keys() == history[name].keys()
         for key, value in history[name].items():
             assert found[key] == value, key
 
     def test_its_labels_and_what_is_known_of_them(self, name, place, wanted):
-        with JournalView(place(name)) as journal:
+        with JournalReader(place(name)) as journal:
             assert journal.replay().dtype == wanted[f"{name}_labels"].dtype
             assert np.array_equal(journal.replay(), wanted[f"{name}_labels"])
             scribbles = journal.replay(canvas="scribbles")
             assert scribbles.any() and np.array_equal(scribbles, wanted[f"{name}_scribbles"])
-            truths = [frame_truth(journal, index) for index in journal.frames()]
+            truths = [frame_annotation_mask(journal, index) for index in journal.frames()]
         for part in ("known", "sketched"):
             found = np.stack([getattr(truth, part) for truth in truths])
             assert np.array_equal(found, wanted[f"{name}_{part}"]), part
@@ -237,9 +230,9 @@ class TestTrainingSet:
 
     def test_samples_are_the_same(self, old_home, stacks, wanted):
         rows = self.rows()
-        planes, remarks = drained(to_samples([rows[2]], channels=1))
+        planes, remarks = run_to_end(to_samples([rows[2]], channels=1))
         how = {"ndim": 3, "channels": 1, "opened": [stacks["volume"]]}
-        volumes, more = drained(to_samples([rows[3]], SemanticHead(3), **how))
+        volumes, more = run_to_end(to_samples([rows[3]], SemanticHead(3), **how))
         items = [*planes.items, *volumes.items]
         assert remarks == more == []
         assert len(items) == sum(key.endswith("_image") for key in wanted) > 3

@@ -8,12 +8,11 @@ when something runs, and no panel does so when it is opened.
 from __future__ import annotations
 
 import shutil
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from contract_parts import FIXTURES, same_as
 from qtpy.QtWidgets import (
     QAbstractButton,
     QAbstractSpinBox,
@@ -26,12 +25,6 @@ from qtpy.QtWidgets import (
     QTreeWidget,
     QWidget,
 )
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-try:
-    from contract_parts import FIXTURES, same_as
-finally:
-    sys.path.pop(0)
 
 pytestmark = pytest.mark.gui
 

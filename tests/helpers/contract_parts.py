@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-FIXTURES = Path(__file__).parent / "fixtures"
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 MAGIC = b"napari-unet records 1\n"
 
 
