@@ -32,8 +32,12 @@ def has_display() -> bool:
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     # pytest-xvfb has set DISPLAY by now, where there is an Xvfb. Without one, widgets that need no
-    # OpenGL can still be tested.
-    if not has_display():
+    # OpenGL can still be tested. Of pytest-xdist, each worker has a display of its own, and the process
+    # that starts them has none: what it set here would be theirs.
+    starts_workers = getattr(session.config.option, "numprocesses", None) and not hasattr(
+        session.config, "workerinput"
+    )
+    if not has_display() and not starts_workers:
         os.environ["QT_QPA_PLATFORM"] = "offscreen"
 
 

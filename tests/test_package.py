@@ -195,8 +195,8 @@ class TestDistributions:
             "napari.yaml",
             "py.typed",
             "cli/__init__.py",
-            "core/spec/__init__.py",
-            "gui/panel.py",
+            "core/settings/__init__.py",
+            "gui/segment/panel.py",
         } <= package
         model = {f"models/nuclei/{name}" for name in ("model.safetensors", "model.json")}
         assert {*model, "models/nuclei/thumbnail.png"} <= package
@@ -233,7 +233,9 @@ class TestDistributions:
         assert {"LICENSE", "tests/test_package.py", "src/napari_unet/py.typed"} <= inside
         assert {"CITATION.cff", "CONTRIBUTING.md", "docs/cluster.md"} <= inside
         assert "src/napari_unet/napari.yaml" not in inside
-        assert not [name for name in inside if "cache" in name or name.startswith(".venv")]
+        assert not [
+            name for name in inside if re.search(r"cache(__)?/", name) or name.startswith(".venv")
+        ]
 
     def test_entry_points(self, distributions):
         wheel = zipfile.ZipFile(distributions[1])
