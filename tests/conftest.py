@@ -32,8 +32,8 @@ def has_display() -> bool:
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     # pytest-xvfb has set DISPLAY by now, where there is an Xvfb. Without one, widgets that need no
-    # OpenGL can still be tested. Of pytest-xdist, each worker has a display of its own, and the process
-    # that starts them has none: what it set here would be theirs.
+    # OpenGL can still be tested. With pytest-xdist each worker has a display of its own, and the
+    # process that starts them has none: what it set here would be theirs.
     starts_workers = getattr(session.config.option, "numprocesses", None) and not hasattr(
         session.config, "workerinput"
     )

@@ -9,6 +9,7 @@ import csv
 import json
 import re
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -29,7 +30,6 @@ from safetensors import safe_open
 import napari_unet as nu
 from napari_unet.cli import main
 from napari_unet.core.annotations.journal import Journal
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
