@@ -32,7 +32,7 @@ from napari_unet.core.io.stack import open_stack
 from napari_unet.core.prompts.clicks import ClickSet, iou, simulate_clicks
 from napari_unet.core.synthetic import blobs
 from napari_unet.nn.inference.embeddings import FeatureCache
-from napari_unet.nn.training.click_validation import (
+from napari_unet.nn.training.click_training import (
     MOST,
     ClickScores,
     Trial,

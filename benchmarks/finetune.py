@@ -41,8 +41,9 @@ from napari_unet.core.models.folder import attach_replay
 from napari_unet.core.training.rehearsal import make_replay, pack_replay
 from napari_unet.nn.inference.diameter_estimation import training_statistics
 from napari_unet.nn.inference.model import Model
+from napari_unet.nn.training.checkpoint import TrainState, load_checkpoint
 from napari_unet.nn.training.head_transfer import fresh_model, fresh_spec
-from napari_unet.nn.training.loop import TrainState, load_checkpoint, train
+from napari_unet.nn.training.loop import train
 from napari_unet.nn.unet.net import UNet
 
 if TYPE_CHECKING:

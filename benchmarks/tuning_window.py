@@ -65,7 +65,7 @@ def _correct(layer: Any, shape: tuple[int, int]) -> None:
     """Mark a quarter of the image as checked, with discs for objects."""
     from napari_unet.core.annotations.edits import KNOWN
     from napari_unet.core.annotations.journal import Journal
-    from napari_unet.core.models.lineage import family
+    from napari_unet.core.models.store import family
     from napari_unet.gui.layers.convert import layer_stack
 
     y, x = np.mgrid[: shape[0], : shape[1]]

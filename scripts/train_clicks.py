@@ -34,13 +34,19 @@ from napari_unet.core.models.folder import THUMBNAIL
 from napari_unet.core.models.store import find_model
 from napari_unet.core.training.config import TrainConfig
 from napari_unet.core.training.log import TrainLog
+from napari_unet.core.training.run_state import CHECKPOINT
 from napari_unet.core.training.samples import Sample, Samples
 from napari_unet.nn.inference.model import Model, load_model, save_model
 from napari_unet.nn.interactive.session import ClickSession
 from napari_unet.nn.training.checkpoint import TrainState, load_checkpoint
-from napari_unet.nn.training.click_images import LabelledImages, normalised
-from napari_unet.nn.training.click_training import train_clicks
-from napari_unet.nn.training.click_validation import ClickValidator, Trial, pick_objects, trials_of
+from napari_unet.nn.training.click_samples import LabelledImages, normalised
+from napari_unet.nn.training.click_training import (
+    ClickValidator,
+    Trial,
+    pick_objects,
+    train_clicks,
+    trials_of,
+)
 from napari_unet.nn.unet.click_head import ClickHead
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
@@ -49,7 +55,6 @@ from lab.scenes import GeneratedScenes, make_scene
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-CHECKPOINT = "checkpoint.safetensors"
 TRAIN_SCENES, VALIDATION_SCENES = 0, 1
 """Scenes' seeds begin with one of these."""
 PER_IMAGE = 2

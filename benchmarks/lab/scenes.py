@@ -13,7 +13,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from napari_unet.nn.training.click_images import EDGE, Picture, normalised
+from napari_unet.nn.training.click_samples import EDGE, Picture, normalised
 
 if TYPE_CHECKING:
     from collections.abc import Callable

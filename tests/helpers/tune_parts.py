@@ -9,7 +9,7 @@ from napari_unet.core.annotations.edits import KNOWN
 from napari_unet.core.annotations.journal import Journal
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.models.card import ModelCard
-from napari_unet.core.models.lineage import family
+from napari_unet.core.models.store import family
 from napari_unet.core.settings import ModelSpec
 
 

@@ -10,7 +10,8 @@ from napari_unet.cli.options import INTERRUPTED, add_command, add_settings, sett
 from napari_unet.cli.terminal import follow, progress_bar, say, watched
 from napari_unet.core.errors import DivergedError, InputError, ModelError, SettingsError
 from napari_unet.core.instances.heads import get_head
-from napari_unet.core.models.store import check_store, find_model, free_place, home, read_card
+from napari_unet.core.models.folder import read_card
+from napari_unet.core.models.store import check_store, find_model, free_place, home
 from napari_unet.core.settings import DEVICES, TrainSettings
 from napari_unet.core.text import pluralise
 from napari_unet.core.training.pairs import Labelled, pair_paths, read_labelled, samples_of

@@ -17,7 +17,7 @@ import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from napari_unet.core.annotations import initial_labels as base
+from napari_unet.core.annotations import header as base
 from napari_unet.core.annotations.append_log import JournalWarning
 from napari_unet.core.annotations.edits import DROPPED, KNOWN, SCRIBBLES, UNKNOWN, Edit, RegionMark
 from napari_unet.core.annotations.header import find_journals
@@ -89,7 +89,7 @@ def test_a_stroke_is_restored_by_who_opens_the_image_again():
     ("axes", "ndim"), [("YX", 2), ("ZYX", 2), ("ZYX", 3), ("TYX", 2), ("TZYX", 3)]
 )
 def test_replay_is_what_was_painted(axes, ndim, whole, data, monkeypatch):
-    monkeypatch.setattr("napari_unet.core.annotations.journal.WHOLE", 2**20 if whole else 0)
+    monkeypatch.setattr("napari_unet.core.annotations.header.WHOLE", 2**20 if whole else 0)
     labels = first_labels(axes)
     before = labels.copy()
     done, undone = [], []
@@ -246,8 +246,7 @@ def test_labels_beyond_the_first_type_are_kept():
 
 
 def test_of_a_huge_volume_only_planes_around_the_edit_are_kept(monkeypatch):
-    for module in ("journal", "initial_labels"):
-        monkeypatch.setattr(f"napari_unet.core.annotations.{module}.WHOLE", 0)
+    monkeypatch.setattr("napari_unet.core.annotations.header.WHOLE", 0)
     monkeypatch.setattr(base, "REACH", 1)
     labels = first_labels("ZYX")
     with Journal.begin(image("ZYX"), labels, ndim=3) as journal:

@@ -10,8 +10,12 @@ from napari_unet.core.annotations import patches as cuts_module
 from napari_unet.core.annotations.edits import KNOWN, SCRIBBLES
 from napari_unet.core.annotations.journal import Journal
 from napari_unet.core.annotations.reader import JournalReader
-from napari_unet.core.annotations.training_samples import to_samples
-from napari_unet.core.annotations.training_set import drop, list_corrections, list_patches
+from napari_unet.core.annotations.training_set import (
+    drop,
+    list_corrections,
+    list_patches,
+    to_samples,
+)
 from napari_unet.core.errors import InputError
 from napari_unet.core.instances.heads import SemanticHead
 from napari_unet.core.io.stack import open_stack

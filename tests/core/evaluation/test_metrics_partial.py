@@ -8,9 +8,8 @@ import pytest
 from napari_unet.core.errors import InputError
 from napari_unet.core.evaluation.metrics import evaluate_known, mostly_known
 from napari_unet.core.instances.heads import InstanceHead
-from napari_unet.core.training.crops import draw_crop
-from napari_unet.core.training.partial_labels import known_targets, lonely_planes
-from napari_unet.core.training.samples import Samples
+from napari_unet.core.training.samples import Samples, known_targets, lonely_planes
+from napari_unet.nn.training.augment import draw_crop
 
 
 def two_squares():

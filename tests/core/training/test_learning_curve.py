@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from napari_unet.core.training.learning_curve import (
+from napari_unet.core.training.model_comparison import (
     Round,
     advice,
+    compare_models,
     gain_of_doubling,
     next_rounds,
     rounds_of,
     taught_with,
 )
-from napari_unet.core.training.model_comparison import compare_models
 
 
 def rounds(*scores, objects=(0, 10, 20, 40, 80, 160)):

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from napari_unet.core.errors import ModelError
 from napari_unet.core.instances.heads import InstanceHead, SemanticHead
-from napari_unet.core.models import store
+from napari_unet.core.models import archive, store
 from napari_unet.core.models.card import ModelCard
 from napari_unet.core.models.folder import (
     REPLAY,
@@ -149,10 +149,10 @@ def test_a_model_without_replay_gets_one(folder, samples):
 def test_a_replay_travels_with_its_model(folder, samples, tmp_path):
     data = pack_replay(make_replay(samples, count=2, edge=32))
     attach_replay(folder, data)
-    store.export_model(folder, tmp_path / "m.zip")
+    archive.export_model(folder, tmp_path / "m.zip")
     assert REPLAY in zipfile.ZipFile(tmp_path / "m.zip").namelist()
     for source, name in ((tmp_path / "m.zip", "zipped"), (folder, "copied")):
-        entry = store.import_model(source, name)
+        entry = archive.import_model(source, name)
         assert read_replay(entry.path) == data
         read_model(entry.path)
 
@@ -163,10 +163,10 @@ def test_a_replay_that_was_changed_is_refused(folder, samples, tmp_path):
     with pytest.raises(ModelError, match=r"replay\.npz is not what its card says"):
         read_replay(folder)
     with pytest.raises(ModelError, match="is not what its card says"):
-        store.export_model(folder, tmp_path / "m.zip")
+        archive.export_model(folder, tmp_path / "m.zip")
     shutil.copytree(folder, tmp_path / "other")
     with pytest.raises(ModelError, match="is not what its card says"):
-        store.import_model(tmp_path / "other", "new")
+        archive.import_model(tmp_path / "other", "new")
     (folder / REPLAY).unlink()
     with pytest.raises(ModelError, match="lacks replay"):
         read_replay(folder)

@@ -9,9 +9,8 @@ from scipy import ndimage
 from napari_unet.core.errors import InputError
 from napari_unet.core.image.diameters import median_diameter
 from napari_unet.core.instances.heads import SemanticHead
-from napari_unet.core.training.crops import draw_crop
-from napari_unet.core.training.partial_labels import HEAVIEST
-from napari_unet.core.training.samples import Samples
+from napari_unet.core.training.samples import HEAVIEST, Samples
+from napari_unet.nn.training.augment import draw_crop
 
 
 def discs(count=4, size=120, radius=9):

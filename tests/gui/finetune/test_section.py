@@ -11,8 +11,8 @@ import pytest
 import tune_parts as parts
 from napari.utils.notifications import notification_manager
 
-from napari_unet.core.models.folder import WEIGHTS
-from napari_unet.core.models.store import list_models, read_card
+from napari_unet.core.models.folder import WEIGHTS, read_card
+from napari_unet.core.models.store import list_models
 from napari_unet.core.training.run_state import (
     CHECKPOINT,
     lock_training,

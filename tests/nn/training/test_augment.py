@@ -10,9 +10,15 @@ import torch
 from scipy import ndimage
 
 from napari_unet.core.instances.heads import SemanticHead
-from napari_unet.core.training.crops import DIAMETERS, CropPlan, draw_crop
 from napari_unet.core.training.samples import Samples
-from napari_unet.nn.training.augment import make_batch, vary_intensity, warp_crop
+from napari_unet.nn.training.augment import (
+    DIAMETERS,
+    CropPlan,
+    draw_crop,
+    make_batch,
+    vary_intensity,
+    warp_crop,
+)
 
 DRAWS = 300
 

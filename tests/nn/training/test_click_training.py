@@ -17,16 +17,24 @@ from napari_unet.core.training.samples import Samples
 from napari_unet.nn.interactive.initial_mask import InitialMask
 from napari_unet.nn.interactive.session import ClickSession
 from napari_unet.nn.training.checkpoint import TrainState, load_checkpoint
-from napari_unet.nn.training.click_images import LabelledImages, TrainingView, make_view, normalised
-from napari_unet.nn.training.click_training import click_loss, train_clicks
-from napari_unet.nn.training.click_validation import (
+from napari_unet.nn.training.click_samples import (
+    DRAWN,
+    LabelledImages,
+    TrainingView,
+    draw_windows,
+    make_view,
+    normalised,
+    redrawn,
+)
+from napari_unet.nn.training.click_training import (
     ClickScores,
     ClickValidator,
     Trial,
+    click_loss,
     pick_objects,
     score_trials,
+    train_clicks,
 )
-from napari_unet.nn.training.click_windows import DRAWN, draw_windows, redrawn
 from napari_unet.nn.unet.click_head import ClickHead
 
 SETTINGS = TrainConfig(steps=12, batch=2, crop=32, learning_rate=5e-3, validate_every=6)
@@ -122,7 +130,7 @@ def test_windows_show_what_was_clicked(make_model, seed):
 def test_small_objects_are_clicked_on_where_they_are_seen_closest(
     make_model, monkeypatch, levels, clicked
 ):
-    monkeypatch.setattr("napari_unet.nn.training.click_windows.LEVELS", levels)
+    monkeypatch.setattr("napari_unet.nn.training.click_samples.LEVELS", levels)
     labels = np.zeros((1, 288, 288), np.int32)
     labels[0, 40:47, 50:56], labels[0, 120:180, 90:150] = 1, 2
     boxes = ndimage.find_objects(labels[0])

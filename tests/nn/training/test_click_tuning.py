@@ -14,9 +14,9 @@ from napari_unet.core.progress import run_to_end
 from napari_unet.core.settings import TrainSettings
 from napari_unet.core.training.samples import Samples
 from napari_unet.nn.inference.model import load_model, save_model
-from napari_unet.nn.training import click_images as pictures
+from napari_unet.nn.training import click_samples as pictures
 from napari_unet.nn.training import click_training as tuning
-from napari_unet.nn.training.click_validation import ClickValidator
+from napari_unet.nn.training.click_training import ClickValidator
 from napari_unet.nn.training.finetune import Tuning
 from napari_unet.nn.unet.click_head import ClickHead
 

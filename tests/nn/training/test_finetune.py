@@ -18,12 +18,12 @@ from napari_unet.core.models.folder import read_replay
 from napari_unet.core.progress import run_to_end
 from napari_unet.core.settings import ModelSpec, TrainSettings
 from napari_unet.core.training.config import resolve_config
-from napari_unet.core.training.learning_curve import rounds_of
+from napari_unet.core.training.model_comparison import rounds_of
 from napari_unet.core.training.rehearsal import GROUP, make_replay, pack_replay, unpack_replay
 from napari_unet.core.training.samples import Samples
 from napari_unet.nn.inference.model import load_model, save_model
+from napari_unet.nn.training import calibrate as settling
 from napari_unet.nn.training import loop as train_module
-from napari_unet.nn.training import post_training as settling
 from napari_unet.nn.training import tuning_config as tuningrecipe
 from napari_unet.nn.training.finetune import Tuning, fine_tune
 from napari_unet.nn.training.head_transfer import fresh_model, fresh_spec, transfer_head

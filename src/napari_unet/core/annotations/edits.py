@@ -140,8 +140,15 @@ class Edit:
         """Return each pixel's value after the edit, or before it."""
         return np.repeat(self.runs[:, 3 if after else 2], self.runs[:, 1])
 
-    def within(self, start: int, stop: int) -> Edit:
-        """Return the same edit of the pixels alone whose flat index is in start:stop."""
+    def clipped(self, start: int, size: int, *, after: bool = True) -> tuple[Numbers, Numbers]:
+        """Return the pixels in a stretch of the flat labels: offsets from its start, and values.
+
+        The values are those after the edit, or before it.
+        """
+        part = self._clip_runs(start, start + size)
+        return part.flat() - start, part.values(after=after)
+
+    def _clip_runs(self, start: int, stop: int) -> Edit:
         ends = self.runs[:, 0] + self.runs[:, 1]
         first, last = np.searchsorted(ends, start, "right"), np.searchsorted(self.runs[:, 0], stop)
         runs = self.runs[first:last].copy()

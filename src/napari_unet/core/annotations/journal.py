@@ -33,9 +33,15 @@ import numpy as np
 
 from napari_unet.core.annotations.append_log import Record, RecordFile
 from napari_unet.core.annotations.edits import KNOWN, LABELS, Box, Edit, RegionMark, plane_span
-from napari_unet.core.annotations.header import identify, new_path, read_header, same_file, sweep
+from napari_unet.core.annotations.header import (
+    InitialLabels,
+    identify,
+    new_path,
+    read_header,
+    same_file,
+    sweep,
+)
 from napari_unet.core.annotations.image_source import save_snapshot
-from napari_unet.core.annotations.initial_labels import WHOLE, InitialLabels
 from napari_unet.core.annotations.reader import JournalReader, unravelled
 from napari_unet.core.errors import InputError
 
@@ -119,7 +125,7 @@ class Journal(JournalReader):
         OutputError
             The journal cannot be written.
         """
-        about = read_header(stack, labels, ndim, WHOLE)
+        about = read_header(stack, labels, ndim)
         about = dataclasses.replace(about, model=model, model_hash=model_hash, head=head)
         base = InitialLabels(about).everything(labels) if about.whole else ()
         path = new_path(about.image)

@@ -20,7 +20,6 @@ import numpy as np
 from scipy import ndimage
 
 from napari_unet.core.annotations.edits import DROPPED, KNOWN, SCRIBBLES, Box, Edit, RegionMark
-from napari_unet.core.annotations.initial_labels import clipped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -156,11 +155,11 @@ class _Record:
     def _take_edit(self, edit: Edit) -> None:
         starts = [start for start, _ in self.box]
         first = int(np.ravel_multi_index(starts, edit.shape))
-        flat, after = clipped(edit, first, self.changed.size)
+        flat, after = edit.clipped(first, self.changed.size)
         if edit.canvas == SCRIBBLES:
             self.scribbled.reshape(-1)[flat] = after
             return
-        _, before = clipped(edit, first, self.changed.size, after=False)
+        _, before = edit.clipped(first, self.changed.size, after=False)
         self.changed.reshape(-1)[flat] = True
         planes = flat // self._pixels
         for plane in np.unique(planes).tolist():

@@ -23,8 +23,7 @@ from napari_unet.core.annotations.edits import (
     box_of,
     plane_span,
 )
-from napari_unet.core.annotations.header import JournalHeader
-from napari_unet.core.annotations.initial_labels import InitialLabels, clipped
+from napari_unet.core.annotations.header import InitialLabels, JournalHeader
 from napari_unet.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -138,7 +137,7 @@ class JournalReader:
             flat = out.reshape(-1)
             for number, applied in self._history.steps(first, stop, canvas):
                 start = first * out.shape[1]
-                where, values = clipped(self._edit(number), start, out.size, after=applied)
+                where, values = self._edit(number).clipped(start, out.size, after=applied)
                 flat[where] = values
         return out.reshape(shape)
 

@@ -6,17 +6,31 @@ to a size, wherever the archive says that they belong.
 
 from __future__ import annotations
 
+import contextlib
+import shutil
+import uuid
 import zipfile
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING
 
 from napari_unet.core.errors import ModelError, OutputError
-from napari_unet.core.io.atomic import whole_file
+from napari_unet.core.io.atomic import user_path, whole_file
 from napari_unet.core.io.readers import UNREADABLE
-from napari_unet.core.models.folder import CARD, REPLAY, THUMBNAIL, WEIGHTS, read_model, read_replay
+from napari_unet.core.models.folder import (
+    CARD,
+    REPLAY,
+    THUMBNAIL,
+    WEIGHTS,
+    model_folder,
+    read_model,
+    read_replay,
+    write_card,
+)
+from napari_unet.core.models.store import ModelEntry, find_model, free_place, home
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    import os
+    from collections.abc import Collection, Iterator
 
 LIMITS = {WEIGHTS: 4 << 30, CARD: 16 << 20, THUMBNAIL: 64 << 20, REPLAY: 64 << 20}
 """The files that a model may have, and the most bytes of each."""
@@ -142,3 +156,73 @@ def _copy(stream: IO[bytes], target: Path, limit: int) -> None:
             if file.tell() + len(chunk) > limit:
                 raise ModelError(_too_large(target.name, limit))
             file.write(chunk)
+
+
+def import_model(source: str | os.PathLike[str], name: str | None = None) -> ModelEntry:
+    """Copy a model into the store from the .zip file that `export_model` wrote, or from a folder.
+
+    Parameters
+    ----------
+    name
+        Its name in the store; None: the one on its card.
+
+    Raises
+    ------
+    ModelError
+        The source is no model, is damaged, or its name is taken.
+    OutputError
+        The store cannot be written.
+    """
+    source = user_path(source)
+    if name is not None:
+        free_place(name)
+    with _scratch() as scratch:
+        unpack(source, scratch)
+        try:
+            card, _ = read_model(scratch)
+            read_replay(scratch)
+        except ModelError as error:
+            message = str(error).replace(str(scratch), str(source))
+            raise ModelError(message) from error
+        card = card.replace(name=card.name if name is None else name)
+        folder = free_place(card.name)
+        with model_folder(folder) as partial:
+            for path in scratch.iterdir():
+                path.rename(partial / path.name)
+            write_card(partial, card)
+    return ModelEntry(card.name, folder, bundled=False, card=card)
+
+
+def export_model(
+    name_or_path: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+) -> Path:
+    """Write a model into one .zip file and return the file's path.
+
+    Raises
+    ------
+    ModelError
+        There is no such model, or it is damaged.
+    OutputError
+        The file exists already, or cannot be written.
+    """
+    target = user_path(target)
+    if target.suffix.lower() != ".zip":
+        raise OutputError(f"{target} is no name for an exported model; let it end in .zip.")
+    pack(find_model(name_or_path), target, overwrite=overwrite)
+    return target
+
+
+@contextlib.contextmanager
+def _scratch() -> Iterator[Path]:
+    """Give an empty folder in the store, gone afterwards."""
+    folder = home() / "models" / f".import-{uuid.uuid4().hex[:8]}"
+    try:
+        folder.mkdir(parents=True)
+        yield folder
+    except OSError as error:
+        raise OutputError(f"The store {home()} cannot be written: {error.strerror}.") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

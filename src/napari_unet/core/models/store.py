@@ -6,7 +6,6 @@ between computers as one .zip file.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
@@ -20,44 +19,21 @@ import platformdirs
 
 from napari_unet.core.errors import ModelError, OutputError, UnetError
 from napari_unet.core.io.atomic import user_path
-from napari_unet.core.models.archive import pack, unpack
 from napari_unet.core.models.folder import (
     CARD,
     THUMBNAIL,
-    model_folder,
     read_card,
-    read_model,
-    read_replay,
     restore_interrupted,
-    write_card,
     write_model,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     import numpy as np
 
     from napari_unet.core.models.card import ModelCard
 
-__all__ = [
-    "BUNDLED",
-    "ModelEntry",
-    "check_name",
-    "check_store",
-    "export_model",
-    "find_model",
-    "free_place",
-    "home",
-    "import_model",
-    "list_models",
-    "put_model",
-    "read_card",
-    "read_model",
-    "read_replay",
-    "remove_model",
-    "write_model",
-]
 
 BUNDLED = Path(__file__).parent.parent / "models"
 """Folder of the models that come with the package."""
@@ -153,63 +129,6 @@ def put_model(
     folder = free_place(name, overwrite=overwrite)
     card = write_model(folder, card.replace(name=name), tensors, thumbnail, replay)
     return ModelEntry(name, folder, bundled=False, card=card)
-
-
-def import_model(source: str | os.PathLike[str], name: str | None = None) -> ModelEntry:
-    """Copy a model into the store from the .zip file that `export_model` wrote, or from a folder.
-
-    Parameters
-    ----------
-    name
-        Its name in the store; None: the one on its card.
-
-    Raises
-    ------
-    ModelError
-        The source is no model, is damaged, or its name is taken.
-    OutputError
-        The store cannot be written.
-    """
-    source = user_path(source)
-    if name is not None:
-        free_place(name)
-    with _scratch() as scratch:
-        unpack(source, scratch)
-        try:
-            card, _ = read_model(scratch)
-            read_replay(scratch)
-        except ModelError as error:
-            message = str(error).replace(str(scratch), str(source))
-            raise ModelError(message) from error
-        card = card.replace(name=card.name if name is None else name)
-        folder = free_place(card.name)
-        with model_folder(folder) as partial:
-            for path in scratch.iterdir():
-                path.rename(partial / path.name)
-            write_card(partial, card)
-    return ModelEntry(card.name, folder, bundled=False, card=card)
-
-
-def export_model(
-    name_or_path: str | os.PathLike[str],
-    target: str | os.PathLike[str],
-    *,
-    overwrite: bool = False,
-) -> Path:
-    """Write a model into one .zip file and return the file's path.
-
-    Raises
-    ------
-    ModelError
-        There is no such model, or it is damaged.
-    OutputError
-        The file exists already, or cannot be written.
-    """
-    target = user_path(target)
-    if target.suffix.lower() != ".zip":
-        raise OutputError(f"{target} is no name for an exported model; let it end in .zip.")
-    pack(find_model(name_or_path), target, overwrite=overwrite)
-    return target
 
 
 def remove_model(name: str) -> None:
@@ -309,19 +228,6 @@ def _unknown(name: str, entries: list[ModelEntry]) -> ModelError:
     )
 
 
-@contextlib.contextmanager
-def _scratch() -> Iterator[Path]:
-    """Give an empty folder in the store, gone afterwards."""
-    folder = home() / "models" / f".import-{uuid.uuid4().hex[:8]}"
-    try:
-        folder.mkdir(parents=True)
-        yield folder
-    except OSError as error:
-        raise OutputError(f"The store {home()} cannot be written: {error.strerror}.") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 def _model_folders(parent: Path) -> list[Path]:
     try:
         folders = [path for path in parent.iterdir() if not path.name.startswith(".")]
@@ -335,3 +241,41 @@ def _entry(folder: Path, bundled: bool) -> ModelEntry:
         return ModelEntry(folder.name, folder, bundled, read_card(folder))
     except UnetError as error:
         return ModelEntry(folder.name, folder, bundled, None, str(error))
+
+
+def descends(model: str, ancestor: str) -> bool:
+    """Tell whether a model of the store was tuned from another one of it, by whatever many rounds.
+
+    A model that is not there, or cannot be read, descends from none.
+    """
+    cards = {entry.name: entry.card for entry in list_models() if entry.card is not None}
+    if model not in cards or ancestor not in cards:
+        return False
+    by_hash = {card.hash: card for card in cards.values()}
+    wanted, parent, seen = cards[ancestor].hash, cards[model].parent, set[str]()
+    while parent in by_hash and parent not in seen and parent != wanted:
+        seen.add(parent)
+        parent = by_hash[parent].parent
+    return parent == wanted
+
+
+def family(model: str | os.PathLike[str]) -> list[ModelCard]:
+    """Return a model's card, those of its ancestors and those of its descendants.
+
+    Raises
+    ------
+    ModelError
+        There is no such model, or it cannot be read.
+    """
+    own = read_card(find_model(model))
+    cards = {entry.card.hash: entry.card for entry in list_models() if entry.card is not None}
+    cards[own.hash] = own
+    found = {own.hash: own}
+    parent = own.parent
+    while parent in cards and parent not in found:
+        found[parent] = cards[parent]
+        parent = cards[parent].parent
+    descendants = {own.hash}
+    while more := {h for h, card in cards.items() if card.parent in descendants} - descendants:
+        descendants |= more
+    return [*found.values(), *(cards[h] for h in sorted(descendants - set(found)))]

@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_unet.core.errors import InputError
 from napari_unet.core.image.diameters import working_scale
+from napari_unet.core.instances.heads import InstanceHead
 from napari_unet.core.settings import ModelSpec, TrainSettings
 
 if TYPE_CHECKING:
+    from napari_unet.core.settings import ModelSpec
     from napari_unet.core.training.samples import Samples
+
 
 CROP = {2: 192, 3: 64}
 """Edge length of a crop in y and x, for planes and volumes."""
@@ -109,3 +113,42 @@ def epoch_steps(samples: Samples, recipe: TrainConfig) -> int:
         for item in samples.items
     )
     return max(1, math.ceil(known / (recipe.batch * recipe.crop**2 * (recipe.planes or 1))))
+
+
+def check_samples(spec: ModelSpec, samples: Samples, *, alone: bool = True) -> None:
+    """Hold samples against the network that they are to teach.
+
+    Parameters
+    ----------
+    alone
+        Whether there is nothing else to learn from.
+
+    Raises
+    ------
+    InputError
+        Nothing is known, the samples do not fit the model, or a class has no example.
+    """
+    if not samples.items:
+        raise InputError("There are no corrections yet; correct some objects, then fine-tune.")
+    ndim, channels = samples.items[0].known.ndim, samples.items[0].image.shape[0]
+    if (ndim, channels) != (spec.ndim, spec.in_channels):
+        raise InputError(
+            f"The images are {ndim}D with {channels} channels, the model takes "
+            f"{spec.ndim}D images with {spec.in_channels}; build the samples with "
+            "Samples.from_labels(..., channels=model.spec.in_channels), or choose another model."
+        )
+    if not any(item.known.any() for item in samples.items):
+        raise InputError(
+            "Nothing is known: no pixel of any image was marked as checked or corrected; mark "
+            "what you have looked at, then fine-tune."
+        )
+    seen = np.unique(np.concatenate([np.unique(i.labels[i.known]) for i in samples.items]))
+    if isinstance(samples.head, InstanceHead):
+        if alone and not (seen > 0).any():
+            raise InputError("There is no object in what is known; label at least one, then train.")
+        return
+    if missing := sorted(set(range(samples.head.classes)) - set(seen.tolist())):
+        raise InputError(
+            f"Class {missing[0]} has no example in what is known; label some of it, or choose "
+            f"fewer classes than {samples.head.classes}."
+        )

@@ -16,8 +16,7 @@ import numpy as np
 from napari_unet.core.errors import ModelError
 from napari_unet.core.image.diameters import working_scale
 from napari_unet.core.image.frames import resize
-from napari_unet.core.training.partial_labels import known_targets
-from napari_unet.core.training.samples import Sample, Samples
+from napari_unet.core.training.samples import Sample, Samples, known_targets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,7 +14,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_unet.core.models.lineage import descends
+from napari_unet.core.models.store import descends
 from napari_unet.gui.correct.correction_list import CorrectionList
 from napari_unet.gui.correct.edit_tracker import get_edit_tracker
 from napari_unet.gui.correct.mask_section import MaskSection

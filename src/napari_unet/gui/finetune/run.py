@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from napari_unet.core.progress import Progress, TrainStep
 from napari_unet.core.text import pluralise
-from napari_unet.core.training.learning_curve import Round, next_rounds, rounds_of, taught_with
+from napari_unet.core.training.model_comparison import Round, next_rounds, rounds_of, taught_with
 from napari_unet.gui.finetune.work import TuneRequest, TuneWork
 from napari_unet.gui.jobs.eta import format_duration
 from napari_unet.gui.jobs.job import DONE

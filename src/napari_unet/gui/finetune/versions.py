@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_unet.core.errors import UnetError
-from napari_unet.core.models.lineage import family
-from napari_unet.core.models.store import list_models
+from napari_unet.core.models.store import family, list_models
 from napari_unet.core.text import pluralise
-from napari_unet.core.training.learning_curve import Round, advice, rounds_of
-from napari_unet.core.training.model_comparison import UNITS
+from napari_unet.core.training.model_comparison import UNITS, Round, advice, rounds_of
 from napari_unet.gui.segment.form import go_on_with
 from napari_unet.gui.widgets.collapsible import CollapsibleSection
 from napari_unet.gui.widgets.plots import BLUE, Line, Plot

@@ -224,7 +224,7 @@ class TuneWork:
     def _samples(
         self, model: Model, corrections: list[Correction]
     ) -> Generator[Progress, None, Samples]:
-        from napari_unet.core.annotations.training_samples import to_samples
+        from napari_unet.core.annotations.training_set import to_samples
         from napari_unet.core.instances.heads import get_head
 
         spec = model.spec

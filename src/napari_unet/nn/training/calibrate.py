@@ -6,40 +6,34 @@ Everything here is measured on validation samples and written into the model's c
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from napari_unet.core.evaluation.metrics import Scores, evaluate
 from napari_unet.core.image.diameters import working_scale
-from napari_unet.core.image.frames import resize
-from napari_unet.core.instances.heads import get_head
+from napari_unet.core.image.domain_shift import ranges_of
+from napari_unet.core.instances.heads import InstanceHead
 from napari_unet.core.instances.tile_merger import DecodeSettings, separate
+from napari_unet.core.training.holdout import count_known
+from napari_unet.core.training.samples import Samples
+from napari_unet.nn.inference.diameter_estimation import training_statistics
+from napari_unet.nn.training.cancellation import run_with_heartbeat
+from napari_unet.nn.training.held_out import CORRECTIONS, sample_maps
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
 
-    from napari_unet.core.training.samples import Sample, Samples
+    from napari_unet.core.models.card import ModelCard
     from napari_unet.nn.inference.model import Model
+
 
 THRESHOLDS = (0.4, 0.5, 0.6, 0.7, 0.8)
 MERGES = (0.1, 0.15, 0.2, 0.25, 0.3)
 MIN_SIZES = (10, 20, 30, 50, 70)
 LEVELS = (0.5, 0.75, 0.9)
-
-
-def sample_maps(model: Model, sample: Sample, precision: str = "float32") -> np.ndarray:
-    """Return a model's maps of one sample, whole: float32 (K, [Z,] Y, X).
-
-    The network works at the scale that the sample's objects ask for, as `segment` does when it is
-    told their diameter.
-    """
-    size = sample.labels.shape
-    scale = working_scale(sample.diameter, model.diameter)
-    image = resize(sample.image, tuple(max(1, round(n * scale)) for n in size))
-    raw = model.runner(precision)(torch.from_numpy(image)[None])[0]
-    return get_head(model.spec).activate(resize(raw.cpu().numpy(), size))
 
 
 def scores_by_group(
@@ -88,3 +82,99 @@ def format_agreement(model: Model, samples: Samples, precision: str = "bfloat16"
         both += int(np.sum(exact & short))
         total += int(exact.sum() + short.sum())
     return 2 * both / total if total else 1.0
+
+
+ENOUGH = 20
+"""Corrected objects from which on the decoding is calibrated; on fewer it would be fitted to
+chance."""
+SPARSE = 1.5
+"""From this `background_weight` on an image does not show what is found falsely elsewhere in it."""
+FEWEST_IMAGES, MOST_IMAGES = 8, 32
+"""From how many images on their statistics are taken down, and of how many at most."""
+GAIN = 0.02
+"""A decoding has to be better by so much than the one before, as an AP: few objects decide."""
+
+
+def post_training_card(
+    model: Model, samples: Samples, held: Samples
+) -> Generator[None, None, ModelCard]:
+    """Fill in a tuned model's card: decoding, agreement of number formats, statistics.
+
+    Parameters
+    ----------
+    model
+        With the weights to keep.
+    samples
+        What it was tuned on.
+    held
+        What it was not; may be empty.
+    """
+    card = model.card
+    if isinstance(samples.head, InstanceHead):
+        known = [
+            item
+            for item in held.items
+            if count_known(item, held) and item.background_weight < SPARSE
+        ]
+        corrected = [item for item in known if item.group == CORRECTIONS]
+        if sum(count_known(item, held) for item in corrected) >= ENOUGH:
+            decode = yield from _calibrated(model, Samples(known, held.head))
+            card = card.replace(decode=decode)
+        if statistics := (yield from _statistics(model, samples)):
+            card = card.replace(training={**card.training, "statistics": statistics})
+    if held.items:
+        yield
+        few = Samples(held.items[:8], held.head)
+        agreement = yield from run_with_heartbeat(partial(format_agreement, model, few))
+        card = card.replace(metrics={**card.metrics, "bfloat16_dice": round(agreement, 5)})
+    return card
+
+
+def _calibrated(model: Model, held: Samples) -> Generator[None, None, dict[str, float]]:
+    """Choose threshold, merging depth and smallest size one after the other."""
+    maps: list[np.ndarray] = []
+    seen = []
+    for item in held.items:
+        maps.append((yield from run_with_heartbeat(partial(sample_maps, model, item))) * item.known)
+        seen.append(replace(item, labels=item.known_labels))
+        yield
+    part = Samples(seen, held.head)
+
+    def quality(settings: DecodeSettings) -> float:
+        groups = scores_by_group(maps, part, settings, model.diameter).values()
+        return sum(float(scores.ap[0]) for scores in groups) / len(groups)
+
+    best = model.decoding
+    top = yield from run_with_heartbeat(partial(quality, best))
+    axes = {"threshold": THRESHOLDS, "merge": MERGES, "min_size": MIN_SIZES}
+    for name, values in axes.items():
+        for value in values:
+            yield
+            tried = best.updated(**{name: value})
+            score = yield from run_with_heartbeat(partial(quality, tried))
+            if score > top + GAIN:
+                best, top = tried, score
+    return {"threshold": best.threshold, "merge": best.merge, "min_size": best.min_size}
+
+
+def _statistics(model: Model, samples: Samples) -> Generator[None, None, dict[str, Any]]:
+    """Widen the parent's ranges of statistics by those of the new images.
+
+    A few images alone say nothing about what is usual.
+    """
+    before: dict[str, Any] = model.card.training.get("statistics") or {}
+    step = -(-len(samples.items) // MOST_IMAGES)
+    seen = []
+    for item in samples.items[::step]:
+        yield
+        if item.image.std():  # of a blank image there is nothing to tell
+            one = Samples([item], samples.head)
+            alone = yield from run_with_heartbeat(partial(training_statistics, model, one))
+            seen.append({name: low for name, (low, _) in alone.items()})
+    if not seen or (not before and len(seen) < FEWEST_IMAGES):
+        return before
+    ranges = ranges_of(seen)
+    for name, (low, high) in before.items():
+        if name in ranges:
+            ranges[name] = [min(low, ranges[name][0]), max(high, ranges[name][1])]
+    return ranges

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_unet.core.evaluation.overlay import outline
 from napari_unet.core.models.folder import read_replay
-from napari_unet.core.models.thumbnail import thumbnail_of
 from napari_unet.core.progress import TrainStep
 from napari_unet.core.settings import TrainSettings
+from napari_unet.core.training.config import check_samples
 from napari_unet.core.training.holdout import hold_out
-from napari_unet.core.training.learning_curve import next_rounds, taught_with
 from napari_unet.core.training.log import TrainLog
+from napari_unet.core.training.model_comparison import next_rounds, taught_with
 from napari_unet.core.training.rehearsal import (
     make_replay,
     pack_replay,
@@ -26,15 +27,15 @@ from napari_unet.core.training.rehearsal import (
     replay_samples,
     unpack_replay,
 )
-from napari_unet.core.training.sample_validation import check_samples
+from napari_unet.core.training.run_state import CHECKPOINT
 from napari_unet.core.training.samples import Samples
 from napari_unet.nn.inference.model import save_model
+from napari_unet.nn.training.calibrate import post_training_card
 from napari_unet.nn.training.checkpoint import TrainState, load_checkpoint
 from napari_unet.nn.training.click_training import SHARE, can_learn_clicks, tune_clicks
 from napari_unet.nn.training.head_transfer import freeze
 from napari_unet.nn.training.held_out import SCORED, HeldOutEvaluation
 from napari_unet.nn.training.loop import LAYOUT, train
-from napari_unet.nn.training.post_training import post_training_card
 from napari_unet.nn.training.tuning_config import tuning_config, usual_share, working_card
 from napari_unet.nn.unet.net import UNet
 
@@ -46,8 +47,6 @@ if TYPE_CHECKING:
     from napari_unet.core.training.model_comparison import ModelComparison
     from napari_unet.core.training.rehearsal import Crop
     from napari_unet.nn.inference.model import Model
-
-CHECKPOINT = "checkpoint.safetensors"
 
 
 def fine_tune(
@@ -285,3 +284,26 @@ def _reported(
         except StopIteration as end:
             return end.value
         yield TrainStep(step, 0, what)
+
+
+EDGE = 128
+
+
+def thumbnail_of(samples: Samples, edge: int = EDGE) -> np.ndarray:
+    """Draw a part of the sample with the most known objects, uint8 (edge, edge, 3)."""
+    sample = max(samples.items, key=lambda item: len(np.unique(item.known_labels)))
+    image, labels = sample.image, sample.known_labels
+    if labels.ndim == 3:
+        z = int(np.argmax((labels > 0).sum((1, 2))))
+        image, labels = image[:, z], labels[z]
+    middle = np.argwhere(labels > 0).mean(0) if labels.any() else np.array(labels.shape) / 2
+    low = [
+        int(np.clip(m - edge / 2, 0, max(0, n - edge)))
+        for m, n in zip(middle, labels.shape, strict=True)
+    ]
+    place = tuple(slice(start, start + edge) for start in low)
+    image = image[:3] if len(image) >= 3 else np.repeat(image[:1], 3, 0)
+    shown = np.asarray(255 * np.clip(np.moveaxis(image, 0, -1)[place], 0, 1), np.uint8)
+    drawn = outline(shown, labels[place], zoom=1)
+    beyond = [(0, edge - n) for n in drawn.shape[:2]]
+    return np.pad(drawn, [*beyond, (0, 0)])

@@ -7,9 +7,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from napari_unet.core.evaluation.metrics import Scores, evaluate_known
 from napari_unet.core.image.diameters import working_scale
+from napari_unet.core.image.frames import resize
 from napari_unet.core.instances.heads import get_head
 from napari_unet.core.instances.tile_merger import separate
 from napari_unet.core.progress import run_to_end
@@ -18,7 +20,6 @@ from napari_unet.core.training.model_comparison import ModelComparison, compare_
 from napari_unet.core.training.rehearsal import replay_samples
 from napari_unet.core.training.samples import Samples
 from napari_unet.nn.inference.model import Model
-from napari_unet.nn.training.calibrate import sample_maps
 from napari_unet.nn.training.cancellation import StopHook, run_with_heartbeat
 
 if TYPE_CHECKING:
@@ -196,3 +197,16 @@ class Validator:
 
     def _maps(self, model: Model, sample: Sample) -> np.ndarray:
         return sample_maps(model, sample, self.precision)
+
+
+def sample_maps(model: Model, sample: Sample, precision: str = "float32") -> np.ndarray:
+    """Return a model's maps of one sample, whole: float32 (K, [Z,] Y, X).
+
+    The network works at the scale that the sample's objects ask for, as `segment` does when it is
+    told their diameter.
+    """
+    size = sample.labels.shape
+    scale = working_scale(sample.diameter, model.diameter)
+    image = resize(sample.image, tuple(max(1, round(n * scale)) for n in size))
+    raw = model.runner(precision)(torch.from_numpy(image)[None])[0]
+    return get_head(model.spec).activate(resize(raw.cpu().numpy(), size))

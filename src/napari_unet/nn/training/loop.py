@@ -18,11 +18,10 @@ from napari_unet.core.instances.heads import get_head
 from napari_unet.core.io.atomic import sweep_partials
 from napari_unet.core.progress import TrainStep, map_steps
 from napari_unet.core.training.config import TrainConfig, resolve_config
-from napari_unet.core.training.crops import draw_crop
 from napari_unet.nn.inference.memory import is_out_of_memory
 from napari_unet.nn.inference.model import has_fast_bfloat16
-from napari_unet.nn.training.augment import make_batch
-from napari_unet.nn.training.checkpoint import TrainState, load_checkpoint, save_checkpoint
+from napari_unet.nn.training.augment import draw_crop, make_batch
+from napari_unet.nn.training.checkpoint import TrainState, save_checkpoint
 from napari_unet.nn.unet.losses import head_loss
 from napari_unet.nn.unet.net import UNet
 
@@ -32,16 +31,6 @@ if TYPE_CHECKING:
     from napari_unet.core.settings import TrainSettings
     from napari_unet.core.training.log import TrainLog
     from napari_unet.core.training.samples import Samples
-
-__all__ = [
-    "TrainState",
-    "Validate",
-    "load_checkpoint",
-    "rate_factor",
-    "save_checkpoint",
-    "share_done",
-    "train",
-]
 
 NamedScores = dict[str, float]
 Validate = Callable[[UNet], NamedScores | Generator[None, None, NamedScores]]

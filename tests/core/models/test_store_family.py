@@ -7,8 +7,7 @@ import pytest
 
 from napari_unet.core.errors import ModelError
 from napari_unet.core.models.card import ModelCard
-from napari_unet.core.models.lineage import descends, family
-from napari_unet.core.models.store import put_model, remove_model
+from napari_unet.core.models.store import descends, family, put_model, remove_model
 from napari_unet.core.settings import ModelSpec
 
 
