@@ -17,6 +17,7 @@ from napari_unet.core.instances.heads import SemanticHead
 from napari_unet.core.models.folder import read_replay
 from napari_unet.core.progress import run_to_end
 from napari_unet.core.settings import ModelSpec, TrainSettings
+from napari_unet.core.training import config as config_module
 from napari_unet.core.training.config import resolve_config
 from napari_unet.core.training.model_comparison import rounds_of
 from napari_unet.core.training.rehearsal import GROUP, make_replay, pack_replay, unpack_replay
@@ -24,7 +25,6 @@ from napari_unet.core.training.samples import Samples
 from napari_unet.nn.inference.model import load_model, save_model
 from napari_unet.nn.training import calibrate as settling
 from napari_unet.nn.training import loop as train_module
-from napari_unet.nn.training import tuning_config as tuningrecipe
 from napari_unet.nn.training.finetune import Tuning, fine_tune
 from napari_unet.nn.training.head_transfer import fresh_model, fresh_spec, transfer_head
 from napari_unet.nn.training.held_out import HeldOutEvaluation
@@ -313,11 +313,11 @@ def test_volumes_are_learned_from_all_planes_or_from_few(planes):
 
 
 def test_without_a_budget_it_takes_minutes_by_device(model, samples):
-    assert Tuning(model, samples).recipe.minutes == 3
-    recipe = Tuning(model, samples, TrainSettings(epochs=2, batch=2, crop=32)).recipe
+    assert Tuning(model, samples).config.minutes == 3
+    config = Tuning(model, samples, TrainSettings(epochs=2, batch=2, crop=32)).config
     known = samples.items[0].known.size * 0.7  # a part is held out
-    assert recipe.minutes is None
-    assert recipe.steps == pytest.approx(2 * known / (2 * 32**2), rel=0.2)
+    assert config.minutes is None
+    assert config.steps == pytest.approx(2 * known / (2 * 32**2), rel=0.2)
 
 
 def test_slow_scores_before_the_training_leave_time_for_it(model, samples, monkeypatch):
@@ -342,11 +342,11 @@ def test_out_of_memory_halves_the_batch(model, samples, monkeypatch):
     sizes = []
     learn = train_module._learn
 
-    def small(state, recipe, images, *rest):
+    def small(state, config, images, *rest):
         sizes.append(len(images))
         if len(images) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return learn(state, recipe, images, *rest)
+        return learn(state, config, images, *rest)
 
     monkeypatch.setattr(train_module, "_learn", small)
     drain(fine_tune(model, samples, replace(FEW, steps=2, batch=8)))
@@ -420,9 +420,9 @@ def test_a_class_without_example_is_said(model):
 
 
 def test_slow_steps_take_fewer_crops(model, samples, monkeypatch):
-    monkeypatch.setattr(tuningrecipe, "PACE", 1e-9)
+    monkeypatch.setattr(config_module, "MAX_STEP_S", 1e-9)
     tuning = Tuning(model, samples, TrainSettings(minutes=0.02, crop=32))
-    assert tuning.recipe.batch == 4
+    assert tuning.config.batch == 4
     sizes = []
     draw = train_module._draw_batch
     monkeypatch.setattr(
@@ -435,21 +435,21 @@ def test_slow_steps_take_fewer_crops(model, samples, monkeypatch):
 
 def test_slow_steps_of_volumes_take_smaller_crops():
     spec = ModelSpec(ndim=3, depth=2, width=4)
-    recipe = resolve_config(TrainSettings(crop=128, batch=2), spec, None)
+    config = resolve_config(TrainSettings(crop=128, batch=2), spec, None)
     sizes = []
-    while not sizes or sizes[-1] != (recipe.batch, recipe.planes, recipe.crop):
-        sizes.append((recipe.batch, recipe.planes, recipe.crop))
-        recipe = recipe.lighter()
+    while not sizes or sizes[-1] != (config.batch, config.planes, config.crop):
+        sizes.append((config.batch, config.planes, config.crop))
+        config = config.with_faster_steps()
     assert sizes == [(2, 64, 128), (1, 64, 128), (1, 32, 64), (1, 16, 32)]
     planes = resolve_config(TrainSettings(batch=2), ModelSpec(), None)
-    assert planes.lighter() is planes
+    assert planes.with_faster_steps() is planes
 
 
-def test_a_recipe_is_left_as_it_is(samples):
+def test_a_config_is_left_as_it_is(samples):
     spec = ModelSpec(in_channels=1, depth=1, width=4)
-    recipe = resolve_config(TrainSettings(), spec, samples)
-    assert (recipe.steps, recipe.batch, recipe.crop, recipe.learning_rate) == (4000, 8, 192, 2e-3)
-    assert resolve_config(recipe, spec, samples) is recipe
+    config = resolve_config(TrainSettings(), spec, samples)
+    assert (config.steps, config.batch, config.crop, config.learning_rate) == (4000, 8, 192, 2e-3)
+    assert resolve_config(config, spec, samples) is config
     flat = ModelSpec(ndim=3, depth=2, pooling=((1, 2, 2), (2, 2, 2)))
     volume = resolve_config(TrainSettings(), flat, samples)
     assert (volume.planes, volume.crop) == (16, 64)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.errors import ModelError
+from napari_unet.core.evaluation.overlay import outline
 from napari_unet.core.image.diameters import working_scale
 from napari_unet.core.image.frames import resize
 from napari_unet.core.training.samples import Sample, Samples, known_targets
@@ -34,6 +35,9 @@ EDGES = {2: 160, 3: 48}
 LARGEST = 16 << 20
 """Bytes that a replay may have; what comes from elsewhere is not trusted."""
 GROUP = "replay"
+
+THUMBNAIL_EDGE = 128
+"""Edge length of a model's picture, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +142,26 @@ def unpack_replay(data: bytes) -> list[Crop]:
         raise ModelError(
             f"The model's replay cannot be read ({error}); import or install the model again."
         ) from error
+
+
+def draw_thumbnail(samples: Samples, edge: int = THUMBNAIL_EDGE) -> np.ndarray:
+    """Draw a part of the sample with the most known objects, uint8 (edge, edge, 3)."""
+    sample = max(samples.items, key=lambda item: len(np.unique(item.known_labels)))
+    image, labels = sample.image, sample.known_labels
+    if labels.ndim == 3:
+        z = int(np.argmax((labels > 0).sum((1, 2))))
+        image, labels = image[:, z], labels[z]
+    middle = np.argwhere(labels > 0).mean(0) if labels.any() else np.array(labels.shape) / 2
+    low = [
+        int(np.clip(m - edge / 2, 0, max(0, n - edge)))
+        for m, n in zip(middle, labels.shape, strict=True)
+    ]
+    place = tuple(slice(start, start + edge) for start in low)
+    image = image[:3] if len(image) >= 3 else np.repeat(image[:1], 3, 0)
+    shown = np.asarray(255 * np.clip(np.moveaxis(image, 0, -1)[place], 0, 1), np.uint8)
+    drawn = outline(shown, labels[place], zoom=1)
+    beyond = [(0, edge - n) for n in drawn.shape[:2]]
+    return np.pad(drawn, [*beyond, (0, 0)])
 
 
 def _checked(arrays: Any, number: int, diameter: float, group: str) -> Crop:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import math
-import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,9 +15,7 @@ from torch.nn import functional as F
 from napari_unet.core.errors import InputError
 from napari_unet.core.image.diameters import working_scale
 from napari_unet.core.instances.heads import InstanceHead
-from napari_unet.core.io.atomic import sweep_partials
 from napari_unet.core.io.stack import open_stack
-from napari_unet.core.progress import TrainStep
 from napari_unet.core.prompts.clicks import ClickSet, iou, next_click, simulate_clicks
 from napari_unet.core.settings import PredictSettings
 from napari_unet.core.training.config import TrainConfig
@@ -28,15 +24,22 @@ from napari_unet.nn.inference.model import has_fast_bfloat16
 from napari_unet.nn.interactive.initial_mask import InitialMask
 from napari_unet.nn.interactive.session import ClickSession
 from napari_unet.nn.training.cancellation import run_with_heartbeat
-from napari_unet.nn.training.checkpoint import TrainState, save_checkpoint
+from napari_unet.nn.training.checkpoint import TrainState
 from napari_unet.nn.training.click_samples import LabelledImages, ViewPool, Window, draw_windows
-from napari_unet.nn.training.loop import rate_factor, share_done
+from napari_unet.nn.training.loop import (
+    Validate,
+    rate_factor,
+    run_steps,
+    share_done,
+    update_average,
+)
 from napari_unet.nn.unet.click_head import ClickHead, Prompts
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
     from pathlib import Path
 
+    from napari_unet.core.progress import TrainStep
     from napari_unet.core.training.log import TrainLog
     from napari_unet.core.training.samples import Sample
     from napari_unet.nn.inference.model import Model
@@ -46,8 +49,6 @@ if TYPE_CHECKING:
 ROUNDS = (0.27, 0.18, 0.15, 0.12, 0.1, 0.08, 0.05, 0.05)
 """How often the last of 1, 2, ... clicks is learned from."""
 
-Validate = Callable[[ClickHead], dict[str, float]]
-
 
 def train_clicks(
     state: TrainState,
@@ -55,7 +56,7 @@ def train_clicks(
     sources: Sequence[PictureSource],
     settings: TrainConfig,
     *,
-    validate: Validate | None = None,
+    validate: Callable[[ClickHead], dict[str, float]] | None = None,
     checkpoint: Path | None = None,
     log: TrainLog | None = None,
 ) -> Generator[TrainStep, None, TrainState]:
@@ -83,45 +84,17 @@ def train_clicks(
     TrainState
         The state after the last step.
     """
-    if checkpoint:
-        sweep_partials(checkpoint)
-    if log:
-        log.begin(state.step)
     head = cast("ClickHead", state.net)
     guess = InitialMask.of(model)
     views = ViewPool(model, sources, settings.seed, state.step)
-    began = time.perf_counter() - state.seconds
-    while share_done(state, settings) < 1:
-        rng = np.random.default_rng([settings.seed, state.step])
-        windows = draw_windows(views.turned(state.step), settings, rng, guess)
-        losses = _learn(state, settings, head, windows, rng)
-        state.step += 1
-        state.seconds = time.perf_counter() - began
-        scores = None
-        if due := state.step % settings.validate_every == 0 or share_done(state, settings) >= 1:
-            averaged = cast("ClickHead", state.averaged_net())
-            scores = validate(averaged) if validate else None
-            state.keep_best(scores or {})
-            state.history.append({"step": state.step, "loss": losses["loss"], **(scores or {})})
-        if log:
-            log.add(losses)
-            if due or state.step % settings.log_every == 0:
-                rate = float(state.optimizer.param_groups[0]["lr"])
-                log.write(state.step, state.seconds, rate, scores)
-            if due:
-                log.draw()
-        if due and checkpoint:
-            save_checkpoint(state, checkpoint)
-        done = share_done(state, settings)
-        yield TrainStep(
-            done=state.step,
-            total=settings.steps if settings.minutes is None else math.ceil(state.step / done),
-            what="training",
-            loss=losses["loss"],
-            learning_rate=float(state.optimizer.param_groups[0]["lr"]),
-            seconds_left=state.seconds / done * (1 - min(done, 1.0)),
-            validation=scores,
-        )
+
+    def step(config: TrainConfig) -> tuple[dict[str, float], TrainConfig]:
+        rng = np.random.default_rng([config.seed, state.step])
+        windows = draw_windows(views.turned(state.step), config, rng, guess)
+        return _learn(state, config, head, windows, rng), config
+
+    check = cast("Validate | None", validate)
+    yield from run_steps(state, settings, step, check, checkpoint=checkpoint, log=log)
     return state
 
 
@@ -156,7 +129,7 @@ def _learn(
     loss.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(head.parameters(), settings.clip)
     state.optimizer.step()
-    _follow(state, settings.average)
+    update_average(state, settings.average)
     return {"loss": float(loss.detach())} | {name: float(v.detach()) for name, v in terms.items()}
 
 
@@ -181,16 +154,6 @@ def click_loss(logit: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]
     size = probability.sum((1, 2)) + target.sum((1, 2))
     dice = (1 - (2 * both + 1) / (size + 1)).mean()
     return entropy + dice, {"entropy": entropy, "dice": dice}
-
-
-def _follow(state: TrainState, decay: float) -> None:
-    """Move the averaged weights towards the head's; young averages follow faster."""
-    decay = min(decay, (1 + state.step) / (10 + state.step))
-    for name, value in state.net.state_dict().items():
-        if value.dtype.is_floating_point:
-            state.average[name].lerp_(value.detach(), 1 - decay)
-        else:
-            state.average[name].copy_(value)
 
 
 SHARE = 0.15

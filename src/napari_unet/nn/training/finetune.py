@@ -12,15 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.core.evaluation.overlay import outline
 from napari_unet.core.models.folder import read_replay
-from napari_unet.core.progress import TrainStep
+from napari_unet.core.progress import Result, TrainStep, map_steps
 from napari_unet.core.settings import TrainSettings
-from napari_unet.core.training.config import check_samples
+from napari_unet.core.training.config import (
+    check_samples,
+    choose_working_diameter,
+    resolve_tuning_config,
+    usual_object_share,
+)
 from napari_unet.core.training.holdout import hold_out
 from napari_unet.core.training.log import TrainLog
 from napari_unet.core.training.model_comparison import next_rounds, taught_with
 from napari_unet.core.training.rehearsal import (
+    draw_thumbnail,
     make_replay,
     pack_replay,
     passed_on,
@@ -36,13 +41,13 @@ from napari_unet.nn.training.click_training import SHARE, can_learn_clicks, tune
 from napari_unet.nn.training.head_transfer import freeze
 from napari_unet.nn.training.held_out import SCORED, HeldOutEvaluation
 from napari_unet.nn.training.loop import LAYOUT, train
-from napari_unet.nn.training.tuning_config import tuning_config, usual_share, working_card
 from napari_unet.nn.unet.net import UNet
 
 if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
+    from napari_unet.core.models.card import ModelCard
     from napari_unet.core.training.config import TrainConfig
     from napari_unet.core.training.model_comparison import ModelComparison
     from napari_unet.core.training.rehearsal import Crop
@@ -119,15 +124,20 @@ class Tuning:
         resume: bool = False,
     ) -> None:
         self.model = model
-        self.samples = samples.balanced(usual_share(model.card))
+        self.samples = samples.balanced(usual_object_share(model.card.training))
         self.scratch = not (model.card.training or model.card.hash)
         self._replay = self._read_replay()
         check_samples(model.spec, samples, alone=not self._replay)
         self.settings = settings or TrainSettings()
         self.split = hold_out(self.samples, self.settings.validation, self.settings.seed)
-        self._card = working_card(model, samples, self.settings)
-        self.recipe = tuning_config(
-            model, self.settings, self.split.training, self._card_diameter, scratch=self.scratch
+        self._card = _working_card(model, samples, self.settings)
+        self.config = resolve_tuning_config(
+            self.settings,
+            model.spec,
+            self.split.training,
+            model.device.type,
+            self._diameter,
+            scratch=self.scratch,
         )
         self._clicks = not self.scratch and can_learn_clicks(model, self.split.training)
         self._exam = HeldOutEvaluation(self._card, self.split, self._replay, scratch=self.scratch)
@@ -146,7 +156,7 @@ class Tuning:
             scores = yield from _reported(self._exam.scores(self.model.net), self.state.step)
             self.state.history.append({"step": 0, **scores})
             # However slow these scores are, half of the minutes are for learning.
-            half = 30 * self.recipe.minutes if self.recipe.minutes is not None else np.inf
+            half = 30 * self.config.minutes if self.config.minutes is not None else np.inf
             self.state.seconds = min(time.perf_counter() - began, half)
             yield TrainStep(0, 0, "validating", validation=scores or None)
         training, weights = self._training_set()
@@ -165,7 +175,7 @@ class Tuning:
         self._finished = replace(model, card=card)
         if self._clicks:
             taught = [self.split.training, self._replayed()]
-            clicks = tune_clicks(self._finished, taught, self._exam.held, self.recipe)
+            clicks = tune_clicks(self._finished, taught, self._exam.held, self.config)
             self._finished = yield from _reported(clicks, self.state.step, "teaching clicks")
         return self._finished
 
@@ -177,7 +187,7 @@ class Tuning:
             **self.samples.card(),
             "steps": self.state.step,
             "seconds": round(self.state.seconds),
-            "seed": self.recipe.seed,
+            "seed": self.config.seed,
             "working_diameter_px": self._card.training.get("working_diameter_px"),
         }
         before = self.model.card.training
@@ -219,13 +229,13 @@ class Tuning:
         model = self.best()
         card = model.card.replace(training={**model.card.training, **notes})
         model = replace(model, card=card)
-        picture = thumbnail_of(self.samples)
+        picture = draw_thumbnail(self.samples)
         replay = self.replay()
         return save_model(model, name, thumbnail=picture, overwrite=overwrite, replay=replay)
 
     def replay(self) -> bytes:
         """Return what the tuned model keeps against forgetting: its parent's crops, and its own."""
-        own = make_replay(self.samples, self._card_diameter)
+        own = make_replay(self.samples, self._diameter)
         return pack_replay(passed_on(self._replay, own))
 
     @property
@@ -234,8 +244,10 @@ class Tuning:
         return self._exam.compare_models(self.state.history)
 
     @property
-    def _card_diameter(self) -> float | None:
-        return replace(self.model, card=self._card, _runners={}).diameter
+    def _diameter(self) -> float | None:
+        """Diameter (px) that objects are zoomed to in training; None if they have none."""
+        diameter: float | None = self._card.training.get("working_diameter_px")
+        return diameter
 
     def _read_replay(self) -> list[Crop]:
         model = self.model
@@ -247,15 +259,15 @@ class Tuning:
         net = UNet(self.model.spec)
         net.load_state_dict(self.model.net.state_dict())
         net.to(self.model.device, memory_format=LAYOUT[self.model.spec.ndim])  # type: ignore[call-overload]
-        freeze(net, self.recipe.freeze)
-        return TrainState.start(net, self.recipe)
+        freeze(net, self.config.freeze)
+        return TrainState.start(net, self.config)
 
     def _training_set(self) -> tuple[Samples, np.ndarray]:
         """Mix what was corrected with the replay; return each sample's share of the crops."""
         own = self.split.training
         weights = own.weights()
         other = self._replayed()
-        share = self.recipe.replay if other.items else 0.0
+        share = self.config.replay if other.items else 0.0
         if not share:
             return own, weights
         mixed = Samples([*own.items, *other.items], own.head)
@@ -269,41 +281,22 @@ class Tuning:
 
     def _trunk_recipe(self) -> TrainConfig:
         """Return the recipe of what all heads stand on: the click head's share is left for it."""
-        if not self._clicks or self.recipe.minutes is None:
-            return self.recipe
-        return replace(self.recipe, minutes=(1 - SHARE) * self.recipe.minutes)
+        if not self._clicks or self.config.minutes is None:
+            return self.config
+        return replace(self.config, minutes=(1 - SHARE) * self.config.minutes)
+
+
+def _working_card(model: Model, samples: Samples, settings: TrainSettings) -> ModelCard:
+    """Return the card by which the model is run in training: it knows its working diameter."""
+    diameter = choose_working_diameter(settings, samples, model.diameter)
+    if diameter is None:
+        return model.card
+    training = {**model.card.training, "working_diameter_px": round(diameter, 2)}
+    return model.card.replace(training=training)
 
 
 def _reported(
-    steps: Generator[None, None, Any], step: int, what: str = "validating"
-) -> Generator[TrainStep, None, Any]:
-    """Turn what yields nothing into records, and return its answer."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return end.value
-        yield TrainStep(step, 0, what)
-
-
-EDGE = 128
-
-
-def thumbnail_of(samples: Samples, edge: int = EDGE) -> np.ndarray:
-    """Draw a part of the sample with the most known objects, uint8 (edge, edge, 3)."""
-    sample = max(samples.items, key=lambda item: len(np.unique(item.known_labels)))
-    image, labels = sample.image, sample.known_labels
-    if labels.ndim == 3:
-        z = int(np.argmax((labels > 0).sum((1, 2))))
-        image, labels = image[:, z], labels[z]
-    middle = np.argwhere(labels > 0).mean(0) if labels.any() else np.array(labels.shape) / 2
-    low = [
-        int(np.clip(m - edge / 2, 0, max(0, n - edge)))
-        for m, n in zip(middle, labels.shape, strict=True)
-    ]
-    place = tuple(slice(start, start + edge) for start in low)
-    image = image[:3] if len(image) >= 3 else np.repeat(image[:1], 3, 0)
-    shown = np.asarray(255 * np.clip(np.moveaxis(image, 0, -1)[place], 0, 1), np.uint8)
-    drawn = outline(shown, labels[place], zoom=1)
-    beyond = [(0, edge - n) for n in drawn.shape[:2]]
-    return np.pad(drawn, [*beyond, (0, 0)])
+    steps: Generator[None, None, Result], step: int, what: str = "validating"
+) -> Generator[TrainStep, None, Result]:
+    """Turn a generator that yields nothing into one that yields progress records."""
+    return (yield from map_steps(steps, lambda _: TrainStep(step, 0, what)))
