@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from napari_unet.core.models.card import ModelCard
 
 
-BUNDLED = Path(__file__).parent.parent / "models"
+BUNDLED = Path(__file__).parents[2] / "models"
 """Folder of the models that come with the package."""
 
 _NAME = re.compile(r"\w[\w .+-]{0,59}")
