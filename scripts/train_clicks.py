@@ -43,9 +43,9 @@ from napari_unet.nn.training.click_samples import LabelledImages, normalised
 from napari_unet.nn.training.click_training import (
     ClickValidator,
     Trial,
+    make_trials,
     pick_objects,
     train_clicks,
-    trials_of,
 )
 from napari_unet.nn.unet.click_head import ClickHead
 
@@ -117,7 +117,7 @@ def validation(model: Model, data: Path, images: int) -> ClickValidator:
     chosen = Samples(
         [replace(samples.items[i], group="images") for i in sorted(some.tolist())], samples.head
     )
-    trials = [*trials_of(model, chosen, PER_IMAGE, rng), *scene_trials(model, images, rng)]
+    trials = [*make_trials(model, chosen, PER_IMAGE, rng), *scene_trials(model, images, rng)]
     return ClickValidator(trials)
 
 
@@ -174,7 +174,7 @@ def main() -> None:
     steps = train_clicks(
         state,
         model,
-        [LabelledImages.of(samples), GeneratedScenes(TRAIN_SCENES)],
+        [LabelledImages.from_samples(samples), GeneratedScenes(TRAIN_SCENES)],
         settings,
         validate=validation(with_head(model, head), args.data, args.validate_on),
         checkpoint=args.out / CHECKPOINT,

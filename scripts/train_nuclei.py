@@ -32,10 +32,10 @@ from skimage.transform import resize
 
 from napari_unet.core.evaluation.overlay import outline
 from napari_unet.core.models.card import ModelCard
-from napari_unet.core.models.folder import attach_replay
+from napari_unet.core.models.folder import attach_rehearsal
 from napari_unet.core.settings import ModelSpec, TrainSettings
 from napari_unet.core.training.log import TrainLog
-from napari_unet.core.training.rehearsal import make_replay, pack_replay
+from napari_unet.core.training.rehearsal import choose_rehearsal_crops, pack_rehearsal
 from napari_unet.core.training.run_state import CHECKPOINT
 from napari_unet.core.training.samples import Samples
 from napari_unet.nn.inference.diameter_estimation import training_statistics
@@ -165,8 +165,8 @@ def scores_at(groups: dict[str, Scores]) -> dict[str, Any]:
 
 def add_replay(folder: Path, data: Path) -> None:
     """Give a model folder the crops of the training split that stand for all of it."""
-    replay = pack_replay(make_replay(read_split(data, "train"), DIAMETER))
-    attach_replay(folder, replay)
+    replay = pack_rehearsal(choose_rehearsal_crops(read_split(data, "train"), DIAMETER))
+    attach_rehearsal(folder, replay)
     sys.stderr.write(f"{folder}: replay of {len(replay):,} bytes\n")
 
 

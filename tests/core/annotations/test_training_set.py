@@ -262,6 +262,6 @@ def test_a_scribbled_object_teaches_foreground_but_is_not_known(tmp_path):
         journal.record(journal.edit(where, 0, 1, canvas=SCRIBBLES))
     samples, _ = run_to_end(to_samples(list(list_corrections())))
     (item,) = samples.items
-    assert item.sketched.sum() == item.known.sum() == 10
-    assert (item.targets[0][item.sketched] == 1).all()
+    assert item.scribbled.sum() == item.known.sum() == 10
+    assert (item.targets[0][item.scribbled] == 1).all()
     assert (item.targets[:, item.known] == 0).all()

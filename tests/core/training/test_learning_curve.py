@@ -5,18 +5,18 @@ from __future__ import annotations
 import pytest
 
 from napari_unet.core.training.model_comparison import (
-    Round,
+    CorrectionRound,
+    add_round,
     advice,
     compare_models,
+    count_taught,
     gain_of_doubling,
-    next_rounds,
-    rounds_of,
-    taught_with,
+    get_rounds,
 )
 
 
 def rounds(*scores, objects=(0, 10, 20, 40, 80, 160)):
-    return [Round(n, score) for n, score in zip(objects, scores, strict=False)]
+    return [CorrectionRound(n, score) for n, score in zip(objects, scores, strict=False)]
 
 
 @pytest.mark.parametrize(("count", "left"), [(0, "3 more rounds"), (2, "1 more round ")])
@@ -42,29 +42,35 @@ def test_a_falling_curve_is_said():
 
 
 def test_the_gain_is_that_of_the_line():
-    assert gain_of_doubling([Round(2**n - 1, 0.1 * n) for n in range(5)]) == pytest.approx(0.1)
-    assert gain_of_doubling([Round(7, 0.5)] * 4) == 0
+    assert gain_of_doubling(
+        [CorrectionRound(2**n - 1, 0.1 * n) for n in range(5)]
+    ) == pytest.approx(0.1)
+    assert gain_of_doubling([CorrectionRound(7, 0.5)] * 4) == 0
 
 
 def test_rounds_travel_in_the_card():
-    first = next_rounds({}, 20, compare_models("AP50", (0.4, 0.6), None, 50))
+    first = add_round({}, 20, compare_models("AP50", (0.4, 0.6), None, 50))
     assert first == [[0, 0.4], [20, 0.6]]
-    second = next_rounds({"rounds": first}, 45, compare_models("AP50", (0.61, 0.7), None, 50))
-    assert rounds_of({"rounds": second}) == [Round(0, 0.4), Round(20, 0.6), Round(45, 0.7)]
-    assert next_rounds({}, 20, compare_models("AP50", None, None, 0)) == []
+    second = add_round({"rounds": first}, 45, compare_models("AP50", (0.61, 0.7), None, 50))
+    assert get_rounds({"rounds": second}) == [
+        CorrectionRound(0, 0.4),
+        CorrectionRound(20, 0.6),
+        CorrectionRound(45, 0.7),
+    ]
+    assert add_round({}, 20, compare_models("AP50", None, None, 0)) == []
 
 
 def test_classes_are_counted_in_pixels():
     """A head of classes has no objects; its curve must not look flat for that."""
     rounds_ = {}
     for pixels, (before, after) in ((400, (0.3, 0.4)), (900, (0.4, 0.55)), (2000, (0.55, 0.7))):
-        taught = taught_with({"objects": 0, "known_px": pixels}, "IoU")
+        taught = count_taught({"objects": 0, "known_px": pixels}, "IoU")
         rounds_ = {
-            "rounds": next_rounds(rounds_, taught, compare_models("IoU", (before, after), None, 9))
+            "rounds": add_round(rounds_, taught, compare_models("IoU", (before, after), None, 9))
         }
-    text = advice(rounds_of(rounds_), "pixels")
+    text = advice(get_rounds(rounds_), "pixels")
     assert "likely to help: 2,000 more pixels" in text
-    assert taught_with({"objects": 7, "known_px": 400}, "AP50") == 7
+    assert count_taught({"objects": 7, "known_px": 400}, "AP50") == 7
 
 
 def test_one_more_is_one():

@@ -286,7 +286,7 @@ def test_crops_as_they_will_be_predicted_are_not_varied(samples):
 def test_what_is_sketched_is_known_of_the_foreground_alone(samples):
     item = samples.items[0]
     sketch = item.labels == 1
-    drawn = dataclasses.replace(item, known=~sketch, sketched=sketch)
+    drawn = dataclasses.replace(item, known=~sketch, scribbled=sketch)
     _, _, known = warp_crop(drawn, plan(), 80)
     assert known[0].all()
     assert np.array_equal(known[1], ~sketch)

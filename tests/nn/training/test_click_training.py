@@ -21,7 +21,7 @@ from napari_unet.nn.training.click_samples import (
     DRAWN,
     LabelledImages,
     TrainingView,
-    draw_windows,
+    draw_click_samples,
     make_view,
     normalised,
     redrawn,
@@ -115,7 +115,7 @@ def test_windows_show_what_was_clicked(make_model, seed):
     rng = np.random.default_rng(seed)
     model = make_model(in_channels=3)
     views = [make_view(model, GeneratedScenes(0), rng) for _ in range(2)]
-    windows = draw_windows(views, TrainConfig(batch=6, crop=48), rng, InitialMask.of(model))
+    windows = draw_click_samples(views, TrainConfig(batch=6, crop=48), rng, InitialMask.of(model))
     assert len(windows) == 6
     for window in windows:
         assert window.seen.shape[1:] == window.target.shape == window.previous.shape
@@ -138,7 +138,7 @@ def test_small_objects_are_clicked_on_where_they_are_seen_closest(
         torch.zeros(4 + 1 + 2, 288, 288), labels, [(0, 1, boxes[0]), (0, 2, boxes[1])]
     )
     rng, guess = np.random.default_rng(0), InitialMask.of(make_model())
-    windows = draw_windows([view], TrainConfig(batch=12, crop=128), rng, guess)
+    windows = draw_click_samples([view], TrainConfig(batch=12, crop=128), rng, guess)
     assert any(window.target.sum() < 100 for window in windows) == clicked
 
 
@@ -173,7 +173,7 @@ def test_labelled_images_are_zoomed_to_the_size_that_the_network_knows():
     rng = np.random.default_rng(0)
     sizes = []
     for _ in range(40):
-        _, layers = LabelledImages.of(samples).draw(rng, 1, 22.0)
+        _, layers = LabelledImages.from_samples(samples).draw(rng, 1, 22.0)
         sizes.append(np.sqrt(np.count_nonzero(layers)))
     assert 14 < np.median(sizes) < 30
     assert np.ptp(sizes) > 5

@@ -93,7 +93,7 @@ def test_only_known_objects_are_clicked_on(model, discs, monkeypatch):
     known = np.zeros(labels.shape, bool)
     known[:, :120] = True
     clicked = []
-    real = tuning.LabelledImages.of
+    real = tuning.LabelledImages.from_samples
 
     def noted(samples):
         clicked.extend(samples.items)

@@ -14,13 +14,18 @@ from scipy import ndimage
 import napari_unet as nu
 from napari_unet.core.errors import DeviceError, DivergedError, InputError
 from napari_unet.core.instances.heads import SemanticHead
-from napari_unet.core.models.folder import read_replay
+from napari_unet.core.models.folder import read_rehearsal
 from napari_unet.core.progress import run_to_end
 from napari_unet.core.settings import ModelSpec, TrainSettings
 from napari_unet.core.training import config as config_module
 from napari_unet.core.training.config import resolve_config
-from napari_unet.core.training.model_comparison import rounds_of
-from napari_unet.core.training.rehearsal import GROUP, make_replay, pack_replay, unpack_replay
+from napari_unet.core.training.model_comparison import get_rounds
+from napari_unet.core.training.rehearsal import (
+    GROUP,
+    choose_rehearsal_crops,
+    pack_rehearsal,
+    unpack_rehearsal,
+)
 from napari_unet.core.training.samples import Samples
 from napari_unet.nn.inference.model import load_model, save_model
 from napari_unet.nn.training import calibrate as settling
@@ -79,7 +84,7 @@ def test_a_tuned_model_is_a_child_of_its_parent(model, samples):
     assert card.metrics["tuning"]["verdict"] in ("better", "worse", "not measurable")
     assert 0 <= card.metrics["tuning"]["before"] <= 1
     assert 0 <= card.metrics["bfloat16_dice"] <= 1
-    assert [found.objects for found in rounds_of(card.training)] == [0, card.training["objects"]]
+    assert [found.objects for found in get_rounds(card.training)] == [0, card.training["objects"]]
 
 
 def test_the_model_itself_is_left_as_it_is(model, samples):
@@ -172,7 +177,7 @@ def test_tuning_makes_it_better_and_says_so(samples):
 
 def stored(model, samples, name="base"):
     """Put a model with a replay into the store."""
-    save_model(model, name, replay=pack_replay(make_replay(samples, 14.0, 8, 64)))
+    save_model(model, name, replay=pack_rehearsal(choose_rehearsal_crops(samples, 14.0, 8, 64)))
     return load_model(name, "cpu")
 
 
@@ -219,7 +224,7 @@ def test_a_child_is_stored_with_what_it_keeps(model, samples):
     folder = tuning.save("child")
     child = load_model("child", "cpu")
     assert child.card.parent == base.card.hash
-    assert len(unpack_replay(read_replay(folder))) == 8 + 1
+    assert len(unpack_rehearsal(read_rehearsal(folder))) == 8 + 1
     assert (folder / "thumbnail.png").is_file()
     grandchild = Tuning(child, samples, FEW)
     drain(grandchild.steps())

@@ -71,7 +71,7 @@ class Edit:
     clicks: tuple[tuple[tuple[float, ...], bool], ...] = ()
 
     @classmethod
-    def of(
+    def from_pixels(
         cls,
         shape: Sequence[int],
         where: Sequence[ArrayLike],
@@ -185,7 +185,7 @@ class Edit:
             np.ascontiguousarray(columns.T),
             header["source"],
             tuple(header.get("confirmed", ())),
-            box_of(header["box"]),
+            box_from_json(header["box"]),
             header.get("canvas", LABELS),
             header["date"],
             clicks=tuple((tuple(place), bool(sign)) for place, sign in header.get("clicks", ())),
@@ -215,7 +215,7 @@ class RegionMark:
         return Record({"kind": self.meaning, "box": self.box, "date": self.date})
 
 
-def box_of(values: Any) -> Box:
+def box_from_json(values: Any) -> Box:
     """Return a box from its JSON."""
     return tuple((int(start), int(stop)) for start, stop in values)
 

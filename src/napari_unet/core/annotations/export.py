@@ -11,7 +11,7 @@ import tifffile
 
 from napari_unet.core.annotations.header import identify
 from napari_unet.core.annotations.image_source import ImageSource
-from napari_unet.core.annotations.mask import frame_annotation_mask
+from napari_unet.core.annotations.mask import read_annotation_mask
 from napari_unet.core.annotations.reader import JournalReader
 from napari_unet.core.annotations.training_set import Correction, list_patches
 from napari_unet.core.errors import InputError, UnetError
@@ -57,11 +57,11 @@ def thumbnail(
     InputError
         Nothing is known there.
     """
-    begin, folder = correction.place.begin, correction.place.path.parent
+    header, folder = correction.place.header, correction.place.path.parent
     frame = correction.frames[0] if index is None and correction.frames else index or ()
     with JournalReader(correction.place.path) as journal:
         planes = [place for place in journal.frames(2) if place[: len(frame)] == frame]
-        truths = ((place, frame_annotation_mask(journal, place)) for place in _from_middle(planes))
+        truths = ((place, read_annotation_mask(journal, place)) for place in _from_middle(planes))
         place, truth = next(((p, t) for p, t in truths if t.seen.any()), (None, None))
     if place is None or truth is None:
         raise InputError(f"Nothing is known of {correction.name} there.")
@@ -70,7 +70,7 @@ def thumbnail(
     labels = truth.labels[window]
     try:
         stacks = {identify(stack): stack for stack in opened}
-        found = ImageSource(begin, folder, correction.path, stacks).frame(place, 2)
+        found = ImageSource(header, folder, correction.path, stacks).frame(place, 2)
     except UnetError:
         found = None
     ground = np.zeros((*labels.shape, 3), np.uint8)

@@ -112,7 +112,7 @@ class JournalFile:
     """A journal on the disk, and how it begins."""
 
     path: Path
-    begin: JournalHeader
+    header: JournalHeader
 
     @property
     def modified(self) -> float:
@@ -236,11 +236,11 @@ class InitialLabels:
     Planes are counted in C order over the axes before Y and X.
     """
 
-    def __init__(self, begin: JournalHeader) -> None:
-        self.begin = begin
-        self.planes = math.prod(begin.shape[:-2])
-        self._rows = max(1, _BLOCK // max(1, begin.shape[-1]))
-        self._blocks = max(1, -(-begin.shape[-2] // self._rows))
+    def __init__(self, header: JournalHeader) -> None:
+        self.header = header
+        self.planes = math.prod(header.shape[:-2])
+        self._rows = max(1, _BLOCK // max(1, header.shape[-1]))
+        self._blocks = max(1, -(-header.shape[-2] // self._rows))
         self._offsets: dict[int, list[int]] = {}
 
     def take(self, offset: int, header: Header) -> None:
@@ -256,10 +256,10 @@ class InitialLabels:
 
     def read(self, file: RecordFile, plane: int) -> np.ndarray:
         """Return a plane (Y, X); zeros if it is not in the journal."""
-        out = np.zeros(self.begin.shape[-2:], self.begin.dtype)
+        out = np.zeros(self.header.shape[-2:], self.header.dtype)
         for offset in self._offsets.get(plane, ()):
             header, payload = file.read(offset)
-            rows = np.frombuffer(payload, self.begin.dtype).reshape(-1, out.shape[1])
+            rows = np.frombuffer(payload, self.header.dtype).reshape(-1, out.shape[1])
             out[header["row"] : header["row"] + len(rows)] = rows
         return out
 
@@ -274,7 +274,7 @@ class InitialLabels:
         if values.min(initial=0) < 0:
             raise InputError("The labels are negative in places; give labels of 0 and above.")
         for row in range(0, max(1, len(values)), self._rows):
-            block = np.ascontiguousarray(values[row : row + self._rows], self.begin.dtype)
+            block = np.ascontiguousarray(values[row : row + self._rows], self.header.dtype)
             yield Record({"kind": "base", "plane": plane, "row": row}, block.tobytes())
 
     def everything(self, labels: Any) -> Iterator[Record]:
@@ -284,16 +284,16 @@ class InitialLabels:
 
     def plane_of(self, labels: Any, plane: int) -> np.ndarray:
         """Read a plane of the labels' array."""
-        place = np.unravel_index(plane, self.begin.shape[:-2]) if self.begin.shape[:-2] else ()
+        place = np.unravel_index(plane, self.header.shape[:-2]) if self.header.shape[:-2] else ()
         return np.asarray(labels[(*map(int, place), slice(None), slice(None))])
 
     def missing(self, first: int, stop: int) -> list[int]:
         """List the planes that must be put in the journal before planes first:stop are changed."""
-        if self.begin.whole:
+        if self.header.whole:
             return []
-        size = self.begin.frame_planes
+        size = self.header.frame_planes
         low, high = first // size * size, -(-stop // size) * size
-        plane_bytes = math.prod(self.begin.shape[-2:]) * np.dtype(self.begin.dtype).itemsize
+        plane_bytes = math.prod(self.header.shape[-2:]) * np.dtype(self.header.dtype).itemsize
         if size * plane_bytes > WHOLE:
             low, high = max(low, first - REACH), min(high, stop + REACH)
         return [plane for plane in range(low, high) if plane not in self]

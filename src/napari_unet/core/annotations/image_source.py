@@ -55,20 +55,20 @@ def save_snapshot(folder: Path, stack: Stack, index: tuple[int, ...], ndim: int)
         _warn(stack, f"could not be kept with its corrections ({error})")
 
 
-def kept_frame(folder: Path, index: tuple[int, ...], ndim: int, name: str) -> Stack | None:
+def load_snapshot(folder: Path, index: tuple[int, ...], ndim: int, name: str) -> Stack | None:
     """Return a frame that was kept as a stack of one frame; None if there is none."""
     path = _path(folder, index, ndim)
     if not path.exists():
         return None
     with RecordFile(path) as file:
         records = [file.read(offset) for offset, _ in file.scan()]
-    head, *planes = records
-    shape = tuple(head.header["shape"])
+    first, *planes = records
+    shape = tuple(first.header["shape"])
     if len(planes) != math.prod(shape[:-2]):
         return None
-    values = np.frombuffer(b"".join(plane.payload for plane in planes), head.header["dtype"])
+    values = np.frombuffer(b"".join(plane.payload for plane in planes), first.header["dtype"])
     return Stack(
-        values.reshape(shape), "CZYX" if ndim == 3 else "CYX", rgb=head.header["rgb"], name=name
+        values.reshape(shape), "CZYX" if ndim == 3 else "CYX", rgb=first.header["rgb"], name=name
     )
 
 
@@ -105,8 +105,8 @@ class ImageSource:
 
     Parameters
     ----------
-    begin, folder
-        How the journal begins, and the folder it lies in.
+    header, folder
+        The journal's header, and the folder that it lies in.
     path
         Where the image lies; "" if it lies in no file.
     opened
@@ -119,10 +119,10 @@ class ImageSource:
     """
 
     def __init__(
-        self, begin: JournalHeader, folder: Path, path: str, opened: Mapping[str, Stack]
+        self, header: JournalHeader, folder: Path, path: str, opened: Mapping[str, Stack]
     ) -> None:
-        self.begin, self.folder = begin, folder
-        self.stack = opened.get(begin.image)
+        self.header, self.folder = header, folder
+        self.stack = opened.get(header.image)
         if self.stack is None and path:
             self.stack = self._from_file(Path(path))
 
@@ -133,17 +133,17 @@ class ImageSource:
         """
         if self.stack is not None:
             return self.stack, index
-        if ndim > self.begin.ndim:
+        if ndim > self.header.ndim:
             return None  # planes were kept, not the volume that they are from
-        place = index[: len(self.begin.leading)]
-        kept = kept_frame(self.folder, place, self.begin.ndim, self.begin.name)
+        place = index[: len(self.header.leading)]
+        kept = load_snapshot(self.folder, place, self.header.ndim, self.header.name)
         return None if kept is None else (kept, index[len(place) :])
 
     def _from_file(self, path: Path) -> Stack:
         try:
-            stack = open_stack(path, self.begin.image_axes)
+            stack = open_stack(path, self.header.image_axes)
         except UnetError as error:
             raise InputError(f"The image cannot be read: {error}") from error
-        if fingerprint(stack) != self.begin.image:
+        if fingerprint(stack) != self.header.image:
             raise InputError(f"The image {path} was changed since; open it as it was to use them.")
         return stack

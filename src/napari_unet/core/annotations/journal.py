@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Step:
+class UndoStep:
     """What `Journal.undo` and `Journal.redo` ask for: ``labels[step.where] = step.values``.
 
     Attributes
@@ -175,7 +175,8 @@ class Journal(JournalReader):
         Parameters
         ----------
         where, old, new, source, canvas
-            As for `Edit.of`: index arrays in the whole labels array, values before and after.
+            As for `Edit.from_pixels`: index arrays in the whole labels array, values before and
+            after.
         labels
             The labels' array, in which the pixels have changed already. Of large labels (not
             `about.whole`) the frame is copied, if the journal does not hold it yet.
@@ -185,7 +186,7 @@ class Journal(JournalReader):
         InputError
             Pixels outside the labels, negative values, or no `labels` where they are needed.
         """
-        edit = Edit.of(self.about.shape, where, old, new, source=source, canvas=canvas)
+        edit = Edit.from_pixels(self.header.shape, where, old, new, source=source, canvas=canvas)
         if not edit.box:
             return edit
         before = edit if canvas == LABELS else None
@@ -213,7 +214,7 @@ class Journal(JournalReader):
         confirmed = tuple(int(number) for number in ids)
         base = self._copies(box, labels)
         self.record(
-            Edit(self.about.shape, nothing, "confirm", confirmed=confirmed, box=box, base=base)
+            Edit(self.header.shape, nothing, "confirm", confirmed=confirmed, box=box, base=base)
         )
 
     def mark(
@@ -242,18 +243,18 @@ class Journal(JournalReader):
         if meaning == KNOWN:
             self._keep_image(box)
 
-    def undo(self) -> Step | None:
+    def undo(self) -> UndoStep | None:
         """Record that the last edit is undone, and return what to do; None if there is none.
 
         It works across frames and restarts.
         """
         return self._step("undo")
 
-    def redo(self) -> Step | None:
+    def redo(self) -> UndoStep | None:
         """Record that the edit undone last is done again; None if there is none."""
         return self._step("redo")
 
-    def _step(self, kind: str) -> Step | None:
+    def _step(self, kind: str) -> UndoStep | None:
         undo = kind == "undo"
         with self._guard:
             numbers = self._history.done if undo else self._history.undone
@@ -262,12 +263,12 @@ class Journal(JournalReader):
             edit = self._edit(numbers[-1])
             self._write({}, Record({"kind": kind}))
             values = edit.values(after=not undo).astype(self.dtype)
-        return Step(np.unravel_index(edit.flat(), edit.shape), values, edit)
+        return UndoStep(np.unravel_index(edit.flat(), edit.shape), values, edit)
 
     def _copies(self, box: Box, labels: Any, edit: Edit | None = None) -> dict[int, np.ndarray]:
         """Copy the planes that the journal must hold before a region of large labels is changed."""
         with self._guard:
-            missing = self._base.missing(*plane_span(box, self.about.shape))
+            missing = self._base.missing(*plane_span(box, self.header.shape))
         if missing and labels is None:
             raise InputError("These labels are large; give labels= so that the frame can be kept.")
         return {plane: self._base.before(labels, plane, edit) for plane in missing}
@@ -285,23 +286,23 @@ class Journal(JournalReader):
 
     def _follow(self, stack: Stack) -> None:
         """Hold the image against the journal's, and note where it lies now."""
-        if identify(stack) != self.about.image:
+        if identify(stack) != self.header.image:
             raise InputError(f"{self.path} belongs to another image than {stack.name}.")
-        if stack.path is None or str(stack.path.absolute()) == self.about.path:
+        if stack.path is None or str(stack.path.absolute()) == self.header.path:
             return
-        if path := same_file(stack, stack.path, self.about.image):
+        if path := same_file(stack, stack.path, self.header.image):
             self._write({}, Record({"kind": "moved", "path": path}))
 
     def _keep_image(self, box: Box) -> None:
         """Copy the image of the frames that a box reaches, if it lies in no file."""
-        if self._stack is None or self.about.path:
+        if self._stack is None or self.header.path:
             return
-        first, stop = plane_span(box, self.about.shape)
-        size = self.about.frame_planes
+        first, stop = plane_span(box, self.header.shape)
+        size = self.header.frame_planes
         for frame in range(first // size, (stop - 1) // size + 1):
             save_snapshot(
                 self.path.parent,
                 self._stack,
-                unravelled(frame, self.about.leading),
-                self.about.ndim,
+                unravelled(frame, self.header.leading),
+                self.header.ndim,
             )

@@ -50,15 +50,15 @@ class AnnotationMask:
 
     labels: np.ndarray
     known: np.ndarray
-    sketched: np.ndarray
+    scribbled: np.ndarray
 
     @property
     def seen(self) -> np.ndarray:
         """Every pixel that teaches something; bool ([Z,] Y, X)."""
-        return np.asarray(self.known | self.sketched)
+        return np.asarray(self.known | self.scribbled)
 
 
-def frame_annotation_mask(
+def read_annotation_mask(
     journal: JournalReader,
     index: tuple[int, ...] = (),
     *,
@@ -66,18 +66,18 @@ def frame_annotation_mask(
     margin: float | None = None,
     classes: bool | None = None,
 ) -> AnnotationMask:
-    """Return what a frame of a journal teaches; arguments as for `truth`.
+    """Return what a frame of a journal teaches; arguments as for `mask_from_events`.
 
     Parameters
     ----------
     classes
         None: as the journal says.
     """
-    found = truth(
+    found = mask_from_events(
         journal.replay(index),
         journal.history(index),
         journal.box(index),
-        classes=journal.about.head == "semantic" if classes is None else classes,
+        classes=journal.header.head == "semantic" if classes is None else classes,
         touched=touched,
         margin=margin,
     )
@@ -86,7 +86,7 @@ def frame_annotation_mask(
     return found
 
 
-def truth(
+def mask_from_events(
     labels: np.ndarray,
     events: Iterable[Edit | RegionMark],
     box: Box,
@@ -118,15 +118,15 @@ def truth(
     known = record.marked.copy()
     if touched:
         known |= record.touched(labels, classes, margin)
-    labels, sketched = labels.copy(), np.zeros(labels.shape, bool)
-    if record.scribbled.any():
-        named = record.scribbled > 0 if classes else record.scribbled == 1
-        labels[named] = record.scribbled[named] - 1
+    labels, scribbled = labels.copy(), np.zeros(labels.shape, bool)
+    if record.scribbles.any():
+        named = record.scribbles > 0 if classes else record.scribbles == 1
+        labels[named] = record.scribbles[named] - 1
         known |= named
         outlined = known & (labels > 0)
-        sketched = (record.scribbled > 1) & ~outlined & ~named
-        known &= ~sketched
-    return AnnotationMask(labels, known, sketched)
+        scribbled = (record.scribbles > 1) & ~outlined & ~named
+        known &= ~scribbled
+    return AnnotationMask(labels, known, scribbled)
 
 
 class _Record:
@@ -136,7 +136,7 @@ class _Record:
         self.box = box
         self.marked, self.changed = np.zeros(shape, bool), np.zeros(shape, bool)
         self.left_out = np.zeros(shape, bool)
-        self.scribbled = np.zeros(shape, np.uint8)
+        self.scribbles = np.zeros(shape, np.uint8)
         self.ids: defaultdict[int, set[int]] = defaultdict(set)
         rows, columns = shape[-2:]
         self._pixels = rows * columns
@@ -157,7 +157,7 @@ class _Record:
         first = int(np.ravel_multi_index(starts, edit.shape))
         flat, after = edit.clipped(first, self.changed.size)
         if edit.canvas == SCRIBBLES:
-            self.scribbled.reshape(-1)[flat] = after
+            self.scribbles.reshape(-1)[flat] = after
             return
         _, before = edit.clipped(first, self.changed.size, after=False)
         self.changed.reshape(-1)[flat] = True
@@ -172,7 +172,7 @@ class _Record:
 
     def _drop(self, window: tuple[slice, ...]) -> None:
         """Forget what was said of a region; of whole planes, their objects, too."""
-        for values in (self.marked, self.changed, self.scribbled):
+        for values in (self.marked, self.changed, self.scribbles):
             values[window] = 0
         whole = self.left_out[window].shape[-2:] == self.left_out.shape[-2:]
         self.left_out[window] = not whole

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_unet.core.annotations.mask import AnnotationMask, frame_annotation_mask
+from napari_unet.core.annotations.mask import AnnotationMask, read_annotation_mask
 from napari_unet.core.image.normalise import Normaliser
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def extract_patches(
     Frames whose image is not at hand are passed by. A volume is worked on slab by slab. Whether
     labels are classes is as the journal says, if it is not given.
     """
-    classes = journal.about.head == "semantic" if classes is None else classes
+    classes = journal.header.head == "semantic" if classes is None else classes
     for index in journal.frames(ndim):
         found = source.frame(index, ndim)
         if found is None:
@@ -127,10 +127,10 @@ def _slabs(
     What is known is judged plane by plane, so that a volume need not be held as a whole.
     """
     if ndim == 2:
-        yield (0, 0), None, frame_annotation_mask(journal, index, touched=touched, classes=classes)
+        yield (0, 0), None, read_annotation_mask(journal, index, touched=touched, classes=classes)
         return
     thickness, context = CELL[3][0], CONTEXT[3][0]
-    count = journal.about.shape[-3]
+    count = journal.header.shape[-3]
     planes = {place[-1] for place in journal.frames(2) if place[:-1] == index}
     for start in sorted({plane // thickness * thickness for plane in planes}):
         stop = min(count, start + thickness)
@@ -142,10 +142,8 @@ def _slabs(
         parts = []
         for z in range(first, last):
             if z in inside:
-                found = frame_annotation_mask(
-                    journal, (*index, z), touched=touched, classes=classes
-                )
-                part = (found.labels[window], found.known[window], found.sketched[window])
+                found = read_annotation_mask(journal, (*index, z), touched=touched, classes=classes)
+                part = (found.labels[window], found.known[window], found.scribbled[window])
             else:
                 labels = journal.replay((*index, z))[window]
                 part = (labels, np.zeros(labels.shape, bool), np.zeros(labels.shape, bool))
@@ -159,9 +157,9 @@ def _seen_window(
     journal: JournalReader, index: Index, planes: list[int], touched: bool, classes: bool
 ) -> Window | None:
     """Return the part of Y and X in which something is known in these planes, with context."""
-    seen = np.zeros(journal.about.shape[-2:], bool)
+    seen = np.zeros(journal.header.shape[-2:], bool)
     for z in planes:
-        seen |= frame_annotation_mask(journal, (*index, z), touched=touched, classes=classes).seen
+        seen |= read_annotation_mask(journal, (*index, z), touched=touched, classes=classes).seen
     if not seen.any():
         return None
     places = (np.flatnonzero(seen.any(axis)) for axis in (1, 0))
@@ -178,7 +176,7 @@ def _part(truth: AnnotationMask, core: Window, window: Window, objects: bool) ->
         names, numbers = np.unique(labels, return_inverse=True)
         numbers = numbers.reshape(labels.shape) + (0 if names[0] == 0 else 1)
         labels = numbers.astype(np.uint16 if len(names) < 2**16 else np.uint32)
-    return AnnotationMask(labels, truth.known[window] & inside, truth.sketched[window] & inside)
+    return AnnotationMask(labels, truth.known[window] & inside, truth.scribbled[window] & inside)
 
 
 def _context(truth: AnnotationMask, ndim: int) -> int:

@@ -20,7 +20,7 @@ from napari_unet.core.annotations.edits import (
     Box,
     Edit,
     RegionMark,
-    box_of,
+    box_from_json,
     plane_span,
 )
 from napari_unet.core.annotations.header import InitialLabels, JournalHeader
@@ -66,8 +66,8 @@ class JournalReader:
         self._guard = threading.RLock()
         records = file.scan()
         try:
-            self.about = JournalHeader.from_header(next(records, (0, {}))[1])
-            self._base, self._history = InitialLabels(self.about), EditHistory(self.about.shape)
+            self.header = JournalHeader.from_header(next(records, (0, {}))[1])
+            self._base, self._history = InitialLabels(self.header), EditHistory(self.header.shape)
             for offset, header in records:
                 self._take(offset, header)
         except BaseException:
@@ -102,8 +102,8 @@ class JournalReader:
         ndim
             2 to list planes, 3 to list volumes; None: as the journal has it.
         """
-        shape = self.about.shape
-        leading = self.about.leading if ndim is None else shape[: max(0, len(shape) - ndim)]
+        shape = self.header.shape
+        leading = self.header.leading if ndim is None else shape[: max(0, len(shape) - ndim)]
         size = math.prod(shape[len(leading) : -2])
         touched: set[int] = set()
         with self._guard:
@@ -128,8 +128,8 @@ class JournalReader:
             edit needs it; 0 where the journal does not hold the labels.
         """
         first, stop = self._planes(index)
-        shape = self.about.shape[len(index) :]
-        out = np.zeros((stop - first, math.prod(self.about.shape[-2:])), self.dtype)
+        shape = self.header.shape[len(index) :]
+        out = np.zeros((stop - first, math.prod(self.header.shape[-2:])), self.dtype)
         with self._guard:
             if canvas == LABELS:
                 for plane in range(first, stop):
@@ -143,11 +143,11 @@ class JournalReader:
 
     def replay_all(self) -> Iterator[tuple[Index, np.ndarray]]:
         """Yield index and labels of each frame that the journal holds."""
-        size = self.about.frame_planes
+        size = self.header.frame_planes
         with self._guard:
             frames = {plane // size for plane in self._base.stored()}
         for frame in sorted(frames):
-            index = unravelled(frame, self.about.leading)
+            index = unravelled(frame, self.header.leading)
             yield index, self.replay(index)
 
     def history(self, index: Index = ()) -> list[Edit | RegionMark]:
@@ -181,7 +181,7 @@ class JournalReader:
         InputError
             It is not inside the labels.
         """
-        shape = self.about.shape
+        shape = self.header.shape
         rest = shape[len(index) :]
         window = (slice(None),) * len(rest) if window is None else window
         spans = [slice(n, n + 1) for n in index]
@@ -195,22 +195,22 @@ class JournalReader:
     @property
     def dtype(self) -> np.dtype[Any]:
         """Type of the labels that `replay` returns."""
-        first: np.dtype[Any] = np.dtype(self.about.dtype).newbyteorder("=")
+        first: np.dtype[Any] = np.dtype(self.header.dtype).newbyteorder("=")
         return np.promote_types(first, np.min_scalar_type(self._history.most))
 
     def _take(self, offset: int, header: dict[str, Any]) -> None:
         if header["kind"] == "base":
             self._base.take(offset, header)
         elif header["kind"] == "moved":
-            self.about = dataclasses.replace(self.about, path=header["path"])
+            self.header = dataclasses.replace(self.header, path=header["path"])
         else:
             self._history.take(offset, header)
 
     def _edit(self, number: int) -> Edit:
-        return Edit.from_record(self._file.read(self._history.offset(number)), self.about.shape)
+        return Edit.from_record(self._file.read(self._history.offset(number)), self.header.shape)
 
     def _planes(self, index: Index) -> tuple[int, int]:
-        return plane_span(self.box(index), self.about.shape)
+        return plane_span(self.box(index), self.header.shape)
 
 
 def unravelled(number: int, shape: tuple[int, ...]) -> Index:
@@ -247,7 +247,7 @@ class EditHistory:
         if kind == "edit":
             self._take_edit(offset, header)
         elif kind in (KNOWN, UNKNOWN, DROPPED):
-            mark = RegionMark(kind, box_of(header["box"]), header["date"])
+            mark = RegionMark(kind, box_from_json(header["box"]), header["date"])
             self._marks.append((self._count, mark))
         elif kind == "undo":
             self._move(self.done, self.undone, -1)
@@ -256,7 +256,7 @@ class EditHistory:
 
     def _take_edit(self, offset: int, header: Header) -> None:
         number = len(self._offsets)
-        first, stop = plane_span(box_of(header["box"]), self.shape)
+        first, stop = plane_span(box_from_json(header["box"]), self.shape)
         self._offsets.append(offset)
         self._canvas.append(CANVASES.index(header.get("canvas", LABELS)))
         self._when.append(self._count)

@@ -17,7 +17,7 @@ from napari_unet.core.annotations.edits import DROPPED, LABELS, Edit
 from napari_unet.core.annotations.header import JournalFile, find_journals, identify
 from napari_unet.core.annotations.image_source import ImageSource
 from napari_unet.core.annotations.journal import Journal
-from napari_unet.core.annotations.mask import frame_annotation_mask
+from napari_unet.core.annotations.mask import read_annotation_mask
 from napari_unet.core.annotations.patches import extract_patches
 from napari_unet.core.annotations.reader import JournalReader
 from napari_unet.core.errors import InputError, UnetError
@@ -72,7 +72,7 @@ class Correction:
     @property
     def name(self) -> str:
         """The image's name."""
-        return self.place.begin.name
+        return self.place.header.name
 
 
 def list_corrections(
@@ -99,8 +99,8 @@ def list_corrections(
     hashes, names = {card.hash for card in cards}, {card.name for card in cards}
     read = {(row.place.path, row.date): row for row in earlier if not row.problem}
     for place in find_journals():
-        begin = place.begin
-        belongs = begin.model_hash in hashes if begin.model_hash else begin.model in names
+        header = place.header
+        belongs = header.model_hash in hashes if header.model_hash else header.model in names
         if model is None or belongs:
             row = read.get((place.path, place.modified))
             yield from _summary(place) if row is None else (row,)
@@ -165,10 +165,10 @@ def _cuts(
     classes: bool | None,
     stacks: dict[str, Stack],
 ) -> Iterator[Patch]:
-    begin, found = correction.place.begin, False
-    if ndim == 3 and "Z" not in begin.axes:
+    header, found = correction.place.header, False
+    if ndim == 3 and "Z" not in header.axes:
         raise InputError("They are planes; this model works on volumes.")
-    source = ImageSource(begin, correction.place.path.parent, correction.path, stacks)
+    source = ImageSource(header, correction.place.path.parent, correction.path, stacks)
     with JournalReader(correction.place.path) as journal:
         for cut in extract_patches(journal, source, ndim, touched=touched, classes=classes):
             found = True
@@ -186,9 +186,9 @@ def _summary(place: JournalFile) -> Iterator[Correction]:
                 return
             pixels: Counter[Index] = Counter()
             for plane in journal.frames(2):
-                frame = plane[: len(journal.about.leading)]
-                pixels[frame] += int(frame_annotation_mask(journal, plane).seen.sum())
-            path = journal.about.path
+                frame = plane[: len(journal.header.leading)]
+                pixels[frame] += int(read_annotation_mask(journal, plane).seen.sum())
+            path = journal.header.path
             gone = bool(path) and not Path(path).exists()
             yield Correction(
                 place=place,
@@ -201,7 +201,7 @@ def _summary(place: JournalFile) -> Iterator[Correction]:
                 problem=f"Its image {path} is gone; put it back or open it." if gone else "",
             )
     except UnetError as error:
-        yield Correction(place, place.begin.path, (), 0, 0, date, False, str(error))
+        yield Correction(place, place.header.path, (), 0, 0, date, False, str(error))
 
 
 def _objects(journal: JournalReader, frame: Index) -> int:
@@ -210,7 +210,7 @@ def _objects(journal: JournalReader, frame: Index) -> int:
     for event in journal.history(frame):
         if isinstance(event, Edit):
             if event.canvas == LABELS:
-                ids += [len(ids)] if journal.about.head == "semantic" else event.ids
+                ids += [len(ids)] if journal.header.head == "semantic" else event.ids
         elif event.meaning == DROPPED and event.box == journal.box(frame):
             ids.clear()
     return len(set(ids))
@@ -274,7 +274,7 @@ def to_samples(
     chosen = _Lottery(budget)
     for number, correction in enumerate(corrections):
         yield Progress(number, len(corrections), "images")
-        kind, theirs = _kind(head), correction.place.begin.head
+        kind, theirs = _kind(head), correction.place.header.head
         if kind != theirs and not (as_classes and kind == "semantic"):
             remarks.append(
                 f"The corrections of {correction.name} are left out. They were made of "
@@ -341,15 +341,15 @@ def _sample(
     picked = cut.stack.pick_channels(channels)
     if frame not in measured:
         measured[frame] = cut.normaliser(picked)
-    return Sample.of(
+    return Sample.from_image(
         measured[frame](cut.image(picked)),
         truth.labels,
         head,
         known=truth.known,
         group=_group(owner, cut),
-        source=owner.place.begin.image,
+        source=owner.place.header.image,
         origin=tuple(span.start for span in cut.window),
-        sketched=truth.sketched if truth.sketched.any() else None,
+        scribbled=truth.scribbled if truth.scribbled.any() else None,
     )
 
 
@@ -362,7 +362,7 @@ def _class_problem(head: InstanceHead | SemanticHead, cut: Patch) -> str | None:
 
 def _group(owner: Correction, cut: Patch) -> str:
     place = " ".join(map(str, cut.index))
-    return f"{owner.name} {owner.place.begin.image[-8:]} [{place}]"
+    return f"{owner.name} {owner.place.header.image[-8:]} [{place}]"
 
 
 def _kind(head: InstanceHead | SemanticHead) -> str:

@@ -23,7 +23,7 @@ from napari_unet.core.models.folder import (
     WEIGHTS,
     model_folder,
     read_model,
-    read_replay,
+    read_rehearsal,
     write_card,
 )
 from napari_unet.core.models.store import ModelEntry, find_model, free_place, home
@@ -55,7 +55,7 @@ def pack(folder: Path, target: Path, *, overwrite: bool = False) -> None:
         The file exists already, or cannot be written.
     """
     read_model(folder)
-    read_replay(folder)
+    read_rehearsal(folder)
     if target.exists() and not overwrite:
         raise OutputError(f"{target} exists already; choose another name or delete it first.")
     with whole_file(target) as partial, zipfile.ZipFile(partial, "x") as archive:
@@ -180,7 +180,7 @@ def import_model(source: str | os.PathLike[str], name: str | None = None) -> Mod
         unpack(source, scratch)
         try:
             card, _ = read_model(scratch)
-            read_replay(scratch)
+            read_rehearsal(scratch)
         except ModelError as error:
             message = str(error).replace(str(scratch), str(source))
             raise ModelError(message) from error

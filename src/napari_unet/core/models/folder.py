@@ -74,8 +74,8 @@ def read_model(folder: str | os.PathLike[str]) -> tuple[ModelCard, dict[str, np.
     return card, {name: _widen(tensor) for name, tensor in tensors.items()}
 
 
-def read_replay(folder: str | os.PathLike[str]) -> bytes:
-    """Read what a model keeps of its training set, for `unpack_replay`; empty if it keeps nothing.
+def read_rehearsal(folder: str | os.PathLike[str]) -> bytes:
+    """Read a model's rehearsal set, for `unpack_rehearsal`; empty if it has none.
 
     Raises
     ------
@@ -98,7 +98,7 @@ def read_replay(folder: str | os.PathLike[str]) -> bytes:
     return data
 
 
-def attach_replay(folder: str | os.PathLike[str], replay: bytes) -> ModelCard:
+def attach_rehearsal(folder: str | os.PathLike[str], replay: bytes) -> ModelCard:
     """Add a replay to a model's folder, or put it in the place of another.
 
     Raises
@@ -135,7 +135,7 @@ def write_model(
     thumbnail
         uint8 picture, (Y, X) or (Y, X, 3).
     replay
-        What `pack_replay` made; empty for none.
+        What `pack_rehearsal` made; empty for none.
 
     Returns
     -------

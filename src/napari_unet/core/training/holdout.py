@@ -206,5 +206,5 @@ def _part(item: Sample, axis: int, part: slice) -> Sample:
         labels=item.labels[place].copy(),
         targets=item.targets[(slice(None), *place)].copy(),
         known=item.known[place].copy(),
-        sketched=None if item.sketched is None else item.sketched[place].copy(),
+        scribbled=None if item.scribbled is None else item.scribbled[place].copy(),
     )

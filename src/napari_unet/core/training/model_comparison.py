@@ -131,7 +131,7 @@ WORTH = 0.01
 
 
 @dataclass(frozen=True)
-class Round:
+class CorrectionRound:
     """One round of corrections: how many objects were known, and how well the model did then.
 
     Attributes
@@ -147,17 +147,19 @@ class Round:
     score: float
 
 
-def rounds_of(training: Mapping[str, Any]) -> list[Round]:
+def get_rounds(training: Mapping[str, Any]) -> list[CorrectionRound]:
     """Return the rounds that a model's card (its entry `training`) tells of, oldest first."""
-    return [Round(int(objects), float(score)) for objects, score in training.get("rounds", [])]
+    return [
+        CorrectionRound(int(objects), float(score)) for objects, score in training.get("rounds", [])
+    ]
 
 
-def taught_with(training: Mapping[str, Any], metric: str) -> int:
+def count_taught(training: Mapping[str, Any], metric: str) -> int:
     """Return how much a model was taught with by its card: known objects; of classes, pixels."""
     return int(training["objects" if UNITS[metric] == "objects" else "known_px"])
 
 
-def next_rounds(
+def add_round(
     before: Mapping[str, Any], objects: int, judgement: ModelComparison
 ) -> list[list[float]]:
     """Return the parent's rounds and the new one, as the card keeps them.
@@ -167,9 +169,9 @@ def next_rounds(
     before
         The parent's entry `training`.
     objects
-        How much the new model was taught with: see `taught_with`.
+        How much the new model was taught with: see `count_taught`.
     """
-    rounds = [[found.objects, round(found.score, 4)] for found in rounds_of(before)]
+    rounds = [[found.objects, round(found.score, 4)] for found in get_rounds(before)]
     if not rounds and judgement.before is not None:
         rounds = [[0, round(judgement.before, 4)]]
     if judgement.after is not None:
@@ -177,7 +179,7 @@ def next_rounds(
     return rounds
 
 
-def advice(rounds: Sequence[Round], what: str = "objects") -> str:
+def advice(rounds: Sequence[CorrectionRound], what: str = "objects") -> str:
     """Say in one line whether more corrections are likely to help.
 
     The score is taken to grow with the logarithm of the number of objects, which is how learning
@@ -209,7 +211,7 @@ def advice(rounds: Sequence[Round], what: str = "objects") -> str:
     return f"More corrections of this kind will hardly help; the score stays at {last.score:.2f}."
 
 
-def gain_of_doubling(rounds: Sequence[Round]) -> float:
+def gain_of_doubling(rounds: Sequence[CorrectionRound]) -> float:
     """Return by how much twice the objects would raise the score, as the last rounds have it.
 
     The slope over the logarithm of the objects; of two rounds, the later one counts most.

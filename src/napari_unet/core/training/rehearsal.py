@@ -41,7 +41,7 @@ THUMBNAIL_EDGE = 128
 
 
 @dataclass(frozen=True)
-class Crop:
+class RehearsalCrop:
     """One piece of a training image.
 
     Attributes
@@ -65,9 +65,9 @@ class Crop:
     group: str = ""
 
 
-def make_replay(
+def choose_rehearsal_crops(
     samples: Samples, diameter: float | None = None, count: int = COUNT, edge: int | None = None
-) -> list[Crop]:
+) -> list[RehearsalCrop]:
     """Choose crops that stand for a training set: of every group, and of small and large objects.
 
     Parameters
@@ -84,14 +84,16 @@ def make_replay(
     return [crop for crop in crops if crop.known.any()]
 
 
-def passed_on(parents: Sequence[Crop], own: Sequence[Crop], count: int = COUNT) -> list[Crop]:
+def merge_rehearsal_crops(
+    parents: Sequence[RehearsalCrop], own: Sequence[RehearsalCrop], count: int = COUNT
+) -> list[RehearsalCrop]:
     """Return what a tuned model keeps: its parent's crops, and a share of its own."""
     newest = _spread(list(own), round(NEWEST * count) if parents else count)
     return [*_spread(list(parents), count - len(newest)), *newest]
 
 
-def replay_samples(
-    crops: Sequence[Crop], head: InstanceHead | SemanticHead, channels: int
+def rehearsal_samples(
+    crops: Sequence[RehearsalCrop], head: InstanceHead | SemanticHead, channels: int
 ) -> Samples:
     """Return crops as samples of the group "replay", with the targets of a head."""
     items = []
@@ -106,7 +108,7 @@ def replay_samples(
     return Samples(items, head)
 
 
-def pack_replay(crops: Sequence[Crop]) -> bytes:
+def pack_rehearsal(crops: Sequence[RehearsalCrop]) -> bytes:
     """Write crops as the bytes of a `replay.npz`; equal crops give equal bytes."""
     arrays: dict[str, Any] = {
         "diameters": np.array([crop.diameter for crop in crops], np.float32),
@@ -120,7 +122,7 @@ def pack_replay(crops: Sequence[Crop]) -> bytes:
     return out.getvalue()
 
 
-def unpack_replay(data: bytes) -> list[Crop]:
+def unpack_rehearsal(data: bytes) -> list[RehearsalCrop]:
     """Read the crops of a `replay.npz`.
 
     Raises
@@ -164,13 +166,13 @@ def draw_thumbnail(samples: Samples, edge: int = THUMBNAIL_EDGE) -> np.ndarray:
     return np.pad(drawn, [*beyond, (0, 0)])
 
 
-def _checked(arrays: Any, number: int, diameter: float, group: str) -> Crop:
+def _checked(arrays: Any, number: int, diameter: float, group: str) -> RehearsalCrop:
     image, labels = arrays[f"image{number}"], arrays[f"labels{number}"]
     known = np.unpackbits(arrays[f"known{number}"], count=labels.size).reshape(labels.shape)
     types = (image.dtype, labels.dtype) == (np.uint8, np.uint16)
     if not types or image.shape[1:] != labels.shape or labels.ndim not in (2, 3):
         raise ValueError(f"crop {number} is damaged")
-    return Crop(image, labels, known.astype(bool), diameter, group)
+    return RehearsalCrop(image, labels, known.astype(bool), diameter, group)
 
 
 def _choose(samples: Samples, count: int) -> list[int]:
@@ -195,7 +197,7 @@ def _spread(items: list[Any], count: int) -> list[Any]:
     return [items[int((i + 0.5) * len(items) / count)] for i in range(count)]
 
 
-def _crop(sample: Sample, diameter: float | None, edge: int) -> Crop:
+def _crop(sample: Sample, diameter: float | None, edge: int) -> RehearsalCrop:
     """Cut a sample, at the network's scale, where most of it is known and most objects are."""
     scale = working_scale(sample.diameter, diameter)
     size = tuple(max(1, round(n * scale)) for n in sample.known.shape)
@@ -212,7 +214,7 @@ def _crop(sample: Sample, diameter: float | None, edge: int) -> Crop:
     inside = names.reshape(labels[place].shape) + int(labels[place].min() > 0)
     if sample.diameter == 0:  # classes keep their numbers
         inside = labels[place]
-    return Crop(
+    return RehearsalCrop(
         levels.astype(np.uint8),
         inside.astype(np.uint16),
         known[place],

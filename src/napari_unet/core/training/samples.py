@@ -69,11 +69,11 @@ class Sample:
     diameter: float
     source: str = ""
     origin: tuple[int, ...] = ()
-    sketched: np.ndarray | None = None
+    scribbled: np.ndarray | None = None
     background_weight: float = 1.0
 
     @classmethod
-    def of(
+    def from_image(
         cls,
         image: np.ndarray,
         labels: np.ndarray,
@@ -83,7 +83,7 @@ class Sample:
         group: str = "",
         source: str = "",
         origin: tuple[int, ...] = (),
-        sketched: np.ndarray | None = None,
+        scribbled: np.ndarray | None = None,
     ) -> Sample:
         """Compute a normalised image's targets; without `known`, everything is known."""
         if isinstance(head, InstanceHead) and labels.max(initial=0) > LARGEST_LABEL:
@@ -91,8 +91,8 @@ class Sample:
             labels = place.reshape(labels.shape) + int(names[0] > 0)
         seen = np.ones(labels.shape, bool) if known is None else known.astype(bool)
         targets = known_targets(labels, seen, head)
-        if sketched is not None:
-            targets[0][sketched] = 1
+        if scribbled is not None:
+            targets[0][scribbled] = 1
         return cls(
             image=image,
             labels=labels,
@@ -102,13 +102,13 @@ class Sample:
             diameter=known_diameter(labels, seen, head),
             source=source,
             origin=origin,
-            sketched=sketched,
+            scribbled=scribbled,
         )
 
     @property
     def foreground_known(self) -> np.ndarray:
         """Where it is known whether there is an object; bool ([Z,] Y, X)."""
-        return self.known if self.sketched is None else self.known | self.sketched
+        return self.known if self.scribbled is None else self.known | self.scribbled
 
     @cached_property
     def known_labels(self) -> np.ndarray:
@@ -183,7 +183,7 @@ class Samples:
             mask = None if known is None else _nth(known, number, "known masks")
             _check_values(stack.name or f"pair {number}", labels, head, mask)
             items.append(
-                Sample.of(
+                Sample.from_image(
                     _read_normalised(stack, labels.ndim, channels),
                     labels,
                     head,
@@ -324,7 +324,7 @@ def known_targets(
     """Return a head's targets, float32 (K, [Z,] Y, X), valid where `known` (bool) says so."""
     if labels.ndim == 2 or not isinstance(head, InstanceHead) or known.all():
         return head.targets(labels)
-    lonely = lonely_planes(known)
+    lonely = isolated_planes(known)
     targets = head.targets(np.where(known, labels, 0))
     for z in np.flatnonzero(lonely):
         targets[:, z] = head.targets(labels[z])
@@ -338,7 +338,7 @@ def known_diameter(
     if not isinstance(head, InstanceHead):
         return 0.0
     seen = np.where(known, labels, 0)
-    if labels.ndim == 3 and (lonely := lonely_planes(known)).any():
+    if labels.ndim == 3 and (lonely := isolated_planes(known)).any():
         diameters = np.concatenate([object_diameters(seen[z]) for z in np.flatnonzero(lonely)])
     else:
         diameters = object_diameters(seen)
@@ -364,7 +364,7 @@ def background_weight(labels: np.ndarray, known: np.ndarray, usual: float) -> fl
     return min(HEAVIEST, share / (1 - share) * (1 - usual) / usual)
 
 
-def lonely_planes(known: np.ndarray) -> np.ndarray:
+def isolated_planes(known: np.ndarray) -> np.ndarray:
     """Tell of which planes of a volume something is known, but nothing of those beside it; (Z,)."""
     some = np.asarray(known.any((1, 2)))
     beside = np.zeros(len(some), bool)

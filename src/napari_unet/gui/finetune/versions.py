@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidge
 from napari_unet.core.errors import UnetError
 from napari_unet.core.models.store import family, list_models
 from napari_unet.core.text import pluralise
-from napari_unet.core.training.model_comparison import UNITS, Round, advice, rounds_of
+from napari_unet.core.training.model_comparison import UNITS, CorrectionRound, advice, get_rounds
 from napari_unet.gui.segment.form import go_on_with
 from napari_unet.gui.widgets.collapsible import CollapsibleSection
 from napari_unet.gui.widgets.plots import BLUE, Line, Plot
@@ -61,7 +61,7 @@ class VersionsBox(QWidget):
         except UnetError:
             cards = []
         own = next(iter(cards), None)
-        rounds = rounds_of(own.training) if own is not None else []
+        rounds = get_rounds(own.training) if own is not None else []
         metric = own.metrics.get("tuning", {}).get("metric", "score") if own is not None else ""
         self.show_rounds(rounds, metric)
         self._clear()
@@ -70,7 +70,7 @@ class VersionsBox(QWidget):
             self._add(card, names.get(card.hash, card.name), chosen=card is own)
         self.fold.setVisible(len(cards) > 1)
 
-    def show_rounds(self, rounds: list[Round], metric: str) -> None:
+    def show_rounds(self, rounds: list[CorrectionRound], metric: str) -> None:
         """Show how the score grew with the corrections, and whether more of them will help."""
         what = UNITS.get(metric, "objects")
         self.plot.what = f"corrected {what}"

@@ -95,7 +95,7 @@ GAIN = 0.02
 """A decoding has to be better by so much than the one before, as an AP: few objects decide."""
 
 
-def post_training_card(
+def complete_card(
     model: Model, samples: Samples, held: Samples
 ) -> Generator[None, None, ModelCard]:
     """Fill in a tuned model's card: decoding, agreement of number formats, statistics.

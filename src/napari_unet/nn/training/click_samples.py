@@ -78,7 +78,7 @@ class LabelledImages:
     weights: np.ndarray
 
     @classmethod
-    def of(cls, samples: Samples) -> LabelledImages:
+    def from_samples(cls, samples: Samples) -> LabelledImages:
         """Balance the samples as the trunk's training does."""
         return cls(samples, samples.weights())
 
@@ -191,7 +191,7 @@ BEGIN = {"click": 0.7, "object": 0.16, "box": 0.14}
 
 
 @dataclass
-class Window:
+class ClickSample:
     """One window of a view with one object in it, and what was clicked so far.
 
     Attributes
@@ -243,16 +243,16 @@ class ViewPool:
         return self._views
 
 
-def draw_windows(
+def draw_click_samples(
     views: Sequence[TrainingView],
     settings: TrainConfig,
     rng: np.random.Generator,
     guess: InitialMask,
-) -> list[Window]:
+) -> list[ClickSample]:
     """Cut windows of one zoom around objects that fit, with the clicks and masks to begin with."""
     factor = 2 ** int(rng.choice(len(LEVELS), p=LEVELS))
     edge = min(settings.crop * factor, EDGE)
-    windows: list[Window] = []
+    windows: list[ClickSample] = []
     for attempt in range(20 * settings.batch):
         view = views[int(rng.integers(len(views)))]
         layer, label, box = view.objects[int(rng.integers(len(view.objects)))]
@@ -293,7 +293,7 @@ def _cut(
     edge: int,
     factor: int,
     rng: np.random.Generator,
-) -> Window:
+) -> ClickSample:
     """Cut a window that shows an object, as it comes to lie by its first click, or by its mask."""
     by_click = rng.random() < 0.5
     at = np.array(first_click(inside[box], rng).pixel) + [s.start for s in box]
@@ -305,10 +305,10 @@ def _cut(
     y, x = (slice(a, a + edge) for a in starts)
     seen = pooled(view.seen[None, :, y, x], factor)[0]
     target = pooled(torch.from_numpy(inside[y, x].astype(np.float32))[None, None], factor)[0, 0]
-    return Window(seen, target, np.zeros(target.shape, bool), ClickSet())
+    return ClickSample(seen, target, np.zeros(target.shape, bool), ClickSet())
 
 
-def _begun(window: Window, rng: np.random.Generator, guess: InitialMask) -> Window:
+def _begun(window: ClickSample, rng: np.random.Generator, guess: InitialMask) -> ClickSample:
     """Give a window what a user begins with."""
     truth = window.truth
     if not truth.any():  # so small, or so thin, that no pixel is half full

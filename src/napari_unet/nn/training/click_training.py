@@ -25,7 +25,12 @@ from napari_unet.nn.interactive.initial_mask import InitialMask
 from napari_unet.nn.interactive.session import ClickSession
 from napari_unet.nn.training.cancellation import run_with_heartbeat
 from napari_unet.nn.training.checkpoint import TrainState
-from napari_unet.nn.training.click_samples import LabelledImages, ViewPool, Window, draw_windows
+from napari_unet.nn.training.click_samples import (
+    ClickSample,
+    LabelledImages,
+    ViewPool,
+    draw_click_samples,
+)
 from napari_unet.nn.training.loop import (
     Validate,
     rate_factor,
@@ -90,7 +95,7 @@ def train_clicks(
 
     def step(config: TrainConfig) -> tuple[dict[str, float], TrainConfig]:
         rng = np.random.default_rng([config.seed, state.step])
-        windows = draw_windows(views.turned(state.step), config, rng, guess)
+        windows = draw_click_samples(views.turned(state.step), config, rng, guess)
         return _learn(state, config, head, windows, rng), config
 
     check = cast("Validate | None", validate)
@@ -102,7 +107,7 @@ def _learn(
     state: TrainState,
     settings: TrainConfig,
     head: ClickHead,
-    windows: list[Window],
+    windows: list[ClickSample],
     rng: np.random.Generator,
 ) -> dict[str, float]:
     """Let the robot click for some rounds, then take one step on what the head says at last."""
@@ -133,7 +138,7 @@ def _learn(
     return {"loss": float(loss.detach())} | {name: float(v.detach()) for name, v in terms.items()}
 
 
-def _answer(head: ClickHead, seen: Tensor, windows: Sequence[Window]) -> Tensor:
+def _answer(head: ClickHead, seen: Tensor, windows: Sequence[ClickSample]) -> Tensor:
     """Return the head's logits (N, Y, X) for the windows' clicks and masks."""
     masks = np.stack([window.previous for window in windows]).astype(np.float32)
     places = {
@@ -141,7 +146,7 @@ def _answer(head: ClickHead, seen: Tensor, windows: Sequence[Window]) -> Tensor:
         for sign in (True, False)
     }
     previous = torch.from_numpy(masks)[:, None].to(seen.device)
-    prompts = Prompts.of(places[True], places[False], previous)
+    prompts = Prompts.from_clicks(places[True], places[False], previous)
     width = head.model.width + 1
     return head(seen[:, :width], seen[:, width:], prompts)  # type: ignore[no-any-return]
 
@@ -204,7 +209,7 @@ def tune_clicks(
         validate_every=2**31,
     )
     validator = ClickValidator(
-        [*trials_of(model, _few_of_each(_clickable(held)), PER_IMAGE)], CLICKS
+        [*make_trials(model, _few_of_each(_clickable(held)), PER_IMAGE)], CLICKS
     )
 
     def score(head: ClickHead) -> dict[str, float]:
@@ -212,7 +217,7 @@ def tune_clicks(
 
     before = yield from run_with_heartbeat(lambda: score(first))
     state = TrainState.start(cast("Any", copy.deepcopy(first)), settings)
-    sources = [LabelledImages.of(part) for part in map(_clickable, taught) if part.items]
+    sources = [LabelledImages.from_samples(part) for part in map(_clickable, taught) if part.items]
     steps = train_clicks(state, model, sources, settings)
     try:
         yield from run_with_heartbeat(
@@ -320,7 +325,7 @@ def pick_objects(
         yield labels == label
 
 
-def trials_of(
+def make_trials(
     model: Model, samples: Samples, per_image: int, rng: np.random.Generator | None = None
 ) -> Iterator[Trial]:
     """Yield some objects of each labelled image of one plane, whose size the network is told."""

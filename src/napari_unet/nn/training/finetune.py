@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.core.models.folder import read_replay
+from napari_unet.core.models.folder import read_rehearsal
 from napari_unet.core.progress import Result, TrainStep, map_steps
 from napari_unet.core.settings import TrainSettings
 from napari_unet.core.training.config import (
@@ -23,19 +23,19 @@ from napari_unet.core.training.config import (
 )
 from napari_unet.core.training.holdout import hold_out
 from napari_unet.core.training.log import TrainLog
-from napari_unet.core.training.model_comparison import next_rounds, taught_with
+from napari_unet.core.training.model_comparison import add_round, count_taught
 from napari_unet.core.training.rehearsal import (
+    choose_rehearsal_crops,
     draw_thumbnail,
-    make_replay,
-    pack_replay,
-    passed_on,
-    replay_samples,
-    unpack_replay,
+    merge_rehearsal_crops,
+    pack_rehearsal,
+    rehearsal_samples,
+    unpack_rehearsal,
 )
 from napari_unet.core.training.run_state import CHECKPOINT
 from napari_unet.core.training.samples import Samples
 from napari_unet.nn.inference.model import save_model
-from napari_unet.nn.training.calibrate import post_training_card
+from napari_unet.nn.training.calibrate import complete_card
 from napari_unet.nn.training.checkpoint import TrainState, load_checkpoint
 from napari_unet.nn.training.click_training import SHARE, can_learn_clicks, tune_clicks
 from napari_unet.nn.training.head_transfer import freeze
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from napari_unet.core.models.card import ModelCard
     from napari_unet.core.training.config import TrainConfig
     from napari_unet.core.training.model_comparison import ModelComparison
-    from napari_unet.core.training.rehearsal import Crop
+    from napari_unet.core.training.rehearsal import RehearsalCrop
     from napari_unet.nn.inference.model import Model
 
 
@@ -170,7 +170,7 @@ class Tuning:
             weights=weights,
         )
         model = self.best()
-        settling = post_training_card(model, self.samples, self._exam.held)
+        settling = complete_card(model, self.samples, self._exam.held)
         card = yield from _reported(settling, self.state.step)
         self._finished = replace(model, card=card)
         if self._clicks:
@@ -195,8 +195,8 @@ class Tuning:
             training["statistics"] = before["statistics"]
         judgement = self.judgement
         if judgement.after is not None:
-            taught = taught_with(training, judgement.metric)
-            training["rounds"] = next_rounds(before, taught, judgement)
+            taught = count_taught(training, judgement.metric)
+            training["rounds"] = add_round(before, taught, judgement)
         card = self._card.replace(
             training={name: value for name, value in training.items() if value is not None},
             metrics={"tuning": judgement.to_json()},
@@ -235,8 +235,8 @@ class Tuning:
 
     def replay(self) -> bytes:
         """Return what the tuned model keeps against forgetting: its parent's crops, and its own."""
-        own = make_replay(self.samples, self._diameter)
-        return pack_replay(passed_on(self._replay, own))
+        own = choose_rehearsal_crops(self.samples, self._diameter)
+        return pack_rehearsal(merge_rehearsal_crops(self._replay, own))
 
     @property
     def judgement(self) -> ModelComparison:
@@ -249,11 +249,11 @@ class Tuning:
         diameter: float | None = self._card.training.get("working_diameter_px")
         return diameter
 
-    def _read_replay(self) -> list[Crop]:
+    def _read_replay(self) -> list[RehearsalCrop]:
         model = self.model
         if self.model.folder is None or not model.card.replay:
             return []
-        return unpack_replay(read_replay(self.model.folder))
+        return unpack_rehearsal(read_rehearsal(self.model.folder))
 
     def _start(self) -> TrainState:
         net = UNet(self.model.spec)
@@ -277,7 +277,7 @@ class Tuning:
     def _replayed(self) -> Samples:
         """Return the crops of the replay that are trained on; the others are scored."""
         crops = [crop for i, crop in enumerate(self._replay) if i % SCORED]
-        return replay_samples(crops, self.split.training.head, self.model.spec.in_channels)
+        return rehearsal_samples(crops, self.split.training.head, self.model.spec.in_channels)
 
     def _trunk_recipe(self) -> TrainConfig:
         """Return the recipe of what all heads stand on: the click head's share is left for it."""

@@ -17,7 +17,7 @@ from napari_unet.core.instances.tile_merger import separate
 from napari_unet.core.progress import run_to_end
 from napari_unet.core.training.holdout import count_known
 from napari_unet.core.training.model_comparison import ModelComparison, compare_models
-from napari_unet.core.training.rehearsal import replay_samples
+from napari_unet.core.training.rehearsal import rehearsal_samples
 from napari_unet.core.training.samples import Samples
 from napari_unet.nn.inference.model import Model
 from napari_unet.nn.training.cancellation import StopHook, run_with_heartbeat
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from napari_unet.core.models.card import ModelCard
     from napari_unet.core.training.holdout import Split
-    from napari_unet.core.training.rehearsal import Crop
+    from napari_unet.core.training.rehearsal import RehearsalCrop
     from napari_unet.core.training.samples import Sample
     from napari_unet.nn.training.loop import NamedScores
     from napari_unet.nn.unet.net import UNet
@@ -62,7 +62,7 @@ class HeldOutEvaluation:
     """
 
     def __init__(
-        self, card: ModelCard, split: Split, crops: Sequence[Crop], *, scratch: bool
+        self, card: ModelCard, split: Split, crops: Sequence[RehearsalCrop], *, scratch: bool
     ) -> None:
         self._card, self._split, self._scratch = card, split, scratch
         self._scored = list(crops[::SCORED])
@@ -120,7 +120,7 @@ class HeldOutEvaluation:
         items = [replace(item, group=CORRECTIONS) for item in held.items] if held else []
         if self._scored:
             head, channels = get_head(self._card.spec), self._card.spec.in_channels
-            items += replay_samples(self._scored, head, channels).items
+            items += rehearsal_samples(self._scored, head, channels).items
         return Samples(items, self._split.training.head)
 
 

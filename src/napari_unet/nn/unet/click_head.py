@@ -50,7 +50,7 @@ class Prompts:
     previous: Tensor
 
     @classmethod
-    def of(
+    def from_clicks(
         cls,
         positive: Sequence[np.ndarray],
         negative: Sequence[np.ndarray],

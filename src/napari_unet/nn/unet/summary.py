@@ -24,7 +24,7 @@ HEADINGS = ("part", "channels", "resolution", "parameters", "FLOP/px")
 
 
 @dataclass(frozen=True)
-class Row:
+class PartSummary:
     """One part of a network.
 
     Attributes
@@ -50,10 +50,10 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Summary:
+class NetworkSummary:
     """A network's parts in the order in which they run."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[PartSummary, ...]
 
     @property
     def parameters(self) -> int:
@@ -66,7 +66,7 @@ class Summary:
         return sum(row.flops for row in self.rows)
 
 
-def summary(spec: ModelSpec) -> Summary:
+def summary(spec: ModelSpec) -> NetworkSummary:
     """Describe the network that a spec builds; takes no memory for weights or images."""
     with torch.device("meta"):
         net = UNet(spec).eval()
@@ -80,7 +80,7 @@ def summary(spec: ModelSpec) -> Summary:
     flops = counter.get_flop_counts()
     pixels = image[0, 0].numel()
     rows = (
-        Row(
+        PartSummary(
             name=name,
             channels=shape[1],
             scale=tuple(whole // part for whole, part in zip(spec.stride, shape[2:], strict=True)),
@@ -89,7 +89,7 @@ def summary(spec: ModelSpec) -> Summary:
         )
         for name, shape in outputs.items()
     )
-    return Summary(tuple(rows))
+    return NetworkSummary(tuple(rows))
 
 
 def _parts(net: UNet) -> Iterator[tuple[str, nn.Module]]:
@@ -137,6 +137,6 @@ def _resolution(scale: tuple[int, ...]) -> str:
     return " x ".join("1" if s == 1 else f"1/{s}" for s in scale)
 
 
-def _costs(of: Row | Summary) -> tuple[str, str]:
+def _costs(of: PartSummary | NetworkSummary) -> tuple[str, str]:
     """Write parameters and operations with separated thousands."""
     return f"{of.parameters:,}", f"{of.flops:,.0f}"
