@@ -185,7 +185,7 @@ def test_clicks_are_in_the_journal_teach_the_model_and_come_back(window, qtbot, 
     data = left.data.copy()
     assert data.max() == 3
     with JournalReader(find_journals(layer_stack(w.image))[0].path) as journal:
-        about, edits, known = journal.about, journal.history(), read_annotation_mask(journal).known
+        about, edits, known = journal.header, journal.history(), read_annotation_mask(journal).known
     assert (about.model, about.ndim, about.head) == ("clicker", 2, "instance")
     assert [edit.source for edit in edits] == ["click"] * 3
     signs = [[sign for _, sign in edit.clicks] for edit in edits]

@@ -129,7 +129,7 @@ def _steps(
         labels,
         journal.history(index),
         journal.box(index),
-        classes=journal.about.head == "semantic",
+        classes=journal.header.head == "semantic",
         touched=touched,
     )
     return recording, index, said
