@@ -11,14 +11,14 @@ from napari_unet.cli.terminal import follow, progress_bar, say, watched
 from napari_unet.core.errors import DivergedError, InputError, ModelError, SettingsError
 from napari_unet.core.instances.heads import get_head
 from napari_unet.core.models.folder import read_card
-from napari_unet.core.models.store import check_store, find_model, free_place, home
+from napari_unet.core.models.store import check_store, find_model, get_free_folder, home
 from napari_unet.core.settings import DEVICES, TrainSettings
 from napari_unet.core.text import pluralise
 from napari_unet.core.training.pairs import Labelled, pair_paths, read_labelled, samples_of
 from napari_unet.core.training.run_state import (
     CHECKPOINT,
     RunState,
-    forget,
+    forget_training,
     lock_training,
     training_folder,
     write_run_state,
@@ -92,7 +92,7 @@ class TrainingRun:
         self.tuning: Tuning | None = None
         self._check_options()
         self._overwrite = self._may_overwrite()
-        free_place(request.name, overwrite=self._overwrite)
+        get_free_folder(request.name, overwrite=self._overwrite)
         check_store()
         if request.start is not None:
             find_model(request.start)  # an unknown one is known before torch is loaded
@@ -147,7 +147,7 @@ class TrainingRun:
             raise ModelError("Nothing was trained yet.")
         place = self.tuning.save(self.request.name, overwrite=self._overwrite, **notes)
         if not notes:
-            forget(self.folder)
+            forget_training(self.folder)
         return place
 
     def store_interrupted(self) -> Path | None:

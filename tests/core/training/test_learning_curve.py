@@ -7,7 +7,7 @@ import pytest
 from napari_unet.core.training.model_comparison import (
     CorrectionRound,
     add_round,
-    advice,
+    advise,
     compare_models,
     count_taught,
     gain_of_doubling,
@@ -21,24 +21,24 @@ def rounds(*scores, objects=(0, 10, 20, 40, 80, 160)):
 
 @pytest.mark.parametrize(("count", "left"), [(0, "3 more rounds"), (2, "1 more round ")])
 def test_with_few_rounds_it_is_too_early_to_tell(count, left):
-    text = advice(rounds(0.3, 0.4)[:count])
+    text = advise(rounds(0.3, 0.4)[:count])
     assert text.startswith("Too early to tell")
     assert left in text
 
 
 def test_a_rising_curve_asks_for_more():
-    text = advice(rounds(0.3, 0.4, 0.5, 0.6))
+    text = advise(rounds(0.3, 0.4, 0.5, 0.6))
     assert "likely to help" in text
     assert "40 more objects" in text
 
 
 def test_a_flat_curve_has_had_enough():
-    assert "hardly help" in advice(rounds(0.3, 0.7, 0.78, 0.785, 0.785, 0.785))
-    assert "hardly help" in advice(rounds(0.7, 0.7, 0.7))
+    assert "hardly help" in advise(rounds(0.3, 0.7, 0.78, 0.785, 0.785, 0.785))
+    assert "hardly help" in advise(rounds(0.7, 0.7, 0.7))
 
 
 def test_a_falling_curve_is_said():
-    assert "did not help" in advice(rounds(0.3, 0.7, 0.8, 0.6, 0.5, 0.4))
+    assert "did not help" in advise(rounds(0.3, 0.7, 0.8, 0.6, 0.5, 0.4))
 
 
 def test_the_gain_is_that_of_the_line():
@@ -68,10 +68,10 @@ def test_classes_are_counted_in_pixels():
         rounds_ = {
             "rounds": add_round(rounds_, taught, compare_models("IoU", (before, after), None, 9))
         }
-    text = advice(get_rounds(rounds_), "pixels")
+    text = advise(get_rounds(rounds_), "pixels")
     assert "likely to help: 2,000 more pixels" in text
     assert count_taught({"objects": 7, "known_px": 400}, "AP50") == 7
 
 
 def test_one_more_is_one():
-    assert ": 1 more object may" in advice(rounds(0.3, 0.5, 0.8, objects=(0, 1, 1)))
+    assert ": 1 more object may" in advise(rounds(0.3, 0.5, 0.8, objects=(0, 1, 1)))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tifffile
 
-from napari_unet.core.annotations.header import identify
+from napari_unet.core.annotations.header import image_fingerprint
 from napari_unet.core.annotations.image_source import ImageSource
 from napari_unet.core.annotations.mask import read_annotation_mask
 from napari_unet.core.annotations.reader import JournalReader
@@ -35,7 +35,7 @@ LAYOUTS = ("cellpose", "stardist")
 ``masks/name.tif``. Both with ``known/name.tif`` beside, 255 where the labels are known."""
 
 
-def thumbnail(
+def draw_correction(
     correction: Correction,
     index: Index | None = None,
     *,
@@ -69,7 +69,7 @@ def thumbnail(
     step = max(1, math.ceil(max(s.stop - s.start for s in window) / size))
     labels = truth.labels[window]
     try:
-        stacks = {identify(stack): stack for stack in opened}
+        stacks = {image_fingerprint(stack): stack for stack in opened}
         found = ImageSource(header, folder, correction.path, stacks).frame(place, 2)
     except UnetError:
         found = None
@@ -81,7 +81,7 @@ def thumbnail(
     return outline(ground[::step, ::step], labels[::step, ::step], zoom=1)
 
 
-def export(
+def export_corrections(
     corrections: Sequence[Correction],
     folder: str | os.PathLike[str],
     *,

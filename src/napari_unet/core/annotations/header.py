@@ -123,7 +123,7 @@ class JournalFile:
             return 0.0
 
 
-def identify(stack: Stack) -> str:
+def image_fingerprint(stack: Stack) -> str:
     """Return what an image is known by, wherever its file lies: its `fingerprint`.
 
     Raises
@@ -165,7 +165,7 @@ def find_journals(image: Stack | None = None) -> list[JournalFile]:
     The image's content counts, not its path: a file that was moved has its journals, one that was
     changed has none.
     """
-    folder = home() / "journal" if image is None else journal_folder(identify(image))
+    folder = home() / "journal" if image is None else journal_folder(image_fingerprint(image))
     paths = folder.glob(f"{'*/' if image is None else ''}*{ENDING}")
     return sorted(_places(paths), key=lambda place: (-place.modified, place.path.name))
 
@@ -187,7 +187,7 @@ def read_header(stack: Stack, labels: Any, ndim: int) -> JournalHeader:
             f"{stack.labels_shape}."
         )
     ndim = ndim if "Z" in stack.axes else 2
-    image = identify(stack)
+    image = image_fingerprint(stack)
     return JournalHeader(
         image=image,
         name=stack.name,

@@ -35,7 +35,7 @@ from napari_unet.core.annotations.append_log import Record, RecordFile
 from napari_unet.core.annotations.edits import KNOWN, LABELS, Box, Edit, RegionMark, plane_span
 from napari_unet.core.annotations.header import (
     InitialLabels,
-    identify,
+    image_fingerprint,
     new_path,
     read_header,
     same_file,
@@ -286,7 +286,7 @@ class Journal(JournalReader):
 
     def _follow(self, stack: Stack) -> None:
         """Hold the image against the journal's, and note where it lies now."""
-        if identify(stack) != self.header.image:
+        if image_fingerprint(stack) != self.header.image:
             raise InputError(f"{self.path} belongs to another image than {stack.name}.")
         if stack.path is None or str(stack.path.absolute()) == self.header.path:
             return

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_unet.core.annotations.edits import DROPPED, LABELS, Edit
-from napari_unet.core.annotations.header import JournalFile, find_journals, identify
+from napari_unet.core.annotations.header import JournalFile, find_journals, image_fingerprint
 from napari_unet.core.annotations.image_source import ImageSource
 from napari_unet.core.annotations.journal import Journal
 from napari_unet.core.annotations.mask import read_annotation_mask
@@ -22,7 +22,7 @@ from napari_unet.core.annotations.patches import extract_patches
 from napari_unet.core.annotations.reader import JournalReader
 from napari_unet.core.errors import InputError, UnetError
 from napari_unet.core.instances.heads import InstanceHead, SemanticHead
-from napari_unet.core.models.store import family
+from napari_unet.core.models.store import get_family
 from napari_unet.core.progress import Progress
 from napari_unet.core.training.samples import Sample, Samples
 
@@ -95,7 +95,7 @@ def list_corrections(
     ModelError
         There is no such model.
     """
-    cards = [] if model is None else family(model)
+    cards = [] if model is None else get_family(model)
     hashes, names = {card.hash for card in cards}, {card.name for card in cards}
     read = {(row.place.path, row.date): row for row in earlier if not row.problem}
     for place in find_journals():
@@ -146,9 +146,13 @@ def list_patches(
     """Yield the parts of the images that teach something, as planes (2) or volumes (3).
 
     An image that cannot be used is passed by, with a sentence in `remarks`. The stacks in `opened`
-    may be given by what `identify` says of them, which takes a while to find out.
+    may be given by what `image_fingerprint` says of them, which takes a while to find out.
     """
-    stacks = opened if isinstance(opened, dict) else {identify(stack): stack for stack in opened}
+    stacks = (
+        opened
+        if isinstance(opened, dict)
+        else {image_fingerprint(stack): stack for stack in opened}
+    )
     for correction in corrections:
         try:
             yield from (
@@ -269,7 +273,7 @@ def to_samples(
     InputError
         Nothing is left to train on.
     """
-    head, stacks = head or InstanceHead(), {identify(stack): stack for stack in opened}
+    head, stacks = head or InstanceHead(), {image_fingerprint(stack): stack for stack in opened}
     remarks: list[str] = []
     chosen = _Lottery(budget)
     for number, correction in enumerate(corrections):

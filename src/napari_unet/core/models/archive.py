@@ -26,7 +26,7 @@ from napari_unet.core.models.folder import (
     read_rehearsal,
     write_card,
 )
-from napari_unet.core.models.store import ModelEntry, find_model, free_place, home
+from napari_unet.core.models.store import ModelEntry, find_model, get_free_folder, home
 
 if TYPE_CHECKING:
     import os
@@ -42,7 +42,7 @@ a tenth, an archive that is made to fill the disk a thousand times."""
 _CHUNK = 1 << 20
 
 
-def pack(folder: Path, target: Path, *, overwrite: bool = False) -> None:
+def pack_model(folder: Path, target: Path, *, overwrite: bool = False) -> None:
     """Write a model folder's files into one .zip file, whole or not at all.
 
     Equal models give equal files.
@@ -71,7 +71,7 @@ def _member(name: str) -> zipfile.ZipInfo:
     return info
 
 
-def unpack(source: Path, folder: Path) -> None:
+def unpack_model(source: Path, folder: Path) -> None:
     """Take a model's files out of a .zip file, or copy them from a folder, into an empty folder.
 
     Raises
@@ -175,9 +175,9 @@ def import_model(source: str | os.PathLike[str], name: str | None = None) -> Mod
     """
     source = user_path(source)
     if name is not None:
-        free_place(name)
+        get_free_folder(name)
     with _scratch() as scratch:
-        unpack(source, scratch)
+        unpack_model(source, scratch)
         try:
             card, _ = read_model(scratch)
             read_rehearsal(scratch)
@@ -185,7 +185,7 @@ def import_model(source: str | os.PathLike[str], name: str | None = None) -> Mod
             message = str(error).replace(str(scratch), str(source))
             raise ModelError(message) from error
         card = card.replace(name=card.name if name is None else name)
-        folder = free_place(card.name)
+        folder = get_free_folder(card.name)
         with model_folder(folder) as partial:
             for path in scratch.iterdir():
                 path.rename(partial / path.name)
@@ -211,7 +211,7 @@ def export_model(
     target = user_path(target)
     if target.suffix.lower() != ".zip":
         raise OutputError(f"{target} is no name for an exported model; let it end in .zip.")
-    pack(find_model(name_or_path), target, overwrite=overwrite)
+    pack_model(find_model(name_or_path), target, overwrite=overwrite)
     return target
 
 

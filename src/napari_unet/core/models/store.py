@@ -126,7 +126,7 @@ def put_model(
     OutputError
         The store cannot be written.
     """
-    folder = free_place(name, overwrite=overwrite)
+    folder = get_free_folder(name, overwrite=overwrite)
     card = write_model(folder, card.replace(name=name), tensors, thumbnail, replay)
     return ModelEntry(name, folder, bundled=False, card=card)
 
@@ -177,7 +177,7 @@ def _shown(name: str) -> str:
     return repr(name if len(name) <= 80 else f"{name[:80]}...")
 
 
-def free_place(name: str, *, overwrite: bool = False) -> Path:
+def get_free_folder(name: str, *, overwrite: bool = False) -> Path:
     """Return the folder in the user's store where a model of this name may be written.
 
     Raises
@@ -243,7 +243,7 @@ def _entry(folder: Path, bundled: bool) -> ModelEntry:
         return ModelEntry(folder.name, folder, bundled, None, str(error))
 
 
-def descends(model: str, ancestor: str) -> bool:
+def is_descendant(model: str, ancestor: str) -> bool:
     """Tell whether a model of the store was tuned from another one of it, by whatever many rounds.
 
     A model that is not there, or cannot be read, descends from none.
@@ -259,7 +259,7 @@ def descends(model: str, ancestor: str) -> bool:
     return parent == wanted
 
 
-def family(model: str | os.PathLike[str]) -> list[ModelCard]:
+def get_family(model: str | os.PathLike[str]) -> list[ModelCard]:
     """Return a model's card, those of its ancestors and those of its descendants.
 
     Raises

@@ -179,7 +179,7 @@ def add_round(
     return rounds
 
 
-def advice(rounds: Sequence[CorrectionRound], what: str = "objects") -> str:
+def advise(rounds: Sequence[CorrectionRound], what: str = "objects") -> str:
     """Say in one line whether more corrections are likely to help.
 
     The score is taken to grow with the logarithm of the number of objects, which is how learning

@@ -88,7 +88,7 @@ def read_run_state(folder: Path) -> RunState | None:
         return None
 
 
-def unfinished() -> dict[str, RunState]:
+def list_unfinished() -> dict[str, RunState]:
     """Return, by name, the trainings that stopped and can go on; the last one first."""
     folders = [path.parent for path in (home() / "training").glob(f"*/{CHECKPOINT}")]
     folders.sort(key=lambda folder: -_modified(folder / CHECKPOINT))
@@ -100,7 +100,7 @@ def unfinished() -> dict[str, RunState]:
     return found
 
 
-def forget(folder: Path) -> None:
+def forget_training(folder: Path) -> None:
     """Delete the checkpoint and plan of a training; its log and curve stay.
 
     Raises
@@ -153,7 +153,7 @@ def is_locked(folder: Path) -> bool:
     return False
 
 
-def next_name(base: str, taken: Iterable[str]) -> str:
+def propose_name(base: str, taken: Iterable[str]) -> str:
     """Propose a name for a tuned model: of "nuclei" it is "nuclei-tuned", then "nuclei-tuned-2"."""
     taken = {name.casefold() for name in taken}
     found = _NUMBERED.fullmatch(base)

@@ -19,7 +19,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_unet.core.annotations.export import export, thumbnail
+from napari_unet.core.annotations.export import draw_correction, export_corrections
 from napari_unet.core.annotations.training_set import drop, list_corrections
 from napari_unet.core.errors import UnetError
 from napari_unet.core.progress import Progress
@@ -151,7 +151,9 @@ class CorrectionList(QWidget):
         corrections = self.chosen or self.rows
         opened, touched = self._opened(), self.touched
         self._export = Job(
-            lambda: export(corrections, folder, layout=layout, touched=touched, opened=opened),
+            lambda: export_corrections(
+                corrections, folder, layout=layout, touched=touched, opened=opened
+            ),
             on_item=self._exporting,
             on_done=lambda remarks: self._exported(folder, remarks),
             on_error=self._report,
@@ -234,7 +236,7 @@ def _read(
         picture = drawn.get((correction.place.path, correction.date))
         if picture is None and correction.frames:
             try:
-                picture = thumbnail(correction, size=SIZE, opened=opened)
+                picture = draw_correction(correction, size=SIZE, opened=opened)
             except UnetError:
                 picture = None  # the row says what is wrong
         rows.append((correction, picture))

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_unet.core.errors import UnetError
-from napari_unet.core.models.store import family, list_models
+from napari_unet.core.models.store import get_family, list_models
 from napari_unet.core.text import pluralise
-from napari_unet.core.training.model_comparison import UNITS, CorrectionRound, advice, get_rounds
+from napari_unet.core.training.model_comparison import UNITS, CorrectionRound, advise, get_rounds
 from napari_unet.gui.segment.form import go_on_with
 from napari_unet.gui.widgets.collapsible import CollapsibleSection
 from napari_unet.gui.widgets.plots import BLUE, Line, Plot
@@ -57,7 +57,7 @@ class VersionsBox(QWidget):
         """Show the versions and the rounds of a model of the store."""
         self.model = name
         try:
-            cards = family(name) if name else []
+            cards = get_family(name) if name else []
         except UnetError:
             cards = []
         own = next(iter(cards), None)
@@ -77,7 +77,7 @@ class VersionsBox(QWidget):
         points = tuple((float(found.objects), found.score) for found in rounds)
         self.plot.show_lines([Line(f"{metric} by round", points, BLUE)] if points else [])
         self.plot.setVisible(len(points) > 1)
-        self.advice.setText(advice(rounds, what) if rounds else "")
+        self.advice.setText(advise(rounds, what) if rounds else "")
         self.advice.setVisible(bool(rounds))
 
     def _clear(self) -> None:

@@ -6,13 +6,13 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.core.errors import InputError, ModelError
-from napari_unet.core.models.store import check_name, check_store, free_place, list_models
+from napari_unet.core.models.store import check_name, check_store, get_free_folder, list_models
 from napari_unet.core.progress import Progress, map_steps
 from napari_unet.core.settings import TrainSettings, setting
 from napari_unet.core.training.run_state import (
     CHECKPOINT,
     RunState,
-    forget,
+    forget_training,
     lock_training,
     training_folder,
     write_run_state,
@@ -141,7 +141,7 @@ class TuneWork:
         """
         request = self.request
         yield Progress(0, 0, "loading the model")
-        free_place(check_name(request.name))
+        get_free_folder(check_name(request.name))
         check_store()
         self._lock = lock_training(self.folder)
         if (self.folder / CHECKPOINT).exists() and not request.resume:
@@ -183,7 +183,7 @@ class TuneWork:
 
     def discard(self) -> None:
         """Forget the training; its log and curve stay."""
-        forget(self.folder)
+        forget_training(self.folder)
         self.release()
         self.tuning = None
 

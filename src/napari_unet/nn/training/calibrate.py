@@ -20,7 +20,7 @@ from napari_unet.core.instances.tile_merger import DecodeSettings, separate
 from napari_unet.core.training.holdout import count_known
 from napari_unet.core.training.samples import Samples
 from napari_unet.nn.inference.diameter_estimation import training_statistics
-from napari_unet.nn.training.cancellation import run_with_heartbeat
+from napari_unet.nn.training.cancellation import run_cancellable
 from napari_unet.nn.training.held_out import CORRECTIONS, sample_maps
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def complete_card(
     if held.items:
         yield
         few = Samples(held.items[:8], held.head)
-        agreement = yield from run_with_heartbeat(partial(format_agreement, model, few))
+        agreement = yield from run_cancellable(partial(format_agreement, model, few))
         card = card.replace(metrics={**card.metrics, "bfloat16_dice": round(agreement, 5)})
     return card
 
@@ -135,7 +135,7 @@ def _calibrated(model: Model, held: Samples) -> Generator[None, None, dict[str, 
     maps: list[np.ndarray] = []
     seen = []
     for item in held.items:
-        maps.append((yield from run_with_heartbeat(partial(sample_maps, model, item))) * item.known)
+        maps.append((yield from run_cancellable(partial(sample_maps, model, item))) * item.known)
         seen.append(replace(item, labels=item.known_labels))
         yield
     part = Samples(seen, held.head)
@@ -145,13 +145,13 @@ def _calibrated(model: Model, held: Samples) -> Generator[None, None, dict[str, 
         return sum(float(scores.ap[0]) for scores in groups) / len(groups)
 
     best = model.decoding
-    top = yield from run_with_heartbeat(partial(quality, best))
+    top = yield from run_cancellable(partial(quality, best))
     axes = {"threshold": THRESHOLDS, "merge": MERGES, "min_size": MIN_SIZES}
     for name, values in axes.items():
         for value in values:
             yield
             tried = best.updated(**{name: value})
-            score = yield from run_with_heartbeat(partial(quality, tried))
+            score = yield from run_cancellable(partial(quality, tried))
             if score > top + GAIN:
                 best, top = tried, score
     return {"threshold": best.threshold, "merge": best.merge, "min_size": best.min_size}
@@ -169,7 +169,7 @@ def _statistics(model: Model, samples: Samples) -> Generator[None, None, dict[st
         yield
         if item.image.std():  # of a blank image there is nothing to tell
             one = Samples([item], samples.head)
-            alone = yield from run_with_heartbeat(partial(training_statistics, model, one))
+            alone = yield from run_cancellable(partial(training_statistics, model, one))
             seen.append({name: low for name, (low, _) in alone.items()})
     if not seen or (not before and len(seen) < FEWEST_IMAGES):
         return before

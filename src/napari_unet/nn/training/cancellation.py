@@ -43,7 +43,7 @@ class StopHook:
             raise CancelledError
 
 
-def run_with_heartbeat(
+def run_cancellable(
     work: Callable[[], Result], brake: StopHook | None = None
 ) -> Generator[None, None, Result]:
     """Do work in a thread of its own, and yield every `BEAT_S` seconds until it is done.

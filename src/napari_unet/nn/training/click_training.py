@@ -23,7 +23,7 @@ from napari_unet.core.training.samples import Samples
 from napari_unet.nn.inference.model import has_fast_bfloat16
 from napari_unet.nn.interactive.initial_mask import InitialMask
 from napari_unet.nn.interactive.session import ClickSession
-from napari_unet.nn.training.cancellation import run_with_heartbeat
+from napari_unet.nn.training.cancellation import run_cancellable
 from napari_unet.nn.training.checkpoint import TrainState
 from napari_unet.nn.training.click_samples import (
     ClickSample,
@@ -215,12 +215,12 @@ def tune_clicks(
     def score(head: ClickHead) -> dict[str, float]:
         return validator(head) if validator.trials else {}
 
-    before = yield from run_with_heartbeat(lambda: score(first))
+    before = yield from run_cancellable(lambda: score(first))
     state = TrainState.start(cast("Any", copy.deepcopy(first)), settings)
     sources = [LabelledImages.from_samples(part) for part in map(_clickable, taught) if part.items]
     steps = train_clicks(state, model, sources, settings)
     try:
-        yield from run_with_heartbeat(
+        yield from run_cancellable(
             lambda: next(steps, None)
         )  # looks at many pictures before it begins
     except InputError:  # no object is large enough to click on
@@ -228,7 +228,7 @@ def tune_clicks(
     for _ in steps:
         yield
     head = cast("ClickHead", cast("Any", state.averaged_net()))
-    after = yield from run_with_heartbeat(lambda: score(head))
+    after = yield from run_cancellable(lambda: score(head))
     if after.get("IoU", 0.0) < before.get("IoU", 0.0):
         return model
     training = {"steps": state.step, "seconds": round(state.seconds), "seed": settings.seed}

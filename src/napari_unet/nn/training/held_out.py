@@ -20,7 +20,7 @@ from napari_unet.core.training.model_comparison import ModelComparison, compare_
 from napari_unet.core.training.rehearsal import rehearsal_samples
 from napari_unet.core.training.samples import Samples
 from napari_unet.nn.inference.model import Model
-from napari_unet.nn.training.cancellation import StopHook, run_with_heartbeat
+from napari_unet.nn.training.cancellation import StopHook, run_cancellable
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -166,7 +166,7 @@ class Validator:
     def _ap50(self, model: Model, brake: StopHook) -> Generator[None, None, dict[str, float]]:
         groups: dict[str, list[Scores]] = {}
         for sample in self.samples.items:
-            scores = yield from run_with_heartbeat(partial(self._objects, model, sample), brake)
+            scores = yield from run_cancellable(partial(self._objects, model, sample), brake)
             groups.setdefault(sample.group, []).append(scores)
             yield
         ap50 = {name: float(Scores.pooled(some).ap[0]) for name, some in sorted(groups.items())}
@@ -184,7 +184,7 @@ class Validator:
         classes = model.spec.classes
         table = np.zeros((classes, classes), np.int64)  # rows: truth, columns: predicted
         for sample in self.samples.items:
-            maps = yield from run_with_heartbeat(partial(self._maps, model, sample), brake)
+            maps = yield from run_cancellable(partial(self._maps, model, sample), brake)
             predicted = maps.argmax(0)[sample.known]
             pairs = sample.labels[sample.known].astype(np.int64) * classes + predicted
             table += np.bincount(pairs, minlength=classes**2).reshape(classes, classes)

@@ -66,7 +66,7 @@ class NetworkSummary:
         return sum(row.flops for row in self.rows)
 
 
-def summary(spec: ModelSpec) -> NetworkSummary:
+def summarise_network(spec: ModelSpec) -> NetworkSummary:
     """Describe the network that a spec builds; takes no memory for weights or images."""
     with torch.device("meta"):
         net = UNet(spec).eval()
@@ -111,8 +111,8 @@ def _record(outputs: dict[str, tuple[int, ...]], name: str) -> Callable[..., Non
 
 
 def format_summary(spec: ModelSpec) -> str:
-    """Lay `summary` out as a table, with what it means for images below it."""
-    whole = summary(spec)
+    """Lay `summarise_network` out as a table, with what it means for images below it."""
+    whole = summarise_network(spec)
     parts = [(r.name, str(r.channels), _resolution(r.scale), *_costs(r)) for r in whole.rows]
     table = align([HEADINGS, *parts, ("total", "", "", *_costs(whole))])
     rule = "-" * len(table[-1])
