@@ -89,7 +89,7 @@ def test_a_stroke_is_restored_by_who_opens_the_image_again():
     ("axes", "ndim"), [("YX", 2), ("ZYX", 2), ("ZYX", 3), ("TYX", 2), ("TZYX", 3)]
 )
 def test_replay_is_what_was_painted(axes, ndim, whole, data, monkeypatch):
-    monkeypatch.setattr("napari_unet.core.annotations.header.WHOLE", 2**20 if whole else 0)
+    monkeypatch.setattr("napari_unet.core.annotations.header.WHOLE_BYTES", 2**20 if whole else 0)
     labels = first_labels(axes)
     before = labels.copy()
     done, undone = [], []
@@ -246,7 +246,7 @@ def test_labels_beyond_the_first_type_are_kept():
 
 
 def test_of_a_huge_volume_only_planes_around_the_edit_are_kept(monkeypatch):
-    monkeypatch.setattr("napari_unet.core.annotations.header.WHOLE", 0)
+    monkeypatch.setattr("napari_unet.core.annotations.header.WHOLE_BYTES", 0)
     monkeypatch.setattr(base, "REACH", 1)
     labels = first_labels("ZYX")
     with Journal.begin(image("ZYX"), labels, ndim=3) as journal:

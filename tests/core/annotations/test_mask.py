@@ -46,7 +46,7 @@ def paint(journal, labels, mask, new, canvas="labels"):
 
 def test_nothing_is_known_at_first(begin):
     truth = read_annotation_mask(begin(FIRST))
-    assert not truth.seen.any()
+    assert not truth.annotated.any()
     assert np.array_equal(truth.labels, FIRST)
 
 
@@ -88,7 +88,7 @@ def test_what_was_undone_is_not_known(begin):
     journal = begin(labels)
     paint(journal, labels, labels == 2, 0)
     journal.undo()
-    assert not read_annotation_mask(journal).seen.any()
+    assert not read_annotation_mask(journal).annotated.any()
     journal.redo()
     assert read_annotation_mask(journal).known[FIRST == 2].all()
 
@@ -118,7 +118,7 @@ def test_what_is_dropped_counts_again_when_it_is_touched_again(begin):
     paint(journal, labels, disc(20, 20, 3), 0)
     paint(journal, labels, disc(60, 70, 3), 0)
     journal.mark(DROPPED)
-    assert not read_annotation_mask(journal).seen.any()
+    assert not read_annotation_mask(journal).annotated.any()
     paint(journal, labels, disc(60, 70, 3), 3)
     known = read_annotation_mask(journal).known
     assert known[FIRST == 3].all()
@@ -200,7 +200,7 @@ def test_frames_of_a_time_series_do_not_mix(begin):
     mask = np.zeros(labels.shape, bool)
     mask[1] = disc(20, 20, 3)
     paint(journal, labels, mask, 0)
-    assert not read_annotation_mask(journal, (0,)).seen.any()
+    assert not read_annotation_mask(journal, (0,)).annotated.any()
     assert read_annotation_mask(journal, (1,)).known[labels[1] == 1].all()
 
 

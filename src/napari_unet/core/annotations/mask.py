@@ -1,13 +1,13 @@
-"""What a frame's corrections teach: which pixels are known, and what they are.
+"""Annotation masks: which pixels of a frame are known from its corrections, and what they are.
 
-Known is what the user looked at, and nothing else: regions marked as known (a frame, a plane, a
-box), scribbles, and what was touched. Touched are the pixels that changed; the objects that were
-edited, added or confirmed, as they are now; and the background around both up to a margin. Other
-objects stay unknown within the margin, too. All of this is judged plane by plane: an edit in one
-plane of a volume says nothing about the planes above and below.
+Only what the user looked at is known: regions marked as known (a frame, a plane, a box), scribbles,
+and what was touched. Touched are the pixels that changed; the objects that were edited, added or
+confirmed, as they are now; and the background around both up to a margin. Other objects within the
+margin stay unknown. All of this is decided plane by plane: an edit in one plane of a volume says
+nothing about the planes above and below.
 
-Where labels are classes there are no objects to be touched: the pixels that changed are known, and
-all within the margin.
+If labels are classes, there are no objects to be touched: the pixels that changed and everything
+within the margin are known.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 MARGIN = 0.35
 """Margin of known background around what was touched, as a share of the objects' diameter: about
-half of the gap to a neighbour where objects are crowded ..."""
+half of the gap to a neighbour among crowded objects ..."""
 MARGIN_LIMITS = (3.0, 30.0)
 """... and within these limits, in pixels."""
 
@@ -53,8 +53,8 @@ class AnnotationMask:
     scribbled: np.ndarray
 
     @property
-    def seen(self) -> np.ndarray:
-        """Every pixel that teaches something; bool ([Z,] Y, X)."""
+    def annotated(self) -> np.ndarray:
+        """All pixels that can be learned from; bool ([Z,] Y, X)."""
         return np.asarray(self.known | self.scribbled)
 
 
@@ -66,12 +66,12 @@ def read_annotation_mask(
     margin: float | None = None,
     classes: bool | None = None,
 ) -> AnnotationMask:
-    """Return what a frame of a journal teaches; arguments as for `mask_from_events`.
+    """Return the annotation mask of a frame of a journal; parameters as for `mask_from_events`.
 
     Parameters
     ----------
     classes
-        None: as the journal says.
+        None: by the journal's header.
     """
     found = mask_from_events(
         journal.replay(index),
@@ -95,42 +95,42 @@ def mask_from_events(
     touched: bool = True,
     margin: float | None = None,
 ) -> AnnotationMask:
-    """Work out what a frame teaches.
+    """Work out the annotation mask of a frame.
 
     Parameters
     ----------
     labels
         The frame's labels as they are now, ([Z,] Y, X).
     events
-        Edits and marks that are in force, in order: `Journal.history`.
+        Edits and marks in force, in order: `Journal.history`.
     box
-        The frame's place in all labels: `Journal.box`.
+        The frame's region in all labels: `Journal.box`.
     classes
         The labels are classes, not objects.
     touched
-        Whether what was touched is known, or only marks and scribbles count.
+        Whether what was touched is known; otherwise only marks and scribbles count.
     margin
-        Of background around what was touched, in pixels; None: by the objects' diameter.
+        Width of the background around what was touched, in pixels; None: by the objects' diameter.
     """
-    record = _Record(labels.shape, box)
+    maps = _EventMaps(labels.shape, box)
     for event in events:
-        record.take(event)
-    known = record.marked.copy()
+        maps.take(event)
+    known = maps.marked.copy()
     if touched:
-        known |= record.touched(labels, classes, margin)
+        known |= maps.touched(labels, classes, margin)
     labels, scribbled = labels.copy(), np.zeros(labels.shape, bool)
-    if record.scribbles.any():
-        named = record.scribbles > 0 if classes else record.scribbles == 1
-        labels[named] = record.scribbles[named] - 1
+    if maps.scribbles.any():
+        named = maps.scribbles > 0 if classes else maps.scribbles == 1
+        labels[named] = maps.scribbles[named] - 1
         known |= named
         outlined = known & (labels > 0)
-        scribbled = (record.scribbles > 1) & ~outlined & ~named
+        scribbled = (maps.scribbles > 1) & ~outlined & ~named
         known &= ~scribbled
     return AnnotationMask(labels, known, scribbled)
 
 
-class _Record:
-    """What the events say of each pixel, and of the objects of each plane."""
+class _EventMaps:
+    """The events of a frame, drawn into maps of its pixels and lists of each plane's objects."""
 
     def __init__(self, shape: tuple[int, ...], box: Box) -> None:
         self.box = box
@@ -171,7 +171,7 @@ class _Record:
                 self.ids[plane].update(edit.confirmed)
 
     def _drop(self, window: tuple[slice, ...]) -> None:
-        """Forget what was said of a region; of whole planes, their objects, too."""
+        """Forget the events in a region; of whole planes, their objects, too."""
         for values in (self.marked, self.changed, self.scribbles):
             values[window] = 0
         whole = self.left_out[window].shape[-2:] == self.left_out.shape[-2:]
@@ -181,7 +181,7 @@ class _Record:
                 self.ids.pop(plane, None)
 
     def touched(self, labels: np.ndarray, classes: bool, margin: float | None) -> np.ndarray:
-        """Return what was touched, and the background around it."""
+        """Return the pixels touched, and the background around them."""
         out = np.zeros(labels.shape, bool)
         planes = zip(*map(_planes_of, (labels, self.changed, out)), strict=True)
         for number, (plane, core, known) in enumerate(planes):
@@ -211,7 +211,7 @@ def _planes_of(values: np.ndarray) -> np.ndarray:
 
 
 def _diameter(plane: np.ndarray, core: np.ndarray, classes: bool) -> float:
-    """Return the median diameter of the objects touched; without any, of the parts that changed."""
+    """Return the median diameter (px) of the objects touched, or else of the parts that changed."""
     objects = np.zeros(0, plane.dtype) if classes else plane[core & (plane > 0)]
     if len(objects):
         sizes = np.unique(objects, return_counts=True)[1]
@@ -221,7 +221,10 @@ def _diameter(plane: np.ndarray, core: np.ndarray, classes: bool) -> float:
 
 
 def _near(core: np.ndarray, reach: float) -> np.ndarray:
-    """Return the pixels within `reach` of a mask (Y, X), at a cost that goes by the mask's size."""
+    """Return the pixels within `reach` of a mask (Y, X).
+
+    Distances are computed around each part alone: a stroke in a large image must stay cheap.
+    """
     out = core.copy()
     wide = int(np.ceil(reach))
     for rows, columns in ndimage.find_objects(ndimage.label(core)[0]):

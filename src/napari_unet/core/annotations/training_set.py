@@ -1,6 +1,6 @@
-"""A model's training set: what was corrected on all images on which the user worked with it.
+"""A model's training set: the corrections of all images, and the samples made of them.
 
-It is read from the journals; nothing is kept twice. A journal belongs to a model if its beginning
+It is read from the journals; nothing is stored twice. A journal belongs to a model if its header
 names the model, one of its ancestors or one of its descendants.
 """
 
@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from napari_unet.core.io.stack import Stack
     from napari_unet.core.tiles import Index
 
+PIXEL_BUDGET = 2**27
+"""Pixels of all samples together: about 4 GB of memory."""
+_CONTENT = {"instance": "objects", "semantic": "classes"}
+
 
 @dataclass(frozen=True)
 class Correction:
@@ -42,25 +46,25 @@ class Correction:
 
     Attributes
     ----------
-    place
-        The journal, and what it begins with: the image's name, the model.
+    journal
+        The journal, with its header: the image's name, the model.
     path
-        Where the image lies; "" if it lay in memory only.
+        The image's file; "" if it lay in memory only.
     frames
-        Frames that teach something, by their index along the leading axes.
+        Frames with annotated pixels, by their index along the leading axes.
     objects
-        Objects that were edited, added, deleted or confirmed; where labels are classes, edits.
+        Number of objects that were edited, added, deleted or confirmed; of classes, of edits.
     pixels
-        Pixels that are known or sketched.
+        Number of pixels that are known or scribbled.
     date
         Of the last correction, in seconds since 1970.
     dropped
-        The user withdrew all of it (or some of it, where `frames` is not empty).
+        The user withdrew all of it (or some of it, if `frames` is not empty).
     problem
         Why it cannot be trained on, in a sentence; "" if it can.
     """
 
-    place: JournalFile
+    journal: JournalFile
     path: str
     frames: tuple[Index, ...]
     objects: int
@@ -72,16 +76,15 @@ class Correction:
     @property
     def name(self) -> str:
         """The image's name."""
-        return self.place.header.name
+        return self.journal.header.name
 
 
 def list_corrections(
     model: str | os.PathLike[str] | None = None, *, earlier: Iterable[Correction] = ()
 ) -> Iterator[Correction]:
-    """Yield a model's training set, the last one worked on first; it takes a while.
+    """Yield a model's training set, the last one worked on first; every journal is read through.
 
-    Journals in which nothing was corrected are passed by, those that cannot be read have a
-    `problem`.
+    Journals without corrections are skipped; those that cannot be read have a `problem`.
 
     Parameters
     ----------
@@ -97,16 +100,16 @@ def list_corrections(
     """
     cards = [] if model is None else get_family(model)
     hashes, names = {card.hash for card in cards}, {card.name for card in cards}
-    read = {(row.place.path, row.date): row for row in earlier if not row.problem}
-    for place in find_journals():
-        header = place.header
+    read = {(row.journal.path, row.date): row for row in earlier if not row.problem}
+    for file in find_journals():
+        header = file.header
         belongs = header.model_hash in hashes if header.model_hash else header.model in names
         if model is None or belongs:
-            row = read.get((place.path, place.modified))
-            yield from _summary(place) if row is None else (row,)
+            row = read.get((file.path, file.modified))
+            yield from _summarise(file) if row is None else (row,)
 
 
-def drop(
+def drop_correction(
     correction: Correction, index: Index | None = None, *, journal: Journal | None = None
 ) -> None:
     """Withdraw a correction, or one of its frames, from every training set.
@@ -116,7 +119,7 @@ def drop(
     Parameters
     ----------
     journal
-        The correction's journal, where this program has it open for writing.
+        The correction's journal, if this program has it open for writing.
 
     Raises
     ------
@@ -127,8 +130,8 @@ def drop(
     """
     frames = correction.frames if index is None else (index,)
     if journal is None:
-        with Journal.open(correction.place.path) as opened:
-            drop(correction, index, journal=opened)
+        with Journal.open(correction.journal.path) as opened:
+            drop_correction(correction, index, journal=opened)
         return
     for frame in frames:
         journal.mark(DROPPED, frame)
@@ -143,86 +146,21 @@ def list_patches(
     classes: bool | None = None,
     opened: Iterable[Stack] | dict[str, Stack] = (),
 ) -> Iterator[tuple[Correction, Patch]]:
-    """Yield the parts of the images that teach something, as planes (2) or volumes (3).
+    """Yield the patches of corrected images, as planes (2) or volumes (3).
 
-    An image that cannot be used is passed by, with a sentence in `remarks`. The stacks in `opened`
-    may be given by what `image_fingerprint` says of them, which takes a while to find out.
+    An image that cannot be used is skipped, with a sentence added to `remarks`. The stacks in
+    `opened` may be given by their fingerprint, which takes a while to compute.
     """
-    stacks = (
-        opened
-        if isinstance(opened, dict)
-        else {image_fingerprint(stack): stack for stack in opened}
-    )
+    if isinstance(opened, dict):
+        stacks = opened
+    else:
+        stacks = {image_fingerprint(stack): stack for stack in opened}
     for correction in corrections:
         try:
-            yield from (
-                (correction, cut) for cut in _cuts(correction, ndim, touched, classes, stacks)
-            )
+            for patch in _patches(correction, ndim, touched, classes, stacks):
+                yield correction, patch
         except UnetError as error:
             remarks.append(f"The corrections of {correction.name} are left out. {error}")
-
-
-def _cuts(
-    correction: Correction,
-    ndim: int,
-    touched: bool,
-    classes: bool | None,
-    stacks: dict[str, Stack],
-) -> Iterator[Patch]:
-    header, found = correction.place.header, False
-    if ndim == 3 and "Z" not in header.axes:
-        raise InputError("They are planes; this model works on volumes.")
-    source = ImageSource(header, correction.place.path.parent, correction.path, stacks)
-    with JournalReader(correction.place.path) as journal:
-        for cut in extract_patches(journal, source, ndim, touched=touched, classes=classes):
-            found = True
-            yield cut
-    if correction.frames and not found and source.stack is None:
-        raise InputError("The image lay in memory only and was not kept; open it again.")
-
-
-def _summary(place: JournalFile) -> Iterator[Correction]:
-    """Read a journal through; nothing is yielded if nothing was corrected in it."""
-    date = place.modified  # before it is read: what is written meanwhile counts as newer
-    try:
-        with JournalReader(place.path) as journal:
-            if not (touched := journal.frames()):
-                return
-            pixels: Counter[Index] = Counter()
-            for plane in journal.frames(2):
-                frame = plane[: len(journal.header.leading)]
-                pixels[frame] += int(read_annotation_mask(journal, plane).seen.sum())
-            path = journal.header.path
-            gone = bool(path) and not Path(path).exists()
-            yield Correction(
-                place=place,
-                path=path,
-                frames=tuple(frame for frame in touched if pixels[frame]),
-                objects=sum(_objects(journal, frame) for frame in touched),
-                pixels=pixels.total(),
-                date=date,
-                dropped=any(mark.meaning == DROPPED for mark in journal.marks()),
-                problem=f"Its image {path} is gone; put it back or open it." if gone else "",
-            )
-    except UnetError as error:
-        yield Correction(place, place.header.path, (), 0, 0, date, False, str(error))
-
-
-def _objects(journal: JournalReader, frame: Index) -> int:
-    """Count the objects that were touched since the frame was dropped; of classes, the edits."""
-    ids: list[int] = []
-    for event in journal.history(frame):
-        if isinstance(event, Edit):
-            if event.canvas == LABELS:
-                ids += [len(ids)] if journal.header.head == "semantic" else event.ids
-        elif event.meaning == DROPPED and event.box == journal.box(frame):
-            ids.clear()
-    return len(set(ids))
-
-
-BUDGET = 2**27
-"""Pixels of all samples together: about 4 GB of memory."""
-_WHAT = {"instance": "objects", "semantic": "classes"}
 
 
 def to_samples(
@@ -234,9 +172,9 @@ def to_samples(
     touched: bool = True,
     as_classes: bool = False,
     opened: Iterable[Stack] = (),
-    budget: int = BUDGET,
+    budget: int = PIXEL_BUDGET,
 ) -> Generator[Progress, None, tuple[Samples, list[str]]]:
-    """Gather samples to train on, bounded in memory.
+    """Gather samples to train on, bounded in memory however much was annotated.
 
     Parameters
     ----------
@@ -247,14 +185,14 @@ def to_samples(
     ndim, channels
         Of the network: 2 for planes, 3 for volumes; input channels.
     touched
-        Whether what was touched is known, or only marks and scribbles count.
+        Whether what was touched is known; otherwise only marks and scribbles count.
     as_classes
-        For a semantic head: labels that were recorded as objects are taken for classes, because the
-        user says so.
+        For a semantic head: labels that were recorded as objects are taken for classes, as the user
+        asks for it.
     opened
-        As for `list_corrections`.
+        Stacks that are open in the window: images that lie in no file are read from them.
     budget
-        Pixels of all samples together. Where there are more, a part is drawn, the same each time.
+        Pixels of all samples together. If there are more, some are drawn, the same each time.
 
     Yields
     ------
@@ -265,42 +203,45 @@ def to_samples(
     -------
     Samples, list of str
         Samples whose `group` is image and frame, and whose `source` and `origin` are the image and
-        the place in it, so that a validation set can be held out without leaks; and a sentence for
-        each image that was left out.
+        the position in it, so that a validation set can be held out without leaks; and a sentence
+        for each image that was left out.
 
     Raises
     ------
     InputError
         Nothing is left to train on.
     """
-    head, stacks = head or InstanceHead(), {image_fingerprint(stack): stack for stack in opened}
+    head = head or InstanceHead()
+    stacks = {image_fingerprint(stack): stack for stack in opened}
+    content = _CONTENT["semantic" if isinstance(head, SemanticHead) else "instance"]
     remarks: list[str] = []
-    chosen = _Lottery(budget)
+    draw = _PatchDraw(budget)
     for number, correction in enumerate(corrections):
         yield Progress(number, len(corrections), "images")
-        kind, theirs = _kind(head), correction.place.header.head
-        if kind != theirs and not (as_classes and kind == "semantic"):
+        recorded = _CONTENT[correction.journal.header.head]
+        if content != recorded and not (as_classes and content == "classes"):
             remarks.append(
                 f"The corrections of {correction.name} are left out. They were made of "
-                f"{_WHAT[theirs]}; this model finds {_WHAT[kind]}."
+                f"{recorded}; this model finds {content}."
             )
             continue
         found = list_patches(
-            [correction], ndim, remarks, touched=touched, classes=kind == "semantic", opened=stacks
-        )
-        for owner, cut in found:
+            [correction], ndim, remarks, touched=touched, classes=content == "classes",
+            opened=stacks,
+        )  # fmt: skip
+        for owner, patch in found:
             yield Progress(number, len(corrections), "images")
-            chosen.add(f"{owner.place.path} {cut.index} {cut.window}", owner, cut)
-    if chosen.left_out:
-        remarks.append(f"{chosen.left_out} parts of the corrected images did not fit into memory.")
+            draw.add(f"{owner.journal.path} {patch.index} {patch.window}", owner, patch)
+    if draw.left_out:
+        remarks.append(f"{draw.left_out} parts of the corrected images did not fit into memory.")
     items: list[Sample] = []
-    measured: dict[tuple[Path, Index], Normaliser] = {}
-    for owner, cut in chosen.tickets():
+    normalisers: dict[tuple[Path, Index], Normaliser] = {}
+    for owner, patch in draw.chosen():
         yield Progress(len(corrections), len(corrections), "images")
-        if (problem := _class_problem(head, cut)) is not None:
+        if (problem := _class_problem(head, patch)) is not None:
             remarks.append(f"A part of the corrections of {owner.name} is left out. {problem}")
             continue
-        items.append(_sample(owner, cut, head, channels, measured))
+        items.append(_to_sample(owner, patch, head, channels, normalisers))
     yield Progress(len(corrections), len(corrections), "images")
     if not items:
         why = f" {remarks[0]}" if remarks else ""
@@ -311,63 +252,116 @@ def to_samples(
     return Samples(items, head), remarks
 
 
-class _Lottery:
-    """Draws cuts until the budget of pixels is spent; their order does not matter."""
+class _PatchDraw:
+    """Draws patches until the pixel budget is spent, whatever order they come in.
+
+    Each patch draws a number, the hash of its name; those with the smallest numbers are kept.
+    """
 
     def __init__(self, budget: int) -> None:
         self.budget, self.spent, self.left_out = budget, 0, 0
         self._heap: list[tuple[int, str, Correction, Patch]] = []
 
-    def add(self, name: str, owner: Correction, cut: Patch) -> None:
-        """Take part with a cut, under a name that no other one has."""
+    def add(self, name: str, owner: Correction, patch: Patch) -> None:
+        """Add a patch, under a name that no other one has."""
         number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "big")
-        heapq.heappush(self._heap, (-number, name, owner, cut))
-        self.spent += cut.pixels
+        heapq.heappush(self._heap, (-number, name, owner, patch))
+        self.spent += patch.pixels
         while self.spent > self.budget and len(self._heap) > 1:
-            *_, loser = heapq.heappop(self._heap)
-            self.spent -= loser.pixels
+            *_, removed = heapq.heappop(self._heap)
+            self.spent -= removed.pixels
             self.left_out += 1
 
-    def tickets(self) -> Iterator[tuple[Correction, Patch]]:
-        """Yield those that were drawn, by name."""
-        for _, _, owner, cut in sorted(self._heap, key=lambda ticket: ticket[1]):
-            yield owner, cut
+    def chosen(self) -> Iterator[tuple[Correction, Patch]]:
+        """Yield the patches that were drawn, by name."""
+        for _, _, owner, patch in sorted(self._heap, key=lambda entry: entry[1]):
+            yield owner, patch
 
 
-def _sample(
+def _to_sample(
     owner: Correction,
-    cut: Patch,
+    patch: Patch,
     head: InstanceHead | SemanticHead,
     channels: int,
-    measured: dict[tuple[Path, Index], Normaliser],
+    normalisers: dict[tuple[Path, Index], Normaliser],
 ) -> Sample:
-    truth, frame = cut.truth, (owner.place.path, cut.index)
-    picked = cut.stack.pick_channels(channels)
-    if frame not in measured:
-        measured[frame] = cut.normaliser(picked)
+    """Build a sample of a patch; a frame's normaliser is measured once for all of its patches."""
+    header, mask, frame = owner.journal.header, patch.mask, (owner.journal.path, patch.index)
+    picked = patch.stack.pick_channels(channels)
+    if frame not in normalisers:
+        normalisers[frame] = patch.normaliser(picked)
     return Sample.from_image(
-        measured[frame](cut.image(picked)),
-        truth.labels,
+        normalisers[frame](patch.image(picked)),
+        mask.labels,
         head,
-        known=truth.known,
-        group=_group(owner, cut),
-        source=owner.place.header.image,
-        origin=tuple(span.start for span in cut.window),
-        scribbled=truth.scribbled if truth.scribbled.any() else None,
+        known=mask.known,
+        group=f"{owner.name} {header.image[-8:]} [{' '.join(map(str, patch.index))}]",
+        source=header.image,
+        origin=tuple(span.start for span in patch.window),
+        scribbled=mask.scribbled if mask.scribbled.any() else None,
     )
 
 
-def _class_problem(head: InstanceHead | SemanticHead, cut: Patch) -> str | None:
-    most = int(cut.truth.labels[cut.truth.known].max(initial=0))
-    if isinstance(head, SemanticHead) and most >= head.classes:
-        return f"It has class {most}; the model knows 0 to {head.classes - 1}."
+def _class_problem(head: InstanceHead | SemanticHead, patch: Patch) -> str | None:
+    highest = int(patch.mask.labels[patch.mask.known].max(initial=0))
+    if isinstance(head, SemanticHead) and highest >= head.classes:
+        return f"It has class {highest}; the model knows 0 to {head.classes - 1}."
     return None
 
 
-def _group(owner: Correction, cut: Patch) -> str:
-    place = " ".join(map(str, cut.index))
-    return f"{owner.name} {owner.place.header.image[-8:]} [{place}]"
+def _patches(
+    correction: Correction,
+    ndim: int,
+    touched: bool,
+    classes: bool | None,
+    stacks: dict[str, Stack],
+) -> Iterator[Patch]:
+    header, found = correction.journal.header, False
+    if ndim == 3 and "Z" not in header.axes:
+        raise InputError("They are planes; this model works on volumes.")
+    source = ImageSource(header, correction.journal.path.parent, correction.path, stacks)
+    with JournalReader(correction.journal.path) as journal:
+        for patch in extract_patches(journal, source, ndim, touched=touched, classes=classes):
+            found = True
+            yield patch
+    if correction.frames and not found and source.stack is None:
+        raise InputError("The image lay in memory only and was not kept; open it again.")
 
 
-def _kind(head: InstanceHead | SemanticHead) -> str:
-    return "semantic" if isinstance(head, SemanticHead) else "instance"
+def _summarise(file: JournalFile) -> Iterator[Correction]:
+    """Read a journal through; yield nothing if it holds no corrections."""
+    date = file.modified  # taken before reading: what is written meanwhile counts as newer
+    try:
+        with JournalReader(file.path) as journal:
+            if not (touched := journal.frames()):
+                return
+            pixels: Counter[Index] = Counter()
+            for plane in journal.frames(2):
+                frame = plane[: len(journal.header.leading)]
+                pixels[frame] += int(read_annotation_mask(journal, plane).annotated.sum())
+            path = journal.header.path
+            gone = bool(path) and not Path(path).exists()
+            yield Correction(
+                journal=file,
+                path=path,
+                frames=tuple(frame for frame in touched if pixels[frame]),
+                objects=sum(_count_objects(journal, frame) for frame in touched),
+                pixels=pixels.total(),
+                date=date,
+                dropped=any(mark.meaning == DROPPED for mark in journal.marks()),
+                problem=f"Its image {path} is gone; put it back or open it." if gone else "",
+            )
+    except UnetError as error:
+        yield Correction(file, file.header.path, (), 0, 0, date, False, str(error))
+
+
+def _count_objects(journal: JournalReader, frame: Index) -> int:
+    """Count the objects touched since the frame was dropped; of classes, the edits."""
+    ids: list[int] = []
+    for event in journal.history(frame):
+        if isinstance(event, Edit):
+            if event.canvas == LABELS:
+                ids += [len(ids)] if journal.header.head == "semantic" else event.ids
+        elif event.meaning == DROPPED and event.box == journal.box(frame):
+            ids.clear()
+    return len(set(ids))
