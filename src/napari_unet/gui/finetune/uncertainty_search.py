@@ -115,7 +115,9 @@ def looked_at(stack: Stack) -> Callable[[tuple[int, ...]], np.ndarray]:
                 with JournalReader(path) as journal:
                     for plane in journal.frames(2):
                         if plane[: len(index)] == index:
-                            seen[plane[len(index) :]] |= read_annotation_mask(journal, plane).seen
+                            seen[plane[len(index) :]] |= read_annotation_mask(
+                                journal, plane
+                            ).annotated
             except UnetError as error:
                 logger.info("a journal is passed over: %s", error)
         return seen
