@@ -39,10 +39,10 @@ from napari_unet.core.training.samples import Sample, Samples
 from napari_unet.nn.inference.model import Model, load_model, save_model
 from napari_unet.nn.interactive.session import ClickSession
 from napari_unet.nn.training.checkpoint import TrainState, load_checkpoint
-from napari_unet.nn.training.click_samples import LabelledImages, normalised
+from napari_unet.nn.training.click_samples import LabelledImages
 from napari_unet.nn.training.click_training import (
+    ClickTrial,
     ClickValidator,
-    Trial,
     make_trials,
     pick_objects,
     train_clicks,
@@ -50,7 +50,7 @@ from napari_unet.nn.training.click_training import (
 from napari_unet.nn.unet.click_head import ClickHead
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-from lab.scenes import GeneratedScenes, make_scene
+from lab.scenes import GeneratedScenes, make_scene, normalise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,7 +68,7 @@ def read_split(data: Path, split: str, channels: int) -> Samples:
     items = []
     for row in rows:
         labels = tifffile.imread(data / "labels" / f"{row['id']}.tif")
-        image = normalised(tifffile.imread(data / "images" / f"{row['id']}.tif"), channels)
+        image = normalise(tifffile.imread(data / "images" / f"{row['id']}.tif"), channels)
         sample = Sample(
             image=image,
             labels=labels,
@@ -97,7 +97,7 @@ def first_head(model: Model, start: str | None) -> ClickHead:
     return head.to(model.device)
 
 
-def scene_trials(model: Model, count: int, rng: np.random.Generator) -> Iterator[Trial]:
+def scene_trials(model: Model, count: int, rng: np.random.Generator) -> Iterator[ClickTrial]:
     """Yield objects of generated scenes, seen at their own scale."""
     settings = nu.PredictSettings(diameter=model.diameter)
     for number in range(count):
@@ -106,7 +106,7 @@ def scene_trials(model: Model, count: int, rng: np.random.Generator) -> Iterator
         session = ClickSession(model, open_stack(scene.image, axes=axes), settings=settings)
         layer = scene.layers[int(rng.integers(len(scene.layers)))]
         for truth in pick_objects(layer, PER_IMAGE, rng):
-            yield Trial(session, truth, "scenes")
+            yield ClickTrial(session, truth, "scenes")
 
 
 def validation(model: Model, data: Path, images: int) -> ClickValidator:

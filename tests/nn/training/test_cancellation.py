@@ -24,7 +24,7 @@ from napari_unet.nn.unet.net import UNet
 
 @pytest.fixture(autouse=True)
 def quick_heart(monkeypatch):
-    monkeypatch.setattr(heartbeat, "BEAT_S", 0.02)
+    monkeypatch.setattr(heartbeat, "REPORT_EVERY_S", 0.02)
 
 
 def beats() -> list[str]:
@@ -71,20 +71,20 @@ class Slow(nn.Module):
 def test_closing_it_stops_the_network_between_two_layers():
     layer = Slow()
     net = nn.Sequential(*[layer] * 500)
-    brake = StopHook(net)
-    steps = run_cancellable(partial(net, torch.zeros(1)), brake)
+    stop_hook = StopHook(net)
+    steps = run_cancellable(partial(net, torch.zeros(1)), stop_hook)
     next(steps)
     began = time.perf_counter()
     steps.close()
     assert time.perf_counter() - began < 2 and layer.ran < 100 and not beats()
-    assert not brake.pulled.is_set()
+    assert not stop_hook.cancelled.is_set()
     assert net(torch.ones(1)) == 1, "the network works again"
 
 
-def test_a_pulled_brake_is_an_exception():
+def test_a_stopped_network_raises():
     net = nn.Sequential(nn.ReLU())
-    brake = StopHook(net)
-    brake.pulled.set()
+    stop_hook = StopHook(net)
+    stop_hook.cancelled.set()
     with pytest.raises(CancelledError):
         net(torch.zeros(1))
 

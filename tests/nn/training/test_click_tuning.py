@@ -67,7 +67,7 @@ def test_the_click_head_learns_on_the_tuned_trunk_and_is_stored(model, discs, mo
     assert "teaching clicks" in seen
     assert not same(child.click, model.click)
     assert all(torch.equal(v, before[name]) for name, v in model.click.state_dict().items())
-    assert child.card.click["training"]["steps"] == round(tuning.SHARE * 40)
+    assert child.card.click["training"]["steps"] == round(tuning.CLICK_SHARE * 40)
     assert child.card.click["metrics"] == {"IoU": 0.6}
     save_model(child, "child")
     stored = load_model("child", "cpu")
@@ -99,7 +99,7 @@ def test_only_known_objects_are_clicked_on(model, discs, monkeypatch):
         clicked.extend(samples.items)
         return real(samples)
 
-    monkeypatch.setattr(tuning.LabelledImages, "of", noted)
+    monkeypatch.setattr(tuning.LabelledImages, "from_samples", noted)
     tuned(model, Samples.from_labels([(image, labels)], [known], channels=1), steps=8)
     assert clicked
     assert not any((item.labels[~item.known] > 0).any() for item in clicked)
@@ -120,5 +120,5 @@ def test_a_share_of_the_minutes_is_left_for_the_clicks(model, discs):
     samples = Samples.from_labels([discs], channels=1)
     with_head = Tuning(model, samples, TrainSettings(minutes=2))
     without = Tuning(replace(model, click=None), samples, TrainSettings(minutes=2))
-    assert with_head._trunk_recipe().minutes == pytest.approx(2 * (1 - tuning.SHARE))
-    assert without._trunk_recipe().minutes == 2
+    assert with_head._trunk_config().minutes == pytest.approx(2 * (1 - tuning.CLICK_SHARE))
+    assert without._trunk_config().minutes == 2

@@ -28,7 +28,7 @@ from napari_unet.core.training.rehearsal import (
 )
 from napari_unet.core.training.samples import Samples
 from napari_unet.nn.inference.model import load_model, save_model
-from napari_unet.nn.training import calibrate as settling
+from napari_unet.nn.training import calibrate as calibrate_module
 from napari_unet.nn.training import loop as train_module
 from napari_unet.nn.training.finetune import Tuning, fine_tune
 from napari_unet.nn.training.head_transfer import fresh_model, fresh_spec, transfer_head
@@ -189,7 +189,7 @@ def test_the_replay_is_mixed_in_and_scored(model, samples):
     replayed = np.array([item.group == GROUP for item in training.items])
     assert weights[replayed].sum() == pytest.approx(0.4)
     assert weights.sum() == pytest.approx(1)
-    scored = [item for item in tuning._exam.held.items if item.group == GROUP]
+    scored = [item for item in tuning._evaluation.held.items if item.group == GROUP]
     assert len(scored) + replayed.sum() == 8
     trained_on = {item.labels.tobytes() for item in training.items}
     assert not any(item.labels.tobytes() in trained_on for item in scored)
@@ -206,7 +206,7 @@ def test_a_few_touched_objects_do_not_choose_the_threshold(make_model, monkeypat
         yield
         return chosen
 
-    monkeypatch.setattr(settling, "_calibrated", calibrated)
+    monkeypatch.setattr(calibrate_module, "_calibrated", calibrated)
     model = make_model(card={"training": {"working_diameter_px": 14.0}})
     image, labels = discs(size=(240, 440))
     touched = ndimage.binary_dilation(labels > 0, iterations=2)

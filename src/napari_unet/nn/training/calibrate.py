@@ -1,4 +1,4 @@
-"""What a finished training still has to settle: how its maps become objects, and in which format.
+"""What is measured once a training is finished: decoding, number format and statistics.
 
 Everything here is measured on validation samples and written into the model's card.
 """
@@ -44,7 +44,7 @@ def scores_by_group(
 ) -> dict[str, Scores]:
     """Score the objects in maps against the samples' labels, pooled over each group.
 
-    `diameter` is the model's, in network pixels, which `settings.min_size` counts, too.
+    `diameter` is the model's working diameter in network pixels, the unit of `settings.min_size`.
     """
     groups: dict[str, list[Scores]] = {}
     for values, sample in zip(maps, samples.items, strict=True):
@@ -57,9 +57,9 @@ def scores_by_group(
 def calibrate(
     maps: Sequence[np.ndarray], samples: Samples, diameter: float | None = None
 ) -> DecodeSettings:
-    """Choose threshold, merging depth and smallest size.
+    """Choose threshold, merging depth and smallest size by AP at IoU 0.5, averaged over groups.
 
-    The best is what maximises AP at IoU 0.5, averaged over the groups. `diameter` is the model's.
+    `diameter` is the model's working diameter.
     """
 
     def quality(settings: DecodeSettings) -> float:
@@ -72,7 +72,7 @@ def calibrate(
 
 
 def format_agreement(model: Model, samples: Samples, precision: str = "bfloat16") -> float:
-    """Return the Dice of the foreground in a shorter number format against float32, pooled."""
+    """Return the foreground's Dice of a shorter number format against float32, pooled."""
     both = total = 0
     for sample in samples.items:
         exact, short = (
@@ -84,40 +84,40 @@ def format_agreement(model: Model, samples: Samples, precision: str = "bfloat16"
     return 2 * both / total if total else 1.0
 
 
-ENOUGH = 20
-"""Corrected objects from which on the decoding is calibrated; on fewer it would be fitted to
-chance."""
-SPARSE = 1.5
-"""From this `background_weight` on an image does not show what is found falsely elsewhere in it."""
-FEWEST_IMAGES, MOST_IMAGES = 8, 32
-"""From how many images on their statistics are taken down, and of how many at most."""
-GAIN = 0.02
-"""A decoding has to be better by so much than the one before, as an AP: few objects decide."""
+MIN_OBJECTS = 20
+"""Corrected objects needed to calibrate the decoding; on fewer it would be fitted to chance."""
+PARTIAL_WEIGHT = 1.5
+"""Images with this `background_weight` or more are left out: so little of their background is known
+that they do not show false objects."""
+MIN_IMAGES, MAX_IMAGES = 8, 32
+"""Images needed to record their statistics, and the number that is measured at most."""
+MIN_GAIN = 0.02
+"""A decoding must raise AP by this much to be preferred: few objects decide."""
 
 
 def complete_card(
     model: Model, samples: Samples, held: Samples
 ) -> Generator[None, None, ModelCard]:
-    """Fill in a tuned model's card: decoding, agreement of number formats, statistics.
+    """Measure what a tuned model's card lacks: decoding, number format and statistics.
 
     Parameters
     ----------
     model
-        With the weights to keep.
+        The tuned model.
     samples
         What it was tuned on.
     held
-        What it was not; may be empty.
+        What was held out; may be empty.
     """
     card = model.card
     if isinstance(samples.head, InstanceHead):
         known = [
             item
             for item in held.items
-            if count_known(item, held) and item.background_weight < SPARSE
+            if count_known(item, held) and item.background_weight < PARTIAL_WEIGHT
         ]
         corrected = [item for item in known if item.group == CORRECTIONS]
-        if sum(count_known(item, held) for item in corrected) >= ENOUGH:
+        if sum(count_known(item, held) for item in corrected) >= MIN_OBJECTS:
             decode = yield from _calibrated(model, Samples(known, held.head))
             card = card.replace(decode=decode)
         if statistics := (yield from _statistics(model, samples)):
@@ -152,26 +152,26 @@ def _calibrated(model: Model, held: Samples) -> Generator[None, None, dict[str, 
             yield
             tried = best.updated(**{name: value})
             score = yield from run_cancellable(partial(quality, tried))
-            if score > top + GAIN:
+            if score > top + MIN_GAIN:
                 best, top = tried, score
     return {"threshold": best.threshold, "merge": best.merge, "min_size": best.min_size}
 
 
 def _statistics(model: Model, samples: Samples) -> Generator[None, None, dict[str, Any]]:
-    """Widen the parent's ranges of statistics by those of the new images.
+    """Widen the parent's ranges of image statistics by those of the new images.
 
-    A few images alone say nothing about what is usual.
+    Without a parent's, a few images are not enough to know what is usual.
     """
     before: dict[str, Any] = model.card.training.get("statistics") or {}
-    step = -(-len(samples.items) // MOST_IMAGES)
+    step = -(-len(samples.items) // MAX_IMAGES)
     seen = []
     for item in samples.items[::step]:
         yield
-        if item.image.std():  # of a blank image there is nothing to tell
+        if item.image.std():  # a blank image has no statistics
             one = Samples([item], samples.head)
             alone = yield from run_cancellable(partial(training_statistics, model, one))
             seen.append({name: low for name, (low, _) in alone.items()})
-    if not seen or (not before and len(seen) < FEWEST_IMAGES):
+    if not seen or (not before and len(seen) < MIN_IMAGES):
         return before
     ranges = ranges_of(seen)
     for name, (low, high) in before.items():

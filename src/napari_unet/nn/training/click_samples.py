@@ -1,7 +1,7 @@
-"""What clicks are trained on: pictures with objects, and the features that the trunk sees in them.
+"""What the click head is trained on: windows of trunk features with an object and first clicks.
 
-A view is a piece of a picture, zoomed, turned and varied, run through the frozen trunk once. Many
-windows are cut out of it before another takes its place.
+A view is a piece of a picture, zoomed, turned and varied, and run through the frozen trunk once.
+Many samples are cut out of it before another view takes its place.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ from torch.nn import functional as F
 from napari_unet.core.errors import InputError
 from napari_unet.core.image.diameters import working_scale
 from napari_unet.core.image.frames import resize
-from napari_unet.core.image.normalise import Normaliser
-from napari_unet.core.io.stack import open_stack
 from napari_unet.core.prompts.clicks import Click, ClickSet, first_click, next_click
+from napari_unet.core.training.rehearsal import resize_labels
 from napari_unet.nn.interactive.mask_predictor import pooled
 from napari_unet.nn.unet.click_head import activate
 
@@ -40,7 +39,30 @@ EDGE = 288
 SMALLEST = 12
 """Objects of fewer pixels in a view are not clicked on."""
 
+POOL = 48
+"""Number of views that samples are cut from."""
+FIRST = 8
+"""Number of views at the beginning."""
+REPLACE = 2
+"""Steps after which a view is added, and the oldest of a full pool removed."""
+LEVELS = (0.55, 0.3, 0.15)
+"""Probabilities that a step works on the trunk's pixels, or on 2 x 2 or 4 x 4 of them pooled."""
+OBJECT_SIZES = (0.1, 1.1)
+"""Sizes of the objects that are clicked on, as shares of the window's edge ..."""
+LARGE = 0.3
+"""... with this share of larger ones: the head must see objects that go on beyond the window ..."""
+SMALL = 0.04
+"""... and smaller ones at the finest level, as there is no closer look at them."""
+REDRAWN, REDRAW_RANGE = 0.4, (-0.09, 0.07)
+"""How often an outline is drawn anew, further in or out by these shares of the object's size:
+annotators draw outlines differently, and only later clicks tell which one is meant."""
+WITH_INITIAL_MASK = 0.8
+"""How often a first click comes with the automatic object at that position, if there is one."""
+STARTS = {"click": 0.7, "object": 0.16, "box": 0.14}
+"""How often an object is new, exists in a wrong shape, or has a box drawn around it."""
+
 Picture = tuple[np.ndarray, np.ndarray]
+"""A normalised image, float32 (C, Y, X), and layers of labels (L, Y, X)."""
 
 
 @dataclass(frozen=True)
@@ -49,37 +71,37 @@ class TrainingView:
 
     Attributes
     ----------
-    seen
-        float32 (width + 1 + K, Y, X): features, the image's mean, the activated maps.
+    inputs
+        float32 (width + 1 + K, Y, X): features, mean of the image's channels, activated maps.
     layers
-        Unsigned integers (L, Y, X).
+        Labels, unsigned integers (L, Y, X).
     objects
-        Layer, label and box of each object.
+        Layer, label and bounding box of each object.
     """
 
-    seen: Tensor
+    inputs: Tensor
     layers: np.ndarray
     objects: list[tuple[int, int, tuple[slice, slice]]]
 
 
 class PictureSource(Protocol):
-    """Something that draws pictures: float32 (C, Y, X), normalised, and layers (L, Y, X)."""
+    """Source of random pictures with labels."""
 
     def draw(self, rng: np.random.Generator, channels: int, diameter: float | None) -> Picture:
-        """Draw a picture for a network of so many channels and objects of that diameter."""
+        """Draw a picture for a network with this number of channels and working diameter (px)."""
         ...
 
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Pictures from labelled images, zoomed about the size that the network knows."""
+    """Pictures from labelled images, zoomed around the network's working diameter."""
 
     samples: Samples
     weights: np.ndarray
 
     @classmethod
     def from_samples(cls, samples: Samples) -> LabelledImages:
-        """Balance the samples as the trunk's training does."""
+        """Draw the samples as often as the trunk's training does."""
         return cls(samples, samples.weights())
 
     def draw(self, rng: np.random.Generator, channels: int, diameter: float | None) -> Picture:
@@ -91,20 +113,11 @@ class LabelledImages:
         window = _place(sample, rng, EDGE / zoom)
         image, labels = sample.image[(slice(None), *window)], sample.labels[window]
         shape = tuple(max(1, round(n * zoom)) for n in labels.shape)
-        return _varied(resize(image, shape), rng), _nearest(labels, shape)[None]
-
-
-def normalised(image: np.ndarray, channels: int) -> np.ndarray:
-    """Return a picture (Y, X) or (Y, X, 3) as the network sees it, float32 (C, Y, X)."""
-    colour = image.ndim == 3
-    stack = open_stack(image, axes="YXS" if colour else "YX")
-    picked = stack.pick_channels(channels, None)
-    window = tuple(slice(0, n) for n in image.shape[:2])
-    return Normaliser.of(stack, (), 2, picked)(stack.read((), window, picked))
+        return _varied(resize(image, shape), rng), resize_labels(labels, shape)[None]
 
 
 def make_view(model: Model, source: PictureSource, rng: np.random.Generator) -> TrainingView:
-    """Draw a picture, turn it, and look at it through a model's trunk."""
+    """Draw a picture, turn and flip it, and run it through a model's trunk."""
     image, layers = source.draw(rng, model.spec.in_channels, model.diameter)
     turns, flip = int(rng.integers(4)), rng.random() < 0.5
     image, layers = (np.rot90(values, turns, (1, 2)) for values in (image, layers))
@@ -116,10 +129,10 @@ def make_view(model: Model, source: PictureSource, rng: np.random.Generator) -> 
         features = runner.trunk(pixels)
         maps = activate(model.spec, runner.read(features))
         grey = pixels.mean(1, keepdim=True).to(maps)
-        seen = torch.cat((features.float(), grey, maps), 1)[0]
-    # Beyond a small picture there is nothing: what convolutions see there, too.
+        inputs = torch.cat((features.float(), grey, maps), 1)[0]
+    # Small pictures are padded with zeros, as convolutions pad them.
     short = [max(0, EDGE - n) for n in layers.shape[1:]]
-    seen = F.pad(seen, (0, short[1], 0, short[0]))
+    inputs = F.pad(inputs, (0, short[1], 0, short[0]))
     layers = np.pad(layers, ((0, 0), (0, short[0]), (0, short[1])))
     objects = [
         (number, label, box)
@@ -127,11 +140,11 @@ def make_view(model: Model, source: PictureSource, rng: np.random.Generator) -> 
         for label, box in enumerate(ndimage.find_objects(layer.astype(np.int32)), 1)
         if box is not None and np.count_nonzero(layer[box] == label) >= SMALLEST
     ]
-    return TrainingView(seen, layers, objects)
+    return TrainingView(inputs, layers, objects)
 
 
 def _place(sample: Sample, rng: np.random.Generator, edge: float) -> tuple[slice, slice]:
-    """Choose a window of a sample, of up to `edge` pixels, that shows an object if there is one."""
+    """Draw a window of a sample, up to `edge` pixels wide, with an object if there is one."""
     shape = sample.labels.shape
     centre = rng.uniform(0, shape)
     candidates = np.argwhere(sample.labels[::4, ::4] > 0) * 4
@@ -144,17 +157,8 @@ def _place(sample: Sample, rng: np.random.Generator, edge: float) -> tuple[slice
     return y, x
 
 
-def _nearest(labels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Resample labels to another shape."""
-    places = [
-        np.minimum(((np.arange(m) + 0.5) * n / m).astype(int), n - 1)
-        for n, m in zip(labels.shape, shape, strict=True)
-    ]
-    return np.asarray(labels[np.ix_(*places)])
-
-
 def _varied(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Vary contrast, brightness, noise and sharpness of a normalised picture a little."""
+    """Vary contrast, brightness, noise and sharpness of a normalised image a little."""
     if rng.random() < 0.5:
         return image
     varied = image * rng.uniform(0.6, 1.4) + rng.uniform(-0.1, 0.1)
@@ -167,46 +171,23 @@ def _varied(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.asarray(varied, np.float32)
 
 
-POOL = 48
-"""Views from which windows are cut."""
-FIRST = 8
-"""Views at the beginning."""
-REPLACE = 2
-"""Steps after which one more comes, and the oldest of a full pool goes."""
-LEVELS = (0.55, 0.3, 0.15)
-"""How often a step's windows show the trunk's pixels, 2 x 2 and 4 x 4 of them as one."""
-FITS = (0.1, 1.1)
-"""Objects are clicked on in windows in which they are this large, as a share of the window ..."""
-LARGE = 0.3
-"""... but so many may be larger: a head must see that an object goes on beyond its window ..."""
-SMALL = 0.04
-"""... and where the window shows the trunk's own pixels, smaller: it is never looked at closer."""
-REDRAWN, DRAWN = 0.4, (-0.09, 0.07)
-"""How often an outline is drawn anew, further in or out, by these shares of the object's size: by
-one image's annotator outlines lie where the next one's do not, and it is later clicks that tell."""
-GUESSED = 0.8
-"""How often what is clicked on anew comes with the automatic object at that place, if any."""
-BEGIN = {"click": 0.7, "object": 0.16, "box": 0.14}
-"""How often an object is clicked on anew, was there in a wrong shape, or had a box drawn around."""
-
-
 @dataclass
 class ClickSample:
-    """One window of a view with one object in it, and what was clicked so far.
+    """A window of a view with one object, and the clicks so far.
 
     Attributes
     ----------
-    seen
-        float32 (C, Y, X), in the head's pixels.
+    inputs
+        float32 (C, Y, X), in the head's pixels: see `TrainingView`.
     target
         float32 (Y, X): the share of each pixel that belongs to the object.
     previous
-        bool (Y, X): the mask so far.
+        bool (Y, X): the mask after the last click.
     clicks
-        The clicks so far.
+        All clicks so far.
     """
 
-    seen: Tensor
+    inputs: Tensor
     target: Tensor
     previous: np.ndarray
     clicks: ClickSet
@@ -218,7 +199,7 @@ class ClickSample:
 
 
 class ViewPool:
-    """The views of a training at a step, and at those after it."""
+    """The views of a training, replaced one by one as its steps go on."""
 
     def __init__(
         self, model: Model, sources: Sequence[PictureSource], seed: int, step: int
@@ -226,10 +207,10 @@ class ViewPool:
         self._model, self._sources, self._seed = model, sources, seed
         self._views: list[TrainingView] = []
         for early in range(max(0, step - POOL * REPLACE) // REPLACE * REPLACE, step):
-            self.turned(early)
+            self.views_at(early)
 
-    def turned(self, step: int) -> list[TrainingView]:
-        """Return the views for a step, some of them new; steps are asked for in their order."""
+    def views_at(self, step: int) -> list[TrainingView]:
+        """Return the views for a step; call it once for every step, in order."""
         if step % REPLACE:
             return self._views
         rng = np.random.default_rng([self._seed, step, 1])
@@ -249,37 +230,38 @@ def draw_click_samples(
     rng: np.random.Generator,
     guess: InitialMask,
 ) -> list[ClickSample]:
-    """Cut windows of one zoom around objects that fit, with the clicks and masks to begin with."""
+    """Cut samples of one pooling level around objects of a suitable size, with first clicks."""
     factor = 2 ** int(rng.choice(len(LEVELS), p=LEVELS))
     edge = min(settings.crop * factor, EDGE)
-    windows: list[ClickSample] = []
+    samples: list[ClickSample] = []
     for attempt in range(20 * settings.batch):
         view = views[int(rng.integers(len(views)))]
         layer, label, box = view.objects[int(rng.integers(len(view.objects)))]
         size = max(s.stop - s.start for s in box) / edge
-        least = SMALL if factor == 1 else FITS[0]
-        most = math.inf if rng.random() < LARGE else FITS[1]
-        if attempt < 10 * settings.batch and not least < size < most:
+        minimum = SMALL if factor == 1 else OBJECT_SIZES[0]
+        maximum = math.inf if rng.random() < LARGE else OBJECT_SIZES[1]
+        if attempt < 10 * settings.batch and not minimum < size < maximum:
             continue
-        inside = redrawn(view.layers[layer] == label, box, rng)
-        window = _cut(view, inside, box, edge, factor, rng)
-        windows.append(_begun(window, rng, guess))
-        if len(windows) == settings.batch:
+        inside = redraw(view.layers[layer] == label, box, rng)
+        sample = _cut(view, inside, box, edge, factor, rng)
+        _start(sample, rng, guess)
+        samples.append(sample)
+        if len(samples) == settings.batch:
             break
-    return windows
+    return samples
 
 
-def redrawn(inside: np.ndarray, box: tuple[slice, slice], rng: np.random.Generator) -> np.ndarray:
+def redraw(inside: np.ndarray, box: tuple[slice, slice], rng: np.random.Generator) -> np.ndarray:
     """Draw an object's outline as another annotator might, or leave it."""
     if rng.random() >= REDRAWN:
         return inside
     size = math.sqrt(np.count_nonzero(inside[box]))
-    margin = math.ceil(DRAWN[1] * size) + 1
+    margin = math.ceil(REDRAW_RANGE[1] * size) + 1
     around = tuple(slice(max(0, s.start - margin), s.stop + margin) for s in box)
     part = inside[around]
     depth = ndimage.distance_transform_edt(part)
-    # Thin objects get thinner, but do not vanish.
-    outwards = max(rng.uniform(*DRAWN) * size, -0.4 * float(depth.max()))
+    # Thin objects must not vanish.
+    outwards = max(rng.uniform(*REDRAW_RANGE) * size, -0.4 * float(depth.max()))
     signed = np.where(part, depth - 0.5, 0.5 - ndimage.distance_transform_edt(~part))
     drawn = inside.copy()
     drawn[around] = signed > -outwards
@@ -294,7 +276,7 @@ def _cut(
     factor: int,
     rng: np.random.Generator,
 ) -> ClickSample:
-    """Cut a window that shows an object, as it comes to lie by its first click, or by its mask."""
+    """Cut a window around an object, centred on its first click or on its bounding box."""
     by_click = rng.random() < 0.5
     at = np.array(first_click(inside[box], rng).pixel) + [s.start for s in box]
     middle = at if by_click else np.array([(s.start + s.stop) / 2 for s in box])
@@ -303,34 +285,33 @@ def _cut(
         for m, n in zip(middle, inside.shape, strict=True)
     ]
     y, x = (slice(a, a + edge) for a in starts)
-    seen = pooled(view.seen[None, :, y, x], factor)[0]
+    inputs = pooled(view.inputs[None, :, y, x], factor)[0]
     target = pooled(torch.from_numpy(inside[y, x].astype(np.float32))[None, None], factor)[0, 0]
-    return ClickSample(seen, target, np.zeros(target.shape, bool), ClickSet())
+    return ClickSample(inputs, target, np.zeros(target.shape, bool), ClickSet())
 
 
-def _begun(window: ClickSample, rng: np.random.Generator, guess: InitialMask) -> ClickSample:
-    """Give a window what a user begins with."""
-    truth = window.truth
-    if not truth.any():  # so small, or so thin, that no pixel is half full
-        at = np.unravel_index(int(window.target.argmax()), truth.shape)
-        window.clicks = ClickSet((Click(tuple(float(a) for a in at)),))
-        return window
-    begin = str(rng.choice(list(BEGIN), p=list(BEGIN.values())))
-    if begin == "box":
-        window.previous = _box(truth, rng)
-        return window
-    if begin == "object":
-        window.previous = _deformed(truth, rng)
-        if rng.random() < 0.5:  # from one plane to the next it is the middle that is clicked
-            click = next_click(truth, window.previous, rng)
+def _start(sample: ClickSample, rng: np.random.Generator, guess: InitialMask) -> None:
+    """Give a sample what a user starts with: a click, a mask or a box."""
+    truth = sample.truth
+    if not truth.any():  # so small or thin that no pixel is half covered
+        at = np.unravel_index(int(sample.target.argmax()), truth.shape)
+        sample.clicks = ClickSet((Click(tuple(float(a) for a in at)),))
+        return
+    start = str(rng.choice(list(STARTS), p=list(STARTS.values())))
+    if start == "box":
+        sample.previous = _box(truth, rng)
+        return
+    if start == "object":
+        sample.previous = _deformed(truth, rng)
+        if rng.random() < 0.5:  # propagated from one plane to the next, the middle is clicked
+            click = next_click(truth, sample.previous, rng)
         else:
             click = first_click(truth)
     else:
         click = first_click(truth, rng)
-        if rng.random() < GUESSED:
-            window.previous = guess.at(window.seen, click.place)
-    window.clicks = ClickSet((click,) if click else ())
-    return window
+        if rng.random() < WITH_INITIAL_MASK:
+            sample.previous = guess.at(sample.inputs, click.place)
+    sample.clicks = ClickSet((click,) if click else ())
 
 
 def _box(truth: np.ndarray, rng: np.random.Generator) -> np.ndarray:

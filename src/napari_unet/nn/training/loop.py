@@ -1,4 +1,4 @@
-"""The training loop: batch, forward, backward, clip, step, average."""
+"""The training loop: draw a batch, forward, backward, clip, step, average; then validate."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 NamedScores = dict[str, float]
 Validate = Callable[[UNet], NamedScores | Generator[None, None, NamedScores]]
 LAYOUT = {2: torch.channels_last, 3: torch.channels_last_3d}
-RAMP = 20
-"""Steps in which the rate rises at least: Adam's first ones are as long for noise as for signal."""
+MIN_WARM_UP = 20
+"""Steps in which the rate rises, at least: Adam's first steps are as long for noise as signal."""
 VALIDATION_SHARE = 0.1
-"""Validations that come whenever it is time for one take about this share of the time."""
+"""Share of the time spent on validation, if the interval is not given."""
 
 
 def train(
@@ -53,26 +53,26 @@ def train(
 ) -> Generator[TrainStep, None, TrainState]:
     """Train a network, yielding after every step.
 
-    A training by steps that is killed at any moment, and goes on from its checkpoint, ends with the
-    weights and the log of one that was never interrupted.
+    A training with a budget of steps that is killed at any moment and resumed ends with the weights
+    and the log of one that was never interrupted.
 
     Parameters
     ----------
     state
-        A fresh `TrainState.start`, or one that `load_checkpoint` brought up to date. Whatever ends
-        the training, also closing the generator, leaves the best weights so far in it.
+        From `TrainState.start`, and `load_checkpoint` if resumed. However the training ends, also
+        by closing the generator, the best weights so far are in it.
     samples
         The training set.
     settings
-        Budget, rates and seed; a `TrainConfig` where nothing is to be filled in.
+        Budget, rates and seed; a `TrainConfig` is used as it is.
     validate
         Called with the averaged network every ``settings.validate_every`` steps and after the last;
-        its scores are yielded and kept in the history. The first of them decides which weights are
-        the best; higher is better. It may be a generator, to report between its images.
+        its scores are yielded and kept in the history. The first score decides which weights are
+        the best; higher is better. It may return a generator, to report between its images.
     checkpoint
         A file that is rewritten, whole or not at all, at every validation.
     log
-        Where losses, rates and scores are written to.
+        Table that losses, rates and scores are written to.
     weights
         Each sample's share of the crops; `Samples.weights` if not given.
 
@@ -86,9 +86,9 @@ def train(
     InputError
         The samples have the targets of another head.
     DeviceError
-        Not even one crop fits into the device's memory; of many, fewer are taken.
+        Not even one crop fits into the device's memory; before that, batches are made smaller.
     DivergedError
-        The loss is no number any more.
+        The loss is not finite any more.
     OutputError
         Checkpoint or log cannot be written.
     """
@@ -152,13 +152,13 @@ def run_steps(
 
 
 class _ValidationTimer:
-    """Says when it is time for a validation."""
+    """Tells when a validation is due."""
 
     def __init__(self, seconds: float) -> None:
         self._began = self._due = seconds
 
     def is_due(self, state: TrainState, config: TrainConfig) -> bool:
-        """Tell whether to validate after this step; after the last one, always."""
+        """Tell whether to validate after this step; always after the last one."""
         self._began = state.seconds
         if share_done(state, config) >= 1:
             return True
@@ -167,22 +167,22 @@ class _ValidationTimer:
         return state.seconds >= self._due and state.step > 1
 
     def validated(self, state: TrainState) -> None:
-        """Take note of the validation that has just ended."""
+        """Note that a validation has just ended; the next is due when it has taken its share."""
         self._due = state.seconds + (state.seconds - self._began) / VALIDATION_SHARE
 
 
 def _validated(
     state: TrainState, config: TrainConfig, validate: Validate, loss: float
 ) -> Generator[TrainStep, None, NamedScores]:
-    """Score the averaged network, reporting as often as `validate` does."""
-    answer = validate(state.averaged_net())
-    if isinstance(answer, dict):
-        return answer
+    """Score the averaged network, yielding as often as `validate` does."""
+    scores = validate(state.averaged_net())
+    if isinstance(scores, dict):
+        return scores
 
     def report(_: object) -> TrainStep:
         return replace(_report(state, config, loss, None), what="validating")
 
-    return (yield from map_steps(answer, report))
+    return (yield from map_steps(scores, report))
 
 
 def _check_head(net: UNet, samples: Samples) -> None:
@@ -190,7 +190,7 @@ def _check_head(net: UNet, samples: Samples) -> None:
     if samples.head != wanted:
         raise InputError(
             f"The samples have the targets of {samples.head}, the network's head is {wanted}; "
-            "build them with Samples.from_labels(..., head=head_of(spec))."
+            "build them with Samples.from_labels(..., head=get_head(spec))."
         )
 
 
@@ -199,8 +199,8 @@ def _step(
 ) -> tuple[NamedScores, TrainConfig]:
     """Take one step; return the loss with its terms, and how to go on.
 
-    Where crops do not fit into the memory there are half as many from now on; where they take too
-    long the config gets lighter.
+    If the crops do not fit into memory, there are half as many from now on; if a step takes too
+    long, the next ones are made faster.
     """
     began = time.perf_counter()
     losses = None
@@ -210,7 +210,7 @@ def _step(
         if not is_out_of_memory(error):
             raise
     device = next(state.net.parameters()).device
-    if losses is None:  # out here the error is gone, and with it what it held in memory
+    if losses is None:  # outside `except`: the error is gone, and the tensors that it held
         if config.batch == 1:
             raise DeviceError(
                 f"The memory of {device} does not hold one crop of {config.crop} pixels; choose a "
@@ -226,7 +226,7 @@ def _step(
 def _draw_batch(
     state: TrainState, samples: Samples, config: TrainConfig, weights: np.ndarray
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Draw the crops of the next step; all that is random in it follows from seed and step."""
+    """Draw the crops of the next step; everything random follows from seed and step."""
     rng = np.random.default_rng([config.seed, state.step])
     torch.manual_seed(int(rng.integers(2**31)))  # dropout
     plans = [
@@ -244,7 +244,7 @@ def _learn(
     """Take one step; return the loss and its terms."""
     done = share_done(state, config)
     for group in state.optimizer.param_groups:
-        rate = rate_factor(done, config.warm_up) * min(1.0, (state.step + 1) / RAMP)
+        rate = rate_factor(done, config.warm_up) * min(1.0, (state.step + 1) / MIN_WARM_UP)
         group["lr"] = config.learning_rate * rate
     _train_mode(state.net, freeze_norm=done >= config.freeze_after)
     with _arithmetic(config.precision, images.device):
@@ -253,7 +253,7 @@ def _learn(
     state.optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     norm = nn.utils.clip_grad_norm_(state.net.parameters(), config.clip)
-    if not torch.isfinite(loss.detach() + norm):  # before the weights are spoilt
+    if not torch.isfinite(loss.detach() + norm):  # before the weights are changed
         raise DivergedError(
             f"The loss is no number any more after step {state.step}; what was best before is "
             f"kept. Try a learning rate below {config.learning_rate:g}."
@@ -271,13 +271,13 @@ def _arithmetic(precision: str, device: torch.device) -> AbstractContextManager[
 
 
 def _numbers(scalars: dict[str, Tensor]) -> dict[str, float]:
-    """Fetch scalars from the device, all at once."""
+    """Fetch scalars from the device in one transfer."""
     values = torch.stack([value.detach() for value in scalars.values()]).tolist()
     return dict(zip(scalars, values, strict=True))
 
 
 def _train_mode(net: UNet, *, freeze_norm: bool) -> None:
-    """Prepare for a step; frozen BatchNorm normalises as it will when the network is used."""
+    """Switch to training mode; frozen BatchNorm keeps its running statistics, as in use."""
     net.train()
     if freeze_norm:
         for module in net.modules():
@@ -286,14 +286,14 @@ def _train_mode(net: UNet, *, freeze_norm: bool) -> None:
 
 
 def share_done(state: TrainState, config: TrainConfig) -> float:
-    """Return how much of the budget is spent, 0 to 1: of the minutes if given, else the steps."""
+    """Return the share of the budget that is spent: of the minutes if given, else of the steps."""
     if config.minutes is not None:
         return state.seconds / (60 * config.minutes)
     return state.step / config.steps
 
 
 def rate_factor(done: float, warm_up: float) -> float:
-    """Return the learning rate's share of its highest: linear warm-up, then half a cosine to 0."""
+    """Return the learning rate as a share of its maximum: linear warm-up, then a cosine to 0."""
     if done < warm_up:
         return (done + 1e-3) / (warm_up + 1e-3)
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (done - warm_up) / (1 - warm_up))))
@@ -304,7 +304,7 @@ def _rate(state: TrainState) -> float:
 
 
 def update_average(state: TrainState, decay: float) -> None:
-    """Move the averaged weights towards the network's; young averages follow faster."""
+    """Move the averaged weights towards the network's; faster during the first steps."""
     decay = min(decay, (1 + state.step) / (10 + state.step))
     for name, value in state.net.state_dict().items():
         if value.dtype.is_floating_point:
