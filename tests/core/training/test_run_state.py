@@ -11,7 +11,7 @@ from napari_unet.core.errors import InputError, OutputError
 from napari_unet.core.settings import ModelSpec
 from napari_unet.core.training.run_state import (
     CHECKPOINT,
-    PLAN,
+    RUN_STATE,
     RunState,
     forget_training,
     is_locked,
@@ -54,7 +54,7 @@ def test_the_unfinished_are_listed_until_they_are_forgotten(folder):
     other = training_folder("damaged")
     other.mkdir()
     (other / CHECKPOINT).touch()
-    (other / PLAN).write_text("[1, 2")
+    (other / RUN_STATE).write_text("[1, 2")
     assert list(list_unfinished()) == ["mine"]
     (folder / "log.csv").touch()
     forget_training(folder)

@@ -171,6 +171,24 @@ def test_crops_are_cut_around_objects_and_everywhere():
     assert len(np.unique(centres, axis=0)) == DRAWS
 
 
+def test_drawing_is_seeded_and_stays_in_the_known_part():
+    rng = np.random.default_rng(6)
+    y, x = np.mgrid[:120, :120]
+    labels = np.zeros((120, 120), np.uint16)
+    for number, (cy, cx) in enumerate(rng.uniform(9, 111, (6, 2)), 1):
+        labels[(y - cy) ** 2 + (x - cx) ** 2 < 9**2] = number
+    image = (labels > 0) * 100.0 + rng.normal(0, 5, labels.shape)
+    known = np.zeros(labels.shape, bool)
+    known[:60] = True
+    samples = Samples.from_labels([(image, labels)], known=[known])
+    weights = samples.weights()
+    plans = [draw_crop(samples, weights, np.random.default_rng(s)) for s in range(200)]
+    again = draw_crop(samples, weights, np.random.default_rng(7))
+    assert (plans[7].centre, plans[7].zoom) == (again.centre, again.zoom)
+    assert 0.25 <= min(p.zoom for p in plans) < 0.8 < 1.3 < max(p.zoom for p in plans) <= 3.6
+    assert np.mean([p.centre[0] < 70 for p in plans]) > 0.75
+
+
 def constant(value, channels=1):
     return torch.full((channels, 48, 48), float(value))
 
