@@ -1,7 +1,6 @@
-"""The model store: models by name, those of the package and the user's own.
+"""The model store: models by name, the package's and the user's, and their lineage.
 
-The user's lie in `home() / "models"`. A model anywhere else is named by its path. Models travel
-between computers as one .zip file.
+The user's models lie in `home() / "models"`. A model anywhere else is named by its path.
 """
 
 from __future__ import annotations
@@ -44,14 +43,14 @@ _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """One model of the store.
+    """A model of the store.
 
     Attributes
     ----------
     card
-        None if the folder's card cannot be read; `problem` then says why.
+        None if the folder's card cannot be read; `problem` then tells why.
     bundled
-        It came with the package and cannot be removed.
+        Whether it came with the package, so that it cannot be removed.
     """
 
     name: str
@@ -62,13 +61,13 @@ class ModelEntry:
 
     @property
     def thumbnail(self) -> Path | None:
-        """The model's picture, if it has one."""
+        """File of the model's picture, if it has one."""
         path = self.path / THUMBNAIL
         return path if path.is_file() else None
 
 
 def home() -> Path:
-    """Return the folder of the user's models, journal and caches; it need not exist yet.
+    """Return the folder of the user's models, journals and caches; it need not exist yet.
 
     The environment variable NAPARI_UNET_HOME moves it.
     """
@@ -78,9 +77,9 @@ def home() -> Path:
 
 
 def list_models() -> list[ModelEntry]:
-    """Return every model of the store, the package's first, then the user's, each by name.
+    """List the models of the store, the package's first, then the user's, each by name.
 
-    A user's model hides one of the package's with the same name.
+    A user's model hides one of the package with the same name.
     """
     users = home() / "models"
     restore_interrupted(users)
@@ -91,12 +90,12 @@ def list_models() -> list[ModelEntry]:
 
 
 def find_model(name_or_path: str | os.PathLike[str]) -> Path:
-    """Return the folder of a model of the store, or of one given by its path.
+    """Return the folder of a model, given by its name in the store or by its path.
 
     Raises
     ------
     ModelError
-        There is none; the message lists those that there are.
+        There is no such model; the message lists those that exist.
     """
     entries = list_models()
     for entry in entries:
@@ -149,19 +148,19 @@ def remove_model(name: str) -> None:
     folder = entries[name].path
     gone = folder.with_name(f".{name}.gone-{uuid.uuid4().hex[:8]}")
     try:
-        folder.rename(gone)  # first out of sight, at once; then deleted, file by file
+        folder.rename(gone)  # disappears at once; deleting the files may take a while
         shutil.rmtree(gone)
     except OSError as error:
         raise OutputError(f"The model {name!r} cannot be removed: {error.strerror}.") from error
 
 
 def check_name(name: str) -> str:
-    """Return the name if a model can have it.
+    """Return the name if it is allowed for a model.
 
     Raises
     ------
     ModelError
-        It could not be a folder's name on Windows, macOS and Linux alike.
+        It cannot be the name of a folder on each of Windows, macOS and Linux.
     """
     if _RESERVED.fullmatch(name):
         raise ModelError(f"A model cannot be named {name!r}, as Windows keeps it for devices.")
@@ -178,7 +177,7 @@ def _shown(name: str) -> str:
 
 
 def get_free_folder(name: str, *, overwrite: bool = False) -> Path:
-    """Return the folder in the user's store where a model of this name may be written.
+    """Return the folder in the user's store for a new model of this name.
 
     Raises
     ------
@@ -187,7 +186,7 @@ def get_free_folder(name: str, *, overwrite: bool = False) -> Path:
     """
     check_name(name)
     for entry in list_models():
-        # Windows and macOS would take two names that differ in case for one.
+        # To the file systems of Windows and macOS, names that differ in case are the same.
         if entry.name.casefold() != name.casefold():
             continue
         if entry.bundled:
@@ -201,12 +200,12 @@ def get_free_folder(name: str, *, overwrite: bool = False) -> Path:
 
 
 def check_store() -> None:
-    """Raise now what would prevent models from being stored, not after hours of training.
+    """Check that models can be stored, before hours of training.
 
     Raises
     ------
     OutputError
-        The folder of models cannot be made or written.
+        The folder of models cannot be created or written.
     """
     folder = home() / "models"
     try:
@@ -218,6 +217,44 @@ def check_store() -> None:
             f"Models cannot be stored in {folder}: {error.strerror or error}; mend that, or let "
             "NAPARI_UNET_HOME name another folder."
         ) from error
+
+
+def is_descendant(model: str, ancestor: str) -> bool:
+    """Tell whether a model of the store was tuned from another one, in any number of rounds.
+
+    A model that is missing or cannot be read descends from none.
+    """
+    cards = {entry.name: entry.card for entry in list_models() if entry.card is not None}
+    if model not in cards or ancestor not in cards:
+        return False
+    by_hash = {card.hash: card for card in cards.values()}
+    wanted, parent, seen = cards[ancestor].hash, cards[model].parent, set[str]()
+    while parent in by_hash and parent not in seen and parent != wanted:
+        seen.add(parent)
+        parent = by_hash[parent].parent
+    return parent == wanted
+
+
+def get_family(model: str | os.PathLike[str]) -> list[ModelCard]:
+    """Return the cards of a model, its ancestors and its descendants, in this order.
+
+    Raises
+    ------
+    ModelError
+        There is no such model, or it cannot be read.
+    """
+    own = read_card(find_model(model))
+    cards = {entry.card.hash: entry.card for entry in list_models() if entry.card is not None}
+    cards[own.hash] = own
+    found = {own.hash: own}
+    parent = own.parent
+    while parent in cards and parent not in found:
+        found[parent] = cards[parent]
+        parent = cards[parent].parent
+    descendants = {own.hash}
+    while more := {h for h, card in cards.items() if card.parent in descendants} - descendants:
+        descendants |= more
+    return [*found.values(), *(cards[h] for h in sorted(descendants - set(found)))]
 
 
 def _unknown(name: str, entries: list[ModelEntry]) -> ModelError:
@@ -241,41 +278,3 @@ def _entry(folder: Path, bundled: bool) -> ModelEntry:
         return ModelEntry(folder.name, folder, bundled, read_card(folder))
     except UnetError as error:
         return ModelEntry(folder.name, folder, bundled, None, str(error))
-
-
-def is_descendant(model: str, ancestor: str) -> bool:
-    """Tell whether a model of the store was tuned from another one of it, by whatever many rounds.
-
-    A model that is not there, or cannot be read, descends from none.
-    """
-    cards = {entry.name: entry.card for entry in list_models() if entry.card is not None}
-    if model not in cards or ancestor not in cards:
-        return False
-    by_hash = {card.hash: card for card in cards.values()}
-    wanted, parent, seen = cards[ancestor].hash, cards[model].parent, set[str]()
-    while parent in by_hash and parent not in seen and parent != wanted:
-        seen.add(parent)
-        parent = by_hash[parent].parent
-    return parent == wanted
-
-
-def get_family(model: str | os.PathLike[str]) -> list[ModelCard]:
-    """Return a model's card, those of its ancestors and those of its descendants.
-
-    Raises
-    ------
-    ModelError
-        There is no such model, or it cannot be read.
-    """
-    own = read_card(find_model(model))
-    cards = {entry.card.hash: entry.card for entry in list_models() if entry.card is not None}
-    cards[own.hash] = own
-    found = {own.hash: own}
-    parent = own.parent
-    while parent in cards and parent not in found:
-        found[parent] = cards[parent]
-        parent = cards[parent].parent
-    descendants = {own.hash}
-    while more := {h for h, card in cards.items() if card.parent in descendants} - descendants:
-        descendants |= more
-    return [*found.values(), *(cards[h] for h in sorted(descendants - set(found)))]
