@@ -32,10 +32,10 @@ from napari_unet.core.io.stack import open_stack
 from napari_unet.core.prompts.clicks import ClickSet, iou, simulate_clicks
 from napari_unet.core.synthetic import blobs
 from napari_unet.nn.inference.embeddings import FeatureCache
-from napari_unet.nn.training.click_validation import (
-    MOST,
+from napari_unet.nn.training.click_training import (
+    MAX_CLICKS,
     ClickScores,
-    Trial,
+    ClickTrial,
     click_through,
     pick_objects,
 )
@@ -120,9 +120,9 @@ BASELINES: dict[str, Callable[[np.ndarray, ClickSet], np.ndarray]] = {
 
 def baseline(method: Any, image: np.ndarray, truth: np.ndarray) -> list[float]:
     """Click on an object for a method that knows no learning."""
-    steps = simulate_clicks(truth, lambda clicks: method(image, clicks), MOST)
+    steps = simulate_clicks(truth, lambda clicks: method(image, clicks), MAX_CLICKS)
     found = [iou(mask, truth) for _, mask in steps]
-    return found + found[-1:] * (MOST - len(found))
+    return found + found[-1:] * (MAX_CLICKS - len(found))
 
 
 def row(name: str, ious: list[list[float]]) -> str:
@@ -148,7 +148,7 @@ def accuracy(args: argparse.Namespace, model: nu.Model) -> None:
         stack = stack_of(image)
         session = nu.ClickSession(model, stack)
         for truth in pick_objects(labels, args.objects, rng):
-            found.setdefault(group, []).append(click_through(Trial(session, truth)))
+            found.setdefault(group, []).append(click_through(ClickTrial(session, truth)))
             for name, method in BASELINES.items() if args.baselines else ():
                 these = found.setdefault(f"{group}: {name}", [])
                 these.append(baseline(method, image, truth))

@@ -37,12 +37,13 @@ import napari_unet as nu
 from napari_unet.core.evaluation.metrics import Scores
 from napari_unet.core.image.diameters import median_diameter
 from napari_unet.core.models.card import ModelCard
-from napari_unet.core.models.folder import attach_replay
-from napari_unet.core.training.rehearsal import make_replay, pack_replay
+from napari_unet.core.models.folder import attach_rehearsal
+from napari_unet.core.training.rehearsal import choose_rehearsal_crops, pack_rehearsal
 from napari_unet.nn.inference.diameter_estimation import training_statistics
 from napari_unet.nn.inference.model import Model
+from napari_unet.nn.training.checkpoint import TrainState, load_checkpoint
 from napari_unet.nn.training.head_transfer import fresh_model, fresh_spec
-from napari_unet.nn.training.loop import TrainState, load_checkpoint, train
+from napari_unet.nn.training.loop import train
 from napari_unet.nn.unet.net import UNet
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ def base_model(bench: Bench) -> nu.Model:
     training["statistics"] = training_statistics(model, nu.Samples(samples.items[:64]))
     card = model.card.replace(training=training, decode={"threshold": 0.6, "min_size": 30})
     nu.save_model(Model(card, model.net, model.device), folder)
-    attach_replay(folder, pack_replay(make_replay(samples, DIAMETER)))
+    attach_rehearsal(folder, pack_rehearsal(choose_rehearsal_crops(samples, DIAMETER)))
     sys.stderr.write(f"base: {time.monotonic() - began:.0f} s\n")
     return nu.load_model(str(folder), bench.device)
 

@@ -32,8 +32,10 @@ from napari_unet.core.models.card import ModelCard
 from napari_unet.core.settings import ModelSpec, TrainSettings
 from napari_unet.core.training.samples import Samples
 from napari_unet.nn.inference.model import Model, pick_device
-from napari_unet.nn.training.calibrate import calibrate, sample_maps, scores_by_group
-from napari_unet.nn.training.loop import TrainState, train
+from napari_unet.nn.training.calibrate import calibrate, scores_by_group
+from napari_unet.nn.training.checkpoint import TrainState
+from napari_unet.nn.training.held_out import sample_maps
+from napari_unet.nn.training.loop import train
 from napari_unet.nn.unet.net import UNet
 
 if TYPE_CHECKING:

@@ -65,13 +65,13 @@ def _correct(layer: Any, shape: tuple[int, int]) -> None:
     """Mark a quarter of the image as checked, with discs for objects."""
     from napari_unet.core.annotations.edits import KNOWN
     from napari_unet.core.annotations.journal import Journal
-    from napari_unet.core.models.lineage import family
+    from napari_unet.core.models.store import get_family
     from napari_unet.gui.layers.convert import layer_stack
 
     y, x = np.mgrid[: shape[0], : shape[1]]
     labels = ((y // 24) * 64 + x // 24 + 1).astype(np.uint16)
     labels[np.hypot(y % 24 - 12, x % 24 - 12) > 8] = 0
-    hash_ = family("nuclei")[0].hash
+    hash_ = get_family("nuclei")[0].hash
     with Journal.begin(layer_stack(layer), labels, model="nuclei", model_hash=hash_) as journal:
         journal.mark(KNOWN, (), (slice(0, shape[0] // 2), slice(0, shape[1] // 2)))
 

@@ -19,14 +19,16 @@ import tempfile
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import napari_unet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 SOURCE = Path(napari_unet.__file__).parent
 SETTING = ("core/settings", "core/spec", "core/errors", "core/progress", "core/words", "core/text")
@@ -172,7 +174,9 @@ def report(name: str, walk: Walk, functions: bool) -> None:
     files = walk.files()
     brief = [f for f in files if len(walk.functions[f]) <= 2]
     count = sum(len(walk.functions[f]) for f in files)
-    print(f"\n{name}: {len(files)} files, {count} functions; {len(brief)} of them for 1 or 2 functions")
+    print(
+        f"\n{name}: {len(files)} files, {count} functions; {len(brief)} of them for 1 or 2 functions"
+    )
     for file in files:
         names = walk.functions[file]
         print(f"  {file} ({len(names)})" + (": " + ", ".join(names) if functions else ""))
@@ -195,7 +199,9 @@ def main() -> None:
         pause(1)
         report("Run", walk_run(viewer), values.functions)
         report("Click", walk_click(viewer), values.functions)
-        report("Correct, fine-tune, keep", walk_correction(viewer, values.minutes), values.functions)
+        report(
+            "Correct, fine-tune, keep", walk_correction(viewer, values.minutes), values.functions
+        )
         viewer.close()
 
 

@@ -34,22 +34,27 @@ from napari_unet.core.models.folder import THUMBNAIL
 from napari_unet.core.models.store import find_model
 from napari_unet.core.training.config import TrainConfig
 from napari_unet.core.training.log import TrainLog
+from napari_unet.core.training.run_state import CHECKPOINT
 from napari_unet.core.training.samples import Sample, Samples
 from napari_unet.nn.inference.model import Model, load_model, save_model
 from napari_unet.nn.interactive.session import ClickSession
 from napari_unet.nn.training.checkpoint import TrainState, load_checkpoint
-from napari_unet.nn.training.click_images import LabelledImages, normalised
-from napari_unet.nn.training.click_training import train_clicks
-from napari_unet.nn.training.click_validation import ClickValidator, Trial, pick_objects, trials_of
+from napari_unet.nn.training.click_samples import LabelledImages
+from napari_unet.nn.training.click_training import (
+    ClickTrial,
+    ClickValidator,
+    make_trials,
+    pick_objects,
+    train_clicks,
+)
 from napari_unet.nn.unet.click_head import ClickHead
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-from lab.scenes import GeneratedScenes, make_scene
+from lab.scenes import GeneratedScenes, make_scene, normalise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-CHECKPOINT = "checkpoint.safetensors"
 TRAIN_SCENES, VALIDATION_SCENES = 0, 1
 """Scenes' seeds begin with one of these."""
 PER_IMAGE = 2
@@ -63,7 +68,7 @@ def read_split(data: Path, split: str, channels: int) -> Samples:
     items = []
     for row in rows:
         labels = tifffile.imread(data / "labels" / f"{row['id']}.tif")
-        image = normalised(tifffile.imread(data / "images" / f"{row['id']}.tif"), channels)
+        image = normalise(tifffile.imread(data / "images" / f"{row['id']}.tif"), channels)
         sample = Sample(
             image=image,
             labels=labels,
@@ -92,7 +97,7 @@ def first_head(model: Model, start: str | None) -> ClickHead:
     return head.to(model.device)
 
 
-def scene_trials(model: Model, count: int, rng: np.random.Generator) -> Iterator[Trial]:
+def scene_trials(model: Model, count: int, rng: np.random.Generator) -> Iterator[ClickTrial]:
     """Yield objects of generated scenes, seen at their own scale."""
     settings = nu.PredictSettings(diameter=model.diameter)
     for number in range(count):
@@ -101,7 +106,7 @@ def scene_trials(model: Model, count: int, rng: np.random.Generator) -> Iterator
         session = ClickSession(model, open_stack(scene.image, axes=axes), settings=settings)
         layer = scene.layers[int(rng.integers(len(scene.layers)))]
         for truth in pick_objects(layer, PER_IMAGE, rng):
-            yield Trial(session, truth, "scenes")
+            yield ClickTrial(session, truth, "scenes")
 
 
 def validation(model: Model, data: Path, images: int) -> ClickValidator:
@@ -112,7 +117,7 @@ def validation(model: Model, data: Path, images: int) -> ClickValidator:
     chosen = Samples(
         [replace(samples.items[i], group="images") for i in sorted(some.tolist())], samples.head
     )
-    trials = [*trials_of(model, chosen, PER_IMAGE, rng), *scene_trials(model, images, rng)]
+    trials = [*make_trials(model, chosen, PER_IMAGE, rng), *scene_trials(model, images, rng)]
     return ClickValidator(trials)
 
 
@@ -169,7 +174,7 @@ def main() -> None:
     steps = train_clicks(
         state,
         model,
-        [LabelledImages.of(samples), GeneratedScenes(TRAIN_SCENES)],
+        [LabelledImages.from_samples(samples), GeneratedScenes(TRAIN_SCENES)],
         settings,
         validate=validation(with_head(model, head), args.data, args.validate_on),
         checkpoint=args.out / CHECKPOINT,

@@ -29,6 +29,7 @@ from napari_unet.core.instances.heads import get_head
 from napari_unet.core.models.card import ModelCard
 from napari_unet.core.settings import ModelSpec, PredictSettings, TrainSettings
 from napari_unet.core.training.log import TrainLog
+from napari_unet.core.training.run_state import CHECKPOINT
 from napari_unet.core.training.samples import Samples
 from napari_unet.nn.inference.model import Model, load_model, pick_device, save_model
 from napari_unet.nn.inference.tile_runner import predict
@@ -42,7 +43,6 @@ from lab.membranes import score_membranes
 
 SPEC = ModelSpec(in_channels=1, head="semantic", classes=2, depth=4, width=16)
 LICENCE = "For research; trained on the ISBI 2012 EM segmentation challenge's images."
-CHECKPOINT = "checkpoint.safetensors"
 REPORT_EVERY = TrainSettings.log_every
 
 

@@ -32,22 +32,19 @@ from skimage.transform import resize
 
 from napari_unet.core.evaluation.overlay import outline
 from napari_unet.core.models.card import ModelCard
-from napari_unet.core.models.folder import attach_replay
+from napari_unet.core.models.folder import attach_rehearsal
 from napari_unet.core.settings import ModelSpec, TrainSettings
 from napari_unet.core.training.log import TrainLog
-from napari_unet.core.training.rehearsal import make_replay, pack_replay
+from napari_unet.core.training.rehearsal import choose_rehearsal_crops, pack_rehearsal
+from napari_unet.core.training.run_state import CHECKPOINT
 from napari_unet.core.training.samples import Samples
 from napari_unet.nn.inference.diameter_estimation import training_statistics
 from napari_unet.nn.inference.model import Model, load_model, pick_device, save_model
 from napari_unet.nn.inference.segment import segment
-from napari_unet.nn.training.calibrate import (
-    calibrate,
-    format_agreement,
-    sample_maps,
-    scores_by_group,
-)
-from napari_unet.nn.training.held_out import Validator
-from napari_unet.nn.training.loop import TrainState, load_checkpoint, train
+from napari_unet.nn.training.calibrate import calibrate, format_agreement, scores_by_group
+from napari_unet.nn.training.checkpoint import TrainState, load_checkpoint
+from napari_unet.nn.training.held_out import Validator, sample_maps
+from napari_unet.nn.training.loop import train
 from napari_unet.nn.unet.net import UNet
 
 if TYPE_CHECKING:
@@ -56,7 +53,6 @@ if TYPE_CHECKING:
 SPEC = ModelSpec(in_channels=3, depth=4, width=16, skip="add", up="transpose")
 LICENCE = "CC0-1.0 (weights and training data: BBBC038v1, 2018 Data Science Bowl)"
 REPORT_EVERY = TrainSettings.log_every
-CHECKPOINT = "checkpoint.safetensors"
 DIAMETER = 22.0
 """Objects of this size, in pixels, are those that the network works on best."""
 VALIDATE_EVERY = 1500
@@ -169,8 +165,8 @@ def scores_at(groups: dict[str, Scores]) -> dict[str, Any]:
 
 def add_replay(folder: Path, data: Path) -> None:
     """Give a model folder the crops of the training split that stand for all of it."""
-    replay = pack_replay(make_replay(read_split(data, "train"), DIAMETER))
-    attach_replay(folder, replay)
+    replay = pack_rehearsal(choose_rehearsal_crops(read_split(data, "train"), DIAMETER))
+    attach_rehearsal(folder, replay)
     sys.stderr.write(f"{folder}: replay of {len(replay):,} bytes\n")
 
 

@@ -18,14 +18,13 @@ import napari_unet as nu
 from napari_unet.cli import main
 from napari_unet.core.annotations.header import find_journals
 from napari_unet.core.annotations.journal import Journal
-from napari_unet.core.annotations.mask import frame_annotation_mask
+from napari_unet.core.annotations.mask import read_annotation_mask
 from napari_unet.core.annotations.reader import JournalReader
-from napari_unet.core.annotations.training_samples import to_samples
-from napari_unet.core.annotations.training_set import list_corrections
+from napari_unet.core.annotations.training_set import list_corrections, to_samples
 from napari_unet.core.instances.heads import InstanceHead, SemanticHead
 from napari_unet.core.io.label_writer import read_provenance
 from napari_unet.core.progress import run_to_end
-from napari_unet.core.training.rehearsal import replay_samples, unpack_replay
+from napari_unet.core.training.rehearsal import rehearsal_samples, unpack_rehearsal
 
 MODEL, IMAGE = FIXTURES / "old_model", FIXTURES / "old_cells.tif"
 RESULTS = ("old_labels.tif", "old_labels.ome.tif", "old_labels.png", "old_labels.zarr")
@@ -110,8 +109,8 @@ class TestModel:
         assert np.array_equal(nu.open_stack(target).data[:], answers["labels"])
 
     def test_what_it_was_trained_on_is_seen_as_it_was(self):
-        crops = unpack_replay((MODEL / "replay.npz").read_bytes())
-        samples = replay_samples(crops, InstanceHead(), 1)
+        crops = unpack_rehearsal((MODEL / "replay.npz").read_bytes())
+        samples = rehearsal_samples(crops, InstanceHead(), 1)
         with np.load(MODEL / "replay.npz", allow_pickle=False) as kept:
             assert len(samples.items) == len(kept["diameters"]) > 2
             for number, item in enumerate(samples.items):
@@ -185,7 +184,7 @@ class TestJournal:
             assert np.array_equal(journal.replay(), wanted[f"{name}_labels"])
             scribbles = journal.replay(canvas="scribbles")
             assert scribbles.any() and np.array_equal(scribbles, wanted[f"{name}_scribbles"])
-            truths = [frame_annotation_mask(journal, index) for index in journal.frames()]
+            truths = [read_annotation_mask(journal, index) for index in journal.frames()]
         for part in ("known", "sketched"):
             found = np.stack([getattr(truth, part) for truth in truths])
             assert np.array_equal(found, wanted[f"{name}_{part}"]), part

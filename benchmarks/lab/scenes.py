@@ -13,7 +13,9 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from napari_unet.nn.training.click_images import EDGE, Picture, normalised
+from napari_unet.core.image.normalise import Normaliser
+from napari_unet.core.io.stack import open_stack
+from napari_unet.nn.training.click_samples import EDGE, Picture
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -296,4 +298,13 @@ class GeneratedScenes:
     def draw(self, rng: np.random.Generator, channels: int, diameter: float | None) -> Picture:
         """Generate a scene and normalise it as a frame is."""
         scene = make_scene([self.seed, int(rng.integers(2**31))], EDGE)
-        return normalised(scene.image, channels), scene.layers
+        return normalise(scene.image, channels), scene.layers
+
+
+def normalise(image: np.ndarray, channels: int) -> np.ndarray:
+    """Return a picture (Y, X) or (Y, X, 3) as the network sees it, float32 (C, Y, X)."""
+    colour = image.ndim == 3
+    stack = open_stack(image, axes="YXS" if colour else "YX")
+    picked = stack.pick_channels(channels, None)
+    window = tuple(slice(0, n) for n in image.shape[:2])
+    return Normaliser.of(stack, (), 2, picked)(stack.read((), window, picked))

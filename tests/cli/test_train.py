@@ -18,8 +18,8 @@ from napari_unet.cli import main
 from napari_unet.core.errors import InputError
 from napari_unet.core.instances.heads import InstanceHead
 from napari_unet.core.io.stack import open_stack
-from napari_unet.core.models.folder import WEIGHTS
-from napari_unet.core.models.store import list_models, read_card
+from napari_unet.core.models.folder import WEIGHTS, read_card
+from napari_unet.core.models.store import list_models
 from napari_unet.core.training import pairs
 from napari_unet.core.training.log import CURVE, TABLE, read_table
 from napari_unet.core.training.run_state import LOCK, lock_training, training_folder

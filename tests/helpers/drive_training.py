@@ -15,8 +15,9 @@ from napari_unet.core.models.card import ModelCard
 from napari_unet.core.settings import ModelSpec, TrainSettings
 from napari_unet.core.training.log import TrainLog
 from napari_unet.core.training.samples import Samples
+from napari_unet.nn.training.checkpoint import TrainState, load_checkpoint
 from napari_unet.nn.training.held_out import Validator
-from napari_unet.nn.training.loop import TrainState, load_checkpoint, train
+from napari_unet.nn.training.loop import train
 from napari_unet.nn.unet.net import UNet
 
 SPEC = ModelSpec(in_channels=1, depth=1, width=4, dropout=0.2)

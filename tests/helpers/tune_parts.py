@@ -9,7 +9,7 @@ from napari_unet.core.annotations.edits import KNOWN
 from napari_unet.core.annotations.journal import Journal
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.models.card import ModelCard
-from napari_unet.core.models.lineage import family
+from napari_unet.core.models.store import get_family
 from napari_unet.core.settings import ModelSpec
 
 
@@ -41,7 +41,7 @@ def tiny_model(name="tiny", **spec):
 
 def corrected(image, labels, model="tiny", windows=(None,), head="instance"):
     """Write a journal as the user does who has checked some windows of an image (None: all)."""
-    card = family(model)[0]
+    card = get_family(model)[0]
     with Journal.begin(
         open_stack(image), labels.copy(), model=card.name, model_hash=card.hash, head=head
     ) as journal:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from lab.scenes import KINDS, SMALLEST, make_scene
+from lab.scenes import KINDS, SMALLEST, make_scene, normalise
 from scipy import ndimage
 
 
@@ -54,3 +54,11 @@ def test_objects_can_be_told_from_what_is_around_them():
             gap = abs(np.median(image[inside]) - np.median(image[near]))
             clear.append(gap / image.std())
     assert np.median(clear) > 0.5
+
+
+def test_colours_stay_colours():
+    picture = np.zeros((20, 30, 3), np.float32)
+    picture[..., 0] = np.arange(30)
+    assert normalise(picture, 3).shape == (3, 20, 30)
+    assert np.ptp(normalise(picture, 3)[1]) == 0
+    assert np.ptp(normalise(picture[..., 0], 3)[1]) > 0

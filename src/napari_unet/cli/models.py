@@ -46,7 +46,8 @@ def _models_list(values: Namespace) -> int:
 
 def _models_show(values: Namespace) -> int:
     from napari_unet.cli.terminal import card_lines
-    from napari_unet.core.models.store import find_model, read_card
+    from napari_unet.core.models.folder import read_card
+    from napari_unet.core.models.store import find_model
 
     folder = find_model(values.name)
     card = read_card(folder)
@@ -59,7 +60,7 @@ def _models_show(values: Namespace) -> int:
 
 
 def _models_import(values: Namespace) -> int:
-    from napari_unet.core.models.store import import_model
+    from napari_unet.core.models.archive import import_model
 
     entry = import_model(values.path, values.name)
     print(f"{entry.name}: imported into {entry.path}")
@@ -67,7 +68,7 @@ def _models_import(values: Namespace) -> int:
 
 
 def _models_export(values: Namespace) -> int:
-    from napari_unet.core.models.store import export_model
+    from napari_unet.core.models.archive import export_model
 
     print(f"{values.name}: exported to {export_model(values.name, values.zip)}")
     return 0

@@ -10,17 +10,16 @@ from napari_unet.cli.options import INTERRUPTED, add_command, add_settings, sett
 from napari_unet.cli.terminal import follow, progress_bar, say, watched
 from napari_unet.core.errors import DivergedError, InputError, ModelError, SettingsError
 from napari_unet.core.instances.heads import get_head
-from napari_unet.core.models.store import check_store, find_model, free_place, home, read_card
+from napari_unet.core.models.folder import read_card
+from napari_unet.core.models.store import check_store, find_model, get_free_folder, home
 from napari_unet.core.settings import DEVICES, TrainSettings
 from napari_unet.core.text import pluralise
 from napari_unet.core.training.pairs import Labelled, pair_paths, read_labelled, samples_of
 from napari_unet.core.training.run_state import (
     CHECKPOINT,
-    RunState,
-    forget,
+    forget_training,
     lock_training,
     training_folder,
-    write_run_state,
 )
 
 if TYPE_CHECKING:
@@ -91,7 +90,7 @@ class TrainingRun:
         self.tuning: Tuning | None = None
         self._check_options()
         self._overwrite = self._may_overwrite()
-        free_place(request.name, overwrite=self._overwrite)
+        get_free_folder(request.name, overwrite=self._overwrite)
         check_store()
         if request.start is not None:
             find_model(request.start)  # an unknown one is known before torch is loaded
@@ -123,14 +122,17 @@ class TrainingRun:
     def _steps(self) -> Generator[Progress, None, Path]:
         images = [self._read(name) for name in self._paths]
         model = self._model(images)
-        from napari_unet.nn.training.finetune import Tuning
+        from napari_unet.nn.training.finetune import begin_tuning
 
         spec, request = model.spec, self.request
         samples = samples_of(images, spec.ndim, spec.in_channels, get_head(spec), request.channel)
-        data = samples.card()["data_hash"]
-        write_run_state(self.folder, RunState(model.card.hash, model.spec.to_json(), data))
-        self.tuning = Tuning(
-            model, samples, request.settings, folder=self.folder, resume=request.resume
+        self.tuning = begin_tuning(
+            model,
+            samples,
+            request.settings,
+            self.folder,
+            data_hash=samples.card()["data_hash"],
+            resume=request.resume,
         )
         yield from self.tuning.steps()
         if not (self.tuning.judgement.keep or request.keep):
@@ -146,7 +148,7 @@ class TrainingRun:
             raise ModelError("Nothing was trained yet.")
         place = self.tuning.save(self.request.name, overwrite=self._overwrite, **notes)
         if not notes:
-            forget(self.folder)
+            forget_training(self.folder)
         return place
 
     def store_interrupted(self) -> Path | None:

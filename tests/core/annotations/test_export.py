@@ -7,7 +7,7 @@ import pytest
 import tifffile
 
 from napari_unet.core.annotations.edits import KNOWN
-from napari_unet.core.annotations.export import export, thumbnail
+from napari_unet.core.annotations.export import draw_correction, export_corrections
 from napari_unet.core.annotations.journal import Journal
 from napari_unet.core.annotations.training_set import list_corrections
 from napari_unet.core.errors import InputError, OutputError
@@ -30,19 +30,19 @@ def volume(tmp_path):
 
 def test_a_thumbnail_shows_what_is_known_with_outlines(volume, tmp_path):
     (entry,) = list_corrections()
-    drawn = thumbnail(entry)
+    drawn = draw_correction(entry)
     assert (drawn.shape, drawn.dtype) == ((30, 100, 3), np.uint8)
     assert (drawn.max(2) > drawn.min(2)).any()  # outlines have colours, the image has none
     (tmp_path / "volume.tif").unlink()
-    assert not thumbnail(entry)[25:].any()
+    assert not draw_correction(entry)[25:].any()
     with pytest.raises(InputError, match="Nothing is known"):
-        thumbnail(entry, (0,))
+        draw_correction(entry, (0,))
 
 
 @pytest.mark.parametrize("layout", ["cellpose", "stardist"])
 def test_pairs_are_written_as_other_programs_look_for_them(volume, tmp_path, layout):
     out = tmp_path / "out"
-    assert run_to_end(export(list(list_corrections()), out, layout=layout)) == []
+    assert run_to_end(export_corrections(list(list_corrections()), out, layout=layout)) == []
     if layout == "cellpose":
         (masks,) = out.glob("*_masks.tif")
         image = masks.with_name(masks.name.replace("_masks", ""))
@@ -63,14 +63,14 @@ def test_colour_images_stay_colour_images(tmp_path):
     values = np.random.default_rng(0).integers(0, 99, (60, 200, 3)).astype(np.uint8)
     with Journal.begin(open_stack(values, "YXS"), LABELS[0]) as journal:
         journal.mark(KNOWN)
-    run_to_end(export(list(list_corrections()), tmp_path / "out", layout="stardist"))
+    run_to_end(export_corrections(list(list_corrections()), tmp_path / "out", layout="stardist"))
     (image,) = (tmp_path / "out" / "images").iterdir()
     assert np.array_equal(tifffile.imread(image), values)
-    assert thumbnail(next(list_corrections())).shape == (30, 100, 3)
+    assert draw_correction(next(list_corrections())).shape == (30, 100, 3)
 
 
 def test_volumes_are_written_as_volumes(volume, tmp_path):
-    run_to_end(export(list(list_corrections()), tmp_path / "out", ndim=3))
+    run_to_end(export_corrections(list(list_corrections()), tmp_path / "out", ndim=3))
     (masks,) = (tmp_path / "out").glob("*_masks.tif")
     assert tifffile.imread(masks).shape == LABELS.shape
     known = tifffile.imread(tmp_path / "out" / "known" / masks.name.replace("_masks", ""))
@@ -79,11 +79,11 @@ def test_volumes_are_written_as_volumes(volume, tmp_path):
 
 def test_what_cannot_be_exported_is_said(volume, tmp_path):
     with pytest.raises(InputError, match="choose one of: cellpose, stardist"):
-        run_to_end(export(list(list_corrections()), tmp_path / "out", layout="imagej"))
+        run_to_end(export_corrections(list(list_corrections()), tmp_path / "out", layout="imagej"))
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be made"):
-        run_to_end(export(list(list_corrections()), tmp_path / "file" / "out"))
+        run_to_end(export_corrections(list(list_corrections()), tmp_path / "file" / "out"))
     corrections = list(list_corrections())
     (tmp_path / "volume.tif").unlink()
     with pytest.raises(InputError, match="no corrections to export"):
-        run_to_end(export(corrections, tmp_path / "out"))
+        run_to_end(export_corrections(corrections, tmp_path / "out"))

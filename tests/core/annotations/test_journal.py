@@ -17,7 +17,7 @@ import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from napari_unet.core.annotations import initial_labels as base
+from napari_unet.core.annotations import header as base
 from napari_unet.core.annotations.append_log import JournalWarning
 from napari_unet.core.annotations.edits import DROPPED, KNOWN, SCRIBBLES, UNKNOWN, Edit, RegionMark
 from napari_unet.core.annotations.header import find_journals
@@ -52,7 +52,7 @@ def painted(journal, labels, where, new, **how):
 
 
 def restored(journal):
-    out = np.zeros(journal.about.shape, journal.dtype)
+    out = np.zeros(journal.header.shape, journal.dtype)
     for index, frame in journal.replay_all():
         out[index] = frame
     return out
@@ -68,7 +68,7 @@ def test_a_stroke_is_restored_by_who_opens_the_image_again():
     with Journal.begin(stack, labels, model="nuclei", model_hash="ab") as journal:
         painted(journal, labels, np.nonzero(labels == 2), 9, source="fill")
     (place,) = find_journals(image())
-    assert (place.begin.model, place.begin.model_hash, place.begin.name) == (
+    assert (place.header.model, place.header.model_hash, place.header.name) == (
         "nuclei",
         "ab",
         "image",
@@ -89,7 +89,7 @@ def test_a_stroke_is_restored_by_who_opens_the_image_again():
     ("axes", "ndim"), [("YX", 2), ("ZYX", 2), ("ZYX", 3), ("TYX", 2), ("TZYX", 3)]
 )
 def test_replay_is_what_was_painted(axes, ndim, whole, data, monkeypatch):
-    monkeypatch.setattr("napari_unet.core.annotations.journal.WHOLE", 2**20 if whole else 0)
+    monkeypatch.setattr("napari_unet.core.annotations.header.WHOLE_BYTES", 2**20 if whole else 0)
     labels = first_labels(axes)
     before = labels.copy()
     done, undone = [], []
@@ -118,7 +118,7 @@ def test_replay_is_what_was_painted(axes, ndim, whole, data, monkeypatch):
                     labels[step.where] = step.values
                     assert np.array_equal(labels, source.pop())
             touched = restored(journal)
-            for index in np.ndindex(*journal.about.leading):
+            for index in np.ndindex(*journal.header.leading):
                 if journal.holds(index).any():
                     assert np.array_equal(touched[index], labels[index])
                     assert np.array_equal(journal.replay(index), labels[index])
@@ -186,10 +186,10 @@ def test_a_moved_image_has_its_journal_and_a_changed_one_has_none(tmp_path):
     assert find_journals(open_stack(tmp_path / "a.tif")) == []
     moved = open_stack(tmp_path / "b.tif")
     (place,) = find_journals(moved)
-    assert place.begin.path == str(tmp_path / "a.tif")
+    assert place.header.path == str(tmp_path / "a.tif")
     Journal.open(place.path, moved).close()
     with JournalReader(place.path) as journal:
-        assert journal.about.path == str(tmp_path / "b.tif")
+        assert journal.header.path == str(tmp_path / "b.tif")
     with pytest.raises(InputError, match="another image"):
         Journal.open(place.path, open_stack(tmp_path / "a.tif"))
 
@@ -246,8 +246,7 @@ def test_labels_beyond_the_first_type_are_kept():
 
 
 def test_of_a_huge_volume_only_planes_around_the_edit_are_kept(monkeypatch):
-    for module in ("journal", "initial_labels"):
-        monkeypatch.setattr(f"napari_unet.core.annotations.{module}.WHOLE", 0)
+    monkeypatch.setattr("napari_unet.core.annotations.header.WHOLE_BYTES", 0)
     monkeypatch.setattr(base, "REACH", 1)
     labels = first_labels("ZYX")
     with Journal.begin(image("ZYX"), labels, ndim=3) as journal:
@@ -272,7 +271,7 @@ def test_labels_that_do_not_fit_the_image_are_refused():
 
 def test_an_edit_takes_pixels_in_any_order_and_more_than_once():
     where = (np.array([2, 0, 2, 1]), np.array([1, 3, 1, 0]))
-    edit = Edit.of((4, 5), where, old=[1, 2, 9, 3], new=[9, 2, 4, 0])
+    edit = Edit.from_pixels((4, 5), where, old=[1, 2, 9, 3], new=[9, 2, 4, 0])
     assert edit.flat().tolist() == [5, 11]
     assert edit.values(after=False).tolist() == [3, 1]
     assert edit.values().tolist() == [0, 4]
@@ -283,7 +282,7 @@ def test_an_edit_takes_pixels_in_any_order_and_more_than_once():
 @pytest.mark.parametrize(("where", "new"), [(([4], [0]), 1), (([0], [-1]), 1), (([0], [0]), -1)])
 def test_edits_outside_the_labels_or_negative_are_refused(where, new):
     with pytest.raises(InputError, match=r"does not fit|negative"):
-        Edit.of((4, 5), where, 0, new)
+        Edit.from_pixels((4, 5), where, 0, new)
 
 
 @contextmanager

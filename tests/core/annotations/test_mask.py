@@ -7,7 +7,7 @@ import pytest
 
 from napari_unet.core.annotations.edits import DROPPED, KNOWN, SCRIBBLES, UNKNOWN
 from napari_unet.core.annotations.journal import Journal
-from napari_unet.core.annotations.mask import MARGIN, frame_annotation_mask
+from napari_unet.core.annotations.mask import MARGIN, read_annotation_mask
 from napari_unet.core.io.stack import open_stack
 
 Y, X = np.mgrid[:80, :100]
@@ -45,8 +45,8 @@ def paint(journal, labels, mask, new, canvas="labels"):
 
 
 def test_nothing_is_known_at_first(begin):
-    truth = frame_annotation_mask(begin(FIRST))
-    assert not truth.seen.any()
+    truth = read_annotation_mask(begin(FIRST))
+    assert not truth.annotated.any()
     assert np.array_equal(truth.labels, FIRST)
 
 
@@ -54,7 +54,7 @@ def test_a_touched_object_is_known_with_background_around_but_not_its_neighbour(
     labels = FIRST.copy()
     journal = begin(labels)
     paint(journal, labels, disc(10, 20, 4), 1)
-    known = frame_annotation_mask(journal, margin=8).known
+    known = read_annotation_mask(journal, margin=8).known
     assert known[labels == 1].all()
     assert not known[FIRST == 2].any()
     assert not known[FIRST == 3].any()
@@ -68,7 +68,7 @@ def test_the_margin_goes_by_the_diameter_of_what_was_touched(begin):
     labels = FIRST.copy()
     journal = begin(labels)
     paint(journal, labels, (labels == 3) & (Y == 60) & (X == 70), 0)
-    known = frame_annotation_mask(journal).known
+    known = read_annotation_mask(journal).known
     reach = np.hypot(Y - 60, X - 70)[known].max() - 10
     assert reach == pytest.approx(MARGIN * 20, abs=1.5)
 
@@ -77,7 +77,7 @@ def test_a_deleted_object_is_known_background(begin):
     labels = FIRST.copy()
     journal = begin(labels)
     paint(journal, labels, labels == 2, 0)
-    truth = frame_annotation_mask(journal)
+    truth = read_annotation_mask(journal)
     assert truth.known[FIRST == 2].all()
     assert not truth.labels[FIRST == 2].any()
     assert not truth.known[FIRST == 1].any()
@@ -88,15 +88,15 @@ def test_what_was_undone_is_not_known(begin):
     journal = begin(labels)
     paint(journal, labels, labels == 2, 0)
     journal.undo()
-    assert not frame_annotation_mask(journal).seen.any()
+    assert not read_annotation_mask(journal).annotated.any()
     journal.redo()
-    assert frame_annotation_mask(journal).known[FIRST == 2].all()
+    assert read_annotation_mask(journal).known[FIRST == 2].all()
 
 
 def test_a_confirmed_object_is_known_as_it_is(begin):
     journal = begin(FIRST)
     journal.confirm([3], ())
-    known = frame_annotation_mask(journal).known
+    known = read_annotation_mask(journal).known
     assert known[FIRST == 3].all()
     assert not known[FIRST == 1].any()
 
@@ -104,12 +104,12 @@ def test_a_confirmed_object_is_known_as_it_is(begin):
 def test_a_checked_frame_or_box_is_known_until_it_is_unchecked_or_dropped(begin):
     journal = begin(FIRST)
     journal.mark(KNOWN)
-    assert frame_annotation_mask(journal).known.all()
+    assert read_annotation_mask(journal).known.all()
     journal.mark(UNKNOWN, (), (slice(10, 80), slice(0, 100)))
     journal.mark(DROPPED, (), (slice(0, 10), slice(50, 100)))
     expected = np.zeros(FIRST.shape, bool)
     expected[:10, :50] = True
-    assert np.array_equal(frame_annotation_mask(journal).known, expected)
+    assert np.array_equal(read_annotation_mask(journal).known, expected)
 
 
 def test_what_is_dropped_counts_again_when_it_is_touched_again(begin):
@@ -118,9 +118,9 @@ def test_what_is_dropped_counts_again_when_it_is_touched_again(begin):
     paint(journal, labels, disc(20, 20, 3), 0)
     paint(journal, labels, disc(60, 70, 3), 0)
     journal.mark(DROPPED)
-    assert not frame_annotation_mask(journal).seen.any()
+    assert not read_annotation_mask(journal).annotated.any()
     paint(journal, labels, disc(60, 70, 3), 3)
-    known = frame_annotation_mask(journal).known
+    known = read_annotation_mask(journal).known
     assert known[FIRST == 3].all()
     assert not known[FIRST == 1].any()
 
@@ -130,7 +130,7 @@ def test_a_dropped_box_is_cut_out_of_what_was_touched(begin):
     journal = begin(labels)
     paint(journal, labels, disc(20, 20, 3), 0)
     journal.mark(DROPPED, (), (slice(0, 20), slice(0, 100)))
-    known = frame_annotation_mask(journal).known
+    known = read_annotation_mask(journal).known
     assert not known[:20].any()
     assert known[20:][FIRST[20:] == 1].all()
 
@@ -140,7 +140,7 @@ def test_touched_may_be_left_out_of_account(begin):
     journal = begin(labels)
     paint(journal, labels, disc(20, 20, 3), 0)
     journal.mark(KNOWN, (), (slice(0, 5), slice(0, 5)))
-    assert frame_annotation_mask(journal, touched=False).known.sum() == 25
+    assert read_annotation_mask(journal, touched=False).known.sum() == 25
 
 
 def test_scribbles_of_objects_teach_the_foreground_alone(begin):
@@ -150,13 +150,13 @@ def test_scribbles_of_objects_teach_the_foreground_alone(begin):
     wrong = (Y == 20) & (abs(X - 44) < 4)
     for mask, value in ((nothing, 2), (inside, 2), (wrong, 1)):
         paint(journal, scribbles, mask, value, SCRIBBLES)
-    truth = frame_annotation_mask(journal)
-    assert np.array_equal(truth.sketched, nothing | inside)
+    truth = read_annotation_mask(journal)
+    assert np.array_equal(truth.scribbled, nothing | inside)
     assert np.array_equal(truth.known, wrong)
     assert not truth.labels[wrong].any()
     journal.confirm([3], ())
-    truth = frame_annotation_mask(journal)
-    assert np.array_equal(truth.sketched, nothing)
+    truth = read_annotation_mask(journal)
+    assert np.array_equal(truth.scribbled, nothing)
     assert truth.known[inside].all()
 
 
@@ -164,17 +164,17 @@ def test_scribbles_of_classes_are_their_labels(begin):
     scribbles = np.zeros(FIRST.shape, np.uint8)
     journal = begin(np.minimum(FIRST, 1), head="semantic")
     paint(journal, scribbles, (Y == 45), 3, SCRIBBLES)
-    truth = frame_annotation_mask(journal)
+    truth = read_annotation_mask(journal)
     assert np.array_equal(truth.known, Y == 45)
     assert (truth.labels[45] == 2).all()
-    assert not truth.sketched.any()
+    assert not truth.scribbled.any()
 
 
 def test_where_labels_are_classes_all_near_a_change_is_known_and_nothing_else(begin):
     labels = np.ones(FIRST.shape, np.uint8)
     journal = begin(labels, head="semantic")
     paint(journal, labels, disc(40, 50, 5), 2)
-    known = frame_annotation_mask(journal, margin=4).known
+    known = read_annotation_mask(journal, margin=4).known
     assert np.array_equal(known, disc(40, 50, 5) | (known & (labels == 1)))
     assert 5 + 3 < np.hypot(Y - 40, X - 50)[known].max() < 5 + 5
 
@@ -186,12 +186,12 @@ def test_an_edit_in_one_plane_of_a_volume_says_nothing_about_others(begin):
     mask[2] = disc(20, 20, 3)
     paint(journal, labels, mask, 0)
     journal.mark(KNOWN, (4,))
-    known = frame_annotation_mask(journal).known
+    known = read_annotation_mask(journal).known
     assert known.any((1, 2)).tolist() == [False, False, True, False, True]
     assert known[2][labels[2] == 1].all()
     assert known[4].all()
     journal.confirm([3], ())
-    assert frame_annotation_mask(journal).known[labels == 3].all()
+    assert read_annotation_mask(journal).known[labels == 3].all()
 
 
 def test_frames_of_a_time_series_do_not_mix(begin):
@@ -200,8 +200,8 @@ def test_frames_of_a_time_series_do_not_mix(begin):
     mask = np.zeros(labels.shape, bool)
     mask[1] = disc(20, 20, 3)
     paint(journal, labels, mask, 0)
-    assert not frame_annotation_mask(journal, (0,)).seen.any()
-    assert frame_annotation_mask(journal, (1,)).known[labels[1] == 1].all()
+    assert not read_annotation_mask(journal, (0,)).annotated.any()
+    assert read_annotation_mask(journal, (1,)).known[labels[1] == 1].all()
 
 
 def test_large_ids_cost_nothing(begin):
@@ -209,4 +209,4 @@ def test_large_ids_cost_nothing(begin):
     labels[labels == 3] = 4_000_000_000
     journal = begin(labels)
     paint(journal, labels, disc(60, 70, 3), 0)
-    assert frame_annotation_mask(journal).known[labels == 4_000_000_000].all()
+    assert read_annotation_mask(journal).known[labels == 4_000_000_000].all()

@@ -6,12 +6,16 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_unet.core.annotations import patches as cuts_module
+from napari_unet.core.annotations import patches as patches_module
 from napari_unet.core.annotations.edits import KNOWN, SCRIBBLES
 from napari_unet.core.annotations.journal import Journal
 from napari_unet.core.annotations.reader import JournalReader
-from napari_unet.core.annotations.training_samples import to_samples
-from napari_unet.core.annotations.training_set import drop, list_corrections, list_patches
+from napari_unet.core.annotations.training_set import (
+    drop_correction,
+    list_corrections,
+    list_patches,
+    to_samples,
+)
 from napari_unet.core.errors import InputError
 from napari_unet.core.instances.heads import SemanticHead
 from napari_unet.core.io.stack import open_stack
@@ -86,18 +90,18 @@ def test_an_entry_says_what_it_holds_until_it_is_dropped(tmp_path):
     stack = write_image(tmp_path / "volume.tif", shape=(3, 80, 100))
     path = corrected(stack, 1, 3, first=np.stack([FIRST, FIRST, 0 * FIRST]))
     (entry,) = list_corrections()
-    assert entry.place.path == path
+    assert entry.journal.path == path
     assert (entry.name, entry.path) == ("volume", str(tmp_path / "volume.tif"))
     assert (entry.frames, entry.objects) == (((0,), (1,)), 4)
     assert 4 * 300 < entry.pixels < 4 * 900
     assert not entry.dropped
-    drop(entry, (1,))
+    drop_correction(entry, (1,))
     (entry,) = list_corrections()
     assert (entry.frames, entry.objects, entry.dropped) == (((0,),), 2, True)
     with Journal.open(path) as journal:
         with pytest.raises(InputError, match="open in another window"):
-            drop(entry)
-        drop(entry, journal=journal)
+            drop_correction(entry)
+        drop_correction(entry, journal=journal)
     (entry,) = list_corrections()
     assert (entry.frames, entry.pixels, entry.dropped) == ((), 0, True)
     with JournalReader(path) as journal:
@@ -133,28 +137,28 @@ def test_a_sample_has_the_values_of_its_frame_not_of_its_cut(tmp_path):
 
 
 def test_cells_cover_what_is_known_once(monkeypatch, tmp_path):
-    monkeypatch.setattr(cuts_module, "CELL", {2: (1, 30), 3: (2, 30)})
-    monkeypatch.setattr(cuts_module, "CONTEXT", {2: (5, 9), 3: (1, 9)})
+    monkeypatch.setattr(patches_module, "CELL", {2: (1, 30), 3: (2, 30)})
+    monkeypatch.setattr(patches_module, "CONTEXT", {2: (5, 9), 3: (1, 9)})
     first = np.stack([FIRST] * 5)
     stack = write_image(tmp_path / "volume.tif", shape=first.shape)
     with Journal.begin(stack, first, ndim=3) as journal:
         journal.mark(KNOWN, (), (slice(1, 5), slice(7, 80), slice(3, 90)))
     for ndim in (2, 3):
         canvas = np.zeros(first.shape, int)
-        for _, cut in list_patches(list(list_corrections()), ndim, []):
-            canvas[cut.index][cut.window] += cut.truth.known
-            assert cut.image((0,)).shape == (1, *cut.truth.labels.shape)
-            assert max(cut.truth.labels.shape[-2:]) <= 45 + 2 * 9
-            there = first[cut.index][cut.window]
-            assert np.array_equal(cut.truth.labels > 0, there > 0)
+        for _, patch in list_patches(list(list_corrections()), ndim, []):
+            canvas[patch.index][patch.window] += patch.mask.known
+            assert patch.image((0,)).shape == (1, *patch.mask.labels.shape)
+            assert max(patch.mask.labels.shape[-2:]) <= 45 + 2 * 9
+            there = first[patch.index][patch.window]
+            assert np.array_equal(patch.mask.labels > 0, there > 0)
         expected = np.zeros(first.shape, int)
         expected[1:5, 7:80, 3:90] = 1
         assert np.array_equal(canvas, expected)
 
 
 def test_more_than_the_budget_is_drawn_from_and_said(monkeypatch, tmp_path):
-    monkeypatch.setattr(cuts_module, "CELL", {2: (1, 20)})
-    monkeypatch.setattr(cuts_module, "CONTEXT", {2: (0, 0)})
+    monkeypatch.setattr(patches_module, "CELL", {2: (1, 20)})
+    monkeypatch.setattr(patches_module, "CONTEXT", {2: (0, 0)})
     with Journal.begin(write_image(tmp_path / "a.tif"), FIRST) as journal:
         journal.mark(KNOWN)
     corrections = list(list_corrections())
@@ -202,11 +206,11 @@ def test_an_image_in_memory_is_kept_with_its_corrections(shape, axes, ndim):
     values = np.random.default_rng(1).integers(0, 255, shape, np.uint8)
     first = FIRST if axes == "YXS" else np.stack([FIRST] * 3)
     corrected(open_stack(values, axes), 3, first=first, ndim=ndim)
-    ((_, cut),) = list_patches(list(list_corrections()), ndim, [])
+    ((_, patch),) = list_patches(list(list_corrections()), ndim, [])
     channels = (0, 1, 2) if axes == "YXS" else (0,)
     expected = np.moveaxis(values, -1, 0) if axes == "YXS" else values[None]
-    assert np.array_equal(cut.image(channels), expected[(slice(None), *cut.window)])
-    assert cut.stack.rgb == (axes == "YXS")
+    assert np.array_equal(patch.image(channels), expected[(slice(None), *patch.window)])
+    assert patch.stack.rgb == (axes == "YXS")
     planes = list(list_patches(list(list_corrections()), 2, []))
     assert len(planes) == (1 if axes == "YXS" else 3)
 
@@ -258,6 +262,6 @@ def test_a_scribbled_object_teaches_foreground_but_is_not_known(tmp_path):
         journal.record(journal.edit(where, 0, 1, canvas=SCRIBBLES))
     samples, _ = run_to_end(to_samples(list(list_corrections())))
     (item,) = samples.items
-    assert item.sketched.sum() == item.known.sum() == 10
-    assert (item.targets[0][item.sketched] == 1).all()
+    assert item.scribbled.sum() == item.known.sum() == 10
+    assert (item.targets[0][item.scribbled] == 1).all()
     assert (item.targets[:, item.known] == 0).all()

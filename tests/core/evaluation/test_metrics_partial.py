@@ -8,9 +8,8 @@ import pytest
 from napari_unet.core.errors import InputError
 from napari_unet.core.evaluation.metrics import evaluate_known, mostly_known
 from napari_unet.core.instances.heads import InstanceHead
-from napari_unet.core.training.crops import draw_crop
-from napari_unet.core.training.partial_labels import known_targets, lonely_planes
-from napari_unet.core.training.samples import Samples
+from napari_unet.core.training.samples import Samples, isolated_planes, known_targets
+from napari_unet.nn.training.augment import draw_crop
 
 
 def two_squares():
@@ -47,7 +46,7 @@ def slices():
 
 def test_an_object_known_in_one_plane_is_measured_in_that_plane():
     ball, known = slices()
-    assert np.flatnonzero(lonely_planes(known)).tolist() == [6]
+    assert np.flatnonzero(isolated_planes(known)).tolist() == [6]
     targets = known_targets(ball, known, InstanceHead())
     assert np.array_equal(targets[:, 6], InstanceHead().targets(ball[6]))
     assert targets[1, 6].max() == 1

@@ -65,8 +65,8 @@ def test_what_is_written_is_read_back(tmp_path: Path, tensors) -> None:
         licence="CC0-1.0",
         parent="ab" * 32,
     )
-    written = store.write_model(tmp_path / "discs", card, tensors)
-    read, back = store.read_model(tmp_path / "discs")
+    written = modelfolder.write_model(tmp_path / "discs", card, tensors)
+    read, back = modelfolder.read_model(tmp_path / "discs")
     assert read == written.replace(
         training={"diameter_px": [1.5, 2.5], "images": 3, "kinds": ["a", "b"]},
         metrics={"ap50": None, "ap75": 0.5},
@@ -77,13 +77,13 @@ def test_what_is_written_is_read_back(tmp_path: Path, tensors) -> None:
     assert back["a.count"].dtype == np.int64
     for name in tensors:
         np.testing.assert_array_equal(back[name], tensors[name])
-    assert store.read_card(tmp_path / "discs") == read
+    assert modelfolder.read_card(tmp_path / "discs") == read
 
 
 def test_equal_tensors_in_another_order_have_the_same_hash(tmp_path: Path, tensors) -> None:
     turned = dict(reversed(tensors.items()))
-    one = store.write_model(tmp_path / "one", make_card(), tensors)
-    two = store.write_model(tmp_path / "two", make_card(), turned)
+    one = modelfolder.write_model(tmp_path / "one", make_card(), tensors)
+    two = modelfolder.write_model(tmp_path / "two", make_card(), turned)
     assert one.hash == two.hash
 
 
@@ -125,14 +125,14 @@ def test_a_taken_name_is_only_replaced_on_demand(home: Path, tensors) -> None:
 
 
 def test_the_packages_models_are_fixed(no_bundled_models: Path, home: Path, tensors) -> None:
-    store.write_model(no_bundled_models / "nuclei", make_card(name="nuclei"), tensors)
+    modelfolder.write_model(no_bundled_models / "nuclei", make_card(name="nuclei"), tensors)
     assert [(entry.name, entry.bundled) for entry in store.list_models()] == [("nuclei", True)]
     with pytest.raises(ModelError, match="came with napari-unet"):
         store.remove_model("nuclei")
     with pytest.raises(ModelError, match="name of a model of napari-unet"):
         store.put_model("Nuclei", make_card(), tensors, overwrite=True)
     # A user's model that had the name first stays the one that is meant by it.
-    store.write_model(home / "models" / "nuclei", make_card(name="nuclei"), tensors)
+    modelfolder.write_model(home / "models" / "nuclei", make_card(name="nuclei"), tensors)
     assert [(entry.name, entry.bundled) for entry in store.list_models()] == [("nuclei", False)]
 
 
@@ -150,7 +150,7 @@ def test_names_that_no_folder_should_have(name: str, tensors) -> None:
 @pytest.mark.parametrize("name", ["nuclei-2", "Zellkerne groß", "核", "a.b", "v1.0+x_y"])
 def test_names_that_a_folder_may_have(name: str, tensors) -> None:
     assert store.put_model(name, make_card(), tensors).name == name
-    assert store.read_card(store.find_model(name)).name == name
+    assert modelfolder.read_card(store.find_model(name)).name == name
 
 
 # ---------------------------------------------------------------------------- strict reading
@@ -164,7 +164,7 @@ def edit_card(folder: Path, **changes) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path, tensors) -> Path:
-    store.write_model(tmp_path / "discs", make_card(), tensors)
+    modelfolder.write_model(tmp_path / "discs", make_card(), tensors)
     return tmp_path / "discs"
 
 
@@ -173,7 +173,7 @@ def test_changed_weights_are_refused(folder: Path) -> None:
     data[-1] ^= 1
     (folder / "model.safetensors").write_bytes(data)
     with pytest.raises(ModelError, match="damaged"):
-        store.read_model(folder)
+        modelfolder.read_model(folder)
 
 
 @pytest.mark.parametrize("data", [b"", b"\x80\x04K*.", b"\xff" * 64, b"\2\0\0\0\0\0\0\0{}"])
@@ -181,17 +181,17 @@ def test_weights_of_another_format_are_refused(folder: Path, data: bytes) -> Non
     (folder / "model.safetensors").write_bytes(data)
     edit_card(folder, hash=modelfolder.hashlib.sha256(data).hexdigest())
     if data.endswith(b"{}"):
-        assert store.read_model(folder)[1] == {}, "a valid file without tensors"
+        assert modelfolder.read_model(folder)[1] == {}, "a valid file without tensors"
         return
     with pytest.raises(ModelError, match="damaged"):
-        store.read_model(folder)
+        modelfolder.read_model(folder)
 
 
 @pytest.mark.parametrize("name", ["model.json", "model.safetensors"])
 def test_a_missing_file_is_named(folder: Path, name: str) -> None:
     (folder / name).unlink()
     with pytest.raises(ModelError, match=name):
-        store.read_model(folder)
+        modelfolder.read_model(folder)
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_a_missing_file_is_named(folder: Path, name: str) -> None:
 def test_a_card_that_cannot_be_used_is_refused(folder: Path, changes, message: str) -> None:
     edit_card(folder, **changes)
     with pytest.raises(ModelError, match=message) as error:
-        store.read_model(folder)
+        modelfolder.read_model(folder)
     assert str(folder) in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -228,7 +228,7 @@ def test_a_card_that_cannot_be_used_is_refused(folder: Path, changes, message: s
 def test_a_card_that_is_no_card_is_refused(folder: Path, text: bytes) -> None:
     (folder / "model.json").write_bytes(text)
     with pytest.raises(ModelError, match="cannot be used"):
-        store.read_card(folder)
+        modelfolder.read_card(folder)
 
 
 def test_a_broken_model_is_listed_with_its_problem(home: Path, tensors) -> None:
@@ -250,7 +250,7 @@ def test_upgrade_leaves_the_present_schema_alone() -> None:
 
 @pytest.mark.parametrize("step", ["write", "sync", "rename"])
 def test_a_failed_write_leaves_the_old_model(folder: Path, tensors, monkeypatch, step: str) -> None:
-    before = store.read_card(folder)
+    before = modelfolder.read_card(folder)
 
     def full(*args):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -265,9 +265,9 @@ def test_a_failed_write_leaves_the_old_model(folder: Path, tensors, monkeypatch,
             Path, "rename", lambda self, to: full() if ".part-" in self.name else rename(self, to)
         )
     with pytest.raises(OutputError, match="No space left on device"):
-        store.write_model(folder, make_card(licence="new"), tensors)
+        modelfolder.write_model(folder, make_card(licence="new"), tensors)
     monkeypatch.undo()
-    assert store.read_model(folder)[0] == before
+    assert modelfolder.read_model(folder)[0] == before
     assert leftovers(folder.parent) == []
 
 
@@ -285,7 +285,7 @@ def test_only_a_model_is_ever_replaced(tmp_path: Path, tensors) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "one.jpg").touch()
     with pytest.raises(OutputError, match="is no model"):
-        store.write_model(tmp_path / "photos", make_card(), tensors)
+        modelfolder.write_model(tmp_path / "photos", make_card(), tensors)
     assert [path.name for path in (tmp_path / "photos").iterdir()] == ["one.jpg"]
 
 
@@ -301,24 +301,24 @@ def test_a_store_that_cannot_be_written(tmp_path: Path, monkeypatch, tensors) ->
 
 @pytest.fixture
 def archive(tmp_path: Path, folder: Path) -> Path:
-    return store.export_model(folder, tmp_path / "discs.zip")
+    return modelzip.export_model(folder, tmp_path / "discs.zip")
 
 
 def test_a_model_travels(home: Path, folder: Path, archive: Path) -> None:
-    entry = store.import_model(archive)
+    entry = modelzip.import_model(archive)
     assert entry.name == "discs"
-    here, there = store.read_model(folder), store.read_model(entry.path)
+    here, there = modelfolder.read_model(folder), modelfolder.read_model(entry.path)
     assert here[0] == there[0]
     assert all(np.array_equal(here[1][name], there[1][name]) for name in here[1])
-    renamed = store.import_model(folder, "discs again")
+    renamed = modelzip.import_model(folder, "discs again")
     assert renamed.card == here[0].replace(name="discs again")
     assert leftovers(home / "models") == []
     with pytest.raises(ModelError, match="already"):
-        store.import_model(archive)
+        modelzip.import_model(archive)
 
 
 def test_equal_models_give_equal_archives(folder: Path, archive: Path, tmp_path: Path) -> None:
-    again = store.export_model(folder, tmp_path / "again.zip")
+    again = modelzip.export_model(folder, tmp_path / "again.zip")
     assert again.read_bytes() == archive.read_bytes()
     with zipfile.ZipFile(archive) as packed:  # unpacked by hand, the files may be read
         assert {info.external_attr >> 16 for info in packed.infolist()} == {0o644}
@@ -326,15 +326,15 @@ def test_equal_models_give_equal_archives(folder: Path, archive: Path, tmp_path:
 
 def test_export_refuses(folder: Path, archive: Path, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="exists already"):
-        store.export_model(folder, archive)
-    assert store.export_model(folder, archive, overwrite=True) == archive
+        modelzip.export_model(folder, archive)
+    assert modelzip.export_model(folder, archive, overwrite=True) == archive
     with pytest.raises(OutputError, match=r"end in \.zip"):
-        store.export_model(folder, tmp_path / "discs.tar")
+        modelzip.export_model(folder, tmp_path / "discs.tar")
     with pytest.raises(OutputError, match="cannot be written"):
-        store.export_model(folder, tmp_path / "nowhere" / "discs.zip")
+        modelzip.export_model(folder, tmp_path / "nowhere" / "discs.zip")
     (folder / "model.safetensors").write_bytes(b"other")
     with pytest.raises(ModelError, match="damaged"):
-        store.export_model(folder, tmp_path / "damaged.zip")
+        modelzip.export_model(folder, tmp_path / "damaged.zip")
     assert leftovers(tmp_path) == []
 
 
@@ -354,7 +354,7 @@ def test_archives_made_by_hand_are_taken(folder: Path, tmp_path: Path) -> None:
     inside = {name: f"discs/{name}" for name in PLAIN}
     junk = ("__MACOSX/._discs", "discs/.DS_Store", "discs/")
     pack_by_hand(tmp_path / "a.zip", folder, inside, junk)
-    entry = store.import_model(tmp_path / "a.zip")
+    entry = modelzip.import_model(tmp_path / "a.zip")
     assert sorted(path.name for path in entry.path.iterdir()) == sorted(PLAIN)
 
 
@@ -378,7 +378,7 @@ def test_archives_that_are_no_model(
 ) -> None:
     pack_by_hand(tmp_path / "a.zip", folder, names, extra)
     with pytest.raises(ModelError, match=message):
-        store.import_model(tmp_path / "a.zip")
+        modelzip.import_model(tmp_path / "a.zip")
     assert list((home / "models").iterdir()) == []
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.zip", "bundled", "discs"]
 
@@ -386,23 +386,23 @@ def test_archives_that_are_no_model(
 def test_import_refuses(home: Path, folder: Path, tmp_path: Path, archive: Path) -> None:
     for source in (tmp_path / "none.zip", folder / "model.json"):
         with pytest.raises(ModelError, match="No model can be imported from") as error:
-            store.import_model(source)
+            modelzip.import_model(source)
         assert str(source) in str(error.value)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ModelError, match=r"empty is no model: it lacks model.json and model.s"):
-        store.import_model(tmp_path / "empty")
+        modelzip.import_model(tmp_path / "empty")
     cut = tmp_path / "cut.zip"
     cut.write_bytes(archive.read_bytes()[:-40])
     with pytest.raises(ModelError, match="No model can be imported"):
-        store.import_model(cut)
+        modelzip.import_model(cut)
     spoilt = bytearray(archive.read_bytes())
     spoilt[60:80] = bytes(20)
     cut.write_bytes(spoilt)
     with pytest.raises(ModelError, match="No model can be imported"):
-        store.import_model(cut)
+        modelzip.import_model(cut)
     edit_card(folder, hash="0" * 64)
     with pytest.raises(ModelError, match="damaged") as error:
-        store.import_model(folder)
+        modelzip.import_model(folder)
     assert str(folder) in str(error.value), "the message names what the user gave"
     assert list((home / "models").iterdir()) == []
 
@@ -410,7 +410,7 @@ def test_import_refuses(home: Path, folder: Path, tmp_path: Path, archive: Path)
 def test_an_archive_that_unpacks_to_too_much(archive: Path, monkeypatch) -> None:
     monkeypatch.setitem(modelzip.LIMITS, "model.safetensors", 10)
     with pytest.raises(ModelError, match="larger than a model's"):
-        store.import_model(archive)
+        modelzip.import_model(archive)
 
 
 def test_an_archive_that_is_made_to_fill_the_disk(home: Path, folder: Path, tmp_path: Path):
@@ -419,12 +419,12 @@ def test_an_archive_that_is_made_to_fill_the_disk(home: Path, folder: Path, tmp_
         packed.write(folder / "model.json", "model.json")
         packed.writestr("model.safetensors", bytes(20 << 20))
     with pytest.raises(ModelError, match=r"model.safetensors unpacks to more than 100 times"):
-        store.import_model(bomb)
+        modelzip.import_model(bomb)
     assert list((home / "models").iterdir()) == []
 
 
 def test_a_name_on_the_card_is_not_trusted(home: Path, folder: Path) -> None:
     edit_card(folder, name="../../up")
     with pytest.raises(ModelError, match="cannot be named"):
-        store.import_model(folder)
-    assert store.import_model(folder, "safe").path == home / "models" / "safe"
+        modelzip.import_model(folder)
+    assert modelzip.import_model(folder, "safe").path == home / "models" / "safe"

@@ -12,24 +12,24 @@ from scipy import ndimage
 
 from napari_unet.core.errors import ModelError
 from napari_unet.core.instances.heads import InstanceHead, SemanticHead
-from napari_unet.core.models import store
+from napari_unet.core.models import archive, store
 from napari_unet.core.models.card import ModelCard
 from napari_unet.core.models.folder import (
     REPLAY,
-    attach_replay,
+    attach_rehearsal,
     read_card,
     read_model,
-    read_replay,
+    read_rehearsal,
     write_model,
 )
 from napari_unet.core.settings import ModelSpec
 from napari_unet.core.training.rehearsal import (
     GROUP,
-    make_replay,
-    pack_replay,
-    passed_on,
-    replay_samples,
-    unpack_replay,
+    choose_rehearsal_crops,
+    merge_rehearsal_crops,
+    pack_rehearsal,
+    rehearsal_samples,
+    unpack_rehearsal,
 )
 from napari_unet.core.training.samples import Samples
 
@@ -50,7 +50,7 @@ def samples():
 
 
 def test_groups_and_sizes_are_all_there(samples):
-    crops = make_replay(samples, count=6, edge=96)
+    crops = choose_rehearsal_crops(samples, count=6, edge=96)
     assert len(crops) == 6
     assert [crop.group for crop in crops].count("b") == 2
     sizes = [crop.diameter for crop in crops if crop.group == "a"]
@@ -59,15 +59,15 @@ def test_groups_and_sizes_are_all_there(samples):
 
 
 def test_crops_are_of_the_size_that_the_network_knows(samples):
-    for crop in make_replay(samples, diameter=40, count=4, edge=96):
+    for crop in choose_rehearsal_crops(samples, diameter=40, count=4, edge=96):
         assert 40 / 1.35 < crop.diameter < 40 * 1.35
 
 
 def test_packing_keeps_the_crops(samples):
-    crops = make_replay(samples, count=5, edge=64)
-    data = pack_replay(crops)
-    assert data == pack_replay(crops)
-    back = unpack_replay(data)
+    crops = choose_rehearsal_crops(samples, count=5, edge=64)
+    data = pack_rehearsal(crops)
+    assert data == pack_rehearsal(crops)
+    back = unpack_rehearsal(data)
     for crop, again in zip(crops, back, strict=True):
         for name in ("image", "labels", "known"):
             assert np.array_equal(getattr(crop, name), getattr(again, name)), name
@@ -76,8 +76,8 @@ def test_packing_keeps_the_crops(samples):
 
 
 def test_crops_become_samples_as_the_network_saw_them(samples):
-    crop = make_replay(Samples(samples.items[:1], samples.head), count=1, edge=200)
-    item = replay_samples(crop, InstanceHead(), 3).items[0]
+    crop = choose_rehearsal_crops(Samples(samples.items[:1], samples.head), count=1, edge=200)
+    item = rehearsal_samples(crop, InstanceHead(), 3).items[0]
     assert item.image.shape == (3, 200, 200)
     assert np.abs(item.image - np.clip(samples.items[0].image, -0.2, 1.35)).max() < 0.004
     assert np.array_equal(item.labels, samples.items[0].labels)
@@ -90,7 +90,7 @@ def test_what_is_not_known_stays_unknown():
     known = np.zeros(labels.shape, bool)
     known[100:] = True
     partly = Samples.from_labels([(image, labels)], [known])
-    crop = unpack_replay(pack_replay(make_replay(partly, count=1, edge=120)))[0]
+    crop = unpack_rehearsal(pack_rehearsal(choose_rehearsal_crops(partly, count=1, edge=120)))[0]
     assert 0 < crop.known.mean() < 1
     assert not crop.labels[~crop.known].any()
 
@@ -99,30 +99,30 @@ def test_classes_keep_their_numbers():
     image, labels = discs(20)
     classes = np.uint8(labels > 0) * 2
     both = Samples.from_labels([(image, classes)], head=SemanticHead(3))
-    assert set(np.unique(make_replay(both, count=1, edge=100)[0].labels)) <= {0, 2}
+    assert set(np.unique(choose_rehearsal_crops(both, count=1, edge=100)[0].labels)) <= {0, 2}
 
 
 def test_a_child_keeps_two_thirds_of_its_parents(samples):
-    parents = make_replay(samples, count=12, edge=32)
-    own = make_replay(Samples(samples.items[9:], samples.head), count=12, edge=48)
-    kept = passed_on(parents, own, count=9)
+    parents = choose_rehearsal_crops(samples, count=12, edge=32)
+    own = choose_rehearsal_crops(Samples(samples.items[9:], samples.head), count=12, edge=48)
+    kept = merge_rehearsal_crops(parents, own, count=9)
     assert [crop.labels.shape[0] for crop in kept] == [32] * 6 + [48] * 3
-    assert len(passed_on([], own, count=9)) == 3
+    assert len(merge_rehearsal_crops([], own, count=9)) == 3
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK not a zip", None])
 def test_damaged_replays_are_said(samples, damage):
-    data = pack_replay(make_replay(samples, count=2, edge=32))
+    data = pack_rehearsal(choose_rehearsal_crops(samples, count=2, edge=32))
     data = data[: len(data) // 2] if damage is None else damage
     with pytest.raises(ModelError, match="replay cannot be read"):
-        unpack_replay(data)
+        unpack_rehearsal(data)
 
 
 def test_nothing_is_unpickled():
     out = io.BytesIO()
     np.savez(out, diameters=np.array([object()]), groups=np.array(["a"]))
     with pytest.raises(ModelError, match="replay cannot be read"):
-        unpack_replay(out.getvalue())
+        unpack_rehearsal(out.getvalue())
 
 
 # ------------------------------------------------------------------------------------ in the store
@@ -137,36 +137,36 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_a_model_without_replay_gets_one(folder, samples):
-    assert read_replay(folder) == b""
+    assert read_rehearsal(folder) == b""
     before = (folder / "model.safetensors").read_bytes()
-    data = pack_replay(make_replay(samples, count=2, edge=32))
-    card = attach_replay(folder, data)
-    assert read_replay(folder) == data
+    data = pack_rehearsal(choose_rehearsal_crops(samples, count=2, edge=32))
+    card = attach_rehearsal(folder, data)
+    assert read_rehearsal(folder) == data
     assert read_card(folder).replay == card.replay != ""
     assert (folder / "model.safetensors").read_bytes() == before
 
 
 def test_a_replay_travels_with_its_model(folder, samples, tmp_path):
-    data = pack_replay(make_replay(samples, count=2, edge=32))
-    attach_replay(folder, data)
-    store.export_model(folder, tmp_path / "m.zip")
+    data = pack_rehearsal(choose_rehearsal_crops(samples, count=2, edge=32))
+    attach_rehearsal(folder, data)
+    archive.export_model(folder, tmp_path / "m.zip")
     assert REPLAY in zipfile.ZipFile(tmp_path / "m.zip").namelist()
     for source, name in ((tmp_path / "m.zip", "zipped"), (folder, "copied")):
-        entry = store.import_model(source, name)
-        assert read_replay(entry.path) == data
+        entry = archive.import_model(source, name)
+        assert read_rehearsal(entry.path) == data
         read_model(entry.path)
 
 
 def test_a_replay_that_was_changed_is_refused(folder, samples, tmp_path):
-    attach_replay(folder, pack_replay(make_replay(samples, count=2, edge=32)))
+    attach_rehearsal(folder, pack_rehearsal(choose_rehearsal_crops(samples, count=2, edge=32)))
     (folder / REPLAY).write_bytes(b"something else")
     with pytest.raises(ModelError, match=r"replay\.npz is not what its card says"):
-        read_replay(folder)
+        read_rehearsal(folder)
     with pytest.raises(ModelError, match="is not what its card says"):
-        store.export_model(folder, tmp_path / "m.zip")
+        archive.export_model(folder, tmp_path / "m.zip")
     shutil.copytree(folder, tmp_path / "other")
     with pytest.raises(ModelError, match="is not what its card says"):
-        store.import_model(tmp_path / "other", "new")
+        archive.import_model(tmp_path / "other", "new")
     (folder / REPLAY).unlink()
     with pytest.raises(ModelError, match="lacks replay"):
-        read_replay(folder)
+        read_rehearsal(folder)

@@ -11,15 +11,15 @@ from napari_unet.core.errors import InputError, OutputError
 from napari_unet.core.settings import ModelSpec
 from napari_unet.core.training.run_state import (
     CHECKPOINT,
-    PLAN,
+    RUN_STATE,
     RunState,
-    forget,
+    forget_training,
     is_locked,
+    list_unfinished,
     lock_training,
-    next_name,
+    propose_name,
     read_run_state,
     training_folder,
-    unfinished,
     write_run_state,
 )
 
@@ -54,17 +54,17 @@ def test_the_unfinished_are_listed_until_they_are_forgotten(folder):
     other = training_folder("damaged")
     other.mkdir()
     (other / CHECKPOINT).touch()
-    (other / PLAN).write_text("[1, 2")
-    assert list(unfinished()) == ["mine"]
+    (other / RUN_STATE).write_text("[1, 2")
+    assert list(list_unfinished()) == ["mine"]
     (folder / "log.csv").touch()
-    forget(folder)
-    assert unfinished() == {} and [path.name for path in folder.iterdir()] == ["log.csv"]
+    forget_training(folder)
+    assert list_unfinished() == {} and [path.name for path in folder.iterdir()] == ["log.csv"]
 
 
 def test_nobody_trains_where_somebody_does(folder):
     assert not is_locked(folder)
     lock = lock_training(folder)
-    assert is_locked(folder) and unfinished() == {}
+    assert is_locked(folder) and list_unfinished() == {}
     code = (
         "from napari_unet.core.training.run_state import *\n"
         "from napari_unet.core.errors import InputError\n"
@@ -74,7 +74,7 @@ def test_nobody_trains_where_somebody_does(folder):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("A model 'mine' is being trained in another window or terminal")
     lock.release()
-    assert not is_locked(folder) and list(unfinished()) == ["mine"]
+    assert not is_locked(folder) and list(list_unfinished()) == ["mine"]
 
 
 def test_a_folder_that_cannot_be_made(home):
@@ -94,4 +94,4 @@ def test_a_folder_that_cannot_be_made(home):
     ],
 )
 def test_names_of_tuned_models(base, taken, name):
-    assert next_name(base, taken) == name
+    assert propose_name(base, taken) == name

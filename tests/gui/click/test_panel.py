@@ -9,7 +9,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 from napari_unet.core.annotations.header import find_journals
-from napari_unet.core.annotations.mask import frame_annotation_mask
+from napari_unet.core.annotations.mask import read_annotation_mask
 from napari_unet.core.annotations.reader import JournalReader
 from napari_unet.gui.layers.convert import layer_stack
 from napari_unet.gui.model_events import get_model_events
@@ -185,7 +185,7 @@ def test_clicks_are_in_the_journal_teach_the_model_and_come_back(window, qtbot, 
     data = left.data.copy()
     assert data.max() == 3
     with JournalReader(find_journals(layer_stack(w.image))[0].path) as journal:
-        about, edits, known = journal.about, journal.history(), frame_annotation_mask(journal).known
+        about, edits, known = journal.header, journal.history(), read_annotation_mask(journal).known
     assert (about.model, about.ndim, about.head) == ("clicker", 2, "instance")
     assert [edit.source for edit in edits] == ["click"] * 3
     signs = [[sign for _, sign in edit.clicks] for edit in edits]

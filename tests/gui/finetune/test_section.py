@@ -11,13 +11,13 @@ import pytest
 import tune_parts as parts
 from napari.utils.notifications import notification_manager
 
-from napari_unet.core.models.folder import WEIGHTS
-from napari_unet.core.models.store import list_models, read_card
+from napari_unet.core.models.folder import WEIGHTS, read_card
+from napari_unet.core.models.store import list_models
 from napari_unet.core.training.run_state import (
     CHECKPOINT,
+    list_unfinished,
     lock_training,
     training_folder,
-    unfinished,
 )
 from napari_unet.gui.finetune.changes import SHOWS
 from napari_unet.gui.finetune.section import TuneSection
@@ -122,7 +122,7 @@ def test_a_round_from_corrections_to_a_kept_child(viewer, tuned, qtbot, image):
 
 def test_discarding_leaves_everything_as_it_was(viewer, tuned):
     tuned.outcome.discard.native.click()
-    assert names() == ["tiny"] and unfinished() == {} and not changes_layers(viewer)
+    assert names() == ["tiny"] and list_unfinished() == {} and not changes_layers(viewer)
     assert tuned.outcome.verdict.text() == "Discarded; 'tiny' is as it was."
     assert tuned.start.enabled and tuned.form.base.value == "tiny"
 
@@ -158,7 +158,7 @@ def test_cancelling_before_the_first_step(section, journal, over):
     section.stop.native.click()
     over()
     assert section.status.text() == "Cancelled before anything was learned."
-    assert section.outcome.work is None and section.start.enabled and unfinished() == {}
+    assert section.outcome.work is None and section.start.enabled and list_unfinished() == {}
 
 
 def test_without_corrections_one_sentence_says_so(section, over):
@@ -194,7 +194,7 @@ def test_a_worse_model_is_not_offered(section, image, threshold_model, over):
     text = section.outcome.verdict.text()
     assert text.startswith("Worse: 'good' stays as it is. It does worse on what it was not shown.")
     assert section.outcome.work is None and not section.outcome.keep.native.isVisible()
-    assert unfinished() == {} and section.start.enabled and "good-tuned" not in names()
+    assert list_unfinished() == {} and section.start.enabled and "good-tuned" not in names()
 
 
 def test_a_store_that_cannot_be_written(section, journal, over, home):
@@ -257,7 +257,7 @@ def test_the_window_closed_meanwhile_and_resumed(viewer, section, journal, qtbot
     section.deleteLater()
     qtbot.waitUntil(lambda: run.job.cancelled, timeout=5000)
     qtbot.waitUntil(lambda: not run.job.active, timeout=10_000)
-    assert list(unfinished()) == ["tiny-tuned"] and names() == ["tiny"]
+    assert list(list_unfinished()) == ["tiny-tuned"] and names() == ["tiny"]
     again = TuneSection(viewer)
     viewer.window.add_dock_widget(again, name="Fine-tune")
     assert "'tiny-tuned' was not finished" in again._offer_text.text()
@@ -271,13 +271,13 @@ def test_the_window_closed_meanwhile_and_resumed(viewer, section, journal, qtbot
     qtbot.waitUntil(lambda: again.active is None and again.outcome.comparison is None)
     assert again.outcome.work is not None and step > 0
     again.outcome.discard.native.click()
-    assert unfinished() == {}
+    assert list_unfinished() == {}
 
 
 def test_an_undecided_model_is_offered_again(viewer, tuned, qtbot):
     tuned.setParent(None)
     tuned.deleteLater()
-    qtbot.waitUntil(lambda: list(unfinished()) == ["tiny-tuned"], timeout=5000)
+    qtbot.waitUntil(lambda: list(list_unfinished()) == ["tiny-tuned"], timeout=5000)
     again = TuneSection(viewer)
     viewer.window.add_dock_widget(again, name="Fine-tune")
     again.resume.native.click()
@@ -298,7 +298,7 @@ def test_forgetting_an_unfinished_training(section, journal, over, qtbot):
     section._look_for_unfinished()
     assert section.form.name.value == "tiny-tuned"
     section.forget.native.click()
-    assert unfinished() == {} and not section._offer.isVisible()
+    assert list_unfinished() == {} and not section._offer.isVisible()
 
 
 def test_layers_deleted_and_images_switched_meanwhile(viewer, section, journal, over, qtbot):
@@ -335,7 +335,7 @@ def test_the_training_is_the_users_in_every_setting(section, journal, over, qtbo
     over()
     tuning = section.outcome.work.tuning
     assert tuning.scratch and (tuning.model.spec.depth, tuning.model.spec.width) == (1, 3)
-    assert tuning.recipe.freeze == "all but the head" and tuning.split.validation is None
+    assert tuning.config.freeze == "all but the head" and tuning.split.validation is None
     assert "n view" in section.outcome.difference.text(), "compared with the base model"
     kept(section, qtbot)
     assert {entry.name: entry for entry in list_models()}["tiny-tuned"].card.parent is None

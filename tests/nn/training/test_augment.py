@@ -10,9 +10,15 @@ import torch
 from scipy import ndimage
 
 from napari_unet.core.instances.heads import SemanticHead
-from napari_unet.core.training.crops import DIAMETERS, CropPlan, draw_crop
 from napari_unet.core.training.samples import Samples
-from napari_unet.nn.training.augment import make_batch, vary_intensity, warp_crop
+from napari_unet.nn.training.augment import (
+    DIAMETERS,
+    CropPlan,
+    draw_crop,
+    make_batch,
+    vary_intensity,
+    warp_crop,
+)
 
 DRAWS = 300
 
@@ -165,6 +171,24 @@ def test_crops_are_cut_around_objects_and_everywhere():
     assert len(np.unique(centres, axis=0)) == DRAWS
 
 
+def test_drawing_is_seeded_and_stays_in_the_known_part():
+    rng = np.random.default_rng(6)
+    y, x = np.mgrid[:120, :120]
+    labels = np.zeros((120, 120), np.uint16)
+    for number, (cy, cx) in enumerate(rng.uniform(9, 111, (6, 2)), 1):
+        labels[(y - cy) ** 2 + (x - cx) ** 2 < 9**2] = number
+    image = (labels > 0) * 100.0 + rng.normal(0, 5, labels.shape)
+    known = np.zeros(labels.shape, bool)
+    known[:60] = True
+    samples = Samples.from_labels([(image, labels)], known=[known])
+    weights = samples.weights()
+    plans = [draw_crop(samples, weights, np.random.default_rng(s)) for s in range(200)]
+    again = draw_crop(samples, weights, np.random.default_rng(7))
+    assert (plans[7].centre, plans[7].zoom) == (again.centre, again.zoom)
+    assert 0.25 <= min(p.zoom for p in plans) < 0.8 < 1.3 < max(p.zoom for p in plans) <= 3.6
+    assert np.mean([p.centre[0] < 70 for p in plans]) > 0.75
+
+
 def constant(value, channels=1):
     return torch.full((channels, 48, 48), float(value))
 
@@ -280,7 +304,7 @@ def test_crops_as_they_will_be_predicted_are_not_varied(samples):
 def test_what_is_sketched_is_known_of_the_foreground_alone(samples):
     item = samples.items[0]
     sketch = item.labels == 1
-    drawn = dataclasses.replace(item, known=~sketch, sketched=sketch)
+    drawn = dataclasses.replace(item, known=~sketch, scribbled=sketch)
     _, _, known = warp_crop(drawn, plan(), 80)
     assert known[0].all()
     assert np.array_equal(known[1], ~sketch)

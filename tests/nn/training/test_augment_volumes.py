@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from napari_unet.core.training.crops import CropPlan
 from napari_unet.core.training.samples import Samples
-from napari_unet.nn.training.augment import make_batch, vary_intensity, warp_crop
+from napari_unet.nn.training.augment import CropPlan, make_batch, vary_intensity, warp_crop
 
 
 @pytest.fixture(scope="module")

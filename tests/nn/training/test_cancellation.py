@@ -17,14 +17,14 @@ from napari_unet.core.progress import run_to_end
 from napari_unet.core.settings import ModelSpec
 from napari_unet.core.training.samples import Samples
 from napari_unet.nn.training import cancellation as heartbeat
-from napari_unet.nn.training.cancellation import CancelledError, StopHook, run_with_heartbeat
+from napari_unet.nn.training.cancellation import CancelledError, StopHook, run_cancellable
 from napari_unet.nn.training.held_out import Validator
 from napari_unet.nn.unet.net import UNet
 
 
 @pytest.fixture(autouse=True)
 def quick_heart(monkeypatch):
-    monkeypatch.setattr(heartbeat, "BEAT_S", 0.02)
+    monkeypatch.setattr(heartbeat, "REPORT_EVERY_S", 0.02)
 
 
 def beats() -> list[str]:
@@ -39,12 +39,12 @@ def drain(steps):
 
 def test_it_beats_while_the_work_goes_on():
     go = threading.Event()
-    steps = run_with_heartbeat(lambda: go.wait(10) and "done")
+    steps = run_cancellable(lambda: go.wait(10) and "done")
     for _ in range(3):
         next(steps)
     go.set()
     assert drain(steps)[1] == "done"
-    assert drain(run_with_heartbeat(lambda: 7)) == (0, 7) and not beats()
+    assert drain(run_cancellable(lambda: 7)) == (0, 7) and not beats()
 
 
 def test_errors_are_raised_where_it_is_waited_for():
@@ -52,7 +52,7 @@ def test_errors_are_raised_where_it_is_waited_for():
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     with pytest.raises(torch.OutOfMemoryError):
-        drain(run_with_heartbeat(broken))
+        drain(run_cancellable(broken))
 
 
 class Slow(nn.Module):
@@ -71,20 +71,20 @@ class Slow(nn.Module):
 def test_closing_it_stops_the_network_between_two_layers():
     layer = Slow()
     net = nn.Sequential(*[layer] * 500)
-    brake = StopHook(net)
-    steps = run_with_heartbeat(partial(net, torch.zeros(1)), brake)
+    stop_hook = StopHook(net)
+    steps = run_cancellable(partial(net, torch.zeros(1)), stop_hook)
     next(steps)
     began = time.perf_counter()
     steps.close()
     assert time.perf_counter() - began < 2 and layer.ran < 100 and not beats()
-    assert not brake.pulled.is_set()
+    assert not stop_hook.cancelled.is_set()
     assert net(torch.ones(1)) == 1, "the network works again"
 
 
-def test_a_pulled_brake_is_an_exception():
+def test_a_stopped_network_raises():
     net = nn.Sequential(nn.ReLU())
-    brake = StopHook(net)
-    brake.pulled.set()
+    stop_hook = StopHook(net)
+    stop_hook.cancelled.set()
     with pytest.raises(CancelledError):
         net(torch.zeros(1))
 

@@ -17,16 +17,23 @@ from napari_unet.core.training.samples import Samples
 from napari_unet.nn.interactive.initial_mask import InitialMask
 from napari_unet.nn.interactive.session import ClickSession
 from napari_unet.nn.training.checkpoint import TrainState, load_checkpoint
-from napari_unet.nn.training.click_images import LabelledImages, TrainingView, make_view, normalised
-from napari_unet.nn.training.click_training import click_loss, train_clicks
-from napari_unet.nn.training.click_validation import (
+from napari_unet.nn.training.click_samples import (
+    REDRAW_RANGE,
+    LabelledImages,
+    TrainingView,
+    draw_click_samples,
+    make_view,
+    redraw,
+)
+from napari_unet.nn.training.click_training import (
     ClickScores,
+    ClickTrial,
     ClickValidator,
-    Trial,
+    click_loss,
     pick_objects,
     score_trials,
+    train_clicks,
 )
-from napari_unet.nn.training.click_windows import DRAWN, draw_windows, redrawn
 from napari_unet.nn.unet.click_head import ClickHead
 
 SETTINGS = TrainConfig(steps=12, batch=2, crop=32, learning_rate=5e-3, validate_every=6)
@@ -107,11 +114,11 @@ def test_windows_show_what_was_clicked(make_model, seed):
     rng = np.random.default_rng(seed)
     model = make_model(in_channels=3)
     views = [make_view(model, GeneratedScenes(0), rng) for _ in range(2)]
-    windows = draw_windows(views, TrainConfig(batch=6, crop=48), rng, InitialMask.of(model))
+    windows = draw_click_samples(views, TrainConfig(batch=6, crop=48), rng, InitialMask.of(model))
     assert len(windows) == 6
     for window in windows:
-        assert window.seen.shape[1:] == window.target.shape == window.previous.shape
-        assert window.seen.shape[0] == 4 + 1 + 2
+        assert window.inputs.shape[1:] == window.target.shape == window.previous.shape
+        assert window.inputs.shape[0] == 4 + 1 + 2
         assert window.target.max() > 0
         assert window.clicks or window.previous.any()
         if not window.previous.any() and window.truth.any():
@@ -122,7 +129,7 @@ def test_windows_show_what_was_clicked(make_model, seed):
 def test_small_objects_are_clicked_on_where_they_are_seen_closest(
     make_model, monkeypatch, levels, clicked
 ):
-    monkeypatch.setattr("napari_unet.nn.training.click_windows.LEVELS", levels)
+    monkeypatch.setattr("napari_unet.nn.training.click_samples.LEVELS", levels)
     labels = np.zeros((1, 288, 288), np.int32)
     labels[0, 40:47, 50:56], labels[0, 120:180, 90:150] = 1, 2
     boxes = ndimage.find_objects(labels[0])
@@ -130,7 +137,7 @@ def test_small_objects_are_clicked_on_where_they_are_seen_closest(
         torch.zeros(4 + 1 + 2, 288, 288), labels, [(0, 1, boxes[0]), (0, 2, boxes[1])]
     )
     rng, guess = np.random.default_rng(0), InitialMask.of(make_model())
-    windows = draw_windows([view], TrainConfig(batch=12, crop=128), rng, guess)
+    windows = draw_click_samples([view], TrainConfig(batch=12, crop=128), rng, guess)
     assert any(window.target.sum() < 100 for window in windows) == clicked
 
 
@@ -146,15 +153,15 @@ def test_outlines_are_drawn_anew_a_little_further_in_or_out():
         (line, (slice(40, 41), slice(10, 50))),
     ):
         for _ in range(60):
-            drawn = redrawn(inside, box, rng)
+            drawn = redraw(inside, box, rng)
             assert drawn.any()
             assert drawn.shape == inside.shape
             if inside is disc:
                 ratios.append(np.count_nonzero(drawn) / np.count_nonzero(disc))
     assert min(ratios) < 0.9
     assert max(ratios) > 1.1
-    assert 1 + 4 * DRAWN[0] < min(ratios)
-    assert max(ratios) < 1 + 4 * DRAWN[1]
+    assert 1 + 4 * REDRAW_RANGE[0] < min(ratios)
+    assert max(ratios) < 1 + 4 * REDRAW_RANGE[1]
     assert ratios.count(1.0) > 20
 
 
@@ -165,18 +172,10 @@ def test_labelled_images_are_zoomed_to_the_size_that_the_network_knows():
     rng = np.random.default_rng(0)
     sizes = []
     for _ in range(40):
-        _, layers = LabelledImages.of(samples).draw(rng, 1, 22.0)
+        _, layers = LabelledImages.from_samples(samples).draw(rng, 1, 22.0)
         sizes.append(np.sqrt(np.count_nonzero(layers)))
     assert 14 < np.median(sizes) < 30
     assert np.ptp(sizes) > 5
-
-
-def test_colours_stay_colours():
-    picture = np.zeros((20, 30, 3), np.float32)
-    picture[..., 0] = np.arange(30)
-    assert normalised(picture, 3).shape == (3, 20, 30)
-    assert np.ptp(normalised(picture, 3)[1]) == 0
-    assert np.ptp(normalised(picture[..., 0], 3)[1]) > 0
 
 
 def test_the_loss_is_least_for_the_right_answer():
@@ -196,7 +195,7 @@ def test_the_robot_scores_a_session(clicking_model):
     session = ClickSession(model, (labels > 0).astype(np.float32))
     objects = list(pick_objects(labels, 5, np.random.default_rng(0)))
     assert len(objects) == 2
-    trials = [Trial(session, truth, "discs") for truth in objects]
+    trials = [ClickTrial(session, truth, "discs") for truth in objects]
     scores = score_trials(trials, 4)["discs"]
     assert scores.ious.shape == (2, 4)
     assert scores.after(1) > 0.95

@@ -14,9 +14,9 @@ from napari_unet.core.progress import run_to_end
 from napari_unet.core.settings import TrainSettings
 from napari_unet.core.training.samples import Samples
 from napari_unet.nn.inference.model import load_model, save_model
-from napari_unet.nn.training import click_images as pictures
+from napari_unet.nn.training import click_samples as pictures
 from napari_unet.nn.training import click_training as tuning
-from napari_unet.nn.training.click_validation import ClickValidator
+from napari_unet.nn.training.click_training import ClickValidator
 from napari_unet.nn.training.finetune import Tuning
 from napari_unet.nn.unet.click_head import ClickHead
 
@@ -67,7 +67,7 @@ def test_the_click_head_learns_on_the_tuned_trunk_and_is_stored(model, discs, mo
     assert "teaching clicks" in seen
     assert not same(child.click, model.click)
     assert all(torch.equal(v, before[name]) for name, v in model.click.state_dict().items())
-    assert child.card.click["training"]["steps"] == round(tuning.SHARE * 40)
+    assert child.card.click["training"]["steps"] == round(tuning.CLICK_SHARE * 40)
     assert child.card.click["metrics"] == {"IoU": 0.6}
     save_model(child, "child")
     stored = load_model("child", "cpu")
@@ -93,13 +93,13 @@ def test_only_known_objects_are_clicked_on(model, discs, monkeypatch):
     known = np.zeros(labels.shape, bool)
     known[:, :120] = True
     clicked = []
-    real = tuning.LabelledImages.of
+    real = tuning.LabelledImages.from_samples
 
     def noted(samples):
         clicked.extend(samples.items)
         return real(samples)
 
-    monkeypatch.setattr(tuning.LabelledImages, "of", noted)
+    monkeypatch.setattr(tuning.LabelledImages, "from_samples", noted)
     tuned(model, Samples.from_labels([(image, labels)], [known], channels=1), steps=8)
     assert clicked
     assert not any((item.labels[~item.known] > 0).any() for item in clicked)
@@ -120,5 +120,5 @@ def test_a_share_of_the_minutes_is_left_for_the_clicks(model, discs):
     samples = Samples.from_labels([discs], channels=1)
     with_head = Tuning(model, samples, TrainSettings(minutes=2))
     without = Tuning(replace(model, click=None), samples, TrainSettings(minutes=2))
-    assert with_head._trunk_recipe().minutes == pytest.approx(2 * (1 - tuning.SHARE))
-    assert without._trunk_recipe().minutes == 2
+    assert with_head._trunk_config().minutes == pytest.approx(2 * (1 - tuning.CLICK_SHARE))
+    assert without._trunk_config().minutes == 2

@@ -14,17 +14,22 @@ from scipy import ndimage
 import napari_unet as nu
 from napari_unet.core.errors import DeviceError, DivergedError, InputError
 from napari_unet.core.instances.heads import SemanticHead
-from napari_unet.core.models.folder import read_replay
+from napari_unet.core.models.folder import read_rehearsal
 from napari_unet.core.progress import run_to_end
 from napari_unet.core.settings import ModelSpec, TrainSettings
+from napari_unet.core.training import config as config_module
 from napari_unet.core.training.config import resolve_config
-from napari_unet.core.training.learning_curve import rounds_of
-from napari_unet.core.training.rehearsal import GROUP, make_replay, pack_replay, unpack_replay
+from napari_unet.core.training.model_comparison import get_rounds
+from napari_unet.core.training.rehearsal import (
+    GROUP,
+    choose_rehearsal_crops,
+    pack_rehearsal,
+    unpack_rehearsal,
+)
 from napari_unet.core.training.samples import Samples
 from napari_unet.nn.inference.model import load_model, save_model
+from napari_unet.nn.training import calibrate as calibrate_module
 from napari_unet.nn.training import loop as train_module
-from napari_unet.nn.training import post_training as settling
-from napari_unet.nn.training import tuning_config as tuningrecipe
 from napari_unet.nn.training.finetune import Tuning, fine_tune
 from napari_unet.nn.training.head_transfer import fresh_model, fresh_spec, transfer_head
 from napari_unet.nn.training.held_out import HeldOutEvaluation
@@ -79,7 +84,7 @@ def test_a_tuned_model_is_a_child_of_its_parent(model, samples):
     assert card.metrics["tuning"]["verdict"] in ("better", "worse", "not measurable")
     assert 0 <= card.metrics["tuning"]["before"] <= 1
     assert 0 <= card.metrics["bfloat16_dice"] <= 1
-    assert [found.objects for found in rounds_of(card.training)] == [0, card.training["objects"]]
+    assert [found.objects for found in get_rounds(card.training)] == [0, card.training["objects"]]
 
 
 def test_the_model_itself_is_left_as_it_is(model, samples):
@@ -172,7 +177,7 @@ def test_tuning_makes_it_better_and_says_so(samples):
 
 def stored(model, samples, name="base"):
     """Put a model with a replay into the store."""
-    save_model(model, name, replay=pack_replay(make_replay(samples, 14.0, 8, 64)))
+    save_model(model, name, replay=pack_rehearsal(choose_rehearsal_crops(samples, 14.0, 8, 64)))
     return load_model(name, "cpu")
 
 
@@ -184,7 +189,7 @@ def test_the_replay_is_mixed_in_and_scored(model, samples):
     replayed = np.array([item.group == GROUP for item in training.items])
     assert weights[replayed].sum() == pytest.approx(0.4)
     assert weights.sum() == pytest.approx(1)
-    scored = [item for item in tuning._exam.held.items if item.group == GROUP]
+    scored = [item for item in tuning._evaluation.held.items if item.group == GROUP]
     assert len(scored) + replayed.sum() == 8
     trained_on = {item.labels.tobytes() for item in training.items}
     assert not any(item.labels.tobytes() in trained_on for item in scored)
@@ -201,7 +206,7 @@ def test_a_few_touched_objects_do_not_choose_the_threshold(make_model, monkeypat
         yield
         return chosen
 
-    monkeypatch.setattr(settling, "_calibrated", calibrated)
+    monkeypatch.setattr(calibrate_module, "_calibrated", calibrated)
     model = make_model(card={"training": {"working_diameter_px": 14.0}})
     image, labels = discs(size=(240, 440))
     touched = ndimage.binary_dilation(labels > 0, iterations=2)
@@ -219,7 +224,7 @@ def test_a_child_is_stored_with_what_it_keeps(model, samples):
     folder = tuning.save("child")
     child = load_model("child", "cpu")
     assert child.card.parent == base.card.hash
-    assert len(unpack_replay(read_replay(folder))) == 8 + 1
+    assert len(unpack_rehearsal(read_rehearsal(folder))) == 8 + 1
     assert (folder / "thumbnail.png").is_file()
     grandchild = Tuning(child, samples, FEW)
     drain(grandchild.steps())
@@ -313,11 +318,11 @@ def test_volumes_are_learned_from_all_planes_or_from_few(planes):
 
 
 def test_without_a_budget_it_takes_minutes_by_device(model, samples):
-    assert Tuning(model, samples).recipe.minutes == 3
-    recipe = Tuning(model, samples, TrainSettings(epochs=2, batch=2, crop=32)).recipe
+    assert Tuning(model, samples).config.minutes == 3
+    config = Tuning(model, samples, TrainSettings(epochs=2, batch=2, crop=32)).config
     known = samples.items[0].known.size * 0.7  # a part is held out
-    assert recipe.minutes is None
-    assert recipe.steps == pytest.approx(2 * known / (2 * 32**2), rel=0.2)
+    assert config.minutes is None
+    assert config.steps == pytest.approx(2 * known / (2 * 32**2), rel=0.2)
 
 
 def test_slow_scores_before_the_training_leave_time_for_it(model, samples, monkeypatch):
@@ -342,11 +347,11 @@ def test_out_of_memory_halves_the_batch(model, samples, monkeypatch):
     sizes = []
     learn = train_module._learn
 
-    def small(state, recipe, images, *rest):
+    def small(state, config, images, *rest):
         sizes.append(len(images))
         if len(images) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return learn(state, recipe, images, *rest)
+        return learn(state, config, images, *rest)
 
     monkeypatch.setattr(train_module, "_learn", small)
     drain(fine_tune(model, samples, replace(FEW, steps=2, batch=8)))
@@ -420,9 +425,9 @@ def test_a_class_without_example_is_said(model):
 
 
 def test_slow_steps_take_fewer_crops(model, samples, monkeypatch):
-    monkeypatch.setattr(tuningrecipe, "PACE", 1e-9)
+    monkeypatch.setattr(config_module, "MAX_STEP_S", 1e-9)
     tuning = Tuning(model, samples, TrainSettings(minutes=0.02, crop=32))
-    assert tuning.recipe.batch == 4
+    assert tuning.config.batch == 4
     sizes = []
     draw = train_module._draw_batch
     monkeypatch.setattr(
@@ -435,21 +440,21 @@ def test_slow_steps_take_fewer_crops(model, samples, monkeypatch):
 
 def test_slow_steps_of_volumes_take_smaller_crops():
     spec = ModelSpec(ndim=3, depth=2, width=4)
-    recipe = resolve_config(TrainSettings(crop=128, batch=2), spec, None)
+    config = resolve_config(TrainSettings(crop=128, batch=2), spec, None)
     sizes = []
-    while not sizes or sizes[-1] != (recipe.batch, recipe.planes, recipe.crop):
-        sizes.append((recipe.batch, recipe.planes, recipe.crop))
-        recipe = recipe.lighter()
+    while not sizes or sizes[-1] != (config.batch, config.planes, config.crop):
+        sizes.append((config.batch, config.planes, config.crop))
+        config = config.with_faster_steps()
     assert sizes == [(2, 64, 128), (1, 64, 128), (1, 32, 64), (1, 16, 32)]
     planes = resolve_config(TrainSettings(batch=2), ModelSpec(), None)
-    assert planes.lighter() is planes
+    assert planes.with_faster_steps() is planes
 
 
-def test_a_recipe_is_left_as_it_is(samples):
+def test_a_config_is_left_as_it_is(samples):
     spec = ModelSpec(in_channels=1, depth=1, width=4)
-    recipe = resolve_config(TrainSettings(), spec, samples)
-    assert (recipe.steps, recipe.batch, recipe.crop, recipe.learning_rate) == (4000, 8, 192, 2e-3)
-    assert resolve_config(recipe, spec, samples) is recipe
+    config = resolve_config(TrainSettings(), spec, samples)
+    assert (config.steps, config.batch, config.crop, config.learning_rate) == (4000, 8, 192, 2e-3)
+    assert resolve_config(config, spec, samples) is config
     flat = ModelSpec(ndim=3, depth=2, pooling=((1, 2, 2), (2, 2, 2)))
     volume = resolve_config(TrainSettings(), flat, samples)
     assert (volume.planes, volume.crop) == (16, 64)

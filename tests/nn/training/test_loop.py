@@ -19,7 +19,8 @@ from napari_unet.core.settings import ModelSpec, TrainSettings
 from napari_unet.core.training.log import TrainLog, read_table
 from napari_unet.core.training.samples import Samples
 from napari_unet.nn.training import loop as train_module
-from napari_unet.nn.training.loop import TrainState, load_checkpoint, rate_factor, train
+from napari_unet.nn.training.checkpoint import TrainState, load_checkpoint
+from napari_unet.nn.training.loop import rate_factor, train
 from napari_unet.nn.unet.net import UNet
 
 SPEC = ModelSpec(in_channels=1, depth=2, width=8)

@@ -26,7 +26,7 @@ NONE = np.zeros((0, 2), np.float32)
 
 def prompts(positive, negative, shape=(20, 30)):
     clicks = [np.array(at, np.float32).reshape(-1, 2) for at in (positive, negative)]
-    return Prompts.of(clicks[:1], clicks[1:], torch.zeros(1, 1, *shape))
+    return Prompts.from_clicks(clicks[:1], clicks[1:], torch.zeros(1, 1, *shape))
 
 
 def test_clicks_are_drawn_where_they_are():
@@ -51,7 +51,7 @@ def test_pixels_like_those_clicked_are_similar():
 
 def test_windows_of_a_batch_do_not_see_each_others_clicks():
     clicks = [np.array([(3, 4)], np.float32), NONE], [NONE, np.array([(5, 6), (7, 8)], np.float32)]
-    both = nearness(Prompts.of(*clicks, torch.zeros(2, 1, 20, 30)), (20, 30))
+    both = nearness(Prompts.from_clicks(*clicks, torch.zeros(2, 1, 20, 30)), (20, 30))
     assert torch.equal(both[0], nearness(prompts([(3, 4)], []), (20, 30))[0])
     assert torch.equal(both[1], nearness(prompts([], [(5, 6), (7, 8)]), (20, 30))[0])
 
@@ -64,7 +64,7 @@ def test_the_ready_head_answers_as_the_trained_one(make_model, spec):
     maps = activate(model.spec, torch.randn(1, 2 if spec.get("classes") is None else 3, *shape))
     window = torch.rand(1, model.spec.width + 1, *shape)
     at = np.array([(8,) * model.spec.ndim], np.float32)
-    clicks = Prompts.of([at], [at[:0]], torch.zeros(1, 1, *shape))
+    clicks = Prompts.from_clicks([at], [at[:0]], torch.zeros(1, 1, *shape))
     with torch.inference_mode():
         trained, ready = (h(window, maps, clicks) for h in (head, head.ready()))
     assert trained.shape == (1, *shape)

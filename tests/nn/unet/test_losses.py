@@ -119,9 +119,9 @@ def test_nothing_known_is_no_loss(spec):
 
 def test_a_sketch_teaches_the_foreground_and_not_the_distance():
     raw, targets, known = example(INSTANCE)
-    sketched = torch.cat([known, known], 1)
-    sketched[:, 1, :, :4] = 0
-    loss, _ = head_loss(INSTANCE, raw, targets, sketched)
+    scribbled = torch.cat([known, known], 1)
+    scribbled[:, 1, :, :4] = 0
+    loss, _ = head_loss(INSTANCE, raw, targets, scribbled)
     loss.backward()
     assert raw.grad[:, 0].count_nonzero() == raw.grad[:, 0].numel()
     assert raw.grad[:, 1, :, :4].count_nonzero() == 0

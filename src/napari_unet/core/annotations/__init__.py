@@ -1,5 +1,13 @@
-"""The journal of corrections: how it is written, read, and kept on the disk.
+"""The journal of corrections, and the training set that is read from it.
 
-From the bottom up: `recordfile` (records that survive a kill), `edits` (what a record says),
-`begin`, `base` and `history` (the image, the labels as they were, undo), `view`, `writer`.
+append_log      record files that survive a crash at any byte
+edits           what one record says: pixels that changed, regions that were marked
+header          the header of a journal and the initial labels; where journals lie
+reader          a journal read through: the labels as they are now, undo and redo
+journal         a journal to add to
+image_source    the image that a journal belongs to; snapshots of images that lie in no file
+mask            annotation masks: which pixels of a frame are known, and what they are
+patches         windows around what is known, to train on
+training_set    a model's corrections over all images, and the samples made of them
+export          corrections as thumbnails and as pairs of TIFF files
 """

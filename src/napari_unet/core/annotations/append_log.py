@@ -1,8 +1,8 @@
 """The record file: append-only, synced, and readable after a crash at any byte.
 
-A file is a magic line and then records, each with its length and CRC-32 in front. What a killed
-process, a full disk or a power cut leaves behind the last whole record is cut off when the file is
-opened for writing; nothing before it is ever changed.
+A file is a magic line followed by records, each preceded by its length and CRC-32. Whatever a
+killed process, a full disk or a power cut leaves after the last whole record is cut off when the
+file is opened for writing; nothing before it is ever changed.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ class RecordFile:
     path
         An existing file; `create` makes one.
     write
-        Lock the file, and cut off what is torn. Otherwise it is only read, and what another process
-        is just about to append is not seen.
+        Lock the file and cut off a torn end. Otherwise it is only read, up to the last record that
+        was whole when it was opened.
 
     Raises
     ------
@@ -101,13 +101,13 @@ class RecordFile:
             self._unlock()
 
     def append(self, *records: Record) -> list[int]:
-        """Write records and sync them to the disk; returns their offsets.
+        """Write records, sync them to the disk and return their offsets.
 
         Raises
         ------
         OutputError
-            They cannot be written, such as to a full disk. The file is as it was, and the same
-            records may be given again.
+            They cannot be written, for example because the disk is full. The file is as it was;
+            the same records may be appended again.
         """
         packed = [_packed(record) for record in records]
         with self._guard:
@@ -173,7 +173,7 @@ class RecordFile:
         return end
 
     def _drop_tail(self, end: int, size: int) -> None:
-        """Say that a tail is dropped; keep it aside unless it is one record that was torn."""
+        """Warn that the end is dropped; copy it to a file beside, unless it is one torn record."""
         self._file.seek(end)
         front = self._file.read(_FRAME.size)
         whole = len(front) == _FRAME.size and _FRAME.unpack(front)[0] < size - end - _FRAME.size
@@ -236,14 +236,14 @@ def _payload(body: bytes) -> bytes:
 
 
 def _write_all(file: Any, data: bytes) -> None:
-    """Write everything; one call of an unbuffered file may write a part, as the disk fills up."""
+    """Write all bytes: `write` of an unbuffered file may write fewer, when the disk fills up."""
     view = memoryview(data)
     while view:
         view = view[file.write(view) :]
 
 
 def _read_all(file: Any, length: int) -> bytes:
-    """Read as much as there is of `length` bytes; one call may read less (2 GiB at most)."""
+    """Read up to `length` bytes; one call of an unbuffered file reads 2 GiB at most."""
     parts: list[bytes] = []
     while length and (part := file.read(length)):
         parts.append(part)
@@ -252,13 +252,13 @@ def _read_all(file: Any, length: int) -> bytes:
 
 
 def _lock(path: Path) -> Any:
-    """Lock a file for this object, by the operating system: the lock ends with the process.
+    """Lock a file through the operating system, so that the lock ends with the process.
 
-    The lock is on a file beside it, which stays: a lock on Windows would keep readers away.
+    What is locked is a file beside it: on Windows a lock on the file itself would keep readers out.
     """
     import filelock
 
-    # Released by whichever thread closes the file.
+    # thread_local would allow only this thread to release it; any thread may close the file.
     lock = filelock.FileLock(path.with_suffix(".lock"), thread_local=False)
     try:
         lock.acquire(timeout=0)
@@ -273,7 +273,7 @@ def _lock(path: Path) -> Any:
 
 def _sync_folder(folder: Path) -> None:
     """Make a new name in a folder outlast a power cut, where the system can."""
-    with suppress(OSError):  # Windows opens no folders
+    with suppress(OSError):  # Windows cannot open folders
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)

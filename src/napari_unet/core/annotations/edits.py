@@ -1,4 +1,4 @@
-"""What a journal's records say: pixels that changed, and regions that were checked or dropped."""
+"""The records of a journal: edits (pixels that changed) and region marks (checked, dropped)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CANVASES = (LABELS, SCRIBBLES)
 """What an edit changes: the labels, or the scribbles (0: nothing, 1 + class: that class)."""
 
 KNOWN, UNKNOWN, DROPPED = "known", "unknown", "dropped"
-"""Meanings of a mark: looked at and right; no longer so; withdrawn from the training set."""
+"""What a region mark means: checked by the user; no longer so; left out of the training set."""
 
 Box = tuple[tuple[int, int], ...]
 """Start and stop along each axis of the labels."""
@@ -32,10 +32,10 @@ Box = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True, eq=False)
 class Edit:
-    """Pixels of the labels that one action of the user changed: a stroke, a fill, a click ...
+    """The pixels that one action of the user changed: a stroke, a fill, a click ...
 
-    They are kept as runs of pixels that follow each other in C order and have the same values
-    before and after: a brush stroke of 20,000 pixels is some hundred runs.
+    They are stored as runs: pixels that follow each other in C order with equal values before and
+    after. A brush stroke of 20,000 pixels has some hundred runs.
 
     Attributes
     ----------
@@ -44,20 +44,19 @@ class Edit:
     runs
         int64 (N, 4): flat index of the first pixel, length, value before, value after; ascending.
     source
-        What made it, such as "paint", "fill" or "click"; for people.
+        What made it, such as "paint", "fill" or "click"; only shown to people.
     confirmed
-        Objects that the user accepted as they are, without changing a pixel; `box` is where.
+        Ids of objects that the user accepted as they are, without changing a pixel.
     box
-        Where the pixels (or confirmed objects) are.
+        Bounding box of the pixels, or the region of the confirmed objects.
     canvas
         One of `CANVASES`.
     date
         Seconds since 1970.
     base
-        Planes (Y, X) of the labels as they were before, by number, that the journal lacks so far.
+        Initial labels that the journal does not hold yet: planes (Y, X) by number.
     clicks
-        The clicks that the user accepted with this, in the order in which they were made: a place
-        in the labels, and whether it belongs to the object.
+        The clicks behind the edit, in order: position in the labels, and whether it is positive.
     """
 
     shape: tuple[int, ...]
@@ -71,7 +70,7 @@ class Edit:
     clicks: tuple[tuple[tuple[float, ...], bool], ...] = ()
 
     @classmethod
-    def of(
+    def from_pixels(
         cls,
         shape: Sequence[int],
         where: Sequence[ArrayLike],
@@ -88,9 +87,9 @@ class Edit:
         shape
             Of the labels.
         where
-            Integer index arrays, one an axis of the labels, as `np.nonzero` gives them.
+            Integer index arrays, one for each axis of the labels, as `np.nonzero` returns them.
         old, new
-            Values before and after, for each pixel or one for all. Of a pixel that is named more
+            Values before and after, for each pixel or one for all. For a pixel that is listed more
             than once, the first `old` and the last `new` count.
 
         Raises
@@ -108,7 +107,7 @@ class Edit:
         if min(before.min(initial=0), after.min(initial=0)) < 0:
             raise InputError("The edit holds negative labels; labels are 0 or above.")
         if np.any(flat[1:] <= flat[:-1]):
-            order = _order(flat)
+            order = _stable_order(flat)
             flat = flat[order]
             first = np.flatnonzero(np.diff(flat, prepend=-1))
             last = np.append(first[1:], len(flat)) - 1
@@ -121,12 +120,12 @@ class Edit:
 
     @property
     def pixels(self) -> int:
-        """How many pixels changed."""
+        """Number of pixels that changed."""
         return int(self.runs[:, 1].sum())
 
     @property
     def ids(self) -> tuple[int, ...]:
-        """Objects that were changed, added, deleted or confirmed; for scribbles their values."""
+        """Ids of objects that were changed, added, deleted or confirmed; of scribbles, values."""
         values = np.unique(self.runs[:, 2:])
         return tuple(sorted({*values[values > 0].tolist(), *self.confirmed}))
 
@@ -140,8 +139,15 @@ class Edit:
         """Return each pixel's value after the edit, or before it."""
         return np.repeat(self.runs[:, 3 if after else 2], self.runs[:, 1])
 
-    def within(self, start: int, stop: int) -> Edit:
-        """Return the same edit of the pixels alone whose flat index is in start:stop."""
+    def clipped(self, start: int, size: int, *, after: bool = True) -> tuple[Numbers, Numbers]:
+        """Return the pixels in a stretch of the flat labels: offsets from its start, and values.
+
+        The values are those after the edit, or before it.
+        """
+        part = self._clip_runs(start, start + size)
+        return part.flat() - start, part.values(after=after)
+
+    def _clip_runs(self, start: int, stop: int) -> Edit:
         ends = self.runs[:, 0] + self.runs[:, 1]
         first, last = np.searchsorted(ends, start, "right"), np.searchsorted(self.runs[:, 0], stop)
         runs = self.runs[first:last].copy()
@@ -151,7 +157,7 @@ class Edit:
         return replace(self, runs=runs)
 
     def record(self) -> Record:
-        """Return what is written of the edit."""
+        """Return the edit as a record."""
         header = {
             "kind": "edit",
             "source": self.source,
@@ -169,7 +175,7 @@ class Edit:
 
     @classmethod
     def from_record(cls, record: Record, shape: tuple[int, ...]) -> Edit:
-        """Return the edit that a record says."""
+        """Build the edit from its record; `shape` is that of the labels."""
         columns = np.frombuffer(record.payload, "<i8").reshape(4, -1).astype(np.int64)
         columns[0] = np.cumsum(columns[0])
         header = record.header
@@ -178,7 +184,7 @@ class Edit:
             np.ascontiguousarray(columns.T),
             header["source"],
             tuple(header.get("confirmed", ())),
-            box_of(header["box"]),
+            box_from_json(header["box"]),
             header.get("canvas", LABELS),
             header["date"],
             clicks=tuple((tuple(place), bool(sign)) for place, sign in header.get("clicks", ())),
@@ -187,7 +193,7 @@ class Edit:
 
 @dataclass(frozen=True)
 class RegionMark:
-    """A region of which the user said something.
+    """A region that the user marked as checked, unchecked or left out.
 
     Attributes
     ----------
@@ -204,17 +210,17 @@ class RegionMark:
     date: float = field(default_factory=time.time)
 
     def record(self) -> Record:
-        """Return what is written of the mark."""
+        """Return the mark as a record."""
         return Record({"kind": self.meaning, "box": self.box, "date": self.date})
 
 
-def box_of(values: Any) -> Box:
-    """Return a box from its JSON."""
+def box_from_json(values: Any) -> Box:
+    """Build a box from its JSON values."""
     return tuple((int(start), int(stop)) for start, stop in values)
 
 
 def plane_span(box: Box, shape: tuple[int, ...]) -> tuple[int, int]:
-    """Return the first plane (Y, X) that a box reaches and the one after its last, in C order."""
+    """Return the range of planes (Y, X), counted in C order, that a box reaches: first, stop."""
     leading = shape[:-2]
     if not box or not leading:
         return 0, 1
@@ -223,12 +229,12 @@ def plane_span(box: Box, shape: tuple[int, ...]) -> tuple[int, int]:
     return first, last + 1
 
 
-def _order(flat: Numbers) -> NDArray[np.intp]:
-    """Return the order that sorts pixels and leaves equal ones as they follow each other."""
+def _stable_order(flat: Numbers) -> NDArray[np.intp]:
+    """Return the stable sorting order of flat indices."""
     order = np.argsort(flat)
     if np.all(np.diff(flat[order])):
         return order
-    return np.argsort(flat, kind="stable")  # takes five times as long
+    return np.argsort(flat, kind="stable")  # only needed for duplicates: five times as slow
 
 
 def _runs(flat: Numbers, old: Numbers, new: Numbers) -> Numbers:

@@ -1,4 +1,4 @@
-"""Corrections to look at and to take along: thumbnails, and pairs of TIFF files."""
+"""Corrections as thumbnails, and as pairs of TIFF files for other programs."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tifffile
 
-from napari_unet.core.annotations.header import identify
+from napari_unet.core.annotations.header import image_fingerprint
 from napari_unet.core.annotations.image_source import ImageSource
-from napari_unet.core.annotations.mask import frame_annotation_mask
+from napari_unet.core.annotations.mask import read_annotation_mask
 from napari_unet.core.annotations.reader import JournalReader
 from napari_unet.core.annotations.training_set import Correction, list_patches
 from napari_unet.core.errors import InputError, UnetError
@@ -35,53 +35,53 @@ LAYOUTS = ("cellpose", "stardist")
 ``masks/name.tif``. Both with ``known/name.tif`` beside, 255 where the labels are known."""
 
 
-def thumbnail(
+def draw_correction(
     correction: Correction,
     index: Index | None = None,
     *,
     size: int = 128,
     opened: Iterable[Stack] = (),
 ) -> np.ndarray:
-    """Draw what a correction (or one frame of it) teaches, the labels outlined.
+    """Draw the annotated part of a correction (or of one of its frames), the labels outlined.
 
-    Shown is the part of the plane that is known, or of the middle one of a volume; where the image
-    is not at hand, the labels alone.
+    Of a volume, the annotated plane nearest to the middle is shown; without the image, the labels
+    alone.
 
     Returns
     -------
     np.ndarray
-        uint8 (height, width, 3), neither more than `size`.
+        uint8 (height, width, 3), neither longer than `size`.
 
     Raises
     ------
     InputError
         Nothing is known there.
     """
-    begin, folder = correction.place.begin, correction.place.path.parent
+    header, folder = correction.journal.header, correction.journal.path.parent
     frame = correction.frames[0] if index is None and correction.frames else index or ()
-    with JournalReader(correction.place.path) as journal:
+    with JournalReader(correction.journal.path) as journal:
         planes = [place for place in journal.frames(2) if place[: len(frame)] == frame]
-        truths = ((place, frame_annotation_mask(journal, place)) for place in _from_middle(planes))
-        place, truth = next(((p, t) for p, t in truths if t.seen.any()), (None, None))
-    if place is None or truth is None:
+        masks = ((place, read_annotation_mask(journal, place)) for place in _from_middle(planes))
+        place, mask = next(((p, m) for p, m in masks if m.annotated.any()), (None, None))
+    if place is None or mask is None:
         raise InputError(f"Nothing is known of {correction.name} there.")
-    window = _box(truth.seen)
+    window = _bounding_box(mask.annotated)
     step = max(1, math.ceil(max(s.stop - s.start for s in window) / size))
-    labels = truth.labels[window]
+    labels = mask.labels[window]
     try:
-        stacks = {identify(stack): stack for stack in opened}
-        found = ImageSource(begin, folder, correction.path, stacks).frame(place, 2)
+        stacks = {image_fingerprint(stack): stack for stack in opened}
+        found = ImageSource(header, folder, correction.path, stacks).frame(place, 2)
     except UnetError:
         found = None
-    ground = np.zeros((*labels.shape, 3), np.uint8)
+    background = np.zeros((*labels.shape, 3), np.uint8)
     if found is not None:
         stack, where = found
         values = stack.read(where, window, stack.pick_channels(3 if stack.rgb else 1))
-        ground = picture(np.moveaxis(values, 0, -1) if stack.rgb else values[0])
-    return outline(ground[::step, ::step], labels[::step, ::step], zoom=1)
+        background = picture(np.moveaxis(values, 0, -1) if stack.rgb else values[0])
+    return outline(background[::step, ::step], labels[::step, ::step], zoom=1)
 
 
-def export(
+def export_corrections(
     corrections: Sequence[Correction],
     folder: str | os.PathLike[str],
     *,
@@ -92,16 +92,16 @@ def export(
 ) -> Generator[Progress, None, list[str]]:
     """Write corrections as pairs of TIFF files that other programs train on.
 
-    A pair is a part of a frame around what is known, with the image's own values and all of its
-    channels. Labels that nobody looked at are in it as the model predicted them: programs without
-    known masks could only take them for background otherwise.
+    A pair is a patch of a frame, with the image's own values and all of its channels. Labels that
+    nobody looked at are written as the model predicted them: programs without known masks would
+    take them for background otherwise.
 
     Parameters
     ----------
     corrections
         Of `list_corrections`.
     folder
-        Made if need be; files of the same names are replaced.
+        Created if needed; files of the same names are replaced.
     layout
         One of `LAYOUTS`.
     ndim
@@ -117,7 +117,7 @@ def export(
     Raises
     ------
     InputError
-        Another layout, or nothing to export.
+        The layout is unknown, or there is nothing to export.
     OutputError
         The folder cannot be written.
     """
@@ -126,8 +126,10 @@ def export(
     folder, remarks, count = user_path(folder), list[str](), 0
     for number, correction in enumerate(corrections):
         yield Progress(number, len(corrections), "images")
-        for owner, cut in list_patches([correction], ndim, remarks, touched=touched, opened=opened):
-            _write_pair(folder, layout, _name(owner, cut), cut)
+        for owner, patch in list_patches(
+            [correction], ndim, remarks, touched=touched, opened=opened
+        ):
+            _write_pair(folder, layout, _name(owner, patch), patch)
             count += 1
     yield Progress(len(corrections), len(corrections), "images")
     if not count:
@@ -135,17 +137,17 @@ def export(
     return remarks
 
 
-def _write_pair(folder: Path, layout: str, name: str, cut: Patch) -> None:
-    image = cut.image(tuple(range(cut.stack.channels)))
-    truth = cut.truth
-    colour = cut.stack.rgb and image.ndim == 3
-    image = np.moveaxis(image, 0, -1) if cut.stack.rgb else image[0] if len(image) == 1 else image
+def _write_pair(folder: Path, layout: str, name: str, patch: Patch) -> None:
+    image = patch.image(tuple(range(patch.stack.channels)))
+    mask = patch.mask
+    colour = patch.stack.rgb and image.ndim == 3
+    image = np.moveaxis(image, 0, -1) if patch.stack.rgb else image[0] if len(image) == 1 else image
     apart = layout == "stardist"
     image_path = folder / "images" / f"{name}.tif" if apart else folder / f"{name}.tif"
     masks_path = folder / "masks" / f"{name}.tif" if apart else folder / f"{name}_masks.tif"
     _write(image_path, image, "rgb" if colour else "minisblack")
-    _write(masks_path, truth.labels, "minisblack")
-    _write(folder / "known" / f"{name}.tif", truth.known.astype(np.uint8) * 255, "minisblack")
+    _write(masks_path, mask.labels, "minisblack")
+    _write(folder / "known" / f"{name}.tif", mask.known.astype(np.uint8) * 255, "minisblack")
 
 
 def _write(path: Path, values: np.ndarray, photometric: str) -> None:
@@ -154,12 +156,12 @@ def _write(path: Path, values: np.ndarray, photometric: str) -> None:
         tifffile.imwrite(partial, values, photometric=photometric, compression="zlib")
 
 
-def _name(owner: Correction, cut: Patch) -> str:
-    """Return a file's name: image, journal, frame and place, so that no two are the same."""
-    frame = [f"f{'-'.join(map(str, cut.index))}"] if cut.index else []
-    corner = "-".join(str(span.start) for span in cut.window)
+def _name(owner: Correction, patch: Patch) -> str:
+    """Return a unique file name: image, journal, frame and position."""
+    frame = [f"f{'-'.join(map(str, patch.index))}"] if patch.index else []
+    corner = "-".join(str(span.start) for span in patch.window)
     plain = re.sub(r"[^\w .+-]", "_", owner.name)[:60]  # a layer may be called anything
-    return "_".join([plain, owner.place.path.stem[-6:], *frame, f"at{corner}"])
+    return "_".join([plain, owner.journal.path.stem[-6:], *frame, f"at{corner}"])
 
 
 def _from_middle(planes: list[Index]) -> list[Index]:
@@ -167,6 +169,6 @@ def _from_middle(planes: list[Index]) -> list[Index]:
     return [planes[n] for n in sorted(range(len(planes)), key=lambda n: abs(n - middle))]
 
 
-def _box(mask: np.ndarray) -> tuple[slice, slice]:
+def _bounding_box(mask: np.ndarray) -> tuple[slice, slice]:
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)

@@ -1,4 +1,7 @@
-"""How a journal begins: which image, which labels, which model; and where journals lie."""
+"""The beginning of a journal (image, model, initial labels), and where journals lie.
+
+Journals are found by the content of their image, so that an image file may be moved.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.core.annotations.append_log import Record, first_header
+from napari_unet.core.annotations.append_log import Header, Record, RecordFile, first_header
 from napari_unet.core.errors import InputError, UnetError
 from napari_unet.core.io.provenance import fingerprint
 from napari_unet.core.io.stack import Stack, open_stack
@@ -23,20 +26,28 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from napari_unet.core.annotations.edits import Edit
+
+
 ENDING = ".journal"
+WHOLE_BYTES = 512 * 2**20
+"""Labels of up to this size are copied into a new journal as a whole."""
+REACH = 16
+"""Of a frame larger than `WHOLE_BYTES`, this many planes on either side of an edit are copied."""
+_BLOCK = 2**22  # pixels in a record: a few MB, so that reading a plane needs little memory
 
 
 @dataclass(frozen=True)
 class JournalHeader:
-    """What a journal says of its image, its labels and its model.
+    """The image, the labels and the model that a journal belongs to.
 
     Attributes
     ----------
     image
         The image's `fingerprint`; the journal's folder is named by it.
     name, path
-        The image's name, and the file that it can be read from again; "" if there is none, as for
-        an array in memory: the journal then keeps the frames that were worked on.
+        The image's name, and the file that it can be read from again; "" for an image in memory
+        only, of which the journal keeps snapshots of the frames that were worked on.
     image_axes
         Axes of the image, as `Stack.axes`.
     shape, axes, dtype
@@ -44,10 +55,10 @@ class JournalHeader:
     ndim
         2: a frame is a plane (Y, X); 3: it is a volume (Z, Y, X).
     whole
-        The labels as they were at the beginning are in the journal, all of them. Otherwise those
-        of a frame are put there when it is first worked on.
+        Whether all initial labels are in the journal. Otherwise those of a frame are added when it
+        is first worked on.
     labels_hash
-        `fingerprint` of the labels as they were at the beginning.
+        `fingerprint` of the initial labels.
     model, model_hash
         Name and hash of the model that made the labels, or that is to learn from the corrections.
     head
@@ -72,17 +83,17 @@ class JournalHeader:
     date: float = field(default_factory=time.time)
 
     def record(self) -> Record:
-        """Return what is written of it."""
+        """Return the header as a journal's first record; its keys are the names of the fields."""
         return Record({"kind": "begin", **dataclasses.asdict(self)})
 
     @classmethod
     def from_header(cls, header: dict[str, Any]) -> JournalHeader:
-        """Return the beginning that a record's header says.
+        """Build the header from the first record of a journal.
 
         Raises
         ------
         InputError
-            It says something else.
+            Fields are missing or unknown.
         """
         values = {key: value for key, value in header.items() if key != "kind"}
         try:
@@ -95,33 +106,33 @@ class JournalHeader:
 
     @property
     def leading(self) -> tuple[int, ...]:
-        """Shape of the axes that count frames."""
+        """Shape of the axes before those of a frame."""
         return self.shape[: len(self.shape) - self.ndim]
 
     @property
     def frame_planes(self) -> int:
-        """Planes (Y, X) of a frame."""
+        """Number of planes (Y, X) in a frame."""
         return math.prod(self.shape[len(self.leading) : -2])
 
 
 @dataclass(frozen=True)
 class JournalFile:
-    """A journal on the disk, and how it begins."""
+    """A journal on the disk, and its header."""
 
     path: Path
-    begin: JournalHeader
+    header: JournalHeader
 
     @property
     def modified(self) -> float:
-        """When it was last written to, in seconds since 1970; 0 if it is gone."""
+        """Time of the last write, in seconds since 1970; 0 if the file is gone."""
         try:
             return self.path.stat().st_mtime
         except OSError:
             return 0.0
 
 
-def identify(stack: Stack) -> str:
-    """Return what an image is known by, wherever its file lies: its `fingerprint`.
+def image_fingerprint(stack: Stack) -> str:
+    """Return the `fingerprint` of an image's content, by which its journals are found.
 
     Raises
     ------
@@ -143,13 +154,13 @@ def journal_folder(image: str) -> Path:
 
 
 def new_path(image: str) -> Path:
-    """Return a path for a new journal; its name is the time."""
+    """Return a path for a new journal, named by the time."""
     now = datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S")
     return journal_folder(image) / f"{now}-{uuid.uuid4().hex[:6]}{ENDING}"
 
 
-def sweep(folder: Path) -> None:
-    """Remove what is left of journals whose process was killed while it began them, a day ago."""
+def sweep_unfinished(folder: Path) -> None:
+    """Remove unfinished files of journals whose process was killed, if they are a day old."""
     for partial in folder.glob(".*.partial"):
         with suppress(OSError):
             if time.time() - partial.stat().st_mtime > 24 * 3600:
@@ -162,19 +173,18 @@ def find_journals(image: Stack | None = None) -> list[JournalFile]:
     The image's content counts, not its path: a file that was moved has its journals, one that was
     changed has none.
     """
-    folder = home() / "journal" if image is None else journal_folder(identify(image))
+    folder = home() / "journal" if image is None else journal_folder(image_fingerprint(image))
     paths = folder.glob(f"{'*/' if image is None else ''}*{ENDING}")
-    return sorted(_places(paths), key=lambda place: (-place.modified, place.path.name))
+    return sorted(_read_files(paths), key=lambda place: (-place.modified, place.path.name))
 
 
-def read_header(stack: Stack, labels: Any, ndim: int, whole_bytes: int) -> JournalHeader:
-    """Describe the labels of an image, before the first correction.
+def make_header(stack: Stack, labels: Any, ndim: int) -> JournalHeader:
+    """Build the header of a new journal.
 
     Raises
     ------
     InputError
-        Labels of another shape than the image's or of another type, or an image that cannot be
-        read.
+        The labels are not integers of the image's shape, or the image cannot be read.
     """
     shape = tuple(int(n) for n in labels.shape)
     dtype = np.dtype(labels.dtype)
@@ -184,7 +194,7 @@ def read_header(stack: Stack, labels: Any, ndim: int, whole_bytes: int) -> Journ
             f"{stack.labels_shape}."
         )
     ndim = ndim if "Z" in stack.axes else 2
-    image = identify(stack)
+    image = image_fingerprint(stack)
     return JournalHeader(
         image=image,
         name=stack.name,
@@ -194,13 +204,13 @@ def read_header(stack: Stack, labels: Any, ndim: int, whole_bytes: int) -> Journ
         axes=stack.labels_axes,
         dtype=dtype.newbyteorder("<").str,
         ndim=ndim,
-        whole=math.prod(shape) * dtype.itemsize <= whole_bytes,
+        whole=math.prod(shape) * dtype.itemsize <= WHOLE_BYTES,
         labels_hash=fingerprint(Stack(labels, stack.labels_axes)) or "",
     )
 
 
 def same_file(stack: Stack, path: Path | None, image: str) -> str:
-    """Return the path as text if the very same image is read from it, otherwise ""."""
+    """Return the absolute path if the very same image is read from it, otherwise ""."""
     if path is None:
         return ""
     try:
@@ -210,11 +220,88 @@ def same_file(stack: Stack, path: Path | None, image: str) -> str:
         return ""
 
 
-def _places(paths: Iterator[Path]) -> Iterator[JournalFile]:
+def _read_files(paths: Iterator[Path]) -> Iterator[JournalFile]:
     for path in paths:
         header = first_header(path)
         if header is not None and header.get("kind") == "begin":
             try:
                 yield JournalFile(path, JournalHeader.from_header(header))
-            except InputError:  # of a newer version: to open it says so
+            except InputError:  # from a newer version; opening it will say so
                 continue
+
+
+class InitialLabels:
+    """The initial labels in a journal: which planes (Y, X) it holds, and at which offsets.
+
+    Planes are counted in C order over the axes before Y and X.
+    """
+
+    def __init__(self, header: JournalHeader) -> None:
+        self.header = header
+        self.planes = math.prod(header.shape[:-2])
+        self._rows = max(1, _BLOCK // max(1, header.shape[-1]))
+        self._blocks = max(1, -(-header.shape[-2] // self._rows))
+        self._offsets: dict[int, list[int]] = {}
+
+    def take(self, offset: int, header: Header) -> None:
+        """Note a record of kind "base"."""
+        self._offsets.setdefault(header["plane"], []).append(offset)
+
+    def __contains__(self, plane: int) -> bool:
+        return len(self._offsets.get(plane, ())) >= self._blocks
+
+    def stored(self) -> list[int]:
+        """List the planes that the journal holds."""
+        return sorted(plane for plane in self._offsets if plane in self)
+
+    def read(self, file: RecordFile, plane: int) -> np.ndarray:
+        """Return a plane (Y, X); zeros if the journal does not hold it."""
+        out = np.zeros(self.header.shape[-2:], self.header.dtype)
+        for offset in self._offsets.get(plane, ()):
+            header, payload = file.read(offset)
+            rows = np.frombuffer(payload, self.header.dtype).reshape(-1, out.shape[1])
+            out[header["row"] : header["row"] + len(rows)] = rows
+        return out
+
+    def records(self, plane: int, values: np.ndarray) -> Iterator[Record]:
+        """Yield the records of a plane (Y, X), a block of rows each.
+
+        Raises
+        ------
+        InputError
+            Negative labels.
+        """
+        if values.min(initial=0) < 0:
+            raise InputError("The labels are negative in places; give labels of 0 and above.")
+        for row in range(0, max(1, len(values)), self._rows):
+            block = np.ascontiguousarray(values[row : row + self._rows], self.header.dtype)
+            yield Record({"kind": "base", "plane": plane, "row": row}, block.tobytes())
+
+    def all_records(self, labels: Any) -> Iterator[Record]:
+        """Yield the records of all labels, read plane by plane."""
+        for plane in range(self.planes):
+            yield from self.records(plane, self.read_plane(labels, plane))
+
+    def read_plane(self, labels: Any, plane: int) -> np.ndarray:
+        """Read a plane of the labels' array."""
+        place = np.unravel_index(plane, self.header.shape[:-2]) if self.header.shape[:-2] else ()
+        return np.asarray(labels[(*map(int, place), slice(None), slice(None))])
+
+    def missing(self, first: int, stop: int) -> list[int]:
+        """List the planes to copy into the journal before planes first:stop are changed."""
+        if self.header.whole:
+            return []
+        size = self.header.frame_planes
+        low, high = first // size * size, -(-stop // size) * size
+        plane_bytes = math.prod(self.header.shape[-2:]) * np.dtype(self.header.dtype).itemsize
+        if size * plane_bytes > WHOLE_BYTES:
+            low, high = max(low, first - REACH), min(high, stop + REACH)
+        return [plane for plane in range(low, high) if plane not in self]
+
+    def before(self, labels: Any, plane: int, edit: Edit | None) -> np.ndarray:
+        """Copy a plane as it was before an edit that the labels hold already."""
+        values = np.array(self.read_plane(labels, plane))
+        if edit is not None:
+            flat, part = edit.clipped(plane * values.size, values.size, after=False)
+            values.reshape(-1)[flat] = part
+        return values

@@ -1,8 +1,8 @@
-"""Frames of images that lie in no file, kept beside the journal to be trained on later.
+"""The image of a journal: its file, an open layer, or snapshots of an image in memory only.
 
-A frame is one `RecordFile` of its channels' planes, unchanged. Frames of up to `FRAME_LIMIT` bytes
-are kept, and `TOTAL_LIMIT` bytes on the disk for each image; of what is beyond only the labels are
-in the journal, and the user is told to save the image.
+A snapshot is a frame kept beside the journal, so that it can be trained on later: a `RecordFile` of
+its channels' planes, unchanged. Larger frames than `FRAME_LIMIT` and more than `TOTAL_LIMIT` for an
+image are not kept; the user is then told to save the image.
 """
 
 from __future__ import annotations
@@ -32,14 +32,16 @@ if TYPE_CHECKING:
 
 
 FRAME_LIMIT = 512 * 2**20
+"""Bytes of a frame before compression."""
 TOTAL_LIMIT = 4 * 2**30
+"""Bytes on the disk for each image."""
 _ENDING = ".image"
 
 
 def save_snapshot(folder: Path, stack: Stack, index: tuple[int, ...], ndim: int) -> None:
-    """Keep a frame of the image, all its channels, unless it is kept or too large.
+    """Keep a frame of the image, all its channels, unless it was kept before or is too large.
 
-    What goes wrong is a `JournalWarning` for each image: the corrections are safe without it.
+    A problem is warned of once for each image (`JournalWarning`): the corrections are safe anyway.
     """
     path = _path(folder, index, ndim)
     if path.exists() or _ENDING in stack.notices:
@@ -55,20 +57,20 @@ def save_snapshot(folder: Path, stack: Stack, index: tuple[int, ...], ndim: int)
         _warn(stack, f"could not be kept with its corrections ({error})")
 
 
-def kept_frame(folder: Path, index: tuple[int, ...], ndim: int, name: str) -> Stack | None:
-    """Return a frame that was kept as a stack of one frame; None if there is none."""
+def load_snapshot(folder: Path, index: tuple[int, ...], ndim: int, name: str) -> Stack | None:
+    """Return the snapshot of a frame as a stack of one frame; None if there is none."""
     path = _path(folder, index, ndim)
     if not path.exists():
         return None
     with RecordFile(path) as file:
         records = [file.read(offset) for offset, _ in file.scan()]
-    head, *planes = records
-    shape = tuple(head.header["shape"])
+    first, *planes = records
+    shape = tuple(first.header["shape"])
     if len(planes) != math.prod(shape[:-2]):
         return None
-    values = np.frombuffer(b"".join(plane.payload for plane in planes), head.header["dtype"])
+    values = np.frombuffer(b"".join(plane.payload for plane in planes), first.header["dtype"])
     return Stack(
-        values.reshape(shape), "CZYX" if ndim == 3 else "CYX", rgb=head.header["rgb"], name=name
+        values.reshape(shape), "CZYX" if ndim == 3 else "CYX", rgb=first.header["rgb"], name=name
     )
 
 
@@ -105,45 +107,45 @@ class ImageSource:
 
     Parameters
     ----------
-    begin, folder
-        How the journal begins, and the folder it lies in.
+    header, folder
+        The journal's header, and the folder that it lies in.
     path
-        Where the image lies; "" if it lies in no file.
+        The image's file; "" if it lies in none.
     opened
-        Stacks that are open already, by what `identify` says of them; the image may be there.
+        Stacks that are open already, by their fingerprint; the image may be one of them.
 
     Raises
     ------
     InputError
-        The image's file is gone, or holds something else by now.
+        The image's file is gone, or was changed.
     """
 
     def __init__(
-        self, begin: JournalHeader, folder: Path, path: str, opened: Mapping[str, Stack]
+        self, header: JournalHeader, folder: Path, path: str, opened: Mapping[str, Stack]
     ) -> None:
-        self.begin, self.folder = begin, folder
-        self.stack = opened.get(begin.image)
+        self.header, self.folder = header, folder
+        self.stack = opened.get(header.image)
         if self.stack is None and path:
             self.stack = self._from_file(Path(path))
 
     def frame(self, index: Index, ndim: int) -> tuple[Stack, Index] | None:
-        """Return a stack, and where in it the plane (2) or volume (3) of an index of the labels is.
+        """Find the plane (`ndim` 2) or volume (3) at an index of the labels: its stack, its index.
 
-        None if the frame is not at hand.
+        None if the image lies in memory only and the frame was not kept.
         """
         if self.stack is not None:
             return self.stack, index
-        if ndim > self.begin.ndim:
-            return None  # planes were kept, not the volume that they are from
-        place = index[: len(self.begin.leading)]
-        kept = kept_frame(self.folder, place, self.begin.ndim, self.begin.name)
-        return None if kept is None else (kept, index[len(place) :])
+        if ndim > self.header.ndim:
+            return None  # only planes were kept, not their volume
+        place = index[: len(self.header.leading)]
+        found = load_snapshot(self.folder, place, self.header.ndim, self.header.name)
+        return None if found is None else (found, index[len(place) :])
 
     def _from_file(self, path: Path) -> Stack:
         try:
-            stack = open_stack(path, self.begin.image_axes)
+            stack = open_stack(path, self.header.image_axes)
         except UnetError as error:
             raise InputError(f"The image cannot be read: {error}") from error
-        if fingerprint(stack) != self.begin.image:
+        if fingerprint(stack) != self.header.image:
             raise InputError(f"The image {path} was changed since; open it as it was to use them.")
         return stack

@@ -1,13 +1,13 @@
-"""The journal: every correction of one image's labels, on the disk before it counts as saved.
+"""The journal: every correction of an image's labels, on the disk before it counts as saved.
 
-A journal is one `RecordFile`. It begins with a `Begin` and the labels as they were; then follow
-edits, marks, undo and redo in the order in which they happened. Nothing is ever taken back from the
-file: an undo is a record of its own. The labels at the end are the first ones with every edit, undo
-and redo applied in order.
+A journal is one `RecordFile`. It begins with a `JournalHeader` and the initial labels, followed by
+edits, region marks, undo and redo in the order in which they happened. Nothing is ever removed from
+the file: an undo is a record of its own. The present labels are the initial ones with every edit,
+undo and redo applied in order.
 
-Labels of up to `base.WHOLE` bytes are written whole at the beginning. Of larger ones a frame
-is written when it is first worked on, so that the cost goes by what was touched; other frames are
-not restored (the model makes them again).
+Labels of up to `header.WHOLE_BYTES` are written whole at the beginning. Of larger labels a frame is
+written when it is first worked on, so that the file grows with what was corrected; frames that were
+not touched are not restored (the model predicts them again).
 
 With `stack` and the array `labels` of a napari layer:
 
@@ -33,10 +33,16 @@ import numpy as np
 
 from napari_unet.core.annotations.append_log import Record, RecordFile
 from napari_unet.core.annotations.edits import KNOWN, LABELS, Box, Edit, RegionMark, plane_span
-from napari_unet.core.annotations.header import identify, new_path, read_header, same_file, sweep
+from napari_unet.core.annotations.header import (
+    InitialLabels,
+    image_fingerprint,
+    make_header,
+    new_path,
+    same_file,
+    sweep_unfinished,
+)
 from napari_unet.core.annotations.image_source import save_snapshot
-from napari_unet.core.annotations.initial_labels import WHOLE, InitialLabels
-from napari_unet.core.annotations.reader import JournalReader, unravelled
+from napari_unet.core.annotations.reader import JournalReader, unravel
 from napari_unet.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -50,17 +56,17 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Step:
-    """What `Journal.undo` and `Journal.redo` ask for: ``labels[step.where] = step.values``.
+class UndoStep:
+    """The change of an undo or redo: ``labels[step.where] = step.values`` performs it.
 
     Attributes
     ----------
     where
-        Index arrays, one an axis of the labels; empty ones where objects were only confirmed.
+        Index arrays, one for each axis of the labels; empty where objects were only confirmed.
     values
         The values to put there.
     edit
-        The edit that is undone or redone; its `canvas` says whether labels or scribbles change.
+        The edit that is undone or redone; its `canvas` tells whether labels or scribbles change.
     """
 
     where: tuple[np.ndarray, ...]
@@ -69,12 +75,12 @@ class Step:
 
 
 class Journal(JournalReader):
-    """The record of the corrections of one image with one labels array, open to be added to.
+    """The journal of one image with one labels array, open for writing.
 
-    `begin` and `open` make one. Every method may be called from any thread; each waits for the one
-    that is at work. Those that write return when the disk has it, which may take some hundredths of
-    a second: call them in a worker, in the order in which things happened. `edit` reads the labels'
-    array and must be called on the thread that paints, before the next stroke.
+    Build it with `begin` or `open`. Every method may be called from any thread and waits for a call
+    in progress. Methods that write return when the data are on the disk, which may take some 10 ms:
+    call them in a worker, in the order of events. `edit` reads the labels' array and must be called
+    in the thread that paints, before the next stroke.
     """
 
     def __init__(self, file: RecordFile, stack: Stack | None = None) -> None:
@@ -94,17 +100,16 @@ class Journal(JournalReader):
     ) -> Journal:
         """Begin a journal; an image may have several, one for each labels array.
 
-        The labels are copied plane by plane while the user may go on painting: what is painted in
-        the meantime must be recorded afterwards.
+        The labels are copied plane by plane, while the user may go on painting: record those edits
+        afterwards.
 
         Parameters
         ----------
         stack
-            The image; with `path`, if it lies in a file. The frames of one in memory only are
+            The image, with its `path` if it lies in a file. Of an image in memory only, frames are
             copied into the journal's folder when they are worked on.
         labels
-            Array of unsigned integers, or integers of 0 and above, of ``stack.labels_shape``;
-            any that can be sliced.
+            Array of integers from 0, of ``stack.labels_shape``; anything that can be sliced.
         model, model_hash
             Name and hash of the model that is to learn from the corrections.
         head
@@ -115,40 +120,40 @@ class Journal(JournalReader):
         Raises
         ------
         InputError
-            Labels that do not fit the image, or are negative, or an image that cannot be read.
+            The labels do not fit the image or are negative, or the image cannot be read.
         OutputError
             The journal cannot be written.
         """
-        about = read_header(stack, labels, ndim, WHOLE)
-        about = dataclasses.replace(about, model=model, model_hash=model_hash, head=head)
-        base = InitialLabels(about).everything(labels) if about.whole else ()
-        path = new_path(about.image)
-        sweep(path.parent)
-        return cls(RecordFile.create(path, itertools.chain([about.record()], base)), stack)
+        header = make_header(stack, labels, ndim)
+        header = dataclasses.replace(header, model=model, model_hash=model_hash, head=head)
+        base = InitialLabels(header).all_records(labels) if header.whole else ()
+        path = new_path(header.image)
+        sweep_unfinished(path.parent)
+        return cls(RecordFile.create(path, itertools.chain([header.record()], base)), stack)
 
     @classmethod
     def open(cls, path: Path, stack: Stack | None = None) -> Journal:
-        """Open a journal to go on with; what a crash left torn at its end is dropped.
+        """Open a journal to add to it; a record that a crash left torn is dropped.
 
         Parameters
         ----------
         path
-            The journal's file, such as `find_journals` names.
+            The journal's file, as found by `find_journals`.
         stack
-            Its image. If its file has moved since, the journal notes the new path; if it lies in no
-            file, its frames are kept only where this is given.
+            Its image. If the file was moved, the journal notes the new path. Of an image in memory
+            only, snapshots are kept only if it is given.
 
         Raises
         ------
         InputError
-            No journal, one that another window writes to, or another image's.
+            It is no journal, another window writes to it, or it belongs to another image.
         OutputError
             It cannot be written to.
         """
         journal = cls(RecordFile(path, write=True), stack)
         try:
             if stack is not None:
-                journal._follow(stack)
+                journal._check_image(stack)
         except BaseException:
             journal.close()
             raise
@@ -164,35 +169,36 @@ class Journal(JournalReader):
         source: str = "",
         canvas: str = LABELS,
     ) -> Edit:
-        """Describe pixels that have just changed, for `record`; quick, writes nothing.
+        """Describe pixels that have just changed, for `record`; quick, without writing.
 
         Parameters
         ----------
         where, old, new, source, canvas
-            As for `Edit.of`: index arrays in the whole labels array, values before and after.
+            As for `Edit.from_pixels`: index arrays in the whole labels array, values before and
+            after.
         labels
-            The labels' array, in which the pixels have changed already. Of large labels (not
-            `about.whole`) the frame is copied, if the journal does not hold it yet.
+            The labels' array, in which the pixels have changed already. If the journal does not
+            hold all initial labels (`header.whole`), those of the frame are copied from it.
 
         Raises
         ------
         InputError
-            Pixels outside the labels, negative values, or no `labels` where they are needed.
+            Pixels are outside the labels, values are negative, or `labels` are needed.
         """
-        edit = Edit.of(self.about.shape, where, old, new, source=source, canvas=canvas)
+        edit = Edit.from_pixels(self.header.shape, where, old, new, source=source, canvas=canvas)
         if not edit.box:
             return edit
         before = edit if canvas == LABELS else None
         return dataclasses.replace(edit, base=self._copies(edit.box, labels, before))
 
     def record(self, edit: Edit) -> None:
-        """Write an edit; when this returns, it is saved. An edit of nothing is left out.
+        """Write an edit; when this returns, it is saved. Empty edits are not written.
 
         Raises
         ------
         OutputError
-            It cannot be written, such as to a full disk: the journal is as it was, and the same
-            edit may be given again later, before those that came after it.
+            It cannot be written, for example because the disk is full: the journal is as it was.
+            Record the same edit again later, before the edits that follow it.
         """
         if not edit.box:
             return
@@ -201,13 +207,13 @@ class Journal(JournalReader):
         self._keep_image(edit.box)
 
     def confirm(self, ids: Sequence[int], index: Index, *, labels: Any = None) -> None:
-        """Record that the user accepts objects of a frame or plane as they are; can be undone."""
+        """Record that the user accepts objects of a frame or plane unchanged; can be undone."""
         box = self.box(index)
         nothing = np.zeros((0, 4), np.int64)
         confirmed = tuple(int(number) for number in ids)
         base = self._copies(box, labels)
         self.record(
-            Edit(self.about.shape, nothing, "confirm", confirmed=confirmed, box=box, base=base)
+            Edit(self.header.shape, nothing, "confirm", confirmed=confirmed, box=box, base=base)
         )
 
     def mark(
@@ -223,7 +229,7 @@ class Journal(JournalReader):
         Parameters
         ----------
         meaning
-            What the region is from now on: what is recorded later counts again.
+            What the region is from now on; later edits count again.
         index, window
             As for `box`.
         labels
@@ -236,18 +242,18 @@ class Journal(JournalReader):
         if meaning == KNOWN:
             self._keep_image(box)
 
-    def undo(self) -> Step | None:
-        """Record that the last edit is undone, and return what to do; None if there is none.
+    def undo(self) -> UndoStep | None:
+        """Record that the last edit is undone, and return the change; None if there is none.
 
-        It works across frames and restarts.
+        Undo works across frames and restarts.
         """
         return self._step("undo")
 
-    def redo(self) -> Step | None:
-        """Record that the edit undone last is done again; None if there is none."""
+    def redo(self) -> UndoStep | None:
+        """Record that the edit undone last is redone, and return the change; None without one."""
         return self._step("redo")
 
-    def _step(self, kind: str) -> Step | None:
+    def _step(self, kind: str) -> UndoStep | None:
         undo = kind == "undo"
         with self._guard:
             numbers = self._history.done if undo else self._history.undone
@@ -256,12 +262,12 @@ class Journal(JournalReader):
             edit = self._edit(numbers[-1])
             self._write({}, Record({"kind": kind}))
             values = edit.values(after=not undo).astype(self.dtype)
-        return Step(np.unravel_index(edit.flat(), edit.shape), values, edit)
+        return UndoStep(np.unravel_index(edit.flat(), edit.shape), values, edit)
 
     def _copies(self, box: Box, labels: Any, edit: Edit | None = None) -> dict[int, np.ndarray]:
-        """Copy the planes that the journal must hold before a region of large labels is changed."""
+        """Copy the planes that the journal must hold before a region changes."""
         with self._guard:
-            missing = self._base.missing(*plane_span(box, self.about.shape))
+            missing = self._base.missing(*plane_span(box, self.header.shape))
         if missing and labels is None:
             raise InputError("These labels are large; give labels= so that the frame can be kept.")
         return {plane: self._base.before(labels, plane, edit) for plane in missing}
@@ -277,25 +283,25 @@ class Journal(JournalReader):
         for offset, written in zip(self._file.append(*records), records, strict=True):
             self._take(offset, written.header)
 
-    def _follow(self, stack: Stack) -> None:
-        """Hold the image against the journal's, and note where it lies now."""
-        if identify(stack) != self.about.image:
+    def _check_image(self, stack: Stack) -> None:
+        """Check that the image is the journal's, and note where it lies now."""
+        if image_fingerprint(stack) != self.header.image:
             raise InputError(f"{self.path} belongs to another image than {stack.name}.")
-        if stack.path is None or str(stack.path.absolute()) == self.about.path:
+        if stack.path is None or str(stack.path.absolute()) == self.header.path:
             return
-        if path := same_file(stack, stack.path, self.about.image):
+        if path := same_file(stack, stack.path, self.header.image):
             self._write({}, Record({"kind": "moved", "path": path}))
 
     def _keep_image(self, box: Box) -> None:
-        """Copy the image of the frames that a box reaches, if it lies in no file."""
-        if self._stack is None or self.about.path:
+        """Keep snapshots of the frames that a box reaches, if the image lies in no file."""
+        if self._stack is None or self.header.path:
             return
-        first, stop = plane_span(box, self.about.shape)
-        size = self.about.frame_planes
+        first, stop = plane_span(box, self.header.shape)
+        size = self.header.frame_planes
         for frame in range(first // size, (stop - 1) // size + 1):
             save_snapshot(
                 self.path.parent,
                 self._stack,
-                unravelled(frame, self.about.leading),
-                self.about.ndim,
+                unravel(frame, self.header.leading),
+                self.header.ndim,
             )

@@ -1,13 +1,13 @@
-"""What a frame's corrections teach: which pixels are known, and what they are.
+"""Annotation masks: which pixels of a frame are known from its corrections, and what they are.
 
-Known is what the user looked at, and nothing else: regions marked as known (a frame, a plane, a
-box), scribbles, and what was touched. Touched are the pixels that changed; the objects that were
-edited, added or confirmed, as they are now; and the background around both up to a margin. Other
-objects stay unknown within the margin, too. All of this is judged plane by plane: an edit in one
-plane of a volume says nothing about the planes above and below.
+Only what the user looked at is known: regions marked as known (a frame, a plane, a box), scribbles,
+and what was touched. Touched are the pixels that changed; the objects that were edited, added or
+confirmed, as they are now; and the background around both up to a margin. Other objects within the
+margin stay unknown. All of this is decided plane by plane: an edit in one plane of a volume says
+nothing about the planes above and below.
 
-Where labels are classes there are no objects to be touched: the pixels that changed are known, and
-all within the margin.
+If labels are classes, there are no objects to be touched: the pixels that changed and everything
+within the margin are known.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import numpy as np
 from scipy import ndimage
 
 from napari_unet.core.annotations.edits import DROPPED, KNOWN, SCRIBBLES, Box, Edit, RegionMark
-from napari_unet.core.annotations.initial_labels import clipped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
 MARGIN = 0.35
 """Margin of known background around what was touched, as a share of the objects' diameter: about
-half of the gap to a neighbour where objects are crowded ..."""
+half of the gap to a neighbour among crowded objects ..."""
 MARGIN_LIMITS = (3.0, 30.0)
 """... and within these limits, in pixels."""
 
@@ -51,15 +50,15 @@ class AnnotationMask:
 
     labels: np.ndarray
     known: np.ndarray
-    sketched: np.ndarray
+    scribbled: np.ndarray
 
     @property
-    def seen(self) -> np.ndarray:
-        """Every pixel that teaches something; bool ([Z,] Y, X)."""
-        return np.asarray(self.known | self.sketched)
+    def annotated(self) -> np.ndarray:
+        """All pixels that can be learned from; bool ([Z,] Y, X)."""
+        return np.asarray(self.known | self.scribbled)
 
 
-def frame_annotation_mask(
+def read_annotation_mask(
     journal: JournalReader,
     index: tuple[int, ...] = (),
     *,
@@ -67,18 +66,18 @@ def frame_annotation_mask(
     margin: float | None = None,
     classes: bool | None = None,
 ) -> AnnotationMask:
-    """Return what a frame of a journal teaches; arguments as for `truth`.
+    """Return the annotation mask of a frame of a journal; parameters as for `mask_from_events`.
 
     Parameters
     ----------
     classes
-        None: as the journal says.
+        None: by the journal's header.
     """
-    found = truth(
+    found = mask_from_events(
         journal.replay(index),
         journal.history(index),
         journal.box(index),
-        classes=journal.about.head == "semantic" if classes is None else classes,
+        classes=journal.header.head == "semantic" if classes is None else classes,
         touched=touched,
         margin=margin,
     )
@@ -87,7 +86,7 @@ def frame_annotation_mask(
     return found
 
 
-def truth(
+def mask_from_events(
     labels: np.ndarray,
     events: Iterable[Edit | RegionMark],
     box: Box,
@@ -96,48 +95,48 @@ def truth(
     touched: bool = True,
     margin: float | None = None,
 ) -> AnnotationMask:
-    """Work out what a frame teaches.
+    """Work out the annotation mask of a frame.
 
     Parameters
     ----------
     labels
         The frame's labels as they are now, ([Z,] Y, X).
     events
-        Edits and marks that are in force, in order: `Journal.history`.
+        Edits and marks in force, in order: `Journal.history`.
     box
-        The frame's place in all labels: `Journal.box`.
+        The frame's region in all labels: `Journal.box`.
     classes
         The labels are classes, not objects.
     touched
-        Whether what was touched is known, or only marks and scribbles count.
+        Whether what was touched is known; otherwise only marks and scribbles count.
     margin
-        Of background around what was touched, in pixels; None: by the objects' diameter.
+        Width of the background around what was touched, in pixels; None: by the objects' diameter.
     """
-    record = _Record(labels.shape, box)
+    maps = _EventMaps(labels.shape, box)
     for event in events:
-        record.take(event)
-    known = record.marked.copy()
+        maps.take(event)
+    known = maps.marked.copy()
     if touched:
-        known |= record.touched(labels, classes, margin)
-    labels, sketched = labels.copy(), np.zeros(labels.shape, bool)
-    if record.scribbled.any():
-        named = record.scribbled > 0 if classes else record.scribbled == 1
-        labels[named] = record.scribbled[named] - 1
+        known |= maps.touched(labels, classes, margin)
+    labels, scribbled = labels.copy(), np.zeros(labels.shape, bool)
+    if maps.scribbles.any():
+        named = maps.scribbles > 0 if classes else maps.scribbles == 1
+        labels[named] = maps.scribbles[named] - 1
         known |= named
         outlined = known & (labels > 0)
-        sketched = (record.scribbled > 1) & ~outlined & ~named
-        known &= ~sketched
-    return AnnotationMask(labels, known, sketched)
+        scribbled = (maps.scribbles > 1) & ~outlined & ~named
+        known &= ~scribbled
+    return AnnotationMask(labels, known, scribbled)
 
 
-class _Record:
-    """What the events say of each pixel, and of the objects of each plane."""
+class _EventMaps:
+    """The events of a frame, drawn into maps of its pixels and lists of each plane's objects."""
 
     def __init__(self, shape: tuple[int, ...], box: Box) -> None:
         self.box = box
         self.marked, self.changed = np.zeros(shape, bool), np.zeros(shape, bool)
         self.left_out = np.zeros(shape, bool)
-        self.scribbled = np.zeros(shape, np.uint8)
+        self.scribbles = np.zeros(shape, np.uint8)
         self.ids: defaultdict[int, set[int]] = defaultdict(set)
         rows, columns = shape[-2:]
         self._pixels = rows * columns
@@ -156,11 +155,11 @@ class _Record:
     def _take_edit(self, edit: Edit) -> None:
         starts = [start for start, _ in self.box]
         first = int(np.ravel_multi_index(starts, edit.shape))
-        flat, after = clipped(edit, first, self.changed.size)
+        flat, after = edit.clipped(first, self.changed.size)
         if edit.canvas == SCRIBBLES:
-            self.scribbled.reshape(-1)[flat] = after
+            self.scribbles.reshape(-1)[flat] = after
             return
-        _, before = clipped(edit, first, self.changed.size, after=False)
+        _, before = edit.clipped(first, self.changed.size, after=False)
         self.changed.reshape(-1)[flat] = True
         planes = flat // self._pixels
         for plane in np.unique(planes).tolist():
@@ -172,8 +171,8 @@ class _Record:
                 self.ids[plane].update(edit.confirmed)
 
     def _drop(self, window: tuple[slice, ...]) -> None:
-        """Forget what was said of a region; of whole planes, their objects, too."""
-        for values in (self.marked, self.changed, self.scribbled):
+        """Forget the events in a region; of whole planes, their objects, too."""
+        for values in (self.marked, self.changed, self.scribbles):
             values[window] = 0
         whole = self.left_out[window].shape[-2:] == self.left_out.shape[-2:]
         self.left_out[window] = not whole
@@ -182,7 +181,7 @@ class _Record:
                 self.ids.pop(plane, None)
 
     def touched(self, labels: np.ndarray, classes: bool, margin: float | None) -> np.ndarray:
-        """Return what was touched, and the background around it."""
+        """Return the pixels touched, and the background around them."""
         out = np.zeros(labels.shape, bool)
         planes = zip(*map(_planes_of, (labels, self.changed, out)), strict=True)
         for number, (plane, core, known) in enumerate(planes):
@@ -212,7 +211,7 @@ def _planes_of(values: np.ndarray) -> np.ndarray:
 
 
 def _diameter(plane: np.ndarray, core: np.ndarray, classes: bool) -> float:
-    """Return the median diameter of the objects touched; without any, of the parts that changed."""
+    """Return the median diameter (px) of the objects touched, or else of the parts that changed."""
     objects = np.zeros(0, plane.dtype) if classes else plane[core & (plane > 0)]
     if len(objects):
         sizes = np.unique(objects, return_counts=True)[1]
@@ -222,7 +221,10 @@ def _diameter(plane: np.ndarray, core: np.ndarray, classes: bool) -> float:
 
 
 def _near(core: np.ndarray, reach: float) -> np.ndarray:
-    """Return the pixels within `reach` of a mask (Y, X), at a cost that goes by the mask's size."""
+    """Return the pixels within `reach` of a mask (Y, X).
+
+    Distances are computed around each part alone: a stroke in a large image must stay cheap.
+    """
     out = core.copy()
     wide = int(np.ceil(reach))
     for rows, columns in ndimage.find_objects(ndimage.label(core)[0]):

@@ -1,8 +1,8 @@
-"""Parts of corrected images that are worth training on: windows around what is known.
+"""Patches of corrected images to train on: windows around the known pixels.
 
-However large an image is, a cut is not: frames are divided into cells, and a cell in which
-something is known is cut out with a border of context, in which nothing counts as known (it does in
-a neighbouring cut).
+Patches stay small however large an image is: frames are divided into cells, and each cell with
+known pixels is cut out with a border of context. Nothing in the context counts as known, as it does
+so in a neighbouring patch.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_unet.core.annotations.mask import AnnotationMask, frame_annotation_mask
+from napari_unet.core.annotations.mask import AnnotationMask, read_annotation_mask
 from napari_unet.core.image.normalise import Normaliser
 
 if TYPE_CHECKING:
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 
 
 CELL = {2: (1, 768), 3: (48, 192)}
-"""Edges of a cell along Z, and (roughly) along Y and X, in pixels."""
+"""Edge lengths of a cell along Z, and (roughly) along Y and X, in pixels, of planes and volumes."""
 CONTEXT = {2: (64, 256), 3: (16, 48)}
-"""Least and most context on either side, in pixels; in between, it is the objects' diameter. Along
-Z it is the least."""
+"""Minimum and maximum context on either side, in pixels; in between, it is the objects' diameter.
+Along Z it is the minimum."""
 
 
 @dataclass(frozen=True, eq=False)
 class Patch:
-    """A window of a corrected frame.
+    """A window of a corrected frame, to train on.
 
     Attributes
     ----------
@@ -43,28 +43,28 @@ class Patch:
     index
         The frame's position in the labels.
     window
-        The cut's place in the frame.
-    truth
-        Of the window; what is known in the context alone does not count.
+        The patch's place in the frame.
+    mask
+        Labels and known pixels of the window; in the context nothing is known.
     """
 
     stack: Stack
     place: Index
     index: Index
     window: Window
-    truth: AnnotationMask
+    mask: AnnotationMask
 
     @property
     def pixels(self) -> int:
-        """Size of the window."""
-        return self.truth.labels.size
+        """Number of pixels in the window."""
+        return self.mask.labels.size
 
     def image(self, channels: tuple[int, ...]) -> np.ndarray:
-        """Read the window's values, (C, [Z,] Y, X), as they are."""
+        """Read the window's values, (C, [Z,] Y, X), not normalised."""
         return self.stack.read(self.place, self.window, channels)
 
     def normaliser(self, channels: tuple[int, ...]) -> Normaliser:
-        """Measure the whole frame, by whose percentiles the window is normalised."""
+        """Return the normaliser of the whole frame, by whose percentiles the patch is scaled."""
         return Normaliser.of(self.stack, self.place, len(self.window), channels)
 
 
@@ -76,76 +76,74 @@ def extract_patches(
     touched: bool = True,
     classes: bool | None = None,
 ) -> Iterator[Patch]:
-    """Yield the cuts of a journal's frames, as planes (`ndim` 2) or, with a Z axis, volumes (3).
+    """Yield the patches of a journal's frames, as planes (`ndim` 2) or volumes (3).
 
-    Frames whose image is not at hand are passed by. A volume is worked on slab by slab. Whether
-    labels are classes is as the journal says, if it is not given.
+    Frames whose image is not available are skipped. Volumes are read slab by slab. If `classes`
+    (whether labels are classes) is None, the journal's header tells.
     """
-    classes = journal.about.head == "semantic" if classes is None else classes
+    classes = journal.header.head == "semantic" if classes is None else classes
     for index in journal.frames(ndim):
         found = source.frame(index, ndim)
         if found is None:
             continue
-        for corner, depth, truth in _slabs(journal, index, ndim, touched, classes):
-            for core, window in cells(truth, depth):
-                part = _part(truth, core, window, not classes)
+        for corner, depth, mask in _slabs(journal, index, ndim, touched, classes):
+            for core, window in cells(mask, depth):
+                part = _cut(mask, core, window, not classes)
                 yield Patch(*found, index, _shifted(window, *corner), part)
 
 
-def cells(truth: AnnotationMask, depth: slice | None = None) -> Iterator[tuple[Window, Window]]:
-    """Yield the cells in which something is known, each without and with context.
+def cells(mask: AnnotationMask, depth: slice | None = None) -> Iterator[tuple[Window, Window]]:
+    """Yield the cells with annotated pixels, each without and with context.
 
     Parameters
     ----------
-    truth
+    mask
         A plane, or a slab of a volume.
     depth
-        The planes of the slab that are no context.
+        The planes of the slab that are not context.
     """
-    ndim = truth.labels.ndim
-    seen = truth.seen if depth is None else truth.seen[depth]
-    if not seen.any():
+    ndim = mask.labels.ndim
+    annotated = mask.annotated if depth is None else mask.annotated[depth]
+    if not annotated.any():
         return
-    context = _context(truth, ndim)
+    context = _context(mask, ndim)
     spans = [
         _divided(int(place[0]), int(place[-1]) + 1, CELL[ndim][1])
         for place in (
-            np.flatnonzero(seen.any(_others(axis, ndim))) for axis in (ndim - 2, ndim - 1)
+            np.flatnonzero(annotated.any(_others(axis, ndim))) for axis in (ndim - 2, ndim - 1)
         )
     ]
     for core in itertools.product(*spans):
         core = core if depth is None else (depth, *core)
-        if truth.seen[core].any():
-            yield core, _widened(core, context, truth.labels.shape)
+        if mask.annotated[core].any():
+            yield core, _widened(core, context, mask.labels.shape)
 
 
 def _slabs(
     journal: JournalReader, index: Index, ndim: int, touched: bool, classes: bool
 ) -> Iterator[tuple[Index, slice | None, AnnotationMask]]:
-    """Yield a volume's slabs as corner, planes that are no context, and truth; or the plane.
+    """Yield a volume's slabs as corner, planes that are not context, and mask; or the plane.
 
-    What is known is judged plane by plane, so that a volume need not be held as a whole.
+    Masks are made plane by plane, so that a volume need not be held in memory as a whole.
     """
     if ndim == 2:
-        yield (0, 0), None, frame_annotation_mask(journal, index, touched=touched, classes=classes)
+        yield (0, 0), None, read_annotation_mask(journal, index, touched=touched, classes=classes)
         return
     thickness, context = CELL[3][0], CONTEXT[3][0]
-    count = journal.about.shape[-3]
+    count = journal.header.shape[-3]
     planes = {place[-1] for place in journal.frames(2) if place[:-1] == index}
     for start in sorted({plane // thickness * thickness for plane in planes}):
         stop = min(count, start + thickness)
         inside = sorted(plane for plane in planes if start <= plane < stop)
-        window = _seen_window(journal, index, inside, touched, classes)
+        window = _annotated_window(journal, index, inside, touched, classes)
         if window is None:
             continue
         first, last = max(0, start - context), min(count, stop + context)
         parts = []
         for z in range(first, last):
             if z in inside:
-                found = frame_annotation_mask(
-                    journal, (*index, z), touched=touched, classes=classes
-                )
-                part = (found.labels[window], found.known[window], found.sketched[window])
+                found = read_annotation_mask(journal, (*index, z), touched=touched, classes=classes)
+                part = (found.labels[window], found.known[window], found.scribbled[window])
             else:
                 labels = journal.replay((*index, z))[window]
                 part = (labels, np.zeros(labels.shape, bool), np.zeros(labels.shape, bool))
@@ -155,35 +153,36 @@ def _slabs(
         yield corner, slice(start - first, stop - first), slab
 
 
-def _seen_window(
+def _annotated_window(
     journal: JournalReader, index: Index, planes: list[int], touched: bool, classes: bool
 ) -> Window | None:
-    """Return the part of Y and X in which something is known in these planes, with context."""
-    seen = np.zeros(journal.about.shape[-2:], bool)
+    """Return the part of Y and X that is annotated in these planes, with context."""
+    annotated = np.zeros(journal.header.shape[-2:], bool)
     for z in planes:
-        seen |= frame_annotation_mask(journal, (*index, z), touched=touched, classes=classes).seen
-    if not seen.any():
+        plane = read_annotation_mask(journal, (*index, z), touched=touched, classes=classes)
+        annotated |= plane.annotated
+    if not annotated.any():
         return None
-    places = (np.flatnonzero(seen.any(axis)) for axis in (1, 0))
+    places = (np.flatnonzero(annotated.any(axis)) for axis in (1, 0))
     core = tuple(slice(int(place[0]), int(place[-1]) + 1) for place in places)
-    return _widened(core, CONTEXT[3][1], seen.shape)
+    return _widened(core, CONTEXT[3][1], annotated.shape)
 
 
-def _part(truth: AnnotationMask, core: Window, window: Window, objects: bool) -> AnnotationMask:
-    """Cut a window out; only what is known in its core counts, and objects are counted anew."""
-    inside = np.zeros(truth.labels.shape, bool)[window]
+def _cut(mask: AnnotationMask, core: Window, window: Window, objects: bool) -> AnnotationMask:
+    """Cut a window out; only its core is known, and objects are numbered from 1."""
+    inside = np.zeros(mask.labels.shape, bool)[window]
     inside[_shifted(core, *(-w.start for w in window))] = True
-    labels = truth.labels[window].copy()
+    labels = mask.labels[window].copy()
     if objects:
         names, numbers = np.unique(labels, return_inverse=True)
         numbers = numbers.reshape(labels.shape) + (0 if names[0] == 0 else 1)
         labels = numbers.astype(np.uint16 if len(names) < 2**16 else np.uint32)
-    return AnnotationMask(labels, truth.known[window] & inside, truth.sketched[window] & inside)
+    return AnnotationMask(labels, mask.known[window] & inside, mask.scribbled[window] & inside)
 
 
-def _context(truth: AnnotationMask, ndim: int) -> int:
-    """Return the context in Y and X: as much as shows the known objects whole."""
-    values = truth.labels[truth.known]
+def _context(mask: AnnotationMask, ndim: int) -> int:
+    """Return the context in Y and X: enough to show the known objects whole."""
+    values = mask.labels[mask.known]
     sizes = np.unique(values[values > 0], return_counts=True)[1]
     size = float(np.median(sizes)) if len(sizes) else 0.0
     diameter = size ** (1 / ndim) * 1.2
@@ -202,7 +201,7 @@ def _widened(core: Window, context: int, shape: tuple[int, ...]) -> Window:
 
 
 def _divided(start: int, stop: int, edge: int) -> list[slice]:
-    """Divide a span into equal parts of about `edge`; one alone may be half as long again."""
+    """Divide a span into equal parts of about `edge`; a single part is up to 1.5 times as long."""
     parts = max(1, round((stop - start) / edge))
     ends = [start + (stop - start) * part // parts for part in range(parts + 1)]
     return [slice(*pair) for pair in itertools.pairwise(ends)]

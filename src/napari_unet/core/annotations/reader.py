@@ -1,4 +1,4 @@
-"""What a journal says: the labels as they are now, frame by frame, and how they came about."""
+"""A journal read through: the labels as they are now, frame by frame, and their edits."""
 
 from __future__ import annotations
 
@@ -20,11 +20,10 @@ from napari_unet.core.annotations.edits import (
     Box,
     Edit,
     RegionMark,
-    box_of,
+    box_from_json,
     plane_span,
 )
-from napari_unet.core.annotations.header import JournalHeader
-from napari_unet.core.annotations.initial_labels import InitialLabels, clipped
+from napari_unet.core.annotations.header import InitialLabels, JournalHeader
 from napari_unet.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -36,39 +35,39 @@ if TYPE_CHECKING:
 
 
 class JournalReader:
-    """A journal to look at; it can be open while another window writes to it.
+    """A journal open for reading; another window may be writing to it.
 
-    Every method may be called from any thread; each waits for the one that is at work.
+    Every method may be called from any thread and waits for a call in progress.
 
     Parameters
     ----------
     path
-        The journal's file, such as `find_journals` names.
+        The journal's file, as found by `find_journals`.
 
     Attributes
     ----------
     path
         The file.
-    about
-        What it says of image, labels and model.
+    header
+        The image, the labels and the model that it belongs to.
 
     Raises
     ------
     InputError
-        No journal, or one that is damaged or gone.
+        The file is no journal, damaged or gone.
     """
 
     def __init__(self, path: Path) -> None:
         self._load(RecordFile(path))
 
     def _load(self, file: RecordFile) -> None:
-        """Read the file through; close it if it is of no use."""
+        """Read the file through; it is closed on an error."""
         self.path, self._file = file.path, file
         self._guard = threading.RLock()
         records = file.scan()
         try:
-            self.about = JournalHeader.from_header(next(records, (0, {}))[1])
-            self._base, self._history = InitialLabels(self.about), EditHistory(self.about.shape)
+            self.header = JournalHeader.from_header(next(records, (0, {}))[1])
+            self._base, self._history = InitialLabels(self.header), EditHistory(self.header.shape)
             for offset, header in records:
                 self._take(offset, header)
         except BaseException:
@@ -87,12 +86,12 @@ class JournalReader:
 
     @property
     def undoable(self) -> int:
-        """How many edits `undo` can undo."""
+        """Number of edits that can be undone."""
         return len(self._history.done)
 
     @property
     def redoable(self) -> int:
-        """How many edits `redo` can do again."""
+        """Number of edits that can be redone."""
         return len(self._history.undone)
 
     def frames(self, ndim: int | None = None) -> list[Index]:
@@ -101,10 +100,10 @@ class JournalReader:
         Parameters
         ----------
         ndim
-            2 to list planes, 3 to list volumes; None: as the journal has it.
+            2 to list planes, 3 to list volumes; None: what the journal counts as frames.
         """
-        shape = self.about.shape
-        leading = self.about.leading if ndim is None else shape[: max(0, len(shape) - ndim)]
+        shape = self.header.shape
+        leading = self.header.leading if ndim is None else shape[: max(0, len(shape) - ndim)]
         size = math.prod(shape[len(leading) : -2])
         touched: set[int] = set()
         with self._guard:
@@ -112,7 +111,7 @@ class JournalReader:
             spans += [plane_span(mark.box, shape) for mark in self._history.marks]
         for first, stop in spans:
             touched.update(range(first // size, (stop - 1) // size + 1))
-        return [unravelled(frame, leading) for frame in sorted(touched)]
+        return [unravel(frame, leading) for frame in sorted(touched)]
 
     def replay(self, index: Index = (), *, canvas: str = LABELS) -> np.ndarray:
         """Return the labels (or scribbles) as they are after the last record.
@@ -120,17 +119,17 @@ class JournalReader:
         Parameters
         ----------
         index
-            Position along the leading axes: of a frame, or of a part or several of them.
+            Position along the first axes: of a frame, of a plane in it, or of several frames.
 
         Returns
         -------
         np.ndarray
-            Shape of the labels without the axes of `index`, of their type, or a wider one where an
-            edit needs it; 0 where the journal does not hold the labels.
+            Shape of the labels without the axes of `index`; their type, or a wider one if an edit
+            needs it. 0 where the journal does not hold the initial labels.
         """
         first, stop = self._planes(index)
-        shape = self.about.shape[len(index) :]
-        out = np.zeros((stop - first, math.prod(self.about.shape[-2:])), self.dtype)
+        shape = self.header.shape[len(index) :]
+        out = np.zeros((stop - first, math.prod(self.header.shape[-2:])), self.dtype)
         with self._guard:
             if canvas == LABELS:
                 for plane in range(first, stop):
@@ -138,21 +137,21 @@ class JournalReader:
             flat = out.reshape(-1)
             for number, applied in self._history.steps(first, stop, canvas):
                 start = first * out.shape[1]
-                where, values = clipped(self._edit(number), start, out.size, after=applied)
+                where, values = self._edit(number).clipped(start, out.size, after=applied)
                 flat[where] = values
         return out.reshape(shape)
 
     def replay_all(self) -> Iterator[tuple[Index, np.ndarray]]:
         """Yield index and labels of each frame that the journal holds."""
-        size = self.about.frame_planes
+        size = self.header.frame_planes
         with self._guard:
             frames = {plane // size for plane in self._base.stored()}
         for frame in sorted(frames):
-            index = unravelled(frame, self.about.leading)
+            index = unravel(frame, self.header.leading)
             yield index, self.replay(index)
 
     def history(self, index: Index = ()) -> list[Edit | RegionMark]:
-        """Return what is in force of a frame (or as for `replay`): edits not undone, and marks."""
+        """Return a frame's edits that are not undone, and its marks; `index` as for `replay`."""
         with self._guard:
             events = self._history.events(*self._planes(index))
             return [self._edit(event) if isinstance(event, int) else event for event in events]
@@ -163,7 +162,7 @@ class JournalReader:
             return self._history.marks
 
     def holds(self, index: Index = ()) -> np.ndarray:
-        """Tell which planes (Y, X) of a frame (or as for `replay`) are held; bool (N,)."""
+        """Tell which planes (Y, X) of a frame have their initial labels here; bool (N,)."""
         with self._guard:
             return np.array([plane in self._base for plane in range(*self._planes(index))])
 
@@ -173,16 +172,16 @@ class JournalReader:
         Parameters
         ----------
         index
-            Position along the first axes of the labels, as many as are fixed.
+            Position along the first axes of the labels.
         window
-            Slices along the other axes; all of them if not given.
+            Slices along the other axes; None: all of them.
 
         Raises
         ------
         InputError
-            It is not inside the labels.
+            The region is not inside the labels.
         """
-        shape = self.about.shape
+        shape = self.header.shape
         rest = shape[len(index) :]
         window = (slice(None),) * len(rest) if window is None else window
         spans = [slice(n, n + 1) for n in index]
@@ -196,59 +195,61 @@ class JournalReader:
     @property
     def dtype(self) -> np.dtype[Any]:
         """Type of the labels that `replay` returns."""
-        first: np.dtype[Any] = np.dtype(self.about.dtype).newbyteorder("=")
-        return np.promote_types(first, np.min_scalar_type(self._history.most))
+        first: np.dtype[Any] = np.dtype(self.header.dtype).newbyteorder("=")
+        return np.promote_types(first, np.min_scalar_type(self._history.largest))
 
     def _take(self, offset: int, header: dict[str, Any]) -> None:
         if header["kind"] == "base":
             self._base.take(offset, header)
         elif header["kind"] == "moved":
-            self.about = dataclasses.replace(self.about, path=header["path"])
+            self.header = dataclasses.replace(self.header, path=header["path"])
         else:
             self._history.take(offset, header)
 
     def _edit(self, number: int) -> Edit:
-        return Edit.from_record(self._file.read(self._history.offset(number)), self.about.shape)
+        return Edit.from_record(self._file.read(self._history.offset(number)), self.header.shape)
 
     def _planes(self, index: Index) -> tuple[int, int]:
-        return plane_span(self.box(index), self.about.shape)
+        return plane_span(self.box(index), self.header.shape)
 
 
-def unravelled(number: int, shape: tuple[int, ...]) -> Index:
-    """Return the position of the number-th of the frames or planes that `shape` counts."""
+def unravel(number: int, shape: tuple[int, ...]) -> Index:
+    """Return the index of a frame or plane by its number in C order."""
     return tuple(int(n) for n in np.unravel_index(number, shape)) if shape else ()
 
 
 class EditHistory:
-    """The edits and marks of a journal, by their numbers; see `take`.
+    """The edits and marks of a journal; edits are known by their number, in order of recording.
+
+    Only offsets and places are held in memory: a journal may have many thousands of edits.
 
     Attributes
     ----------
     done, undone
-        Numbers of the edits that are in force, and of those that `redo` brings back; the next one
-        to undo or redo is the last.
-    most
+        Numbers of the edits in force and of those that were undone; the last is the next to undo or
+        redo.
+    largest
         Largest label of any edit.
     """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.shape = shape
         self.done, self.undone = array("q"), array("q")
-        self.most = 0
+        self.largest = 0
         self._offsets, self._canvas, self._when = array("q"), array("b"), array("q")
         self._first, self._stop = array("q"), array("q")
-        self._steps = array("q")  # number + 1 of an edit that was applied, negative: taken back
+        self._steps = array("q")  # number + 1 of an edit that was applied; negative: undone
         self._marks: list[tuple[int, RegionMark]] = []
         self._count = 0
 
     def take(self, offset: int, header: Header) -> None:
-        """Note a record of the file; other kinds than edits, marks, undo and redo are passed by."""
+        """Note a record: an edit, a mark, undo or redo; other kinds are ignored."""
         kind = header["kind"]
         self._count += 1
         if kind == "edit":
             self._take_edit(offset, header)
         elif kind in (KNOWN, UNKNOWN, DROPPED):
-            mark = RegionMark(kind, box_of(header["box"]), header["date"])
+            mark = RegionMark(kind, box_from_json(header["box"]), header["date"])
             self._marks.append((self._count, mark))
         elif kind == "undo":
             self._move(self.done, self.undone, -1)
@@ -257,7 +258,7 @@ class EditHistory:
 
     def _take_edit(self, offset: int, header: Header) -> None:
         number = len(self._offsets)
-        first, stop = plane_span(box_of(header["box"]), self.shape)
+        first, stop = plane_span(box_from_json(header["box"]), self.shape)
         self._offsets.append(offset)
         self._canvas.append(CANVASES.index(header.get("canvas", LABELS)))
         self._when.append(self._count)
@@ -266,7 +267,7 @@ class EditHistory:
         self._steps.append(number + 1)
         self.done.append(number)
         del self.undone[:]
-        self.most = max(self.most, header["most"])
+        self.largest = max(self.largest, header["most"])
 
     def _move(self, source: array[int], target: array[int], sign: int) -> None:
         number = source.pop()
@@ -282,17 +283,17 @@ class EditHistory:
         return [mark for _, mark in self._marks]
 
     def offset(self, number: int) -> int:
-        """Return where an edit lies in the file."""
+        """Return the offset of an edit in the file."""
         return self._offsets[number]
 
     def planes(self, number: int) -> tuple[int, int]:
-        """Return the first plane of an edit and the one after its last."""
+        """Return the range of planes that an edit reaches: first, stop."""
         return self._first[number], self._stop[number]
 
     def steps(self, first: int, stop: int, canvas: str) -> Iterator[tuple[int, bool]]:
-        """Yield each edit that reaches planes first:stop of a canvas, and whether it is applied.
+        """Yield each edit that reaches planes first:stop of a canvas, and True to apply it.
 
-        It comes once more, not to be applied but taken back, where it was undone, and so on.
+        An edit that was undone comes again with False, to be taken back, and so on.
         """
         wanted = CANVASES.index(canvas)
         for step in self._steps:

@@ -1,33 +1,43 @@
-"""A model's training set: what was corrected on all images on which the user worked with it.
+"""A model's training set: the corrections of all images, and the samples made of them.
 
-It is read from the journals; nothing is kept twice. A journal belongs to a model if its beginning
+It is read from the journals; nothing is stored twice. A journal belongs to a model if its header
 names the model, one of its ancestors or one of its descendants.
 """
 
 from __future__ import annotations
 
+import hashlib
+import heapq
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_unet.core.annotations.edits import DROPPED, LABELS, Edit
-from napari_unet.core.annotations.header import JournalFile, find_journals, identify
+from napari_unet.core.annotations.header import JournalFile, find_journals, image_fingerprint
 from napari_unet.core.annotations.image_source import ImageSource
 from napari_unet.core.annotations.journal import Journal
-from napari_unet.core.annotations.mask import frame_annotation_mask
+from napari_unet.core.annotations.mask import read_annotation_mask
 from napari_unet.core.annotations.patches import extract_patches
 from napari_unet.core.annotations.reader import JournalReader
 from napari_unet.core.errors import InputError, UnetError
-from napari_unet.core.models.lineage import family
+from napari_unet.core.instances.heads import InstanceHead, SemanticHead
+from napari_unet.core.models.store import get_family
+from napari_unet.core.progress import Progress
+from napari_unet.core.training.samples import Sample, Samples
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Generator, Iterable, Iterator, Sequence
 
     from napari_unet.core.annotations.patches import Patch
+    from napari_unet.core.image.normalise import Normaliser
     from napari_unet.core.io.stack import Stack
     from napari_unet.core.tiles import Index
+
+PIXEL_BUDGET = 2**27
+"""Pixels of all samples together: about 4 GB of memory."""
+_CONTENT = {"instance": "objects", "semantic": "classes"}
 
 
 @dataclass(frozen=True)
@@ -36,25 +46,25 @@ class Correction:
 
     Attributes
     ----------
-    place
-        The journal, and what it begins with: the image's name, the model.
+    journal
+        The journal, with its header: the image's name, the model.
     path
-        Where the image lies; "" if it lay in memory only.
+        The image's file; "" if it lay in memory only.
     frames
-        Frames that teach something, by their index along the leading axes.
+        Frames with annotated pixels, by their index along the leading axes.
     objects
-        Objects that were edited, added, deleted or confirmed; where labels are classes, edits.
+        Number of objects that were edited, added, deleted or confirmed; of classes, of edits.
     pixels
-        Pixels that are known or sketched.
+        Number of pixels that are known or scribbled.
     date
         Of the last correction, in seconds since 1970.
     dropped
-        The user withdrew all of it (or some of it, where `frames` is not empty).
+        The user withdrew all of it (or some of it, if `frames` is not empty).
     problem
         Why it cannot be trained on, in a sentence; "" if it can.
     """
 
-    place: JournalFile
+    journal: JournalFile
     path: str
     frames: tuple[Index, ...]
     objects: int
@@ -66,16 +76,15 @@ class Correction:
     @property
     def name(self) -> str:
         """The image's name."""
-        return self.place.begin.name
+        return self.journal.header.name
 
 
 def list_corrections(
     model: str | os.PathLike[str] | None = None, *, earlier: Iterable[Correction] = ()
 ) -> Iterator[Correction]:
-    """Yield a model's training set, the last one worked on first; it takes a while.
+    """Yield a model's training set, the last one worked on first; every journal is read through.
 
-    Journals in which nothing was corrected are passed by, those that cannot be read have a
-    `problem`.
+    Journals without corrections are skipped; those that cannot be read have a `problem`.
 
     Parameters
     ----------
@@ -89,18 +98,18 @@ def list_corrections(
     ModelError
         There is no such model.
     """
-    cards = [] if model is None else family(model)
+    cards = [] if model is None else get_family(model)
     hashes, names = {card.hash for card in cards}, {card.name for card in cards}
-    read = {(row.place.path, row.date): row for row in earlier if not row.problem}
-    for place in find_journals():
-        begin = place.begin
-        belongs = begin.model_hash in hashes if begin.model_hash else begin.model in names
+    read = {(row.journal.path, row.date): row for row in earlier if not row.problem}
+    for file in find_journals():
+        header = file.header
+        belongs = header.model_hash in hashes if header.model_hash else header.model in names
         if model is None or belongs:
-            row = read.get((place.path, place.modified))
-            yield from _summary(place) if row is None else (row,)
+            row = read.get((file.path, file.modified))
+            yield from _summarise(file) if row is None else (row,)
 
 
-def drop(
+def drop_correction(
     correction: Correction, index: Index | None = None, *, journal: Journal | None = None
 ) -> None:
     """Withdraw a correction, or one of its frames, from every training set.
@@ -110,7 +119,7 @@ def drop(
     Parameters
     ----------
     journal
-        The correction's journal, where this program has it open for writing.
+        The correction's journal, if this program has it open for writing.
 
     Raises
     ------
@@ -121,8 +130,8 @@ def drop(
     """
     frames = correction.frames if index is None else (index,)
     if journal is None:
-        with Journal.open(correction.place.path) as opened:
-            drop(correction, index, journal=opened)
+        with Journal.open(correction.journal.path) as opened:
+            drop_correction(correction, index, journal=opened)
         return
     for frame in frames:
         journal.mark(DROPPED, frame)
@@ -137,74 +146,222 @@ def list_patches(
     classes: bool | None = None,
     opened: Iterable[Stack] | dict[str, Stack] = (),
 ) -> Iterator[tuple[Correction, Patch]]:
-    """Yield the parts of the images that teach something, as planes (2) or volumes (3).
+    """Yield the patches of corrected images, as planes (2) or volumes (3).
 
-    An image that cannot be used is passed by, with a sentence in `remarks`. The stacks in `opened`
-    may be given by what `identify` says of them, which takes a while to find out.
+    An image that cannot be used is skipped, with a sentence added to `remarks`. The stacks in
+    `opened` may be given by their fingerprint, which takes a while to compute.
     """
-    stacks = opened if isinstance(opened, dict) else {identify(stack): stack for stack in opened}
+    if isinstance(opened, dict):
+        stacks = opened
+    else:
+        stacks = {image_fingerprint(stack): stack for stack in opened}
     for correction in corrections:
         try:
-            yield from (
-                (correction, cut) for cut in _cuts(correction, ndim, touched, classes, stacks)
-            )
+            for patch in _patches(correction, ndim, touched, classes, stacks):
+                yield correction, patch
         except UnetError as error:
             remarks.append(f"The corrections of {correction.name} are left out. {error}")
 
 
-def _cuts(
+def to_samples(
+    corrections: Sequence[Correction],
+    head: InstanceHead | SemanticHead | None = None,
+    *,
+    ndim: int = 2,
+    channels: int = 3,
+    touched: bool = True,
+    as_classes: bool = False,
+    opened: Iterable[Stack] = (),
+    budget: int = PIXEL_BUDGET,
+) -> Generator[Progress, None, tuple[Samples, list[str]]]:
+    """Gather samples to train on, bounded in memory however much was annotated.
+
+    Parameters
+    ----------
+    corrections
+        Of `list_corrections`.
+    head
+        Whose targets to compute; an instance head if not given.
+    ndim, channels
+        Of the network: 2 for planes, 3 for volumes; input channels.
+    touched
+        Whether what was touched is known; otherwise only marks and scribbles count.
+    as_classes
+        For a semantic head: labels that were recorded as objects are taken for classes, as the user
+        asks for it.
+    opened
+        Stacks that are open in the window: images that lie in no file are read from them.
+    budget
+        Pixels of all samples together. If there are more, some are drawn, the same each time.
+
+    Yields
+    ------
+    Progress
+        Of corrections.
+
+    Returns
+    -------
+    Samples, list of str
+        Samples whose `group` is image and frame, and whose `source` and `origin` are the image and
+        the position in it, so that a validation set can be held out without leaks; and a sentence
+        for each image that was left out.
+
+    Raises
+    ------
+    InputError
+        Nothing is left to train on.
+    """
+    head = head or InstanceHead()
+    stacks = {image_fingerprint(stack): stack for stack in opened}
+    content = _CONTENT["semantic" if isinstance(head, SemanticHead) else "instance"]
+    remarks: list[str] = []
+    draw = _PatchDraw(budget)
+    for number, correction in enumerate(corrections):
+        yield Progress(number, len(corrections), "images")
+        recorded = _CONTENT[correction.journal.header.head]
+        if content != recorded and not (as_classes and content == "classes"):
+            remarks.append(
+                f"The corrections of {correction.name} are left out. They were made of "
+                f"{recorded}; this model finds {content}."
+            )
+            continue
+        found = list_patches(
+            [correction], ndim, remarks, touched=touched, classes=content == "classes",
+            opened=stacks,
+        )  # fmt: skip
+        for owner, patch in found:
+            yield Progress(number, len(corrections), "images")
+            draw.add(f"{owner.journal.path} {patch.index} {patch.window}", owner, patch)
+    if draw.left_out:
+        remarks.append(f"{draw.left_out} parts of the corrected images did not fit into memory.")
+    items: list[Sample] = []
+    normalisers: dict[tuple[Path, Index], Normaliser] = {}
+    for owner, patch in draw.chosen():
+        yield Progress(len(corrections), len(corrections), "images")
+        if (problem := _class_problem(head, patch)) is not None:
+            remarks.append(f"A part of the corrections of {owner.name} is left out. {problem}")
+            continue
+        items.append(_to_sample(owner, patch, head, channels, normalisers))
+    yield Progress(len(corrections), len(corrections), "images")
+    if not items:
+        why = f" {remarks[0]}" if remarks else ""
+        raise InputError(
+            "There are no corrections to learn from; correct some objects, or mark a frame or box "
+            f"as checked.{why}"
+        )
+    return Samples(items, head), remarks
+
+
+class _PatchDraw:
+    """Draws patches until the pixel budget is spent, whatever order they come in.
+
+    Each patch draws a number, the hash of its name; those with the smallest numbers are kept.
+    """
+
+    def __init__(self, budget: int) -> None:
+        self.budget, self.spent, self.left_out = budget, 0, 0
+        self._heap: list[tuple[int, str, Correction, Patch]] = []
+
+    def add(self, name: str, owner: Correction, patch: Patch) -> None:
+        """Add a patch, under a name that no other one has."""
+        number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "big")
+        heapq.heappush(self._heap, (-number, name, owner, patch))
+        self.spent += patch.pixels
+        while self.spent > self.budget and len(self._heap) > 1:
+            *_, removed = heapq.heappop(self._heap)
+            self.spent -= removed.pixels
+            self.left_out += 1
+
+    def chosen(self) -> Iterator[tuple[Correction, Patch]]:
+        """Yield the patches that were drawn, by name."""
+        for _, _, owner, patch in sorted(self._heap, key=lambda entry: entry[1]):
+            yield owner, patch
+
+
+def _to_sample(
+    owner: Correction,
+    patch: Patch,
+    head: InstanceHead | SemanticHead,
+    channels: int,
+    normalisers: dict[tuple[Path, Index], Normaliser],
+) -> Sample:
+    """Build a sample of a patch; a frame's normaliser is measured once for all of its patches."""
+    header, mask, frame = owner.journal.header, patch.mask, (owner.journal.path, patch.index)
+    picked = patch.stack.pick_channels(channels)
+    if frame not in normalisers:
+        normalisers[frame] = patch.normaliser(picked)
+    return Sample.from_image(
+        normalisers[frame](patch.image(picked)),
+        mask.labels,
+        head,
+        known=mask.known,
+        group=f"{owner.name} {header.image[-8:]} [{' '.join(map(str, patch.index))}]",
+        source=header.image,
+        origin=tuple(span.start for span in patch.window),
+        scribbled=mask.scribbled if mask.scribbled.any() else None,
+    )
+
+
+def _class_problem(head: InstanceHead | SemanticHead, patch: Patch) -> str | None:
+    highest = int(patch.mask.labels[patch.mask.known].max(initial=0))
+    if isinstance(head, SemanticHead) and highest >= head.classes:
+        return f"It has class {highest}; the model knows 0 to {head.classes - 1}."
+    return None
+
+
+def _patches(
     correction: Correction,
     ndim: int,
     touched: bool,
     classes: bool | None,
     stacks: dict[str, Stack],
 ) -> Iterator[Patch]:
-    begin, found = correction.place.begin, False
-    if ndim == 3 and "Z" not in begin.axes:
+    header, found = correction.journal.header, False
+    if ndim == 3 and "Z" not in header.axes:
         raise InputError("They are planes; this model works on volumes.")
-    source = ImageSource(begin, correction.place.path.parent, correction.path, stacks)
-    with JournalReader(correction.place.path) as journal:
-        for cut in extract_patches(journal, source, ndim, touched=touched, classes=classes):
+    source = ImageSource(header, correction.journal.path.parent, correction.path, stacks)
+    with JournalReader(correction.journal.path) as journal:
+        for patch in extract_patches(journal, source, ndim, touched=touched, classes=classes):
             found = True
-            yield cut
+            yield patch
     if correction.frames and not found and source.stack is None:
         raise InputError("The image lay in memory only and was not kept; open it again.")
 
 
-def _summary(place: JournalFile) -> Iterator[Correction]:
-    """Read a journal through; nothing is yielded if nothing was corrected in it."""
-    date = place.modified  # before it is read: what is written meanwhile counts as newer
+def _summarise(file: JournalFile) -> Iterator[Correction]:
+    """Read a journal through; yield nothing if it holds no corrections."""
+    date = file.modified  # taken before reading: what is written meanwhile counts as newer
     try:
-        with JournalReader(place.path) as journal:
+        with JournalReader(file.path) as journal:
             if not (touched := journal.frames()):
                 return
             pixels: Counter[Index] = Counter()
             for plane in journal.frames(2):
-                frame = plane[: len(journal.about.leading)]
-                pixels[frame] += int(frame_annotation_mask(journal, plane).seen.sum())
-            path = journal.about.path
+                frame = plane[: len(journal.header.leading)]
+                pixels[frame] += int(read_annotation_mask(journal, plane).annotated.sum())
+            path = journal.header.path
             gone = bool(path) and not Path(path).exists()
             yield Correction(
-                place=place,
+                journal=file,
                 path=path,
                 frames=tuple(frame for frame in touched if pixels[frame]),
-                objects=sum(_objects(journal, frame) for frame in touched),
+                objects=sum(_count_objects(journal, frame) for frame in touched),
                 pixels=pixels.total(),
                 date=date,
                 dropped=any(mark.meaning == DROPPED for mark in journal.marks()),
                 problem=f"Its image {path} is gone; put it back or open it." if gone else "",
             )
     except UnetError as error:
-        yield Correction(place, place.begin.path, (), 0, 0, date, False, str(error))
+        yield Correction(file, file.header.path, (), 0, 0, date, False, str(error))
 
 
-def _objects(journal: JournalReader, frame: Index) -> int:
-    """Count the objects that were touched since the frame was dropped; of classes, the edits."""
+def _count_objects(journal: JournalReader, frame: Index) -> int:
+    """Count the objects touched since the frame was dropped; of classes, the edits."""
     ids: list[int] = []
     for event in journal.history(frame):
         if isinstance(event, Edit):
             if event.canvas == LABELS:
-                ids += [len(ids)] if journal.about.head == "semantic" else event.ids
+                ids += [len(ids)] if journal.header.head == "semantic" else event.ids
         elif event.meaning == DROPPED and event.box == journal.box(frame):
             ids.clear()
     return len(set(ids))

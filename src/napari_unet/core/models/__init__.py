@@ -1,1 +1,7 @@
-"""What a model is on disk: its card, its folder, its archive, and who descends from whom."""
+"""Models on disk.
+
+card      the model card, `model.json`
+folder    a model's folder: weights, card, picture, rehearsal set
+store     models by name, the package's and the user's; ancestors and descendants
+archive   models as .zip files, imported and exported
+"""

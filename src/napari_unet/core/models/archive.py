@@ -1,37 +1,108 @@
-"""A model folder as one .zip file, to be sent to somebody else.
+"""Models as .zip files, to be sent to other people: export and import.
 
-What comes in is not trusted: only a model's own files are taken out, by their plain names and up
-to a size, wherever the archive says that they belong.
+Archives are not trusted: only a model's own files are extracted, under their plain names and up to
+a size, whatever paths the archive gives them.
 """
 
 from __future__ import annotations
 
+import contextlib
+import shutil
+import uuid
 import zipfile
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING
 
 from napari_unet.core.errors import ModelError, OutputError
-from napari_unet.core.io.atomic import whole_file
+from napari_unet.core.io.atomic import user_path, whole_file
 from napari_unet.core.io.readers import UNREADABLE
-from napari_unet.core.models.folder import CARD, REPLAY, THUMBNAIL, WEIGHTS, read_model, read_replay
+from napari_unet.core.models.folder import (
+    CARD,
+    REPLAY,
+    THUMBNAIL,
+    WEIGHTS,
+    model_folder,
+    read_model,
+    read_rehearsal,
+    write_card,
+)
+from napari_unet.core.models.store import ModelEntry, find_model, get_free_folder, home
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    import os
+    from collections.abc import Collection, Iterator
 
 LIMITS = {WEIGHTS: 4 << 30, CARD: 16 << 20, THUMBNAIL: 64 << 20, REPLAY: 64 << 20}
-"""The files that a model may have, and the most bytes of each."""
+"""The files that a model may have, and the maximum size of each in bytes."""
 
-SQUEEZED = 100
-"""How many times smaller than its content a large file may be packed; trained weights shrink by
-a tenth, an archive that is made to fill the disk a thousand times."""
+MAX_COMPRESSION = 100
+"""Maximum compression ratio of a large file: trained weights shrink by a tenth, an archive made to
+fill the disk by a factor of a thousand."""
 
 _CHUNK = 1 << 20
 
 
-def pack(folder: Path, target: Path, *, overwrite: bool = False) -> None:
+def import_model(source: str | os.PathLike[str], name: str | None = None) -> ModelEntry:
+    """Copy a model into the store from the .zip file that `export_model` wrote, or from a folder.
+
+    Parameters
+    ----------
+    name
+        Name in the store; None: the one on the card.
+
+    Raises
+    ------
+    ModelError
+        The source is no model, is damaged, or its name is taken.
+    OutputError
+        The store cannot be written.
+    """
+    source = user_path(source)
+    if name is not None:
+        get_free_folder(name)
+    with _scratch() as scratch:
+        unpack_model(source, scratch)
+        try:
+            card, _ = read_model(scratch)
+            read_rehearsal(scratch)
+        except ModelError as error:
+            message = str(error).replace(str(scratch), str(source))
+            raise ModelError(message) from error
+        card = card.replace(name=card.name if name is None else name)
+        folder = get_free_folder(card.name)
+        with model_folder(folder) as partial:
+            for path in scratch.iterdir():
+                path.rename(partial / path.name)
+            write_card(partial, card)
+    return ModelEntry(card.name, folder, bundled=False, card=card)
+
+
+def export_model(
+    name_or_path: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+) -> Path:
+    """Write a model into one .zip file and return the file's path.
+
+    Raises
+    ------
+    ModelError
+        There is no such model, or it is damaged.
+    OutputError
+        The file exists already, or cannot be written.
+    """
+    target = user_path(target)
+    if target.suffix.lower() != ".zip":
+        raise OutputError(f"{target} is no name for an exported model; let it end in .zip.")
+    pack_model(find_model(name_or_path), target, overwrite=overwrite)
+    return target
+
+
+def pack_model(folder: Path, target: Path, *, overwrite: bool = False) -> None:
     """Write a model folder's files into one .zip file, whole or not at all.
 
-    Equal models give equal files.
+    Equal models give byte-identical archives.
 
     Raises
     ------
@@ -41,7 +112,7 @@ def pack(folder: Path, target: Path, *, overwrite: bool = False) -> None:
         The file exists already, or cannot be written.
     """
     read_model(folder)
-    read_replay(folder)
+    read_rehearsal(folder)
     if target.exists() and not overwrite:
         raise OutputError(f"{target} exists already; choose another name or delete it first.")
     with whole_file(target) as partial, zipfile.ZipFile(partial, "x") as archive:
@@ -51,19 +122,19 @@ def pack(folder: Path, target: Path, *, overwrite: bool = False) -> None:
 
 
 def _member(name: str) -> zipfile.ZipInfo:
-    """Describe a file the same way on every system; who unpacks it by hand may read it."""
+    """Return a member's description: equal on every system, and readable when unpacked by hand."""
     info = zipfile.ZipInfo(name)
     info.create_system, info.external_attr = 3, 0o644 << 16
     return info
 
 
-def unpack(source: Path, folder: Path) -> None:
-    """Take a model's files out of a .zip file, or copy them from a folder, into an empty folder.
+def unpack_model(source: Path, folder: Path) -> None:
+    """Extract a model's files from a .zip file, or copy them from a folder, into an empty folder.
 
     Raises
     ------
     ModelError
-        The source is no model: a file is missing, unknown, twice there or too large.
+        The source is no model: a file is missing, unknown, duplicate or too large.
     """
     try:
         if source.is_dir():
@@ -78,7 +149,7 @@ def unpack(source: Path, folder: Path) -> None:
 
 
 def _copy_folder(source: Path, folder: Path) -> None:
-    _check_parts(source, [name for name in LIMITS if (source / name).exists()])
+    _check_complete(source, [name for name in LIMITS if (source / name).exists()])
     for name, limit in LIMITS.items():
         if name in (THUMBNAIL, REPLAY) and not (source / name).exists():
             continue
@@ -94,12 +165,12 @@ def _extract(source: Path, folder: Path) -> None:
 
 
 def _members(archive: zipfile.ZipFile, source: Path) -> dict[str, zipfile.ZipInfo]:
-    """Find a model's files in an archive, at its top or all in one folder."""
+    """Find a model's files in an archive, at its top level or all in one folder."""
     found: dict[str, zipfile.ZipInfo] = {}
     parents = set()
     for info in archive.infolist():
         path = PurePosixPath(info.filename)
-        # What the file managers of macOS and Windows add to an archive is no reason to refuse it.
+        # The file managers of macOS and Windows add files of their own to archives.
         junk = path.parts[:1] == ("__MACOSX",) or path.name in (".DS_Store", "desktop.ini")
         if info.is_dir() or junk:
             continue
@@ -109,25 +180,25 @@ def _members(archive: zipfile.ZipFile, source: Path) -> dict[str, zipfile.ZipInf
         _check_size(info, path.name, source)
         found[path.name] = info
         parents.add(path.parent)
-    _check_parts(source, found)
+    _check_complete(source, found)
     if len(parents) > 1:
         raise ModelError(f"{source} is no model: its files lie in different folders.")
     return found
 
 
-def _check_parts(source: Path, names: Collection[str]) -> None:
-    """Refuse what lacks the card or the weights."""
+def _check_complete(source: Path, names: Collection[str]) -> None:
+    """Raise a ModelError if card or weights are missing."""
     if missing := [name for name in (CARD, WEIGHTS) if name not in names]:
         raise ModelError(f"{source} is no model: it lacks {' and '.join(missing)}.")
 
 
 def _check_size(info: zipfile.ZipInfo, name: str, source: Path) -> None:
-    """Refuse a file by what the archive says of it; no more than that is unpacked later."""
+    """Raise a ModelError if a file is too large by its entry; more is never unpacked."""
     if info.file_size > LIMITS[name]:
         raise ModelError(_too_large(name, LIMITS[name]))
-    if info.file_size > max(_CHUNK, SQUEEZED * info.compress_size):
+    if info.file_size > max(_CHUNK, MAX_COMPRESSION * info.compress_size):
         raise ModelError(
-            f"{source} is no model: {name} unpacks to more than {SQUEEZED} times its size."
+            f"{source} is no model: {name} unpacks to more than {MAX_COMPRESSION} times its size."
         )
 
 
@@ -136,9 +207,22 @@ def _too_large(name: str, limit: int) -> str:
 
 
 def _copy(stream: IO[bytes], target: Path, limit: int) -> None:
-    """Copy up to `limit` bytes; an archive may unpack to more than it says."""
+    """Copy up to `limit` bytes; an archive may unpack to more than its entry tells."""
     with target.open("xb") as file:
         while chunk := stream.read(_CHUNK):
             if file.tell() + len(chunk) > limit:
                 raise ModelError(_too_large(target.name, limit))
             file.write(chunk)
+
+
+@contextlib.contextmanager
+def _scratch() -> Iterator[Path]:
+    """Create an empty folder in the store, deleted afterwards."""
+    folder = home() / "models" / f".import-{uuid.uuid4().hex[:8]}"
+    try:
+        folder.mkdir(parents=True)
+        yield folder
+    except OSError as error:
+        raise OutputError(f"The store {home()} cannot be written: {error.strerror}.") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

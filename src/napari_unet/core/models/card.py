@@ -1,4 +1,4 @@
-"""The model card: what `model.json` says about the weights that lie beside it."""
+"""The model card `model.json`: everything about a model but its weights."""
 
 from __future__ import annotations
 
@@ -19,36 +19,35 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class ModelCard:
-    """Everything about a model but its weights.
+    """The model card. Its fields are the keys of `model.json`.
 
     Attributes
     ----------
     name
-        What the user calls it; for a model in the store also its folder's name.
+        The user's name for it; for a model in the store also its folder's name.
     spec
-        The network that the weights fit.
+        Spec of the network.
     normalisation
         Percentiles of a frame that are mapped to 0 and 1: ``{"low": 1.0, "high": 99.8}``.
     decode
-        How maps become objects unless the user says otherwise: ``threshold``, ``merge``,
-        ``min_size``.
+        Defaults for turning maps into objects: ``threshold``, ``merge``, ``min_size``.
     training
-        What it was trained on: hash of the data, image and object counts, quantiles of the
-        objects' diameter (px), statistics of the intensities, settings.
+        Training data and settings: hash of the data, image and object counts, quantiles of the
+        objects' diameter (px), image statistics.
     metrics
-        How well it did, on what.
+        Scores, by the data that they were measured on.
     click
-        Of the click head, if the model has one: ``spec``, ``training`` and ``metrics``.
+        Of the click head, if there is one: ``spec``, ``training`` and ``metrics``.
     licence
         Licence of the weights.
     parent
         `hash` of the model that this one was tuned from.
     hash
-        SHA-256 of `model.safetensors`, in hexadecimal; filled in when the model is written.
+        SHA-256 of `model.safetensors`, in hexadecimal; set when the model is written.
     replay
-        SHA-256 of `replay.npz`, in hexadecimal; empty without one.
+        SHA-256 of `replay.npz`, the rehearsal set, in hexadecimal; empty without one.
     schema
-        Version of this record.
+        Version of `model.json`.
     """
 
     name: str
@@ -72,12 +71,13 @@ class ModelCard:
 
     @classmethod
     def from_json(cls, values: Any) -> ModelCard:
-        """Build a card from `to_json`'s answer, of this schema or an older one.
+        """Build a card from the values of `to_json`, of this schema or an older one.
 
         Raises
         ------
         ModelError
-            A schema newer than this package, an entry that is unknown, missing or of a wrong type.
+            The schema is newer than this package, or an entry is unknown, missing or has a wrong
+            type.
         """
         values = dict(upgrade_card(values))
         known = {item.name: item for item in fields(cls)}
@@ -128,7 +128,7 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
 
 
 def upgrade_card(values: Any) -> dict[str, Any]:
-    """Bring a card of any older schema to the present one.
+    """Upgrade the values of a card of any older schema to the present one.
 
     Raises
     ------
@@ -145,11 +145,11 @@ def upgrade_card(values: Any) -> dict[str, Any]:
             f"The model card has schema {schema}, this version of napari-unet reads up to "
             f"{SCHEMA}; update napari-unet."
         )
-    return values  # schema 1 is the first: nothing to bring forward yet
+    return values  # schema 1 is the first: there is nothing to upgrade yet
 
 
 _NUMBERS = {"normalisation": ("low", "high"), "decode": ("threshold", "merge", "min_size")}
-"""What the entries that hold numbers may hold; the normalisation needs both of its own."""
+"""Keys of the entries that hold numbers; the normalisation needs both of its own."""
 
 
 def _check_numbers(name: str, values: dict[str, Any], known: tuple[str, ...]) -> None:

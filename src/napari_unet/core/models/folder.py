@@ -1,7 +1,7 @@
-"""One model's folder: `model.safetensors`, `model.json`, perhaps `thumbnail.png` and `replay.npz`.
+"""A model's folder: `model.safetensors`, `model.json`, perhaps `thumbnail.png` and `replay.npz`.
 
-Folders appear whole or not at all, weights and replay are held against the card's hashes, and
-nothing is ever unpickled.
+Folders appear whole or not at all, weights and rehearsal set are checked against the hashes on the
+card, and nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ REPLAY = "replay.npz"
 
 
 def read_card(folder: str | os.PathLike[str]) -> ModelCard:
-    """Read a model folder's card alone; raises ModelError if it cannot be used."""
+    """Read the card of a model folder; raises ModelError if it cannot be used."""
     folder = Path(folder)
     try:
         text = (folder / CARD).read_bytes()
@@ -49,12 +49,12 @@ def read_model(folder: str | os.PathLike[str]) -> tuple[ModelCard, dict[str, np.
     Returns
     -------
     ModelCard, dict
-        Tensors by name; those stored in half precision are returned as float32.
+        Tensors by name; those stored in float16 are returned as float32.
 
     Raises
     ------
     ModelError
-        A file is missing, damaged (its SHA-256 is not the card's) or of a newer schema.
+        A file is missing, damaged (its SHA-256 differs from the card's) or of a newer schema.
     """
     folder = Path(folder)
     card = read_card(folder)
@@ -74,13 +74,13 @@ def read_model(folder: str | os.PathLike[str]) -> tuple[ModelCard, dict[str, np.
     return card, {name: _widen(tensor) for name, tensor in tensors.items()}
 
 
-def read_replay(folder: str | os.PathLike[str]) -> bytes:
-    """Read what a model keeps of its training set, for `unpack_replay`; empty if it keeps nothing.
+def read_rehearsal(folder: str | os.PathLike[str]) -> bytes:
+    """Read a model's rehearsal set, for `unpack_rehearsal`; empty if it has none.
 
     Raises
     ------
     ModelError
-        The file is missing, or is not what the card says.
+        The file is missing, or its SHA-256 differs from the card's.
     """
     folder = Path(folder)
     wanted = read_card(folder).replay
@@ -98,8 +98,8 @@ def read_replay(folder: str | os.PathLike[str]) -> bytes:
     return data
 
 
-def attach_replay(folder: str | os.PathLike[str], replay: bytes) -> ModelCard:
-    """Add a replay to a model's folder, or put it in the place of another.
+def attach_rehearsal(folder: str | os.PathLike[str], replay: bytes) -> ModelCard:
+    """Add a rehearsal set to a model's folder, or replace it.
 
     Raises
     ------
@@ -131,21 +131,21 @@ def write_model(
     Parameters
     ----------
     tensors
-        Written in the type they have; give float16 for a small file.
+        Written in their own type; give float16 for a small file.
     thumbnail
         uint8 picture, (Y, X) or (Y, X, 3).
     replay
-        What `pack_replay` made; empty for none.
+        Rehearsal set, by `pack_rehearsal`; empty for none.
 
     Returns
     -------
     ModelCard
-        The card as written, its hashes those of weights and replay.
+        The card as written, with the hashes of weights and rehearsal set.
 
     Raises
     ------
     OutputError
-        The folder cannot be written, or holds something else than a model.
+        The folder cannot be written, or holds something other than a model.
     """
     folder = Path(folder)
     ordered = {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
@@ -166,18 +166,18 @@ def _digest(data: bytes) -> str:
 
 
 def write_card(folder: Path, card: ModelCard) -> None:
-    """Write a card into a folder that `model_folder` gave."""
+    """Write a card into a folder created by `model_folder`."""
     (folder / CARD).write_text(card.to_text(), encoding="utf-8", newline="\n")
 
 
 @contextlib.contextmanager
 def model_folder(folder: Path) -> Iterator[Path]:
-    """Give a new empty folder that takes `folder`'s place once it is filled without an error.
+    """Create a folder to fill, which replaces `folder` if no error is raised meanwhile.
 
     Raises
     ------
     OutputError
-        For every error of the file system on the way; `folder` is then as it was.
+        For any error of the file system; `folder` is then as it was.
     """
     if folder.exists() and not (folder / CARD).is_file():
         raise OutputError(f"{folder} exists and is no model; choose another place for the model.")
@@ -199,7 +199,7 @@ def model_folder(folder: Path) -> Iterator[Path]:
 
 
 def _swap(partial: Path, folder: Path) -> None:
-    """Put `partial` in `folder`'s place; what was there comes back if that fails."""
+    """Replace `folder` by `partial`; if that fails, the old folder is put back."""
     aside = folder.with_name(f".{folder.name}.old-{uuid.uuid4().hex[:8]}")
     try:
         folder.rename(aside)
@@ -215,7 +215,7 @@ def _swap(partial: Path, folder: Path) -> None:
 
 
 def restore_interrupted(parent: Path) -> None:
-    """Bring back what `_swap` had set aside when the computer stopped between its two renames."""
+    """Put back folders that `_swap` had set aside when the computer stopped between its renames."""
     for aside in parent.glob(".*.old-*"):
         place = parent / aside.name[1:].rpartition(".old-")[0]
         with contextlib.suppress(OSError):

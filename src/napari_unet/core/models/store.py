@@ -1,12 +1,10 @@
-"""The model store: models by name, those of the package and the user's own.
+"""The model store: models by name, the package's and the user's, and their lineage.
 
-The user's lie in `home() / "models"`. A model anywhere else is named by its path. Models travel
-between computers as one .zip file.
+The user's models lie in `home() / "models"`. A model anywhere else is named by its path.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
@@ -20,44 +18,21 @@ import platformdirs
 
 from napari_unet.core.errors import ModelError, OutputError, UnetError
 from napari_unet.core.io.atomic import user_path
-from napari_unet.core.models.archive import pack, unpack
 from napari_unet.core.models.folder import (
     CARD,
     THUMBNAIL,
-    model_folder,
     read_card,
-    read_model,
-    read_replay,
     restore_interrupted,
-    write_card,
     write_model,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     import numpy as np
 
     from napari_unet.core.models.card import ModelCard
 
-__all__ = [
-    "BUNDLED",
-    "ModelEntry",
-    "check_name",
-    "check_store",
-    "export_model",
-    "find_model",
-    "free_place",
-    "home",
-    "import_model",
-    "list_models",
-    "put_model",
-    "read_card",
-    "read_model",
-    "read_replay",
-    "remove_model",
-    "write_model",
-]
 
 BUNDLED = Path(__file__).parents[2] / "models"
 """Folder of the models that come with the package."""
@@ -68,14 +43,14 @@ _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """One model of the store.
+    """A model of the store.
 
     Attributes
     ----------
     card
-        None if the folder's card cannot be read; `problem` then says why.
+        None if the folder's card cannot be read; `problem` then tells why.
     bundled
-        It came with the package and cannot be removed.
+        Whether it came with the package, so that it cannot be removed.
     """
 
     name: str
@@ -86,13 +61,13 @@ class ModelEntry:
 
     @property
     def thumbnail(self) -> Path | None:
-        """The model's picture, if it has one."""
+        """File of the model's picture, if it has one."""
         path = self.path / THUMBNAIL
         return path if path.is_file() else None
 
 
 def home() -> Path:
-    """Return the folder of the user's models, journal and caches; it need not exist yet.
+    """Return the folder of the user's models, journals and caches; it need not exist yet.
 
     The environment variable NAPARI_UNET_HOME moves it.
     """
@@ -102,9 +77,9 @@ def home() -> Path:
 
 
 def list_models() -> list[ModelEntry]:
-    """Return every model of the store, the package's first, then the user's, each by name.
+    """List the models of the store, the package's first, then the user's, each by name.
 
-    A user's model hides one of the package's with the same name.
+    A user's model hides one of the package with the same name.
     """
     users = home() / "models"
     restore_interrupted(users)
@@ -115,12 +90,12 @@ def list_models() -> list[ModelEntry]:
 
 
 def find_model(name_or_path: str | os.PathLike[str]) -> Path:
-    """Return the folder of a model of the store, or of one given by its path.
+    """Return the folder of a model, given by its name in the store or by its path.
 
     Raises
     ------
     ModelError
-        There is none; the message lists those that there are.
+        There is no such model; the message lists those that exist.
     """
     entries = list_models()
     for entry in entries:
@@ -150,66 +125,9 @@ def put_model(
     OutputError
         The store cannot be written.
     """
-    folder = free_place(name, overwrite=overwrite)
+    folder = get_free_folder(name, overwrite=overwrite)
     card = write_model(folder, card.replace(name=name), tensors, thumbnail, replay)
     return ModelEntry(name, folder, bundled=False, card=card)
-
-
-def import_model(source: str | os.PathLike[str], name: str | None = None) -> ModelEntry:
-    """Copy a model into the store from the .zip file that `export_model` wrote, or from a folder.
-
-    Parameters
-    ----------
-    name
-        Its name in the store; None: the one on its card.
-
-    Raises
-    ------
-    ModelError
-        The source is no model, is damaged, or its name is taken.
-    OutputError
-        The store cannot be written.
-    """
-    source = user_path(source)
-    if name is not None:
-        free_place(name)
-    with _scratch() as scratch:
-        unpack(source, scratch)
-        try:
-            card, _ = read_model(scratch)
-            read_replay(scratch)
-        except ModelError as error:
-            message = str(error).replace(str(scratch), str(source))
-            raise ModelError(message) from error
-        card = card.replace(name=card.name if name is None else name)
-        folder = free_place(card.name)
-        with model_folder(folder) as partial:
-            for path in scratch.iterdir():
-                path.rename(partial / path.name)
-            write_card(partial, card)
-    return ModelEntry(card.name, folder, bundled=False, card=card)
-
-
-def export_model(
-    name_or_path: str | os.PathLike[str],
-    target: str | os.PathLike[str],
-    *,
-    overwrite: bool = False,
-) -> Path:
-    """Write a model into one .zip file and return the file's path.
-
-    Raises
-    ------
-    ModelError
-        There is no such model, or it is damaged.
-    OutputError
-        The file exists already, or cannot be written.
-    """
-    target = user_path(target)
-    if target.suffix.lower() != ".zip":
-        raise OutputError(f"{target} is no name for an exported model; let it end in .zip.")
-    pack(find_model(name_or_path), target, overwrite=overwrite)
-    return target
 
 
 def remove_model(name: str) -> None:
@@ -230,19 +148,19 @@ def remove_model(name: str) -> None:
     folder = entries[name].path
     gone = folder.with_name(f".{name}.gone-{uuid.uuid4().hex[:8]}")
     try:
-        folder.rename(gone)  # first out of sight, at once; then deleted, file by file
+        folder.rename(gone)  # disappears at once; deleting the files may take a while
         shutil.rmtree(gone)
     except OSError as error:
         raise OutputError(f"The model {name!r} cannot be removed: {error.strerror}.") from error
 
 
 def check_name(name: str) -> str:
-    """Return the name if a model can have it.
+    """Return the name if it is allowed for a model.
 
     Raises
     ------
     ModelError
-        It could not be a folder's name on Windows, macOS and Linux alike.
+        It cannot be the name of a folder on each of Windows, macOS and Linux.
     """
     if _RESERVED.fullmatch(name):
         raise ModelError(f"A model cannot be named {name!r}, as Windows keeps it for devices.")
@@ -258,8 +176,8 @@ def _shown(name: str) -> str:
     return repr(name if len(name) <= 80 else f"{name[:80]}...")
 
 
-def free_place(name: str, *, overwrite: bool = False) -> Path:
-    """Return the folder in the user's store where a model of this name may be written.
+def get_free_folder(name: str, *, overwrite: bool = False) -> Path:
+    """Return the folder in the user's store for a new model of this name.
 
     Raises
     ------
@@ -268,7 +186,7 @@ def free_place(name: str, *, overwrite: bool = False) -> Path:
     """
     check_name(name)
     for entry in list_models():
-        # Windows and macOS would take two names that differ in case for one.
+        # To the file systems of Windows and macOS, names that differ in case are the same.
         if entry.name.casefold() != name.casefold():
             continue
         if entry.bundled:
@@ -282,12 +200,12 @@ def free_place(name: str, *, overwrite: bool = False) -> Path:
 
 
 def check_store() -> None:
-    """Raise now what would prevent models from being stored, not after hours of training.
+    """Check that models can be stored, before hours of training.
 
     Raises
     ------
     OutputError
-        The folder of models cannot be made or written.
+        The folder of models cannot be created or written.
     """
     folder = home() / "models"
     try:
@@ -301,25 +219,50 @@ def check_store() -> None:
         ) from error
 
 
+def is_descendant(model: str, ancestor: str) -> bool:
+    """Tell whether a model of the store was tuned from another one, in any number of rounds.
+
+    A model that is missing or cannot be read descends from none.
+    """
+    cards = {entry.name: entry.card for entry in list_models() if entry.card is not None}
+    if model not in cards or ancestor not in cards:
+        return False
+    by_hash = {card.hash: card for card in cards.values()}
+    wanted, parent, seen = cards[ancestor].hash, cards[model].parent, set[str]()
+    while parent in by_hash and parent not in seen and parent != wanted:
+        seen.add(parent)
+        parent = by_hash[parent].parent
+    return parent == wanted
+
+
+def get_family(model: str | os.PathLike[str]) -> list[ModelCard]:
+    """Return the cards of a model, its ancestors and its descendants, in this order.
+
+    Raises
+    ------
+    ModelError
+        There is no such model, or it cannot be read.
+    """
+    own = read_card(find_model(model))
+    cards = {entry.card.hash: entry.card for entry in list_models() if entry.card is not None}
+    cards[own.hash] = own
+    found = {own.hash: own}
+    parent = own.parent
+    while parent in cards and parent not in found:
+        found[parent] = cards[parent]
+        parent = cards[parent].parent
+    descendants = {own.hash}
+    while more := {h for h, card in cards.items() if card.parent in descendants} - descendants:
+        descendants |= more
+    return [*found.values(), *(cards[h] for h in sorted(descendants - set(found)))]
+
+
 def _unknown(name: str, entries: list[ModelEntry]) -> ModelError:
     names = ", ".join(entry.name for entry in entries) or "none yet"
     return ModelError(
         f"There is no model {name!r}; known models: {names}. "
         "Give one of these or the path of a model's folder."
     )
-
-
-@contextlib.contextmanager
-def _scratch() -> Iterator[Path]:
-    """Give an empty folder in the store, gone afterwards."""
-    folder = home() / "models" / f".import-{uuid.uuid4().hex[:8]}"
-    try:
-        folder.mkdir(parents=True)
-        yield folder
-    except OSError as error:
-        raise OutputError(f"The store {home()} cannot be written: {error.strerror}.") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _model_folders(parent: Path) -> list[Path]:

@@ -1,1 +1,11 @@
-"""What trainings are made of: crops, replay, what is held out, the log, and the judgement."""
+"""What a training works with, without torch.
+
+samples            labelled images with their targets and known masks
+pairs              labelled images read from files
+config             training settings with nothing left open
+holdout            the split into training and validation
+rehearsal          crops of earlier training sets, mixed in against forgetting
+log                the table and curve of a training
+run_state          unfinished trainings: folder, lock, what they were begun with
+model_comparison   a tuned model against the one before, and the learning curve over rounds
+"""

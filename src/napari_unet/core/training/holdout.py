@@ -1,7 +1,7 @@
-"""What is held out from a training to judge it by, without leaks.
+"""The split of samples into training and validation, without leaks.
 
-Samples of one image are never parted between training and validation. Where there are too few
-images, each is cut in two with a gap between, so that no pixel and no object is in both parts.
+Samples of one image are never divided between the two. If there are too few images, each is cut in
+two with a gap between, so that no pixel and no object is in both parts.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ import numpy as np
 from napari_unet.core.instances.heads import InstanceHead
 from napari_unet.core.training.samples import Sample, Samples
 
-ENOUGH_IMAGES = 4
-"""From so many images on whole ones are held out."""
-FEWEST = 2
-"""Objects that each side needs, or nothing can be measured."""
-GAP = 8
-"""Least width of the gap between two parts of an image, in pixels."""
-LEAST = 48
-"""Least width of a part of an image that is held out, in pixels."""
-PIXELS = 400
-"""Of classes, so many known pixels count as an object."""
+MIN_IMAGES = 4
+"""From this number of images on, whole images are held out."""
+MIN_OBJECTS = 2
+"""Objects that each side needs; with fewer nothing can be measured."""
+MIN_GAP = 8
+"""Minimum width of the gap between two parts of an image, in pixels."""
+MIN_WIDTH = 48
+"""Minimum width of the part of an image that is held out, in pixels."""
+PIXELS_PER_OBJECT = 400
+"""Of classes, this number of known pixels counts as an object."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """What is trained on and what it is judged by.
+    """Samples to train on, and samples to validate on.
 
     Attributes
     ----------
     training, validation
-        The second is None where too little is known to hold some of it out.
+        `validation` is None if too little is known to hold some of it out.
     reason
-        Why there is no validation, in a sentence; empty where there is one.
+        Why there is no validation, in a sentence; otherwise empty.
     """
 
     training: Samples
@@ -43,16 +43,16 @@ class Split:
 
 
 def hold_out(samples: Samples, share: float, seed: int = 0) -> Split:
-    """Part samples into what is trained on and what the result is judged by.
+    """Split samples into training and validation.
 
     Parameters
     ----------
     samples
-        What is known; samples of equal `source` (or else `group`) belong together.
+        All samples; those of equal `source` (or else `group`) are of one image.
     share
-        Of the known objects, to be held out; 0 holds out nothing.
+        Share of the known objects to hold out; 0 holds out nothing.
     seed
-        Which images are held out.
+        Of the choice of images.
     """
     if not share:
         return Split(
@@ -60,16 +60,14 @@ def hold_out(samples: Samples, share: float, seed: int = 0) -> Split:
         )
     counts = [count_known(item, samples) for item in samples.items]
     total = sum(counts)
-    if total < 2 * FEWEST:
+    if total < 2 * MIN_OBJECTS:
         what = f"{total} known object{'' if total == 1 else 's'}"
         return Split(
             samples, None, f"With {what} nothing can be held out to judge the result by; correct "
             "more of them."
         )  # fmt: skip
-    images = _by_source(samples)
-    split = (
-        _by_image(samples, images, counts, share, seed) if len(images) >= ENOUGH_IMAGES else None
-    )
+    images = _group_by_source(samples)
+    split = _by_image(samples, images, counts, share, seed) if len(images) >= MIN_IMAGES else None
     split = split or _by_region(samples, images, share)
     if split is None and len(images) > 1:
         split = _by_image(samples, images, counts, share, seed)
@@ -82,14 +80,14 @@ def hold_out(samples: Samples, share: float, seed: int = 0) -> Split:
 
 
 def count_known(item: Sample, samples: Samples) -> int:
-    """Count the known objects of a sample; of classes, known pixels stand for them."""
+    """Count the known objects of a sample; of classes, count known pixels instead."""
     if isinstance(samples.head, InstanceHead):
         return len(np.unique(item.known_labels[item.known_labels > 0]))
-    return int(np.count_nonzero(item.known)) // PIXELS
+    return int(np.count_nonzero(item.known)) // PIXELS_PER_OBJECT
 
 
-def _by_source(samples: Samples) -> list[list[int]]:
-    """Return the positions of the samples of each image."""
+def _group_by_source(samples: Samples) -> list[list[int]]:
+    """Return the indices of the samples of each image."""
     found: dict[str, list[int]] = {}
     for position, item in enumerate(samples.items):
         found.setdefault(item.source or item.group or f"#{position}", []).append(position)
@@ -99,19 +97,19 @@ def _by_source(samples: Samples) -> list[list[int]]:
 def _by_image(
     samples: Samples, images: list[list[int]], counts: list[int], share: float, seed: int
 ) -> Split | None:
-    """Hold out whole images; None if one side would have too few objects."""
+    """Hold out whole images; None if one side would get too few objects."""
     order = np.random.default_rng(seed).permutation(len(images))
     sizes = [sum(counts[p] for p in images[i]) for i in order]
     wanted, total = share * sum(counts), sum(counts)
     held: list[int] = []
     count = 0
     for image, size in zip(order, sizes, strict=True):
-        if count >= max(wanted, FEWEST):
+        if count >= max(wanted, MIN_OBJECTS):
             break
-        if size and total - count - size >= FEWEST:
+        if size and total - count - size >= MIN_OBJECTS:
             held += images[image]
             count += size
-    if count < FEWEST:
+    if count < MIN_OBJECTS:
         return None
     return Split(
         Samples([item for p, item in enumerate(samples.items) if p not in held], samples.head),
@@ -120,7 +118,7 @@ def _by_image(
 
 
 def _by_region(samples: Samples, images: list[list[int]], share: float) -> Split | None:
-    """Hold out one end of each image; None if too few objects would be on one side."""
+    """Hold out one end of each image; None if one side would get too few objects."""
     training: list[Sample] = []
     held: list[Sample] = []
     for image in images:
@@ -129,13 +127,13 @@ def _by_region(samples: Samples, images: list[list[int]], share: float) -> Split
         held += after
     split = Split(Samples(training, samples.head), Samples(held, samples.head))
     sides = [[count_known(item, samples) for item in side] for side in (training, held)]
-    return split if min(map(sum, sides)) >= FEWEST else None
+    return split if min(map(sum, sides)) >= MIN_OBJECTS else None
 
 
 def _cut(frames: list[Sample], share: float, samples: Samples) -> tuple[list[Sample], list[Sample]]:
-    """Cut all that there is of one image across, at the same place of the image.
+    """Cut all samples of one image at the same position, across its longer axis.
 
-    About `share` of what is known is held out; nothing, if the image is too small to be cut.
+    About `share` of what is known is held out; nothing if the image is too small.
     """
     objects = isinstance(samples.head, InstanceHead)
     ndim = frames[0].known.ndim
@@ -144,14 +142,14 @@ def _cut(frames: list[Sample], share: float, samples: Samples) -> tuple[list[Sam
     low, high = sizes[axis]
     profile = np.zeros(high - low)
     for item in frames:
-        seen = item.known_labels > 0 if objects else item.known
-        begin = _begin(item, axis) - low
-        along = seen.sum(tuple(a for a in range(ndim) if a != axis))
-        profile[begin : begin + len(along)] += along
+        counted = item.known_labels > 0 if objects else item.known
+        start = _start(item, axis) - low
+        along = counted.sum(tuple(a for a in range(ndim) if a != axis))
+        profile[start : start + len(along)] += along
     profile = np.cumsum(profile)
-    gap = max(GAP, *(round(item.diameter) for item in frames))
-    # At least so wide that some objects lie in it whole.
-    wide = max(LEAST, 3 * gap - GAP)
+    gap = max(MIN_GAP, *(round(item.diameter) for item in frames))
+    # Wide enough for some whole objects.
+    wide = max(MIN_WIDTH, 3 * gap - MIN_GAP)
     end = int(np.searchsorted(profile, (1 - share) * profile[-1]))
     end = min(end, len(profile) - wide - gap + gap // 2)
     first, second = low + end - gap // 2, low + end + gap - gap // 2
@@ -161,44 +159,44 @@ def _cut(frames: list[Sample], share: float, samples: Samples) -> tuple[list[Sam
 
 
 def _before(frames: list[Sample], axis: int, stop: int) -> list[Sample]:
-    """Return what lies before a place of the image."""
-    ends = [(item, stop - _begin(item, axis)) for item in frames]
+    """Return the part of each sample before a position of the image."""
+    ends = [(item, stop - _start(item, axis)) for item in frames]
     return [_part(item, axis, slice(0, end)) for item, end in ends if end > 0]
 
 
 def _after(frames: list[Sample], axis: int, start: int, *, objects: bool) -> list[Sample]:
-    """Return what lies behind a place of the image, without the objects that it goes through."""
+    """Return the part of each sample behind a position, without the objects that are cut."""
     found = []
     for item in frames:
-        begin = start - _begin(item, axis)
-        if begin >= item.known.shape[axis]:
+        first = start - _start(item, axis)
+        if first >= item.known.shape[axis]:
             continue
-        part = _part(item, axis, slice(max(0, begin), None))
-        found.append(_whole(part, axis) if objects and begin > 0 else part)
+        part = _part(item, axis, slice(max(0, first), None))
+        found.append(_whole(part, axis) if objects and first > 0 else part)
     return found
 
 
-def _begin(item: Sample, axis: int) -> int:
+def _start(item: Sample, axis: int) -> int:
     return item.origin[axis] if item.origin else 0
 
 
 def _lowest(frames: list[Sample], axis: int) -> int:
-    return min(_begin(item, axis) for item in frames)
+    return min(_start(item, axis) for item in frames)
 
 
 def _highest(frames: list[Sample], axis: int) -> int:
-    return max(_begin(item, axis) + int(item.known.shape[axis]) for item in frames)
+    return max(_start(item, axis) + int(item.known.shape[axis]) for item in frames)
 
 
 def _whole(held: Sample, axis: int) -> Sample:
-    """Forget the objects that the cut went through; one of them may reach over the gap, too."""
+    """Make the objects at the cut unknown; one of them may even reach over the gap."""
     cut = np.unique(held.labels.take(0, axis))
     cut = cut[cut > 0]
     return replace(held, known=held.known & ~np.isin(held.labels, cut)) if len(cut) else held
 
 
 def _part(item: Sample, axis: int, part: slice) -> Sample:
-    """Return a copy of one part of an image; the other's pixels are not reachable from it."""
+    """Return a copy of one part of a sample, so that no view keeps the other's pixels."""
     place = (slice(None),) * axis + (part,)
     return replace(
         item,
@@ -206,5 +204,5 @@ def _part(item: Sample, axis: int, part: slice) -> Sample:
         labels=item.labels[place].copy(),
         targets=item.targets[(slice(None), *place)].copy(),
         known=item.known[place].copy(),
-        sketched=None if item.sketched is None else item.sketched[place].copy(),
+        scribbled=None if item.scribbled is None else item.scribbled[place].copy(),
     )

@@ -1,4 +1,4 @@
-"""The log of a training: a table that grows, and its picture."""
+"""The log of a training: a growing table, and the learning curve drawn from it."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ LOSS, SCORE = "loss", "val_"
 class TrainLog:
     """The files `log.csv` and `curve.png` in the folder of a training.
 
-    A row of the table sums up the steps since the row before it: the means of the loss and of its
-    terms, and the seconds, the learning rate and the validation scores (where there are new ones)
-    of the last of them. Columns: step, seconds, loss, loss_<term>..., learning_rate, val_<score>...
+    A row sums up the steps since the row before: the means of the loss and of its terms, and the
+    seconds, the learning rate and new validation scores of the last step. Columns: step, seconds,
+    loss, loss_<term>..., learning_rate, val_<score>...
 
-    A row that was written is on the disk. A training that goes on from a checkpoint cuts off the
-    rows beyond it, so that no step is in the table twice.
+    A row is on the disk once it is written. When a training is resumed, the rows after its
+    checkpoint are removed, so that no step is in the table twice.
     """
 
     folder: Path
@@ -41,12 +41,12 @@ class TrainLog:
     _losses: list[Mapping[str, float]] = field(default_factory=list, repr=False)
 
     def begin(self, step: int) -> None:
-        """Make ready to go on after `step` (0: start anew): what the files say beyond it is cut.
+        """Prepare to go on after `step` (0: start anew); later rows in the files are removed.
 
         Raises
         ------
         OutputError
-            The folder holds another kind of `log.csv`, or cannot be written to.
+            The folder holds a `log.csv` of another kind, or cannot be written to.
         """
         make_folder(self.folder)
         for name in (TABLE, CURVE):
@@ -62,7 +62,7 @@ class TrainLog:
                 (self.folder / name).unlink(missing_ok=True)
 
     def add(self, losses: Mapping[str, float]) -> None:
-        """Take in the losses of one step: the sum named "loss", and its terms."""
+        """Add the losses of one step: the sum named "loss", and its terms."""
         self._losses.append(losses)
 
     def write(
@@ -72,7 +72,7 @@ class TrainLog:
         learning_rate: float,
         scores: Mapping[str, float] | None = None,
     ) -> None:
-        """Write a row for the steps since the row before."""
+        """Write a row for the steps since the last row."""
         names = self._losses[0] if self._losses else {}
         row: dict[str, float] = {"step": step, "seconds": seconds}
         for name in names:
@@ -120,7 +120,7 @@ class TrainLog:
         for name in names:
             points = [(row["step"], row[name]) for row in self.rows if name in row]
             style = ".-" if len(points) < 50 else "-"
-            # In a legend a dollar sign would begin a formula.
+            # matplotlib would take a dollar sign in a legend for the start of a formula.
             axes.plot(*zip(*points, strict=True), style, label=name.replace("$", r"\$"))
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
@@ -133,16 +133,16 @@ class TrainLog:
 
 
 def read_table(path: Path) -> list[dict[str, float]]:
-    """Read the rows of a `log.csv`; none if there is no such file, and without a torn last row.
+    """Read the rows of a `log.csv`, without a torn last one; none if the file does not exist.
 
     Raises
     ------
     OutputError
-        The file is something else, or cannot be read.
+        The file is no log of a training, or cannot be read.
     """
     try:
         text = path.read_text(encoding="utf-8")
-        whole = text[: text.rfind("\n") + 1]  # a row is written from its start to its line's end
+        whole = text[: text.rfind("\n") + 1]  # a row without a line end is torn
         header, *lines = [*csv.reader(io.StringIO(whole))] or [["step"]]
         rows = [
             {name: float(cell) for name, cell in zip(header, line, strict=True) if cell}
@@ -161,7 +161,7 @@ def read_table(path: Path) -> list[dict[str, float]]:
 
 
 def _line(cells: Any) -> str:
-    """Write one line of the table; steps are whole, other numbers have six digits."""
+    """Format one line of the table: integers as they are, other numbers with six digits."""
     out = io.StringIO()
     texts = ("" if c is None else f"{c:.6g}" if isinstance(c, float) else str(c) for c in cells)
     csv.writer(out, lineterminator="\n").writerow(texts)

@@ -1,24 +1,38 @@
-"""Do no harm: whether a tuned model is better than the one that it was tuned from."""
+"""Whether a tuned model is better than its parent, and whether more corrections would help."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from napari_unet.core.text import pluralise
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
 BETTER, WORSE, UNMEASURED = "better", "worse", "not measurable"
 UNITS = {"AP50": "objects", "IoU": "pixels"}
-"""What each metric is a share of, and corrections are counted in."""
-FORGOTTEN = 0.02
-"""A score that falls by more than this, and by more than chance explains, on what was learned
-before makes a model worse."""
+"""What each metric is measured on, and corrections are counted in."""
+MAX_FORGOTTEN = 0.02
+"""A model is worse if its score on the rehearsal set falls by more than this beyond chance."""
+
+MIN_ROUNDS = 3
+"""Rounds needed for an estimate."""
+LAST_ROUNDS = 4
+"""Only the last rounds count: what the first ones gained is past."""
+MIN_GAIN = 0.01
+"""The gain by doubling the corrections below which they hardly help."""
 
 
 @dataclass(frozen=True)
 class ModelComparison:
-    """The scores of a model before and after tuning, and what they say.
+    """The scores of a model before and after tuning, and the verdict.
+
+    The fields are stored in the card's entry `metrics.tuning` under their names.
 
     Attributes
     ----------
@@ -27,11 +41,11 @@ class ModelComparison:
     metric
         What the scores are: "AP50" or "IoU".
     before, after
-        On the corrections that were held out; None without any.
+        On held-out corrections; None without any.
     replay_before, replay_after
-        On crops of what the model was trained on before; None without any.
+        On the rehearsal set; None without any.
     objects
-        How many known objects (of classes: so many times 400 pixels) were held out.
+        Number of known objects (of classes: of 400 pixels each) that were held out.
     reason
         In a sentence, why the verdict is what it is.
     """
@@ -47,16 +61,16 @@ class ModelComparison:
 
     @property
     def share(self) -> str:
-        """What the scores `before` and `after` were measured on, in words."""
+        """What the scores `before` and `after` were measured on, as text."""
         return _share(self.metric, self.objects)
 
     @property
     def keep(self) -> bool:
-        """Whether there is no reason against the tuned model."""
+        """Whether the tuned model may be kept."""
         return self.verdict != WORSE
 
     def to_json(self) -> dict[str, Any]:
-        """Return the judgement for a model's card."""
+        """Return the comparison for a model's card."""
         values = asdict(self)
         return {k: round(v, 4) if isinstance(v, float) else v for k, v in values.items()}
 
@@ -83,23 +97,23 @@ def compare_models(
     reason: str = "",
     replay_objects: int = 10_000,
 ) -> ModelComparison:
-    """Weigh the scores (before, after) on what was held out, and on what was learned before.
+    """Compare scores (before, after) on held-out corrections and on the rehearsal set.
 
     Parameters
     ----------
     objects, replay_objects
-        How many objects the scores are shares of.
+        Number of objects that the scores were measured on.
     reason
-        Why nothing was held out, where `held` is None.
+        Why nothing was held out, if `held` is None.
     """
     before, after = held or (None, None)
     old, new = replay or (None, None)
     verdict = UNMEASURED
     chance = math.sqrt((old or 0) * (1 - (old or 0)) / max(1, replay_objects))
-    if old is not None and new is not None and new < old - FORGOTTEN - chance:
+    if old is not None and new is not None and new < old - MAX_FORGOTTEN - chance:
         verdict, reason = WORSE, "It forgot too much of what it could do before."
     elif before is not None and after is not None:
-        # One object more or less, of so few, is chance.
+        # A difference of a single object may be chance.
         margin = 1 / max(1, objects)
         if after >= before + margin:
             verdict, reason = BETTER, "It does better on what it was not shown."
@@ -114,3 +128,99 @@ def _share(metric: str, objects: int) -> str:
     if UNITS.get(metric) != "objects":
         return "pixels held out"
     return f"{pluralise(objects, 'object')} held out"
+
+
+@dataclass(frozen=True)
+class CorrectionRound:
+    """One round of corrections and tuning: known objects, and the score afterwards.
+
+    Attributes
+    ----------
+    objects
+        Known objects (of classes: pixels) that the model learned from, in this round and before.
+    score
+        On held-out corrections, 0 to 1.
+    """
+
+    objects: int
+    score: float
+
+
+def get_rounds(training: Mapping[str, Any]) -> list[CorrectionRound]:
+    """Return the rounds in a model card's entry `training`, oldest first."""
+    return [
+        CorrectionRound(int(objects), float(score)) for objects, score in training.get("rounds", [])
+    ]
+
+
+def count_taught(training: Mapping[str, Any], metric: str) -> int:
+    """Return how much a model learned from, by its card: known objects, or pixels of classes."""
+    return int(training["objects" if UNITS[metric] == "objects" else "known_px"])
+
+
+def add_round(
+    before: Mapping[str, Any], objects: int, comparison: ModelComparison
+) -> list[list[float]]:
+    """Return the parent's rounds and the new one, as the card stores them.
+
+    Parameters
+    ----------
+    before
+        The parent's entry `training`.
+    objects
+        How much the new model learned from: see `count_taught`.
+    """
+    rounds = [[found.objects, round(found.score, 4)] for found in get_rounds(before)]
+    if not rounds and comparison.before is not None:
+        rounds = [[0, round(comparison.before, 4)]]
+    if comparison.after is not None:
+        rounds.append([objects, round(comparison.after, 4)])
+    return rounds
+
+
+def advise(rounds: Sequence[CorrectionRound], what: str = "objects") -> str:
+    """Tell in a sentence whether more corrections are likely to help.
+
+    The score is assumed to grow with the logarithm of the number of objects, as learning curves of
+    networks do before they saturate.
+
+    Parameters
+    ----------
+    what
+        Unit of the rounds, in the plural.
+    """
+    known = [found for found in rounds if math.isfinite(found.score)]
+    if len(known) < MIN_ROUNDS:
+        left = MIN_ROUNDS - len(known)
+        return (
+            f"Too early to tell whether more corrections help: {left} more "
+            f"{'round' if left == 1 else 'rounds'} will show it."
+        )
+    gain = gain_of_doubling(known)
+    last = known[-1]
+    wanted = max(1, last.objects)
+    if gain >= MIN_GAIN:
+        return (
+            f"More corrections are likely to help: {wanted:,} more "
+            f"{what[:-1] if wanted == 1 else what} may raise the score from "
+            f"{last.score:.2f} to about {min(1.0, last.score + gain):.2f}."
+        )
+    if known[-1].score < max(found.score for found in known) - MIN_GAIN:
+        return "The last corrections did not help; look at where the model errs, or go back a step."
+    return f"More corrections of this kind will hardly help; the score stays at {last.score:.2f}."
+
+
+def gain_of_doubling(rounds: Sequence[CorrectionRound]) -> float:
+    """Return how much twice the objects would raise the score, by the last rounds.
+
+    The slope over the logarithm (base 2) of the objects; each round counts twice the one before.
+    """
+    rounds = rounds[-LAST_ROUNDS:]
+    x = np.log2([1 + found.objects for found in rounds])
+    y = np.array([found.score for found in rounds])
+    weight = 2.0 ** np.arange(len(rounds))
+    x_mean, y_mean = np.average(x, weights=weight), np.average(y, weights=weight)
+    spread = float(np.sum(weight * (x - x_mean) ** 2))
+    if not spread:
+        return 0.0
+    return float(np.sum(weight * (x - x_mean) * (y - y_mean)) / spread)

@@ -1,7 +1,7 @@
-"""A small part of what a model was trained on, kept beside its weights against forgetting.
+"""The rehearsal set: a few training crops kept beside a model's weights against forgetting.
 
-The file `replay.npz` holds crops at the scale at which the network works, their intensities as the
-network sees them, in 8 bits. Nothing in it is pickled.
+The file `replay.npz` holds crops at the working scale of the network, their normalised intensities
+in 8 bits. Nothing in it is pickled. The picture of a model is drawn from its samples, too.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.errors import ModelError
+from napari_unet.core.evaluation.overlay import outline
 from napari_unet.core.image.diameters import working_scale
 from napari_unet.core.image.frames import resize
-from napari_unet.core.training.partial_labels import known_targets
-from napari_unet.core.training.samples import Sample, Samples
+from napari_unet.core.training.samples import Sample, Samples, known_targets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,26 +25,30 @@ if TYPE_CHECKING:
     from napari_unet.core.instances.heads import InstanceHead, SemanticHead
 
 RANGE = (-0.2, 1.35)
-"""Normalised intensities that 0 and 255 stand for."""
+"""The normalised intensities that 0 and 255 represent."""
 COUNT = 48
-"""How many crops a model keeps."""
-NEWEST = 1 / 3
+"""Number of crops that a model keeps."""
+OWN_SHARE = 1 / 3
 """Share of them that a tuned model takes from its own corrections; the rest are its parent's."""
 EDGES = {2: 160, 3: 48}
 """Edge length of a crop, for planes and volumes."""
 LARGEST = 16 << 20
-"""Bytes that a replay may have; what comes from elsewhere is not trusted."""
+"""Bytes that a rehearsal set may have; files from elsewhere are not trusted."""
 GROUP = "replay"
+"""Group of the samples; it is part of the names of scores on cards."""
+
+THUMBNAIL_EDGE = 128
+"""Edge length of a model's picture, in pixels."""
 
 
 @dataclass(frozen=True)
-class Crop:
-    """One piece of a training image.
+class RehearsalCrop:
+    """A crop of a training image.
 
     Attributes
     ----------
     image
-        uint8 (C, [Z,] Y, X): normalised intensities, see `RANGE`; C is 1 where all are equal.
+        uint8 (C, [Z,] Y, X): normalised intensities, see `RANGE`; C is 1 if all channels are equal.
     labels
         uint16 ([Z,] Y, X).
     known
@@ -52,7 +56,7 @@ class Crop:
     diameter
         Of the objects, in pixels; 0 without any.
     group
-        What the choice was balanced over.
+        Group of its sample, over which the choice was balanced.
     """
 
     image: np.ndarray
@@ -62,35 +66,37 @@ class Crop:
     group: str = ""
 
 
-def make_replay(
+def choose_rehearsal_crops(
     samples: Samples, diameter: float | None = None, count: int = COUNT, edge: int | None = None
-) -> list[Crop]:
-    """Choose crops that stand for a training set: of every group, and of small and large objects.
+) -> list[RehearsalCrop]:
+    """Choose crops that represent a training set: from every group, with small and large objects.
 
     Parameters
     ----------
     samples
         The training set.
     diameter
-        Of the objects that the network works on best, in pixels; None: images at their own scale.
+        Working diameter of the network, in pixels; None: images keep their scale.
     count, edge
-        How many crops, at most, and how large.
+        Number of crops, at most, and their edge length.
     """
     edge = edge or EDGES[samples.items[0].known.ndim]
     crops = [_crop(samples.items[position], diameter, edge) for position in _choose(samples, count)]
     return [crop for crop in crops if crop.known.any()]
 
 
-def passed_on(parents: Sequence[Crop], own: Sequence[Crop], count: int = COUNT) -> list[Crop]:
-    """Return what a tuned model keeps: its parent's crops, and a share of its own."""
-    newest = _spread(list(own), round(NEWEST * count) if parents else count)
+def merge_rehearsal_crops(
+    parents: Sequence[RehearsalCrop], own: Sequence[RehearsalCrop], count: int = COUNT
+) -> list[RehearsalCrop]:
+    """Return the crops that a tuned model keeps: its parent's, and a share of its own."""
+    newest = _spread(list(own), round(OWN_SHARE * count) if parents else count)
     return [*_spread(list(parents), count - len(newest)), *newest]
 
 
-def replay_samples(
-    crops: Sequence[Crop], head: InstanceHead | SemanticHead, channels: int
+def rehearsal_samples(
+    crops: Sequence[RehearsalCrop], head: InstanceHead | SemanticHead, channels: int
 ) -> Samples:
-    """Return crops as samples of the group "replay", with the targets of a head."""
+    """Return crops as samples of the group `GROUP`, with the targets of a head."""
     items = []
     for number, crop in enumerate(crops):
         low, high = RANGE
@@ -103,7 +109,7 @@ def replay_samples(
     return Samples(items, head)
 
 
-def pack_replay(crops: Sequence[Crop]) -> bytes:
+def pack_rehearsal(crops: Sequence[RehearsalCrop]) -> bytes:
     """Write crops as the bytes of a `replay.npz`; equal crops give equal bytes."""
     arrays: dict[str, Any] = {
         "diameters": np.array([crop.diameter for crop in crops], np.float32),
@@ -117,13 +123,13 @@ def pack_replay(crops: Sequence[Crop]) -> bytes:
     return out.getvalue()
 
 
-def unpack_replay(data: bytes) -> list[Crop]:
+def unpack_rehearsal(data: bytes) -> list[RehearsalCrop]:
     """Read the crops of a `replay.npz`.
 
     Raises
     ------
     ModelError
-        The bytes are something else, or unpack to more than any model keeps.
+        The bytes are no rehearsal set, or unpack to more than any model keeps.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -141,17 +147,37 @@ def unpack_replay(data: bytes) -> list[Crop]:
         ) from error
 
 
-def _checked(arrays: Any, number: int, diameter: float, group: str) -> Crop:
+def draw_thumbnail(samples: Samples, edge: int = THUMBNAIL_EDGE) -> np.ndarray:
+    """Draw a part of the sample with the most known objects: a model's picture, uint8 (Y, X, 3)."""
+    sample = max(samples.items, key=lambda item: len(np.unique(item.known_labels)))
+    image, labels = sample.image, sample.known_labels
+    if labels.ndim == 3:
+        z = int(np.argmax((labels > 0).sum((1, 2))))
+        image, labels = image[:, z], labels[z]
+    middle = np.argwhere(labels > 0).mean(0) if labels.any() else np.array(labels.shape) / 2
+    low = [
+        int(np.clip(m - edge / 2, 0, max(0, n - edge)))
+        for m, n in zip(middle, labels.shape, strict=True)
+    ]
+    place = tuple(slice(start, start + edge) for start in low)
+    image = image[:3] if len(image) >= 3 else np.repeat(image[:1], 3, 0)
+    shown = np.asarray(255 * np.clip(np.moveaxis(image, 0, -1)[place], 0, 1), np.uint8)
+    drawn = outline(shown, labels[place], zoom=1)
+    beyond = [(0, edge - n) for n in drawn.shape[:2]]
+    return np.pad(drawn, [*beyond, (0, 0)])
+
+
+def _checked(arrays: Any, number: int, diameter: float, group: str) -> RehearsalCrop:
     image, labels = arrays[f"image{number}"], arrays[f"labels{number}"]
     known = np.unpackbits(arrays[f"known{number}"], count=labels.size).reshape(labels.shape)
     types = (image.dtype, labels.dtype) == (np.uint8, np.uint16)
     if not types or image.shape[1:] != labels.shape or labels.ndim not in (2, 3):
         raise ValueError(f"crop {number} is damaged")
-    return Crop(image, labels, known.astype(bool), diameter, group)
+    return RehearsalCrop(image, labels, known.astype(bool), diameter, group)
 
 
 def _choose(samples: Samples, count: int) -> list[int]:
-    """Choose samples: of a group by the square root of its size, small to large objects alike."""
+    """Choose samples: from each group by the root of its size, from small to large objects."""
     groups: dict[str, list[int]] = {}
     for position, item in enumerate(samples.items):
         if item.known.any():
@@ -172,11 +198,11 @@ def _spread(items: list[Any], count: int) -> list[Any]:
     return [items[int((i + 0.5) * len(items) / count)] for i in range(count)]
 
 
-def _crop(sample: Sample, diameter: float | None, edge: int) -> Crop:
-    """Cut a sample, at the network's scale, where most of it is known and most objects are."""
+def _crop(sample: Sample, diameter: float | None, edge: int) -> RehearsalCrop:
+    """Cut a sample, at the network's scale, where most pixels are known and most are objects."""
     scale = working_scale(sample.diameter, diameter)
     size = tuple(max(1, round(n * scale)) for n in sample.known.shape)
-    labels, known = (_nearest(values, size) for values in (sample.known_labels, sample.known))
+    labels, known = (resize_labels(values, size) for values in (sample.known_labels, sample.known))
     image = resize(sample.image, size)
     merit = known + (labels > 0).astype(np.float32)
     place = tuple(_best_window(merit, axis, edge) for axis in range(merit.ndim))
@@ -189,7 +215,7 @@ def _crop(sample: Sample, diameter: float | None, edge: int) -> Crop:
     inside = names.reshape(labels[place].shape) + int(labels[place].min() > 0)
     if sample.diameter == 0:  # classes keep their numbers
         inside = labels[place]
-    return Crop(
+    return RehearsalCrop(
         levels.astype(np.uint8),
         inside.astype(np.uint16),
         known[place],
@@ -198,8 +224,8 @@ def _crop(sample: Sample, diameter: float | None, edge: int) -> Crop:
     )
 
 
-def _nearest(values: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """Resample labels to another size."""
+def resize_labels(values: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """Resample labels or masks to another size by their nearest pixels."""
     for axis, (old, new) in enumerate(zip(values.shape, size, strict=True)):
         if old != new:
             values = values.take(((np.arange(new) + 0.5) * old / new).astype(int), axis)

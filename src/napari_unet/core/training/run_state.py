@@ -1,7 +1,7 @@
-"""Trainings that did not finish: where they lie, what they need to go on, who works at them.
+"""Unfinished trainings: their folder, their lock, and what they were begun with.
 
-What a training works with lies in ``training/NAME`` in the user's folder: checkpoint, plan, log and
-curve. The checkpoint and the plan go when its model was stored.
+The files of a training lie in ``training/NAME`` in the user's folder: checkpoint, run state, log
+and curve. Checkpoint and run state are deleted when the model is stored.
 """
 
 from __future__ import annotations
@@ -22,25 +22,27 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-CHECKPOINT, PLAN, LOCK = "checkpoint.safetensors", "plan.json", ".lock"
+CHECKPOINT, RUN_STATE, LOCK = "checkpoint.safetensors", "plan.json", ".lock"
 _NUMBERED = re.compile(r"(?P<stem>.*?)(-tuned(-(?P<number>\d+))?)?")
 _LONGEST = 60
 
 
 @dataclass(frozen=True)
 class RunState:
-    """What is trained on what.
+    """What a training was begun with; a checkpoint may only be resumed with the same.
+
+    The fields are the keys of `plan.json`.
 
     Attributes
     ----------
     parent
         Hash of the model that is tuned; "" from scratch.
     spec
-        Of the network, as JSON values.
+        Spec of the network, as JSON values.
     data
         Hash of the samples.
     request
-        What was asked for, so that the window can offer to go on; empty: it does not.
+        What the user asked for, so that the window can offer to resume; empty: it does not.
     """
 
     parent: str
@@ -49,8 +51,10 @@ class RunState:
     request: dict[str, Any] = field(default_factory=dict)
 
     def fits(self, other: RunState) -> bool:
-        """Whether a training can go on from the other's checkpoint."""
-        mine, others = (json.dumps([plan.parent, plan.spec, plan.data]) for plan in (self, other))
+        """Tell whether a training can be resumed from the other's checkpoint."""
+        mine, others = (
+            json.dumps([state.parent, state.spec, state.data]) for state in (self, other)
+        )
         return mine == others
 
 
@@ -59,21 +63,21 @@ def training_folder(name: str) -> Path:
     return home() / "training" / name
 
 
-def write_run_state(folder: Path, plan: RunState) -> None:
-    """Note a plan, or hold it against that of the checkpoint which is there.
+def write_run_state(folder: Path, state: RunState) -> None:
+    """Write the run state, or compare it with that of an existing checkpoint.
 
     Raises
     ------
     InputError
-        The checkpoint is that of another plan.
+        The checkpoint was begun with something else.
     OutputError
         The folder cannot be written.
     """
     if not (folder / CHECKPOINT).exists():
-        write_text(folder / PLAN, json.dumps(asdict(plan), indent=2) + "\n")
+        write_text(folder / RUN_STATE, json.dumps(asdict(state), indent=2) + "\n")
         return
     noted = read_run_state(folder)
-    if noted is None or not noted.fits(plan):
+    if noted is None or not noted.fits(state):
         raise InputError(
             f"The unfinished training of {folder.name!r} had another model or other images; give "
             f"the same ones, or delete {folder} to start again."
@@ -81,27 +85,27 @@ def write_run_state(folder: Path, plan: RunState) -> None:
 
 
 def read_run_state(folder: Path) -> RunState | None:
-    """Return the plan of an unfinished training; None if there is none that can be read."""
+    """Return the state of an unfinished training; None if there is none that can be read."""
     try:
-        return RunState(**json.loads((folder / PLAN).read_text(encoding="utf-8")))
+        return RunState(**json.loads((folder / RUN_STATE).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
 
 
-def unfinished() -> dict[str, RunState]:
-    """Return, by name, the trainings that stopped and can go on; the last one first."""
+def list_unfinished() -> dict[str, RunState]:
+    """Return the stopped trainings that can be resumed, by name; the last one first."""
     folders = [path.parent for path in (home() / "training").glob(f"*/{CHECKPOINT}")]
     folders.sort(key=lambda folder: -_modified(folder / CHECKPOINT))
     found = {}
     for folder in folders:
-        plan = read_run_state(folder)
-        if plan is not None and not is_locked(folder):
-            found[folder.name] = plan
+        state = read_run_state(folder)
+        if state is not None and not is_locked(folder):
+            found[folder.name] = state
     return found
 
 
-def forget(folder: Path) -> None:
-    """Delete the checkpoint and plan of a training; its log and curve stay.
+def forget_training(folder: Path) -> None:
+    """Delete the checkpoint and run state of a training; its log and curve stay.
 
     Raises
     ------
@@ -109,19 +113,19 @@ def forget(folder: Path) -> None:
         They cannot be deleted.
     """
     try:
-        for name in (CHECKPOINT, PLAN):
+        for name in (CHECKPOINT, RUN_STATE):
             (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(f"{folder} cannot be cleared: {error.strerror or error}.") from error
 
 
 def lock_training(folder: Path) -> FileLock:
-    """Keep others from training in a folder, which is made; release the lock when done.
+    """Lock the folder of a training, which is created; release the lock when done.
 
     Raises
     ------
     InputError
-        Somebody trains there already.
+        Another window or terminal trains there.
     OutputError
         The folder cannot be written.
     """
@@ -141,7 +145,7 @@ def lock_training(folder: Path) -> FileLock:
 
 
 def is_locked(folder: Path) -> bool:
-    """Tell whether somebody trains in a folder right now."""
+    """Tell whether a training is running in a folder."""
     if not (folder / LOCK).exists():
         return False
     try:
@@ -153,7 +157,7 @@ def is_locked(folder: Path) -> bool:
     return False
 
 
-def next_name(base: str, taken: Iterable[str]) -> str:
+def propose_name(base: str, taken: Iterable[str]) -> str:
     """Propose a name for a tuned model: of "nuclei" it is "nuclei-tuned", then "nuclei-tuned-2"."""
     taken = {name.casefold() for name in taken}
     found = _NUMBERED.fullmatch(base)

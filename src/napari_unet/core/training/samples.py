@@ -1,12 +1,13 @@
-"""Labelled images, ready to train on.
+"""Labelled images to train on, each normalised and with its targets computed once.
 
-`Samples` keeps each image normalised and its targets computed once; `crops` says where training
-crops are cut.
+Often only a part of an image is known. In a volume with single labelled planes, objects are flat
+slices: their extent along z is unknown, so that they are measured in the plane.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -18,19 +19,17 @@ from napari_unet.core.image.diameters import object_diameters
 from napari_unet.core.image.normalise import Normaliser
 from napari_unet.core.instances.heads import InstanceHead, SemanticHead
 from napari_unet.core.io.stack import open_stack
-from napari_unet.core.training.partial_labels import (
-    background_weight,
-    known_diameter,
-    known_targets,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+
 LARGEST_LABEL = 2**20
-"""Objects with greater numbers are numbered anew: tables have a place for each number."""
+"""Objects with greater labels are renumbered: tables have an entry for each label."""
 STRIDE = 4
-"""Places to cut crops around are looked for on a grid of so many pixels in y and x."""
+"""Positions to centre crops on lie on a grid of this many pixels in y and x."""
+MAX_BACKGROUND_WEIGHT = 5.0
+"""Known background weighs no more than this, however little of it is known."""
 
 
 @dataclass(frozen=True)
@@ -46,23 +45,21 @@ class Sample:
     targets
         float32 (K, [Z,] Y, X), the head's.
     known
-        bool ([Z,] Y, X): the pixels that were looked at; others weigh nothing in the loss.
+        bool ([Z,] Y, X): pixels whose label is right; others weigh nothing in the loss.
     group
-        What the sampling is balanced over, such as the modality.
+        Group that the sampling is balanced over, such as the modality.
     diameter
-        Median diameter of the known objects, in pixels; 0 without any, and where labels are
-        classes.
+        Median diameter of the known objects, in pixels; 0 without any, and for classes.
     source
-        The image that it is a part or a frame of: samples of one source are never parted between
-        training and validation, unless the image itself is cut. Where it is not given, the group is
-        taken for it.
+        The image that it is a part or a frame of: samples of one source are never divided between
+        training and validation, unless the image itself is cut. If empty, the group is used.
     origin
-        Where the sample begins in its image, ([z,] y, x); empty: at its beginning.
+        Position of the sample's first pixel in its image, ([z,] y, x); empty: 0.
     sketched
-        bool ([Z,] Y, X), or None for nowhere: pixels, none of them known, that belong to some
-        object of unknown outline. Their first target, the foreground, is true and no other.
+        bool ([Z,] Y, X), or None: unknown pixels that belong to some object of unknown outline.
+        Only their first target, the foreground, is valid.
     background_weight
-        How much more than objects the known background weighs in the loss: see `Samples.balanced`.
+        Weight of the known background in the loss, objects being 1: see `Samples.balanced`.
     """
 
     image: np.ndarray
@@ -73,11 +70,11 @@ class Sample:
     diameter: float
     source: str = ""
     origin: tuple[int, ...] = ()
-    sketched: np.ndarray | None = None
+    scribbled: np.ndarray | None = None
     background_weight: float = 1.0
 
     @classmethod
-    def of(
+    def from_image(
         cls,
         image: np.ndarray,
         labels: np.ndarray,
@@ -87,16 +84,16 @@ class Sample:
         group: str = "",
         source: str = "",
         origin: tuple[int, ...] = (),
-        sketched: np.ndarray | None = None,
+        scribbled: np.ndarray | None = None,
     ) -> Sample:
-        """Compute a normalised image's targets; without `known`, everything is known."""
+        """Build a sample of a normalised image; without `known`, everything is known."""
         if isinstance(head, InstanceHead) and labels.max(initial=0) > LARGEST_LABEL:
             names, place = np.unique(labels, return_inverse=True)
             labels = place.reshape(labels.shape) + int(names[0] > 0)
         seen = np.ones(labels.shape, bool) if known is None else known.astype(bool)
         targets = known_targets(labels, seen, head)
-        if sketched is not None:
-            targets[0][sketched] = 1
+        if scribbled is not None:
+            targets[0][scribbled] = 1
         return cls(
             image=image,
             labels=labels,
@@ -106,13 +103,13 @@ class Sample:
             diameter=known_diameter(labels, seen, head),
             source=source,
             origin=origin,
-            sketched=sketched,
+            scribbled=scribbled,
         )
 
     @property
     def foreground_known(self) -> np.ndarray:
-        """Where it is known whether there is an object; bool ([Z,] Y, X)."""
-        return self.known if self.sketched is None else self.known | self.sketched
+        """Pixels whose foreground is known; bool ([Z,] Y, X)."""
+        return self.known if self.scribbled is None else self.known | self.scribbled
 
     @cached_property
     def known_labels(self) -> np.ndarray:
@@ -121,12 +118,12 @@ class Sample:
 
     @cached_property
     def on_objects(self) -> np.ndarray:
-        """Known places on objects, on a grid: integers (N, ndim)."""
+        """Positions of known pixels of objects, on a grid: integers (N, ndim)."""
         return _places(self.known_labels > 0)
 
     @cached_property
     def on_known(self) -> np.ndarray:
-        """Known places, on a grid: integers (N, ndim); none where everything is known."""
+        """Positions of known pixels, on a grid: integers (N, ndim); none if all are known."""
         if self.known.all():
             return np.empty((0, self.known.ndim), int)
         return _places(self.foreground_known)
@@ -134,7 +131,7 @@ class Sample:
 
 @dataclass
 class Samples:
-    """A training or validation set, and the head whose targets its samples have."""
+    """A training or validation set, with the head that its targets are for."""
 
     items: list[Sample] = field(default_factory=list)
     head: InstanceHead | SemanticHead = field(default_factory=InstanceHead)
@@ -155,15 +152,12 @@ class Samples:
         Parameters
         ----------
         pairs
-            (image, labels): the image is anything that `open_stack` takes and has one frame; the
-            labels are integers of the image's shape without channels: objects for an instance head,
-            classes for a semantic one.
+            (image, labels): an image of one frame that `open_stack` can open; integer labels of its
+            shape without channels: objects for an instance head, classes for a semantic one.
         known
-            For each pair a bool array of the labels' shape, or None where everything is known.
-        groups
-            For each pair what the sampling is balanced over.
-        sources
-            For each pair the image that it is a part or a frame of: see `Sample`.
+            For each pair a bool array of the labels' shape, or None if everything is known.
+        groups, sources
+            For each pair: see `Sample`.
         head
             Whose targets to compute; an instance head if not given.
         channels
@@ -172,8 +166,8 @@ class Samples:
         Raises
         ------
         InputError
-            No pairs, labels whose shape or type does not fit their image, negative labels or
-            unknown classes, masks of another shape or number, or nothing that is known.
+            There are no pairs, labels do not fit their image or are negative or unknown classes,
+            masks have another shape or number, or nothing is known.
         """
         head = head or InstanceHead()
         items: list[Sample] = []
@@ -187,7 +181,7 @@ class Samples:
             mask = None if known is None else _nth(known, number, "known masks")
             _check_values(stack.name or f"pair {number}", labels, head, mask)
             items.append(
-                Sample.of(
+                Sample.from_image(
                     _read_normalised(stack, labels.ndim, channels),
                     labels,
                     head,
@@ -214,8 +208,8 @@ class Samples:
     def weights(self) -> np.ndarray:
         """Return each sample's share of the crops, summing to 1.
 
-        Groups weigh by the square root of their size, images inside one by the square root of
-        their object count: crowded images have more to teach, but must not drown the others.
+        Groups weigh by the square root of their size, images in a group by the square root of their
+        object count: crowded images teach more, but must not outweigh the others.
         """
         groups = np.array([item.group for item in self.items])
         counts = np.array([len(np.unique(item.known_labels)) for item in self.items], float)
@@ -227,13 +221,13 @@ class Samples:
         return np.asarray(weights / weights.sum())
 
     def balanced(self, usual: float) -> Samples:
-        """Return the samples with a background that weighs as much as objects leave of an image.
+        """Return the samples with the known background weighted as in a whole image.
 
         Parameters
         ----------
         usual
-            Share of an image that objects cover. Classes, and images of which all is known, stay
-            as they are.
+            Share of an image that objects usually cover. Classes, and images that are known as a
+            whole, are left unchanged.
         """
         if not isinstance(self.head, InstanceHead):
             return self
@@ -244,7 +238,7 @@ class Samples:
         return Samples(weighed, self.head)
 
     def card(self) -> dict[str, Any]:
-        """Return what a model card says of its training data: counts, sizes and a hash."""
+        """Return a model card's description of the training data: counts, sizes and a hash."""
         digest = hashlib.sha256()
         for item in self.items:
             digest.update(np.ascontiguousarray(item.image).tobytes())
@@ -258,7 +252,7 @@ class Samples:
             "images": len(self.items),
             "objects": len(diameters),
             "known_px": sum(int(np.count_nonzero(item.known)) for item in self.items),
-            "groups": {g: sum(i.group == g for i in self.items) for g in self._groups()},
+            "groups": dict(sorted(Counter(item.group for item in self.items).items())),
             "diameter_px": {
                 f"q{q:02d}": round(float(d), 2)
                 for q, d in zip((5, 25, 50, 75, 95), quantiles, strict=False)
@@ -266,12 +260,9 @@ class Samples:
             "data_hash": f"sha256:{digest.hexdigest()}",
         }
 
-    def _groups(self) -> list[str]:
-        return sorted({item.group for item in self.items})
-
 
 def _places(mask: np.ndarray) -> np.ndarray:
-    """Return where a mask is true, on a grid where that finds any."""
+    """Return where a mask is true, on a grid, or anywhere if that finds nothing."""
     grid = (slice(None),) * (mask.ndim - 2) + (slice(None, None, STRIDE),) * 2
     step = np.array([1] * (mask.ndim - 2) + [STRIDE] * 2)
     on_grid = np.argwhere(mask[grid]) * step
@@ -279,7 +270,7 @@ def _places(mask: np.ndarray) -> np.ndarray:
 
 
 def _read_normalised(stack: Any, ndim: int, channels: int) -> np.ndarray:
-    """Return a one-frame stack as the network sees it, float32 (C, [Z,] Y, X)."""
+    """Read a stack of one frame, normalised, float32 (C, [Z,] Y, X)."""
     picked = stack.pick_channels(channels, None)
     window = tuple(slice(0, size) for size in stack.frame_shape(ndim))
     values = stack.read((), window, picked)
@@ -287,7 +278,7 @@ def _read_normalised(stack: Any, ndim: int, channels: int) -> np.ndarray:
 
 
 def _nth(given: Sequence[Any], number: int, what: str) -> Any:
-    """Return what belongs to a pair; the pairs may come from a generator."""
+    """Return the entry of a pair; pairs may come from a generator of unknown length."""
     if number >= len(given):
         raise InputError(_uneven(len(given), what, f"more than {number}"))
     return given[number]
@@ -300,15 +291,15 @@ def _uneven(count: int, what: str, images: str) -> str:
 def _check_values(
     name: str, labels: np.ndarray, head: InstanceHead | SemanticHead, known: np.ndarray | None
 ) -> None:
-    least, most = labels.min(initial=0), labels.max(initial=0)
-    if isinstance(head, SemanticHead) and (least < 0 or most >= head.classes):
+    lowest, highest = labels.min(initial=0), labels.max(initial=0)
+    if isinstance(head, SemanticHead) and (lowest < 0 or highest >= head.classes):
         raise InputError(
-            f"The labels of {name} go from {least} to {most}; "
+            f"The labels of {name} go from {lowest} to {highest}; "
             f"give classes from 0 to {head.classes - 1}, or a head of more classes."
         )
-    if least < 0:
+    if lowest < 0:
         raise InputError(
-            f"The labels of {name} go down to {least}; give 0 for background and objects above, "
+            f"The labels of {name} go down to {lowest}; give 0 for background and objects above, "
             "and leave out what is unknown by a known mask."
         )
     if known is not None and known.shape != labels.shape:
@@ -316,3 +307,58 @@ def _check_values(
             f"The known mask of {name} has shape {known.shape}, its labels {labels.shape}; give a "
             "mask of the labels' shape."
         )
+
+
+def known_targets(
+    labels: np.ndarray, known: np.ndarray, head: InstanceHead | SemanticHead
+) -> np.ndarray:
+    """Return a head's targets, float32 (K, [Z,] Y, X), valid where `known` is true."""
+    if labels.ndim == 2 or not isinstance(head, InstanceHead) or known.all():
+        return head.targets(labels)
+    isolated = isolated_planes(known)
+    targets = head.targets(np.where(known, labels, 0))
+    for z in np.flatnonzero(isolated):
+        targets[:, z] = head.targets(labels[z])
+    return targets
+
+
+def known_diameter(
+    labels: np.ndarray, known: np.ndarray, head: InstanceHead | SemanticHead
+) -> float:
+    """Return the median diameter of the known objects, in pixels; 0 without any, and of classes."""
+    if not isinstance(head, InstanceHead):
+        return 0.0
+    seen = np.where(known, labels, 0)
+    if labels.ndim == 3 and (isolated := isolated_planes(known)).any():
+        diameters = np.concatenate([object_diameters(seen[z]) for z in np.flatnonzero(isolated)])
+    else:
+        diameters = object_diameters(seen)
+    return float(np.median(diameters)) if len(diameters) else 0.0
+
+
+def background_weight(labels: np.ndarray, known: np.ndarray, usual: float) -> float:
+    """Return the weight of the known background, from 1 to `MAX_BACKGROUND_WEIGHT`.
+
+    Corrected objects are known with a margin around them, half of which is object. A network
+    trained on that without weights would find objects in half of every image.
+
+    Parameters
+    ----------
+    labels, known
+        Integers and bool, ([Z,] Y, X).
+    usual
+        Share of an image that objects usually cover, which the weight restores.
+    """
+    share = float((labels[known] > 0).mean()) if known.any() and not known.all() else 0.0
+    if share <= usual or share == 1:
+        return 1.0
+    return min(MAX_BACKGROUND_WEIGHT, share / (1 - share) * (1 - usual) / usual)
+
+
+def isolated_planes(known: np.ndarray) -> np.ndarray:
+    """Tell which planes of a volume have known pixels while their neighbours have none; (Z,)."""
+    some = np.asarray(known.any((1, 2)))
+    beside = np.zeros(len(some), bool)
+    beside[1:] |= some[:-1]
+    beside[:-1] |= some[1:]
+    return np.asarray(some & ~beside) if len(some) > 1 else np.zeros(len(some), bool)

@@ -19,8 +19,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_unet.core.annotations.export import export, thumbnail
-from napari_unet.core.annotations.training_set import drop, list_corrections
+from napari_unet.core.annotations.export import draw_correction, export_corrections
+from napari_unet.core.annotations.training_set import drop_correction, list_corrections
 from napari_unet.core.errors import UnetError
 from napari_unet.core.progress import Progress
 from napari_unet.gui.correct.restore import when
@@ -151,7 +151,9 @@ class CorrectionList(QWidget):
         corrections = self.chosen or self.rows
         opened, touched = self._opened(), self.touched
         self._export = Job(
-            lambda: export(corrections, folder, layout=layout, touched=touched, opened=opened),
+            lambda: export_corrections(
+                corrections, folder, layout=layout, touched=touched, opened=opened
+            ),
             on_item=self._exporting,
             on_done=lambda remarks: self._exported(folder, remarks),
             on_error=self._report,
@@ -194,15 +196,15 @@ class CorrectionList(QWidget):
         report_error(error, "the corrections cannot be used", self.message.setText)
 
     def _show(self, rows: list[Row]) -> None:
-        chosen = {correction.place.path for correction in self.chosen}
+        chosen = {correction.journal.path for correction in self.chosen}
         self.rows = [correction for correction, _ in rows]
-        self._drawn = {(row.place.path, row.date): icon for row, icon in rows if icon is not None}
+        self._drawn = {(row.journal.path, row.date): icon for row, icon in rows if icon is not None}
         self.list.clear()
         for correction, icon in rows:
             item = QListWidgetItem(_icon(icon), _text(correction))
             item.setToolTip(correction.problem or correction.path or "an image in memory only")
             self.list.addItem(item)
-            item.setSelected(correction.place.path in chosen)
+            item.setSelected(correction.journal.path in chosen)
         self.list.setFixedHeight(min(max(1, len(rows)), ROWS) * (SIZE + 8) + 8)
         self._show_state()
         self.changed.emit()
@@ -231,10 +233,10 @@ def _read(
         yield Progress(len(rows), 0, "images")
         if not correction.frames and not correction.problem:
             continue  # all of it was left out
-        picture = drawn.get((correction.place.path, correction.date))
+        picture = drawn.get((correction.journal.path, correction.date))
         if picture is None and correction.frames:
             try:
-                picture = thumbnail(correction, size=SIZE, opened=opened)
+                picture = draw_correction(correction, size=SIZE, opened=opened)
             except UnetError:
                 picture = None  # the row says what is wrong
         rows.append((correction, picture))
@@ -246,7 +248,7 @@ def _drop(
 ) -> Generator[Progress, None, None]:
     for done, correction in enumerate(corrections):
         yield Progress(done, len(corrections), "images")
-        drop(correction, journal=journals.get(correction.place.path))
+        drop_correction(correction, journal=journals.get(correction.journal.path))
 
 
 def _text(correction: Correction) -> str:

@@ -102,7 +102,7 @@ class EditTracker(QObject):
         """Go on with a journal whose labels a layer shows; arguments as for `LayerRecording`."""
         self._images[layer] = image
         self.watch(layer)
-        about = journal.about
+        about = journal.header
         learner = Learner(about.model, about.model_hash, about.head, about.ndim)
         self._begin(LayerRecording(self._viewer(), layer, learner, journal, remark))
         return self.recordings[layer]

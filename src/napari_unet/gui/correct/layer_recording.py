@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from napari.layers import Labels
 
     from napari_unet.core.annotations.edits import Edit
-    from napari_unet.core.annotations.journal import Step
+    from napari_unet.core.annotations.journal import UndoStep
     from napari_unet.core.annotations.reader import JournalReader
     from napari_unet.gui.layers.label_geometry import LabelGeometry
 
@@ -279,7 +279,7 @@ class LayerRecording(QObject):
                 self.saved.emit()
         self.changed.emit()
 
-    def _apply(self, step: Step) -> None:
+    def _apply(self, step: UndoStep) -> None:
         """Put the values of an undo or redo into the layer, and bring them into view."""
         layer = self.layer if step.edit.canvas == LABELS else self.scribbles
         viewer = self._viewer()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.utils.colormaps import DirectLabelColormap
 
-from napari_unet.core.annotations.mask import AnnotationMask, truth
+from napari_unet.core.annotations.mask import AnnotationMask, mask_from_events
 from napari_unet.core.progress import Progress
 from napari_unet.gui.jobs.job import Job, WidgetJobs
 from napari_unet.gui.layers.overlays import add_overlay
@@ -91,7 +91,7 @@ class MaskLayer:
         if layer is None or recording is not self._recording or ground is None:
             return
         plane = ground.array(layer.data)[index]
-        plane[...] = np.where(said.sketched, SKETCHED, said.known * KNOWN)
+        plane[...] = np.where(said.scribbled, SKETCHED, said.known * KNOWN)
         layer.refresh(thumbnail=False, highlight=False, extent=False)
 
     def _new_layer(self, labels: Labels) -> Labels:
@@ -125,11 +125,11 @@ def _steps(
     if journal is None:
         nothing = np.zeros(labels.shape, bool)
         return recording, index, AnnotationMask(labels, nothing, nothing)
-    said = truth(
+    said = mask_from_events(
         labels,
         journal.history(index),
         journal.box(index),
-        classes=journal.about.head == "semantic",
+        classes=journal.header.head == "semantic",
         touched=touched,
     )
     return recording, index, said

@@ -118,7 +118,7 @@ def restore_steps(offer: Offer, stack: Stack) -> Generator[Progress, None, Resto
     yield Progress(0, 0, "opening the journal")
     journal, remark = _opened(offer.place.path, stack)
     try:
-        about = journal.about
+        about = journal.header
         labels = np.zeros(about.shape, journal.dtype)
         for done, (index, frame) in enumerate(journal.replay_all()):
             labels[index] = frame
@@ -137,7 +137,7 @@ def restore_steps(offer: Offer, stack: Stack) -> Generator[Progress, None, Resto
 
 def add_restored(viewer: Any, image: Image, restored: Restored) -> Labels:
     """Show restored labels as a result of Segment: the same name, place and metadata."""
-    ground, about = get_label_geometry(image), restored.journal.about
+    ground, about = get_label_geometry(image), restored.journal.header
     base = f"{image.name} {about.model or 'labels'}"
     provenance = {
         "model": about.model,

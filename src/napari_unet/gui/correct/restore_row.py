@@ -154,9 +154,9 @@ class RestoreRow(QWidget):
     def _show_state(self) -> None:
         if self.offer is not None:
             self.button.setText(self.offer.text())
-            model = self.offer.place.begin.model
+            model = self.offer.place.header.model
             self.button.setToolTip(
-                f"Of {self.offer.place.begin.name}{f', found by {model}' if model else ''}: shows "
+                f"Of {self.offer.place.header.name}{f', found by {model}' if model else ''}: shows "
                 "the labels as you left them, and goes on from there."
             )
         self.button.setEnabled(self._restoring is None)

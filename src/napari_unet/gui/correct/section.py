@@ -14,7 +14,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_unet.core.models.lineage import descends
+from napari_unet.core.models.store import is_descendant
 from napari_unet.gui.correct.correction_list import CorrectionList
 from napari_unet.gui.correct.edit_tracker import get_edit_tracker
 from napari_unet.gui.correct.mask_section import MaskSection
@@ -229,7 +229,7 @@ class CorrectSection(QWidget):
                 if image is not None and image in self.image.choices:
                     self.image.value = image
                 made_by = layer.metadata.get(RESULT_KEY, {}).get("passport", {}).get("model")
-                tuned_from_it = descends(self.model.value or "", made_by or "")
+                tuned_from_it = is_descendant(self.model.value or "", made_by or "")
                 if made_by in self.model.choices and not tuned_from_it:
                     self.model.value = made_by
         finally:

@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 from napari_unet.core.errors import ModelError
 from napari_unet.core.models.store import ModelEntry, check_name
 from napari_unet.core.settings import DEVICES, TrainSettings
-from napari_unet.core.training.run_state import next_name
+from napari_unet.core.training.run_state import propose_name
 from napari_unet.gui.finetune.work import NetworkSettings, TuneRequest, taken_names
 from napari_unet.gui.layers.result_info import RESULT_KEY
 from napari_unet.gui.model_events import get_model_events, offer_models
@@ -119,7 +119,7 @@ class TuneForm(QWidget):
         """Propose a name that is free, unless the user has given one."""
         if self.name.value not in ("", self._proposed) or self.base.value is None:
             return
-        self._proposed = next_name(self.base.value, taken_names())
+        self._proposed = propose_name(self.base.value, taken_names())
         self.name.value = self._proposed
 
     def request(self) -> TuneRequest:

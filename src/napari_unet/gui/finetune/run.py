@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING
 
 from napari_unet.core.progress import Progress, TrainStep
 from napari_unet.core.text import pluralise
-from napari_unet.core.training.learning_curve import Round, next_rounds, rounds_of, taught_with
+from napari_unet.core.training.model_comparison import (
+    CorrectionRound,
+    add_round,
+    count_taught,
+    get_rounds,
+)
 from napari_unet.gui.finetune.work import TuneRequest, TuneWork
 from napari_unet.gui.jobs.eta import format_duration
 from napari_unet.gui.jobs.job import DONE
@@ -108,15 +113,15 @@ class TuneRun(ResultRun):
         return self.work.tuning.judgement if self.work.usable and self.work.tuning else None
 
     @property
-    def rounds(self) -> list[Round]:
+    def rounds(self) -> list[CorrectionRound]:
         """The rounds so far, with this one, and how well the model did after each."""
         tuning = self.work.tuning
         if tuning is None or not self.work.usable:
             return []
         before = tuning.model.card.training
         judgement = tuning.judgement
-        taught = taught_with(tuning.samples.card(), judgement.metric)
-        return rounds_of({"rounds": next_rounds(before, taught, judgement)})
+        taught = count_taught(tuning.samples.card(), judgement.metric)
+        return get_rounds({"rounds": add_round(before, taught, judgement)})
 
     def _begin(self) -> Generator[Progress, None, None]:
         return self.work.steps()

@@ -12,7 +12,7 @@ from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QVBoxLayout, QWidget
 
 from napari_unet.core.errors import UnetError
-from napari_unet.core.training.run_state import forget, training_folder, unfinished
+from napari_unet.core.training.run_state import forget_training, list_unfinished, training_folder
 from napari_unet.gui.errors import report_error
 from napari_unet.gui.finetune.form import TuneForm
 from napari_unet.gui.finetune.review import ReviewBox
@@ -222,14 +222,14 @@ class TuneSection(QWidget):
 
     def _look_for_unfinished(self) -> None:
         """Offer to go on with the last training that was begun in the window and did not end."""
-        left = [] if self.active else [n for n, plan in unfinished().items() if plan.request]
+        left = [] if self.active else [n for n, plan in list_unfinished().items() if plan.request]
         pending = self.outcome.work.request.name if self.outcome.work else ""
         self._left = next((name for name in left if name != pending), "")
         self._offer_text.setText(f"The training of {self._left!r} was not finished or decided on.")
         self._show_state()
 
     def _resume(self, *_: Any) -> None:
-        plan = unfinished().get(self._left)
+        plan = list_unfinished().get(self._left)
         if plan is None:
             self._look_for_unfinished()
             return
@@ -244,7 +244,7 @@ class TuneSection(QWidget):
     def _forget(self, *_: Any) -> None:
         try:
             if self._left:
-                forget(training_folder(self._left))
+                forget_training(training_folder(self._left))
         except UnetError as error:
             self.report(error)
         self.form.propose_name()

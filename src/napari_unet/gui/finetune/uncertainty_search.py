@@ -102,7 +102,7 @@ def search_steps(stack: Stack, model: str, device: str) -> Generator[Progress, N
 def looked_at(stack: Stack) -> Callable[[tuple[int, ...]], np.ndarray]:
     """Return a function that says of a frame what the image's journals know of it already."""
     from napari_unet.core.annotations.header import find_journals
-    from napari_unet.core.annotations.mask import frame_annotation_mask
+    from napari_unet.core.annotations.mask import read_annotation_mask
     from napari_unet.core.annotations.reader import JournalReader
 
     paths = [place.path for place in find_journals(stack)]
@@ -115,7 +115,9 @@ def looked_at(stack: Stack) -> Callable[[tuple[int, ...]], np.ndarray]:
                 with JournalReader(path) as journal:
                     for plane in journal.frames(2):
                         if plane[: len(index)] == index:
-                            seen[plane[len(index) :]] |= frame_annotation_mask(journal, plane).seen
+                            seen[plane[len(index) :]] |= read_annotation_mask(
+                                journal, plane
+                            ).annotated
             except UnetError as error:
                 logger.info("a journal is passed over: %s", error)
         return seen

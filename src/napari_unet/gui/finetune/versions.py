@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_unet.core.errors import UnetError
-from napari_unet.core.models.lineage import family
-from napari_unet.core.models.store import list_models
+from napari_unet.core.models.store import get_family, list_models
 from napari_unet.core.text import pluralise
-from napari_unet.core.training.learning_curve import Round, advice, rounds_of
-from napari_unet.core.training.model_comparison import UNITS
+from napari_unet.core.training.model_comparison import UNITS, CorrectionRound, advise, get_rounds
 from napari_unet.gui.segment.form import go_on_with
 from napari_unet.gui.widgets.collapsible import CollapsibleSection
 from napari_unet.gui.widgets.plots import BLUE, Line, Plot
@@ -59,11 +57,11 @@ class VersionsBox(QWidget):
         """Show the versions and the rounds of a model of the store."""
         self.model = name
         try:
-            cards = family(name) if name else []
+            cards = get_family(name) if name else []
         except UnetError:
             cards = []
         own = next(iter(cards), None)
-        rounds = rounds_of(own.training) if own is not None else []
+        rounds = get_rounds(own.training) if own is not None else []
         metric = own.metrics.get("tuning", {}).get("metric", "score") if own is not None else ""
         self.show_rounds(rounds, metric)
         self._clear()
@@ -72,14 +70,14 @@ class VersionsBox(QWidget):
             self._add(card, names.get(card.hash, card.name), chosen=card is own)
         self.fold.setVisible(len(cards) > 1)
 
-    def show_rounds(self, rounds: list[Round], metric: str) -> None:
+    def show_rounds(self, rounds: list[CorrectionRound], metric: str) -> None:
         """Show how the score grew with the corrections, and whether more of them will help."""
         what = UNITS.get(metric, "objects")
         self.plot.what = f"corrected {what}"
         points = tuple((float(found.objects), found.score) for found in rounds)
         self.plot.show_lines([Line(f"{metric} by round", points, BLUE)] if points else [])
         self.plot.setVisible(len(points) > 1)
-        self.advice.setText(advice(rounds, what) if rounds else "")
+        self.advice.setText(advise(rounds, what) if rounds else "")
         self.advice.setVisible(bool(rounds))
 
     def _clear(self) -> None:

@@ -6,16 +6,15 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.core.errors import InputError, ModelError
-from napari_unet.core.models.store import check_name, check_store, free_place, list_models
+from napari_unet.core.models.store import check_name, check_store, get_free_folder, list_models
 from napari_unet.core.progress import Progress, map_steps
 from napari_unet.core.settings import TrainSettings, setting
 from napari_unet.core.training.run_state import (
     CHECKPOINT,
     RunState,
-    forget,
+    forget_training,
     lock_training,
     training_folder,
-    write_run_state,
 )
 
 if TYPE_CHECKING:
@@ -141,7 +140,7 @@ class TuneWork:
         """
         request = self.request
         yield Progress(0, 0, "loading the model")
-        free_place(check_name(request.name))
+        get_free_folder(check_name(request.name))
         check_store()
         self._lock = lock_training(self.folder)
         if (self.folder / CHECKPOINT).exists() and not request.resume:
@@ -149,7 +148,7 @@ class TuneWork:
                 f"A training of {request.name!r} did not finish; go on with it or forget it, or "
                 "choose another name."
             )
-        from napari_unet.nn.training.finetune import Tuning
+        from napari_unet.nn.training.finetune import begin_tuning
 
         model = self._model()
         yield Progress(0, 0, "reading the corrections")
@@ -157,11 +156,15 @@ class TuneWork:
         samples = yield from self._samples(model, corrections)
         card = samples.card()
         self.objects, self.images = card["objects"], len({item.source for item in samples.items})
-        plan = RunState(model.card.hash, model.spec.to_json(), card["data_hash"], request.to_json())
-        write_run_state(self.folder, plan)
         yield Progress(0, 0, "preparing")
-        self.tuning = Tuning(
-            model, samples, request.settings, folder=self.folder, resume=request.resume
+        self.tuning = begin_tuning(
+            model,
+            samples,
+            request.settings,
+            self.folder,
+            data_hash=card["data_hash"],
+            resume=request.resume,
+            request=request.to_json(),
         )
         yield from self.tuning.steps()
         if self.tuning.state.step == 1:
@@ -183,7 +186,7 @@ class TuneWork:
 
     def discard(self) -> None:
         """Forget the training; its log and curve stay."""
-        forget(self.folder)
+        forget_training(self.folder)
         self.release()
         self.tuning = None
 
@@ -224,7 +227,7 @@ class TuneWork:
     def _samples(
         self, model: Model, corrections: list[Correction]
     ) -> Generator[Progress, None, Samples]:
-        from napari_unet.core.annotations.training_samples import to_samples
+        from napari_unet.core.annotations.training_set import to_samples
         from napari_unet.core.instances.heads import get_head
 
         spec = model.spec

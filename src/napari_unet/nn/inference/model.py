@@ -12,7 +12,7 @@ from torch import Tensor
 
 from napari_unet.core.errors import DeviceError, ModelError
 from napari_unet.core.instances.tile_merger import DecodeSettings
-from napari_unet.core.models.folder import read_model, read_replay, write_model
+from napari_unet.core.models.folder import read_model, read_rehearsal, write_model
 from napari_unet.core.models.store import find_model, put_model
 from napari_unet.core.settings import DEVICES, ModelSpec
 from napari_unet.nn.inference.tta import OFF, Flip, get_flips
@@ -240,8 +240,7 @@ def save_model(
     overwrite
         Whether a model of that name in the store may be replaced.
     replay
-        What `pack_replay` made of its training set; None: what the folder that it was loaded from
-        holds.
+        Its rehearsal set, by `pack_rehearsal`; None: that of the folder it was loaded from.
 
     Returns
     -------
@@ -253,7 +252,7 @@ def save_model(
         state |= {CLICK + name: value for name, value in model.click.state_dict().items()}
     arrays = {name: _stored(value).numpy() for name, value in state.items()}
     if replay is None:
-        replay = read_replay(model.folder) if model.folder and model.card.replay else b""
+        replay = read_rehearsal(model.folder) if model.folder and model.card.replay else b""
     click = {**model.card.click, "spec": model.click.spec.to_json()} if model.click else {}
     card = model.card.replace(click=click)
     if isinstance(name_or_path, Path) or any(mark in name_or_path for mark in "/\\"):

@@ -1,1 +1,13 @@
-"""Behind `nn.train` and `nn.finetune`: crops in torch, recipe, checkpoints, validation, card."""
+"""Training of networks, fine-tuning of models, and the training of the click head.
+
+loop             the training loop: draw a batch, take a step, validate, write the checkpoint
+augment          random crops of the samples, warped and varied
+checkpoint       the state of a training, and the file that it is resumed from
+head_transfer    new models, and new heads on trained trunks
+finetune         a fine-tuning from its samples to the stored model
+held_out         what a training is scored on, and the comparison with the model before
+calibrate        decoding, number format and statistics of a finished model
+cancellation     long work in a thread, cancelled within a layer of the network
+click_samples    what the click head is trained on
+click_training   training, validation and tuning of the click head
+"""

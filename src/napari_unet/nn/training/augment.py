@@ -1,8 +1,12 @@
-"""Training crops, warped and varied in torch: one resampling for all that a `CropPlan` asks."""
+"""Random training crops of the samples: where they are cut, how they are warped and varied.
+
+`draw_crop` decides everything random about the geometry; `make_batch` resamples the pixels once.
+"""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,13 +15,138 @@ import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
+from napari_unet.core.image.diameters import working_scale
 from napari_unet.core.instances.heads import SemanticHead
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_unet.core.training.crops import CropPlan
     from napari_unet.core.training.samples import Sample, Samples
+
+
+SCALES = (0.5, 2.0)
+"""Range of the zoom of crops (log-uniform) ..."""
+DIAMETERS = (7.0, 64.0)
+"""... limited so that an image's typical object stays within this range, in pixels."""
+SIZE_ERROR = 0.85
+"""Plain crops are zoomed by up to this factor less or more than their objects' size requires: in
+use that size is an estimate."""
+
+
+@dataclass(frozen=True)
+class CropPlan:
+    """The geometry of one training crop: everything random about it.
+
+    Attributes
+    ----------
+    item
+        Index of the sample.
+    centre
+        ([z,] y, x) in the sample's pixels.
+    angle
+        Rotation in the plane, in radians.
+    zoom
+        Crop pixels per sample pixel, in y and x.
+    flip
+        Whether the crop is mirrored.
+    elastic
+        float32 (2, 4, 4): displacements on a coarse grid over the crop's planes, in crop pixels.
+    vary
+        Whether the intensities are varied, too.
+    zoom_z, flip_z
+        Zoom and mirroring along z.
+    """
+
+    item: int
+    centre: tuple[float, ...]
+    angle: float
+    zoom: float
+    flip: bool
+    elastic: np.ndarray
+    vary: bool = True
+    zoom_z: float = 1.0
+    flip_z: bool = False
+
+
+def draw_crop(
+    samples: Samples,
+    weights: np.ndarray,
+    rng: np.random.Generator,
+    *,
+    plain: float = 0.0,
+    diameter: float | None = None,
+) -> CropPlan:
+    """Draw one crop, centred near a known object in four of five cases.
+
+    Volumes are rotated and zoomed in the plane only: along z voxels have another size.
+
+    Parameters
+    ----------
+    samples, weights
+        The images, and the probability of each.
+    rng
+        Source of everything random.
+    plain
+        Share of plain crops, which show an image as the finished network will see it: rotated by
+        right angles and mirrored, but neither warped nor varied.
+    diameter
+        Working diameter of the network, in pixels, to which images are zoomed first. None: images
+        keep their own scale.
+    """
+    item = int(rng.choice(len(samples.items), p=weights))
+    sample = samples.items[item]
+    scale = working_scale(sample.diameter, diameter)
+    zoom = scale
+    if rng.random() < 0.6:
+        zoom *= float(np.exp(rng.uniform(*np.log(SCALES))))
+    if sample.diameter:
+        low, high = (limit / sample.diameter for limit in DIAMETERS)
+        zoom = float(np.clip(zoom, min(low, 2.0 * scale), max(high, 0.25 * scale)))
+    centre = _draw_centre(sample, zoom, scale, rng)
+    amplitude = rng.uniform(0, 6) if rng.random() < 0.3 else 0.0
+    common: dict[str, Any] = {"item": item, "zoom_z": scale}
+    if sample.known.ndim == 3:
+        common["flip_z"] = bool(rng.random() < 0.5)
+    if rng.random() < plain:
+        # Crops have an even size, so that their middle lies between pixels.
+        middle = np.array([*centre[:-2], *(np.floor(centre[-2:]) + 0.5)])
+        error = float(rng.uniform(SIZE_ERROR, 1 / SIZE_ERROR)) if scale != 1 else 1.0
+        return CropPlan(
+            centre=tuple(middle.tolist()),
+            angle=float(rng.integers(4)) * np.pi / 2,
+            zoom=scale * error,
+            flip=bool(rng.random() < 0.5),
+            elastic=np.zeros((2, 4, 4), np.float32),
+            vary=False,
+            **common,
+        )
+    return CropPlan(
+        centre=tuple(centre.tolist()),
+        angle=float(rng.uniform(0, 2 * np.pi)),
+        zoom=zoom,
+        flip=bool(rng.random() < 0.5),
+        elastic=rng.normal(0, 1, (2, 4, 4)).astype(np.float32) * np.float32(amplitude),
+        **common,
+    )
+
+
+def _draw_centre(
+    sample: Sample, zoom: float, zoom_z: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Draw the centre of a crop: near a known object, or near any known pixel."""
+    volume = sample.known.ndim == 3
+    centre = rng.uniform(0, sample.known.shape)
+    places, chance = sample.on_objects, rng.random()
+    if not len(places) or chance >= 0.8:
+        places = sample.on_known
+    if len(places):
+        step = rng.normal(0, 24 / zoom, sample.known.ndim)
+        if volume:  # by whole planes, so that a single known plane is one of the crop's
+            step[0] = round(rng.normal(0, 4)) / zoom_z
+        centre = places[rng.integers(len(places))] + step
+    elif volume:
+        centre[0] = np.floor(centre[0])
+    return np.asarray(centre)
 
 
 def make_batch(
@@ -45,9 +174,9 @@ def make_batch(
     Returns
     -------
     images, targets, known
-        float32 (N, C, [Z,] S, S), (N, K, [Z,] S, S) and (N, 1, [Z,] S, S) or, of an instance head,
-        (N, 2, [Z,] S, S): where the foreground is known, and where everything is; 0 where not,
-        1 or the sample's `background_weight` where it is.
+        float32 (N, C, [Z,] S, S), (N, K, [Z,] S, S) and (N, 1, [Z,] S, S) or, for an instance head,
+        (N, 2, [Z,] S, S): where the foreground is known, and where all targets are; 0 where
+        unknown, 1 or the sample's `background_weight` where known.
     """
     classes = isinstance(samples.head, SemanticHead)
     crops = [
@@ -69,12 +198,12 @@ def warp_crop(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Resample image, targets and known masks of one crop; as `make_batch`, without N.
 
-    What lies beyond the image is its mirror image, for all three alike. The maps of `classes` stay
-    0 or 1: a pixel is of the class that most of it is of.
+    Beyond the border all three are mirrored. The maps of `classes` stay 0 or 1: a pixel gets the
+    class that covers most of it.
     """
     height, width = sample.labels.shape[-2:]
     grid = _crop_grid(plan, size)
-    # Only the part that the crop touches goes through grid_sample: images may be far larger.
+    # Only the part under the crop goes through grid_sample: images may be far larger.
     low = torch.floor(grid.amin((0, 1))).long() - 2
     high = torch.ceil(grid.amax((0, 1))).long() + 3
     rows = _mirror(np.arange(int(low[0]), int(high[0])), height)
@@ -87,7 +216,7 @@ def warp_crop(
     touched = [values[(..., *place)] for values in fields]
     part = torch.from_numpy(np.concatenate(touched, dtype=np.float32))
     leading, part = part.shape[:-2], part.flatten(0, -3)
-    if plan.zoom < 1:  # as wide a filter as prediction shrinks with, or it would alias
+    if plan.zoom < 1:  # the filter that prediction shrinks images with, against aliasing
         part = _smooth(part, math.sqrt((1 / plan.zoom**2 - 1) / 6))
     extent = torch.tensor([part.shape[1] - 1, part.shape[2] - 1], dtype=torch.float32)
     unit = (grid - low) / extent * 2 - 1
@@ -97,7 +226,7 @@ def warp_crop(
     targets = warped[channels : -len(known)]
     if classes:
         targets = F.one_hot(targets.argmax(0), len(targets)).movedim(-1, 0).float()
-    else:  # foreground or background; the distance is a matter of degree
+    else:  # the foreground is binary, the distance is not
         targets = torch.cat([(targets[:1] > 0.5).float(), targets[1:]])
     seen = (warped[-len(known) :] > 0.5).float()
     if sample.background_weight != 1:
@@ -106,10 +235,10 @@ def warp_crop(
 
 
 def _planes(plan: CropPlan, planes: int, depth: int) -> np.ndarray:
-    """Return which planes of a volume of `depth` planes a crop is made of.
+    """Return the indices of the planes of a volume that make up a crop.
 
-    They are taken as they are: a single known plane stays one, and is in every crop around it.
-    Planes need not be turned to be warped all at once, as if they were channels.
+    Planes are not interpolated, so that a single known plane stays one and is in every crop around
+    it; they are all warped at once, like channels.
     """
     steps = np.arange(planes) - planes // 2
     z = plan.centre[0] + (-steps if plan.flip_z else steps) / plan.zoom_z
@@ -117,7 +246,7 @@ def _planes(plan: CropPlan, planes: int, depth: int) -> np.ndarray:
 
 
 def _crop_grid(plan: CropPlan, size: int) -> Tensor:
-    """Return where each crop pixel comes from, float32 (S, S, 2) as (y, x) in sample pixels."""
+    """Return the source of each crop pixel, float32 (S, S, 2) as (y, x) in sample pixels."""
     line = torch.arange(size, dtype=torch.float32) - (size - 1) / 2
     yx = torch.stack(torch.meshgrid(line, line, indexing="ij"))
     coarse = torch.from_numpy(plan.elastic)[None]
@@ -138,13 +267,13 @@ def _mirror(index: np.ndarray, size: int) -> np.ndarray:
 
 def _smooth(image: Tensor, sigma: float) -> Tensor:
     """Blur (C, [Z,] Y, X) with a Gaussian of `sigma` pixels in the plane."""
-    # Several times faster than torch's convolution with few channels.
+    # With few channels scipy is several times faster than torch's convolution.
     values = gaussian_filter(image.numpy(), sigma, mode="nearest", truncate=3, axes=(-2, -1))
     return torch.from_numpy(values)
 
 
 def vary_intensity(image: Tensor, rng: np.random.Generator) -> Tensor:
-    """Vary one normalised image (C, [Z,] Y, X): what another microscope might have made of it."""
+    """Vary the intensities of a normalised image (C, [Z,] Y, X), as another microscope might."""
     if rng.random() < 0.25:
         image = 1 - image
     if rng.random() < 0.3 and image.shape[0] == 3:

@@ -1,4 +1,4 @@
-"""What a finished training still has to settle: how its maps become objects, and in which format.
+"""What is measured once a training is finished: decoding, number format and statistics.
 
 Everything here is measured on validation samples and written into the model's card.
 """
@@ -6,40 +6,34 @@ Everything here is measured on validation samples and written into the model's c
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from napari_unet.core.evaluation.metrics import Scores, evaluate
 from napari_unet.core.image.diameters import working_scale
-from napari_unet.core.image.frames import resize
-from napari_unet.core.instances.heads import get_head
+from napari_unet.core.image.domain_shift import ranges_of
+from napari_unet.core.instances.heads import InstanceHead
 from napari_unet.core.instances.tile_merger import DecodeSettings, separate
+from napari_unet.core.training.holdout import count_known
+from napari_unet.core.training.samples import Samples
+from napari_unet.nn.inference.diameter_estimation import training_statistics
+from napari_unet.nn.training.cancellation import run_cancellable
+from napari_unet.nn.training.held_out import CORRECTIONS, sample_maps
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
 
-    from napari_unet.core.training.samples import Sample, Samples
+    from napari_unet.core.models.card import ModelCard
     from napari_unet.nn.inference.model import Model
+
 
 THRESHOLDS = (0.4, 0.5, 0.6, 0.7, 0.8)
 MERGES = (0.1, 0.15, 0.2, 0.25, 0.3)
 MIN_SIZES = (10, 20, 30, 50, 70)
 LEVELS = (0.5, 0.75, 0.9)
-
-
-def sample_maps(model: Model, sample: Sample, precision: str = "float32") -> np.ndarray:
-    """Return a model's maps of one sample, whole: float32 (K, [Z,] Y, X).
-
-    The network works at the scale that the sample's objects ask for, as `segment` does when it is
-    told their diameter.
-    """
-    size = sample.labels.shape
-    scale = working_scale(sample.diameter, model.diameter)
-    image = resize(sample.image, tuple(max(1, round(n * scale)) for n in size))
-    raw = model.runner(precision)(torch.from_numpy(image)[None])[0]
-    return get_head(model.spec).activate(resize(raw.cpu().numpy(), size))
 
 
 def scores_by_group(
@@ -50,7 +44,7 @@ def scores_by_group(
 ) -> dict[str, Scores]:
     """Score the objects in maps against the samples' labels, pooled over each group.
 
-    `diameter` is the model's, in network pixels, which `settings.min_size` counts, too.
+    `diameter` is the model's working diameter in network pixels, the unit of `settings.min_size`.
     """
     groups: dict[str, list[Scores]] = {}
     for values, sample in zip(maps, samples.items, strict=True):
@@ -63,9 +57,9 @@ def scores_by_group(
 def calibrate(
     maps: Sequence[np.ndarray], samples: Samples, diameter: float | None = None
 ) -> DecodeSettings:
-    """Choose threshold, merging depth and smallest size.
+    """Choose threshold, merging depth and smallest size by AP at IoU 0.5, averaged over groups.
 
-    The best is what maximises AP at IoU 0.5, averaged over the groups. `diameter` is the model's.
+    `diameter` is the model's working diameter.
     """
 
     def quality(settings: DecodeSettings) -> float:
@@ -78,7 +72,7 @@ def calibrate(
 
 
 def format_agreement(model: Model, samples: Samples, precision: str = "bfloat16") -> float:
-    """Return the Dice of the foreground in a shorter number format against float32, pooled."""
+    """Return the foreground's Dice of a shorter number format against float32, pooled."""
     both = total = 0
     for sample in samples.items:
         exact, short = (
@@ -88,3 +82,99 @@ def format_agreement(model: Model, samples: Samples, precision: str = "bfloat16"
         both += int(np.sum(exact & short))
         total += int(exact.sum() + short.sum())
     return 2 * both / total if total else 1.0
+
+
+MIN_OBJECTS = 20
+"""Corrected objects needed to calibrate the decoding; on fewer it would be fitted to chance."""
+PARTIAL_WEIGHT = 1.5
+"""Images with this `background_weight` or more are left out: so little of their background is known
+that they do not show false objects."""
+MIN_IMAGES, MAX_IMAGES = 8, 32
+"""Images needed to record their statistics, and the number that is measured at most."""
+MIN_GAIN = 0.02
+"""A decoding must raise AP by this much to be preferred: few objects decide."""
+
+
+def complete_card(
+    model: Model, samples: Samples, held: Samples
+) -> Generator[None, None, ModelCard]:
+    """Measure what a tuned model's card lacks: decoding, number format and statistics.
+
+    Parameters
+    ----------
+    model
+        The tuned model.
+    samples
+        What it was tuned on.
+    held
+        What was held out; may be empty.
+    """
+    card = model.card
+    if isinstance(samples.head, InstanceHead):
+        known = [
+            item
+            for item in held.items
+            if count_known(item, held) and item.background_weight < PARTIAL_WEIGHT
+        ]
+        corrected = [item for item in known if item.group == CORRECTIONS]
+        if sum(count_known(item, held) for item in corrected) >= MIN_OBJECTS:
+            decode = yield from _calibrated(model, Samples(known, held.head))
+            card = card.replace(decode=decode)
+        if statistics := (yield from _statistics(model, samples)):
+            card = card.replace(training={**card.training, "statistics": statistics})
+    if held.items:
+        yield
+        few = Samples(held.items[:8], held.head)
+        agreement = yield from run_cancellable(partial(format_agreement, model, few))
+        card = card.replace(metrics={**card.metrics, "bfloat16_dice": round(agreement, 5)})
+    return card
+
+
+def _calibrated(model: Model, held: Samples) -> Generator[None, None, dict[str, float]]:
+    """Choose threshold, merging depth and smallest size one after the other."""
+    maps: list[np.ndarray] = []
+    seen = []
+    for item in held.items:
+        maps.append((yield from run_cancellable(partial(sample_maps, model, item))) * item.known)
+        seen.append(replace(item, labels=item.known_labels))
+        yield
+    part = Samples(seen, held.head)
+
+    def quality(settings: DecodeSettings) -> float:
+        groups = scores_by_group(maps, part, settings, model.diameter).values()
+        return sum(float(scores.ap[0]) for scores in groups) / len(groups)
+
+    best = model.decoding
+    top = yield from run_cancellable(partial(quality, best))
+    axes = {"threshold": THRESHOLDS, "merge": MERGES, "min_size": MIN_SIZES}
+    for name, values in axes.items():
+        for value in values:
+            yield
+            tried = best.updated(**{name: value})
+            score = yield from run_cancellable(partial(quality, tried))
+            if score > top + MIN_GAIN:
+                best, top = tried, score
+    return {"threshold": best.threshold, "merge": best.merge, "min_size": best.min_size}
+
+
+def _statistics(model: Model, samples: Samples) -> Generator[None, None, dict[str, Any]]:
+    """Widen the parent's ranges of image statistics by those of the new images.
+
+    Without a parent's, a few images are not enough to know what is usual.
+    """
+    before: dict[str, Any] = model.card.training.get("statistics") or {}
+    step = -(-len(samples.items) // MAX_IMAGES)
+    seen = []
+    for item in samples.items[::step]:
+        yield
+        if item.image.std():  # a blank image has no statistics
+            one = Samples([item], samples.head)
+            alone = yield from run_cancellable(partial(training_statistics, model, one))
+            seen.append({name: low for name, (low, _) in alone.items()})
+    if not seen or (not before and len(seen) < MIN_IMAGES):
+        return before
+    ranges = ranges_of(seen)
+    for name, (low, high) in before.items():
+        if name in ranges:
+            ranges[name] = [min(low, ranges[name][0]), max(high, ranges[name][1])]
+    return ranges

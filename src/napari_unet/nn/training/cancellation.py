@@ -1,6 +1,6 @@
-"""Long work that gives a sign of life.
+"""Long work in a thread of its own, so that it reports and can be cancelled.
 
-A volume takes seconds to validate; whoever waits wants to see that it goes on, and to stop it.
+To validate a volume takes seconds; whoever waits wants to see that it goes on, and to stop it.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-BEAT_S = 0.25
-"""Seconds between two signs of life."""
+REPORT_EVERY_S = 0.25
+"""Seconds between two reports; the window wants one every 0.2 to 0.5 s."""
 
 
 class CancelledError(Exception):
-    """The work was given up; nobody is told."""
+    """The work was cancelled; it is raised in the work's thread and reported to nobody."""
 
 
 class StopHook:
@@ -29,30 +29,31 @@ class StopHook:
     Parameters
     ----------
     net
-        The network; it works as before until `pulled` is set.
+        The network; it works as usual until the event `cancelled` is set.
     """
 
     def __init__(self, net: nn.Module) -> None:
-        self.pulled = threading.Event()
+        self.cancelled = threading.Event()
         for module in net.modules():
             if not any(module.children()):
                 module.register_forward_pre_hook(self._check)
 
     def _check(self, *_: Any) -> None:
-        if self.pulled.is_set():
+        if self.cancelled.is_set():
             raise CancelledError
 
 
-def run_with_heartbeat(
-    work: Callable[[], Result], brake: StopHook | None = None
+def run_cancellable(
+    work: Callable[[], Result], stop_hook: StopHook | None = None
 ) -> Generator[None, None, Result]:
-    """Do work in a thread of its own, and yield every `BEAT_S` seconds until it is done.
+    """Do work in a thread of its own, and yield every `REPORT_EVERY_S` seconds until it is done.
 
-    When the generator is closed meanwhile, the brake is pulled and the end of the work waited for.
+    If the generator is closed meanwhile, the network is stopped by its hook, and the end of the
+    work is waited for.
 
     Returns
     -------
-    What `work` returns; what it raises is raised here.
+    What `work` returns; an exception that it raises is raised here.
     """
     results: list[Result] = []
     errors: list[BaseException] = []
@@ -63,20 +64,20 @@ def run_with_heartbeat(
         except BaseException as error:
             errors.append(error)
 
-    thread = threading.Thread(target=run, name="napari-unet beat", daemon=True)
+    thread = threading.Thread(target=run, name="napari-unet training", daemon=True)
     thread.start()
     try:
-        thread.join(BEAT_S)
+        thread.join(REPORT_EVERY_S)
         while thread.is_alive():
             yield
-            thread.join(BEAT_S)
+            thread.join(REPORT_EVERY_S)
     finally:
         if thread.is_alive():
-            if brake is not None:
-                brake.pulled.set()
+            if stop_hook is not None:
+                stop_hook.cancelled.set()
             thread.join()
-            if brake is not None:
-                brake.pulled.clear()
+            if stop_hook is not None:
+                stop_hook.cancelled.clear()
     if errors:
         raise errors.pop()
     return results.pop()

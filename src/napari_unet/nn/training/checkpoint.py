@@ -1,4 +1,4 @@
-"""The state of a training, and the file that it goes on from."""
+"""The state of a training, and the file that it is resumed from."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ if TYPE_CHECKING:
 
 @dataclass
 class TrainState:
-    """Everything that a training needs to go on where it stopped.
+    """Everything that a training needs to be resumed.
 
-    All randomness follows from the seed and the step, so no generator's state is kept.
+    Everything random follows from seed and step, so no random generator's state is kept.
 
     Attributes
     ----------
     net
-        The network that is trained, in place.
+        The network, trained in place.
     average
-        Moving average of its weights and statistics: what a training gives.
+        Moving average of its weights and statistics: the result of a training.
     optimizer
-        With its moments.
+        With its moments of the gradients.
     step, seconds
-        How far the training has come.
+        Steps taken, and seconds spent.
     history
-        The loss and the scores of every validation.
+        Loss and scores of every validation.
     best, best_score
-        The average that scored best in a validation, and its score; None before the first.
+        The averaged weights with the best validation score, and the score; None before the first.
     """
 
     net: UNet
@@ -65,7 +65,7 @@ class TrainState:
                 {"params": decayed, "weight_decay": settings.weight_decay},
                 {"params": plain, "weight_decay": 0.0},
             ],
-            lr=settings.learning_rate or 0.0,  # `train` sets it anew for every step
+            lr=settings.learning_rate or 0.0,  # `train` sets it in every step
         )
         return cls(net, _copied(net.state_dict()), optimizer)
 
@@ -74,14 +74,11 @@ class TrainState:
         return self._net_of(self.average)
 
     def best_net(self) -> UNet:
-        """Return a copy with the best averaged weights; the last ones if nothing was validated."""
+        """Return a copy with the best averaged weights, or the last ones without validation."""
         return self._net_of(self.average if self.best is None else self.best)
 
     def keep_best(self, scores: Mapping[str, float]) -> None:
-        """Keep the averaged weights if they score better than all before.
-
-        What counts is the first of the scores; higher is better.
-        """
+        """Keep the averaged weights if their first score is higher than all before."""
         score = next(iter(scores.values()), float("nan"))
         if score > (float("-inf") if self.best_score is None else self.best_score):
             self.best, self.best_score = _copied(self.average), float(score)
@@ -138,7 +135,7 @@ def load_checkpoint(state: TrainState, path: Path) -> None:
             part, _, rest = name.partition("/")
             parts[part][rest] = value
         state.net.load_state_dict(parts["net"])
-        for name, value in state.average.items():  # stays where it is: on the network's device
+        for name, value in state.average.items():  # in place: they stay on the network's device
             value.copy_(parts["average"][name])
         state.best = None
         if parts["best"]:

@@ -1,7 +1,7 @@
-"""Fine-tuning: a model learns what its user corrected, and is held to what it could do before.
+"""Fine-tuning: a model learns from corrections, and is compared with the model before.
 
-`Tuning` is the whole of it: what is held out, what is replayed, the training, the judgement. It
-trains models that know nothing yet, too.
+`Tuning` is all of it: what is held out, the rehearsal set, the training, the comparison. It also
+trains new models from scratch.
 """
 
 from __future__ import annotations
@@ -12,63 +12,67 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.core.models.folder import read_replay
-from napari_unet.core.models.thumbnail import thumbnail_of
-from napari_unet.core.progress import TrainStep
+from napari_unet.core.models.folder import read_rehearsal
+from napari_unet.core.progress import Result, TrainStep, map_steps
 from napari_unet.core.settings import TrainSettings
-from napari_unet.core.training.holdout import hold_out
-from napari_unet.core.training.learning_curve import next_rounds, taught_with
-from napari_unet.core.training.log import TrainLog
-from napari_unet.core.training.rehearsal import (
-    make_replay,
-    pack_replay,
-    passed_on,
-    replay_samples,
-    unpack_replay,
+from napari_unet.core.training.config import (
+    check_samples,
+    choose_working_diameter,
+    resolve_tuning_config,
+    usual_object_share,
 )
-from napari_unet.core.training.sample_validation import check_samples
+from napari_unet.core.training.holdout import hold_out
+from napari_unet.core.training.log import TrainLog
+from napari_unet.core.training.model_comparison import add_round, count_taught
+from napari_unet.core.training.rehearsal import (
+    choose_rehearsal_crops,
+    draw_thumbnail,
+    merge_rehearsal_crops,
+    pack_rehearsal,
+    rehearsal_samples,
+    unpack_rehearsal,
+)
+from napari_unet.core.training.run_state import CHECKPOINT, RunState, write_run_state
 from napari_unet.core.training.samples import Samples
 from napari_unet.nn.inference.model import save_model
+from napari_unet.nn.training.calibrate import complete_card
 from napari_unet.nn.training.checkpoint import TrainState, load_checkpoint
-from napari_unet.nn.training.click_training import SHARE, can_learn_clicks, tune_clicks
+from napari_unet.nn.training.click_training import CLICK_SHARE, can_learn_clicks, tune_clicks
 from napari_unet.nn.training.head_transfer import freeze
-from napari_unet.nn.training.held_out import SCORED, HeldOutEvaluation
+from napari_unet.nn.training.held_out import SCORED_EVERY, HeldOutEvaluation
 from napari_unet.nn.training.loop import LAYOUT, train
-from napari_unet.nn.training.post_training import post_training_card
-from napari_unet.nn.training.tuning_config import tuning_config, usual_share, working_card
 from napari_unet.nn.unet.net import UNet
 
 if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
+    from napari_unet.core.models.card import ModelCard
     from napari_unet.core.training.config import TrainConfig
     from napari_unet.core.training.model_comparison import ModelComparison
-    from napari_unet.core.training.rehearsal import Crop
+    from napari_unet.core.training.rehearsal import RehearsalCrop
     from napari_unet.nn.inference.model import Model
-
-CHECKPOINT = "checkpoint.safetensors"
 
 
 def fine_tune(
     model: Model, samples: Samples, settings: TrainSettings | None = None
 ) -> Generator[TrainStep, None, Model]:
-    """Tune a model on what was corrected, yielding after every step and validated image.
+    """Tune a model on corrections, yielding after every step and validated image.
 
     Parameters
     ----------
     model
-        Whom to tune; it stays as it is. One from `fresh_model` is trained from scratch.
+        The model to tune; it stays unchanged. One from `fresh_model` is trained from scratch.
     samples
-        Images and labels, what is known of them, and what belongs together: see `Samples`.
+        Images, labels and known masks: see `Samples`.
     settings
-        Budget and more; one minute on a GPU, three on a processor if nothing is given.
+        Budget and more; without any, one minute on a GPU, three on a CPU.
 
     Returns
     -------
     Model
-        The tuned model, its card with parent, data hash and metrics. Who wants to know whether it
-        is better, or to have the best so far after closing the generator, uses `Tuning` instead.
+        The tuned model, its card with parent, data hash and metrics. Use `Tuning` to learn whether
+        it is better, or to get the best so far after closing the generator.
 
     Raises
     ------
@@ -80,32 +84,65 @@ def fine_tune(
     return (yield from Tuning(model, samples, settings).steps())
 
 
-class Tuning:
-    """One fine-tuning, from its data to its judgement.
+def begin_tuning(
+    model: Model,
+    samples: Samples,
+    settings: TrainSettings,
+    folder: Path,
+    *,
+    data_hash: str,
+    resume: bool,
+    request: dict[str, Any] | None = None,
+) -> Tuning:
+    """Begin a tuning in the folder of a named training, or resume the one that is there.
 
-    Run it by draining `steps`. At any moment after the first step, also when the generator was
-    closed or has raised, `best` gives the best model so far and `judgement` what is known of it.
+    Parameters
+    ----------
+    folder
+        Of `training_folder`, locked by the caller.
+    data_hash
+        Of the samples, by `Samples.card`.
+    request
+        What the user asked for, as JSON values, if the window may offer to resume it.
+
+    Raises
+    ------
+    InputError
+        The checkpoint is that of another model or other samples; see also `Tuning`.
+    OutputError
+        The folder cannot be written.
+    """
+    state = RunState(model.card.hash, model.spec.to_json(), data_hash, request or {})
+    write_run_state(folder, state)
+    return Tuning(model, samples, settings, folder=folder, resume=resume)
+
+
+class Tuning:
+    """One fine-tuning, from its samples to the comparison with the model before.
+
+    Run it by draining `steps`. At any time after the first step, also if the generator was closed
+    or has raised, `best` returns the best model so far and `judgement` how it compares.
 
     Parameters
     ----------
     model, samples, settings
         See `fine_tune`.
     folder
-        Where log, curve and checkpoint are kept; None: nowhere.
+        For log, curve and checkpoint; None: they are not written.
     resume
-        Whether to go on from the checkpoint that is there.
+        Whether to go on from the checkpoint in the folder.
 
     Raises
     ------
     InputError
         Nothing is known, the samples do not fit the model, or a class has no example.
     ModelError
-        The checkpoint is of another training, or the model's replay is damaged.
+        The checkpoint is of another training, or the model's rehearsal set is damaged.
 
     Attributes
     ----------
     split
-        What is trained on and what is held out.
+        The samples trained on, and those held out.
     state
         Weights, counters and history of the training.
     """
@@ -120,18 +157,25 @@ class Tuning:
         resume: bool = False,
     ) -> None:
         self.model = model
-        self.samples = samples.balanced(usual_share(model.card))
+        self.samples = samples.balanced(usual_object_share(model.card.training))
         self.scratch = not (model.card.training or model.card.hash)
-        self._replay = self._read_replay()
-        check_samples(model.spec, samples, alone=not self._replay)
+        self._rehearsal = self._read_rehearsal()
+        check_samples(model.spec, samples, alone=not self._rehearsal)
         self.settings = settings or TrainSettings()
         self.split = hold_out(self.samples, self.settings.validation, self.settings.seed)
-        self._card = working_card(model, samples, self.settings)
-        self.recipe = tuning_config(
-            model, self.settings, self.split.training, self._card_diameter, scratch=self.scratch
+        self._card = _working_card(model, samples, self.settings)
+        self.config = resolve_tuning_config(
+            self.settings,
+            model.spec,
+            self.split.training,
+            model.device.type,
+            self._diameter,
+            scratch=self.scratch,
         )
-        self._clicks = not self.scratch and can_learn_clicks(model, self.split.training)
-        self._exam = HeldOutEvaluation(self._card, self.split, self._replay, scratch=self.scratch)
+        self._tunes_clicks = not self.scratch and can_learn_clicks(model, self.split.training)
+        self._evaluation = HeldOutEvaluation(
+            self._card, self.split, self._rehearsal, scratch=self.scratch
+        )
         self.folder = folder
         self._checkpoint = folder / CHECKPOINT if folder else None
         self.state = self._start()
@@ -144,53 +188,53 @@ class Tuning:
         began = time.perf_counter() - self.state.seconds
         yield TrainStep(0, 0, "preparing")
         if not self.state.history and not self.scratch:
-            scores = yield from _reported(self._exam.scores(self.model.net), self.state.step)
+            scores = yield from _reported(self._evaluation.scores(self.model.net), self.state.step)
             self.state.history.append({"step": 0, **scores})
-            # However slow these scores are, half of the minutes are for learning.
-            half = 30 * self.recipe.minutes if self.recipe.minutes is not None else np.inf
+            # However slow validation is, at least half of the minutes are left for learning.
+            half = 30 * self.config.minutes if self.config.minutes is not None else np.inf
             self.state.seconds = min(time.perf_counter() - began, half)
             yield TrainStep(0, 0, "validating", validation=scores or None)
         training, weights = self._training_set()
         yield from train(
             self.state,
             training,
-            self._trunk_recipe(),
-            validate=self._exam.scores,
+            self._trunk_config(),
+            validate=self._evaluation.scores,
             checkpoint=self._checkpoint,
             log=TrainLog(self.folder) if self.folder else None,
             weights=weights,
         )
         model = self.best()
-        settling = post_training_card(model, self.samples, self._exam.held)
-        card = yield from _reported(settling, self.state.step)
+        completing = complete_card(model, self.samples, self._evaluation.held)
+        card = yield from _reported(completing, self.state.step)
         self._finished = replace(model, card=card)
-        if self._clicks:
-            taught = [self.split.training, self._replayed()]
-            clicks = tune_clicks(self._finished, taught, self._exam.held, self.recipe)
+        if self._tunes_clicks:
+            training_sets = [self.split.training, self._rehearsal_samples()]
+            clicks = tune_clicks(self._finished, training_sets, self._evaluation.held, self.config)
             self._finished = yield from _reported(clicks, self.state.step, "teaching clicks")
         return self._finished
 
     def best(self) -> Model:
-        """Return the best model so far; the last weights where nothing could be held out."""
+        """Return the best model so far; with the last weights if nothing could be held out."""
         if self._finished:
             return self._finished
         training = {
             **self.samples.card(),
             "steps": self.state.step,
             "seconds": round(self.state.seconds),
-            "seed": self.recipe.seed,
+            "seed": self.config.seed,
             "working_diameter_px": self._card.training.get("working_diameter_px"),
         }
         before = self.model.card.training
         if "statistics" in before:
             training["statistics"] = before["statistics"]
-        judgement = self.judgement
-        if judgement.after is not None:
-            taught = taught_with(training, judgement.metric)
-            training["rounds"] = next_rounds(before, taught, judgement)
+        comparison = self.judgement
+        if comparison.after is not None:
+            taught = count_taught(training, comparison.metric)
+            training["rounds"] = add_round(before, taught, comparison)
         card = self._card.replace(
             training={name: value for name, value in training.items() if value is not None},
-            metrics={"tuning": judgement.to_json()},
+            metrics={"tuning": comparison.to_json()},
             parent=self.model.card.hash or None,
             hash="",
             replay="",
@@ -198,12 +242,12 @@ class Tuning:
         return replace(self.model, card=card, net=self.state.best_net(), folder=None, _runners={})
 
     def save(self, name: str, *, overwrite: bool = False, **notes: Any) -> Path:
-        """Store the best model so far under a name, with its replay and a picture.
+        """Store the best model so far under a name, with its rehearsal set and a picture.
 
         Parameters
         ----------
         notes
-            What the card's entry `training` shall say beyond what it does.
+            Additional items of the card's entry `training`.
 
         Returns
         -------
@@ -215,73 +259,79 @@ class Tuning:
         ModelError
             The name is taken, or no name for a model.
         OutputError
-            The store cannot be written; the model can be had by `best` still.
+            The store cannot be written; `best` still returns the model.
         """
         model = self.best()
         card = model.card.replace(training={**model.card.training, **notes})
         model = replace(model, card=card)
-        picture = thumbnail_of(self.samples)
-        replay = self.replay()
+        picture = draw_thumbnail(self.samples)
+        replay = self._pack_rehearsal()
         return save_model(model, name, thumbnail=picture, overwrite=overwrite, replay=replay)
 
-    def replay(self) -> bytes:
-        """Return what the tuned model keeps against forgetting: its parent's crops, and its own."""
-        own = make_replay(self.samples, self._card_diameter)
-        return pack_replay(passed_on(self._replay, own))
+    def _pack_rehearsal(self) -> bytes:
+        """Return the tuned model's rehearsal set, packed: its parent's crops, and its own."""
+        own = choose_rehearsal_crops(self.samples, self._diameter)
+        return pack_rehearsal(merge_rehearsal_crops(self._rehearsal, own))
 
     @property
     def judgement(self) -> ModelComparison:
-        """Whether the best model so far is better than the one that it was tuned from."""
-        return self._exam.compare_models(self.state.history)
+        """The best model so far compared with the one that it was tuned from."""
+        return self._evaluation.compare(self.state.history)
 
     @property
-    def _card_diameter(self) -> float | None:
-        return replace(self.model, card=self._card, _runners={}).diameter
+    def _diameter(self) -> float | None:
+        """Diameter (px) that objects are zoomed to in training; None if they have none."""
+        diameter: float | None = self._card.training.get("working_diameter_px")
+        return diameter
 
-    def _read_replay(self) -> list[Crop]:
+    def _read_rehearsal(self) -> list[RehearsalCrop]:
         model = self.model
         if self.model.folder is None or not model.card.replay:
             return []
-        return unpack_replay(read_replay(self.model.folder))
+        return unpack_rehearsal(read_rehearsal(self.model.folder))
 
     def _start(self) -> TrainState:
         net = UNet(self.model.spec)
         net.load_state_dict(self.model.net.state_dict())
         net.to(self.model.device, memory_format=LAYOUT[self.model.spec.ndim])  # type: ignore[call-overload]
-        freeze(net, self.recipe.freeze)
-        return TrainState.start(net, self.recipe)
+        freeze(net, self.config.freeze)
+        return TrainState.start(net, self.config)
 
     def _training_set(self) -> tuple[Samples, np.ndarray]:
-        """Mix what was corrected with the replay; return each sample's share of the crops."""
+        """Mix corrections and rehearsal set; return samples and each one's share of the crops."""
         own = self.split.training
         weights = own.weights()
-        other = self._replayed()
-        share = self.recipe.replay if other.items else 0.0
+        other = self._rehearsal_samples()
+        share = self.config.replay if other.items else 0.0
         if not share:
             return own, weights
         mixed = Samples([*own.items, *other.items], own.head)
         even = np.full(len(other.items), 1 / len(other.items))
         return mixed, np.concatenate([weights * (1 - share), even * share])
 
-    def _replayed(self) -> Samples:
-        """Return the crops of the replay that are trained on; the others are scored."""
-        crops = [crop for i, crop in enumerate(self._replay) if i % SCORED]
-        return replay_samples(crops, self.split.training.head, self.model.spec.in_channels)
+    def _rehearsal_samples(self) -> Samples:
+        """Return the rehearsal crops that are trained on; the others are scored."""
+        crops = [crop for i, crop in enumerate(self._rehearsal) if i % SCORED_EVERY]
+        return rehearsal_samples(crops, self.split.training.head, self.model.spec.in_channels)
 
-    def _trunk_recipe(self) -> TrainConfig:
-        """Return the recipe of what all heads stand on: the click head's share is left for it."""
-        if not self._clicks or self.recipe.minutes is None:
-            return self.recipe
-        return replace(self.recipe, minutes=(1 - SHARE) * self.recipe.minutes)
+    def _trunk_config(self) -> TrainConfig:
+        """Return the config of trunk and main head, which leaves minutes for the click head."""
+        if not self._tunes_clicks or self.config.minutes is None:
+            return self.config
+        return replace(self.config, minutes=(1 - CLICK_SHARE) * self.config.minutes)
+
+
+def _working_card(model: Model, samples: Samples, settings: TrainSettings) -> ModelCard:
+    """Return the card by which the model is run in training: it knows its working diameter."""
+    diameter = choose_working_diameter(settings, samples, model.diameter)
+    if diameter is None:
+        return model.card
+    training = {**model.card.training, "working_diameter_px": round(diameter, 2)}
+    return model.card.replace(training=training)
 
 
 def _reported(
-    steps: Generator[None, None, Any], step: int, what: str = "validating"
-) -> Generator[TrainStep, None, Any]:
-    """Turn what yields nothing into records, and return its answer."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return end.value
-        yield TrainStep(step, 0, what)
+    steps: Generator[None, None, Result], step: int, what: str = "validating"
+) -> Generator[TrainStep, None, Result]:
+    """Turn a generator that yields nothing into one that yields progress records."""
+    return (yield from map_steps(steps, lambda _: TrainStep(step, 0, what)))

@@ -1,4 +1,4 @@
-"""New networks, new heads on trained trunks, and what of a network stays as it is."""
+"""New models, new heads on trained trunks, and frozen parts of a network."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ INSTANCE = "instance"
 
 
 def fresh_model(spec: ModelSpec, name: str = "new", device: str = "auto", seed: int = 0) -> Model:
-    """Build a model that knows nothing yet.
+    """Build a model with random weights.
 
     Raises
     ------
     DeviceError
-        A device that is unknown or not there.
+        The device is unknown or not available.
     """
     torch.manual_seed(seed)
     target = pick_device(device)
@@ -45,12 +45,12 @@ def fresh_spec(
     Parameters
     ----------
     classes
-        Of a semantic head, background included; None is an instance head.
+        Of a semantic head, background included; None: an instance head.
     depth
-        Poolings; None is 4 for planes, 3 for volumes.
+        Number of poolings; None: 4 for planes, 3 for volumes.
     voxel_size_um
-        (z, y, x) of volumes: along z they are pooled as soon as voxels are as long in y as in z;
-        until then the kernels are flat, too.
+        (z, y, x) of volumes: they are pooled along z as soon as voxels are as long in y as in z;
+        until then kernels are flat, too.
     """
     depth = depth or (4 if ndim == 2 else 3)
     pooling = _pooling(depth, voxel_size_um) if ndim == 3 else None
@@ -82,20 +82,20 @@ def _pooling(
 
 
 def _kernels(pooling: tuple[tuple[int, ...], ...]) -> tuple[tuple[int, ...], ...] | None:
-    """Return kernels that see no neighbours in z on levels whose z is not pooled yet."""
+    """Return flat kernels for levels that are not pooled along z; None if there are none."""
     flat = tuple((1, 3, 3) if level[0] == 1 else (3, 3, 3) for level in pooling)
     return (*flat, (3, 3, 3)) if (1, 3, 3) in flat else None
 
 
 def transfer_head(model: Model, classes: int | None, channels: int | None = None) -> Model:
-    """Put a new head on a model's trunk; the trunk keeps what it has learned.
+    """Put a new head on a model's trunk; the trunk keeps its weights.
 
     Parameters
     ----------
     classes
-        Of a semantic head, background included; None is an instance head.
+        Of a semantic head, background included; None: an instance head.
     channels
-        Of the images; None: as many as before. The first layer's weights are shared out evenly.
+        Of the images; None: as before. The first layer's weights are spread evenly over them.
 
     Returns
     -------
@@ -119,15 +119,15 @@ def transfer_head(model: Model, classes: int | None, channels: int | None = None
             model.spec.classes,
         ):
             continue
-        own[name] = _shared_out(value, own[name])
+        own[name] = _spread_channels(value, own[name])
     net.load_state_dict(own)
-    # Neither the decoding nor the scores of another head mean anything for this one.
+    # Decoding, scores and rehearsal labels belong to the head before.
     card = model.card.replace(spec=spec, decode={}, metrics={}, replay="")
     return Model(card, net.to(model.device).eval(), model.device)
 
 
 def freeze(net: UNet, what: str) -> None:
-    """Keep a part of a network as it is: "nothing", "encoder" or "all but the head"."""
+    """Freeze a part of a network: "nothing", "encoder" or "all but the head"."""
     for name, value in net.named_parameters():
         part = name.partition(".")[0]
         if what == "encoder":
@@ -137,8 +137,8 @@ def freeze(net: UNet, what: str) -> None:
         value.requires_grad_(not frozen)
 
 
-def _shared_out(value: Tensor, wanted: Tensor) -> Tensor:
-    """Bring the first layer's weights to another number of channels."""
+def _spread_channels(value: Tensor, wanted: Tensor) -> Tensor:
+    """Spread the first layer's weights over another number of channels; their sum stays."""
     if value.shape == wanted.shape:
         return value
     if value.ndim != wanted.ndim or value.shape[0] != wanted.shape[0]:

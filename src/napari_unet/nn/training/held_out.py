@@ -1,4 +1,4 @@
-"""What a training is judged by: held-out corrections, and what the model could do before."""
+"""Evaluation on held-out data: corrections, and what the model could do before."""
 
 from __future__ import annotations
 
@@ -7,48 +7,49 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from napari_unet.core.evaluation.metrics import Scores, evaluate_known
 from napari_unet.core.image.diameters import working_scale
+from napari_unet.core.image.frames import resize
 from napari_unet.core.instances.heads import get_head
 from napari_unet.core.instances.tile_merger import separate
 from napari_unet.core.progress import run_to_end
 from napari_unet.core.training.holdout import count_known
 from napari_unet.core.training.model_comparison import ModelComparison, compare_models
-from napari_unet.core.training.rehearsal import replay_samples
+from napari_unet.core.training.rehearsal import rehearsal_samples
 from napari_unet.core.training.samples import Samples
 from napari_unet.nn.inference.model import Model
-from napari_unet.nn.training.calibrate import sample_maps
-from napari_unet.nn.training.cancellation import StopHook, run_with_heartbeat
+from napari_unet.nn.training.cancellation import StopHook, run_cancellable
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
     from napari_unet.core.models.card import ModelCard
     from napari_unet.core.training.holdout import Split
-    from napari_unet.core.training.rehearsal import Crop
+    from napari_unet.core.training.rehearsal import RehearsalCrop
     from napari_unet.core.training.samples import Sample
     from napari_unet.nn.training.loop import NamedScores
     from napari_unet.nn.unet.net import UNet
 
 
 CORRECTIONS = "corrections"
-"""The group of what the user corrected; the other one is "replay"."""
-SCORED = 4
-"""Every so many'th crop of the replay is not trained on, to measure forgetting with."""
+"""The group of the user's corrections; the other one is "replay", the rehearsal set."""
+SCORED_EVERY = 4
+"""Every 4th crop of the rehearsal set is not trained on, to measure forgetting with."""
 
 
 class HeldOutEvaluation:
-    """Scores networks in training on what they are not trained on, and compares the scores.
+    """Scores networks in training on held-out data, and compares the scores.
 
     Parameters
     ----------
     card
         How the network is run in training.
     split
-        What is trained on, and what is held out of the corrections.
+        The corrections that are trained on, and those held out.
     crops
-        The replay of the model that is tuned; every `SCORED`'th of them is scored.
+        The rehearsal set of the model that is tuned; every `SCORED_EVERY`'th crop is scored.
     scratch
         Whether the model knew nothing before.
 
@@ -57,14 +58,15 @@ class HeldOutEvaluation:
     metric
         "AP50" of objects, "IoU" of classes.
     held
-        All that networks are scored on, in the groups "corrections" and "replay"; may be empty.
+        All samples that networks are scored on, in the groups "corrections" and "replay"; may be
+        empty.
     """
 
     def __init__(
-        self, card: ModelCard, split: Split, crops: Sequence[Crop], *, scratch: bool
+        self, card: ModelCard, split: Split, crops: Sequence[RehearsalCrop], *, scratch: bool
     ) -> None:
         self._card, self._split, self._scratch = card, split, scratch
-        self._scored = list(crops[::SCORED])
+        self._scored = list(crops[::SCORED_EVERY])
         self.metric = "AP50" if card.spec.head == "instance" else "IoU"
         self.held = self._held_out()
 
@@ -77,12 +79,12 @@ class HeldOutEvaluation:
             found = yield from Validator(Samples(items, held.head), self._card).steps(net)
             scores[f"{metric} {group}"] = found[metric]
         if scores and f"{metric} {CORRECTIONS}" not in scores:
-            # Chosen by what it knew before, the best would be what has learned nothing.
+            # By the rehearsal set alone, weights that have learned nothing would be the best.
             return {metric: float("nan"), **scores}
         return {metric: float(np.mean(list(scores.values()))), **scores} if scores else {}
 
-    def compare_models(self, history: Sequence[dict[str, Any]]) -> ModelComparison:
-        """Say whether the best of a history of scores is better than its first entry, step 0."""
+    def compare(self, history: Sequence[dict[str, Any]]) -> ModelComparison:
+        """Compare the best entry of a history of scores with its first one, step 0."""
         metric = self.metric
         entries = [entry for entry in history if metric in entry]
         first = next((entry for entry in entries if entry["step"] == 0), None)
@@ -119,32 +121,33 @@ class HeldOutEvaluation:
         items = [replace(item, group=CORRECTIONS) for item in held.items] if held else []
         if self._scored:
             head, channels = get_head(self._card.spec), self._card.spec.in_channels
-            items += replay_samples(self._scored, head, channels).items
+            items += rehearsal_samples(self._scored, head, channels).items
         return Samples(items, self._split.training.head)
 
 
 def _main_score(entry: dict[str, Any]) -> float:
-    """Return what the best was chosen by: the first of an entry's scores."""
+    """Return the score that the best weights are chosen by: the first one of an entry."""
     return float(next(v for k, v in entry.items() if k not in ("step", "loss")))
 
 
 @dataclass(frozen=True, eq=False)
 class Validator:
-    """What `train` calls as ``validate``: the first of the scores decides which weights are best.
+    """Scores networks on labelled images; `train` calls it as ``validate``.
 
     An instance head is scored by AP at IoU 0.5, pooled over each group of samples and then
     averaged ("AP50", and "AP50 <group>" where there are several); a semantic head by the IoU of
-    each class, pooled over the samples, and their mean ("IoU", "IoU <class>"). What is not known
-    does not count; an object counts as a whole if half of it is known.
+    each class, pooled over the samples, and their mean ("IoU", "IoU <class>"). The first score
+    decides which weights are best. Unknown pixels do not count; an object counts as a whole if half
+    of it is known.
 
     Attributes
     ----------
     samples
         With the targets of the network's head.
     card
-        How the network is run: its spec, its decoding and the size of object it works on best.
+        How the network is run: its spec, decoding and working diameter.
     precision
-        Number format that it is run in.
+        Number format of the network.
     """
 
     samples: Samples
@@ -156,16 +159,16 @@ class Validator:
         return run_to_end(self.steps(net))
 
     def steps(self, net: UNet) -> Generator[None, None, dict[str, float]]:
-        """Score a network as a call does, yielding after every sample and all along a long one."""
+        """Score a network as a call does, yielding several times a second."""
         model = Model(self.card, net, next(net.parameters()).device)
-        brake = StopHook(model.runner(self.precision).net)
+        stop_hook = StopHook(model.runner(self.precision).net)
         score = self._ap50 if self.card.spec.head == "instance" else self._class_iou
-        return (yield from score(model, brake))
+        return (yield from score(model, stop_hook))
 
-    def _ap50(self, model: Model, brake: StopHook) -> Generator[None, None, dict[str, float]]:
+    def _ap50(self, model: Model, stop_hook: StopHook) -> Generator[None, None, dict[str, float]]:
         groups: dict[str, list[Scores]] = {}
         for sample in self.samples.items:
-            scores = yield from run_with_heartbeat(partial(self._objects, model, sample), brake)
+            scores = yield from run_cancellable(partial(self._objects, model, sample), stop_hook)
             groups.setdefault(sample.group, []).append(scores)
             yield
         ap50 = {name: float(Scores.pooled(some).ap[0]) for name, some in sorted(groups.items())}
@@ -179,11 +182,13 @@ class Validator:
         labels = separate(self._maps(model, sample), decoding)
         return evaluate_known(labels, sample.labels, sample.known, (0.5,))
 
-    def _class_iou(self, model: Model, brake: StopHook) -> Generator[None, None, dict[str, float]]:
+    def _class_iou(
+        self, model: Model, stop_hook: StopHook
+    ) -> Generator[None, None, dict[str, float]]:
         classes = model.spec.classes
         table = np.zeros((classes, classes), np.int64)  # rows: truth, columns: predicted
         for sample in self.samples.items:
-            maps = yield from run_with_heartbeat(partial(self._maps, model, sample), brake)
+            maps = yield from run_cancellable(partial(self._maps, model, sample), stop_hook)
             predicted = maps.argmax(0)[sample.known]
             pairs = sample.labels[sample.known].astype(np.int64) * classes + predicted
             table += np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
@@ -196,3 +201,16 @@ class Validator:
 
     def _maps(self, model: Model, sample: Sample) -> np.ndarray:
         return sample_maps(model, sample, self.precision)
+
+
+def sample_maps(model: Model, sample: Sample, precision: str = "float32") -> np.ndarray:
+    """Return a model's maps of one whole sample: float32 (K, [Z,] Y, X).
+
+    The sample is zoomed to the model's working diameter, as `segment` does when it is told the
+    objects' diameter.
+    """
+    size = sample.labels.shape
+    scale = working_scale(sample.diameter, model.diameter)
+    image = resize(sample.image, tuple(max(1, round(n * scale)) for n in size))
+    raw = model.runner(precision)(torch.from_numpy(image)[None])[0]
+    return get_head(model.spec).activate(resize(raw.cpu().numpy(), size))

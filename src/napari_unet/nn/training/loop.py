@@ -1,4 +1,4 @@
-"""The training loop: batch, forward, backward, clip, step, average; one screen, top to bottom."""
+"""The training loop: draw a batch, forward, backward, clip, step, average; then validate."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ from napari_unet.core.instances.heads import get_head
 from napari_unet.core.io.atomic import sweep_partials
 from napari_unet.core.progress import TrainStep, map_steps
 from napari_unet.core.training.config import TrainConfig, resolve_config
-from napari_unet.core.training.crops import draw_crop
 from napari_unet.nn.inference.memory import is_out_of_memory
 from napari_unet.nn.inference.model import has_fast_bfloat16
-from napari_unet.nn.training.augment import make_batch
-from napari_unet.nn.training.checkpoint import TrainState, load_checkpoint, save_checkpoint
+from napari_unet.nn.training.augment import draw_crop, make_batch
+from napari_unet.nn.training.checkpoint import TrainState, save_checkpoint
 from napari_unet.nn.unet.losses import head_loss
 from napari_unet.nn.unet.net import UNet
 
@@ -33,23 +32,13 @@ if TYPE_CHECKING:
     from napari_unet.core.training.log import TrainLog
     from napari_unet.core.training.samples import Samples
 
-__all__ = [
-    "TrainState",
-    "Validate",
-    "load_checkpoint",
-    "rate_factor",
-    "save_checkpoint",
-    "share_done",
-    "train",
-]
-
 NamedScores = dict[str, float]
 Validate = Callable[[UNet], NamedScores | Generator[None, None, NamedScores]]
 LAYOUT = {2: torch.channels_last, 3: torch.channels_last_3d}
-RAMP = 20
-"""Steps in which the rate rises at least: Adam's first ones are as long for noise as for signal."""
+MIN_WARM_UP = 20
+"""Steps in which the rate rises, at least: Adam's first steps are as long for noise as signal."""
 VALIDATION_SHARE = 0.1
-"""Validations that come whenever it is time for one take about this share of the time."""
+"""Share of the time spent on validation, if the interval is not given."""
 
 
 def train(
@@ -64,26 +53,26 @@ def train(
 ) -> Generator[TrainStep, None, TrainState]:
     """Train a network, yielding after every step.
 
-    A training by steps that is killed at any moment, and goes on from its checkpoint, ends with the
-    weights and the log of one that was never interrupted.
+    A training with a budget of steps that is killed at any moment and resumed ends with the weights
+    and the log of one that was never interrupted.
 
     Parameters
     ----------
     state
-        A fresh `TrainState.start`, or one that `load_checkpoint` brought up to date. Whatever ends
-        the training, also closing the generator, leaves the best weights so far in it.
+        From `TrainState.start`, and `load_checkpoint` if resumed. However the training ends, also
+        by closing the generator, the best weights so far are in it.
     samples
         The training set.
     settings
-        Budget, rates and seed; a `TrainConfig` where nothing is to be filled in.
+        Budget, rates and seed; a `TrainConfig` is used as it is.
     validate
         Called with the averaged network every ``settings.validate_every`` steps and after the last;
-        its scores are yielded and kept in the history. The first of them decides which weights are
-        the best; higher is better. It may be a generator, to report between its images.
+        its scores are yielded and kept in the history. The first score decides which weights are
+        the best; higher is better. It may return a generator, to report between its images.
     checkpoint
         A file that is rewritten, whole or not at all, at every validation.
     log
-        Where losses, rates and scores are written to.
+        Table that losses, rates and scores are written to.
     weights
         Each sample's share of the crops; `Samples.weights` if not given.
 
@@ -97,78 +86,103 @@ def train(
     InputError
         The samples have the targets of another head.
     DeviceError
-        Not even one crop fits into the device's memory; of many, fewer are taken.
+        Not even one crop fits into the device's memory; before that, batches are made smaller.
     DivergedError
-        The loss is no number any more.
+        The loss is not finite any more.
     OutputError
         Checkpoint or log cannot be written.
     """
     _check_head(state.net, samples)
-    recipe = resolve_config(settings, state.net.spec, samples)
+    config = resolve_config(settings, state.net.spec, samples)
+    weights = samples.weights() if weights is None else weights
+
+    def step(config: TrainConfig) -> tuple[NamedScores, TrainConfig]:
+        return _step(state, samples, config, weights)
+
+    yield from run_steps(state, config, step, validate, checkpoint=checkpoint, log=log)
+    return state
+
+
+def run_steps(
+    state: TrainState,
+    config: TrainConfig,
+    step: Callable[[TrainConfig], tuple[NamedScores, TrainConfig]],
+    validate: Validate | None = None,
+    *,
+    checkpoint: Path | None = None,
+    log: TrainLog | None = None,
+) -> Generator[TrainStep, None, None]:
+    """Take steps until the budget is spent: count, validate, log, and write the checkpoint.
+
+    Parameters
+    ----------
+    step
+        Takes one step; returns its losses, the sum named "loss", and how to go on.
+    state, config, validate, checkpoint, log
+        See `train`.
+    """
     if checkpoint:
         sweep_partials(checkpoint)
     if log:
         log.begin(state.step)
-    weights = samples.weights() if weights is None else weights
     began = time.perf_counter() - state.seconds
-    timer = Timer(state.seconds)
-    while share_done(state, recipe) < 1:
-        losses, recipe = _step(state, samples, recipe, weights)
+    timer = _ValidationTimer(state.seconds)
+    while share_done(state, config) < 1:
+        losses, config = step(config)
         state.step += 1
         state.seconds = time.perf_counter() - began
         scores = None
-        if due := timer.is_due(state, recipe):
+        if due := timer.is_due(state, config):
             if validate:
-                scores = yield from _validated(state, recipe, validate, losses["loss"])
+                scores = yield from _validated(state, config, validate, losses["loss"])
                 state.seconds = time.perf_counter() - began
             state.keep_best(scores or {})
             state.history.append({"step": state.step, "loss": losses["loss"], **(scores or {})})
             timer.validated(state)
         if log:
             log.add(losses)
-            if due or state.step % recipe.log_every == 0:
+            if due or state.step % config.log_every == 0:
                 log.write(state.step, state.seconds, _rate(state), scores)
             if due:
                 log.draw()
-        # Last of the files: up to a checkpoint's step, the log is on the disk.
+        # The checkpoint is written last: up to its step, the log is complete on the disk.
         if due and checkpoint:
             save_checkpoint(state, checkpoint)
-        yield _report(state, recipe, losses["loss"], scores or None)
-    return state
+        yield _report(state, config, losses["loss"], scores or None)
 
 
-class Timer:
-    """Says when it is time for a validation."""
+class _ValidationTimer:
+    """Tells when a validation is due."""
 
     def __init__(self, seconds: float) -> None:
         self._began = self._due = seconds
 
-    def is_due(self, state: TrainState, recipe: TrainConfig) -> bool:
-        """Tell whether to validate after this step; after the last one, always."""
+    def is_due(self, state: TrainState, config: TrainConfig) -> bool:
+        """Tell whether to validate after this step; always after the last one."""
         self._began = state.seconds
-        if share_done(state, recipe) >= 1:
+        if share_done(state, config) >= 1:
             return True
-        if recipe.validate_every:
-            return state.step % recipe.validate_every == 0
+        if config.validate_every:
+            return state.step % config.validate_every == 0
         return state.seconds >= self._due and state.step > 1
 
     def validated(self, state: TrainState) -> None:
-        """Take note of the validation that has just ended."""
+        """Note that a validation has just ended; the next is due when it has taken its share."""
         self._due = state.seconds + (state.seconds - self._began) / VALIDATION_SHARE
 
 
 def _validated(
-    state: TrainState, recipe: TrainConfig, validate: Validate, loss: float
+    state: TrainState, config: TrainConfig, validate: Validate, loss: float
 ) -> Generator[TrainStep, None, NamedScores]:
-    """Score the averaged network, reporting as often as `validate` does."""
-    answer = validate(state.averaged_net())
-    if isinstance(answer, dict):
-        return answer
+    """Score the averaged network, yielding as often as `validate` does."""
+    scores = validate(state.averaged_net())
+    if isinstance(scores, dict):
+        return scores
 
     def report(_: object) -> TrainStep:
-        return replace(_report(state, recipe, loss, None), what="validating")
+        return replace(_report(state, config, loss, None), what="validating")
 
-    return (yield from map_steps(answer, report))
+    return (yield from map_steps(scores, report))
 
 
 def _check_head(net: UNet, samples: Samples) -> None:
@@ -176,76 +190,76 @@ def _check_head(net: UNet, samples: Samples) -> None:
     if samples.head != wanted:
         raise InputError(
             f"The samples have the targets of {samples.head}, the network's head is {wanted}; "
-            "build them with Samples.from_labels(..., head=head_of(spec))."
+            "build them with Samples.from_labels(..., head=get_head(spec))."
         )
 
 
 def _step(
-    state: TrainState, samples: Samples, recipe: TrainConfig, weights: np.ndarray
+    state: TrainState, samples: Samples, config: TrainConfig, weights: np.ndarray
 ) -> tuple[NamedScores, TrainConfig]:
     """Take one step; return the loss with its terms, and how to go on.
 
-    Where crops do not fit into the memory there are half as many from now on; where they take too
-    long the recipe gets lighter.
+    If the crops do not fit into memory, there are half as many from now on; if a step takes too
+    long, the next ones are made faster.
     """
     began = time.perf_counter()
     losses = None
     try:
-        losses = _learn(state, recipe, *_draw_batch(state, samples, recipe, weights))
+        losses = _learn(state, config, *_draw_batch(state, samples, config, weights))
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
     device = next(state.net.parameters()).device
-    if losses is None:  # out here the error is gone, and with it what it held in memory
-        if recipe.batch == 1:
+    if losses is None:  # outside `except`: the error is gone, and the tensors that it held
+        if config.batch == 1:
             raise DeviceError(
-                f"The memory of {device} does not hold one crop of {recipe.crop} pixels; choose a "
+                f"The memory of {device} does not hold one crop of {config.crop} pixels; choose a "
                 "smaller crop, close other programs, or choose the device 'cpu'."
             )
         if device.type == "cuda":
             torch.cuda.empty_cache()
-        return _step(state, samples, replace(recipe, batch=recipe.batch // 2), weights)
-    slow = recipe.pace and time.perf_counter() - began > recipe.pace and state.step > 1
-    return losses, recipe.lighter() if slow else recipe
+        return _step(state, samples, replace(config, batch=config.batch // 2), weights)
+    slow = config.max_step_s and time.perf_counter() - began > config.max_step_s and state.step > 1
+    return losses, config.with_faster_steps() if slow else config
 
 
 def _draw_batch(
-    state: TrainState, samples: Samples, recipe: TrainConfig, weights: np.ndarray
+    state: TrainState, samples: Samples, config: TrainConfig, weights: np.ndarray
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Draw the crops of the next step; all that is random in it follows from seed and step."""
-    rng = np.random.default_rng([recipe.seed, state.step])
+    """Draw the crops of the next step; everything random follows from seed and step."""
+    rng = np.random.default_rng([config.seed, state.step])
     torch.manual_seed(int(rng.integers(2**31)))  # dropout
     plans = [
-        draw_crop(samples, weights, rng, plain=recipe.plain, diameter=recipe.diameter)
-        for _ in range(recipe.batch)
+        draw_crop(samples, weights, rng, plain=config.plain, diameter=config.diameter)
+        for _ in range(config.batch)
     ]
     device = next(state.net.parameters()).device
-    images, targets, known = make_batch(samples, plans, recipe.crop, rng, recipe.planes)
+    images, targets, known = make_batch(samples, plans, config.crop, rng, config.planes)
     return images.to(device), targets.to(device), known.to(device)
 
 
 def _learn(
-    state: TrainState, recipe: TrainConfig, images: Tensor, targets: Tensor, known: Tensor
+    state: TrainState, config: TrainConfig, images: Tensor, targets: Tensor, known: Tensor
 ) -> NamedScores:
     """Take one step; return the loss and its terms."""
-    done = share_done(state, recipe)
+    done = share_done(state, config)
     for group in state.optimizer.param_groups:
-        rate = rate_factor(done, recipe.warm_up) * min(1.0, (state.step + 1) / RAMP)
-        group["lr"] = recipe.learning_rate * rate
-    _train_mode(state.net, freeze_norm=done >= recipe.freeze_after)
-    with _arithmetic(recipe.precision, images.device):
+        rate = rate_factor(done, config.warm_up) * min(1.0, (state.step + 1) / MIN_WARM_UP)
+        group["lr"] = config.learning_rate * rate
+    _train_mode(state.net, freeze_norm=done >= config.freeze_after)
+    with _arithmetic(config.precision, images.device):
         raw = state.net(images.contiguous(memory_format=LAYOUT[images.ndim - 2]))
-    loss, terms = head_loss(state.net.spec, raw.float(), targets, known, recipe.focal)
+    loss, terms = head_loss(state.net.spec, raw.float(), targets, known, config.focal)
     state.optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
-    norm = nn.utils.clip_grad_norm_(state.net.parameters(), recipe.clip)
-    if not torch.isfinite(loss.detach() + norm):  # before the weights are spoilt
+    norm = nn.utils.clip_grad_norm_(state.net.parameters(), config.clip)
+    if not torch.isfinite(loss.detach() + norm):  # before the weights are changed
         raise DivergedError(
             f"The loss is no number any more after step {state.step}; what was best before is "
-            f"kept. Try a learning rate below {recipe.learning_rate:g}."
+            f"kept. Try a learning rate below {config.learning_rate:g}."
         )
     state.optimizer.step()
-    _update_average(state, recipe.average)
+    update_average(state, config.average)
     return _numbers({"loss": loss, **terms})
 
 
@@ -257,13 +271,13 @@ def _arithmetic(precision: str, device: torch.device) -> AbstractContextManager[
 
 
 def _numbers(scalars: dict[str, Tensor]) -> dict[str, float]:
-    """Fetch scalars from the device, all at once."""
+    """Fetch scalars from the device in one transfer."""
     values = torch.stack([value.detach() for value in scalars.values()]).tolist()
     return dict(zip(scalars, values, strict=True))
 
 
 def _train_mode(net: UNet, *, freeze_norm: bool) -> None:
-    """Prepare for a step; frozen BatchNorm normalises as it will when the network is used."""
+    """Switch to training mode; frozen BatchNorm keeps its running statistics, as in use."""
     net.train()
     if freeze_norm:
         for module in net.modules():
@@ -271,15 +285,15 @@ def _train_mode(net: UNet, *, freeze_norm: bool) -> None:
                 module.eval()
 
 
-def share_done(state: TrainState, recipe: TrainConfig) -> float:
-    """Return how much of the budget is spent, 0 to 1: of the minutes if given, else the steps."""
-    if recipe.minutes is not None:
-        return state.seconds / (60 * recipe.minutes)
-    return state.step / recipe.steps
+def share_done(state: TrainState, config: TrainConfig) -> float:
+    """Return the share of the budget that is spent: of the minutes if given, else of the steps."""
+    if config.minutes is not None:
+        return state.seconds / (60 * config.minutes)
+    return state.step / config.steps
 
 
 def rate_factor(done: float, warm_up: float) -> float:
-    """Return the learning rate's share of its highest: linear warm-up, then half a cosine to 0."""
+    """Return the learning rate as a share of its maximum: linear warm-up, then a cosine to 0."""
     if done < warm_up:
         return (done + 1e-3) / (warm_up + 1e-3)
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (done - warm_up) / (1 - warm_up))))
@@ -289,8 +303,8 @@ def _rate(state: TrainState) -> float:
     return float(state.optimizer.param_groups[0]["lr"])
 
 
-def _update_average(state: TrainState, decay: float) -> None:
-    """Move the averaged weights towards the network's; young averages follow faster."""
+def update_average(state: TrainState, decay: float) -> None:
+    """Move the averaged weights towards the network's; faster during the first steps."""
     decay = min(decay, (1 + state.step) / (10 + state.step))
     for name, value in state.net.state_dict().items():
         if value.dtype.is_floating_point:
@@ -300,12 +314,12 @@ def _update_average(state: TrainState, decay: float) -> None:
 
 
 def _report(
-    state: TrainState, recipe: TrainConfig, loss: float, scores: NamedScores | None
+    state: TrainState, config: TrainConfig, loss: float, scores: NamedScores | None
 ) -> TrainStep:
-    done = share_done(state, recipe)
+    done = share_done(state, config)
     return TrainStep(
         done=state.step,
-        total=recipe.steps if recipe.minutes is None else math.ceil(state.step / done),
+        total=config.steps if config.minutes is None else math.ceil(state.step / done),
         what="training",
         loss=loss,
         learning_rate=_rate(state),

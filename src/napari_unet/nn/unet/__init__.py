@@ -1,1 +1,7 @@
-"""unet."""
+"""Networks and their losses.
+
+net          the U-Net: trunk and the convolution of the head
+click_head   the network that answers clicks, on the trunk's features
+losses       losses of the heads
+summary      a table of a network's parts, their weights and costs
+"""

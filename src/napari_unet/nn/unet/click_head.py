@@ -1,8 +1,8 @@
 """The click head: from a trunk's features, clicks and a previous mask to the clicked object.
 
 It is a small U-Net on a window of features that the automatic segmentation has computed already.
-What makes it work on things that the trunk never saw is the similarity of every pixel's features
-to those at the clicks, by an embedding that is learned with it.
+Its inputs include the similarity of each pixel to those at the clicks, in an embedding that is
+learned with it: thereby it works on objects of kinds that the trunk was never trained on.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
     import numpy as np
 
 EMBEDDING = 8
-"""Numbers by which two pixels are compared."""
+"""Channels of the embedding by which pixels are compared."""
 SPOT, REACH = 2.0, 16.0
-"""How far a click is seen, in pixels: as a spot, and as a slope towards it."""
+"""Widths of a click in its two maps, in pixels: a Gaussian spot, and an exponential slope."""
 PROMPTS = 7
-"""Maps of the prompts: spots, slopes and similarities for either kind of click; previous mask."""
+"""Number of prompt maps: spot, slope and similarity for either kind of click; previous mask."""
 
 
 @dataclass(frozen=True)
 class Prompts:
-    """What the user showed, for a batch of N windows.
+    """The prompts for a batch of N windows.
 
     Attributes
     ----------
@@ -50,13 +50,13 @@ class Prompts:
     previous: Tensor
 
     @classmethod
-    def of(
+    def from_clicks(
         cls,
         positive: Sequence[np.ndarray],
         negative: Sequence[np.ndarray],
         previous: Tensor,
     ) -> Prompts:
-        """Pack clicks, float32 (n, ndim) of each kind for each window."""
+        """Pack the clicks of each window, float32 (n, ndim) for each kind."""
         ndim = previous.ndim - 2
         pairs = list(zip(positive, negative, strict=True))
         most = max((len(p) + len(n) for p, n in pairs), default=0)
@@ -73,7 +73,7 @@ class Prompts:
 
 
 def click_spec(spec: ModelSpec) -> ModelSpec:
-    """Return what the click head of a model is built from, 406,000 weights for a width of 16."""
+    """Return the spec of a model's click head: 406,000 weights for a width of 16."""
     inputs = spec.width + 1 + out_channels(spec) + PROMPTS
     return ModelSpec(
         ndim=spec.ndim,
@@ -114,7 +114,7 @@ class ClickHead(nn.Module):
         window
             float32 (N, width + 1, *spatial): features, and the image's mean over its channels.
         maps
-            float32 (N, K, *spatial): what the automatic head says, activated.
+            float32 (N, K, *spatial): the activated maps of the automatic head.
         prompts
             Clicks and previous mask.
         """
@@ -128,7 +128,7 @@ class ClickHead(nn.Module):
         return logit.float()
 
     def ready(self) -> ClickHead:
-        """Return a copy that is fast to run, BatchNorm folded; not for storing or training."""
+        """Return a copy that runs fast, its BatchNorm folded; not for storing or training."""
         made = copy.deepcopy(self).eval().requires_grad_(False)
         made.net = fold(self.net).requires_grad_(False)
         layout = torch.channels_last if self.model.ndim == 2 else torch.channels_last_3d
@@ -137,7 +137,7 @@ class ClickHead(nn.Module):
 
 
 def nearness(prompts: Prompts, shape: Sequence[int]) -> Tensor:
-    """Draw clicks, float32 (N, 4, *shape): spots and slopes, positive then negative."""
+    """Draw clicks, float32 (N, 4, *shape): spot and slope, of positive then negative clicks."""
     squares = torch.zeros(*prompts.signs.shape, *shape, device=prompts.signs.device)
     ndim = len(shape)
     for axis, size in enumerate(shape):
@@ -147,15 +147,16 @@ def nearness(prompts: Prompts, shape: Sequence[int]) -> Tensor:
     drawn = []
     for sign in (1, -1):
         other = (prompts.signs != sign).view(*prompts.signs.shape, *(1,) * ndim)
-        least = squares.masked_fill(other, torch.inf).amin(1)
-        drawn += [torch.exp(-least / (2 * SPOT**2)), torch.exp(-least.sqrt() / REACH)]
+        nearest = squares.masked_fill(other, torch.inf).amin(1)
+        drawn += [torch.exp(-nearest / (2 * SPOT**2)), torch.exp(-nearest.sqrt() / REACH)]
     return torch.stack(drawn, 1)
 
 
 def similarity(embedded: Tensor, prompts: Prompts) -> Tensor:
-    """Compare pixels with those clicked, float32 (N, 2, *spatial) in [-1, 1]: positive, negative.
+    """Compare pixels with the clicked ones, float32 (N, 2, *spatial) in [-1, 1].
 
-    `embedded` are unit vectors (N, E, *spatial). Without clicks of a kind its map is 0.
+    `embedded` are unit vectors (N, E, *spatial). The maps are the highest similarity to a positive
+    and to a negative click; 0 without clicks of that kind.
     """
     flat = embedded.flatten(2)
     index = torch.zeros_like(prompts.signs, dtype=torch.long)
@@ -172,13 +173,13 @@ def similarity(embedded: Tensor, prompts: Prompts) -> Tensor:
 
 
 def _unit(values: Tensor) -> Tensor:
-    """Scale (N, E, *spatial) to length 1 along E; many times as fast as torch's own."""
+    """Scale (N, E, *spatial) to length 1 along E; many times faster than `F.normalize`."""
     scaled: Tensor = values.float()
     return scaled * (scaled.square().sum(1, keepdim=True) + 1e-8).rsqrt()
 
 
 def activate(spec: ModelSpec, raw: Tensor) -> Tensor:
-    """Turn raw maps (N, K, *spatial) into the head's, as `Head.activate` does, where they are."""
+    """Activate raw maps (N, K, *spatial) as the head's `activate` does, on their device."""
     if spec.head == "instance":
         return torch.cat((raw[:, :1].sigmoid(), raw[:, 1:]), 1)
     return raw.softmax(1)

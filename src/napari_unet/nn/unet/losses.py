@@ -1,4 +1,4 @@
-"""Losses of the heads, each masked by what is known."""
+"""Losses of the heads, over the known pixels."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ def head_loss(
     targets
         The head's targets, of the same shape.
     known
-        The pixels' weights, (N, 1, [Z,] Y, X); unknown ones are at 0. With a second channel an
-        instance head's foreground goes by the first and its distance by the second.
+        Weights of the pixels, (N, 1, [Z,] Y, X), 0 for unknown ones. If there are two channels, the
+        first is for an instance head's foreground, the second for its distance.
     focal
-        Focusing of the entropy, gamma in Lin et al. 2017; 0 is the plain entropy.
+        Focusing of the cross-entropy, gamma in Lin et al. 2017; 0 is plain cross-entropy.
 
     Returns
     -------
     loss, terms
-        A scalar, 0 with a gradient where nothing is known, and the weighted scalars by name.
+        A scalar, 0 with a gradient if nothing is known, and the weighted scalars by name.
     """
-    loss_of = semantic_loss if spec.head == "semantic" else instance_loss
-    terms = loss_of(raw, targets, known, focal)
+    compute_terms = semantic_loss if spec.head == "semantic" else instance_loss
+    terms = compute_terms(raw, targets, known, focal)
     return reduce(torch.add, terms.values()), terms
 
 
@@ -65,8 +65,7 @@ def instance_loss(
 ) -> dict[str, Tensor]:
     """Return cross-entropy and Dice loss of the foreground, and the error of the distance map.
 
-    The distance counts three times inside objects: the background's zero is easy and its area is
-    large.
+    The distance counts three times inside objects: in the large background, 0 is easy to predict.
     """
     foreground = targets[:, :1]
     entropy = F.binary_cross_entropy_with_logits(raw[:, :1], foreground, reduction="none")
@@ -83,7 +82,7 @@ def focus(entropy: Tensor, gamma: float) -> Tensor:
     """Weigh pixels by (1 - p) ** gamma, p being the right class's probability (Lin et al. 2017)."""
     if gamma == 0:
         return entropy
-    # Where p is 1 to rounding, the gradient of a power below 1 would be infinite.
+    # If p is rounded to 1, the gradient of a power below 1 would be infinite.
     return (1 - torch.exp(-entropy)).clamp(min=1e-6) ** gamma * entropy
 
 

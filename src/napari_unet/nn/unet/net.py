@@ -1,4 +1,4 @@
-"""The network: a U-Net trunk and the convolution that reads a head's maps off its features."""
+"""The network: a U-Net trunk, and the convolution that turns its features into a head's maps."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def out_channels(spec: ModelSpec) -> int:
 def pad_symmetric(x: Tensor, widths: Sequence[tuple[int, int]]) -> Tensor:
     """Pad the last axes with mirrored values, as ``numpy.pad(mode="symmetric")`` does.
 
-    Unlike torch's own reflection it takes any width, also one larger than the axis is long.
+    torch's own reflection needs axes longer than the padding; this takes any width.
 
     Parameters
     ----------
@@ -82,8 +82,8 @@ class ConvUnit(nn.Module):
 class Block(nn.Module):
     """One level's convolutions, each followed by the activation.
 
-    A residual block adds its input, brought to as many channels by a 1x1 convolution where they
-    differ, before the last activation. Dropout takes whole channels of the block's output.
+    A residual block adds its input before the last activation, through a 1x1 convolution if the
+    number of channels differs. Dropout drops whole channels of the block's output.
     """
 
     def __init__(self, spec: ModelSpec, inputs: int, outputs: int, level: int = 0) -> None:
@@ -113,7 +113,7 @@ class AttentionGate(nn.Module):
     """Weigh the pixels of a skip by a number in [0, 1] (Oktay et al. 2018, arXiv:1804.03999).
 
     The gating signal is the up-sampled one, so that both have the skip's resolution and the gate
-    looks at single pixels: it widens no receptive field.
+    works on single pixels: the receptive field stays the same.
     """
 
     def __init__(self, spec: ModelSpec, channels: int) -> None:
@@ -133,7 +133,7 @@ class AttentionGate(nn.Module):
 
 
 class LinearUp(nn.Module):
-    """Linear interpolation, with a 1x1 convolution that brings down the number of channels.
+    """Linear interpolation, with a 1x1 convolution that reduces the number of channels.
 
     The convolution comes first: both orders give the same values, this one with fewer operations.
     """
@@ -173,14 +173,14 @@ def _up(spec: ModelSpec, level: int) -> nn.Module:
 class UNet(nn.Module):
     """A U-Net in 2D or 3D (Ronneberger et al. 2015; Çiçek et al. 2016), as its spec says.
 
-    It takes images of any size: what the poolings cannot divide is padded by mirrored values at
-    the far end of each axis and cropped off the answer. Lists of parts are indexed by level, 0 is
-    full resolution.
+    It takes images of any size: they are padded with mirrored values at the far end of each axis up
+    to a multiple of the poolings, and the output is cropped. Lists of parts are indexed by level, 0
+    is full resolution. The names of parts are those of the weights in model files.
 
     Parameters
     ----------
     spec
-        What to build. New weights are drawn from torch's random numbers (He et al. 2015).
+        What to build. Weights are drawn from torch's random numbers (He et al. 2015).
     """
 
     def __init__(self, spec: ModelSpec) -> None:
@@ -232,12 +232,12 @@ class UNet(nn.Module):
         return x
 
     def _merge(self, level: int, skip: Tensor, x: Tensor) -> Tensor:
-        """Bring a skip and the up-sampled features of the same size together."""
+        """Merge a skip with the up-sampled features of the same size."""
         if self.spec.attention:
             skip = self.gates[level](skip, x)
         if self.spec.skip == "concat":
             return torch.cat((skip, x), dim=1)
-        # Without gradients nobody needs what came up again: one large tensor less.
+        # Without gradients the up-sampled tensor is not needed again: save a large one.
         return skip + x if torch.is_grad_enabled() else x.add_(skip)
 
     def _check(self, x: Tensor) -> None:
@@ -251,7 +251,7 @@ class UNet(nn.Module):
 
 
 def _initialise(module: nn.Module) -> None:
-    """Draw a convolution's weights so that activations keep their variance; biases start at 0."""
+    """Initialise a convolution so that activations keep their variance; biases start at 0."""
     if isinstance(module, ConvUnit):
         nn.init.kaiming_normal_(module.conv.weight, nonlinearity="relu")
     elif isinstance(module, (nn.ConvTranspose2d, nn.ConvTranspose3d)):
@@ -276,5 +276,5 @@ def fold(net: UNet) -> UNet:
             part.norm = nn.Identity()
         activation: Any = part.activation if isinstance(part, Block) else None
         if hasattr(activation, "inplace"):
-            activation.inplace = True  # nobody else holds what a convolution has just returned
+            activation.inplace = True  # the convolution's output is not used elsewhere
     return folded

@@ -1,4 +1,4 @@
-"""What a network consists of and costs, measured by running it on the meta device."""
+"""A table of a network's parts, weights and costs, measured by running it on the meta device."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ HEADINGS = ("part", "channels", "resolution", "parameters", "FLOP/px")
 
 
 @dataclass(frozen=True)
-class Row:
-    """One part of a network.
+class PartSummary:
+    """A part of a network.
 
     Attributes
     ----------
     name
         Its name in the network, such as ``encoder.0``.
     channels
-        Channels that it gives.
+        Output channels.
     scale
-        Input pixels to each of its output pixels along each axis; 1 is full resolution.
+        Input pixels per output pixel along each axis; 1 is full resolution.
     parameters
-        Trained numbers in it.
+        Number of trained weights.
     flops
-        Operations of its convolutions, 2 for a multiplication with addition, for each pixel
-        (voxel) of the network's input.
+        Operations of its convolutions, 2 for each multiplication with addition, per pixel (voxel)
+        of the network's input.
     """
 
     name: str
@@ -50,24 +50,24 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Summary:
-    """A network's parts in the order in which they run."""
+class NetworkSummary:
+    """The parts of a network, in the order in which they run."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[PartSummary, ...]
 
     @property
     def parameters(self) -> int:
-        """Trained numbers in the whole network."""
+        """Number of trained weights in the whole network."""
         return sum(row.parameters for row in self.rows)
 
     @property
     def flops(self) -> float:
-        """Operations for each pixel (voxel) of the input."""
+        """Operations per pixel (voxel) of the input."""
         return sum(row.flops for row in self.rows)
 
 
-def summary(spec: ModelSpec) -> Summary:
-    """Describe the network that a spec builds; takes no memory for weights or images."""
+def summarise_network(spec: ModelSpec) -> NetworkSummary:
+    """Describe the network of a spec, without memory for weights or images."""
     with torch.device("meta"):
         net = UNet(spec).eval()
         image = torch.empty(1, spec.in_channels, *spec.stride)
@@ -80,7 +80,7 @@ def summary(spec: ModelSpec) -> Summary:
     flops = counter.get_flop_counts()
     pixels = image[0, 0].numel()
     rows = (
-        Row(
+        PartSummary(
             name=name,
             channels=shape[1],
             scale=tuple(whole // part for whole, part in zip(spec.stride, shape[2:], strict=True)),
@@ -89,11 +89,11 @@ def summary(spec: ModelSpec) -> Summary:
         )
         for name, shape in outputs.items()
     )
-    return Summary(tuple(rows))
+    return NetworkSummary(tuple(rows))
 
 
 def _parts(net: UNet) -> Iterator[tuple[str, nn.Module]]:
-    """Yield the network's parts with their names; the members of a list one by one."""
+    """Yield the parts of a network with their names; of lists, each member."""
     for name, part in net.named_children():
         if isinstance(part, nn.ModuleList):
             yield from ((f"{name}.{level}", member) for level, member in enumerate(part))
@@ -102,7 +102,7 @@ def _parts(net: UNet) -> Iterator[tuple[str, nn.Module]]:
 
 
 def _record(outputs: dict[str, tuple[int, ...]], name: str) -> Callable[..., None]:
-    """Make a hook that notes the shape of a part's output."""
+    """Return a hook that records the shape of a part's output."""
 
     def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
         outputs[name] = tuple(output.shape)
@@ -111,8 +111,8 @@ def _record(outputs: dict[str, tuple[int, ...]], name: str) -> Callable[..., Non
 
 
 def format_summary(spec: ModelSpec) -> str:
-    """Lay `summary` out as a table, with what it means for images below it."""
-    whole = summary(spec)
+    """Format a network's summary as a table, with receptive field and tile grid below."""
+    whole = summarise_network(spec)
     parts = [(r.name, str(r.channels), _resolution(r.scale), *_costs(r)) for r in whole.rows]
     table = align([HEADINGS, *parts, ("total", "", "", *_costs(whole))])
     rule = "-" * len(table[-1])
@@ -133,10 +133,10 @@ def format_summary(spec: ModelSpec) -> str:
 
 
 def _resolution(scale: tuple[int, ...]) -> str:
-    """Write a part's resolution along each axis as a share of the input's."""
+    """Format a part's resolution along each axis as a share of the input's."""
     return " x ".join("1" if s == 1 else f"1/{s}" for s in scale)
 
 
-def _costs(of: Row | Summary) -> tuple[str, str]:
-    """Write parameters and operations with separated thousands."""
-    return f"{of.parameters:,}", f"{of.flops:,.0f}"
+def _costs(summarise_network: PartSummary | NetworkSummary) -> tuple[str, str]:
+    """Format parameters and operations with separated thousands."""
+    return f"{summarise_network.parameters:,}", f"{summarise_network.flops:,.0f}"

@@ -7,8 +7,7 @@ import pytest
 
 from napari_unet.core.errors import ModelError
 from napari_unet.core.models.card import ModelCard
-from napari_unet.core.models.lineage import descends, family
-from napari_unet.core.models.store import put_model, remove_model
+from napari_unet.core.models.store import get_family, is_descendant, put_model, remove_model
 from napari_unet.core.settings import ModelSpec
 
 
@@ -18,7 +17,7 @@ def put(number, parent=None, name=None):
 
 
 def names(model):
-    return {card.name for card in family(model)}
+    return {card.name for card in get_family(model)}
 
 
 def test_ancestors_and_descendants_are_family_and_siblings_are_not():
@@ -26,7 +25,7 @@ def test_ancestors_and_descendants_are_family_and_siblings_are_not():
     child = put(1, root.hash)
     put(2, root.hash)
     put(3, child.hash)
-    assert [card.name for card in family("model 1")][:2] == ["model 1", "model 0"]
+    assert [card.name for card in get_family("model 1")][:2] == ["model 1", "model 0"]
     assert names("model 1") == {"model 0", "model 1", "model 3"}
     assert names("model 0") == {"model 0", "model 1", "model 2", "model 3"}
     assert names("model 3") == {"model 0", "model 1", "model 3"}
@@ -36,9 +35,9 @@ def test_a_child_and_its_children_descend_from_a_model():
     root = put(0)
     put(3, put(1, root.hash).hash)
     put(2, root.hash)
-    assert descends("model 1", "model 0") and descends("model 3", "model 0")
-    assert not descends("model 0", "model 1") and not descends("model 2", "model 1")
-    assert not descends("model 0", "model 0") and not descends("gone", "model 0")
+    assert is_descendant("model 1", "model 0") and is_descendant("model 3", "model 0")
+    assert not is_descendant("model 0", "model 1") and not is_descendant("model 2", "model 1")
+    assert not is_descendant("model 0", "model 0") and not is_descendant("gone", "model 0")
 
 
 def test_a_family_ends_where_an_ancestor_was_removed():
@@ -57,4 +56,4 @@ def test_a_copy_under_another_name_is_its_own_parent_without_end():
 
 def test_an_unknown_model_is_refused():
     with pytest.raises(ModelError, match="There is no model"):
-        family("nobody")
+        get_family("nobody")
