@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import platformdirs
 
 from napari_unet.core.errors import ModelError, OutputError, UnetError
-from napari_unet.core.io.atomic import user_path
+from napari_unet.core.io.files import expand_path
 from napari_unet.core.models.archive import pack, unpack
 from napari_unet.core.models.folder import (
     CARD,
@@ -59,7 +59,7 @@ __all__ = [
     "write_model",
 ]
 
-BUNDLED = Path(__file__).parent.parent / "models"
+BUNDLED = Path(__file__).parents[2] / "models"
 """Folder of the models that come with the package."""
 
 _NAME = re.compile(r"\w[\w .+-]{0,59}")
@@ -97,7 +97,7 @@ def home() -> Path:
     The environment variable NAPARI_UNET_HOME moves it.
     """
     if given := os.environ.get("NAPARI_UNET_HOME"):
-        return user_path(given)
+        return expand_path(given)
     return platformdirs.user_data_path("napari-unet", appauthor=False)
 
 
@@ -126,7 +126,7 @@ def find_model(name_or_path: str | os.PathLike[str]) -> Path:
     for entry in entries:
         if entry.name == str(name_or_path):
             return entry.path
-    path = user_path(name_or_path)
+    path = expand_path(name_or_path)
     if str(name_or_path) and (path / CARD).is_file():
         return path
     raise _unknown(str(name_or_path), entries)
@@ -170,7 +170,7 @@ def import_model(source: str | os.PathLike[str], name: str | None = None) -> Mod
     OutputError
         The store cannot be written.
     """
-    source = user_path(source)
+    source = expand_path(source)
     if name is not None:
         free_place(name)
     with _scratch() as scratch:
@@ -205,7 +205,7 @@ def export_model(
     OutputError
         The file exists already, or cannot be written.
     """
-    target = user_path(target)
+    target = expand_path(target)
     if target.suffix.lower() != ".zip":
         raise OutputError(f"{target} is no name for an exported model; let it end in .zip.")
     pack(find_model(name_or_path), target, overwrite=overwrite)
