@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from napari_unet.core.synthetic import blobs
+from napari_unet.core.io.sample_images import blobs
 
 BLOCKS = {2: (1024, 1024), 3: (64, 256, 256)}
 """Edges of a block, for planes and volumes."""

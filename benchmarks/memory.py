@@ -23,7 +23,7 @@ import numpy as np
 import psutil
 import tifffile
 
-from napari_unet.core.synthetic import blobs
+from napari_unet.core.io.sample_images import blobs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

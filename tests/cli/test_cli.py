@@ -23,7 +23,7 @@ from napari_unet.cli import build_parser, demo, main
 from napari_unet.cli.options import settings_from
 from napari_unet.core.errors import InputError
 from napari_unet.core.evaluation.overlay import picture
-from napari_unet.core.io.label_writer import read_provenance
+from napari_unet.core.io.provenance import read_provenance
 from napari_unet.core.io.sample_images import SAMPLES, sample_path, truth_path
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.settings import PredictSettings

@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.blockwise.output_location import OutputLocation, is_output_location
-from napari_unet.core.errors import InputError, OutputError
-from napari_unet.core.io.atomic import plain_name
+from napari_unet.core.errors import OutputError
+from napari_unet.core.io.files import (
+    check_exists,
+    image_stem,
+    is_zarr,
+    list_images,
+)
 from napari_unet.core.io.label_writer import create_output
-from napari_unet.core.io.readers import is_zarr
-from napari_unet.core.io.stack import list_images, open_stack
+from napari_unet.core.io.stack import open_stack
 from napari_unet.core.progress import FrameDone
 from napari_unet.core.tracking.linking import check_linkable
 from napari_unet.core.volumes.modes import resolve_volume_mode
@@ -97,8 +101,7 @@ def plan_jobs(source: Path | str, target: Path | None) -> list[FileJob]:
     """
     if isinstance(source, str):
         return [FileJob(source, target)]
-    if not source.exists():
-        raise InputError(f"{source} does not exist; check the spelling and the folder.")
+    check_exists(source)
     if target is not None and target.exists() and source.samefile(target):
         raise OutputError(f"{target} is the input, too; choose another place for the output.")
     if not is_batch(source):
@@ -123,7 +126,7 @@ def plan_files(images: Sequence[Path], folder: Path) -> list[FileJob]:
     OutputError
         The labels of an image would take its place.
     """
-    ways = (plain_name, lambda path: path.name, lambda path: f"{path.parent.name} {path.name}")
+    ways = (image_stem, lambda path: path.name, lambda path: f"{path.parent.name} {path.name}")
     counts = [Counter(way(image).casefold() for image in images) for way in ways]
     jobs = []
     for number, image in enumerate(images, 1):
@@ -181,7 +184,7 @@ def segment_file(
             "(--overwrite)."
         )
     place = (job.target, stack.labels_shape, stack.labels_axes, np.uint32, stack.voxel_size_um)
-    with create_output(*place, overwrite=overwrite, place=stack.labels_place) as output:
+    with create_output(*place, overwrite=overwrite, transform=stack.labels_transform) as output:
         provenance, largest = yield from _provenance(
             segment_steps(stack, model, settings, out=output.array)
         )
@@ -197,7 +200,7 @@ def segment_file(
 
 def tracks_path(target: Path) -> Path:
     """Return where the tracks of a label file are written: a table beside it."""
-    return target.with_name(f"{plain_name(target)}.tracks.csv")
+    return target.with_name(f"{image_stem(target)}.tracks.csv")
 
 
 def _linked(stack: Stack, labels: Any, link: LinkSettings) -> Generator[Progress, None, Tracks]:

@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.batch.files import BlockOptions, is_batch, segment_file
-from napari_unet.core.errors import InputError, UnetError
-from napari_unet.core.io.label_writer import read_provenance
-from napari_unet.core.io.provenance import fingerprint
-from napari_unet.core.io.stack import list_images, open_stack
+from napari_unet.core.errors import UnetError
+from napari_unet.core.io.files import check_exists, list_images
+from napari_unet.core.io.provenance import hash_stack, read_provenance
+from napari_unet.core.io.stack import open_stack
 from napari_unet.core.progress import Progress
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
 
 
 @dataclass(frozen=True)
-class FileStep(Progress):
+class FileProgress(Progress):
     """What became of one file of a list: `done` of `total` units of `what`.
 
     Attributes
@@ -62,8 +62,7 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
     """
     found: dict[Path, None] = {}
     for path in paths:
-        if not path.exists():
-            raise InputError(f"{path} does not exist; check the spelling and the folder.")
+        check_exists(path)
         found |= dict.fromkeys(list_images(path) if is_batch(path) else [path])
     return list(found)
 
@@ -83,7 +82,7 @@ def finished(job: FileJob, card: ModelCard, settings: PredictSettings) -> dict[s
             settings
         ):
             return None
-        same = provenance.get("data_hash") == fingerprint(open_stack(job.source))
+        same = provenance.get("data_hash") == hash_stack(open_stack(job.source))
     except UnetError:
         return None
     return provenance if same else None
@@ -95,7 +94,7 @@ def batch_steps(
     load: Callable[[], Model],
     settings: PredictSettings,
     overwrite: bool = False,
-) -> Generator[FileStep, None, None]:
+) -> Generator[FileProgress, None, None]:
     """Segment files, yielding after every tile and every file.
 
     Closing the generator ends the run after the tile at hand: what is finished stays, and of the
@@ -116,27 +115,27 @@ def batch_steps(
     """
     model: Model | None = None
     for number, job in enumerate(jobs):
-        yield FileStep(0, 0, "looking at the file", number)
+        yield FileProgress(0, 0, "looking at the file", number)
         provenance = finished(job, card, settings)
         if provenance is None:
             if model is None:
-                yield FileStep(0, 0, "loading the model", number)
+                yield FileProgress(0, 0, "loading the model", number)
                 model = load()
             try:
                 provenance = yield from _segment(job, number, model, settings, overwrite)
             except Exception as error:
-                yield FileStep(0, 0, "files", number, FAILED, reason=_reason(error))
+                yield FileProgress(0, 0, "files", number, FAILED, reason=_reason(error))
                 continue
         if empty := len(provenance.get("failed_blocks", ())):
             reason = f"{empty} blocks could not be read and are empty; run again to try them."
-            yield FileStep(1, 1, "files", number, FAILED, reason=reason)
+            yield FileProgress(1, 1, "files", number, FAILED, reason=reason)
             continue
-        yield FileStep(1, 1, "files", number, DONE, int(provenance.get("objects", 0)))
+        yield FileProgress(1, 1, "files", number, DONE, int(provenance.get("objects", 0)))
 
 
 def _segment(
     job: FileJob, number: int, model: Model, settings: PredictSettings, overwrite: bool
-) -> Generator[FileStep, None, dict[str, Any]]:
+) -> Generator[FileProgress, None, dict[str, Any]]:
     from napari_unet.nn.blockwise.plan import OtherRunError
 
     again = BlockOptions(resume=job.is_unfinished)
@@ -149,13 +148,13 @@ def _segment(
     return (yield from _told(segment_file(job, model, settings, overwrite=True), number))
 
 
-def _told(steps: Any, number: int) -> Generator[FileStep, None, dict[str, Any]]:
+def _told(steps: Any, number: int) -> Generator[FileProgress, None, dict[str, Any]]:
     remarks: tuple[str, ...] = ()
     try:
         while True:
             step = next(steps)
             remarks = tuple(remark.text for remark in getattr(step, "remarks", ())) or remarks
-            yield FileStep(step.done, step.total, step.what, number, remarks=remarks)
+            yield FileProgress(step.done, step.total, step.what, number, remarks=remarks)
     except StopIteration as end:
         provenance: dict[str, Any] = end.value
         return provenance

@@ -13,11 +13,10 @@ import numpy as np
 from napari_unet.batch.files import FileJob, segment_file
 from napari_unet.cli.options import add_command, add_model_options, load_model
 from napari_unet.cli.terminal import follow, progress_bar, say
-from napari_unet.core.evaluation.label_files import read_labels
 from napari_unet.core.evaluation.overlay import outline, write_picture
-from napari_unet.core.io.atomic import make_folder
+from napari_unet.core.io.files import make_folder
 from napari_unet.core.io.sample_images import sample_path
-from napari_unet.core.io.stack import open_stack
+from napari_unet.core.io.stack import open_stack, read_labels
 from napari_unet.core.settings import PredictSettings
 
 if TYPE_CHECKING:

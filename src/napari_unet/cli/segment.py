@@ -71,7 +71,7 @@ def add_segment(commands: Any) -> None:
 
 
 def _source(text: str) -> Path | str:
-    from napari_unet.core.io.remote import is_address
+    from napari_unet.core.io.ome_zarr import is_address
 
     return text if is_address(text) else Path(text)
 
@@ -79,7 +79,7 @@ def _source(text: str) -> Path | str:
 def _segment(values: Namespace) -> int:
     from napari_unet.batch import files as batch
     from napari_unet.cli import terminal as report
-    from napari_unet.core.io.atomic import make_folder
+    from napari_unet.core.io.files import make_folder
     from napari_unet.core.io.stack import open_stack
 
     settings = settings_from(values, PredictSettings)

@@ -9,7 +9,7 @@ from napari_unet.core.errors import InputError, SettingsError
 from napari_unet.core.evaluation.comparison import Comparison, score_steps
 from napari_unet.core.evaluation.match_status import inside_code, outline_code
 from napari_unet.core.evaluation.metrics import Scores, evaluate
-from napari_unet.core.io.axes import frame_ndim, shared_axes
+from napari_unet.core.io.axes import object_ndim, shared_axes
 from napari_unet.core.progress import Progress, run_to_end
 
 
@@ -117,13 +117,13 @@ def test_lazy_arrays(tmp_path) -> None:
 
 
 def test_frame_ndim() -> None:
-    assert frame_ndim("auto") == frame_ndim("auto", {}) == 3
-    assert frame_ndim("auto", {"object_axes": "YX"}) == 2
-    assert frame_ndim("auto", {"object_axes": "ZYX"}) == 3
-    assert frame_ndim("volumes", {"object_axes": "YX"}) == 3
-    assert frame_ndim("planes") == 2
+    assert object_ndim("auto") == object_ndim("auto", {}) == 3
+    assert object_ndim("auto", {"object_axes": "YX"}) == 2
+    assert object_ndim("auto", {"object_axes": "ZYX"}) == 3
+    assert object_ndim("volumes", {"object_axes": "YX"}) == 3
+    assert object_ndim("planes") == 2
     with pytest.raises(SettingsError, match="frames is 'cubes'; choose one of: auto, planes"):
-        frame_ndim("cubes")
+        object_ndim("cubes")
 
 
 def test_the_one_that_knows_of_time_is_right() -> None:

@@ -9,10 +9,11 @@ import pytest
 import tifffile
 
 from napari_unet.core.errors import InputError, OutputError
-from napari_unet.core.evaluation.comparison import Comparison
-from napari_unet.core.evaluation.label_files import LabelPair, pair_files
-from napari_unet.core.evaluation.overlay import FALSE, HIT, MISSED
-from napari_unet.core.evaluation.pictures import (
+from napari_unet.core.evaluation.comparison import Comparison, LabelPair, pair_files
+from napari_unet.core.evaluation.overlay import (
+    FALSE,
+    HIT,
+    MISSED,
     PicturePlan,
     busiest_plane,
     draw_picture,

@@ -16,7 +16,7 @@ from napari_unet.core.annotations.reader import JournalReader
 from napari_unet.core.annotations.training_set import Correction, list_patches
 from napari_unet.core.errors import InputError, UnetError
 from napari_unet.core.evaluation.overlay import outline, picture
-from napari_unet.core.io.atomic import make_folder, user_path, whole_file
+from napari_unet.core.io.files import atomic_file, expand_path, make_folder
 from napari_unet.core.io.tiff import silence_tifffile
 from napari_unet.core.progress import Progress
 
@@ -123,7 +123,7 @@ def export(
     """
     if layout not in LAYOUTS:
         raise InputError(f"layout is {layout!r}; choose one of: {', '.join(LAYOUTS)}.")
-    folder, remarks, count = user_path(folder), list[str](), 0
+    folder, remarks, count = expand_path(folder), list[str](), 0
     for number, correction in enumerate(corrections):
         yield Progress(number, len(corrections), "images")
         for owner, cut in list_patches([correction], ndim, remarks, touched=touched, opened=opened):
@@ -150,7 +150,7 @@ def _write_pair(folder: Path, layout: str, name: str, cut: Patch) -> None:
 
 def _write(path: Path, values: np.ndarray, photometric: str) -> None:
     make_folder(path.parent)
-    with whole_file(path) as partial, silence_tifffile():
+    with atomic_file(path) as partial, silence_tifffile():
         tifffile.imwrite(partial, values, photometric=photometric, compression="zlib")
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from napari_unet.core.annotations.append_log import Record, first_header
 from napari_unet.core.errors import InputError, UnetError
-from napari_unet.core.io.provenance import fingerprint
+from napari_unet.core.io.provenance import hash_stack
 from napari_unet.core.io.stack import Stack, open_stack
 from napari_unet.core.models.store import home
 
@@ -33,7 +33,7 @@ class JournalHeader:
     Attributes
     ----------
     image
-        The image's `fingerprint`; the journal's folder is named by it.
+        The image's `hash_stack`; the journal's folder is named by it.
     name, path
         The image's name, and the file that it can be read from again; "" if there is none, as for
         an array in memory: the journal then keeps the frames that were worked on.
@@ -47,7 +47,7 @@ class JournalHeader:
         The labels as they were at the beginning are in the journal, all of them. Otherwise those
         of a frame are put there when it is first worked on.
     labels_hash
-        `fingerprint` of the labels as they were at the beginning.
+        `hash_stack` of the labels as they were at the beginning.
     model, model_hash
         Name and hash of the model that made the labels, or that is to learn from the corrections.
     head
@@ -121,14 +121,14 @@ class JournalFile:
 
 
 def identify(stack: Stack) -> str:
-    """Return what an image is known by, wherever its file lies: its `fingerprint`.
+    """Return what an image is known by, wherever its file lies: its `hash_stack`.
 
     Raises
     ------
     InputError
         A part of the image cannot be read.
     """
-    found = fingerprint(stack)
+    found = hash_stack(stack)
     if found is None:
         raise InputError(
             f"{stack.name} cannot be read in full, so that corrections could not be told from "
@@ -195,7 +195,7 @@ def read_header(stack: Stack, labels: Any, ndim: int, whole_bytes: int) -> Journ
         dtype=dtype.newbyteorder("<").str,
         ndim=ndim,
         whole=math.prod(shape) * dtype.itemsize <= whole_bytes,
-        labels_hash=fingerprint(Stack(labels, stack.labels_axes)) or "",
+        labels_hash=hash_stack(Stack(labels, stack.labels_axes)) or "",
     )
 
 
@@ -205,7 +205,7 @@ def same_file(stack: Stack, path: Path | None, image: str) -> str:
         return ""
     try:
         again = open_stack(path, stack.axes)
-        return str(path.absolute()) if fingerprint(again) == image else ""
+        return str(path.absolute()) if hash_stack(again) == image else ""
     except UnetError:
         return ""
 

@@ -8,7 +8,9 @@ objects of each plane anew, so that equal numbers in two planes are two objects.
 from __future__ import annotations
 
 import itertools
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,12 +18,16 @@ import numpy as np
 from napari_unet.core.errors import InputError
 from napari_unet.core.evaluation.match_status import MatchStatus, draw_match_status
 from napari_unet.core.evaluation.metrics import Scores, score
-from napari_unet.core.instances.matching import Overlap
-from napari_unet.core.io.axes import PLANES, VOLUMES
+from napari_unet.core.instances.matching import Overlap, are_whole
+from napari_unet.core.io.axes import AUTO, PLANES, VOLUMES, object_ndim, shared_axes
+from napari_unet.core.io.files import match_by_name
+from napari_unet.core.io.provenance import read_provenance
+from napari_unet.core.io.stack import read_labels_and_axes
 from napari_unet.core.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
+    from pathlib import Path
 
 HIT_IOU = 0.5
 """IoU with its truth from which on an object is drawn as a hit."""
@@ -141,3 +147,63 @@ def _places(axes: Sequence[str], shape: Sequence[int], inside: str) -> list[Plac
         for letter, size in zip(axes, shape, strict=True)
     ]
     return list(itertools.product(*spans))
+
+
+@dataclass(frozen=True)
+class LabelPair:
+    """Files of labels and of their truth, one of which may be missing."""
+
+    name: str
+    predicted: Path | None
+    truth: Path | None
+
+
+def pair_files(predicted: Path, truth: Path) -> list[LabelPair]:
+    """Match files of labels with their truth, see `match_by_name`; those without partner are last.
+
+    Raises
+    ------
+    InputError
+        A path does not exist, one is a file and one a folder, or no name is in both folders.
+    """
+    found, wanted = match_by_name(predicted, truth)
+    if not set(found) & set(wanted):
+        raise InputError(f"{predicted} and {truth} have no file name in common.")
+    names = [*wanted, *(name for name in found if name not in wanted)]
+    return [LabelPair(name, found.get(name), wanted.get(name)) for name in names]
+
+
+def read_pair(pair: LabelPair, frames: str = AUTO) -> Comparison:
+    """Read two label files, to score one against the other.
+
+    Parameters
+    ----------
+    frames
+        One of `napari_unet.core.io.axes.FRAMES`: what objects are matched in.
+
+    Raises
+    ------
+    InputError
+        One of them is missing, cannot be read or holds no labels, or their shapes differ.
+    """
+    if pair.predicted is None or pair.truth is None:
+        lacking = "prediction" if pair.predicted is None else "truth"
+        raise InputError(f"{pair.truth or pair.predicted} has no {lacking} of that name.")
+    labels, axes = read_labels_and_axes(pair.predicted)
+    truth, truth_axes = read_labels_and_axes(pair.truth)
+    if labels.shape != truth.shape:
+        raise InputError(
+            f"{pair.predicted} has shape {labels.shape}, its truth {truth.shape}; "
+            "give two labellings of the same image."
+        )
+    for path, values in ((pair.predicted, labels), (pair.truth, truth)):
+        if not are_whole(values):
+            raise InputError(
+                f"{path} holds {values.dtype} that are no whole numbers; give the objects' "
+                "numbers, 0 for background."
+            )
+    provenance: dict[str, Any] = {}
+    with suppress(InputError):  # most labels come from elsewhere
+        provenance = read_provenance(pair.predicted)
+    ndim = object_ndim(frames, provenance)
+    return Comparison(labels, truth, shared_axes(axes, truth_axes), ndim)

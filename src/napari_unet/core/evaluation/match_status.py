@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-
 KINDS = ("hit", "false", "missed")
 """What can become of an object; where two meet in a pixel, the one named first is drawn."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,12 +11,15 @@ import numpy as np
 
 from napari_unet.core.errors import InputError, SettingsError
 from napari_unet.core.instances.matching import Overlap, match
+from napari_unet.core.io.files import (
+    write_text,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
     from numpy.typing import ArrayLike, NDArray
-
 
 THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 """IoU thresholds 0.5, 0.55 ... 0.95."""
@@ -268,3 +273,41 @@ def mostly_known(labels: np.ndarray, known: np.ndarray) -> np.ndarray:
     place = place.reshape(labels.shape)
     seen = np.bincount(place[known], minlength=len(sizes))
     return np.where((2 * seen >= sizes)[place], labels, 0)
+
+
+SCORE_HEADINGS = (
+    "image",
+    "objects",
+    "true",
+    "AP50",
+    "AP75",
+    "AP90",
+    "F1",
+    "PQ",
+    "Dice",
+    "Rand err.",
+)
+
+
+def score_row(name: str, scores: Scores) -> list[str]:
+    """Return what stands below `SCORE_HEADINGS` for one image."""
+    row = scores.row()
+    shares = ("AP50", "AP75", "AP90", "f1", "pq", "dice", "rand_error")
+    counts = [f"{scores.objects:,}", f"{scores.true_objects:,}"]
+    return [name, *counts, *(f"{row[share]:.3f}" for share in shares)]
+
+
+def write_scores(path: Path, rows: dict[str, Scores]) -> None:
+    """Write all scores of each image, whole or not at all; a file of that name is replaced.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written.
+    """
+    text = io.StringIO()
+    table = [{"image": name, **scores.row()} for name, scores in rows.items()]
+    writer = csv.DictWriter(text, list(table[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table)
+    write_text(path, text.getvalue())

@@ -49,7 +49,7 @@ class ShiftRemark:
 
 
 @dataclass(frozen=True)
-class ImageSurvey(Progress):
+class ShiftReport(Progress):
     """A look at the image before the run: `remarks` say what is unlike the training images."""
 
     remarks: tuple[ShiftRemark, ...] = ()
@@ -81,7 +81,7 @@ def intensity_statistics(values: np.ndarray) -> dict[str, float]:
     return {"noise": float(noise), "mean": float(values.mean()), "spread": float(values.std())}
 
 
-def ranges_of(several: Sequence[Statistics]) -> dict[str, list[float]]:
+def statistic_ranges(several: Sequence[Statistics]) -> dict[str, list[float]]:
     """Return within which limits each statistic lies, for nearly all of several images."""
     found = {}
     for name in several[0]:
@@ -91,7 +91,7 @@ def ranges_of(several: Sequence[Statistics]) -> dict[str, list[float]]:
     return found
 
 
-def kind_remark(statistics: Statistics, ranges: Ranges) -> ShiftRemark | None:
+def shift_remark(statistics: Statistics, ranges: Ranges) -> ShiftRemark | None:
     """Say in what an image is unlike the training images; None if it is like them."""
     unlike = []
     for name, (low, high) in ranges.items():

@@ -77,7 +77,7 @@ def resolve_axes(found: str, shape: tuple[int, ...], what: str) -> str:
     return settled
 
 
-def frame_ndim(frames: str, provenance: Mapping[str, Any] | None = None) -> int:
+def object_ndim(frames: str, provenance: Mapping[str, Any] | None = None) -> int:
     """Return whether objects are matched in planes (2) or in volumes (3).
 
     Parameters

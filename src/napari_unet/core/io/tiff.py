@@ -23,14 +23,13 @@ import zarr
 from zarr.storage import WrapperStore
 
 from napari_unet.core.errors import InputError
-from napari_unet.core.io.chunk_cache import LazyArray, spans_of
-from napari_unet.core.io.coordinate_transform import believable, to_um
-from napari_unet.core.io.readers import Opened
+from napari_unet.core.io.coordinate_transform import plausible_voxel_size, to_um
+from napari_unet.core.io.files import Opened
+from napari_unet.core.io.lazy_arrays import LazyArray, ranges_from_index
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
 
 _INCOMPLETE = (
     "invalid or corrupted",
@@ -96,7 +95,7 @@ class MappedPages(LazyArray):
         self.ndim = len(self.shape)
 
     def __getitem__(self, key: Any) -> np.ndarray:
-        spans, drop = spans_of(key, self.shape)
+        spans, drop = ranges_from_index(key, self.shape)
         out = np.zeros([len(span) for span in spans], self.dtype)
         count = len(self.leading)
         window = tuple(
@@ -217,7 +216,7 @@ def _voxel_size(file: Any, series: int) -> tuple[float, float, float] | None:
     factor = {2: 25400.0, 3: 1e4, 4: 1e3, 5: 1.0}.get(int(page.resolutionunit or 1))
     if factor is None:
         return None
-    return believable(steps[0] * factor, steps[1] * factor)
+    return plausible_voxel_size(steps[0] * factor, steps[1] * factor)
 
 
 def _ome_voxel_size(text: str, series: int) -> tuple[float, float, float] | None:

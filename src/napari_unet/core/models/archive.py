@@ -11,8 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING
 
 from napari_unet.core.errors import ModelError, OutputError
-from napari_unet.core.io.atomic import whole_file
-from napari_unet.core.io.readers import UNREADABLE
+from napari_unet.core.io.files import UNREADABLE, atomic_file
 from napari_unet.core.models.folder import CARD, REPLAY, THUMBNAIL, WEIGHTS, read_model, read_replay
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ def pack(folder: Path, target: Path, *, overwrite: bool = False) -> None:
     read_replay(folder)
     if target.exists() and not overwrite:
         raise OutputError(f"{target} exists already; choose another name or delete it first.")
-    with whole_file(target) as partial, zipfile.ZipFile(partial, "x") as archive:
+    with atomic_file(target) as partial, zipfile.ZipFile(partial, "x") as archive:
         for path in (folder / name for name in LIMITS):
             if path.is_file():
                 archive.writestr(_member(path.name), path.read_bytes())

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.errors import InputError
-from napari_unet.core.io.axes import AUTO, frame_ndim, shared_axes
-from napari_unet.core.io.label_writer import read_provenance
+from napari_unet.core.io.axes import AUTO, object_ndim, shared_axes
+from napari_unet.core.io.provenance import read_provenance
 from napari_unet.core.io.stack import Stack, open_stack
 from napari_unet.core.progress import Progress, run_to_end
-from napari_unet.core.regionprops.moments import Parts, hull_points, hull_size
+from napari_unet.core.regionprops.moments import ObjectParts, hull_points, hull_size
 from napari_unet.core.regionprops.table import Table, join_tables, object_table
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ BREATH_S = 0.2
 
 
 @dataclass(frozen=True)
-class Measuring:
+class MeasureInput:
     """What is measured: labels, the image below them, and how their stack is divided.
 
     Attributes
@@ -62,7 +62,7 @@ class Measuring:
     solidity: bool = True
 
     @classmethod
-    def of(
+    def open(
         cls,
         labels: Any,
         image: Any = None,
@@ -72,7 +72,7 @@ class Measuring:
         frames: str = AUTO,
         solidity: bool = True,
         provenance: Mapping[str, Any] | None = None,
-    ) -> Measuring:
+    ) -> MeasureInput:
         """Open labels and image, and hold them against each other; see `measure`.
 
         `provenance` is that of labels which are in no file.
@@ -93,7 +93,7 @@ class Measuring:
             stack, light = _matched(stack, light)
         size = stack.voxel_size_um or (light.voxel_size_um if light is not None else None)
         ndim = (
-            frame_ndim(frames, provenance or _provenance(stack)) if "Z" in stack.labels_axes else 2
+            object_ndim(frames, provenance or _provenance(stack)) if "Z" in stack.labels_axes else 2
         )
         return cls(stack, light, ndim, size, solidity)
 
@@ -164,11 +164,13 @@ def measure(
     InputError
         Labels that are no whole numbers, or an image of another shape.
     """
-    what = Measuring.of(labels, image, voxel_size_um, axes=axes, frames=frames, solidity=solidity)
+    what = MeasureInput.open(
+        labels, image, voxel_size_um, axes=axes, frames=frames, solidity=solidity
+    )
     return run_to_end(measure_steps(what))
 
 
-def measure_steps(what: Measuring) -> Generator[Progress, None, Table]:
+def measure_steps(what: MeasureInput) -> Generator[Progress, None, Table]:
     """Measure objects block by block and return their table; yields after each piece of work."""
     frames = what.labels.indices(what.ndim)
     total, tables = len(frames) * len(what.blocks), []
@@ -179,12 +181,12 @@ def measure_steps(what: Measuring) -> Generator[Progress, None, Table]:
 
 
 def _measure_frame(
-    what: Measuring, index: tuple[int, ...], done: int, total: int
+    what: MeasureInput, index: tuple[int, ...], done: int, total: int
 ) -> Generator[Progress, None, Table]:
     """Measure one frame."""
     channels = 0 if what.image is None else what.image.channels
     hulls: dict[int, float] = {}
-    kept: list[Parts] = []
+    kept: list[ObjectParts] = []
     rows, limit = 0, ROWS
     for number, window in enumerate(what.blocks):
         progress = Progress(done + number, total, "blocks")
@@ -192,16 +194,16 @@ def _measure_frame(
         labels, light = what.read(index, window)
         if light is None:  # nothing is there
             light = np.zeros((channels, *labels.shape))
-        part = Parts.of(labels, [span.start for span in window], light)
+        part = ObjectParts.of(labels, [span.start for span in window], light)
         kept.append(part)
         rows += len(part)
         if rows > limit:
-            kept = [Parts.join(kept)]
+            kept = [ObjectParts.join(kept)]
             rows = len(kept[0])
             limit = max(ROWS, 2 * rows)
         if what.solidity:
             yield from _hulls(labels, window, part, hulls, progress)
-    parts = Parts.join(kept)
+    parts = ObjectParts.join(kept)
     if what.solidity:
         yield from _crossing_hulls(what, index, parts, hulls, progress)
     return object_table(
@@ -214,7 +216,11 @@ def _measure_frame(
 
 
 def _hulls(
-    labels: np.ndarray, window: Window, part: Parts, hulls: dict[int, float], progress: Progress
+    labels: np.ndarray,
+    window: Window,
+    part: ObjectParts,
+    hulls: dict[int, float],
+    progress: Progress,
 ) -> Generator[Progress, None, None]:
     """Note the hull of what a block holds of each object."""
     origin, began = np.array([span.start for span in window]), time.perf_counter()
@@ -227,9 +233,9 @@ def _hulls(
 
 
 def _crossing_hulls(
-    what: Measuring,
+    what: MeasureInput,
     index: tuple[int, ...],
-    parts: Parts,
+    parts: ObjectParts,
     hulls: dict[int, float],
     progress: Progress,
 ) -> Generator[Progress, None, None]:

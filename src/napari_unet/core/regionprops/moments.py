@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Parts:
+class ObjectParts:
     """Parts of objects, one a row, N rows in D dimensions with C channels.
 
     Attributes
@@ -54,7 +54,9 @@ class Parts:
         return len(self.labels)
 
     @classmethod
-    def of(cls, block: np.ndarray, origin: Sequence[int], light: np.ndarray | None = None) -> Parts:
+    def of(
+        cls, block: np.ndarray, origin: Sequence[int], light: np.ndarray | None = None
+    ) -> ObjectParts:
         """Measure what a block holds of each object.
 
         Parameters
@@ -89,7 +91,7 @@ class Parts:
         )
 
     @classmethod
-    def join(cls, parts: Sequence[Parts]) -> Parts:
+    def join(cls, parts: Sequence[ObjectParts]) -> ObjectParts:
         """Join parts into one row for each label, in the order of the labels; at least one part."""
         rows = {
             name: np.concatenate([getattr(part, name) for part in parts])

@@ -8,21 +8,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.core.evaluation.label_files import write_text
+from napari_unet.core.io.files import (
+    write_text,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from napari_unet.core.regionprops.moments import Parts
+    from napari_unet.core.regionprops.moments import ObjectParts
 
 Table = dict[str, np.ndarray]
+
 FRAME = ("t", "z")
 """Columns that tell the frame of an object, as far as there are several."""
 
 
 def object_table(
-    parts: Parts,
+    parts: ObjectParts,
     place: Mapping[str, int],
     shape: Sequence[int],
     voxel_size_um: tuple[float, float, float] | None,
@@ -85,7 +88,7 @@ def table_text(table: Mapping[str, Iterable[Any]]) -> str:
     return text.getvalue()
 
 
-def features_of(table: Table) -> Table:
+def layer_features(table: Table) -> Table:
     """Return a table as the features of a napari Labels layer.
 
     napari finds an object's row by the column ``index``: its label, or -1 where the label stands
@@ -109,7 +112,7 @@ def _sizes(size: np.ndarray, ndim: int, voxel: np.ndarray | None) -> Table:
     return table
 
 
-def _shapes(parts: Parts, voxel: np.ndarray | None) -> Table:
+def _shapes(parts: ObjectParts, voxel: np.ndarray | None) -> Table:
     """Return what follows from the second moments, in um where the voxel size is known."""
     ndim = parts.centre.shape[1]
     spread = parts.spread / parts.size[:, None, None]
@@ -128,7 +131,7 @@ def _shapes(parts: Parts, voxel: np.ndarray | None) -> Table:
     return table if ndim == 3 else table | {"eccentricity": eccentricity}
 
 
-def _intensities(parts: Parts) -> Table:
+def _intensities(parts: ObjectParts) -> Table:
     channels = parts.mean.shape[1]
     std = np.sqrt(parts.square / parts.size[:, None])
     columns = {"mean": parts.mean, "std": std, "min": parts.low, "max": parts.high}
@@ -148,3 +151,18 @@ def _cells(column: Iterable[Any]) -> list[Any]:
         cells: list[Any] = values.tolist()
         return cells
     return ["" if value != value else f"{value:.7g}" for value in values.tolist()]
+
+
+def stack_tables(tables: Mapping[str, Table]) -> Table:
+    """Put tables of images below each other; the first column names the image.
+
+    What only some of the images have, such as sizes in um, is nan for the others.
+    """
+    columns = list(dict.fromkeys(name for table in tables.values() for name in table))
+    counts = {name: len(table["label"]) for name, table in tables.items()}
+    whole: Table = {"image": np.repeat(list(counts), list(counts.values()))}
+    for column in columns:
+        whole[column] = np.concatenate(
+            [table.get(column, np.full(counts[name], np.nan)) for name, table in tables.items()]
+        )
+    return whole

@@ -44,7 +44,7 @@ OFF_CENTRE = 0.6
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class FrameObjects:
     """One frame's objects.
 
     Attributes
@@ -63,7 +63,7 @@ class Seen:
     centres: NDArray[np.float64]
 
     @classmethod
-    def of(cls, labels: np.ndarray) -> Seen:
+    def of(cls, labels: np.ndarray) -> FrameObjects:
         """Measure the objects of a frame."""
         where = np.nonzero(labels)
         ids, owner, sizes = np.unique(labels[where], return_inverse=True, return_counts=True)
@@ -91,7 +91,9 @@ class _Pairs:
     costs: NDArray[np.float64]
 
     @classmethod
-    def of(cls, before: Seen, now: Seen, reach: float | None, ratio: float) -> _Pairs:
+    def of(
+        cls, before: FrameObjects, now: FrameObjects, reach: float | None, ratio: float
+    ) -> _Pairs:
         there, here = before.places(ratio), now.places(ratio)
         far = REACH * before.diameters(ratio) if reach is None else np.full(len(there), reach)
         near = cKDTree(there).sparse_distance_matrix(
@@ -112,7 +114,7 @@ class _Pairs:
 
 
 def match_frames(
-    before: Seen, now: Seen, settings: LinkSettings, ratio: float = 1.0
+    before: FrameObjects, now: FrameObjects, settings: LinkSettings, ratio: float = 1.0
 ) -> NDArray[np.int64]:
     """Return which object of the frame before each object comes from, -1 for none.
 
@@ -182,7 +184,7 @@ def assign(
 
 
 def _divisions(
-    pairs: _Pairs, origin: NDArray[np.int64], before: Seen, now: Seen, ratio: float
+    pairs: _Pairs, origin: NDArray[np.int64], before: FrameObjects, now: FrameObjects, ratio: float
 ) -> Iterator[tuple[int, int]]:
     """Yield objects that divided, and the half that is not yet known to be of them."""
     child = np.full(len(before.ids), -1, np.int64)

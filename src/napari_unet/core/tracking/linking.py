@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_unet.core.errors import InputError, SettingsError
-from napari_unet.core.evaluation.label_files import write_text
+from napari_unet.core.io.files import write_text
 from napari_unet.core.settings import check_settings, setting
-from napari_unet.core.tracking.assignment import Seen, match_frames
+from napari_unet.core.tracking.assignment import FrameObjects, match_frames
 from napari_unet.core.volumes.modes import PLANES
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class Linker:
 
     settings: LinkSettings = field(default_factory=LinkSettings)
     ratio: float = 1.0
-    _before: Seen | None = None
+    _before: FrameObjects | None = None
     _tracks: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     _count: int = 0
     _time: int = 0
@@ -114,7 +114,7 @@ class Linker:
             Which object of the frame before each object comes from, as `match_frames` gives it;
             found out if not given.
         """
-        now = Seen.of(labels)
+        now = FrameObjects.of(labels)
         if origin is None and self._before is not None:
             origin = match_frames(self._before, now, self.settings, self.ratio)
         tracks = self._numbers(now, origin)
@@ -132,7 +132,7 @@ class Linker:
         rows = np.concatenate([np.zeros((0, 5)), *self._rows])
         return Tracks(rows[np.lexsort((rows[:, 1], rows[:, 0]))], dict(self._graph))
 
-    def _numbers(self, now: Seen, origin: NDArray[np.int64] | None) -> NDArray[np.int64]:
+    def _numbers(self, now: FrameObjects, origin: NDArray[np.int64] | None) -> NDArray[np.int64]:
         """Return the track of each object: that of its origin, or a new one."""
         if origin is None:
             origin = np.full(len(now.ids), -1, np.int64)

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.errors import InputError
-from napari_unet.core.evaluation.label_files import by_name, read_labels
-from napari_unet.core.io.readers import is_zarr
-from napari_unet.core.io.stack import Stack, open_stack
+from napari_unet.core.io.files import images_by_name, is_zarr
+from napari_unet.core.io.stack import Stack, open_stack, read_labels
 from napari_unet.core.training.samples import Samples
 
 if TYPE_CHECKING:
@@ -66,8 +65,8 @@ def pair_paths(
         raise InputError(
             f"{' and '.join(map(str, given))} are files and folders; give all of one kind."
         )
-    seen, drawn = by_name(images), by_name(labels)
-    masks = by_name(known) if known else {}
+    seen, drawn = images_by_name(images), images_by_name(labels)
+    masks = images_by_name(known) if known else {}
     both = [name for name in seen if name in drawn]
     if not both:
         raise InputError(f"{images} and {labels} have no file name in common.")

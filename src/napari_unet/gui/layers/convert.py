@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.errors import InputError
-from napari_unet.core.io.atomic import user_path
 from napari_unet.core.io.coordinate_transform import CoordinateTransform
-from napari_unet.core.io.ome_zarr import ome_zarr_of, zarr_path
-from napari_unet.core.io.readers import Opened, is_zarr, read_file
+from napari_unet.core.io.files import Opened, expand_path, is_zarr
+from napari_unet.core.io.ome_zarr import containing_ome_zarr, zarr_path
+from napari_unet.core.io.readers import read_file
 from napari_unet.core.io.stack import Stack, open_stack
 from napari_unet.core.tiles import Index, Window
 
@@ -88,8 +88,8 @@ def _told(layer: Image | Labels) -> Opened | None:
         return None
     data = full_resolution(layer)
     source, path = zarr_path(data), layer.source.path
-    folder = source and ome_zarr_of(source)
-    if folder is None and path is not None and is_zarr(found := user_path(path)):
+    folder = source and containing_ome_zarr(source)
+    if folder is None and path is not None and is_zarr(found := expand_path(path)):
         folder = found
     opened = _read(str(folder.absolute())) if folder is not None else None
     return opened if opened is not None and opened.data.shape == tuple(data.shape) else None

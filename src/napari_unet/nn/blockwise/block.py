@@ -12,7 +12,8 @@ import numpy as np
 from napari_unet.core.blockwise.assemble import join_alone, pack_block, show_block, write_blocks
 from napari_unet.core.blockwise.run_directory import write_text
 from napari_unet.core.image.normalise import Normaliser
-from napari_unet.core.io.retry import UnreadableError, with_retries
+from napari_unet.core.io.lazy_arrays import UnreadableError
+from napari_unet.core.io.stack import with_retries
 from napari_unet.core.progress import Progress
 from napari_unet.core.settings import PredictSettings
 from napari_unet.nn.inference.decode import InstanceDecoder, SemanticDecoder

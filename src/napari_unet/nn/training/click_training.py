@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from napari_unet.core.errors import InputError
 from napari_unet.core.instances.heads import InstanceHead
-from napari_unet.core.io.atomic import sweep_partials
+from napari_unet.core.io.files import remove_partials
 from napari_unet.core.progress import TrainStep
 from napari_unet.core.prompts.clicks import next_click
 from napari_unet.core.training.config import TrainConfig
@@ -82,7 +82,7 @@ def train_clicks(
         The state after the last step.
     """
     if checkpoint:
-        sweep_partials(checkpoint)
+        remove_partials(checkpoint)
     if log:
         log.begin(state.step)
     head = cast("ClickHead", state.net)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from napari_unet.core.errors import DeviceError, DivergedError, InputError
 from napari_unet.core.instances.heads import get_head
-from napari_unet.core.io.atomic import sweep_partials
+from napari_unet.core.io.files import remove_partials
 from napari_unet.core.progress import TrainStep, map_steps
 from napari_unet.core.training.config import TrainConfig, resolve_config
 from napari_unet.core.training.crops import draw_crop
@@ -106,7 +106,7 @@ def train(
     _check_head(state.net, samples)
     recipe = resolve_config(settings, state.net.spec, samples)
     if checkpoint:
-        sweep_partials(checkpoint)
+        remove_partials(checkpoint)
     if log:
         log.begin(state.step)
     weights = samples.weights() if weights is None else weights

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from napari_unet.core.image.domain_shift import ranges_of
+from napari_unet.core.image.domain_shift import statistic_ranges
 from napari_unet.core.instances.heads import InstanceHead
 from napari_unet.core.training.holdout import count_known
 from napari_unet.core.training.samples import Samples
@@ -120,7 +120,7 @@ def _statistics(model: Model, samples: Samples) -> Generator[None, None, dict[st
             seen.append({name: low for name, (low, _) in alone.items()})
     if not seen or (not before and len(seen) < FEWEST_IMAGES):
         return before
-    ranges = ranges_of(seen)
+    ranges = statistic_ranges(seen)
     for name, (low, high) in before.items():
         if name in ranges:
             ranges[name] = [min(low, ranges[name][0]), max(high, ranges[name][1])]

@@ -9,10 +9,13 @@ from __future__ import annotations
 import itertools
 import math
 import threading
+import time
 from collections import OrderedDict
 from typing import Any
 
 import numpy as np
+
+from napari_unet.core.errors import InputError, UnetError
 
 CACHE_BYTES = 2**28
 """Chunks that one array keeps in memory, at most; a single larger one is kept all the same."""
@@ -34,7 +37,7 @@ class LazyArray:
         return np.asarray(self[(slice(None),) * len(self.shape)], dtype)
 
 
-def spans_of(key: Any, shape: tuple[int, ...]) -> tuple[list[range], tuple[Any, ...]]:
+def ranges_from_index(key: Any, shape: tuple[int, ...]) -> tuple[list[range], tuple[Any, ...]]:
     """Turn a basic index into one range an axis, and the index that drops single numbers' axes."""
     key = key if isinstance(key, tuple) else (key,)
     at = key.index(Ellipsis) if Ellipsis in key else len(key)
@@ -48,7 +51,7 @@ def spans_of(key: Any, shape: tuple[int, ...]) -> tuple[list[range], tuple[Any, 
     return spans, tuple(drop)
 
 
-def with_cache(data: Any) -> Any:
+def cache_chunks(data: Any) -> Any:
     """Put an array whose chunks are dear behind a cache; return any other as it is."""
     chunks = getattr(data, "chunks", None)
     if not isinstance(chunks, tuple) or len(chunks) != len(data.shape):
@@ -80,7 +83,7 @@ class ChunkCache(LazyArray):
         self._lock = threading.Lock()
 
     def __getitem__(self, key: Any) -> np.ndarray:
-        spans, drop = spans_of(key, self.shape)
+        spans, drop = ranges_from_index(key, self.shape)
         if any(span.step != 1 for span in spans):
             return np.asarray(self.data[key])
         out = np.empty([len(span) for span in spans], self.dtype)
@@ -117,3 +120,60 @@ class ChunkCache(LazyArray):
             while total > CACHE_BYTES and len(self._kept) > 1:
                 total -= self._kept.popitem(last=False)[1].nbytes
         return chunk
+
+
+TRIES = 3
+"""How often a read is tried: networks have moments of weakness."""
+
+PAUSE = 0.2
+"""Seconds before the second try; doubled before each further one."""
+
+DAMAGE = (ValueError, RuntimeError, TypeError, LookupError, EOFError)
+"""What decoders raise on damaged data: waiting mends nothing."""
+
+
+class UnreadableError(InputError):
+    """A part of an image that cannot be read; the rest may be all right."""
+
+
+class RetryingArray:
+    """An array that is read with a few tries, and whose failures are all `UnreadableError`s.
+
+    A try is waited with where the store may be away for a moment. It is not where the data are
+    damaged, nor once a read has failed for good, until the next that succeeds: a store that is gone
+    would take that time for each of thousands of windows.
+
+    Parameters
+    ----------
+    data
+        Array with basic slicing.
+    lenient
+        Whether what cannot be read is taken for zeros instead: for a look, not for a result.
+    """
+
+    def __init__(self, data: Any, lenient: bool = False) -> None:
+        self.data, self.lenient = data, lenient
+        self.shape, self.dtype, self.ndim = tuple(data.shape), data.dtype, len(data.shape)
+        self._gone = False
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        for attempt in range(TRIES):
+            try:
+                values = np.asarray(self.data[key])
+                self._gone = False
+                return values
+            except (MemoryError, UnetError):
+                raise
+            except Exception as error:  # what a store raises is its own affair
+                last = error
+                damaged = isinstance(error, DAMAGE)
+                if attempt + 1 < TRIES and not damaged and not self._gone:
+                    time.sleep(PAUSE * 2**attempt)
+        self._gone = not damaged
+        if self.lenient:
+            spans, drop = ranges_from_index(key, self.shape)
+            blank: np.ndarray = np.zeros([len(span) for span in spans], self.dtype)[drop]
+            return blank
+        lines = str(last).strip().splitlines()
+        reason = lines[0][:160] if lines else type(last).__name__
+        raise UnreadableError(f"the data cannot be read ({reason}).") from last
