@@ -121,4 +121,4 @@ class MeasureRun(ResultRun):
             self.checks[index] = check
             if not number % TIMES:
                 yield Progress(0, 0, "reading the labels")
-        return (yield from measure_steps(MeasureInput.of(labels, image, **self._how)))
+        return (yield from measure_steps(MeasureInput.open(labels, image, **self._how)))
