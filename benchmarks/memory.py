@@ -72,7 +72,7 @@ def peak_of(command: Sequence[str]) -> tuple[int, float]:
 
 def tiny_model(folder: Path) -> Path:
     """Write a tiny network with random weights, for trying this script out."""
-    from napari_unet.core.settings import ModelSpec
+    from napari_unet.core.settings.model_spec import ModelSpec
     from napari_unet.nn.bench import stand_in
     from napari_unet.nn.inference.model import save_model
 

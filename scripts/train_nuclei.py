@@ -33,7 +33,8 @@ from skimage.transform import resize
 from napari_unet.core.evaluation.overlay import outline
 from napari_unet.core.models.card import ModelCard
 from napari_unet.core.models.folder import attach_replay
-from napari_unet.core.settings import ModelSpec, TrainSettings
+from napari_unet.core.settings.model_spec import ModelSpec
+from napari_unet.core.settings.tasks import TrainSettings
 from napari_unet.core.training.log import TrainLog
 from napari_unet.core.training.rehearsal import make_replay, pack_replay
 from napari_unet.core.training.samples import Samples

@@ -26,7 +26,7 @@ from napari_unet.core.evaluation.overlay import picture
 from napari_unet.core.io.provenance import read_provenance
 from napari_unet.core.io.sample_images import SAMPLES, sample_path, truth_path
 from napari_unet.core.io.stack import open_stack
-from napari_unet.core.settings import PredictSettings
+from napari_unet.core.settings.tasks import PredictSettings
 
 
 def texture(*shape: int, seed: int = 0) -> np.ndarray:

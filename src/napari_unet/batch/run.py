@@ -6,20 +6,20 @@ import logging
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from napari_unet.batch.files import BlockOptions, is_batch, segment_file
+from napari_unet.batch.file_job import BlockOptions, is_batch, segment_file
 from napari_unet.core.errors import UnetError
 from napari_unet.core.io.files import check_exists, list_images
 from napari_unet.core.io.provenance import hash_stack, read_provenance
 from napari_unet.core.io.stack import open_stack
-from napari_unet.core.progress import Progress
+from napari_unet.core.progress import Progress, map_steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence
     from pathlib import Path
 
-    from napari_unet.batch.files import FileJob
+    from napari_unet.batch.file_job import FileJob
     from napari_unet.core.models.card import ModelCard
-    from napari_unet.core.settings import PredictSettings
+    from napari_unet.core.settings.tasks import PredictSettings
     from napari_unet.nn.inference.model import Model
 
 logger = logging.getLogger(__name__)
@@ -141,25 +141,24 @@ def _segment(
     again = BlockOptions(resume=job.is_unfinished)
     steps = segment_file(job, model, settings, overwrite=overwrite, blocks=again)
     try:
-        return (yield from _told(steps, number))
+        return (yield from _file_progress(steps, number))
     except OtherRunError:  # of another image, model or settings: in the way of nothing but itself
         if job.target is not None and job.target.exists() and not overwrite:
             raise
-    return (yield from _told(segment_file(job, model, settings, overwrite=True), number))
+    return (yield from _file_progress(segment_file(job, model, settings, overwrite=True), number))
 
 
-def _told(steps: Any, number: int) -> Generator[FileProgress, None, dict[str, Any]]:
+def _file_progress(steps: Any, number: int) -> Generator[FileProgress, None, dict[str, Any]]:
+    """Yield the steps as records of a file; remarks on it stay in those that follow."""
     remarks: tuple[str, ...] = ()
-    try:
-        while True:
-            step = next(steps)
-            remarks = tuple(remark.text for remark in getattr(step, "remarks", ())) or remarks
-            yield FileProgress(step.done, step.total, step.what, number, remarks=remarks)
-    except StopIteration as end:
-        provenance: dict[str, Any] = end.value
-        return provenance
-    finally:
-        steps.close()  # at once: it takes away what is half written
+
+    def record(step: Any) -> FileProgress:
+        nonlocal remarks
+        remarks = tuple(remark.text for remark in getattr(step, "remarks", ())) or remarks
+        return FileProgress(step.done, step.total, step.what, number, remarks=remarks)
+
+    provenance: dict[str, Any] = yield from map_steps(steps, record)
+    return provenance
 
 
 def _reason(error: Exception) -> str:

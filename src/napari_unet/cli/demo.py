@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.batch.files import FileJob, segment_file
+from napari_unet.batch.file_job import FileJob, segment_file
 from napari_unet.cli.options import add_command, add_model_options, load_model
-from napari_unet.cli.terminal import follow, progress_bar, say
+from napari_unet.cli.terminal import follow, format_table, progress_bar, say
 from napari_unet.core.evaluation.overlay import outline, write_picture
 from napari_unet.core.io.files import make_folder
 from napari_unet.core.io.sample_images import sample_path
 from napari_unet.core.io.stack import open_stack, read_labels
-from napari_unet.core.settings import PredictSettings
+from napari_unet.core.settings.tasks import PredictSettings
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -91,10 +91,7 @@ def add_demo(commands: Any) -> None:
 
 
 def _demo(values: Namespace) -> int:
-    from napari_unet.cli import demo
-    from napari_unet.cli import terminal as report
-
-    problem = "" if values.headless else demo.why_no_window()
+    problem = "" if values.headless else why_no_window()
     if not values.headless and not problem:
         from napari_unet.gui.launch import run_demo
 
@@ -104,7 +101,7 @@ def _demo(values: Namespace) -> int:
         say(f"{problem}; the demo runs without a window and writes files.")
     model = load_model(values)
     with progress_bar(1) as bar:
-        files, row = follow(demo.demo_steps(model, values.out), bar)
-    print(report.format_table(demo.HEADINGS, [row]))
+        files, row = follow(demo_steps(model, values.out), bar)
+    print(format_table(HEADINGS, [row]))
     print(f"written: {', '.join(map(str, files))}")
     return 0

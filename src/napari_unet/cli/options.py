@@ -9,7 +9,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from napari_unet.core.errors import UnetError
-from napari_unet.core.settings import DEVICES
+from napari_unet.core.settings.tasks import DEVICES
 
 if TYPE_CHECKING:
     from argparse import Namespace

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.cli.options import INTERRUPTED, add_command, add_settings, settings_from
-from napari_unet.cli.terminal import follow, progress_bar, say, watched
+from napari_unet.cli.terminal import follow, progress_bar, say
 from napari_unet.core.errors import DivergedError, InputError, ModelError, SettingsError
 from napari_unet.core.instances.heads import get_head
 from napari_unet.core.models.store import check_store, find_model, free_place, home, read_card
-from napari_unet.core.settings import DEVICES, TrainSettings
+from napari_unet.core.progress import map_steps
+from napari_unet.core.settings.tasks import DEVICES, TrainSettings
 from napari_unet.core.text import pluralise
 from napari_unet.core.training.pairs import Labelled, pair_paths, read_labelled, samples_of
 from napari_unet.core.training.run_state import (
@@ -26,6 +28,8 @@ from napari_unet.core.training.run_state import (
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Generator, Sequence
+
+    from tqdm import tqdm
 
     from napari_unet.core.progress import Progress
     from napari_unet.nn.inference.model import Model
@@ -277,7 +281,6 @@ def add_train(commands: Any) -> None:
 
 
 def _train(values: Namespace) -> int:
-
     run = TrainingRun(
         TrainRequest(
             images=values.images,
@@ -300,7 +303,7 @@ def _train(values: Namespace) -> int:
     )
     try:
         with progress_bar(1) as bar:
-            place = follow(watched(run.steps(), bar), bar)
+            place = follow(_show_loss(run.steps(), bar), bar)
     except (KeyboardInterrupt, DivergedError) as error:
         kept = run.store_interrupted()
         if kept:
@@ -310,3 +313,22 @@ def _train(values: Namespace) -> int:
         return INTERRUPTED
     print(f"{values.name}: stored in {place}; {run.summary()}")
     return 0
+
+
+def _show_loss(
+    steps: Generator[Progress, None, Path], bar: tqdm[Any]
+) -> Generator[Progress, None, Path]:
+    """Pass the steps of a training on; show its loss beside the bar, and its scores above it."""
+
+    def show(step: Progress) -> Progress:
+        scores = getattr(step, "validation", None)
+        loss = getattr(step, "loss", math.nan)
+        if scores:
+            shown = ", ".join(f"{k} {v:.3f}" for k, v in scores.items() if math.isfinite(v))
+            at = f"step {step.done}: " + ("" if math.isnan(loss) else f"loss {loss:.3f}, ")
+            say(at + shown)
+        text = step.what if math.isnan(loss) else f"{step.what}: loss {loss:.3f}"
+        bar.set_description(text, refresh=False)
+        return step
+
+    return (yield from map_steps(steps, show))

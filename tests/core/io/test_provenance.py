@@ -10,7 +10,8 @@ from napari_unet.core.io.axes import object_ndim
 from napari_unet.core.io.provenance import hash_stack
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.models.card import ModelCard
-from napari_unet.core.settings import ModelSpec, PredictSettings
+from napari_unet.core.settings.model_spec import ModelSpec
+from napari_unet.core.settings.tasks import PredictSettings
 
 
 class Counted:

@@ -8,7 +8,7 @@ import pytest
 import zarr
 
 from napari_unet.core.errors import InputError
-from napari_unet.core.settings import PredictSettings
+from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.gui.layers.label_geometry import find_label_geometry
 from napari_unet.gui.layers.result_info import RESULT_KEY
 from napari_unet.gui.segment import block_run as largerun

@@ -20,7 +20,7 @@ from napari_unet.core.io.lazy_arrays import RetryingArray, UnreadableError
 from napari_unet.core.io.provenance import read_provenance
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.progress import run_to_end
-from napari_unet.core.settings import PredictSettings
+from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.nn.blockwise.block import BlockDone
 from napari_unet.nn.blockwise.run import BlockwiseRequest, segment_blocks
 from napari_unet.nn.inference.segment import segment, segment_steps
@@ -240,8 +240,8 @@ def test_labels_lie_in_the_image(model, tmp_path, zarr_format, same_objects):
 
 @pytest.mark.parametrize("link", [False, True])
 def test_labels_of_their_own_lie_where_their_image_does(model, tmp_path, link):
-    from napari_unet.batch.files import FileJob, segment_file
-    from napari_unet.core.tracking.linking import LinkSettings
+    from napari_unet.batch.file_job import FileJob, segment_file
+    from napari_unet.core.settings.tasks import LinkSettings
 
     path, out = tmp_path / "movie.zarr", tmp_path / "labels.zarr"
     group = zarr.open_group(str(path), mode="w")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from napari_unet.core.io.stack import Stack
     from napari_unet.core.models.card import ModelCard
-    from napari_unet.core.settings import PredictSettings
+    from napari_unet.core.settings.tasks import PredictSettings
 
 PROVENANCE_KEY = "napari_unet"
 """Name of the provenance in the metadata of a result."""

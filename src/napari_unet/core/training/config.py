@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.image.diameters import working_scale
-from napari_unet.core.settings import ModelSpec, TrainSettings
+from napari_unet.core.settings.tasks import TrainSettings
 
 if TYPE_CHECKING:
+    from napari_unet.core.settings.model_spec import ModelSpec
     from napari_unet.core.training.samples import Samples
 
 CROP = {2: 192, 3: 64}

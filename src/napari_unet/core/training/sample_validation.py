@@ -10,7 +10,7 @@ from napari_unet.core.errors import InputError
 from napari_unet.core.instances.heads import InstanceHead
 
 if TYPE_CHECKING:
-    from napari_unet.core.settings import ModelSpec
+    from napari_unet.core.settings.model_spec import ModelSpec
     from napari_unet.core.training.samples import Samples
 
 

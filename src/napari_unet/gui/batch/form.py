@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_unet.core.errors import ModelError, OutputError
 from napari_unet.core.io.files import expand_path
-from napari_unet.core.settings import DEVICES, PredictSettings
+from napari_unet.core.settings.tasks import DEVICES, PredictSettings
 from napari_unet.gui.model_events import get_model_events, offer_models
 from napari_unet.gui.segment import form as segment_form
 from napari_unet.gui.widgets.collapsible import CollapsibleSection

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
-from napari_unet.batch.files import plan_files
+from napari_unet.batch.file_job import plan_files
 from napari_unet.batch.run import DONE, FAILED, RUNNING, FileProgress, batch_steps, find_images
 from napari_unet.core.errors import InputError, UnetError
 from napari_unet.core.io.files import SUFFIXES, make_folder

@@ -15,7 +15,7 @@ from napari_unet.core.image.normalise import Normaliser
 from napari_unet.core.io.lazy_arrays import UnreadableError
 from napari_unet.core.io.stack import with_retries
 from napari_unet.core.progress import Progress
-from napari_unet.core.settings import PredictSettings
+from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.nn.inference.decode import InstanceDecoder, SemanticDecoder
 from napari_unet.nn.inference.map_source import MapSource, open_map_source
 

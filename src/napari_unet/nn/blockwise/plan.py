@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from napari_unet.core.io.stack import Stack
     from napari_unet.core.progress import Progress
-    from napari_unet.core.settings import PredictSettings
+    from napari_unet.core.settings.tasks import PredictSettings
     from napari_unet.nn.blockwise.block import BlockRun
     from napari_unet.nn.blockwise.executor import Pool
     from napari_unet.nn.blockwise.run import BlockwiseRequest

@@ -24,7 +24,7 @@ from napari_unet.core.blockwise.run_directory import RunDirectory, locked
 from napari_unet.core.io.ome_zarr import find_labels_transform
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.progress import Progress
-from napari_unet.core.settings import PredictSettings
+from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.nn.blockwise.block import BlockDone, BlockRun
 from napari_unet.nn.blockwise.executor import LocalPool, Pool, Probe
 from napari_unet.nn.blockwise.plan import resolve_plan

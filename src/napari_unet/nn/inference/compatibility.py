@@ -9,7 +9,7 @@ from napari_unet.core.image.frames import Frame
 
 if TYPE_CHECKING:
     from napari_unet.core.io.stack import Stack
-    from napari_unet.core.settings import PredictSettings
+    from napari_unet.core.settings.tasks import PredictSettings
     from napari_unet.nn.inference.model import Model
 
 

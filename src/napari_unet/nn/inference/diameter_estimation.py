@@ -35,7 +35,7 @@ from napari_unet.core.instances.heads import get_head
 from napari_unet.core.instances.tile_merger import separate
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.progress import Progress, run_to_end
-from napari_unet.core.settings import PredictSettings
+from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.nn.inference.compatibility import choose_scale, open_frame
 
 if TYPE_CHECKING:

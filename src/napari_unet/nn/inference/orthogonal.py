@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 
     from napari_unet.core.image.normalise import Normaliser
     from napari_unet.core.io.stack import Stack
-    from napari_unet.core.settings import ModelSpec, PredictSettings
+    from napari_unet.core.settings.model_spec import ModelSpec
+    from napari_unet.core.settings.tasks import PredictSettings
     from napari_unet.core.tiles import Tile, Window
     from napari_unet.nn.inference.model import Model, Runner
 

@@ -16,7 +16,7 @@ from napari_unet.core.io.axes import OBJECT_AXES
 from napari_unet.core.io.provenance import make_provenance
 from napari_unet.core.io.stack import Stack, open_stack
 from napari_unet.core.progress import FrameDone, Progress, TileDone, run_to_end
-from napari_unet.core.settings import PredictSettings
+from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.core.volumes.modes import (
     AUTO,
     JOINED,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from napari_unet.core.settings import TrainSettings
+    from napari_unet.core.settings.tasks import TrainSettings
     from napari_unet.nn.unet.net import UNet
 
 

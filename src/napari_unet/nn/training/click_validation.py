@@ -10,7 +10,7 @@ import numpy as np
 from napari_unet.core.image.diameters import working_scale
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.prompts.clicks import ClickSet, iou, simulate_clicks
-from napari_unet.core.settings import PredictSettings
+from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.nn.interactive.session import ClickSession
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import numpy as np
 from napari_unet.core.models.folder import read_replay
 from napari_unet.core.models.thumbnail import thumbnail_of
 from napari_unet.core.progress import TrainStep
-from napari_unet.core.settings import TrainSettings
+from napari_unet.core.settings.tasks import TrainSettings
 from napari_unet.core.training.holdout import hold_out
 from napari_unet.core.training.learning_curve import next_rounds, taught_with
 from napari_unet.core.training.log import TrainLog

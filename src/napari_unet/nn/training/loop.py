@@ -29,7 +29,7 @@ from napari_unet.nn.unet.net import UNet
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from napari_unet.core.settings import TrainSettings
+    from napari_unet.core.settings.tasks import TrainSettings
     from napari_unet.core.training.log import TrainLog
     from napari_unet.core.training.samples import Samples
 

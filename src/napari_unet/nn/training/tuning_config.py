@@ -11,7 +11,7 @@ from napari_unet.core.training.config import TrainConfig, resolve_config
 
 if TYPE_CHECKING:
     from napari_unet.core.models.card import ModelCard
-    from napari_unet.core.settings import TrainSettings
+    from napari_unet.core.settings.tasks import TrainSettings
     from napari_unet.core.training.samples import Samples
     from napari_unet.nn.inference.model import Model
 

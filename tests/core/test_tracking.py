@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from napari_unet.core.errors import InputError, SettingsError
-from napari_unet.core.tracking.assignment import FrameObjects, assign, match_frames
-from napari_unet.core.tracking.linking import Linker, LinkSettings, check_linkable
+from napari_unet.core.settings.tasks import LinkSettings
+from napari_unet.core.tracking import FrameObjects, Linker, assign, check_linkable, match_frames
 
 
 def frame(shape, places, rng=None, ratio=1.0):

@@ -18,8 +18,8 @@ from napari_unet.core.io.files import (
 )
 from napari_unet.core.io.label_writer import create_output
 from napari_unet.core.io.stack import open_stack
-from napari_unet.core.progress import FrameDone
-from napari_unet.core.tracking.linking import check_linkable
+from napari_unet.core.progress import FrameDone, map_steps
+from napari_unet.core.tracking import check_linkable
 from napari_unet.core.volumes.modes import resolve_volume_mode
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from napari_unet.core.io.stack import Stack
     from napari_unet.core.progress import Progress
-    from napari_unet.core.settings import PredictSettings
-    from napari_unet.core.tracking.linking import LinkSettings, Tracks
+    from napari_unet.core.settings.tasks import LinkSettings, PredictSettings
+    from napari_unet.core.tracking import Tracks
     from napari_unet.nn.inference.model import Model
 
 
@@ -43,7 +43,7 @@ class FileJob:
     source: Path | str
     target: Path | None
 
-    def place(self, name: str) -> OutputLocation:
+    def output_location(self, name: str) -> OutputLocation:
         """Return where labels that are made in blocks go; `name` as for `OutputLocation.of`."""
         return OutputLocation.of(self.target, self.source, name)
 
@@ -52,7 +52,7 @@ class FileJob:
         """Whether there is a run in blocks to go on with."""
         if self.target is None or not is_output_location(self.target):
             return False
-        return self.place("").unfinished.exists()
+        return self.output_location("").unfinished.exists()
 
     @property
     def is_done(self) -> bool:
@@ -74,8 +74,8 @@ class BlockOptions:
         """Whether something was asked for that only blocks can do."""
         return self.resume or self.scheduler is not None or self.block is not None
 
-    def of(self, job: FileJob) -> BlockOptions:
-        """Return the options for one of many files: those made in one piece are not resumed."""
+    def for_job(self, job: FileJob) -> BlockOptions:
+        """Return the options for one of many files; labels made in one go are not resumed."""
         if job.target is None or is_output_location(job.target):
             return self
         return replace(self, resume=False)
@@ -176,7 +176,7 @@ def segment_file(
     if link is not None:
         way = resolve_volume_mode(settings.volumes, model.spec.ndim, model.spec.head, stack)
         check_linkable(stack.labels_axes, model.spec.head, way)
-    if job.target is None or goes_in_blocks(job.target, blocks, linked=link is not None):
+    if job.target is None or runs_in_blocks(job.target, blocks, linked=link is not None):
         return (yield from _segment_blocks(job, stack, model, settings, overwrite, blocks))
     if link is not None and tracks_path(job.target).exists() and not overwrite:
         raise OutputError(
@@ -219,7 +219,7 @@ def _linked(stack: Stack, labels: Any, link: LinkSettings) -> Generator[Progress
     return tracks
 
 
-def goes_in_blocks(target: Path | None, blocks: BlockOptions, *, linked: bool = False) -> bool:
+def runs_in_blocks(target: Path | None, blocks: BlockOptions, *, linked: bool = False) -> bool:
     """Tell whether labels are made block by block: all that become an OME-Zarr and are not linked.
 
     Raises
@@ -254,7 +254,7 @@ def _segment_blocks(
 
     request = BlockwiseRequest(
         stack,
-        job.place(model.name),
+        job.output_location(model.name),
         settings,
         block=blocks.block,
         resume=blocks.resume,
@@ -268,11 +268,12 @@ def _segment_blocks(
 def _provenance(steps: Any) -> Generator[Progress, None, tuple[dict[str, Any], int]]:
     """Pass the steps on; return the provenance and the most objects in any frame."""
     largest = 0
-    while True:
-        try:
-            step = next(steps)
-        except StopIteration as end:
-            return end.value.provenance, largest
+
+    def count(step: Progress) -> Progress:
+        nonlocal largest
         if isinstance(step, FrameDone):
             largest = max(largest, step.objects)
-        yield step
+        return step
+
+    result = yield from map_steps(steps, count)
+    return result.provenance, largest
