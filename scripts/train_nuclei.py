@@ -30,7 +30,7 @@ import tifffile
 import torch
 from skimage.transform import resize
 
-from napari_unet.core.evaluation.overlay import outline
+from napari_unet.core.evaluation.overlay import draw_outlines
 from napari_unet.core.models.card import ModelCard
 from napari_unet.core.models.folder import attach_replay
 from napari_unet.core.settings.model_spec import ModelSpec
@@ -182,7 +182,7 @@ def thumbnail(model: Model, data: Path) -> np.ndarray:
     row = next(r for r in rows if r["modality"] == "fluorescence" and int(r["n_objects"]) > 20)
     image = tifffile.imread(data / "images" / f"{row['id']}.tif")
     side = min(image.shape[:2])
-    picture = outline(image, segment(image, model))[:side, :side]
+    picture = draw_outlines(image, segment(image, model))[:side, :side]
     return (255 * resize(picture, (128, 128), anti_aliasing=True)).astype(np.uint8)
 
 

@@ -161,7 +161,7 @@ def test_a_frame_that_is_crowded_is_its_own_successor():
     y, x = np.mgrid[:200, :200]
     distance = (y[..., None] - points[:, 0]) ** 2 + (x[..., None] - points[:, 1]) ** 2
     labels = (distance.argmin(-1) + 1).astype(np.uint16)
-    seen = FrameObjects.of(labels)
+    seen = FrameObjects.from_labels(labels)
     assert np.array_equal(match_frames(seen, seen, LinkSettings()), np.arange(len(seen.ids)))
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from napari_unet.batch.file_job import FileJob, segment_file
 from napari_unet.cli.options import add_command, add_model_options, load_model
 from napari_unet.cli.terminal import follow, format_table, progress_bar, say
-from napari_unet.core.evaluation.overlay import outline, write_picture
+from napari_unet.core.evaluation.overlay import draw_outlines, write_picture
 from napari_unet.core.io.files import make_folder
 from napari_unet.core.io.sample_images import sample_path
 from napari_unet.core.io.stack import open_stack, read_labels
@@ -63,7 +63,7 @@ def demo_steps(
     provenance = yield from segment_file(job, model, PredictSettings(), overwrite=True)
     image = np.asarray(open_stack(source).data[...])
     drawn = folder / "overlay.png"
-    write_picture(drawn, outline(image, read_labels(target)))
+    write_picture(drawn, draw_outlines(image, read_labels(target)))
     return [target, drawn], _row(source.name, image.shape, provenance)
 
 

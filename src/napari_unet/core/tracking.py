@@ -21,6 +21,7 @@ from scipy.sparse.csgraph import connected_components, min_weight_full_bipartite
 from scipy.spatial import cKDTree
 
 from napari_unet.core.errors import InputError, SettingsError
+from napari_unet.core.image.diameters import equivalent_diameters
 from napari_unet.core.instances.matching import Overlap
 from napari_unet.core.io.files import write_text
 from napari_unet.core.settings.tasks import LINK_METHODS, LinkSettings
@@ -75,7 +76,7 @@ class FrameObjects:
     centres: NDArray[np.float64]
 
     @classmethod
-    def of(cls, labels: np.ndarray) -> FrameObjects:
+    def from_labels(cls, labels: np.ndarray) -> FrameObjects:
         """Measure the objects of a frame."""
         where = np.nonzero(labels)
         ids, owner, sizes = np.unique(labels[where], return_inverse=True, return_counts=True)
@@ -85,9 +86,8 @@ class FrameObjects:
 
     def diameters(self, ratio: float) -> NDArray[np.float64]:
         """Return the diameter of the disc or ball as large as each object, in pixels of y and x."""
-        if self.labels.ndim == 2:
-            return np.asarray(2 * np.sqrt(self.sizes / np.pi))
-        return np.asarray(np.cbrt(6 / np.pi * self.sizes * ratio))
+        ndim = self.labels.ndim
+        return equivalent_diameters(self.sizes * (ratio if ndim == 3 else 1), ndim)
 
     def places(self, ratio: float) -> NDArray[np.float64]:
         """Return the centres with z in pixels of y and x, too."""
@@ -103,7 +103,7 @@ class _Pairs:
     costs: NDArray[np.float64]
 
     @classmethod
-    def of(
+    def from_frames(
         cls, before: FrameObjects, now: FrameObjects, reach: float | None, ratio: float
     ) -> _Pairs:
         there, here = before.places(ratio), now.places(ratio)
@@ -147,7 +147,7 @@ def match_frames(
     origin = np.full(len(now.ids), -1, np.int64)
     if not len(before.ids) or not len(now.ids):
         return origin
-    pairs = _Pairs.of(before, now, settings.reach, ratio)
+    pairs = _Pairs.from_frames(before, now, settings.reach, ratio)
     for group in _groups(pairs, len(before.ids), len(now.ids)):
         row, column = assign(pairs.before[group], pairs.now[group], pairs.costs[group])
         origin[column] = row
@@ -285,7 +285,7 @@ class Linker:
             Which object of the frame before each object comes from, as `match_frames` gives it;
             found out if not given.
         """
-        now = FrameObjects.of(labels)
+        now = FrameObjects.from_labels(labels)
         if origin is None and self._before is not None:
             origin = match_frames(self._before, now, self.settings, self.ratio)
         tracks = self._numbers(now, origin)

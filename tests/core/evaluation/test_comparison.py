@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 
 from napari_unet.core.errors import InputError, SettingsError
-from napari_unet.core.evaluation.comparison import Comparison, score_steps
-from napari_unet.core.evaluation.match_status import inside_code, outline_code
+from napari_unet.core.evaluation.comparison import (
+    Comparison,
+    inside_code,
+    outline_code,
+    score_steps,
+)
 from napari_unet.core.evaluation.metrics import Scores, evaluate
 from napari_unet.core.io.axes import object_ndim, shared_axes
 from napari_unet.core.progress import Progress, run_to_end
@@ -72,7 +76,7 @@ def test_frames(axes, shape, ndim, count, what) -> None:
     labels = columns(*shape)
     comparison = Comparison(labels, labels, axes, ndim)
     assert len(comparison.frames) == count and comparison.what == what
-    assert all(comparison.frame_of(plane) in comparison.frames for plane in comparison.planes)
+    assert all(comparison.get_frame(plane) in comparison.frames for plane in comparison.planes)
     out = np.zeros(labels.shape, np.uint8)
     _, scores = drain(score_steps(comparison, out))
     assert scores.ap[0] == 1 and scores.images == count

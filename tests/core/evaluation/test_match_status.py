@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_unet.core.evaluation.match_status import (
-    KINDS,
+from napari_unet.core.evaluation.comparison import (
+    MATCH_KINDS,
     MatchStatus,
     draw_match_status,
     edges,
@@ -25,15 +25,15 @@ def boxes(*corners: tuple[int, int, int, int], shape=(12, 20)) -> np.ndarray:
 
 
 def judged(labels, truth, threshold=0.5):
-    verdict = MatchStatus.of(Overlap.of(labels, truth), threshold)
-    return verdict, verdict.split(labels, truth)
+    status = MatchStatus.from_overlap(Overlap.of(labels, truth), threshold)
+    return status, status.split(labels, truth)
 
 
 def test_each_object_is_a_hit_or_false_or_missed() -> None:
     truth = boxes((0, 0, 4, 4), (6, 0, 4, 4), (0, 10, 4, 4))
     labels = boxes((0, 1, 4, 4), (6, 12, 4, 4))
-    verdict, objects = judged(labels, truth)
-    assert verdict.hits.tolist() == [7] and verdict.found.tolist() == [7]
+    status, objects = judged(labels, truth)
+    assert status.hits.tolist() == [7] and status.found.tolist() == [7]
     present = {kind: np.unique(part[part > 0]).tolist() for kind, part in objects.items()}
     assert present == {"hit": [7], "false": [8], "missed": [8, 9]}
     np.testing.assert_array_equal(objects["hit"] + objects["false"], labels)
@@ -65,8 +65,8 @@ def test_a_plane_is_drawn_as_its_volume_was_judged() -> None:
     truth, labels = np.zeros((2, 4, 4, 4), np.uint8)
     truth[:] = 1
     labels[1:] = 1
-    verdict = MatchStatus.of(Overlap.of(labels, truth))
-    assert not any((part > 0).any() for part in verdict.split(labels[0], truth[0]).values())
+    status = MatchStatus.from_overlap(Overlap.of(labels, truth))
+    assert not any((part > 0).any() for part in status.split(labels[0], truth[0]).values())
 
 
 def test_rims_lie_above_all_insides() -> None:
@@ -82,7 +82,7 @@ def test_rims_lie_above_all_insides() -> None:
 
 
 def test_the_codes_are_all_different() -> None:
-    codes = [code(kind) for kind in KINDS for code in (outline_code, inside_code)]
+    codes = [code(kind) for kind in MATCH_KINDS for code in (outline_code, inside_code)]
     assert sorted(codes) == [1, 2, 3, 4, 5, 6]
 
 

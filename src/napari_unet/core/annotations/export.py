@@ -15,7 +15,7 @@ from napari_unet.core.annotations.mask import frame_annotation_mask
 from napari_unet.core.annotations.reader import JournalReader
 from napari_unet.core.annotations.training_set import Correction, list_patches
 from napari_unet.core.errors import InputError, UnetError
-from napari_unet.core.evaluation.overlay import outline, picture
+from napari_unet.core.evaluation.overlay import draw_outlines, to_rgb
 from napari_unet.core.io.files import atomic_file, expand_path, make_folder
 from napari_unet.core.io.tiff import silence_tifffile
 from napari_unet.core.progress import Progress
@@ -77,8 +77,8 @@ def thumbnail(
     if found is not None:
         stack, where = found
         values = stack.read(where, window, stack.pick_channels(3 if stack.rgb else 1))
-        ground = picture(np.moveaxis(values, 0, -1) if stack.rgb else values[0])
-    return outline(ground[::step, ::step], labels[::step, ::step], zoom=1)
+        ground = to_rgb(np.moveaxis(values, 0, -1) if stack.rgb else values[0])
+    return draw_outlines(ground[::step, ::step], labels[::step, ::step], zoom=1)
 
 
 def export(

@@ -11,7 +11,7 @@ import imagecodecs
 import numpy as np
 
 from napari_unet.core.errors import InputError, OutputError
-from napari_unet.core.evaluation.match_status import (
+from napari_unet.core.evaluation.comparison import (
     MatchStatus,
     draw_match_status,
     edges,
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     Picture = NDArray[np.uint8]
     from collections.abc import Collection, Sequence
 
-    from napari_unet.core.evaluation.comparison import Comparison, LabelPair, Place
+    from napari_unet.core.evaluation.comparison import Comparison, LabelPair, Selection
 
 HIT, FALSE, MISSED = (0, 200, 120), (255, 80, 40), (70, 150, 255)
 """Colours that people with a red-green weakness can tell apart, too."""
@@ -49,7 +49,7 @@ COLOURS = {"hit": HIT, "false": FALSE, "missed": MISSED}
 _LEGIBLE = 1000  # pixels along the longer side from which thin outlines can be seen
 
 
-def picture(image: ArrayLike, percentiles: tuple[float, float] = (1.0, 99.8)) -> Picture:
+def to_rgb(image: ArrayLike, percentiles: tuple[float, float] = (1.0, 99.8)) -> Picture:
     """Turn an image into an 8-bit RGB picture.
 
     Parameters
@@ -84,7 +84,7 @@ def picture(image: ArrayLike, percentiles: tuple[float, float] = (1.0, 99.8)) ->
     return np.asarray(np.clip((values - low) / (high - low) * 255, 0, 255), np.uint8)
 
 
-def outline(image: ArrayLike, labels: ArrayLike, zoom: int | None = None) -> Picture:
+def draw_outlines(image: ArrayLike, labels: ArrayLike, zoom: int | None = None) -> Picture:
     """Draw each object's outline over its image, neighbours in different colours.
 
     Parameters
@@ -107,19 +107,19 @@ def outline(image: ArrayLike, labels: ArrayLike, zoom: int | None = None) -> Pic
     InputError
         The shapes differ, or are not those of pictures.
     """
-    drawn, names = _enlarged(picture(image), np.asarray(labels), zoom)
+    drawn, names = _enlarged(to_rgb(image), np.asarray(labels), zoom)
     edge = edges(names)
     drawn[edge] = _colours(names[edge])
     return drawn
 
 
-def compare(
+def draw_comparison(
     labels: ArrayLike,
     truth: ArrayLike,
     image: ArrayLike | None = None,
     threshold: float = 0.5,
     zoom: int | None = None,
-    verdict: MatchStatus | None = None,
+    status: MatchStatus | None = None,
 ) -> Picture:
     """Show which objects were hit, which are false and which were missed.
 
@@ -135,8 +135,8 @@ def compare(
     threshold
         IoU from which on a predicted object counts as a true one.
     zoom
-        As for `outline`.
-    verdict
+        As for `draw_outlines`.
+    status
         What became of the objects, if that was judged by more than this plane, such as by the
         volume that it is from; `threshold` has no effect then.
 
@@ -151,11 +151,11 @@ def compare(
         The shapes differ, or are not those of pictures.
     """
     found, wanted = np.asarray(labels), np.asarray(truth)
-    verdict = verdict or MatchStatus.of(Overlap.of(found, wanted), threshold)
-    ground = picture(np.zeros(found.shape, np.uint8) if image is None else image)
+    status = status or MatchStatus.from_overlap(Overlap.of(found, wanted), threshold)
+    ground = to_rgb(np.zeros(found.shape, np.uint8) if image is None else image)
     drawn, found = _enlarged(ground, found, zoom)
     _, wanted = _enlarged(ground, wanted, zoom)
-    codes = draw_match_status(verdict.split(found, wanted))
+    codes = draw_match_status(status.split(found, wanted))
     for kind, colour in COLOURS.items():
         if image is None:
             drawn[codes == inside_code(kind)] = np.array(colour) * 0.5
@@ -283,8 +283,8 @@ def draw_picture(plan: PicturePlan, comparison: Comparison) -> str:
         )
     plane, count = busiest_plane(comparison)
     ground = None if plan.image is None else _read_plane(plan.image, plane, comparison)
-    verdict = comparison.judge(comparison.frame_of(plane))
-    drawn = compare(*comparison.read(plane), ground, verdict=verdict)
+    status = comparison.get_status(comparison.get_frame(plane))
+    drawn = draw_comparison(*comparison.read(plane), ground, status=status)
     write_picture(plan.target, drawn)
     sizes = zip(comparison.axes, comparison.labels.shape, plane, strict=True)
     at = [f"{letter.lower()} {i} of 0 to {n - 1}" for letter, n, i in sizes if isinstance(i, int)]
@@ -292,7 +292,7 @@ def draw_picture(plan: PicturePlan, comparison: Comparison) -> str:
     return f"{plan.target}{where}"
 
 
-def busiest_plane(comparison: Comparison) -> tuple[Place, int]:
+def busiest_plane(comparison: Comparison) -> tuple[Selection, int]:
     """Return the plane with the most objects, predicted and true ones, and how many."""
     planes = comparison.planes
     counts = [sum(map(count_objects, comparison.read(plane))) for plane in planes]
@@ -336,7 +336,7 @@ def _spare_inputs(plans: Collection[PicturePlan], pairs: Sequence[LabelPair]) ->
             raise OutputError(f"{plan.target} is an input, too; choose another place to draw.")
 
 
-def _read_plane(path: Path, plane: Place, comparison: Comparison) -> np.ndarray:
+def _read_plane(path: Path, plane: Selection, comparison: Comparison) -> np.ndarray:
     """Return the plane of an image as (Y, X), or (Y, X, 3) if it has colours."""
     stack = open_stack(path)
     if stack.labels_shape != comparison.labels.shape:

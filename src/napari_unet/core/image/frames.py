@@ -93,7 +93,7 @@ class Frame:
     shape: tuple[int, ...]
 
     @classmethod
-    def of(
+    def from_stack(
         cls,
         stack: Stack,
         index: tuple[int, ...],
@@ -105,7 +105,7 @@ class Frame:
     ) -> Frame:
         """Prepare a frame: measure its percentiles, and settle its size at `scale`."""
         size = stack.frame_shape(ndim)
-        normaliser = Normaliser.of(stack, index, ndim, _distinct(channels), *percentiles)
+        normaliser = Normaliser.from_stack(stack, index, ndim, _distinct(channels), *percentiles)
         return cls(stack, index, channels, normaliser, size, size).at(scale)
 
     def at(self, scale: float) -> Frame:

@@ -60,7 +60,7 @@ class Normaliser:
     notices: set[str] = field(default_factory=set, repr=False)
 
     @classmethod
-    def of(
+    def from_stack(
         cls,
         stack: Stack,
         index: tuple[int, ...],

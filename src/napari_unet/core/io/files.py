@@ -64,10 +64,15 @@ class Opened(NamedTuple):
     transform: CoordinateTransform | None = None
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or else the name of its type."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:160] if lines else type(error).__name__
+
+
 def unreadable_error(path: Path, error: BaseException) -> InputError:
     """Return a library's error as an InputError of one line."""
-    lines = str(error).strip().splitlines()
-    reason = lines[0].partition(": header=")[0][:160] if lines else type(error).__name__
+    reason = first_line(error).partition(": header=")[0]  # of tifffile, which adds the bytes
     kind = "Zarr" if path.is_dir() else path.suffix.lstrip(".").upper()
     return InputError(
         f"{path} cannot be read as {kind} ({reason}); it is damaged or something else, "

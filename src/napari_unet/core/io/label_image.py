@@ -1,4 +1,4 @@
-"""OME-Zarr label images: their metadata, and arrays of all levels that are filled part by part.
+"""OME-Zarr label images: their metadata, and the arrays of all levels, written part by part.
 
 As standalone images they are NGFF 0.5 (Zarr 3); inside an existing OME-Zarr they have its format,
 0.4 (Zarr 2) or 0.5.
@@ -6,6 +6,7 @@ As standalone images they are NGFF 0.5 (Zarr 3); inside an existing OME-Zarr the
 
 from __future__ import annotations
 
+import itertools
 import os
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -24,18 +25,16 @@ if TYPE_CHECKING:
     Part = tuple[int | slice, ...]
 
 COARSEST = 1024
-"""Levels are added until the longest edge of the last is at most this."""
-
+"""Levels are added until Y and X of the last are at most this."""
 CHUNK = {2: (512, 512), 3: (32, 256, 256)}
-"""Edges of the chunks of a label image, for planes and volumes."""
-
+"""Edges of the chunks of a label image, for planes and volumes: about 2^18 and 2^21 voxels."""
 VERSIONS = {2: "0.4", 3: "0.5"}
-"""Of NGFF, for each format of Zarr."""
+"""Version of NGFF for each format of Zarr."""
 
 
 @dataclass(frozen=True)
 class LabelImage:
-    """Where the arrays of a label image lie, and how large they are.
+    """The arrays of a label image on the disk.
 
     Attributes
     ----------
@@ -71,13 +70,40 @@ class LabelImage:
         return (*self.shape[:-2], y, x)
 
     def create(self, dtype: Any) -> None:
-        """Make the group and its empty arrays; those that are there already are kept."""
+        """Create the group and its empty arrays; existing ones are kept."""
         import zarr
 
         group = zarr.open_group(str(self.path), mode="a", zarr_format=self.zarr_format)
         for level in range(self.levels):
             if str(level) not in group:
-                _create_array(group, str(level), self, level, np.dtype(dtype))
+                self._create_level(group, level, np.dtype(dtype))
+
+    def _create_level(self, group: Any, level: int, dtype: np.dtype[Any]) -> None:
+        from zarr.codecs import BloscCodec
+
+        shape = self.level_shape(level)
+        common: dict[str, Any] = {
+            "shape": shape,
+            "dtype": dtype,
+            "chunks": tuple(max(1, min(c, n)) for c, n in zip(self.chunks, shape, strict=True)),
+            "fill_value": 0,
+        }
+        if self.zarr_format == 3:
+            group.create_array(
+                str(level),
+                compressors=BloscCodec(cname="zstd", clevel=3, shuffle="shuffle"),
+                dimension_names=[letter.lower() for letter in self.axes],
+                **common,
+            )
+            return
+        from numcodecs import Blosc
+
+        group.create_array(
+            str(level),
+            compressors=Blosc(cname="zstd", clevel=3, shuffle=Blosc.SHUFFLE),
+            chunk_key_encoding={"name": "v2", "separator": "/"},
+            **common,
+        )
 
     def open(self, level: int = 0, mode: Literal["r", "r+"] = "r+") -> Any:
         """Open the array of a level."""
@@ -88,7 +114,8 @@ class LabelImage:
     def coarsen(self, level: int, part: Part) -> None:
         """Fill a part of a level with every second pixel of the level below.
 
-        A pixel's centre is where that of the first of its four was: labels have no averages.
+        Labels cannot be averaged, so a pixel takes the value of the first of its four, and with it
+        the position of its centre.
         """
         source, target = self.open(level - 1, "r"), self.open(level)
         *outer, rows, columns = part
@@ -103,9 +130,8 @@ class LabelImage:
             for w, c in zip(map(_as_slice, part), self.chunks, strict=True)
         ]
         top = self.path / str(level)
-        for place in np.ndindex(*(len(span) for span in spans)):
-            parts = [str(span[at]) for span, at in zip(spans, place, strict=True)]
-            file = top.joinpath(*(["c"] if self.zarr_format == 3 else []), *parts)
+        for chunk in itertools.product(*spans):
+            file = top.joinpath(*(["c"] if self.zarr_format == 3 else []), *map(str, chunk))
             if file.exists():  # a chunk of zeros has no file
                 with open(file, "rb+") as handle:
                     os.fsync(handle.fileno())
@@ -113,32 +139,32 @@ class LabelImage:
     def describe(
         self,
         name: str,
-        place: CoordinateTransform,
+        transform: CoordinateTransform,
         extra: dict[str, Any],
         source: str | None = None,
     ) -> None:
-        """Write the metadata: what makes the arrays an image, and where it lies."""
+        """Write the OME metadata and `extra` entries; `source` as for `label_attributes`."""
         import zarr
 
         group = zarr.open_group(str(self.path), mode="r+")
-        ome = label_attributes(name, place, self.levels, VERSIONS[self.zarr_format], source)
+        ome = label_attributes(name, transform, self.levels, VERSIONS[self.zarr_format], source)
         group.attrs.update(({"ome": ome} if self.zarr_format == 3 else ome) | extra)
 
 
 def label_attributes(
-    name: str, place: CoordinateTransform, levels: int, version: str, source: str | None = None
+    name: str, transform: CoordinateTransform, levels: int, version: str, source: str | None = None
 ) -> dict[str, Any]:
     """Return the NGFF metadata of a label image whose Y and X are halved at each level.
 
     Parameters
     ----------
-    place
-        Where the full resolution lies.
+    transform
+        World coordinates of the full resolution.
     source
         Path from the labels to their image, if they lie in it.
     """
-    datasets = [{"path": str(n), TRANSFORMS: place.transforms(n)} for n in range(levels)]
-    image: dict[str, Any] = {"name": name, "axes": list(place.axes), "datasets": datasets}
+    datasets = [{"path": str(n), TRANSFORMS: transform.transforms(n)} for n in range(levels)]
+    image: dict[str, Any] = {"name": name, "axes": list(transform.axes), "datasets": datasets}
     label: dict[str, Any] = {"version": version}
     if source is not None:
         label["source"] = {"image": source}
@@ -154,14 +180,14 @@ def _as_slice(at: int | slice) -> slice:
 def chunks_for(
     shape: tuple[int, ...], ndim: int, block: tuple[int, ...], together: int = 1
 ) -> tuple[int, ...]:
-    """Return the chunks of an image that is written in blocks: no two blocks share a chunk.
+    """Return chunks for an image that is written in blocks, so that no two blocks share a chunk.
 
     Parameters
     ----------
     ndim
         Axes of a frame.
     together
-        How many frames along the last leading axis are written at once.
+        Frames along the last leading axis that are written at once.
     """
     size = shape[len(shape) - ndim :]
     edges = [
@@ -174,17 +200,17 @@ def chunks_for(
 
 
 def register_label(labels: Path, name: str) -> None:
-    """Add a name to the list of labels of an OME-Zarr, where it is not on it already.
+    """Add a name to the list of labels of an OME-Zarr, unless it is there already.
 
     Parameters
     ----------
     labels
-        The folder ``labels`` of the image; made a group if it is none yet.
+        The folder ``labels`` of the image; it becomes a group if it is none yet.
     """
     import zarr
 
     zarr_format = get_zarr_format(labels.parent)
-    with _alone(labels / ".lock"):
+    with _locked(labels / ".lock"):
         group = zarr.open_group(str(labels), mode="a", zarr_format=zarr_format)
         attributes: dict[str, Any] = dict(group.attrs)
         ome: dict[str, Any] = attributes.get("ome", {}) if zarr_format == 3 else attributes
@@ -198,13 +224,13 @@ def register_label(labels: Path, name: str) -> None:
 
 
 @contextmanager
-def _alone(file: Path) -> Iterator[None]:
-    """Hold a lock whose file goes with it: readers of Zarr warn of files that they do not know."""
+def _locked(file: Path) -> Iterator[None]:
+    """Hold a lock, then delete its file: Zarr readers warn of files that they do not know."""
     from filelock import FileLock
 
     lock = FileLock(file)
     lock.acquire()
-    while not file.exists():  # who held it before has taken it away
+    while not file.exists():  # the holder before deleted it after we had opened it
         lock.release()
         lock.acquire()
     try:
@@ -216,35 +242,5 @@ def _alone(file: Path) -> Iterator[None]:
 
 
 def get_zarr_format(group: Path) -> Literal[2, 3]:
-    """Return the format of a Zarr group on the disk, 2 or 3."""
+    """Return the Zarr format of a group on the disk, 2 or 3."""
     return 3 if (group / "zarr.json").is_file() else 2
-
-
-def _create_array(
-    group: Any, name: str, image: LabelImage, level: int, dtype: np.dtype[Any]
-) -> None:
-    from zarr.codecs import BloscCodec
-
-    shape = image.level_shape(level)
-    common: dict[str, Any] = {
-        "shape": shape,
-        "dtype": dtype,
-        "chunks": tuple(max(1, min(c, n)) for c, n in zip(image.chunks, shape, strict=True)),
-        "fill_value": 0,
-    }
-    if image.zarr_format == 3:
-        group.create_array(
-            name,
-            compressors=BloscCodec(cname="zstd", clevel=3, shuffle="shuffle"),
-            dimension_names=[letter.lower() for letter in image.axes],
-            **common,
-        )
-        return
-    from numcodecs import Blosc
-
-    group.create_array(
-        name,
-        compressors=Blosc(cname="zstd", clevel=3, shuffle=Blosc.SHUFFLE),
-        chunk_key_encoding={"name": "v2", "separator": "/"},
-        **common,
-    )

@@ -1,8 +1,4 @@
-"""Chunked arrays behind a cache: what one window computed, the next need not compute again.
-
-A dask array computes a whole chunk for every pixel asked of it, and a Zarr array decodes it. Where
-a chunk is a whole plane, reading that plane tile by tile would take one pass over it a tile.
-"""
+"""Arrays that are read by slices: their base, a cache of chunks, and reads with several tries."""
 
 from __future__ import annotations
 
@@ -16,29 +12,39 @@ from typing import Any
 import numpy as np
 
 from napari_unet.core.errors import InputError, UnetError
+from napari_unet.core.io.files import first_line
 
 CACHE_BYTES = 2**28
 """Chunks that one array keeps in memory, at most; a single larger one is kept all the same."""
+SMALL_CHUNK = 2**22
+"""Zarr chunks of fewer bytes than this are not cached: they decode faster than they pile up."""
+TRIES = 3
+"""How often a read is tried: network storage fails now and then."""
+PAUSE = 0.2
+"""Seconds before the second try; doubled before each further one."""
+DAMAGE = (ValueError, RuntimeError, TypeError, LookupError, EOFError)
+"""What decoders raise on damaged data, for which a second try is of no use."""
 
-LARGE = 2**22
-"""Chunks of fewer bytes than this are read as they are, unless dask has to compute them."""
+
+class UnreadableError(InputError):
+    """A part of an image that cannot be read; the rest may be all right."""
 
 
 class LazyArray:
-    """Lets numpy take an array whole that otherwise is read by basic slices."""
+    """Base of arrays that are read by basic slices; numpy takes them whole as well."""
 
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self.shape, self.dtype, self.ndim = shape, dtype, len(shape)
 
     def __getitem__(self, key: Any) -> np.ndarray:
         raise NotImplementedError
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.asarray(self[(slice(None),) * len(self.shape)], dtype)
+        return np.asarray(self[(slice(None),) * self.ndim], dtype)
 
 
 def ranges_from_index(key: Any, shape: tuple[int, ...]) -> tuple[list[range], tuple[Any, ...]]:
-    """Turn a basic index into one range an axis, and the index that drops single numbers' axes."""
+    """Return a range for each axis of a basic index, and an index that drops its integers' axes."""
     key = key if isinstance(key, tuple) else (key,)
     at = key.index(Ellipsis) if Ellipsis in key else len(key)
     before, after = key[:at], key[at + 1 :]
@@ -52,12 +58,15 @@ def ranges_from_index(key: Any, shape: tuple[int, ...]) -> tuple[list[range], tu
 
 
 def cache_chunks(data: Any) -> Any:
-    """Put an array whose chunks are dear behind a cache; return any other as it is."""
+    """Return an array behind a `ChunkCache` if its chunks are costly to read, else as it is.
+
+    Those are the chunks of dask, which are computed, and large ones of Zarr, which are decoded.
+    """
     chunks = getattr(data, "chunks", None)
     if not isinstance(chunks, tuple) or len(chunks) != len(data.shape):
         return data
     if all(isinstance(size, int) for size in chunks):
-        if math.prod(chunks) * data.dtype.itemsize < LARGE:
+        if math.prod(chunks) * data.dtype.itemsize < SMALL_CHUNK:
             return data
         edges = [[*range(0, n, c), n] for n, c in zip(data.shape, chunks, strict=True)]
     else:
@@ -66,19 +75,22 @@ def cache_chunks(data: Any) -> Any:
 
 
 class ChunkCache(LazyArray):
-    """An array that is read by whole chunks, the last of which are kept.
+    """An array that is read by whole chunks, of which the last are kept in memory.
+
+    dask computes a whole chunk for every pixel that is asked for, and Zarr decodes it. Where a
+    chunk is a whole plane, a plane that is read tile by tile would be computed once for each tile.
 
     Parameters
     ----------
     data
         Array with basic slicing.
     edges
-        Where chunks begin, and the last one ends, along each axis.
+        Where chunks begin along each axis, and where the last one ends.
     """
 
     def __init__(self, data: Any, edges: list[list[int]]) -> None:
+        super().__init__(tuple(data.shape), data.dtype)
         self.data, self.edges = data, edges
-        self.shape, self.dtype, self.ndim = tuple(data.shape), data.dtype, len(data.shape)
         self._kept: OrderedDict[tuple[int, ...], np.ndarray] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -91,10 +103,10 @@ class ChunkCache(LazyArray):
             [n for n in range(len(edges) - 1) if edges[n] < span.stop and span.start < edges[n + 1]]
             for span, edges in zip(spans, self.edges, strict=True)
         ]
-        for place in itertools.product(*touched):
-            chunk = self._chunk(place)
+        for number in itertools.product(*touched):
+            chunk = self._chunk(number)
             there, here = [], []
-            for span, edges, n in zip(spans, self.edges, place, strict=True):
+            for span, edges, n in zip(spans, self.edges, number, strict=True):
                 start, stop = max(span.start, edges[n]), min(span.stop, edges[n + 1])
                 there.append(slice(start - span.start, stop - span.start))
                 here.append(slice(start - edges[n], stop - edges[n]))
@@ -105,55 +117,42 @@ class ChunkCache(LazyArray):
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.data, self.edges)
 
-    def _chunk(self, place: tuple[int, ...]) -> np.ndarray:
+    def _chunk(self, number: tuple[int, ...]) -> np.ndarray:
         with self._lock:
-            if place in self._kept:
-                self._kept.move_to_end(place)
-                return self._kept[place]
+            if number in self._kept:
+                self._kept.move_to_end(number)
+                return self._kept[number]
         window = tuple(
-            slice(edges[n], edges[n + 1]) for edges, n in zip(self.edges, place, strict=True)
+            slice(edges[n], edges[n + 1]) for edges, n in zip(self.edges, number, strict=True)
         )
+        # Read without the lock, or one slow chunk would keep all threads waiting.
         chunk = np.asarray(self.data[window])
         with self._lock:
-            self._kept[place] = chunk
+            self._kept[number] = chunk
             total = sum(kept.nbytes for kept in self._kept.values())
             while total > CACHE_BYTES and len(self._kept) > 1:
                 total -= self._kept.popitem(last=False)[1].nbytes
         return chunk
 
 
-TRIES = 3
-"""How often a read is tried: networks have moments of weakness."""
+class RetryingArray(LazyArray):
+    """An array that tries each read several times, and raises `UnreadableError` if all fail.
 
-PAUSE = 0.2
-"""Seconds before the second try; doubled before each further one."""
-
-DAMAGE = (ValueError, RuntimeError, TypeError, LookupError, EOFError)
-"""What decoders raise on damaged data: waiting mends nothing."""
-
-
-class UnreadableError(InputError):
-    """A part of an image that cannot be read; the rest may be all right."""
-
-
-class RetryingArray:
-    """An array that is read with a few tries, and whose failures are all `UnreadableError`s.
-
-    A try is waited with where the store may be away for a moment. It is not where the data are
-    damaged, nor once a read has failed for good, until the next that succeeds: a store that is gone
-    would take that time for each of thousands of windows.
+    It pauses before the next try, since network storage may be away for a moment; not if the data
+    are damaged, nor from a read that failed for good until one succeeds: a store that is gone would
+    cost the pauses for each of thousands of windows.
 
     Parameters
     ----------
     data
         Array with basic slicing.
     lenient
-        Whether what cannot be read is taken for zeros instead: for a look, not for a result.
+        Whether zeros are returned for what cannot be read: for a preview, not for a result.
     """
 
     def __init__(self, data: Any, lenient: bool = False) -> None:
+        super().__init__(tuple(data.shape), data.dtype)
         self.data, self.lenient = data, lenient
-        self.shape, self.dtype, self.ndim = tuple(data.shape), data.dtype, len(data.shape)
         self._gone = False
 
     def __getitem__(self, key: Any) -> np.ndarray:
@@ -164,7 +163,7 @@ class RetryingArray:
                 return values
             except (MemoryError, UnetError):
                 raise
-            except Exception as error:  # what a store raises is its own affair
+            except Exception as error:  # stores share no base class of errors
                 last = error
                 damaged = isinstance(error, DAMAGE)
                 if attempt + 1 < TRIES and not damaged and not self._gone:
@@ -174,6 +173,4 @@ class RetryingArray:
             spans, drop = ranges_from_index(key, self.shape)
             blank: np.ndarray = np.zeros([len(span) for span in spans], self.dtype)[drop]
             return blank
-        lines = str(last).strip().splitlines()
-        reason = lines[0][:160] if lines else type(last).__name__
-        raise UnreadableError(f"the data cannot be read ({reason}).") from last
+        raise UnreadableError(f"the data cannot be read ({first_line(last)}).") from last

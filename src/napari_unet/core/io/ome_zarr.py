@@ -23,6 +23,7 @@ from napari_unet.core.io.files import (
     SUFFIXES,
     UNREADABLE,
     Opened,
+    first_line,
     is_zarr,
     unreadable_error,
 )
@@ -175,10 +176,9 @@ def read_address(address: str, level: int = 0) -> Opened:
     except InputError:
         raise
     except Exception as error:  # stores of fsspec share no base class of errors
-        lines = str(error).strip().splitlines()
-        reason = lines[0][:160] if lines else type(error).__name__
         raise InputError(
-            f"{address} cannot be read as Zarr ({reason}); check the address and the network."
+            f"{address} cannot be read as Zarr ({first_line(error)}); check the address and the "
+            "network."
         ) from error
 
 

@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import itertools
 import json
+from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -102,6 +103,13 @@ def read_provenance(path: str | Path) -> dict[str, Any]:
     if not isinstance(provenance, dict):
         raise InputError(f"{path} has no passport; give a result that napari-unet wrote.")
     return provenance
+
+
+def find_provenance(path: Path | None) -> dict[str, Any]:
+    """Return the provenance of a label file; empty for labels that come from elsewhere."""
+    with suppress(InputError):
+        return {} if path is None else read_provenance(path)
+    return {}
 
 
 def _find_json(path: Path) -> str | None:

@@ -1,4 +1,7 @@
-"""The sample images that come with the package (public domain, see data/README.md)."""
+"""Images to try things on: the package's samples, and synthetic ones for measuring speed.
+
+The samples are in the public domain, see data/README.md.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ def sample_path(name: str) -> Path:
 
 
 def truth_path(name: str) -> Path:
-    """Return the file of a sample image's objects as experts outlined them.
+    """Return the label file of a sample image, with its objects as experts outlined them.
 
     Raises
     ------
@@ -53,7 +56,7 @@ def blobs(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
     shape
         (Y, X) or (Z, Y, X).
     seed
-        Of the places, sizes and noise.
+        Of positions, sizes and noise.
 
     Returns
     -------

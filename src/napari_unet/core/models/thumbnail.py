@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_unet.core.evaluation.overlay import outline
+from napari_unet.core.evaluation.overlay import draw_outlines
 
 if TYPE_CHECKING:
     from napari_unet.core.training.samples import Samples
@@ -29,6 +29,6 @@ def thumbnail_of(samples: Samples, edge: int = EDGE) -> np.ndarray:
     place = tuple(slice(start, start + edge) for start in low)
     image = image[:3] if len(image) >= 3 else np.repeat(image[:1], 3, 0)
     shown = np.asarray(255 * np.clip(np.moveaxis(image, 0, -1)[place], 0, 1), np.uint8)
-    drawn = outline(shown, labels[place], zoom=1)
+    drawn = draw_outlines(shown, labels[place], zoom=1)
     beyond = [(0, edge - n) for n in drawn.shape[:2]]
     return np.pad(drawn, [*beyond, (0, 0)])

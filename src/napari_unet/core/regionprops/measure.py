@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import time
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ import numpy as np
 
 from napari_unet.core.errors import InputError
 from napari_unet.core.io.axes import AUTO, object_ndim, shared_axes
-from napari_unet.core.io.provenance import read_provenance
+from napari_unet.core.io.provenance import find_provenance
 from napari_unet.core.io.stack import Stack, open_stack
 from napari_unet.core.progress import Progress, run_to_end
 from napari_unet.core.regionprops.moments import ObjectParts, hull_points, hull_size
@@ -93,7 +92,9 @@ class MeasureInput:
             stack, light = _matched(stack, light)
         size = stack.voxel_size_um or (light.voxel_size_um if light is not None else None)
         ndim = (
-            object_ndim(frames, provenance or _provenance(stack)) if "Z" in stack.labels_axes else 2
+            object_ndim(frames, provenance or find_provenance(stack.path))
+            if "Z" in stack.labels_axes
+            else 2
         )
         return cls(stack, light, ndim, size, solidity)
 
@@ -194,7 +195,7 @@ def _measure_frame(
         labels, light = what.read(index, window)
         if light is None:  # nothing is there
             light = np.zeros((channels, *labels.shape))
-        part = ObjectParts.of(labels, [span.start for span in window], light)
+        part = ObjectParts.from_block(labels, [span.start for span in window], light)
         kept.append(part)
         rows += len(part)
         if rows > limit:
@@ -274,12 +275,3 @@ def _matched(labels: Stack, image: Stack) -> tuple[Stack, Stack]:
 def _renamed(stack: Stack, axes: str) -> Stack:
     names = str.maketrans(stack.labels_axes, axes)
     return stack if axes == stack.labels_axes else replace(stack, axes=stack.axes.translate(names))
-
-
-def _provenance(labels: Stack) -> dict[str, Any] | None:
-    """Return the provenance of a label file; most labels have none."""
-    if labels.path is None:
-        return None
-    with suppress(InputError):
-        return read_provenance(labels.path)
-    return None

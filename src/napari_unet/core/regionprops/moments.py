@@ -54,7 +54,7 @@ class ObjectParts:
         return len(self.labels)
 
     @classmethod
-    def of(
+    def from_block(
         cls, block: np.ndarray, origin: Sequence[int], light: np.ndarray | None = None
     ) -> ObjectParts:
         """Measure what a block holds of each object.

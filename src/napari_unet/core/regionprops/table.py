@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_unet.core.image.diameters import equivalent_diameters
 from napari_unet.core.io.files import (
     write_text,
 )
@@ -107,8 +108,7 @@ def _sizes(size: np.ndarray, ndim: int, voxel: np.ndarray | None) -> Table:
         table[names[1]] = physical
     for unit, value in (("px", size), ("um", physical)):
         if value is not None:
-            root = np.sqrt(4 / np.pi * value) if ndim == 2 else np.cbrt(6 / np.pi * value)
-            table[f"equivalent_diameter_{unit}"] = root
+            table[f"equivalent_diameter_{unit}"] = equivalent_diameters(value, ndim)
     return table
 
 
