@@ -123,9 +123,9 @@ class BlockRun:
             tuple(sorted(set(channels))),
         )
         limits = (norm["low"], norm["high"])
-        found = Normaliser.of(*where, *limits, skip=(UnreadableError,))
+        found = Normaliser.from_stack(*where, *limits, skip=(UnreadableError,))
         if (found.low == found.high).all():  # blank, or nothing of it could be read: then say so
-            found = Normaliser.of(*where, *limits)
+            found = Normaliser.from_stack(*where, *limits)
         if plan.blocks.count > 1:
             write_text(file, json.dumps({"low": found.low.tolist(), "high": found.high.tolist()}))
         return found

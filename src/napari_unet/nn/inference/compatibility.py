@@ -27,7 +27,7 @@ def open_frame(
 ) -> Frame:
     """Prepare one frame of a stack for a model: channels, percentiles and scale."""
     norm = model.card.normalisation
-    return Frame.of(
+    return Frame.from_stack(
         stack,
         index,
         model.spec.ndim,

@@ -128,7 +128,7 @@ def prepare_volume(
     norm, scale = model.card.normalisation, choose_scale(model, settings)
     channels = stack.pick_channels(model.spec.in_channels, settings.channel)
     if normaliser is None:
-        frame = Frame.of(stack, index, 3, channels, percentiles=(norm["low"], norm["high"]))
+        frame = Frame.from_stack(stack, index, 3, channels, percentiles=(norm["low"], norm["high"]))
     else:
         size = stack.frame_shape(3)
         frame = Frame(stack, index, channels, normaliser, size, size)
