@@ -1,4 +1,4 @@
-"""A list of images, one after the other: what fails is told and the rest goes on."""
+"""Segment a list of images, one after the other; a file that fails does not end the run."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
 
 @dataclass(frozen=True)
 class FileProgress(Progress):
-    """What became of one file of a list: `done` of `total` units of `what`.
+    """Progress or result of one file of a list.
 
     Attributes
     ----------
     number
-        Its place in the list.
+        Index of the file in the list.
     state
         "running", "done" or "failed".
     objects
-        How many were found, when it is done.
+        Number of objects, when it is done.
     reason
-        Why it failed.
+        Reason of the failure.
     remarks
         What is unusual about the image.
     """
@@ -53,12 +53,12 @@ class FileProgress(Progress):
 
 
 def find_images(paths: Iterable[Path]) -> list[Path]:
-    """List images: those named, and those in the folders named, each once.
+    """List images, and those in folders, each once.
 
     Raises
     ------
     InputError
-        A path that does not exist, or a folder without images.
+        A path does not exist, or a folder holds no image.
     """
     found: dict[Path, None] = {}
     for path in paths:
@@ -67,10 +67,12 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
     return list(found)
 
 
-def finished(job: FileJob, card: ModelCard, settings: PredictSettings) -> dict[str, Any] | None:
-    """Return the provenance of a file's labels if this model made them with these settings.
+def find_finished(
+    job: FileJob, card: ModelCard, settings: PredictSettings
+) -> dict[str, Any] | None:
+    """Return the provenance of labels that this model made with these settings of this image.
 
-    None if they are missing, come from elsewhere, or the image has changed since.
+    None if they are missing, unfinished, made otherwise, or the image has changed since.
     """
     if job.target is None or not job.target.exists():
         return None
@@ -95,28 +97,28 @@ def batch_steps(
     settings: PredictSettings,
     overwrite: bool = False,
 ) -> Generator[FileProgress, None, None]:
-    """Segment files, yielding after every tile and every file.
+    """Segment files; yield progress after each tile and each file.
 
-    Closing the generator ends the run after the tile at hand: what is finished stays, and of the
-    file at hand nothing, or the finished blocks of a Zarr. Files that are finished already are
-    passed over, so that running again goes on where it was left.
+    Closing the generator ends the run after the current tile: finished files stay, and of the
+    current one nothing, or the finished blocks of a Zarr. Files that are finished already are
+    skipped, so that running again goes on where it ended.
 
     Parameters
     ----------
     card, load
-        The model: its card, and a function that loads it, which is called when it is needed.
+        The model's card, and a function that loads the model, called for the first unfinished file.
     overwrite
-        Whether labels that come from elsewhere, or from other settings, are replaced.
+        Whether labels that were made otherwise are replaced.
 
     Raises
     ------
     UnetError
-        The model cannot be loaded. What is wrong with a file is yielded.
+        The model cannot be loaded. Errors of files are yielded.
     """
     model: Model | None = None
     for number, job in enumerate(jobs):
         yield FileProgress(0, 0, "looking at the file", number)
-        provenance = finished(job, card, settings)
+        provenance = find_finished(job, card, settings)
         if provenance is None:
             if model is None:
                 yield FileProgress(0, 0, "loading the model", number)
@@ -138,11 +140,11 @@ def _segment(
 ) -> Generator[FileProgress, None, dict[str, Any]]:
     from napari_unet.nn.blockwise.plan import OtherRunError
 
-    again = BlockOptions(resume=job.is_unfinished)
-    steps = segment_file(job, model, settings, overwrite=overwrite, blocks=again)
+    options = BlockOptions(resume=job.is_unfinished)
+    steps = segment_file(job, model, settings, overwrite=overwrite, blocks=options)
     try:
         return (yield from _file_progress(steps, number))
-    except OtherRunError:  # of another image, model or settings: in the way of nothing but itself
+    except OtherRunError:  # an unfinished run of another image, model or settings is replaced
         if job.target is not None and job.target.exists() and not overwrite:
             raise
     return (yield from _file_progress(segment_file(job, model, settings, overwrite=True), number))
@@ -162,7 +164,7 @@ def _file_progress(steps: Any, number: int) -> Generator[FileProgress, None, dic
 
 
 def _reason(error: Exception) -> str:
-    """Word what is wrong with a file; what nobody foresaw goes to the log with its traceback."""
+    """Return why a file failed, in one line; unforeseen errors are logged with their traceback."""
     if isinstance(error, UnetError):
         return str(error)
     if isinstance(error, MemoryError):

@@ -1,4 +1,4 @@
-"""The demo without a window: a sample image, its labels and a picture of them in a folder."""
+"""`napari-unet demo`: a sample image segmented in napari, or without a window into a folder."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _QT = ("PyQt6", "PyQt5", "PySide6", "PySide2")
 
 
 def why_no_window() -> str:
-    """Say what a window lacks on this computer, or nothing if it can open."""
+    """Return why no window can open on this computer; "" if one can."""
     if not importlib.util.find_spec("napari") or not any(map(importlib.util.find_spec, _QT)):
         return "napari is not installed (pip install 'napari-unet[gui]')"
     platform = os.environ.get("QT_QPA_PLATFORM", "")
@@ -45,12 +45,12 @@ def why_no_window() -> str:
 def demo_steps(
     model: Model, folder: Path
 ) -> Generator[Progress, None, tuple[list[Path], list[str]]]:
-    """Segment the fluorescence sample into a folder, yielding after every tile.
+    """Segment the fluorescence sample into a folder; yield progress after each tile.
 
     Returns
     -------
     list of Path, list of str
-        The files written, labels and picture; what stands below `HEADINGS`.
+        The files of the labels and their picture; the row below `HEADINGS`.
 
     Raises
     ------

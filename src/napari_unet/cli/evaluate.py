@@ -46,12 +46,7 @@ def add_evaluate(commands: Any) -> None:
 
 def _evaluate(values: Namespace) -> int:
     from napari_unet.core.evaluation.comparison import LabelPair, pair_files, read_pair, score_steps
-    from napari_unet.core.evaluation.metrics import (
-        SCORE_HEADINGS,
-        Scores,
-        score_row,
-        write_scores,
-    )
+    from napari_unet.core.evaluation.metrics import SCORE_HEADINGS, Scores, score_row, write_scores
     from napari_unet.core.evaluation.overlay import draw_picture, plan_pictures
     from napari_unet.core.io.files import check_text_file
 

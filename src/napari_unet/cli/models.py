@@ -1,4 +1,4 @@
-"""`napari-unet models`: the store of models."""
+"""`napari-unet models`: list, show, import, export and remove models of the store."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _models_list(values: Namespace) -> int:
     from napari_unet.core.models.store import list_models
 
     entries = list_models()
-    print(format_table(MODEL_HEADINGS, [model_row(entry) for entry in entries]))
+    print(format_table(MODEL_HEADINGS, [_model_row(entry) for entry in entries]))
     for entry in entries:
         if entry.problem:
             say(f"warning: {entry.problem}")
@@ -54,11 +54,9 @@ def _models_show(values: Namespace) -> int:
 
     folder = find_model(values.name)
     card = read_card(folder)
-    from napari_unet.nn.unet.summary import (
-        format_summary,  # torch: once the rest is known to be good
-    )
+    from napari_unet.nn.unet.summary import format_summary  # loads torch, so only after the checks
 
-    print(f"{folder}\n", *card_lines(card), "", format_summary(card.spec), sep="\n")
+    print(f"{folder}\n", *_card_lines(card), "", format_summary(card.spec), sep="\n")
     return 0
 
 
@@ -88,8 +86,8 @@ def _models_remove(values: Namespace) -> int:
 MODEL_HEADINGS = ("model", "kind", "channels", "MB", "licence", "from")
 
 
-def model_row(entry: ModelEntry) -> list[str]:
-    """Return what stands below `MODEL_HEADINGS` for one model."""
+def _model_row(entry: ModelEntry) -> list[str]:
+    """Return the row below `MODEL_HEADINGS` for one model."""
     origin = "napari-unet" if entry.bundled else "you"
     if entry.card is None:
         return [entry.name, "unusable", "", "", "", origin]
@@ -99,17 +97,17 @@ def model_row(entry: ModelEntry) -> list[str]:
     return [entry.name, kind, str(spec.in_channels), size, entry.card.licence, origin]
 
 
-def card_lines(card: ModelCard) -> list[str]:
-    """Write a model card as lines of names and values."""
+def _card_lines(card: ModelCard) -> list[str]:
+    """Return a model card as lines of names and values."""
     values = card.to_json()
-    values["click"].pop("spec", None)  # the network's table says what a model is built from
+    values["click"].pop("spec", None)  # the summary of the network shows it
     pairs = [pair for name in values if name != "spec" for pair in _flat(name, values[name])]
     width = max(len(name) for name, _ in pairs)
     return [f"{name.ljust(width)}  {value}".rstrip() for name, value in pairs]
 
 
 def _flat(name: str, value: Any) -> Iterator[tuple[str, str]]:
-    """Yield a value's parts by dotted names."""
+    """Yield the parts of a value with their dotted names."""
     if isinstance(value, dict):
         for key, part in value.items():
             yield from _flat(f"{name}.{key}", part)

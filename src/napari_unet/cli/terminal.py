@@ -1,4 +1,4 @@
-"""What the command line shows while it works: one bar, and remarks of one line each."""
+"""What commands show: a progress bar, remarks of one line each, tables."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Result = TypeVar("Result")
 def run_all(
     items: Sequence[Item], run: Callable[[Item, tqdm[Any]], None], *, keep_going: bool
 ) -> int:
-    """Run each item under one bar and return how many failed; without `keep_going`, raise."""
+    """Run each item under one bar; return how many failed, or without `keep_going` raise."""
     failed = 0
     with progress_bar(len(items)) as bar:
         for number, item in enumerate(items, 1):
@@ -61,12 +61,12 @@ def follow(steps: Generator[Progress, None, Result], bar: tqdm[Any]) -> Result:
 
 
 def _corner(step: Any) -> str:
-    """Say where a block begins, along all axes of the labels."""
+    """Return where a block begins, along all axes of the labels."""
     return str((*step.index, *(part.start for part in step.window)))
 
 
 def progress_bar(items: int) -> tqdm[Any]:
-    """Return a bar on standard error, if somebody watches there."""
+    """Return a bar on standard error, which is hidden if that is no terminal."""
     from tqdm import tqdm
 
     layout = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
@@ -74,7 +74,7 @@ def progress_bar(items: int) -> tqdm[Any]:
 
 
 def say(text: str) -> None:
-    """Write a remark on standard error, in one line; above the bar where there is one."""
+    """Write a remark of one line on standard error, above the bar if there is one."""
     from tqdm import tqdm
 
     tqdm.write(f"napari-unet: {_line(text)}", file=sys.stderr)
@@ -86,9 +86,9 @@ def _line(text: object) -> str:
 
 @contextlib.contextmanager
 def one_line_remarks() -> Iterator[None]:
-    """Give warnings one line each, and keep libraries from logging what an error says already.
+    """Show warnings as remarks, and keep tifffile from logging what errors say already.
 
-    What a terminal cannot show, such as a file name in another script on Windows, is escaped.
+    Characters that a terminal cannot show, such as in file names on Windows, are escaped.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -104,6 +104,6 @@ def one_line_remarks() -> Iterator[None]:
 
 
 def format_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Lay out rows below headings; the first column is text, the others are figures."""
+    """Return rows below headings, aligned; the first column is text, the others are numbers."""
     text = align([headings, *rows])
     return "\n".join([text[0], "-" * max(map(len, text)), *text[1:]])

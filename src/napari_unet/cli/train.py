@@ -1,4 +1,4 @@
-"""From folders of images and labels to a model in the store: what `napari-unet train` does."""
+"""`napari-unet train`: from folders of images and labels to a model in the store."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainRequest:
-    """What the command line asks for.
+    """What to train, on which images.
 
     Attributes
     ----------
@@ -81,12 +81,12 @@ class TrainRequest:
 class TrainingRun:
     """One training from the command line: checks, training, result.
 
-    What it works with lies in ``training/NAME`` in the user's folder: checkpoint, log and curve.
+    Checkpoint, log and curve lie in ``training/NAME`` in the user's folder.
 
     Raises
     ------
     UnetError
-        Whatever can be known to be wrong before the first file is read.
+        Any error that can be known before the first file is read.
     """
 
     def __init__(self, request: TrainRequest) -> None:
@@ -98,7 +98,7 @@ class TrainingRun:
         free_place(request.name, overwrite=self._overwrite)
         check_store()
         if request.start is not None:
-            find_model(request.start)  # an unknown one is known before torch is loaded
+            find_model(request.start)  # raises for an unknown one before torch is loaded
         if (self.folder / CHECKPOINT).exists() and not request.resume:
             raise ModelError(
                 f"There is an unfinished training of {request.name!r}; go on with --resume, or "
@@ -107,7 +107,7 @@ class TrainingRun:
         self._paths = pair_paths(request.images, request.labels, request.known)
 
     def steps(self) -> Generator[Progress, None, Path]:
-        """Train, yielding progress; return the folder of the stored model.
+        """Train; yield progress and return the folder of the stored model.
 
         Raises
         ------
@@ -116,7 +116,7 @@ class TrainingRun:
         InputError
             Another program trains a model of this name right now.
         UnetError
-            Whatever else the user can mend.
+            Any other error that the user can solve.
         """
         lock = lock_training(self.folder)
         try:
@@ -183,11 +183,11 @@ class TrainingRun:
             )
 
     def _may_overwrite(self) -> bool:
-        """Tell whether a model of that name is what this very training left when interrupted."""
-        place = home() / "models" / self.request.name
-        if not (self.request.resume and place.is_dir()):
+        """Return whether this training stored a model of that name when it was interrupted."""
+        folder = home() / "models" / self.request.name
+        if not (self.request.resume and folder.is_dir()):
             return False
-        return bool(read_card(place).training.get("unfinished"))
+        return bool(read_card(folder).training.get("unfinished"))
 
     def _read(self, name: str) -> Labelled:
         request = self.request
@@ -216,15 +216,14 @@ class TrainingRun:
 
 
 def check_channels(images: Sequence[Labelled], wanted: int, request: TrainRequest) -> None:
-    """Hold the channels of images against those that the model to tune takes.
+    """Check that images have as many channels as the model to tune has inputs.
 
-    One channel is given to all of its inputs, and colours go to three; anything else is a choice
-    that only the user can make.
+    One channel is given to all inputs, and RGB to three; of anything else the user has to choose.
 
     Raises
     ------
     InputError
-        An image has several channels, and not as many as the model has inputs.
+        An image has several channels, but not as many as the model has inputs.
     """
     for image in images:
         stack = image.stack

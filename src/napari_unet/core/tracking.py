@@ -1,10 +1,10 @@
-"""Objects of one frame found again in the next, so that their numbers stay the same through time.
+"""Tracking: objects are linked from frame to frame, so that they keep their numbers through time.
 
 Each pair of objects that overlap or lie near each other has a cost, half by overlap and half by
-distance; the pairs with the least total cost are taken, one to one (`linear_sum_assignment`), and
-an object may also end or begin. What began beside an object that went on, smaller than before, is
-taken for the other half of a division when both halves together look like the object: its track
-ends, and both halves are new tracks with it as their parent.
+distance; the pairs of minimum total cost are taken, one to one (`linear_sum_assignment`), and an
+object may also end or begin. An object that began beside one that shrank is taken for the other
+half of a division if both halves together look like the object before: its track ends, and both
+halves are new tracks with it as their parent. Only two frames are held at a time.
 """
 
 from __future__ import annotations
@@ -32,33 +32,34 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+
 AUTO, OVERLAP, TRACKASTRA = LINK_METHODS
 
 REACH = 1.2
-"""Between two frames an object moves by this many of its diameters at most."""
+"""Between two frames an object moves by at most this many of its diameters."""
 
-ALONE = 1.0
+END_COST = 1.0
 """Cost of an object that ends; no pair costs more."""
 
 DENSE = 1000
-"""Groups of more objects are assigned as a sparse graph, with the same answer."""
+"""Groups of more objects are assigned as a sparse graph: the same answer in less memory."""
 
 HALVES = (0.5, 1.4)
-"""Size of both halves of a division together, as shares of the whole."""
+"""Bounds of the size of both halves of a division together, as shares of the object before."""
 
-UNLIKE = 2.5
-"""A half of a division is at most this much larger than the other."""
+MAX_HALF_RATIO = 2.5
+"""One half of a division is at most this many times as large as the other."""
 
-SMALLER = 0.85
-"""A half of a division is at most this share of the whole."""
+MAX_HALF_SHARE = 0.85
+"""A half of a division is at most this share of the object before."""
 
-OFF_CENTRE = 0.6
-"""The middle between the halves lies this many diameters from the whole's centre at most."""
+MAX_OFF_CENTRE = 0.6
+"""The midpoint of the halves is at most this many diameters from the centre of the whole."""
 
 
 @dataclass(frozen=True, eq=False)
 class FrameObjects:
-    """One frame's objects.
+    """The objects of a frame.
 
     Attributes
     ----------
@@ -85,18 +86,18 @@ class FrameObjects:
         return cls(labels, ids.astype(np.int64), sizes.astype(np.int64), centres)
 
     def diameters(self, ratio: float) -> NDArray[np.float64]:
-        """Return the diameter of the disc or ball as large as each object, in pixels of y and x."""
+        """Return the diameter of each object as a disc or ball, in pixels of y and x."""
         ndim = self.labels.ndim
         return equivalent_diameters(self.sizes * (ratio if ndim == 3 else 1), ndim)
 
-    def places(self, ratio: float) -> NDArray[np.float64]:
-        """Return the centres with z in pixels of y and x, too."""
+    def scaled_centres(self, ratio: float) -> NDArray[np.float64]:
+        """Return the centres, with z in pixels of y and x as well."""
         return self.centres * ([ratio, 1, 1] if self.labels.ndim == 3 else 1)
 
 
 @dataclass(frozen=True, eq=False)
 class _Pairs:
-    """Objects that may be one: positions in the frame before and in this one, and what it costs."""
+    """Pairs of objects that may be linked: positions in both frames, and costs."""
 
     before: NDArray[np.int64]
     now: NDArray[np.int64]
@@ -106,7 +107,7 @@ class _Pairs:
     def from_frames(
         cls, before: FrameObjects, now: FrameObjects, reach: float | None, ratio: float
     ) -> _Pairs:
-        there, here = before.places(ratio), now.places(ratio)
+        there, here = before.scaled_centres(ratio), now.scaled_centres(ratio)
         far = REACH * before.diameters(ratio) if reach is None else np.full(len(there), reach)
         near = cKDTree(there).sparse_distance_matrix(
             cKDTree(here), float(far.max()), output_type="coo_matrix"
@@ -135,7 +136,7 @@ def match_frames(
     before, now
         Two consecutive frames of the same shape.
     settings
-        How objects are followed.
+        How objects are linked.
     ratio
         How much longer a voxel is in z than in the plane.
 
@@ -158,7 +159,7 @@ def match_frames(
 
 
 def _groups(pairs: _Pairs, rows: int, columns: int) -> Iterator[NDArray[np.int64]]:
-    """Yield the pairs of objects that compete with each other."""
+    """Yield groups of pairs that compete with each other, which are assigned one by one."""
     if not len(pairs.before):
         return
     size = rows + columns
@@ -175,19 +176,20 @@ def assign(
     costs: NDArray[np.float64],
     dense: int = DENSE,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Choose pairs one to one, so that their costs and those of objects that end are least."""
+    """Choose pairs one to one, with minimum cost of them and of the objects that end."""
     rows, row = np.unique(before, return_inverse=True)
     columns, column = np.unique(now, return_inverse=True)
     count, width = len(rows), len(columns)
-    # Behind the objects of this frame each one of the frame before has a place of its own to end.
+    # After the columns of this frame each object of the frame before has one of its own, to end.
     if count <= dense:
         matrix = np.full((count, width + count), np.inf)
         matrix[row, column] = costs
-        matrix[np.arange(count), width + np.arange(count)] = ALONE
+        matrix[np.arange(count), width + np.arange(count)] = END_COST
         first, second = linear_sum_assignment(matrix)
     else:
         own = np.arange(count)
-        values = np.concatenate([costs, np.full(count, ALONE)]) + 1  # a graph has no edges of 0
+        # 1 is added to all costs, since a sparse graph takes 0 for no edge.
+        values = np.concatenate([costs, np.full(count, END_COST)]) + 1
         places = np.concatenate([row, own]), np.concatenate([column, width + own])
         graph = csr_array((values, places), shape=(count, width + count))
         first, second = min_weight_full_bipartite_matching(graph)
@@ -198,20 +200,22 @@ def assign(
 def _divisions(
     pairs: _Pairs, origin: NDArray[np.int64], before: FrameObjects, now: FrameObjects, ratio: float
 ) -> Iterator[tuple[int, int]]:
-    """Yield objects that divided, and the half that is not yet known to be of them."""
+    """Yield objects that divided, each with the half that is not linked to it yet."""
     child = np.full(len(before.ids), -1, np.int64)
     child[origin[origin >= 0]] = np.flatnonzero(origin >= 0)
     open_ = np.flatnonzero((origin[pairs.now] < 0) & (child[pairs.before] >= 0))
     parent, half = pairs.before[open_], pairs.now[open_]
     other = child[parent]
     whole, one, two = before.sizes[parent], now.sizes[half], now.sizes[other]
-    here = now.places(ratio)
+    here = now.scaled_centres(ratio)
     middle = (here[half] + here[other]) / 2
-    off = np.linalg.norm(middle - before.places(ratio)[parent], axis=1)
+    off = np.linalg.norm(middle - before.scaled_centres(ratio)[parent], axis=1)
     off = off / before.diameters(ratio)[parent]
     fits = (one + two >= HALVES[0] * whole) & (one + two <= HALVES[1] * whole)
-    fits &= np.maximum(one, two) <= np.minimum(UNLIKE * np.minimum(one, two), SMALLER * whole)
-    fits &= off <= OFF_CENTRE
+    fits &= np.maximum(one, two) <= np.minimum(
+        MAX_HALF_RATIO * np.minimum(one, two), MAX_HALF_SHARE * whole
+    )
+    fits &= off <= MAX_OFF_CENTRE
     taken: set[tuple[str, int]] = set()
     for at in np.flatnonzero(fits)[np.argsort(off[fits], kind="stable")].tolist():
         both = {("parent", int(parent[at])), ("half", int(half[at]))}
@@ -220,8 +224,8 @@ def _divisions(
             yield int(parent[at]), int(half[at])
 
 
-def check_linkable(labels_axes: str, head: str, way: str) -> None:
-    """Say beforehand that a segmentation has nothing to follow through time.
+def check_linkable(labels_axes: str, head: str, mode: str) -> None:
+    """Raise an error if the objects of a segmentation cannot be linked, before it is run.
 
     Parameters
     ----------
@@ -229,15 +233,15 @@ def check_linkable(labels_axes: str, head: str, way: str) -> None:
         Axes of the labels, in the order "TZYX".
     head
         The network's: classes have no objects.
-    way
-        How the stack is segmented, see `core.volumes.ways`.
+    mode
+        The volume mode in which the stack is segmented, see `core.volumes.modes`.
 
     Raises
     ------
     InputError
-        There is no time, or there are no objects.
+        The image has no time axis, or the model finds classes.
     SettingsError
-        Objects end with their plane.
+        The objects end with their plane.
     """
     if "T" not in labels_axes:
         raise InputError(
@@ -246,7 +250,7 @@ def check_linkable(labels_axes: str, head: str, way: str) -> None:
         )
     if head != "instance":
         raise InputError("Classes are not linked through time; choose a model for objects.")
-    if "Z" in labels_axes and way == PLANES:
+    if "Z" in labels_axes and mode == PLANES:
         raise SettingsError(
             "Objects that end with their plane are not linked through time; choose volumes: "
             "joined or orthogonal."
@@ -255,12 +259,12 @@ def check_linkable(labels_axes: str, head: str, way: str) -> None:
 
 @dataclass
 class Linker:
-    """Takes the frames of a time-lapse in, in order, and numbers their objects by track.
+    """Numbers the objects of a time-lapse by track, frame by frame.
 
     Attributes
     ----------
     settings
-        How objects are followed.
+        How objects are linked.
     ratio
         How much longer a voxel is in z than in the plane.
     """
@@ -275,7 +279,7 @@ class Linker:
     _graph: dict[int, list[int]] = field(default_factory=dict)
 
     def add(self, labels: np.ndarray, origin: NDArray[np.int64] | None = None) -> np.ndarray:
-        """Take the next frame in; return its labels by track, uint32.
+        """Add the next frame; return its labels by track, uint32.
 
         Parameters
         ----------
@@ -283,7 +287,7 @@ class Linker:
             Unsigned ([Z,] Y, X), 0 is background.
         origin
             Which object of the frame before each object comes from, as `match_frames` gives it;
-            found out if not given.
+            None: they are matched here.
         """
         now = FrameObjects.from_labels(labels)
         if origin is None and self._before is not None:
@@ -299,7 +303,7 @@ class Linker:
         return np.asarray(table[labels])
 
     def finish(self) -> Tracks:
-        """Return the tracks of the frames so far."""
+        """Return the tracks of the frames that were added."""
         rows = np.concatenate([np.zeros((0, 5)), *self._rows])
         return Tracks(rows[np.lexsort((rows[:, 1], rows[:, 0]))], dict(self._graph))
 
@@ -340,7 +344,7 @@ class Tracks:
 
     @property
     def count(self) -> int:
-        """How many tracks there are."""
+        """Number of tracks."""
         return len(np.unique(self.table[:, 0]))
 
     def layer_table(self, axes: str) -> NDArray[np.float64]:
@@ -358,7 +362,7 @@ class Tracks:
         return text.getvalue()
 
     def write_csv(self, path: Path) -> None:
-        """Write `to_csv` into a file, whole or not at all; a file of that name is replaced.
+        """Write `to_csv` into a file, whole or not at all; an existing file is replaced.
 
         Raises
         ------

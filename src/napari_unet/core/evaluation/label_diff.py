@@ -14,25 +14,24 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CHANGE_KINDS = ("gained", "lost", "changed")
-"""What can happen to an object; where two meet in a pixel, the one named first is drawn."""
-
+"""Kinds of changes; where two meet in a pixel, the one named first is drawn."""
 FOUND, SAME = 0.5, 0.9
-"""IoU from which on two objects are one that has changed, and from which on they are the same."""
+"""Two objects of at least these IoUs are one that has changed, and one that has not."""
 
 
 @dataclass(frozen=True)
 class LabelDiff:
-    """What became of the objects, or of the pixels where labels are classes.
+    """Changes between two segmentations, counted in objects, or in pixels if they hold classes.
 
     Attributes
     ----------
     gained, lost, changed, same
-        How many objects. Of classes: how many pixels got one, lost theirs, have another, have the
-        same; 0 is none.
+        Numbers of objects. Of classes: pixels that got a class, lost theirs, have another, have the
+        same; background is none.
     codes
         uint8, the labels' shape: `draw_match_status` of `CHANGE_KINDS`.
     what
-        What was counted: "objects" or "pixels".
+        "objects" or "pixels".
     """
 
     gained: int
@@ -44,7 +43,7 @@ class LabelDiff:
 
     @property
     def none(self) -> bool:
-        """Whether both are alike."""
+        """Whether nothing changed."""
         return not (self.gained or self.lost or self.changed)
 
 

@@ -1,4 +1,4 @@
-"""Pictures for people: objects outlined over their image, hits and misses in colour."""
+"""Pictures of labels: objects outlined over their image; hits, false and missed ones in colour."""
 
 from __future__ import annotations
 
@@ -41,23 +41,23 @@ if TYPE_CHECKING:
     from napari_unet.core.evaluation.comparison import Comparison, LabelPair, Selection
 
 HIT, FALSE, MISSED = (0, 200, 120), (255, 80, 40), (70, 150, 255)
-"""Colours that people with a red-green weakness can tell apart, too."""
-
+"""Colours that people with a red-green deficiency can tell apart, too."""
 COLOURS = {"hit": HIT, "false": FALSE, "missed": MISSED}
-"""The same by what became of an object."""
+"""Colour of each of `MATCH_KINDS`."""
 
-_LEGIBLE = 1000  # pixels along the longer side from which thin outlines can be seen
+_LEGIBLE = 1000
+"""Pixels along the longer side at which outlines of one pixel can be seen."""
 
 
 def to_rgb(image: ArrayLike, percentiles: tuple[float, float] = (1.0, 99.8)) -> Picture:
-    """Turn an image into an 8-bit RGB picture.
+    """Convert an image to an 8-bit RGB picture.
 
     Parameters
     ----------
     image
-        (Y, X) or (Y, X, 3 or 4), any type; RGB of 8 bit is taken as it is.
+        (Y, X) or (Y, X, 3 or 4), any type; 8-bit RGB is left as it is.
     percentiles
-        Values of the image that become black and white.
+        Percentiles that become black and white.
 
     Returns
     -------
@@ -121,23 +121,23 @@ def draw_comparison(
     zoom: int | None = None,
     status: MatchStatus | None = None,
 ) -> Picture:
-    """Show which objects were hit, which are false and which were missed.
+    """Draw hits (green), false objects (red) and missed ones (blue) over an image.
 
-    Hits are outlined as they were found, in green; so are false objects, in red; missed ones are
-    outlined as they are in the truth, in blue. Without an image the objects are filled instead.
+    Hits and false objects are drawn as predicted, missed ones as in the truth: outlined, and without
+    an image filled, too.
 
     Parameters
     ----------
     labels, truth
         (Y, X), whole numbers, 0 is background.
     image
-        (Y, X) or (Y, X, 3 or 4), what to draw on.
+        (Y, X) or (Y, X, 3 or 4), to draw on.
     threshold
-        IoU from which on a predicted object counts as a true one.
+        A predicted object with at least this IoU is a hit.
     zoom
         As for `draw_outlines`.
     status
-        What became of the objects, if that was judged by more than this plane, such as by the
+        Match status of the objects, if they were matched in more than this plane, such as in the
         volume that it is from; `threshold` has no effect then.
 
     Returns
@@ -164,7 +164,7 @@ def draw_comparison(
 
 
 def write_picture(path: str | os.PathLike[str], drawn: Picture) -> None:
-    """Write a picture as PNG, whole or not at all; a file of that name is replaced.
+    """Write a picture as PNG, whole or not at all; an existing file is replaced.
 
     Raises
     ------
@@ -188,7 +188,8 @@ def _enlarged(
 
 
 def _colours(names: NDArray[np.integer]) -> Picture:
-    """Give each label a bright colour; labels that follow each other get far-apart hues."""
+    """Return a bright colour for each label."""
+    # Steps of the golden ratio: the hues of consecutive labels lie far apart.
     hue = names.astype(np.float64) * 0.6180339887 % 1
     wheel = np.abs((hue[:, None] * 6 + np.array([0, 4, 2])) % 6 - 3) - 1
     return np.asarray(np.clip(wheel, 0, 1) * 205 + 50, np.uint8)
@@ -196,14 +197,14 @@ def _colours(names: NDArray[np.integer]) -> Picture:
 
 @dataclass(frozen=True)
 class PicturePlan:
-    """Where the picture of a pair of label files goes, and what it is drawn on.
+    """Which file the picture of a pair of label files is drawn into, and over which image.
 
     Attributes
     ----------
     target
         The PNG.
     images
-        Where the image was looked for; None: it is drawn on black.
+        Where the image was looked for; None: drawn on black.
     image
         The image; None if there is none of that name.
     """
@@ -216,12 +217,12 @@ class PicturePlan:
 def plan_pictures(
     pairs: Sequence[LabelPair], overlay: Path | None, images: Path | None = None
 ) -> dict[str, PicturePlan]:
-    """Settle what is drawn where, and make the folder for it.
+    """Plan the pictures of pairs of label files, and create the folder for them.
 
     Parameters
     ----------
     pairs
-        Label files; pairs that lack one of the two are passed over.
+        Label files; pairs that lack one of the two are skipped.
     overlay
         A folder, or a PNG if there is one pair; None: nothing is drawn.
     images
@@ -236,9 +237,9 @@ def plan_pictures(
     Raises
     ------
     InputError
-        Images that are not there, or for which no pictures are asked.
+        The images do not exist, or no pictures are requested.
     OutputError
-        Pictures that cannot be made at that place, or would take the place of an input.
+        The pictures cannot be written there, or would replace an input.
     """
     if overlay is None:
         if images is not None:
@@ -246,14 +247,14 @@ def plan_pictures(
         return {}
     found = _find_images(pairs, images)
     folder = overlay.is_dir() or overlay.suffix.lower() != ".png"
-    _check_place(overlay, folder, len(pairs))
+    _check_target(overlay, folder, len(pairs))
     plans = {}
     for pair in pairs:
         if pair.predicted is not None and pair.truth is not None:
             name = image_stem(pair.predicted)
             target = overlay / f"{name}.png" if folder else overlay
             plans[pair.name] = PicturePlan(target, images, found.get(name))
-    _spare_inputs(plans.values(), pairs)
+    _check_inputs_are_kept(plans.values(), pairs)
     if folder:
         make_folder(overlay)
     return plans
@@ -262,17 +263,17 @@ def plan_pictures(
 def draw_picture(plan: PicturePlan, comparison: Comparison) -> str:
     """Draw the plane with the most objects into a PNG; an existing one is replaced.
 
-    Where several planes have as many, it is the middle one of them.
+    Of several planes with as many, it is the middle one.
 
     Returns
     -------
     str
-        The file, and which plane it shows, as a line.
+        A line that names the file and the plane.
 
     Raises
     ------
     InputError
-        The image is missing, cannot be read, or is not the one that the labels belong to.
+        The image is missing, cannot be read, or has another shape than the labels.
     OutputError
         The file cannot be written.
     """
@@ -293,17 +294,17 @@ def draw_picture(plan: PicturePlan, comparison: Comparison) -> str:
 
 
 def busiest_plane(comparison: Comparison) -> tuple[Selection, int]:
-    """Return the plane with the most objects, predicted and true ones, and how many."""
+    """Return the plane with the most predicted and true objects, and their number."""
     planes = comparison.planes
     counts = [sum(map(count_objects, comparison.read(plane))) for plane in planes]
     if not counts:
         raise InputError(f"Labels of shape {comparison.labels.shape} have no plane to draw.")
-    best = [place for place, count in enumerate(counts) if count == max(counts)]
+    best = [number for number, count in enumerate(counts) if count == max(counts)]
     return planes[best[len(best) // 2]], max(counts)
 
 
 def _find_images(pairs: Sequence[LabelPair], images: Path | None) -> dict[str, Path]:
-    """Return the images by the names of the labels that they belong to."""
+    """Return the image of each pair, by the stem of its predicted labels."""
     if images is None:
         return {}
     check_exists(images)
@@ -314,7 +315,7 @@ def _find_images(pairs: Sequence[LabelPair], images: Path | None) -> dict[str, P
     return {image_stem(pair.predicted): images for pair in pairs if pair.predicted is not None}
 
 
-def _check_place(overlay: Path, folder: bool, count: int) -> None:
+def _check_target(overlay: Path, folder: bool, count: int) -> None:
     problem = ""
     if folder and overlay.exists() and not overlay.is_dir():
         problem = "is no PNG; give a folder, or a name that ends with .png"
@@ -326,8 +327,8 @@ def _check_place(overlay: Path, folder: bool, count: int) -> None:
         raise OutputError(f"{overlay} {problem}.")
 
 
-def _spare_inputs(plans: Collection[PicturePlan], pairs: Sequence[LabelPair]) -> None:
-    """Refuse to draw a picture in the place of what is evaluated."""
+def _check_inputs_are_kept(plans: Collection[PicturePlan], pairs: Sequence[LabelPair]) -> None:
+    """Raise OutputError if a picture would replace an input."""
     inputs = [path for pair in pairs for path in (pair.predicted, pair.truth)]
     inputs += [plan.image for plan in plans]
     taken = {path.resolve() for path in inputs if path is not None}

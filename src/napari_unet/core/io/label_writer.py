@@ -26,11 +26,7 @@ import numpy as np
 
 from napari_unet.core.errors import OutputError
 from napari_unet.core.io.coordinate_transform import CoordinateTransform
-from napari_unet.core.io.files import (
-    TIFF_SUFFIXES,
-    expand_path,
-    is_zarr,
-)
+from napari_unet.core.io.files import TIFF_SUFFIXES, expand_path, is_zarr
 from napari_unet.core.io.label_image import LabelImage
 from napari_unet.core.io.provenance import PROVENANCE_KEY
 

@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_unet.core.errors import InputError
-from napari_unet.core.io.coordinate_transform import (
-    plausible_voxel_size,
-)
+from napari_unet.core.io.coordinate_transform import plausible_voxel_size
 from napari_unet.core.io.files import (
     PHOTO_SUFFIXES,
     SUFFIXES,

@@ -16,16 +16,8 @@ import numpy as np
 
 from napari_unet.core.errors import InputError
 from napari_unet.core.io.axes import check_axes, default_axes, resolve_axes
-from napari_unet.core.io.coordinate_transform import (
-    CoordinateTransform,
-)
-from napari_unet.core.io.files import (
-    UNREADABLE,
-    Opened,
-    expand_path,
-    image_stem,
-    unreadable_error,
-)
+from napari_unet.core.io.coordinate_transform import CoordinateTransform
+from napari_unet.core.io.files import UNREADABLE, Opened, expand_path, image_stem, unreadable_error
 from napari_unet.core.io.lazy_arrays import RetryingArray, cache_chunks
 from napari_unet.core.io.ome_zarr import is_address, read_address
 from napari_unet.core.io.readers import read_file

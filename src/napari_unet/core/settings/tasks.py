@@ -1,4 +1,4 @@
-"""How a model is run over a stack, and how it answers clicks."""
+"""Settings of tasks: segmenting, clicking, linking through time, training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from napari_unet.core.settings.fields import check_settings, setting
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 VOLUMES = ("auto", "planes", "joined", "orthogonal")
-"""How a 2D model takes a stack with a z axis; see `core.volumes.ways`."""
+"""How a 2D model takes a stack with a z axis; see `core.volumes.modes`."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class PredictSettings:
 
 @dataclass(frozen=True)
 class ClickSettings:
-    """How the window answers clicks."""
+    """How objects are segmented by clicks in the window."""
 
     hover: bool = setting(True, "show under the cursor what a click there would give")
     grow: bool = setting(
@@ -123,7 +123,7 @@ LINK_METHODS = ("auto", "overlap", "trackastra")
 
 @dataclass(frozen=True)
 class LinkSettings:
-    """How objects are followed through time."""
+    """How objects are linked through time."""
 
     link_by: str = setting(
         "auto",
