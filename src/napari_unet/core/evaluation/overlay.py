@@ -123,8 +123,8 @@ def draw_comparison(
 ) -> Picture:
     """Draw hits (green), false objects (red) and missed ones (blue) over an image.
 
-    Hits and false objects are drawn as predicted, missed ones as in the truth: outlined, and without
-    an image filled, too.
+    Hits and false objects are outlined as predicted, missed ones as in the truth. Without an image
+    they are filled, too.
 
     Parameters
     ----------
@@ -204,7 +204,7 @@ class PicturePlan:
     target
         The PNG.
     images
-        Where the image was looked for; None: drawn on black.
+        Path of the image or its folder, as given; None: drawn on black.
     image
         The image; None if there is none of that name.
     """
