@@ -23,7 +23,7 @@ from skimage.transform import rescale
 
 import napari_unet as nu
 from napari_unet.core.evaluation.metrics import Scores
-from napari_unet.core.evaluation.overlay import compare, write_picture
+from napari_unet.core.evaluation.overlay import draw_comparison, write_picture
 from napari_unet.core.image.domain_shift import ShiftWarning
 
 
@@ -76,7 +76,7 @@ def main() -> None:
         if args.overlays:
             args.overlays.mkdir(exist_ok=True)
             where = args.overlays / f"{scores.ap[0]:.2f}-{row['id']}.png"
-            write_picture(where, compare(labels, truth, image))
+            write_picture(where, draw_comparison(labels, truth, image))
     print(
         f"model {model.name}, split {args.split}, zoom {args.zoom:g}, augmentation {args.augment}, "
         f"{time.monotonic() - began:.0f} s, {warned} of {len(rows)} images remarked on"

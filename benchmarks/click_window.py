@@ -45,7 +45,7 @@ class Clicking:
     """
 
     def __init__(self, size: int, model: str) -> None:
-        from napari_unet.core.synthetic import blobs
+        from napari_unet.core.io.sample_images import blobs
 
         image = blobs((size, size))
         self.viewer = open_viewer(image)

@@ -28,9 +28,9 @@ from scipy import ndimage
 from skimage.segmentation import random_walker, watershed
 
 import napari_unet as nu
+from napari_unet.core.io.sample_images import blobs
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.prompts.clicks import ClickSet, iou, simulate_clicks
-from napari_unet.core.synthetic import blobs
 from napari_unet.nn.inference.embeddings import FeatureCache
 from napari_unet.nn.training.click_training import (
     MAX_CLICKS,

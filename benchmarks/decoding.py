@@ -23,7 +23,7 @@ from scipy import ndimage
 from napari_unet.core.instances import watershed as on_host
 from napari_unet.core.instances.heads import InstanceHead
 from napari_unet.core.instances.tile_merger import DecodeSettings, whole_tile
-from napari_unet.core.synthetic import blobs
+from napari_unet.core.io.sample_images import blobs
 from napari_unet.nn.bench import SPEC, SPEC_3D, best_times, describe_machine, stand_in
 from napari_unet.nn.inference import watershed as on_device
 

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from napari_unet.core.synthetic import blobs
+from napari_unet.core.io.sample_images import blobs
 
 BLOCKS = {2: (1024, 1024), 3: (64, 256, 256)}
 """Edges of a block, for planes and volumes."""
@@ -55,7 +55,7 @@ def lazy_image(blocks: tuple[int, ...], ndim: int) -> Any:
 
 def model_of(ndim: int, name: str) -> Any:
     """Return the named model, or for volumes and for "tiny" one with random weights."""
-    from napari_unet.core.settings import ModelSpec
+    from napari_unet.core.settings.model_spec import ModelSpec
     from napari_unet.nn.bench import stand_in
     from napari_unet.nn.inference.model import load_model
 
@@ -67,7 +67,7 @@ def model_of(ndim: int, name: str) -> Any:
 def child(target: str, ndim: int, blocks: tuple[int, ...], model: str, seconds: float) -> None:
     """Segment, for at most some seconds; print blocks done, and seconds of each quarter."""
     from napari_unet.core.blockwise.output_location import OutputLocation
-    from napari_unet.core.settings import PredictSettings
+    from napari_unet.core.settings.tasks import PredictSettings
     from napari_unet.nn.blockwise.block import BlockDone
     from napari_unet.nn.blockwise.run import BlockwiseRequest, segment_blocks
 
@@ -209,7 +209,7 @@ def planes(values: argparse.Namespace, folder: Path) -> None:
     from napari_unet.core.blockwise.output_location import OutputLocation
     from napari_unet.core.io.stack import open_stack
     from napari_unet.core.progress import run_to_end
-    from napari_unet.core.settings import PredictSettings
+    from napari_unet.core.settings.tasks import PredictSettings
     from napari_unet.nn.blockwise.run import BlockwiseRequest, segment_blocks
 
     count = 20 if values.quick else 100

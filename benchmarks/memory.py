@@ -23,7 +23,7 @@ import numpy as np
 import psutil
 import tifffile
 
-from napari_unet.core.synthetic import blobs
+from napari_unet.core.io.sample_images import blobs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -72,7 +72,7 @@ def peak_of(command: Sequence[str]) -> tuple[int, float]:
 
 def tiny_model(folder: Path) -> Path:
     """Write a tiny network with random weights, for trying this script out."""
-    from napari_unet.core.settings import ModelSpec
+    from napari_unet.core.settings.model_spec import ModelSpec
     from napari_unet.nn.bench import stand_in
     from napari_unet.nn.inference.model import save_model
 

@@ -29,7 +29,8 @@ from scipy import ndimage
 from napari_unet.core.instances.heads import InstanceHead, relative_distance
 from napari_unet.core.instances.tile_merger import separate
 from napari_unet.core.models.card import ModelCard
-from napari_unet.core.settings import ModelSpec, TrainSettings
+from napari_unet.core.settings.model_spec import ModelSpec
+from napari_unet.core.settings.tasks import TrainSettings
 from napari_unet.core.training.samples import Samples
 from napari_unet.nn.inference.model import Model, pick_device
 from napari_unet.nn.training.calibrate import calibrate, scores_by_group

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from napari_unet.core.errors import ModelError
-from napari_unet.core.settings import PredictSettings
-from napari_unet.core.synthetic import blobs
+from napari_unet.core.io.sample_images import blobs
+from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.nn.bench import best_times, describe_machine, stand_in, tile_runner
 from napari_unet.nn.inference.model import Model, load_model
 from napari_unet.nn.inference.tile_runner import predict

@@ -94,7 +94,7 @@ def dock_part(which: str) -> None:
 
 def run_part(size: int, repeats: int) -> None:
     """Segment in the panel, in turns with a plain script; print what was measured as JSON."""
-    from napari_unet.core.synthetic import blobs
+    from napari_unet.core.io.sample_images import blobs
 
     script = subprocess.Popen(
         [sys.executable, __file__, "--part", "script", str(size)],
@@ -138,8 +138,8 @@ def script_part(size: int) -> None:
     """Segment the same image in a plain loop each time that a line comes in."""
     import torch
 
+    from napari_unet.core.io.sample_images import blobs
     from napari_unet.core.progress import run_to_end
-    from napari_unet.core.synthetic import blobs
     from napari_unet.nn.inference.model import load_model
     from napari_unet.nn.inference.segment import segment_steps
 

@@ -27,7 +27,8 @@ import torch
 from napari_unet.core.errors import UnetError
 from napari_unet.core.instances.heads import get_head
 from napari_unet.core.models.card import ModelCard
-from napari_unet.core.settings import ModelSpec, PredictSettings, TrainSettings
+from napari_unet.core.settings.model_spec import ModelSpec
+from napari_unet.core.settings.tasks import PredictSettings, TrainSettings
 from napari_unet.core.training.log import TrainLog
 from napari_unet.core.training.run_state import CHECKPOINT
 from napari_unet.core.training.samples import Samples

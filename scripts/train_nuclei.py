@@ -30,10 +30,11 @@ import tifffile
 import torch
 from skimage.transform import resize
 
-from napari_unet.core.evaluation.overlay import outline
+from napari_unet.core.evaluation.overlay import draw_outlines
 from napari_unet.core.models.card import ModelCard
 from napari_unet.core.models.folder import attach_rehearsal
-from napari_unet.core.settings import ModelSpec, TrainSettings
+from napari_unet.core.settings.model_spec import ModelSpec
+from napari_unet.core.settings.tasks import TrainSettings
 from napari_unet.core.training.log import TrainLog
 from napari_unet.core.training.rehearsal import choose_rehearsal_crops, pack_rehearsal
 from napari_unet.core.training.run_state import CHECKPOINT
@@ -177,7 +178,7 @@ def thumbnail(model: Model, data: Path) -> np.ndarray:
     row = next(r for r in rows if r["modality"] == "fluorescence" and int(r["n_objects"]) > 20)
     image = tifffile.imread(data / "images" / f"{row['id']}.tif")
     side = min(image.shape[:2])
-    picture = outline(image, segment(image, model))[:side, :side]
+    picture = draw_outlines(image, segment(image, model))[:side, :side]
     return (255 * resize(picture, (128, 128), anti_aliasing=True)).astype(np.uint8)
 
 

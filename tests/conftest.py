@@ -96,7 +96,7 @@ def make_model():
         import torch
 
         from napari_unet.core.models.card import ModelCard
-        from napari_unet.core.settings import ModelSpec
+        from napari_unet.core.settings.model_spec import ModelSpec
         from napari_unet.nn.inference.model import Model
         from napari_unet.nn.unet.net import UNet
 

@@ -22,10 +22,10 @@ from scipy import ndimage
 from napari_unet.cli import main
 from napari_unet.core.blockwise.output_location import OutputLocation
 from napari_unet.core.errors import InputError
-from napari_unet.core.io.label_writer import read_provenance
+from napari_unet.core.io.provenance import read_provenance
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.progress import run_to_end
-from napari_unet.core.settings import PredictSettings
+from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.nn.blockwise.block import BlockDone
 from napari_unet.nn.blockwise.run import BlockwiseRequest, segment_blocks
 from napari_unet.nn.inference.model import load_model, save_model
@@ -110,7 +110,7 @@ def test_blocks_become_a_zarr(image, tmp_path, tiny_model, capsys):
 def test_a_damaged_chunk_is_reported_and_the_rest_done(
     image, tmp_path, tiny_model, capsys, monkeypatch
 ):
-    monkeypatch.setattr("napari_unet.core.io.retry.PAUSE", 0)
+    monkeypatch.setattr("napari_unet.core.io.lazy_arrays.PAUSE", 0)
     chunk = image / "0" / "c" / "2" / "2"
     chunk.write_bytes(b"damaged" + chunk.read_bytes()[7:50])
     target = tmp_path / "labels.zarr"
@@ -196,7 +196,7 @@ def test_a_full_disk_keeps_the_finished_blocks(image, tmp_path, tiny_model, caps
 
     options = ["--model", tiny_model, "--block", 64]
     with monkeypatch.context() as patch:
-        patch.setattr("napari_unet.core.io.ome_zarr.LabelImage.sync", full)
+        patch.setattr("napari_unet.core.io.label_image.LabelImage.sync", full)
         assert segment_it(image, tmp_path / "labels.zarr", *options) == 2
     *_, kept, error = capsys.readouterr().err.splitlines()
     assert "finished blocks are kept; --resume goes on" in kept

@@ -22,7 +22,7 @@ from napari_unet.core.annotations.mask import read_annotation_mask
 from napari_unet.core.annotations.reader import JournalReader
 from napari_unet.core.annotations.training_set import list_corrections, to_samples
 from napari_unet.core.instances.heads import InstanceHead, SemanticHead
-from napari_unet.core.io.label_writer import read_provenance
+from napari_unet.core.io.provenance import read_provenance
 from napari_unet.core.progress import run_to_end
 from napari_unet.core.training.rehearsal import rehearsal_samples, unpack_rehearsal
 

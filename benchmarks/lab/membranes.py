@@ -1,7 +1,7 @@
-"""Maps of membranes, scored as in the ISBI 2012 challenge (Arganda-Carreras et al. 2015).
+"""Scores of membrane maps, as in the ISBI 2012 challenge (Arganda-Carreras et al. 2015).
 
-What counts is whether the membranes part the cells as they should, not how thick they are drawn:
-they are thinned to lines of one pixel, and what lies between is compared with the true cells.
+They measure whether membranes separate the cells, not how thick they are drawn: membranes are
+thinned to lines of one pixel, and the regions between them are compared with the true cells.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from skimage.morphology import skeletonize
 from napari_unet.core.errors import InputError
 
 THRESHOLDS = tuple(step / 10 for step in range(1, 10))
-"""Probabilities of being inside a cell, at which a map is cut."""
+"""Probabilities of being inside a cell at which a map is thresholded."""
 MARGIN = 16
-"""Membranes are thinned as if they went on this far beyond the image: tips of lines recede."""
+"""Pixels by which membranes are continued beyond the image, since thinning shortens lines."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class MembraneScores:
     pixel_error
         Share of pixels on the wrong side of the threshold, 0 to 1.
     v_rand_threshold, pixel_error_threshold
-        Where the best was reached.
+        Thresholds that gave the best scores.
     """
 
     v_rand: float
@@ -54,12 +54,12 @@ def score_membranes(
     truth
         Above 0 inside cells, 0 on membranes, (N, Y, X).
     thresholds
-        Each score is the best that one of them gives for all sections together.
+        For each score the best of them is taken, for all sections together.
 
     Raises
     ------
     InputError
-        The shapes differ, or are no stack of sections.
+        The shapes differ, or are not (N, Y, X).
     """
     if inside.shape != truth.shape or inside.ndim != 3:
         raise InputError(
@@ -70,12 +70,12 @@ def score_membranes(
     true_cells = number_cells(true)
     rand = [rand_score(thinned_cells(inside > t), true_cells) for t in thresholds]
     wrong = [float(np.mean((inside > t) != true)) for t in thresholds]
-    best, least = int(np.argmax(rand)), int(np.argmin(wrong))
-    return MembraneScores(rand[best], thresholds[best], wrong[least], thresholds[least])
+    best, fewest = int(np.argmax(rand)), int(np.argmin(wrong))
+    return MembraneScores(rand[best], thresholds[best], wrong[fewest], thresholds[fewest])
 
 
 def thinned_cells(inside: np.ndarray) -> np.ndarray:
-    """Thin what is not inside a cell to lines of one pixel and number the cells, bool (N, Y, X)."""
+    """Thin the membranes of bool (N, Y, X) to lines of one pixel, and label the cells between."""
     pad = ((MARGIN, MARGIN), (MARGIN, MARGIN))
     crop = (slice(MARGIN, -MARGIN), slice(MARGIN, -MARGIN))
     wide = [np.pad(~section, pad, mode="edge") for section in inside]
@@ -84,7 +84,7 @@ def thinned_cells(inside: np.ndarray) -> np.ndarray:
 
 
 def number_cells(inside: np.ndarray) -> np.ndarray:
-    """Give each cell of each section (N, Y, X) its number; cells may meet at their corners."""
+    """Label the cells of each section (N, Y, X); cells that meet at corners only are apart."""
     plane = np.zeros((3, 3, 3), bool)
     plane[1] = ndimage.generate_binary_structure(2, 1)
     return np.asarray(ndimage.label(inside, plane)[0])
@@ -93,7 +93,7 @@ def number_cells(inside: np.ndarray) -> np.ndarray:
 def rand_score(cells: np.ndarray, truth: np.ndarray) -> float:
     """Return the F-score over pairs of pixels in one cell, among the pixels of true cells.
 
-    Pixels of true cells that are in no predicted cell are each a cell of its own.
+    Each pixel of a true cell that is in no predicted cell counts as a cell of its own.
     """
     alone = (cells == 0) & (truth > 0)
     cells = cells.copy()

@@ -307,4 +307,4 @@ def normalise(image: np.ndarray, channels: int) -> np.ndarray:
     stack = open_stack(image, axes="YXS" if colour else "YX")
     picked = stack.pick_channels(channels, None)
     window = tuple(slice(0, n) for n in image.shape[:2])
-    return Normaliser.of(stack, (), 2, picked)(stack.read((), window, picked))
+    return Normaliser.from_stack(stack, (), 2, picked)(stack.read((), window, picked))

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from napari_unet.core.io.stack import Stack, open_stack
     from napari_unet.core.prompts.clicks import Click
     from napari_unet.core.regionprops.measure import measure
-    from napari_unet.core.settings import ModelSpec, PredictSettings, TrainSettings
-    from napari_unet.core.tracking.linking import LinkSettings, Tracks
+    from napari_unet.core.settings.model_spec import ModelSpec
+    from napari_unet.core.settings.tasks import LinkSettings, PredictSettings, TrainSettings
+    from napari_unet.core.tracking import Tracks
     from napari_unet.core.training.samples import Samples
     from napari_unet.nn.inference.linking import link_frames
     from napari_unet.nn.inference.model import Model, load_model, save_model
@@ -79,8 +80,9 @@ _NAMES = {
     "core.io.stack": ("Stack", "open_stack"),
     "core.prompts.clicks": ("Click",),
     "core.regionprops.measure": ("measure",),
-    "core.settings": ("ModelSpec", "PredictSettings", "TrainSettings"),
-    "core.tracking.linking": ("LinkSettings", "Tracks"),
+    "core.settings.model_spec": ("ModelSpec",),
+    "core.settings.tasks": ("LinkSettings", "PredictSettings", "TrainSettings"),
+    "core.tracking": ("Tracks",),
     "core.training.samples": ("Samples",),
     "nn.inference.linking": ("link_frames",),
     "nn.inference.model": ("Model", "load_model", "save_model"),

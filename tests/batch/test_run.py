@@ -9,10 +9,10 @@ import pytest
 import tifffile
 
 import napari_unet as nu
-from napari_unet.batch.files import plan_files
+from napari_unet.batch.file_job import plan_files
 from napari_unet.batch.run import DONE, FAILED, RUNNING, batch_steps, find_images
 from napari_unet.core.errors import InputError, OutputError
-from napari_unet.core.io.label_writer import read_provenance
+from napari_unet.core.io.provenance import read_provenance
 
 if TYPE_CHECKING:
     from pathlib import Path

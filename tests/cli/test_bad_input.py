@@ -18,7 +18,7 @@ from scipy import ndimage
 
 from napari_unet.cli import main
 from napari_unet.core.errors import OutputError
-from napari_unet.core.evaluation.label_files import write_text
+from napari_unet.core.io.files import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

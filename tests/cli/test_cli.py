@@ -22,11 +22,11 @@ from napari_unet import __version__
 from napari_unet.cli import build_parser, demo, main
 from napari_unet.cli.options import settings_from
 from napari_unet.core.errors import InputError
-from napari_unet.core.evaluation.overlay import picture
-from napari_unet.core.io.label_writer import read_provenance
+from napari_unet.core.evaluation.overlay import to_rgb
+from napari_unet.core.io.provenance import read_provenance
 from napari_unet.core.io.sample_images import SAMPLES, sample_path, truth_path
 from napari_unet.core.io.stack import open_stack
-from napari_unet.core.settings import PredictSettings
+from napari_unet.core.settings.tasks import PredictSettings
 
 
 def texture(*shape: int, seed: int = 0) -> np.ndarray:
@@ -53,7 +53,7 @@ def folder(tmp_path: Path) -> Path:
     tifffile.imwrite(path / "z.ome.tif", texture(40, 50))
     from imagecodecs import png_encode
 
-    picture_file.write_bytes(png_encode(picture(texture(40, 50))))
+    picture_file.write_bytes(png_encode(to_rgb(texture(40, 50))))
     (path / "broken.tif").write_text("no image")
     (path / "notes.txt").write_text("not looked at")
     return path

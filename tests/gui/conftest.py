@@ -14,7 +14,7 @@ from click_parts import Window
 from napari_unet.core.models.card import ModelCard
 from napari_unet.core.models.store import put_model
 from napari_unet.core.progress import FrameDone, TileDone
-from napari_unet.core.settings import ModelSpec
+from napari_unet.core.settings.model_spec import ModelSpec
 from napari_unet.gui.jobs import job
 
 
@@ -130,7 +130,7 @@ def threshold_model():
         import torch
 
         from napari_unet.core.models.card import ModelCard
-        from napari_unet.core.settings import ModelSpec
+        from napari_unet.core.settings.model_spec import ModelSpec
         from napari_unet.nn.inference.model import Model, save_model
         from napari_unet.nn.unet.net import UNet
 

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from napari_unet.core.models.card import ModelCard
-from napari_unet.core.settings import ModelSpec, TrainSettings
+from napari_unet.core.settings.model_spec import ModelSpec
+from napari_unet.core.settings.tasks import TrainSettings
 from napari_unet.core.training.log import TrainLog
 from napari_unet.core.training.samples import Samples
 from napari_unet.nn.training.checkpoint import TrainState, load_checkpoint

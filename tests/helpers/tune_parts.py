@@ -10,7 +10,7 @@ from napari_unet.core.annotations.journal import Journal
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.models.card import ModelCard
 from napari_unet.core.models.store import get_family
-from napari_unet.core.settings import ModelSpec
+from napari_unet.core.settings.model_spec import ModelSpec
 
 
 def discs(size=(96, 200), radius=7, seed=0):

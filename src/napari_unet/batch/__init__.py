@@ -1,1 +1,5 @@
-"""batch."""
+"""Image files to label files, from the command line and the Batch panel.
+
+file_job  one image: where its labels go, whether in blocks, and the run
+run       many images, one after the other; errors of a file do not end the run
+"""

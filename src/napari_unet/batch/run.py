@@ -1,4 +1,4 @@
-"""A list of images, one after the other: what fails is told and the rest goes on."""
+"""Segment a list of images, one after the other; a file that fails does not end the run."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import logging
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from napari_unet.batch.files import BlockOptions, is_batch, segment_file
-from napari_unet.core.errors import InputError, UnetError
-from napari_unet.core.io.label_writer import read_provenance
-from napari_unet.core.io.provenance import fingerprint
-from napari_unet.core.io.stack import list_images, open_stack
-from napari_unet.core.progress import Progress
+from napari_unet.batch.file_job import BlockOptions, is_batch, segment_file
+from napari_unet.core.errors import UnetError
+from napari_unet.core.io.files import check_exists, list_images
+from napari_unet.core.io.provenance import hash_stack, read_provenance
+from napari_unet.core.io.stack import open_stack
+from napari_unet.core.progress import Progress, map_steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence
     from pathlib import Path
 
-    from napari_unet.batch.files import FileJob
+    from napari_unet.batch.file_job import FileJob
     from napari_unet.core.models.card import ModelCard
-    from napari_unet.core.settings import PredictSettings
+    from napari_unet.core.settings.tasks import PredictSettings
     from napari_unet.nn.inference.model import Model
 
 logger = logging.getLogger(__name__)
@@ -28,19 +28,19 @@ WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
 
 
 @dataclass(frozen=True)
-class FileStep(Progress):
-    """What became of one file of a list: `done` of `total` units of `what`.
+class FileProgress(Progress):
+    """Progress or result of one file of a list.
 
     Attributes
     ----------
     number
-        Its place in the list.
+        Index of the file in the list.
     state
         "running", "done" or "failed".
     objects
-        How many were found, when it is done.
+        Number of objects, when it is done.
     reason
-        Why it failed.
+        Reason of the failure.
     remarks
         What is unusual about the image.
     """
@@ -53,25 +53,26 @@ class FileStep(Progress):
 
 
 def find_images(paths: Iterable[Path]) -> list[Path]:
-    """List images: those named, and those in the folders named, each once.
+    """List images, and those in folders, each once.
 
     Raises
     ------
     InputError
-        A path that does not exist, or a folder without images.
+        A path does not exist, or a folder holds no image.
     """
     found: dict[Path, None] = {}
     for path in paths:
-        if not path.exists():
-            raise InputError(f"{path} does not exist; check the spelling and the folder.")
+        check_exists(path)
         found |= dict.fromkeys(list_images(path) if is_batch(path) else [path])
     return list(found)
 
 
-def finished(job: FileJob, card: ModelCard, settings: PredictSettings) -> dict[str, Any] | None:
-    """Return the provenance of a file's labels if this model made them with these settings.
+def find_finished(
+    job: FileJob, card: ModelCard, settings: PredictSettings
+) -> dict[str, Any] | None:
+    """Return the provenance of labels that this model made with these settings of this image.
 
-    None if they are missing, come from elsewhere, or the image has changed since.
+    None if they are missing, unfinished, made otherwise, or the image has changed since.
     """
     if job.target is None or not job.target.exists():
         return None
@@ -83,7 +84,7 @@ def finished(job: FileJob, card: ModelCard, settings: PredictSettings) -> dict[s
             settings
         ):
             return None
-        same = provenance.get("data_hash") == fingerprint(open_stack(job.source))
+        same = provenance.get("data_hash") == hash_stack(open_stack(job.source))
     except UnetError:
         return None
     return provenance if same else None
@@ -95,76 +96,75 @@ def batch_steps(
     load: Callable[[], Model],
     settings: PredictSettings,
     overwrite: bool = False,
-) -> Generator[FileStep, None, None]:
-    """Segment files, yielding after every tile and every file.
+) -> Generator[FileProgress, None, None]:
+    """Segment files; yield progress after each tile and each file.
 
-    Closing the generator ends the run after the tile at hand: what is finished stays, and of the
-    file at hand nothing, or the finished blocks of a Zarr. Files that are finished already are
-    passed over, so that running again goes on where it was left.
+    Closing the generator ends the run after the current tile: finished files stay, and of the
+    current one nothing, or the finished blocks of a Zarr. Files that are finished already are
+    skipped, so that running again goes on where it ended.
 
     Parameters
     ----------
     card, load
-        The model: its card, and a function that loads it, which is called when it is needed.
+        The model's card, and a function that loads the model, called for the first unfinished file.
     overwrite
-        Whether labels that come from elsewhere, or from other settings, are replaced.
+        Whether labels that were made otherwise are replaced.
 
     Raises
     ------
     UnetError
-        The model cannot be loaded. What is wrong with a file is yielded.
+        The model cannot be loaded. Errors of files are yielded.
     """
     model: Model | None = None
     for number, job in enumerate(jobs):
-        yield FileStep(0, 0, "looking at the file", number)
-        provenance = finished(job, card, settings)
+        yield FileProgress(0, 0, "looking at the file", number)
+        provenance = find_finished(job, card, settings)
         if provenance is None:
             if model is None:
-                yield FileStep(0, 0, "loading the model", number)
+                yield FileProgress(0, 0, "loading the model", number)
                 model = load()
             try:
                 provenance = yield from _segment(job, number, model, settings, overwrite)
             except Exception as error:
-                yield FileStep(0, 0, "files", number, FAILED, reason=_reason(error))
+                yield FileProgress(0, 0, "files", number, FAILED, reason=_reason(error))
                 continue
         if empty := len(provenance.get("failed_blocks", ())):
             reason = f"{empty} blocks could not be read and are empty; run again to try them."
-            yield FileStep(1, 1, "files", number, FAILED, reason=reason)
+            yield FileProgress(1, 1, "files", number, FAILED, reason=reason)
             continue
-        yield FileStep(1, 1, "files", number, DONE, int(provenance.get("objects", 0)))
+        yield FileProgress(1, 1, "files", number, DONE, int(provenance.get("objects", 0)))
 
 
 def _segment(
     job: FileJob, number: int, model: Model, settings: PredictSettings, overwrite: bool
-) -> Generator[FileStep, None, dict[str, Any]]:
+) -> Generator[FileProgress, None, dict[str, Any]]:
     from napari_unet.nn.blockwise.plan import OtherRunError
 
-    again = BlockOptions(resume=job.is_unfinished)
-    steps = segment_file(job, model, settings, overwrite=overwrite, blocks=again)
+    options = BlockOptions(resume=job.is_unfinished)
+    steps = segment_file(job, model, settings, overwrite=overwrite, blocks=options)
     try:
-        return (yield from _told(steps, number))
-    except OtherRunError:  # of another image, model or settings: in the way of nothing but itself
+        return (yield from _file_progress(steps, number))
+    except OtherRunError:  # an unfinished run of another image, model or settings is replaced
         if job.target is not None and job.target.exists() and not overwrite:
             raise
-    return (yield from _told(segment_file(job, model, settings, overwrite=True), number))
+    return (yield from _file_progress(segment_file(job, model, settings, overwrite=True), number))
 
 
-def _told(steps: Any, number: int) -> Generator[FileStep, None, dict[str, Any]]:
+def _file_progress(steps: Any, number: int) -> Generator[FileProgress, None, dict[str, Any]]:
+    """Yield the steps as records of a file; remarks on it stay in those that follow."""
     remarks: tuple[str, ...] = ()
-    try:
-        while True:
-            step = next(steps)
-            remarks = tuple(remark.text for remark in getattr(step, "remarks", ())) or remarks
-            yield FileStep(step.done, step.total, step.what, number, remarks=remarks)
-    except StopIteration as end:
-        provenance: dict[str, Any] = end.value
-        return provenance
-    finally:
-        steps.close()  # at once: it takes away what is half written
+
+    def record(step: Any) -> FileProgress:
+        nonlocal remarks
+        remarks = tuple(remark.text for remark in getattr(step, "remarks", ())) or remarks
+        return FileProgress(step.done, step.total, step.what, number, remarks=remarks)
+
+    provenance: dict[str, Any] = yield from map_steps(steps, record)
+    return provenance
 
 
 def _reason(error: Exception) -> str:
-    """Word what is wrong with a file; what nobody foresaw goes to the log with its traceback."""
+    """Return why a file failed, in one line; unforeseen errors are logged with their traceback."""
     if isinstance(error, UnetError):
         return str(error)
     if isinstance(error, MemoryError):

@@ -20,7 +20,7 @@ def add_bench(commands: Any) -> None:
 
 
 def _bench(values: Namespace) -> int:
-    from napari_unet.core.evaluation.label_files import check_text_file, write_text
+    from napari_unet.core.io.files import check_text_file, write_text
 
     if values.json:
         check_text_file(values.json)

@@ -1,4 +1,4 @@
-"""The demo without a window: a sample image, its labels and a picture of them in a folder."""
+"""`napari-unet demo`: a sample image segmented in napari, or without a window into a folder."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.batch.files import FileJob, segment_file
+from napari_unet.batch.file_job import FileJob, segment_file
 from napari_unet.cli.options import add_command, add_model_options, load_model
-from napari_unet.cli.terminal import follow, progress_bar, say
-from napari_unet.core.evaluation.label_files import read_labels
-from napari_unet.core.evaluation.overlay import outline, write_picture
-from napari_unet.core.io.atomic import make_folder
+from napari_unet.cli.terminal import follow, format_table, progress_bar, say
+from napari_unet.core.evaluation.overlay import draw_outlines, write_picture
+from napari_unet.core.io.files import make_folder
 from napari_unet.core.io.sample_images import sample_path
-from napari_unet.core.io.stack import open_stack
-from napari_unet.core.settings import PredictSettings
+from napari_unet.core.io.stack import open_stack, read_labels
+from napari_unet.core.settings.tasks import PredictSettings
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -33,7 +32,7 @@ _QT = ("PyQt6", "PyQt5", "PySide6", "PySide2")
 
 
 def why_no_window() -> str:
-    """Say what a window lacks on this computer, or nothing if it can open."""
+    """Return why no window can open on this computer; "" if one can."""
     if not importlib.util.find_spec("napari") or not any(map(importlib.util.find_spec, _QT)):
         return "napari is not installed (pip install 'napari-unet[gui]')"
     platform = os.environ.get("QT_QPA_PLATFORM", "")
@@ -46,12 +45,12 @@ def why_no_window() -> str:
 def demo_steps(
     model: Model, folder: Path
 ) -> Generator[Progress, None, tuple[list[Path], list[str]]]:
-    """Segment the fluorescence sample into a folder, yielding after every tile.
+    """Segment the fluorescence sample into a folder; yield progress after each tile.
 
     Returns
     -------
     list of Path, list of str
-        The files written, labels and picture; what stands below `HEADINGS`.
+        The files of the labels and their picture; the row below `HEADINGS`.
 
     Raises
     ------
@@ -64,7 +63,7 @@ def demo_steps(
     provenance = yield from segment_file(job, model, PredictSettings(), overwrite=True)
     image = np.asarray(open_stack(source).data[...])
     drawn = folder / "overlay.png"
-    write_picture(drawn, outline(image, read_labels(target)))
+    write_picture(drawn, draw_outlines(image, read_labels(target)))
     return [target, drawn], _row(source.name, image.shape, provenance)
 
 
@@ -92,10 +91,7 @@ def add_demo(commands: Any) -> None:
 
 
 def _demo(values: Namespace) -> int:
-    from napari_unet.cli import demo
-    from napari_unet.cli import terminal as report
-
-    problem = "" if values.headless else demo.why_no_window()
+    problem = "" if values.headless else why_no_window()
     if not values.headless and not problem:
         from napari_unet.gui.launch import run_demo
 
@@ -105,7 +101,7 @@ def _demo(values: Namespace) -> int:
         say(f"{problem}; the demo runs without a window and writes files.")
     model = load_model(values)
     with progress_bar(1) as bar:
-        files, row = follow(demo.demo_steps(model, values.out), bar)
-    print(report.format_table(demo.HEADINGS, [row]))
+        files, row = follow(demo_steps(model, values.out), bar)
+    print(format_table(HEADINGS, [row]))
     print(f"written: {', '.join(map(str, files))}")
     return 0

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.cli.options import UNUSABLE, add_command
-from napari_unet.cli.terminal import follow, run_all
+from napari_unet.cli.terminal import follow, format_table, run_all
 from napari_unet.core.io.axes import FRAMES
 
 if TYPE_CHECKING:
@@ -45,30 +45,28 @@ def add_evaluate(commands: Any) -> None:
 
 
 def _evaluate(values: Namespace) -> int:
-    from napari_unet.cli.terminal import format_table
-    from napari_unet.core.evaluation import label_files as scoring
-    from napari_unet.core.evaluation import pictures
-    from napari_unet.core.evaluation.comparison import score_steps
-    from napari_unet.core.evaluation.metrics import Scores
+    from napari_unet.core.evaluation.comparison import LabelPair, pair_files, read_pair, score_steps
+    from napari_unet.core.evaluation.metrics import SCORE_HEADINGS, Scores, score_row, write_scores
+    from napari_unet.core.evaluation.overlay import draw_picture, plan_pictures
+    from napari_unet.core.io.files import check_text_file
 
     if values.csv:
-        scoring.check_text_file(values.csv)
-    pairs, scores = scoring.pair_files(values.predicted, values.truth), dict[str, Scores]()
-    drawn = pictures.plan_pictures(pairs, values.overlay, values.images)
+        check_text_file(values.csv)
+    pairs, scores = pair_files(values.predicted, values.truth), dict[str, Scores]()
+    pictures = plan_pictures(pairs, values.overlay, values.images)
 
-    def run(pair: scoring.LabelPair, bar: tqdm[Any]) -> None:
+    def run(pair: LabelPair, bar: tqdm[Any]) -> None:
         bar.set_description(pair.name, refresh=False)
-        comparison = scoring.read_pair(pair, values.frames)
+        comparison = read_pair(pair, values.frames)
         scores[pair.name] = follow(score_steps(comparison), bar)
-        if picture := drawn.get(pair.name):
-            bar.write(pictures.draw_picture(picture, comparison), file=sys.stdout)
+        if picture := pictures.get(pair.name):
+            bar.write(draw_picture(picture, comparison), file=sys.stdout)
 
     failed = run_all(pairs, run, keep_going=len(pairs) > 1)
     if len(scores) > 1:
         scores[f"pooled ({len(scores)} images)"] = Scores.pooled(scores.values())
-    rows = [scoring.table_row(name, score) for name, score in scores.items()]
     if scores:
-        print(format_table(scoring.HEADINGS, rows))
+        print(format_table(SCORE_HEADINGS, [score_row(*named) for named in scores.items()]))
     if values.csv and scores:
-        scoring.write_csv(values.csv, scores)
+        write_scores(values.csv, scores)
     return UNUSABLE if failed else 0

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_unet.cli.options import UNUSABLE, add_command
 from napari_unet.cli.terminal import follow, run_all
+from napari_unet.core.errors import InputError
 from napari_unet.core.io.axes import FRAMES
 from napari_unet.core.text import pluralise
 
@@ -56,34 +57,39 @@ def add_measure(commands: Any) -> None:
 
 
 def _measure(values: Namespace) -> int:
-    from napari_unet.core.evaluation import label_files as measurefiles
-    from napari_unet.core.evaluation.label_files import check_text_file
-    from napari_unet.core.regionprops import table as objecttable
-    from napari_unet.core.regionprops.measure import Measuring, measure_steps
+    from napari_unet.core.io.files import check_text_file, match_by_name
+    from napari_unet.core.regionprops.measure import MeasureInput, measure_steps
+    from napari_unet.core.regionprops.table import Table, stack_tables, table_text, write_table
 
     if values.csv:
         check_text_file(values.csv)
-    pairs = measurefiles.pair_images(values.labels, values.image)
-    size, tables = values.voxel_size_um, dict[str, objecttable.Table]()
+    labels, images = match_by_name(values.labels, values.image)
+    size = None if values.voxel_size_um is None else tuple(values.voxel_size_um)
+    tables: dict[str, Table] = {}
 
-    def run(pair: measurefiles.LabelledImage, bar: tqdm[Any]) -> None:
-        bar.set_description(pair.name, refresh=False)
-        what = Measuring.of(
-            pair.labels,
-            measurefiles.image_of(pair, values.image),
-            None if size is None else tuple(size),
+    def run(name: str, bar: tqdm[Any]) -> None:
+        bar.set_description(name, refresh=False)
+        if values.image is not None and name not in images:
+            raise InputError(
+                f"{labels[name]} is not measured: {values.image} has no image of the name {name}; "
+                "add it, or measure without images."
+            )
+        opened = MeasureInput.open(
+            labels[name],
+            images.get(name),
+            size,
             axes=values.axes,
             frames=values.frames,
             solidity=values.solidity,
         )
-        tables[pair.name] = follow(measure_steps(what), bar)
+        tables[name] = follow(measure_steps(opened), bar)
 
-    failed = run_all(pairs, run, keep_going=len(pairs) > 1)
+    failed = run_all(list(labels), run, keep_going=len(labels) > 1)
     if tables:
-        table = measurefiles.stacked(tables) if len(pairs) > 1 else tables[pairs[0].name]
+        table = stack_tables(tables) if len(labels) > 1 else tables[next(iter(labels))]
         if values.csv:
-            objecttable.write_table(values.csv, table)
+            write_table(values.csv, table)
             print(f"{values.csv}: {pluralise(len(table['label']), 'object')}")
         else:
-            print(objecttable.table_text(table), end="")
+            print(table_text(table), end="")
     return UNUSABLE if failed else 0

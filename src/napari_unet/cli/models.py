@@ -1,4 +1,4 @@
-"""`napari-unet models`: the store of models."""
+"""`napari-unet models`: list, show, import, export and remove models of the store."""
 
 from __future__ import annotations
 
@@ -7,9 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from napari_unet.cli.options import add_command
 from napari_unet.cli.terminal import say
+from napari_unet.core.models.folder import WEIGHTS
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Iterator
+
+    from napari_unet.core.models.card import ModelCard
+    from napari_unet.core.models.store import ModelEntry
 
 
 def add_models(commands: Any) -> None:
@@ -33,11 +38,11 @@ def add_models(commands: Any) -> None:
 
 
 def _models_list(values: Namespace) -> int:
-    from napari_unet.cli.terminal import MODEL_HEADINGS, format_table, model_row
+    from napari_unet.cli.terminal import format_table
     from napari_unet.core.models.store import list_models
 
     entries = list_models()
-    print(format_table(MODEL_HEADINGS, [model_row(entry) for entry in entries]))
+    print(format_table(MODEL_HEADINGS, [_model_row(entry) for entry in entries]))
     for entry in entries:
         if entry.problem:
             say(f"warning: {entry.problem}")
@@ -45,17 +50,14 @@ def _models_list(values: Namespace) -> int:
 
 
 def _models_show(values: Namespace) -> int:
-    from napari_unet.cli.terminal import card_lines
     from napari_unet.core.models.folder import read_card
     from napari_unet.core.models.store import find_model
 
     folder = find_model(values.name)
     card = read_card(folder)
-    from napari_unet.nn.unet.summary import (
-        format_summary,  # torch: once the rest is known to be good
-    )
+    from napari_unet.nn.unet.summary import format_summary  # loads torch, so only after the checks
 
-    print(f"{folder}\n", *card_lines(card), "", format_summary(card.spec), sep="\n")
+    print(f"{folder}\n", *_card_lines(card), "", format_summary(card.spec), sep="\n")
     return 0
 
 
@@ -80,3 +82,38 @@ def _models_remove(values: Namespace) -> int:
     remove_model(values.name)
     print(f"{values.name}: removed")
     return 0
+
+
+MODEL_HEADINGS = ("model", "kind", "channels", "MB", "licence", "from")
+
+
+def _model_row(entry: ModelEntry) -> list[str]:
+    """Return the row below `MODEL_HEADINGS` for one model."""
+    origin = "napari-unet" if entry.bundled else "you"
+    if entry.card is None:
+        return [entry.name, "unusable", "", "", "", origin]
+    spec, weights = entry.card.spec, entry.path / WEIGHTS
+    size = f"{weights.stat().st_size / 1e6:.1f}" if weights.is_file() else "missing"
+    kind = f"{spec.ndim}D {spec.head}"
+    return [entry.name, kind, str(spec.in_channels), size, entry.card.licence, origin]
+
+
+def _card_lines(card: ModelCard) -> list[str]:
+    """Return a model card as lines of names and values."""
+    values = card.to_json()
+    values["click"].pop("spec", None)  # the summary of the network shows it
+    pairs = [pair for name in values if name != "spec" for pair in _flat(name, values[name])]
+    width = max(len(name) for name, _ in pairs)
+    return [f"{name.ljust(width)}  {value}".rstrip() for name, value in pairs]
+
+
+def _flat(name: str, value: Any) -> Iterator[tuple[str, str]]:
+    """Yield the parts of a value with their dotted names."""
+    if isinstance(value, dict):
+        for key, part in value.items():
+            yield from _flat(f"{name}.{key}", part)
+    elif isinstance(value, list):
+        shown = ", ".join(map(str, value[:8]))
+        yield name, f"{shown}, ... ({len(value)} values)" if len(value) > 8 else shown
+    else:
+        yield name, "-" if value in (None, "") else str(value)

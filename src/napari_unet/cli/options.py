@@ -1,4 +1,4 @@
-"""Command-line options made from the fields of settings classes, so that defaults stand once."""
+"""The parser, and options made from the fields of settings, so that defaults stand once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from napari_unet.core.errors import UnetError
-from napari_unet.core.settings import DEVICES
+from napari_unet.core.settings.tasks import DEVICES
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -27,13 +27,13 @@ class UsageError(UnetError):
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose complaint is an exception with one line, and that takes no abbreviations.
+    """A parser that raises an exception of one line, and takes no abbreviations of options.
 
     Attributes
     ----------
     mixed
-        Whether options may stand between the arguments. argparse takes an argument that may be
-        left out for left out where an option follows the one before it, and this is the way round.
+        Whether options may stand between the arguments. Without it argparse takes an optional
+        argument for missing if an option stands before it.
     """
 
     mixed = False
@@ -43,7 +43,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(**options)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse as argparse does, or mixed; the latter calls this again."""
+        """Parse as argparse does, or mixed, which calls this method again."""
         if not self.mixed:
             return super().parse_known_args(args, namespace)
         self.mixed = False
@@ -60,7 +60,7 @@ class Parser(argparse.ArgumentParser):
 def add_settings(
     parser: argparse.ArgumentParser, settings: type[Any], title: str = "settings"
 ) -> None:
-    """Add an option for each field of a settings class, with its help, unit and default."""
+    """Add an option for each field of a settings class, with help, unit and default."""
     group = parser.add_argument_group(title)
     hints = typing.get_type_hints(settings)
     for item in fields(settings):
@@ -81,7 +81,7 @@ def add_settings(
 
 
 def settings_from(values: argparse.Namespace, settings: type[Settings]) -> Settings:
-    """Build the settings from what was parsed.
+    """Build the settings from the parsed options.
 
     Raises
     ------
@@ -116,7 +116,7 @@ UNUSABLE, INTERRUPTED = 2, 130
 
 
 def add_command(commands: Any, name: str, run: Callable[[Namespace], int], help: str) -> Parser:
-    """Add a command that `run` carries out; it returns the exit status."""
+    """Add a command; `run` carries it out and returns the exit status."""
     command: Parser = commands.add_parser(name, help=help, description=f"{help}.")
     command.set_defaults(run=run)
     command.mixed = True
@@ -137,7 +137,7 @@ def load_model(values: Namespace) -> Model:
     """Return the model that the options name, on the device that they name."""
     from napari_unet.core.models.store import find_model
 
-    find_model(values.model)  # an unknown one is known before torch is loaded
+    find_model(values.model)  # raises for an unknown one before torch is loaded
     from napari_unet.nn.inference import model
 
     return model.load_model(values.model, values.device)

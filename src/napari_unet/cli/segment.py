@@ -16,8 +16,8 @@ from napari_unet.cli.options import (
 )
 from napari_unet.cli.terminal import follow, run_all, say
 from napari_unet.core.errors import OutputError
-from napari_unet.core.settings import PredictSettings
-from napari_unet.core.tracking.linking import LinkSettings
+from napari_unet.core.settings.tasks import LinkSettings, PredictSettings
+from napari_unet.core.text import pluralise
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -71,48 +71,53 @@ def add_segment(commands: Any) -> None:
 
 
 def _source(text: str) -> Path | str:
-    from napari_unet.core.io.remote import is_address
+    from napari_unet.core.io.ome_zarr import is_address
 
     return text if is_address(text) else Path(text)
 
 
 def _segment(values: Namespace) -> int:
-    from napari_unet.batch import files as batch
-    from napari_unet.cli import terminal as report
-    from napari_unet.core.io.atomic import make_folder
+    from napari_unet.batch.file_job import (
+        BlockOptions,
+        FileJob,
+        is_batch,
+        plan_jobs,
+        runs_in_blocks,
+        segment_file,
+    )
+    from napari_unet.core.io.files import make_folder
     from napari_unet.core.io.stack import open_stack
 
     settings = settings_from(values, PredictSettings)
     linking = settings_from(values, LinkSettings)
     link = linking if values.link else None
-    jobs, many = batch.plan_jobs(values.input, values.output), batch.is_batch(values.input)
-    blocks = batch.BlockOptions(values.block, values.resume, values.scheduler, values.level)
+    jobs, many = plan_jobs(values.input, values.output), is_batch(values.input)
+    blocks = BlockOptions(values.block, values.resume, values.scheduler, values.level)
     if many:
         make_folder(values.output)
         for job in jobs:
-            batch.goes_in_blocks(job.target, blocks.of(job), linked=values.link)
+            runs_in_blocks(job.target, blocks.for_job(job), linked=values.link)
         if blocks.resume:  # each result is whole, so what is there is done
             jobs = [job for job in jobs if not job.is_done]
-    else:  # what is wrong is said before torch loads
-        batch.goes_in_blocks(values.output, blocks, linked=values.link)
+    else:  # errors that can be known are raised before torch is loaded
+        runs_in_blocks(values.output, blocks, linked=values.link)
         open_stack(values.input, values.axes, level=values.level)
     model, empty = load_model(values), list[Any]()
 
-    def run(job: batch.FileJob, bar: tqdm[Any]) -> None:
+    def run(job: FileJob, bar: tqdm[Any]) -> None:
         bar.set_description(Path(job.source).name, refresh=False)
-        each = blocks.of(job) if many else blocks
-        steps = batch.segment_file(job, model, settings, values.axes, values.overwrite, link, each)
+        options = blocks.for_job(job) if many else blocks
+        steps = segment_file(job, model, settings, values.axes, values.overwrite, link, options)
         try:
             provenance = follow(steps, bar)
         except (KeyboardInterrupt, OutputError) as end:
             ours = isinstance(end, KeyboardInterrupt) or isinstance(end.__cause__, OSError)
-            in_blocks = batch.goes_in_blocks(job.target, each, linked=values.link)
-            if ours and in_blocks and job.place(model.name).unfinished.exists():
+            in_blocks = runs_in_blocks(job.target, options, linked=values.link)
+            if ours and in_blocks and job.output_location(model.name).unfinished.exists():
                 say("finished blocks are kept; --resume goes on with the rest.")
             raise
         empty.extend(provenance.get("failed_blocks", []))
-        target = job.target or f"labels of {job.source}"
-        bar.write(report.run_line(target, provenance), file=sys.stdout)
+        bar.write(_run_line(job.target or f"labels of {job.source}", provenance), file=sys.stdout)
 
     failed = run_all(jobs, run, keep_going=many)
     if empty:
@@ -121,3 +126,16 @@ def _segment(values: Namespace) -> int:
     if many:
         print(f"{len(jobs) - failed} of {len(jobs)} images segmented")
     return UNUSABLE if failed else 0
+
+
+def _run_line(target: object, provenance: dict[str, Any]) -> str:
+    """Return a line on the result of a run: objects, speed, and whether the tiles fit together."""
+    seam = provenance["seam"]
+    tracks = f" in {pluralise(provenance['tracks'], 'track')}" if "tracks" in provenance else ""
+    certificate = "not checked" if seam is None else f"largest |difference| {seam:.1e}"
+    return (
+        f"{target}: {pluralise(provenance['objects'], 'object')}{tracks}, "
+        f"{provenance['seconds']:.2f} s, "
+        f"{provenance['mpx_per_s']:.2f} MPx/s on {provenance['device']} "
+        f"({provenance['precision']}), seams: {certificate}"
+    )

@@ -1,30 +1,36 @@
-"""From folders of images and labels to a model in the store: what `napari-unet train` does."""
+"""`napari-unet train`: from folders of images and labels to a model in the store."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.cli.options import INTERRUPTED, add_command, add_settings, settings_from
-from napari_unet.cli.terminal import follow, progress_bar, say, watched
+from napari_unet.cli.terminal import follow, progress_bar, say
 from napari_unet.core.errors import DivergedError, InputError, ModelError, SettingsError
 from napari_unet.core.instances.heads import get_head
 from napari_unet.core.models.folder import read_card
 from napari_unet.core.models.store import check_store, find_model, get_free_folder, home
-from napari_unet.core.settings import DEVICES, TrainSettings
+from napari_unet.core.progress import map_steps
+from napari_unet.core.settings.tasks import DEVICES, TrainSettings
 from napari_unet.core.text import pluralise
 from napari_unet.core.training.pairs import Labelled, pair_paths, read_labelled, samples_of
 from napari_unet.core.training.run_state import (
     CHECKPOINT,
+    RunState,
     forget_training,
     lock_training,
     training_folder,
+    write_run_state,
 )
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Generator, Sequence
+
+    from tqdm import tqdm
 
     from napari_unet.core.progress import Progress
     from napari_unet.nn.inference.model import Model
@@ -33,7 +39,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainRequest:
-    """What the command line asks for.
+    """What to train, on which images.
 
     Attributes
     ----------
@@ -76,12 +82,12 @@ class TrainRequest:
 class TrainingRun:
     """One training from the command line: checks, training, result.
 
-    What it works with lies in ``training/NAME`` in the user's folder: checkpoint, log and curve.
+    Checkpoint, log and curve lie in ``training/NAME`` in the user's folder.
 
     Raises
     ------
     UnetError
-        Whatever can be known to be wrong before the first file is read.
+        Any error that can be known before the first file is read.
     """
 
     def __init__(self, request: TrainRequest) -> None:
@@ -93,7 +99,7 @@ class TrainingRun:
         get_free_folder(request.name, overwrite=self._overwrite)
         check_store()
         if request.start is not None:
-            find_model(request.start)  # an unknown one is known before torch is loaded
+            find_model(request.start)  # raises for an unknown one before torch is loaded
         if (self.folder / CHECKPOINT).exists() and not request.resume:
             raise ModelError(
                 f"There is an unfinished training of {request.name!r}; go on with --resume, or "
@@ -102,7 +108,7 @@ class TrainingRun:
         self._paths = pair_paths(request.images, request.labels, request.known)
 
     def steps(self) -> Generator[Progress, None, Path]:
-        """Train, yielding progress; return the folder of the stored model.
+        """Train; yield progress and return the folder of the stored model.
 
         Raises
         ------
@@ -111,7 +117,7 @@ class TrainingRun:
         InputError
             Another program trains a model of this name right now.
         UnetError
-            Whatever else the user can mend.
+            Any other error that the user can solve.
         """
         lock = lock_training(self.folder)
         try:
@@ -122,17 +128,14 @@ class TrainingRun:
     def _steps(self) -> Generator[Progress, None, Path]:
         images = [self._read(name) for name in self._paths]
         model = self._model(images)
-        from napari_unet.nn.training.finetune import begin_tuning
+        from napari_unet.nn.training.finetune import Tuning
 
         spec, request = model.spec, self.request
         samples = samples_of(images, spec.ndim, spec.in_channels, get_head(spec), request.channel)
-        self.tuning = begin_tuning(
-            model,
-            samples,
-            request.settings,
-            self.folder,
-            data_hash=samples.card()["data_hash"],
-            resume=request.resume,
+        data = samples.card()["data_hash"]
+        write_run_state(self.folder, RunState(model.card.hash, model.spec.to_json(), data))
+        self.tuning = Tuning(
+            model, samples, request.settings, folder=self.folder, resume=request.resume
         )
         yield from self.tuning.steps()
         if not (self.tuning.judgement.keep or request.keep):
@@ -181,11 +184,11 @@ class TrainingRun:
             )
 
     def _may_overwrite(self) -> bool:
-        """Tell whether a model of that name is what this very training left when interrupted."""
-        place = home() / "models" / self.request.name
-        if not (self.request.resume and place.is_dir()):
+        """Return whether this training stored a model of that name when it was interrupted."""
+        folder = home() / "models" / self.request.name
+        if not (self.request.resume and folder.is_dir()):
             return False
-        return bool(read_card(place).training.get("unfinished"))
+        return bool(read_card(folder).training.get("unfinished"))
 
     def _read(self, name: str) -> Labelled:
         request = self.request
@@ -214,15 +217,14 @@ class TrainingRun:
 
 
 def check_channels(images: Sequence[Labelled], wanted: int, request: TrainRequest) -> None:
-    """Hold the channels of images against those that the model to tune takes.
+    """Check that images have as many channels as the model to tune has inputs.
 
-    One channel is given to all of its inputs, and colours go to three; anything else is a choice
-    that only the user can make.
+    One channel is given to all inputs, and RGB to three; of anything else the user has to choose.
 
     Raises
     ------
     InputError
-        An image has several channels, and not as many as the model has inputs.
+        An image has several channels, but not as many as the model has inputs.
     """
     for image in images:
         stack = image.stack
@@ -279,7 +281,6 @@ def add_train(commands: Any) -> None:
 
 
 def _train(values: Namespace) -> int:
-
     run = TrainingRun(
         TrainRequest(
             images=values.images,
@@ -302,7 +303,7 @@ def _train(values: Namespace) -> int:
     )
     try:
         with progress_bar(1) as bar:
-            place = follow(watched(run.steps(), bar), bar)
+            place = follow(_show_loss(run.steps(), bar), bar)
     except (KeyboardInterrupt, DivergedError) as error:
         kept = run.store_interrupted()
         if kept:
@@ -312,3 +313,22 @@ def _train(values: Namespace) -> int:
         return INTERRUPTED
     print(f"{values.name}: stored in {place}; {run.summary()}")
     return 0
+
+
+def _show_loss(
+    steps: Generator[Progress, None, Path], bar: tqdm[Any]
+) -> Generator[Progress, None, Path]:
+    """Pass the steps of a training on; show its loss beside the bar, and its scores above it."""
+
+    def show(step: Progress) -> Progress:
+        scores = getattr(step, "validation", None)
+        loss = getattr(step, "loss", math.nan)
+        if scores:
+            shown = ", ".join(f"{k} {v:.3f}" for k, v in scores.items() if math.isfinite(v))
+            at = f"step {step.done}: " + ("" if math.isnan(loss) else f"loss {loss:.3f}, ")
+            say(at + shown)
+        text = step.what if math.isnan(loss) else f"{step.what}: loss {loss:.3f}"
+        bar.set_description(text, refresh=False)
+        return step
+
+    return (yield from map_steps(steps, show))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_unet.cli.options import add_command
 from napari_unet.core.errors import InputError
-from napari_unet.core.io.atomic import user_path
+from napari_unet.core.io.files import check_exists, expand_path
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -27,10 +27,8 @@ def add_view(commands: Any) -> None:
 def _view(values: Namespace) -> int:
     from napari_unet.cli.demo import why_no_window
 
-    image, labels = user_path(values.image), [user_path(name) for name in values.labels]
-    for path in (image, *labels):
-        if not path.exists():
-            raise InputError(f"{path} does not exist; check the spelling and the folder.")
+    image, labels = expand_path(values.image), [expand_path(name) for name in values.labels]
+    check_exists(image, *labels)
     if problem := why_no_window():
         raise InputError(f"{problem}; give the files to napari where there is a window.")
     from napari_unet.gui.launch import run_view

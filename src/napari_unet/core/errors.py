@@ -1,4 +1,4 @@
-"""Problems that the user can solve, and what they are about."""
+"""Errors that the user can solve, by what they are about."""
 
 from __future__ import annotations
 
@@ -32,4 +32,4 @@ class OutputError(UnetError):
 
 
 class DivergedError(UnetError):
-    """A training whose loss is no number any more; what was best before can still be had."""
+    """A training whose loss became infinite or NaN; the best model before that is kept."""

@@ -1,4 +1,4 @@
-"""What long work says of itself."""
+"""Records of progress that long work yields, and how its generators are run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Progress:
-    """One report of long work: `done` of `total` units of `what` are finished."""
+    """`done` of `total` units of `what` are finished."""
 
     done: int
     total: int
@@ -23,15 +23,15 @@ class Progress:
 
 @dataclass(frozen=True)
 class TileDone(Progress):
-    """A tile's objects, as far as this tile alone can tell them apart.
+    """A tile is predicted; its objects are as far apart as this tile alone can tell.
 
     Attributes
     ----------
     index
-        The plane's or volume's position along the leading axes of the labels: () or (t,), (z,),
+        Position of the plane or volume along the leading axes of the labels: (), (t,), (z,) or
         (t, z) for a 2D model, () or (t,) for a 3D model.
     window
-        The tile's place in that plane or volume, one slice an axis.
+        The tile in that plane or volume, one slice an axis.
     labels
         Preview labels of the window, unsigned, 0 is background; the ids are unlike those of the
         tiles before as far as the type allows. The final labels come with `FrameDone`.
@@ -75,28 +75,33 @@ def run_to_end(
     steps
         The generator; it is closed if `watch` raises.
     watch
-        Called with each thing that it yields.
+        Called with each record that it yields.
     """
+    mapped = map_steps(steps, watch or (lambda step: None))
     try:
         while True:
-            step = next(steps)
-            if watch is not None:
-                watch(step)
+            next(mapped)
     except StopIteration as end:
         result: Result = end.value
         return result
     finally:
-        steps.close()
+        mapped.close()
 
 
 def map_steps(
     steps: Generator[Step, None, Result], change: Callable[[Step], Record]
 ) -> Generator[Record, None, Result]:
-    """Yield what `change` makes of each thing that a generator yields; return its result."""
-    while True:
-        try:
-            step = next(steps)
-        except StopIteration as end:
-            result: Result = end.value
-            return result
-        yield change(step)
+    """Yield `change(record)` for each record that a generator yields; return its result.
+
+    The generator is closed at once when this one is, so that it removes what is half written.
+    """
+    try:
+        while True:
+            try:
+                step = next(steps)
+            except StopIteration as end:
+                result: Result = end.value
+                return result
+            yield change(step)
+    finally:
+        steps.close()

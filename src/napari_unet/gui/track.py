@@ -8,7 +8,7 @@ import numpy as np
 from magicgui.widgets import ComboBox
 
 from napari_unet.core.errors import InputError, UnetError
-from napari_unet.core.tracking.linking import LinkSettings
+from napari_unet.core.settings.tasks import LinkSettings
 from napari_unet.gui.jobs.layer_section import LayerSection
 from napari_unet.gui.jobs.run import ResultRun
 from napari_unet.gui.jobs.run_button import RunButton
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from qtpy.QtWidgets import QLabel
 
     from napari_unet.core.progress import Progress
-    from napari_unet.core.tracking.linking import Tracks
+    from napari_unet.core.tracking import Tracks
 
 SECTION = "link"
 FIELDS = {"link_by": "by", "reach": "", "divisions": ""}

@@ -15,10 +15,11 @@ import torch
 
 from napari_unet.core.errors import ModelError
 from napari_unet.core.instances.tile_merger import separate
+from napari_unet.core.io.sample_images import blobs
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.models.card import ModelCard
-from napari_unet.core.settings import ModelSpec, PredictSettings
-from napari_unet.core.synthetic import blobs
+from napari_unet.core.settings.model_spec import ModelSpec
+from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.nn.inference.compatibility import open_frame
 from napari_unet.nn.inference.model import Model, load_model, pick_device
 from napari_unet.nn.inference.segment import segment

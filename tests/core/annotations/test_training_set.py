@@ -22,7 +22,7 @@ from napari_unet.core.io.stack import open_stack
 from napari_unet.core.models.card import ModelCard
 from napari_unet.core.models.store import put_model
 from napari_unet.core.progress import run_to_end
-from napari_unet.core.settings import ModelSpec
+from napari_unet.core.settings.model_spec import ModelSpec
 
 Y, X = np.mgrid[:80, :100]
 FIRST = np.zeros((80, 100), np.uint16)

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from napari_unet.core.image.domain_shift import (
-    ImageSurvey,
+    ShiftReport,
     ShiftWarning,
     intensity_statistics,
-    kind_remark,
-    ranges_of,
+    shift_remark,
     size_remark,
+    statistic_ranges,
 )
 
 RNG = np.random.default_rng(0)
@@ -29,13 +29,13 @@ def test_noise_is_measured_in_spite_of_edges():
 
 def test_ranges_hold_nearly_all_images_and_some_more():
     several = [{"noise": float(v)} for v in np.linspace(0, 1, 101)]
-    assert ranges_of(several)["noise"] == pytest.approx([-0.186, 1.186])
+    assert statistic_ranges(several)["noise"] == pytest.approx([-0.186, 1.186])
 
 
 def test_what_is_off_is_said_once():
     ranges = {"noise": [0, 0.1], "peak": [0.7, 1], "certainty": [0.8, 1]}
-    assert kind_remark({"noise": 0.05, "peak": 0.9, "certainty": 0.9}, ranges) is None
-    remark = kind_remark({"noise": 0.5, "peak": 0.9, "certainty": 0.5}, ranges)
+    assert shift_remark({"noise": 0.05, "peak": 0.9, "certainty": 0.9}, ranges) is None
+    remark = shift_remark({"noise": 0.5, "peak": 0.9, "certainty": 0.5}, ranges)
     assert remark is not None
     assert "it is noisier, the model is unsure of its objects." in remark.text
     assert remark.diameter is None
@@ -56,4 +56,4 @@ def test_other_sizes_come_with_a_remedy():
     assert smaller is not None
     assert "4.0 x smaller" in smaller.text
     with pytest.warns(ShiftWarning, match="set Diameter to 64"):
-        ImageSurvey(0, 0, "", (remark,)).warn()
+        ShiftReport(0, 0, "", (remark,)).warn()

@@ -16,21 +16,21 @@ IMAGE = np.random.default_rng(0).integers(0, 4000, (45, 61)).astype(np.uint16)
 
 @pytest.mark.parametrize("scale", [1.0, 0.37, 2.3])
 def test_windows_agree_with_the_whole(scale):
-    frame = Frame.of(open_stack(IMAGE), (), 2, (0,), scale=scale)
+    frame = Frame.from_stack(open_stack(IMAGE), (), 2, (0,), scale=scale)
     whole = frame.read((slice(0, frame.shape[0]), slice(0, frame.shape[1])))
     window = (slice(3, 11), slice(5, 17))
     assert np.array_equal(frame.read(window), whole[(slice(None), *window)])
 
 
 def test_beyond_the_far_end_lies_the_mirror_image():
-    frame = Frame.of(open_stack(IMAGE), (), 2, (0, 0, 0))
+    frame = Frame.from_stack(open_stack(IMAGE), (), 2, (0, 0, 0))
     read = frame.read((slice(0, 48), slice(0, 64)))
     assert read.shape == (3, 48, 64)
     assert np.array_equal(read[:, 45:], read[:, 44:41:-1])
 
 
 def test_one_pixel_is_repeated():
-    frame = Frame.of(open_stack(np.array([[7]], np.uint8)), (), 2, (0,))
+    frame = Frame.from_stack(open_stack(np.array([[7]], np.uint8)), (), 2, (0,))
     assert frame.read((slice(0, 16), slice(0, 16))).shape == (1, 16, 16)
 
 
@@ -67,7 +67,7 @@ def test_a_window_needs_only_what_it_says(source, target, data):
 
 
 def test_maps_come_back_to_the_stack():
-    frame = Frame.of(open_stack(IMAGE), (), 2, (0,), scale=0.5)
+    frame = Frame.from_stack(open_stack(IMAGE), (), 2, (0,), scale=0.5)
     window = (slice(10, 20), slice(30, 61))
     maps = np.random.default_rng(1).random((2, *frame.shape), dtype=np.float32)
     part = maps[(slice(None), *frame.in_network(window))]

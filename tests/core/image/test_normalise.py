@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 def measured(values: object, ndim: int = 2, axes: str | None = None) -> Normaliser:
     stack = open_stack(values, axes)
-    return Normaliser.of(stack, stack.indices(ndim)[0], ndim, tuple(range(stack.channels)))
+    return Normaliser.from_stack(stack, stack.indices(ndim)[0], ndim, tuple(range(stack.channels)))
 
 
 @pytest.mark.parametrize("dtype", "bool u1 i1 u2 i2 u4 i4 u8 i8 f2 f4 f8".split())
@@ -98,7 +98,7 @@ def test_channels_have_a_scale_each() -> None:
     np.testing.assert_allclose(result[0], result[1], atol=1e-6)
     assert not result[2].any()
     stack = open_stack(values, "CYX")
-    repeated = Normaliser.of(stack, (), 2, (1, 1, 0))
+    repeated = Normaliser.from_stack(stack, (), 2, (1, 1, 0))
     assert repeated.low.tolist() == [normaliser.low[1], normaliser.low[1], normaliser.low[0]]
 
 
@@ -119,10 +119,10 @@ def test_not_a_number_is_background_with_one_warning(bad: float, dtype: str) -> 
     stack = open_stack(values)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        normaliser = Normaliser.of(stack, (), 2, (0,))
+        normaliser = Normaliser.from_stack(stack, (), 2, (0,))
         for _ in range(3):
             result = normaliser(values[None])
-        Normaliser.of(stack, (), 2, (0,))
+        Normaliser.from_stack(stack, (), 2, (0,))
     assert [item.category for item in caught] == [NonFiniteWarning]
     assert "\n" not in str(caught[0].message)
     assert not result[0, 3, 4:8].any()
@@ -209,7 +209,7 @@ def test_a_huge_frame_is_not_loaded() -> None:
     data = Huge()
     stack = Stack(data, "YX")
     tracemalloc.start()
-    normaliser = Normaliser.of(stack, (), 2, (0,))
+    normaliser = Normaliser.from_stack(stack, (), 2, (0,))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert data.read <= SAMPLE

@@ -9,7 +9,7 @@ from skimage.measure import label
 
 from napari_unet.core.instances.heads import InstanceHead, SemanticHead, get_head, relative_distance
 from napari_unet.core.instances.tile_merger import DecodeSettings, separate
-from napari_unet.core.settings import ModelSpec
+from napari_unet.core.settings.model_spec import ModelSpec
 
 
 @pytest.mark.parametrize("ndim", [2, 3])

@@ -20,7 +20,8 @@ from PIL import Image
 
 from napari_unet.core.errors import InputError, OutputError, UnetError
 from napari_unet.core.io import label_writer as results
-from napari_unet.core.io.label_writer import create_output, read_provenance
+from napari_unet.core.io.label_writer import create_output
+from napari_unet.core.io.provenance import read_provenance
 from napari_unet.core.io.stack import open_stack
 
 if TYPE_CHECKING:

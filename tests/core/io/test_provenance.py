@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from napari_unet.core.io import provenance as provenance
-from napari_unet.core.io.axes import frame_ndim
-from napari_unet.core.io.provenance import fingerprint
+from napari_unet.core.io.axes import object_ndim
+from napari_unet.core.io.provenance import hash_stack
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.models.card import ModelCard
-from napari_unet.core.settings import ModelSpec, PredictSettings
+from napari_unet.core.settings.model_spec import ModelSpec
+from napari_unet.core.settings.tasks import PredictSettings
 
 
 class Counted:
@@ -27,20 +28,20 @@ class Counted:
 
 def test_every_value_counts_in_a_small_stack():
     values = np.zeros((3, 40, 50), np.uint16)
-    before = fingerprint(open_stack(values))
+    before = hash_stack(open_stack(values))
     assert before.startswith("sha256:")
     values[1, 2, 3] = 1
-    assert fingerprint(open_stack(values)) != before
+    assert hash_stack(open_stack(values)) != before
 
 
 def test_a_large_stack_is_sampled_thinly_along_every_axis(monkeypatch):
     monkeypatch.setattr(provenance, "WHOLE", 1)
     data = Counted(np.random.default_rng(0).integers(0, 9, (70, 80, 90, 400), np.uint8))
-    first = fingerprint(open_stack(data))
+    first = hash_stack(open_stack(data))
     assert first.startswith("sha256-sampled:")
     assert data.read < data.values.size / 10
     data.values[-1, -1, -1, -1] += 1
-    assert fingerprint(open_stack(data)) != first
+    assert hash_stack(open_stack(data)) != first
 
 
 def test_a_damaged_part_is_no_reason_to_lose_a_result():
@@ -48,7 +49,7 @@ def test_a_damaged_part_is_no_reason_to_lose_a_result():
         def __getitem__(self, key):
             raise OSError("cut short")
 
-    assert fingerprint(open_stack(Damaged(np.zeros((9, 9), np.uint8)))) is None
+    assert hash_stack(open_stack(Damaged(np.zeros((9, 9), np.uint8)))) is None
 
 
 @pytest.mark.parametrize(("ndim", "axes"), [(2, "YX"), (3, "ZYX")])
@@ -56,4 +57,4 @@ def test_the_provenance_says_how_far_an_object_may_extend(ndim, axes):
     card = ModelCard(name="m", spec=ModelSpec(ndim=ndim, in_channels=1, depth=1, width=1))
     stack = open_stack(np.zeros((3, 4, 5), np.uint8))
     result = provenance.make_provenance(stack, card, PredictSettings())
-    assert result["object_axes"] == axes and frame_ndim("auto", result) == ndim
+    assert result["object_axes"] == axes and object_ndim("auto", result) == ndim

@@ -16,10 +16,11 @@ import zarr
 from PIL import Image
 
 from napari_unet.core.errors import InputError
-from napari_unet.core.io import chunk_cache as chunks
+from napari_unet.core.io import lazy_arrays as chunks
 from napari_unet.core.io.coordinate_transform import to_um
+from napari_unet.core.io.files import list_images
 from napari_unet.core.io.readers import read_file
-from napari_unet.core.io.stack import Stack, list_images, open_stack
+from napari_unet.core.io.stack import Stack, open_stack
 
 DTYPES = "bool u1 i1 u2 >u2 i2 u4 i4 u8 i8 f2 f4 >f4 f8".split()
 SIZES = {"T": 2, "C": 3, "Z": 4, "Y": 5, "X": 6}
@@ -147,7 +148,7 @@ def test_a_chunk_is_computed_once_for_all_its_windows(tmp_path: Path) -> None:
     whole = zarr.create_array(
         str(tmp_path / "a.zarr"), data=np.zeros((1500, 1500)), chunks=(1500,) * 2
     )
-    assert type(open_stack(whole).data).__name__ == "CachedChunks"
+    assert type(open_stack(whole).data).__name__ == "ChunkCache"
     with pytest.raises(InputError, match="unknown shape"):
         open_stack(lazy[lazy > 3])
 

@@ -19,7 +19,7 @@ from napari_unet.core.models import archive as modelzip
 from napari_unet.core.models import folder as modelfolder
 from napari_unet.core.models import store
 from napari_unet.core.models.card import SCHEMA, ModelCard, upgrade_card
-from napari_unet.core.settings import ModelSpec
+from napari_unet.core.settings.model_spec import ModelSpec
 
 SPEC = ModelSpec(width=4, depth=1)
 

@@ -8,7 +8,7 @@ import pytest
 from napari_unet.core.errors import ModelError
 from napari_unet.core.models.card import ModelCard
 from napari_unet.core.models.store import get_family, is_descendant, put_model, remove_model
-from napari_unet.core.settings import ModelSpec
+from napari_unet.core.settings.model_spec import ModelSpec
 
 
 def put(number, parent=None, name=None):

@@ -16,7 +16,7 @@ from napari_unet.core.errors import InputError, OutputError
 from napari_unet.core.io.label_writer import create_output
 from napari_unet.core.regionprops import measure as measuring
 from napari_unet.core.regionprops.measure import measure
-from napari_unet.core.regionprops.table import features_of, table_text, write_table
+from napari_unet.core.regionprops.table import layer_features, table_text, write_table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -220,7 +220,7 @@ def test_the_table_as_a_file(tmp_path: Path):
 
 def test_features_name_the_row_of_a_label():
     table = {"label": np.array([4, 7, 4]), "area_px": np.array([1, 2, 3])}
-    features = features_of(table)
+    features = layer_features(table)
     assert features["index"].tolist() == [-1, 7, -1], "a label in two frames has no one row"
     assert list(features) == ["index", "label", "area_px"]
     assert io.StringIO(table_text(table)).readline() == "label,area_px\n"

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from napari_unet.core.errors import ModelError, SettingsError
-from napari_unet.core.settings import ModelSpec, PredictSettings
+from napari_unet.core.settings.model_spec import ModelSpec
+from napari_unet.core.settings.tasks import PredictSettings
 
 
 @pytest.mark.parametrize("name", ["tile", "channel", "batch", "min_size", "seed"])

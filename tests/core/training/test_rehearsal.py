@@ -22,7 +22,7 @@ from napari_unet.core.models.folder import (
     read_rehearsal,
     write_model,
 )
-from napari_unet.core.settings import ModelSpec
+from napari_unet.core.settings.model_spec import ModelSpec
 from napari_unet.core.training.rehearsal import (
     GROUP,
     choose_rehearsal_crops,

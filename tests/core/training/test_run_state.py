@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from napari_unet.core.errors import InputError, OutputError
-from napari_unet.core.settings import ModelSpec
+from napari_unet.core.settings.model_spec import ModelSpec
 from napari_unet.core.training.run_state import (
     CHECKPOINT,
     RUN_STATE,

@@ -9,7 +9,7 @@ import pytest
 from napari.utils.notifications import notification_manager
 
 from napari_unet.core.evaluation import comparison
-from napari_unet.core.evaluation.match_status import inside_code, outline_code
+from napari_unet.core.evaluation.comparison import inside_code, outline_code
 from napari_unet.core.evaluation.metrics import evaluate
 from napari_unet.core.evaluation.overlay import COLOURS
 from napari_unet.gui.evaluate.overlay import is_evaluation_layer

@@ -222,9 +222,9 @@ def test_an_ome_zarr_that_napari_opened_keeps_its_axes_and_voxel_size(tmp_path, 
     assert tuple(layer.scale) == (1, 1, 1, 1)  # napari's own reader knows no metadata
     stack = layer_stack(layer)
     assert (stack.axes, stack.voxel_size_um) == ("CZYX", (2.0, 0.5, 0.25))
-    assert stack.place is not None
+    assert stack.transform is not None
     layer.affine = np.diag([1, 1, 2, 1, 1])
-    assert layer_stack(layer).place is None
+    assert layer_stack(layer).transform is None
     layer.affine = np.eye(5)
     layer.scale = (1, 3, 1, 1)  # what the user says counts
     assert layer_stack(layer).voxel_size_um is None
@@ -238,9 +238,9 @@ def test_a_layer_s_place_is_that_of_what_is_written_of_it():
         scale=(2, 500, 250),
         translate=(1, 7000, 0),
     )
-    place = layer_stack(layer).labels_place
+    place = layer_stack(layer).labels_transform
     assert [axis.get("unit") for axis in place.axes] == ["second", "micrometer", "micrometer"]
     assert place.scale == pytest.approx((120, 0.5, 0.25))
     assert place.translation == pytest.approx((60, 7, 0))
     layer.rotate = 30  # a scale and a translation do not say that
-    assert not any(layer_stack(layer).labels_place.translation)
+    assert not any(layer_stack(layer).labels_transform.translation)

@@ -14,7 +14,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QFileDialog
 
 from napari_unet.core.io.label_writer import create_output
-from napari_unet.core.regionprops.measure import Measuring
+from napari_unet.core.regionprops.measure import MeasureInput
 from napari_unet.gui.layers.result_info import IMAGE, RESULT_KEY
 from napari_unet.gui.measure.table import cell_text
 from napari_unet.gui.widgets.plots import histogram
@@ -58,13 +58,13 @@ def measured(viewer, panel, qtbot):
 @pytest.fixture
 def held(monkeypatch):
     """Hold every measurement before it reads until the event is set."""
-    go, read = threading.Event(), Measuring.read
+    go, read = threading.Event(), MeasureInput.read
 
     def slow(self, *where):
         assert go.wait(10)
         return read(self, *where)
 
-    monkeypatch.setattr(Measuring, "read", slow)
+    monkeypatch.setattr(MeasureInput, "read", slow)
     yield go
     go.set()
 

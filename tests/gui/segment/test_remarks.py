@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_unet.core.image.domain_shift import ImageSurvey, ShiftRemark, size_remark
+from napari_unet.core.image.domain_shift import ShiftRemark, ShiftReport, size_remark
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def surveying(viewer, panel):
         found = [size_remark(64, request.settings.diameter or 20)]
         remarks = tuple(remark for remark in found if remark)
         if remarks:
-            yield ImageSurvey(0, 0, "looking at the image", remarks)
+            yield ShiftReport(0, 0, "looking at the image", remarks)
         return (yield from engine(stack, request, **arguments))
 
     panel.engine = steps

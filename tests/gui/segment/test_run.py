@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_unet.core.errors import SettingsError
-from napari_unet.core.settings import PredictSettings
+from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.gui import launch as demo
 from napari_unet.gui.correct.edit_tracker import _learner
 from napari_unet.gui.jobs import engine

@@ -5,7 +5,8 @@ from dataclasses import dataclass, fields
 import pytest
 
 from napari_unet.core.errors import SettingsError
-from napari_unet.core.settings import PredictSettings, TrainSettings, setting
+from napari_unet.core.settings.fields import setting
+from napari_unet.core.settings.tasks import PredictSettings, TrainSettings
 from napari_unet.gui.widgets.settings_form import SettingsForm, remember, remembered, sentence
 
 

@@ -16,11 +16,11 @@ from napari_unet.core.blockwise.estimate import Preflight
 from napari_unet.core.blockwise.output_location import OutputLocation
 from napari_unet.core.blockwise.run_directory import locked
 from napari_unet.core.errors import InputError, OutputError
-from napari_unet.core.io.label_writer import read_provenance
-from napari_unet.core.io.retry import RetryingArray, UnreadableError
+from napari_unet.core.io.lazy_arrays import RetryingArray, UnreadableError
+from napari_unet.core.io.provenance import read_provenance
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.progress import run_to_end
-from napari_unet.core.settings import PredictSettings
+from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.nn.blockwise.block import BlockDone
 from napari_unet.nn.blockwise.run import BlockwiseRequest, segment_blocks
 from napari_unet.nn.inference.segment import segment, segment_steps
@@ -240,8 +240,8 @@ def test_labels_lie_in_the_image(model, tmp_path, zarr_format, same_objects):
 
 @pytest.mark.parametrize("link", [False, True])
 def test_labels_of_their_own_lie_where_their_image_does(model, tmp_path, link):
-    from napari_unet.batch.files import FileJob, segment_file
-    from napari_unet.core.tracking.linking import LinkSettings
+    from napari_unet.batch.file_job import FileJob, segment_file
+    from napari_unet.core.settings.tasks import LinkSettings
 
     path, out = tmp_path / "movie.zarr", tmp_path / "labels.zarr"
     group = zarr.open_group(str(path), mode="w")
@@ -361,7 +361,7 @@ class Gone:
 )
 def test_only_what_may_come_back_is_waited_for_once(monkeypatch, error, pauses):
     slept = []
-    monkeypatch.setattr("napari_unet.core.io.retry.time.sleep", slept.append)
+    monkeypatch.setattr("napari_unet.core.io.lazy_arrays.time.sleep", slept.append)
     gone = Gone()
     gone.error = error
     data = RetryingArray(gone)
@@ -388,7 +388,7 @@ class Patchy:
 
 @pytest.fixture
 def _at_once(monkeypatch):
-    monkeypatch.setattr("napari_unet.core.io.retry.PAUSE", 0)
+    monkeypatch.setattr("napari_unet.core.io.lazy_arrays.PAUSE", 0)
 
 
 @pytest.mark.usefixtures("_at_once")
@@ -437,7 +437,7 @@ def test_a_small_frame_that_cannot_be_read_is_left_empty_alone(model, tmp_path, 
 
 
 def test_a_store_that_becomes_unwritable(model, tmp_path, monkeypatch, same_objects):
-    from napari_unet.core.io import atomic as files
+    from napari_unet.core.io import files
 
     image, target, written = texture(150, 130), tmp_path / "labels.zarr", []
     fsync = files.os.fsync
@@ -463,7 +463,7 @@ def test_a_disk_that_is_full_when_the_labels_are_written(model, tmp_path, monkey
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("napari_unet.core.io.ome_zarr.LabelImage.sync", full)
+        patch.setattr("napari_unet.core.io.label_image.LabelImage.sync", full)
         with pytest.raises(OutputError, match=r"labels\.zarr cannot be written: No space left"):
             in_blocks(image, model, target, block=40)
     assert leftovers(tmp_path) == [".labels.zarr.unfinished"]
@@ -517,7 +517,7 @@ def test_provisional_labels_can_be_watched(model, tmp_path):
 
 
 def test_provisional_labels_have_the_levels_of_the_result(model, tmp_path, monkeypatch):
-    monkeypatch.setattr("napari_unet.core.io.ome_zarr.COARSEST", 30)
+    monkeypatch.setattr("napari_unet.core.io.label_image.COARSEST", 30)
     image, target = texture(100, 90), tmp_path / "labels.zarr"
     steps = segment_blocks(request_for(image, target, block=33, preview=True), model)
     done = 0
@@ -532,7 +532,7 @@ def test_provisional_labels_have_the_levels_of_the_result(model, tmp_path, monke
 
 
 def test_a_frame_that_cannot_be_read_at_all_is_told(model, tmp_path, monkeypatch):
-    from napari_unet.core.io import retry as guard
+    from napari_unet.core.io import lazy_arrays as guard
 
     class Broken:
         shape, dtype, ndim = (3, 60, 50), np.dtype(float), 3

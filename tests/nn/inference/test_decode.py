@@ -11,7 +11,7 @@ import torch
 from scipy import ndimage
 
 from napari_unet.core.progress import TileDone, run_to_end
-from napari_unet.core.settings import PredictSettings
+from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.nn.inference import decode
 from napari_unet.nn.inference.decode import decodes_on
 from napari_unet.nn.inference.segment import segment_steps

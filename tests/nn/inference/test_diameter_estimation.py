@@ -11,7 +11,7 @@ from napari_unet.core.evaluation.metrics import evaluate
 from napari_unet.core.image.diameters import median_diameter
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.progress import run_to_end
-from napari_unet.core.settings import PredictSettings
+from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.nn.inference.compatibility import open_frame
 from napari_unet.nn.inference.diameter_estimation import (
     LOOKING,

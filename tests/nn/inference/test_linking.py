@@ -11,7 +11,7 @@ import pytest
 
 import napari_unet as nu
 from napari_unet.core.errors import InputError, ModelError
-from napari_unet.core.tracking.linking import Linker
+from napari_unet.core.tracking import Linker
 from napari_unet.nn.inference import linking
 
 

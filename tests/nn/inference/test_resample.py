@@ -16,7 +16,7 @@ from napari_unet.nn.inference.tile_runner import to_stack
 def test_equal_to_the_bit(scale, shape):
     rng = np.random.default_rng(0)
     ndim = len(shape)
-    frame = Frame.of(open_stack(rng.random(shape)), (), ndim, (0,), scale=scale)
+    frame = Frame.from_stack(open_stack(rng.random(shape)), (), ndim, (0,), scale=scale)
     window = tuple(slice(n // 5, n - 1) for n in shape)
     needed = frame.in_network(window)
     maps = rng.normal(size=(2, *(w.stop - w.start for w in needed))).astype(np.float32)

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from napari_unet.core.errors import InputError
 from napari_unet.core.progress import FrameDone, TileDone, run_to_end
-from napari_unet.core.settings import PredictSettings
+from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.nn.inference.model import Runner
 from napari_unet.nn.inference.segment import segment, segment_steps
 from napari_unet.nn.inference.tile_runner import predict

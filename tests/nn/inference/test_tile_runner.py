@@ -10,7 +10,7 @@ import torch
 
 from napari_unet.core.errors import DeviceError, InputError, SettingsError
 from napari_unet.core.io.stack import open_stack
-from napari_unet.core.settings import PredictSettings
+from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.core.tiles import input_interval, plan_tiles, tile_halo
 from napari_unet.nn.inference.compatibility import open_frame
 from napari_unet.nn.inference.tile_runner import predict, prepare, run_tiles

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from napari_unet.core.errors import SettingsError
-from napari_unet.core.settings import PredictSettings
+from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.nn.inference.tile_runner import predict
 from napari_unet.nn.inference.tta import FLIPS, OFF, TURNS, Flip, get_flips
 

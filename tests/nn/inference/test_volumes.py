@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.progress import FrameDone, run_to_end
-from napari_unet.core.settings import PredictSettings
+from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.core.volumes.modes import (
     HeldPart,
     ball_voxels,

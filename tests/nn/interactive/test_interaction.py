@@ -9,7 +9,7 @@ from napari_unet.core.errors import InputError
 from napari_unet.core.instances.label_edits import MERGE, SPLIT
 from napari_unet.core.progress import run_to_end
 from napari_unet.core.prompts.clicks import Click
-from napari_unet.core.settings import PredictSettings
+from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.nn.interactive import interaction as clickflow
 from napari_unet.nn.interactive.session import ClickSession
 

@@ -14,7 +14,7 @@ from torch import nn
 from napari_unet.core.instances.heads import get_head
 from napari_unet.core.models.card import ModelCard
 from napari_unet.core.progress import run_to_end
-from napari_unet.core.settings import ModelSpec
+from napari_unet.core.settings.model_spec import ModelSpec
 from napari_unet.core.training.samples import Samples
 from napari_unet.nn.training import cancellation as heartbeat
 from napari_unet.nn.training.cancellation import CancelledError, StopHook, run_cancellable

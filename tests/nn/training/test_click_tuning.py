@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from napari_unet.core.instances.heads import SemanticHead
 from napari_unet.core.progress import run_to_end
-from napari_unet.core.settings import TrainSettings
+from napari_unet.core.settings.tasks import TrainSettings
 from napari_unet.core.training.samples import Samples
 from napari_unet.nn.inference.model import load_model, save_model
 from napari_unet.nn.training import click_samples as pictures

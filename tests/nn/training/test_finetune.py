@@ -16,7 +16,8 @@ from napari_unet.core.errors import DeviceError, DivergedError, InputError
 from napari_unet.core.instances.heads import SemanticHead
 from napari_unet.core.models.folder import read_rehearsal
 from napari_unet.core.progress import run_to_end
-from napari_unet.core.settings import ModelSpec, TrainSettings
+from napari_unet.core.settings.model_spec import ModelSpec
+from napari_unet.core.settings.tasks import TrainSettings
 from napari_unet.core.training import config as config_module
 from napari_unet.core.training.config import resolve_config
 from napari_unet.core.training.model_comparison import get_rounds

@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from napari_unet.core.instances.heads import SemanticHead
 from napari_unet.core.models.card import ModelCard
-from napari_unet.core.settings import ModelSpec
+from napari_unet.core.settings.model_spec import ModelSpec
 from napari_unet.core.training.samples import Samples
 from napari_unet.nn.training.held_out import Validator
 from napari_unet.nn.unet.net import UNet

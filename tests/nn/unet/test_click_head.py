@@ -10,7 +10,7 @@ import torch
 
 from napari_unet.core.errors import ModelError
 from napari_unet.core.models.folder import read_card
-from napari_unet.core.settings import ModelSpec
+from napari_unet.core.settings.model_spec import ModelSpec
 from napari_unet.nn.inference.model import load_model, save_model
 from napari_unet.nn.unet.click_head import (
     ClickHead,

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from napari_unet.core.settings import ModelSpec
+from napari_unet.core.settings.model_spec import ModelSpec
 from napari_unet.nn.unet.losses import dice_loss, head_loss
 
 INSTANCE, SEMANTIC = ModelSpec(), ModelSpec(head="semantic", classes=3)

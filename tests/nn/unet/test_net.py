@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from napari_unet.core.errors import ModelError
-from napari_unet.core.settings import ModelSpec
+from napari_unet.core.settings.model_spec import ModelSpec
 from napari_unet.nn.unet.net import (
     AttentionGate,
     Block,

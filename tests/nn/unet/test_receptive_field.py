@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from napari_unet.core.settings import ModelSpec
+from napari_unet.core.settings.model_spec import ModelSpec
 from napari_unet.core.tiles import input_interval, receptive_field
 from napari_unet.nn.unet.net import UNet
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from napari_unet.core.settings import ModelSpec
+from napari_unet.core.settings.model_spec import ModelSpec
 from napari_unet.nn.unet.net import UNet
 from napari_unet.nn.unet.summary import format_summary, summarise_network
 

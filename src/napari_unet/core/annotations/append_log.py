@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from napari_unet.core.errors import InputError, OutputError
-from napari_unet.core.io.atomic import make_folder, whole_file
+from napari_unet.core.io.files import atomic_file, make_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -180,7 +180,7 @@ class RecordFile:
         kept = ""
         if whole and any(front):  # whole records may follow a damaged one
             aside = self.path.with_suffix(f".damaged-{end}")
-            with whole_file(aside) as partial, partial.open("wb") as copy:
+            with atomic_file(aside) as partial, partial.open("wb") as copy:
                 self._file.seek(end)
                 while block := self._file.read(2**24):
                     copy.write(block)
@@ -290,7 +290,7 @@ def write_records(path: Path, records: Iterable[Record]) -> None:
         It cannot be written.
     """
     make_folder(path.parent)
-    with whole_file(path) as partial, partial.open("wb") as file:
+    with atomic_file(path) as partial, partial.open("wb") as file:
         file.write(MAGIC)
         for record in records:
             file.write(_packed(record))

@@ -15,8 +15,8 @@ from napari_unet.core.annotations.mask import read_annotation_mask
 from napari_unet.core.annotations.reader import JournalReader
 from napari_unet.core.annotations.training_set import Correction, list_patches
 from napari_unet.core.errors import InputError, UnetError
-from napari_unet.core.evaluation.overlay import outline, picture
-from napari_unet.core.io.atomic import make_folder, user_path, whole_file
+from napari_unet.core.evaluation.overlay import draw_outlines, to_rgb
+from napari_unet.core.io.files import atomic_file, expand_path, make_folder
 from napari_unet.core.io.tiff import silence_tifffile
 from napari_unet.core.progress import Progress
 
@@ -77,8 +77,8 @@ def draw_correction(
     if found is not None:
         stack, where = found
         values = stack.read(where, window, stack.pick_channels(3 if stack.rgb else 1))
-        background = picture(np.moveaxis(values, 0, -1) if stack.rgb else values[0])
-    return outline(background[::step, ::step], labels[::step, ::step], zoom=1)
+        background = to_rgb(np.moveaxis(values, 0, -1) if stack.rgb else values[0])
+    return draw_outlines(background[::step, ::step], labels[::step, ::step], zoom=1)
 
 
 def export_corrections(
@@ -123,7 +123,7 @@ def export_corrections(
     """
     if layout not in LAYOUTS:
         raise InputError(f"layout is {layout!r}; choose one of: {', '.join(LAYOUTS)}.")
-    folder, remarks, count = user_path(folder), list[str](), 0
+    folder, remarks, count = expand_path(folder), list[str](), 0
     for number, correction in enumerate(corrections):
         yield Progress(number, len(corrections), "images")
         for owner, patch in list_patches(
@@ -152,7 +152,7 @@ def _write_pair(folder: Path, layout: str, name: str, patch: Patch) -> None:
 
 def _write(path: Path, values: np.ndarray, photometric: str) -> None:
     make_folder(path.parent)
-    with whole_file(path) as partial, silence_tifffile():
+    with atomic_file(path) as partial, silence_tifffile():
         tifffile.imwrite(partial, values, photometric=photometric, compression="zlib")
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from napari_unet.core.annotations.append_log import Header, Record, RecordFile, first_header
 from napari_unet.core.errors import InputError, UnetError
-from napari_unet.core.io.provenance import fingerprint
+from napari_unet.core.io.provenance import hash_stack
 from napari_unet.core.io.stack import Stack, open_stack
 from napari_unet.core.models.store import home
 
@@ -44,7 +44,7 @@ class JournalHeader:
     Attributes
     ----------
     image
-        The image's `fingerprint`; the journal's folder is named by it.
+        The image's `hash_stack`; the journal's folder is named by it.
     name, path
         The image's name, and the file that it can be read from again; "" for an image in memory
         only, of which the journal keeps snapshots of the frames that were worked on.
@@ -58,7 +58,7 @@ class JournalHeader:
         Whether all initial labels are in the journal. Otherwise those of a frame are added when it
         is first worked on.
     labels_hash
-        `fingerprint` of the initial labels.
+        `hash_stack` of the initial labels.
     model, model_hash
         Name and hash of the model that made the labels, or that is to learn from the corrections.
     head
@@ -132,14 +132,14 @@ class JournalFile:
 
 
 def image_fingerprint(stack: Stack) -> str:
-    """Return the `fingerprint` of an image's content, by which its journals are found.
+    """Return the `hash_stack` of an image's content, by which its journals are found.
 
     Raises
     ------
     InputError
         A part of the image cannot be read.
     """
-    found = fingerprint(stack)
+    found = hash_stack(stack)
     if found is None:
         raise InputError(
             f"{stack.name} cannot be read in full, so that corrections could not be told from "
@@ -205,7 +205,7 @@ def make_header(stack: Stack, labels: Any, ndim: int) -> JournalHeader:
         dtype=dtype.newbyteorder("<").str,
         ndim=ndim,
         whole=math.prod(shape) * dtype.itemsize <= WHOLE_BYTES,
-        labels_hash=fingerprint(Stack(labels, stack.labels_axes)) or "",
+        labels_hash=hash_stack(Stack(labels, stack.labels_axes)) or "",
     )
 
 
@@ -215,7 +215,7 @@ def same_file(stack: Stack, path: Path | None, image: str) -> str:
         return ""
     try:
         again = open_stack(path, stack.axes)
-        return str(path.absolute()) if fingerprint(again) == image else ""
+        return str(path.absolute()) if hash_stack(again) == image else ""
     except UnetError:
         return ""
 

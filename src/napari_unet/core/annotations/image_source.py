@@ -21,7 +21,7 @@ from napari_unet.core.annotations.append_log import (
     write_records,
 )
 from napari_unet.core.errors import InputError, OutputError, UnetError
-from napari_unet.core.io.provenance import fingerprint
+from napari_unet.core.io.provenance import hash_stack
 from napari_unet.core.io.stack import Stack, open_stack
 
 if TYPE_CHECKING:
@@ -146,6 +146,6 @@ class ImageSource:
             stack = open_stack(path, self.header.image_axes)
         except UnetError as error:
             raise InputError(f"The image cannot be read: {error}") from error
-        if fingerprint(stack) != self.header.image:
+        if hash_stack(stack) != self.header.image:
             raise InputError(f"The image {path} was changed since; open it as it was to use them.")
         return stack

@@ -65,7 +65,7 @@ class Patch:
 
     def normaliser(self, channels: tuple[int, ...]) -> Normaliser:
         """Return the normaliser of the whole frame, by whose percentiles the patch is scaled."""
-        return Normaliser.of(self.stack, self.place, len(self.window), channels)
+        return Normaliser.from_stack(self.stack, self.place, len(self.window), channels)
 
 
 def extract_patches(

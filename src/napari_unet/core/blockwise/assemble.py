@@ -26,8 +26,8 @@ from napari_unet.core.blockwise.run_directory import read_arrays, write_arrays
 from napari_unet.core.blockwise.stitch_z import stitched_labels
 from napari_unet.core.blockwise.summary import BlockSummary, RegionGraph, link, shrink
 from napari_unet.core.errors import OutputError
-from napari_unet.core.io.atomic import make_folder
-from napari_unet.core.io.ome_zarr import LabelImage, chunks_for
+from napari_unet.core.io.files import make_folder
+from napari_unet.core.io.label_image import LabelImage, chunks_for
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from napari_unet.core.errors import OutputError
-from napari_unet.core.io.atomic import user_path
+from napari_unet.core.io.files import expand_path, is_zarr
+from napari_unet.core.io.label_image import get_zarr_format, register_label
 from napari_unet.core.io.label_writer import DISK_ERRORS
-from napari_unet.core.io.ome_zarr import LABELS, format_of, ome_zarr_of, register_label
-from napari_unet.core.io.readers import is_zarr
+from napari_unet.core.io.ome_zarr import LABELS, containing_ome_zarr
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,14 +54,14 @@ class OutputLocation:
             No output for data that are no OME-Zarr on this computer, or one of another kind.
         """
         if output is None:
-            path = user_path(source) if isinstance(source, (str, Path)) else None
+            path = expand_path(source) if isinstance(source, (str, Path)) else None
             if path is None or not _is_group(path) or "://" in str(source):
                 raise OutputError(
                     "there is no OME-Zarr on this computer to put the labels into; give an output, "
                     "see `napari-unet segment --help`."
                 )
             return cls(path / LABELS / name, path)
-        path = user_path(output)
+        path = expand_path(output)
         if path.parent.name == LABELS and _is_group(path.parent.parent):
             return cls(path, path.parent.parent)
         if path.suffix.lower() != ".zarr":
@@ -82,7 +82,7 @@ class OutputLocation:
         """
         if _is_group(source):
             return cls.of(None, source, name)
-        if (image := ome_zarr_of(source)) is not None:
+        if (image := containing_ome_zarr(source)) is not None:
             return cls.of(None, image, name)
         if not is_zarr(source) or is_zarr(source.parent):
             raise OutputError(f"{source} has no place for labels; give an output.")
@@ -96,7 +96,7 @@ class OutputLocation:
     @property
     def zarr_format(self) -> Literal[2, 3]:
         """Format of Zarr: that of the image which holds the labels, else 3."""
-        return format_of(self.image) if self.image else 3
+        return get_zarr_format(self.image) if self.image else 3
 
     @property
     def source(self) -> str | None:

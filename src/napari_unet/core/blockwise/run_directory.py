@@ -13,7 +13,7 @@ Beside the target lies ``.NAME.unfinished``:
 - ``written/``: a mark for each part of the result that is on the disk;
 - ``lock``: held while a process works here; the operating system frees it when that one dies.
 
-A file is synced before it gets its name (`whole_file`), so that a file's being there means that it
+A file is synced before it gets its name (`atomic_file`), so that a file's being there means that it
 is complete. Files are written by whoever computes them, on whatever computer.
 """
 
@@ -32,7 +32,7 @@ import numpy as np
 
 from napari_unet.core.blockwise.run_plan import RunPlan
 from napari_unet.core.errors import OutputError
-from napari_unet.core.io.atomic import make_folder, whole_file
+from napari_unet.core.io.files import atomic_file, make_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -189,14 +189,14 @@ def locked(folder: Path) -> Iterator[None]:
 def write_text(path: Path, text: str) -> None:
     """Write a small file whole, and the folders that it lies in."""
     make_folder(path.parent)
-    with whole_file(path) as partial:
+    with atomic_file(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write compressed arrays into one file, whole, and the folders that it lies in."""
     make_folder(path.parent)
-    with whole_file(path) as partial, zipfile.ZipFile(partial, "w") as archive:
+    with atomic_file(path) as partial, zipfile.ZipFile(partial, "w") as archive:
         for name, values in arrays.items():
             archive.writestr(name, _packed(values))
 

@@ -1,1 +1,7 @@
-"""Labels against their truth: scores of files and parts, and pictures of both."""
+"""Labels compared with the truth, or with other labels.
+
+metrics     Scores, evaluate: AP, F1, PQ, Dice, Rand error; the table of scores
+comparison  files of labels and truth, frame by frame; which objects are hits
+overlay     pictures of labels, and of hits, false and missed objects
+label_diff  which objects were gained, lost or changed between two segmentations
+"""

@@ -1,32 +1,137 @@
-"""Labels against their truth, frame by frame.
+"""Labels compared with their truth, frame by frame: scores, and which objects are hits.
 
-A frame is what objects are matched in: a plane, or a volume. Time points are frames of their own
-always. Whether the planes of a stack are, too, depends on the labels: a 2D model numbers the
-objects of each plane anew, so that equal numbers in two planes are two objects.
+Objects are matched within a frame: a plane or a volume. Each time point has frames of its own.
+Whether the planes of a stack are frames, too, depends on the labels: a 2D model numbers the objects
+of each plane anew, so that equal numbers in two planes are two objects.
 """
 
 from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_unet.core.errors import InputError
-from napari_unet.core.evaluation.match_status import MatchStatus, draw_match_status
 from napari_unet.core.evaluation.metrics import Scores, score
-from napari_unet.core.instances.matching import Overlap
-from napari_unet.core.io.axes import PLANES, VOLUMES
+from napari_unet.core.instances.matching import Overlap, are_whole, match
+from napari_unet.core.io.axes import AUTO, PLANES, VOLUMES, object_ndim, shared_axes
+from napari_unet.core.io.files import match_by_name
+from napari_unet.core.io.provenance import find_provenance
+from napari_unet.core.io.stack import read_labels_and_axes
 from napari_unet.core.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
+    from pathlib import Path
+
+    from numpy.typing import ArrayLike, NDArray
+
+MATCH_KINDS = ("hit", "false", "missed")
+"""Status of an object; where two meet in a pixel, the one named first is drawn."""
+
+
+def outline_code(kind: str, kinds: Sequence[str] = MATCH_KINDS) -> int:
+    """Return the code that `draw_match_status` writes on the rim of an object: 1, 2 or 3."""
+    return 1 + kinds.index(kind)
+
+
+def inside_code(kind: str, kinds: Sequence[str] = MATCH_KINDS) -> int:
+    """Return the code that `draw_match_status` writes inside an object: 4, 5 or 6."""
+    return 1 + len(kinds) + kinds.index(kind)
+
+
+@dataclass(frozen=True)
+class MatchStatus:
+    """Which objects are hits; all others are false (of the labels) or missed (of the truth).
+
+    Attributes
+    ----------
+    hits
+        Labels of the predicted objects that match a true one, ascending.
+    found
+        Labels of the true objects that match a predicted one, ascending.
+    """
+
+    hits: NDArray[np.int64]
+    found: NDArray[np.int64]
+
+    @classmethod
+    def from_overlap(cls, overlap: Overlap, threshold: float = 0.5) -> MatchStatus:
+        """Match the objects of an overlap: a hit has at least `threshold` IoU with its truth."""
+        pairs = match(overlap, threshold)
+        hits, found = overlap.predicted_ids[pairs.predicted], overlap.true_ids[pairs.true]
+        return cls(np.sort(hits), np.sort(found))
+
+    def split(self, labels: ArrayLike, truth: ArrayLike) -> dict[str, NDArray[Any]]:
+        """Return the labels of the hits, the false and the missed objects, 0 elsewhere.
+
+        Parameters
+        ----------
+        labels, truth
+            The arrays that were matched, or a part of them, such as one plane of a volume.
+
+        Returns
+        -------
+        dict
+            An array for each of `MATCH_KINDS`.
+        """
+        predicted, true = np.asarray(labels), np.asarray(truth)
+        hit = np.isin(predicted, self.hits.astype(predicted.dtype))
+        missed = ~np.isin(true, self.found.astype(true.dtype))
+        return {
+            "hit": np.where(hit, predicted, 0),
+            "false": np.where(hit, 0, np.maximum(predicted, 0)),
+            "missed": np.where(missed, np.maximum(true, 0), 0),
+        }
+
+
+def draw_match_status(
+    objects: dict[str, NDArray[Any]], axes: tuple[int, int] = (0, 1)
+) -> NDArray[np.uint8]:
+    """Draw objects of several kinds, such as hits, false and missed ones, into one array of codes.
+
+    Rims lie above all insides, so that missed objects can be seen below one that is too large.
+
+    Parameters
+    ----------
+    objects
+        The objects of each kind, 0 elsewhere, as `MatchStatus.split` returns them, of any number of
+        dimensions; where two kinds meet in a pixel, the one named first is drawn.
+    axes
+        The axes of the planes in which rims are drawn.
+
+    Returns
+    -------
+    np.ndarray
+        uint8, the shape of the objects: `outline_code`, `inside_code` or 0.
+    """
+    kinds = list(objects)
+    codes = np.zeros(objects[kinds[0]].shape, np.uint8)
+    for kind in reversed(kinds):
+        codes[objects[kind] > 0] = inside_code(kind, kinds)
+    for kind in reversed(kinds):
+        codes[edges(objects[kind], axes)] = outline_code(kind, kinds)
+    return codes
+
+
+def edges(labels: NDArray[Any], axes: tuple[int, ...] = (0, 1)) -> NDArray[np.bool_]:
+    """Return which pixels of objects have a neighbour along `axes` of another label."""
+    edge = np.zeros(labels.shape, bool)
+    for axis in axes:
+        along, rim = np.moveaxis(labels, axis, 0), np.moveaxis(edge, axis, 0)
+        differs = along[1:] != along[:-1]
+        rim[:-1] |= differs
+        rim[1:] |= differs
+    return edge & (labels > 0)
+
 
 HIT_IOU = 0.5
-"""IoU with its truth from which on an object is drawn as a hit."""
-
-Place = tuple[int | slice, ...]
+"""An object with at least this IoU with its truth is drawn as a hit."""
+Selection = tuple[int | slice, ...]
+"""Index of a frame or plane in an array."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,51 +167,51 @@ class Comparison:
 
     @property
     def what(self) -> str:
-        """What the frames are, in words."""
+        """Name of the frames: "planes" or "volumes"."""
         return VOLUMES if self.ndim == 3 and "Z" in self.axes else PLANES
 
     @property
-    def frames(self) -> list[Place]:
-        """Where the frames are in the arrays."""
-        return _places(self.axes, self.labels.shape, "ZYX"[-self.ndim :])
+    def frames(self) -> list[Selection]:
+        """Indices of all frames."""
+        return _selections(self.axes, self.labels.shape, "ZYX"[-self.ndim :])
 
     @property
-    def planes(self) -> list[Place]:
-        """Where the planes are in the arrays."""
-        return _places(self.axes, self.labels.shape, "YX")
+    def planes(self) -> list[Selection]:
+        """Indices of all planes."""
+        return _selections(self.axes, self.labels.shape, "YX")
 
-    def frame_of(self, plane: Place) -> Place:
-        """Return the frame that holds a plane."""
+    def get_frame(self, plane: Selection) -> Selection:
+        """Return the index of the frame that holds a plane."""
         inside = "ZYX"[-self.ndim :]
         pairs = zip(self.axes, plane, strict=True)
         return tuple(slice(None) if letter in inside else at for letter, at in pairs)
 
-    def planes_of(self, frame: Place) -> list[Place]:
-        """Return where the planes are in the array of one frame."""
+    def planes_in(self, frame: Selection) -> list[Selection]:
+        """Return the indices of the planes in the array of one frame."""
         sizes = zip(self.axes, self.labels.shape, frame, strict=True)
         left = [(letter, size) for letter, size, at in sizes if isinstance(at, slice)]
-        return _places([letter for letter, _ in left], [size for _, size in left], "YX")
+        return _selections([letter for letter, _ in left], [size for _, size in left], "YX")
 
-    def read(self, place: Place) -> tuple[np.ndarray, np.ndarray]:
-        """Return the labels and the truth of a frame or plane."""
-        return np.asarray(self.labels[place]), np.asarray(self.truth[place])
+    def read(self, selection: Selection) -> tuple[np.ndarray, np.ndarray]:
+        """Read the labels and the truth of a frame or plane."""
+        return np.asarray(self.labels[selection]), np.asarray(self.truth[selection])
 
-    def judge(self, frame: Place) -> MatchStatus:
-        """Tell what became of the objects of one frame."""
-        return MatchStatus.of(Overlap.of(*self.read(frame)), HIT_IOU)
+    def get_status(self, frame: Selection) -> MatchStatus:
+        """Match the objects of one frame."""
+        return MatchStatus.from_overlap(Overlap.of(*self.read(frame)), HIT_IOU)
 
 
 def score_steps(
     comparison: Comparison, out: np.ndarray | None = None
 ) -> Generator[Progress, None, Scores]:
-    """Score labels against their truth, pooled over the frames; yield after every piece of work.
+    """Score labels against their truth, pooled over the frames; yield between frames and planes.
 
     Parameters
     ----------
     comparison
-        What to score.
+        Labels and truth.
     out
-        uint8, the labels' shape: the match status is drawn into it by `draw_match_status`.
+        uint8 of the labels' shape, filled by `draw_match_status`; None: nothing is drawn.
 
     Returns
     -------
@@ -116,28 +221,85 @@ def score_steps(
     Raises
     ------
     InputError
-        Values that are no whole numbers, or no frame at all.
+        Values that are no whole numbers, or arrays without any frame.
     """
     frames, scores = comparison.frames, []
-    for number, place in enumerate(frames):
+    for number, frame in enumerate(frames):
         progress = Progress(number, len(frames), comparison.what)
         yield progress
-        labels, truth = comparison.read(place)
+        labels, truth = comparison.read(frame)
         overlap = Overlap.of(labels, truth)
         scores.append(score(overlap))
         if out is not None:
-            verdict = MatchStatus.of(overlap, HIT_IOU)
-            for plane in comparison.planes_of(place):
+            status = MatchStatus.from_overlap(overlap, HIT_IOU)
+            for plane in comparison.planes_in(frame):
                 yield progress
-                out[place][plane] = draw_match_status(verdict.split(labels[plane], truth[plane]))
+                out[frame][plane] = draw_match_status(status.split(labels[plane], truth[plane]))
     yield Progress(len(frames), len(frames), comparison.what)
     return Scores.pooled(scores)
 
 
-def _places(axes: Sequence[str], shape: Sequence[int], inside: str) -> list[Place]:
-    """List every position along the axes that are not `inside`, with all of those that are."""
+def _selections(axes: Sequence[str], shape: Sequence[int], inside: str) -> list[Selection]:
+    """Return every index that takes one position along each axis but those `inside`."""
     spans = [
         [slice(None)] if letter in inside else range(size)
         for letter, size in zip(axes, shape, strict=True)
     ]
     return list(itertools.product(*spans))
+
+
+@dataclass(frozen=True)
+class LabelPair:
+    """Files of labels and of their truth, one of which may be missing."""
+
+    name: str
+    predicted: Path | None
+    truth: Path | None
+
+
+def pair_files(predicted: Path, truth: Path) -> list[LabelPair]:
+    """Match files of labels with their truth by `match_by_name`; labels without truth come last.
+
+    Raises
+    ------
+    InputError
+        A path does not exist, one is a file and one a folder, or no name is in both folders.
+    """
+    found, wanted = match_by_name(predicted, truth)
+    if not set(found) & set(wanted):
+        raise InputError(f"{predicted} and {truth} have no file name in common.")
+    names = [*wanted, *(name for name in found if name not in wanted)]
+    return [LabelPair(name, found.get(name), wanted.get(name)) for name in names]
+
+
+def read_pair(pair: LabelPair, frames: str = AUTO) -> Comparison:
+    """Read the labels and the truth of a pair.
+
+    Parameters
+    ----------
+    frames
+        In which frames objects are matched, one of `core.io.axes.FRAMES`.
+
+    Raises
+    ------
+    InputError
+        A file is missing, cannot be read or holds no labels, or the shapes differ.
+    """
+    if pair.predicted is None or pair.truth is None:
+        lacking = "prediction" if pair.predicted is None else "truth"
+        raise InputError(f"{pair.truth or pair.predicted} has no {lacking} of that name.")
+    labels, axes = read_labels_and_axes(pair.predicted)
+    truth, truth_axes = read_labels_and_axes(pair.truth)
+    if labels.shape != truth.shape:
+        raise InputError(
+            f"{pair.predicted} has shape {labels.shape}, its truth {truth.shape}; "
+            "give two labellings of the same image."
+        )
+    for path, values in ((pair.predicted, labels), (pair.truth, truth)):
+        if not are_whole(values):
+            raise InputError(
+                f"{path} holds {values.dtype} that are no whole numbers; give the objects' "
+                "numbers, 0 for background."
+            )
+    ndim = object_ndim(frames, find_provenance(pair.predicted))
+    return Comparison(labels, truth, shared_axes(axes, truth_axes), ndim)

@@ -1,7 +1,9 @@
-"""How well labels agree with the truth, for one image or pooled over many."""
+"""Scores of labels against the truth: AP, F1, PQ, Dice, Rand error; for one image or many."""
 
 from __future__ import annotations
 
+import csv
+import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,12 +11,13 @@ import numpy as np
 
 from napari_unet.core.errors import InputError, SettingsError
 from napari_unet.core.instances.matching import Overlap, match
+from napari_unet.core.io.files import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
     from numpy.typing import ArrayLike, NDArray
-
 
 THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 """IoU thresholds 0.5, 0.55 ... 0.95."""
@@ -22,27 +25,27 @@ THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 
 @dataclass(frozen=True)
 class Scores:
-    """How well labels agree with the truth, for one image or pooled over several.
+    """Scores of labels against the truth, for one image or pooled over several.
 
-    The arrays have one entry for each threshold of IoU. A share of nothing (0 of 0) is 1: where
-    there is nothing to find and nothing was found, all is well.
+    The arrays have one entry for each threshold of IoU. A ratio of 0 to 0 is 1: where there is
+    nothing to find and nothing was found, the score is perfect.
 
     Attributes
     ----------
     thresholds
-        IoU from which on a predicted object counts as a true one.
+        A predicted object with at least this IoU counts as a true one.
     tp, fp, fn
-        Objects that were hit, that are false, that were missed.
+        Numbers of hits, false objects and missed objects.
     iou_sum
         Sum of the hit objects' IoU.
     objects, true_objects
-        How many there are in the labels and in the truth.
+        Numbers of objects in the labels and in the truth.
     foreground
         Voxels that are foreground in both, in the labels, in the truth.
     rand
-        Pairs of the true objects' voxels that are together in both, in the labels, in the truth.
+        Pairs of voxels of true objects that are in one object in both, in the labels, in the truth.
     images
-        How many images were pooled.
+        Number of images that were pooled.
     """
 
     thresholds: tuple[float, ...]
@@ -104,20 +107,20 @@ class Scores:
 
     @property
     def count_error(self) -> int:
-        """How many objects too many (or, below 0, too few)."""
+        """Predicted minus true objects."""
         return self.objects - self.true_objects
 
     def at(self, threshold: float) -> int:
-        """Return the position of a threshold in the arrays.
+        """Return the index of a threshold in the arrays.
 
         Raises
         ------
         SettingsError
-            It is none of them.
+            It is none of the thresholds.
         """
-        for position, known in enumerate(self.thresholds):
+        for index, known in enumerate(self.thresholds):
             if abs(known - threshold) < 1e-9:
-                return position
+                return index
         raise SettingsError(
             f"There is no score at IoU {threshold}; choose one of: {self.thresholds}."
         )
@@ -129,7 +132,7 @@ class Scores:
         Raises
         ------
         InputError
-            There are none, or their thresholds differ.
+            There are none, or they have different thresholds.
         """
         scores = list(several)
         if not scores or len({score.thresholds for score in scores}) > 1:
@@ -177,7 +180,7 @@ def evaluate(
     labels, truth
         Integers of the same shape, of any number of dimensions; 0 and below is background.
     thresholds
-        IoU from which on a predicted object counts as a true one, each in (0, 1].
+        IoU at which a predicted object counts as a true one, each in (0, 1].
 
     Returns
     -------
@@ -199,7 +202,7 @@ def evaluate(
 
 
 def score(overlap: Overlap, thresholds: tuple[float, ...] = THRESHOLDS) -> Scores:
-    """Score an overlap that was counted already, as `evaluate` does."""
+    """Return the scores of `evaluate` for an overlap that was counted already."""
     matches = [match(overlap, threshold) for threshold in thresholds]
     objects, true_objects = overlap.predicted_sizes.size, overlap.true_sizes.size
     tp = np.array([found.iou.size for found in matches], np.int64)
@@ -221,7 +224,7 @@ def score(overlap: Overlap, thresholds: tuple[float, ...] = THRESHOLDS) -> Score
 
 
 def _rand_sums(overlap: Overlap) -> tuple[float, float, float]:
-    """Count pairs of voxels, of those that are foreground in the truth."""
+    """Count the pairs of voxels of `Scores.rand`."""
     shared, true = overlap.shared.astype(float), overlap.true_sizes.astype(float)
     lost = true - np.bincount(overlap.true, shared, true.size)
     predicted = np.append(np.bincount(overlap.predicted, shared), lost.sum())
@@ -246,16 +249,16 @@ def _sum3(rows: Iterable[tuple[Any, Any, Any]]) -> tuple[Any, Any, Any]:
 def evaluate_known(
     labels: np.ndarray, truth: np.ndarray, known: np.ndarray, thresholds: tuple[float, ...]
 ) -> Scores:
-    """Score labels against the truth, counting what lies in the known part.
+    """Score labels whose truth is known in a part of the image only.
 
-    An object counts as a whole if half of it is known; what lies outside neither helps nor harms.
+    An object counts, as a whole, if at least half of it lies in that part.
 
     Parameters
     ----------
     labels, truth
         Unsigned integers ([Z,] Y, X).
     known
-        bool of the same shape.
+        bool of the same shape: the part.
     """
     if known.all():
         return evaluate(labels, truth, thresholds)
@@ -263,8 +266,43 @@ def evaluate_known(
 
 
 def mostly_known(labels: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Return the labels without the objects of which more than half is not known."""
-    _, place, sizes = np.unique(labels, return_inverse=True, return_counts=True)
-    place = place.reshape(labels.shape)
-    seen = np.bincount(place[known], minlength=len(sizes))
-    return np.where((2 * seen >= sizes)[place], labels, 0)
+    """Return the labels of the objects of which at least half is known."""
+    _, number, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    number = number.reshape(labels.shape)
+    seen = np.bincount(number[known], minlength=len(sizes))
+    return np.where((2 * seen >= sizes)[number], labels, 0)
+
+
+_SHOWN = {
+    "AP50": "AP50",
+    "AP75": "AP75",
+    "AP90": "AP90",
+    "F1": "f1",
+    "PQ": "pq",
+    "Dice": "dice",
+    "Rand err.": "rand_error",
+}
+SCORE_HEADINGS = ("image", "objects", "true", *_SHOWN)
+
+
+def score_row(name: str, scores: Scores) -> list[str]:
+    """Return the row below `SCORE_HEADINGS` for one image."""
+    row = scores.row()
+    counts = [f"{scores.objects:,}", f"{scores.true_objects:,}"]
+    return [name, *counts, *(f"{row[share]:.3f}" for share in _SHOWN.values())]
+
+
+def write_scores(path: Path, rows: dict[str, Scores]) -> None:
+    """Write all scores of each image as CSV, whole or not at all; an existing file is replaced.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written.
+    """
+    text = io.StringIO()
+    table = [{"image": name, **scores.row()} for name, scores in rows.items()]
+    writer = csv.DictWriter(text, list(table[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table)
+    write_text(path, text.getvalue())

@@ -1,8 +1,8 @@
-"""How large objects are, and at which scale a network works on them.
+"""Diameters of objects, and the scale at which the network sees an image.
 
-A network is best at the size of object that it saw most. Images whose objects are clearly smaller
-or larger are resampled before they reach it, and its maps are resampled back. Where the sizes
-nearly agree the image's own pixels are used: they are sharper, and cost nothing.
+A network is best at objects of the size that it saw most. Images whose objects are clearly smaller
+or larger are resampled for it, and its maps are resampled back. Where the sizes nearly agree the
+image's own pixels are used: they are sharper, and cost nothing.
 """
 
 from __future__ import annotations
@@ -13,18 +13,20 @@ import numpy as np
 from scipy import ndimage
 
 TOLERANCE = 1.3
-"""Up to this ratio of the sizes an image is used as it is."""
+"""Up to this ratio of the sizes an image is not resampled."""
 LIMITS = (0.1, 8.0)
-"""The least and greatest network pixels an image pixel."""
+"""Smallest and largest scale, in network pixels per image pixel."""
 
 
 def object_diameters(labels: np.ndarray) -> np.ndarray:
-    """Return each object's diameter in pixels: that of the disc (ball) of the same size."""
+    """Return the diameter of each object in pixels: of the disc or ball of the same size."""
     sizes = np.bincount(labels.ravel())[1:]
-    sizes = sizes[sizes > 0].astype(float)
-    if labels.ndim == 2:
-        return np.asarray(2 * np.sqrt(sizes / np.pi))
-    return np.asarray(2 * np.cbrt(3 * sizes / (4 * np.pi)))
+    return equivalent_diameters(sizes[sizes > 0], labels.ndim)
+
+
+def equivalent_diameters(sizes: np.ndarray, ndim: int) -> np.ndarray:
+    """Return the diameter of the disc (`ndim` 2) or ball (3) of each area or volume."""
+    return np.asarray(2 * (np.sqrt(sizes / np.pi) if ndim == 2 else np.cbrt(0.75 / np.pi * sizes)))
 
 
 def median_diameter(labels: np.ndarray) -> float:
@@ -34,7 +36,7 @@ def median_diameter(labels: np.ndarray) -> float:
 
 
 def typical_diameter(labels: np.ndarray) -> float:
-    """Return the median of `object_diameters`, weighted by themselves: debris hardly counts."""
+    """Return the median of `object_diameters`, weighted by diameter: debris hardly counts."""
     diameters = np.sort(object_diameters(labels))
     if not len(diameters):
         return 0.0
@@ -43,20 +45,20 @@ def typical_diameter(labels: np.ndarray) -> float:
 
 
 def peak_heights(labels: np.ndarray, height: np.ndarray) -> np.ndarray:
-    """Return the greatest height, at most 1, in each object, in the order of the labels."""
+    """Return the maximum of `height`, at most 1, in each object, in the order of the labels."""
     names = np.unique(labels[labels > 0])
     return np.minimum(1, np.asarray(ndimage.maximum(height, labels, names), np.float32))
 
 
 def working_scale(diameter: float, wanted: float | None) -> float:
-    """Return network pixels an image pixel.
+    """Return the scale at which an image is resampled, in network pixels per image pixel.
 
     Parameters
     ----------
     diameter
         Of the image's objects, in pixels; 0 if there are none.
     wanted
-        Of the objects that the network is best at, in pixels; None if that is not known.
+        Of the objects that the network is best at, in pixels; None if unknown.
     """
     if not diameter or not wanted:
         return 1.0

@@ -1,7 +1,7 @@
-"""Is this image like those that the model was trained on? Statistics, their limits, and words.
+"""Domain shift: whether an image is like those that the model was trained on.
 
-The card keeps, for each statistic, between which values nearly all training images lay. An image
-far outside may still come out well, but its user should know before trusting the result.
+The model card keeps for each statistic the range of nearly all training images. An image far
+outside may still be segmented well, but its user should know before trusting the result.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ Statistics = Mapping[str, float]
 Ranges = Mapping[str, Sequence[float]]
 
 SIZE_RATIO = 2.0
-"""Objects this many times larger or smaller than the network works on best are remarked on."""
+"""Objects this many times larger or smaller than those the network is best at are remarked on."""
 QUANTILES = (0.01, 0.99)
-"""Between which quantiles of the training images the range of a statistic reaches ..."""
+"""Quantiles of the training images that bound the range of a statistic ..."""
 SLACK = 0.2
-"""... and by which share of itself it is widened on both sides."""
+"""... which is widened on both sides by this share of itself."""
 
 WORDS = {
     "noise": ("it is smoother", "it is noisier"),
@@ -33,7 +33,7 @@ WORDS = {
     "peak": ("its objects have other shapes", "its objects have other shapes"),
     "certainty": ("the model is unsure of its objects", "the model is surer than it should be"),
 }
-"""What it means when a statistic is below or above its range."""
+"""What a statistic below or above its range means."""
 
 
 class ShiftWarning(UserWarning):
@@ -42,15 +42,15 @@ class ShiftWarning(UserWarning):
 
 @dataclass(frozen=True)
 class ShiftRemark:
-    """What is unusual about an image, and the diameter (px) that would mend it, if one would."""
+    """What is unusual about an image; the diameter (px) to set, if the size of objects is."""
 
     text: str
     diameter: float | None = None
 
 
 @dataclass(frozen=True)
-class ImageSurvey(Progress):
-    """A look at the image before the run: `remarks` say what is unlike the training images."""
+class ShiftReport(Progress):
+    """The image was compared with the training images; `remarks` say in what it is unlike them."""
 
     remarks: tuple[ShiftRemark, ...] = ()
 
@@ -71,18 +71,19 @@ def intensity_statistics(values: np.ndarray) -> dict[str, float]:
     Returns
     -------
     dict
-        ``noise``: standard deviation of what differs from pixel to pixel, from the median of second
-        differences along X (robust against edges); ``mean`` and ``spread``: mean and standard
-        deviation.
+        ``noise``: standard deviation of the noise, from the median of second differences along X,
+        which is robust against edges; ``mean`` and ``spread``: mean and standard deviation.
     """
     values = np.clip(values, -0.5, 1.5)
     second = values[..., 2:] - 2 * values[..., 1:-1] + values[..., :-2]
+    # 0.6745 s is the median of |x| of normal noise; second differences have 1 + 4 + 1 times its
+    # variance.
     noise = np.median(np.abs(second)) / 0.6745 / math.sqrt(6) if second.size else 0.0
     return {"noise": float(noise), "mean": float(values.mean()), "spread": float(values.std())}
 
 
-def ranges_of(several: Sequence[Statistics]) -> dict[str, list[float]]:
-    """Return within which limits each statistic lies, for nearly all of several images."""
+def statistic_ranges(several: Sequence[Statistics]) -> dict[str, list[float]]:
+    """Return the range of each statistic over several images, as the card keeps it."""
     found = {}
     for name in several[0]:
         low, high = np.quantile([statistics[name] for statistics in several], QUANTILES)
@@ -91,30 +92,30 @@ def ranges_of(several: Sequence[Statistics]) -> dict[str, list[float]]:
     return found
 
 
-def kind_remark(statistics: Statistics, ranges: Ranges) -> ShiftRemark | None:
-    """Say in what an image is unlike the training images; None if it is like them."""
-    unlike = []
+def shift_remark(statistics: Statistics, ranges: Ranges) -> ShiftRemark | None:
+    """Return in what an image is unlike the training images; None if it is like them."""
+    reasons = []
     for name, (low, high) in ranges.items():
         value = statistics.get(name, low)
         if not low <= value <= high:
-            unlike.append(WORDS[name][value > high])
-    if not unlike:
+            reasons.append(WORDS[name][value > high])
+    if not reasons:
         return None
     return ShiftRemark(
         "This image is unlike those the model was trained on: "
-        f"{', '.join(dict.fromkeys(unlike))}. Check the result before you use it."
+        f"{', '.join(dict.fromkeys(reasons))}. Check the result before you use it."
     )
 
 
 def size_remark(found: float, used: float) -> ShiftRemark | None:
-    """Say that objects have another size than the network expects; None if the sizes agree.
+    """Return a remark on objects of another size than the network expects; None if they agree.
 
     Parameters
     ----------
     found
         Diameter of the image's objects, in its pixels.
     used
-        The diameter in its pixels for which the image is rescaled.
+        Diameter that the image is rescaled for, in its pixels.
     """
     if not found or not used or abs(math.log(found / used)) < math.log(SIZE_RATIO):
         return None

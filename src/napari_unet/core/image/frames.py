@@ -1,7 +1,7 @@
-"""Windows of one plane or volume as the network wants them: normalised, rescaled, padded.
+"""Windows of a plane or volume as the network reads them: normalised, rescaled, padded.
 
-Whatever the tiles, a pixel has the same value in every window that holds it: percentiles are the
-frame's, the resampling is tied to the frame's grid, and what lies beyond the far end is mirrored.
+A pixel has the same value in every window that holds it, whatever the tiles: percentiles are the
+frame's, resampling is on the frame's grid, and beyond the far end the frame is mirrored.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Resampling:
         return np.clip(index, 0, self.source - 1), weight.astype(np.float32)
 
     def needs(self, start: int, stop: int) -> slice:
-        """Return the source pixels that the target window ``[start, stop)`` is made from."""
+        """Return the source pixels on which the target window ``[start, stop)`` depends."""
         if self.source == self.target:
             return slice(start, stop)
         index, _ = self.taps(start, stop)
@@ -75,8 +75,8 @@ class Frame:
     Attributes
     ----------
     stack, index, channels
-        Which pixels: the position along the leading axes, and the channels in order, each as often
-        as the network wants it.
+        The frame's position along the leading axes, and the channels in the order of the network's
+        inputs.
     normaliser
         The frame's own.
     size
@@ -93,7 +93,7 @@ class Frame:
     shape: tuple[int, ...]
 
     @classmethod
-    def of(
+    def from_stack(
         cls,
         stack: Stack,
         index: tuple[int, ...],
@@ -103,28 +103,28 @@ class Frame:
         percentiles: tuple[float, float] = (1.0, 99.8),
         scale: float = 1.0,
     ) -> Frame:
-        """Prepare a frame: measure its percentiles, and settle its size at `scale`."""
+        """Measure the percentiles of a frame, and compute its size at `scale`."""
         size = stack.frame_shape(ndim)
-        normaliser = Normaliser.of(stack, index, ndim, _distinct(channels), *percentiles)
+        normaliser = Normaliser.from_stack(stack, index, ndim, _distinct(channels), *percentiles)
         return cls(stack, index, channels, normaliser, size, size).at(scale)
 
     def at(self, scale: float) -> Frame:
-        """Return the frame at another scale, given as network pixels a stack pixel."""
+        """Return the frame at another scale, in network pixels per stack pixel."""
         return replace(self, shape=tuple(max(1, round(n * scale)) if n else 0 for n in self.size))
 
     @property
     def zooms(self) -> list[Resampling]:
-        """From the stack's pixels to the network's, along each axis."""
+        """Resampling from the stack's pixels to the network's, along each axis."""
         return [Resampling(n, m) for n, m in zip(self.size, self.shape, strict=True)]
 
     @property
     def rescaled(self) -> bool:
-        """Whether the network sees other pixels than the stack's."""
+        """Whether the network's pixels differ from the stack's."""
         return self.size != self.shape
 
     @property
     def blank(self) -> bool:
-        """Whether every channel is constant (or holds no number): there is nothing to find."""
+        """Whether every channel is constant or without a number: there is nothing to find."""
         return bool((self.normaliser.low == self.normaliser.high).all())
 
     def read(self, window: Window) -> np.ndarray:
@@ -146,7 +146,7 @@ class Frame:
         return values[[distinct.index(channel) for channel in self.channels]]
 
     def source(self, window: Window) -> Window:
-        """Return the stack's pixels from which a window in the network's pixels is made."""
+        """Return the stack's pixels on which a window in the network's pixels depends."""
         return tuple(
             zoom.needs(w.start, w.stop) if self.rescaled else w
             for zoom, w in zip(self.zooms, self._inside(window), strict=True)
@@ -158,7 +158,7 @@ class Frame:
         )
 
     def in_network(self, window: Window) -> Window:
-        """Return the network's pixels from which the stack's pixels in `window` are made."""
+        """Return the network's pixels on which a window in the stack's pixels depends."""
         return tuple(
             Resampling(m, n).needs(w.start, w.stop)
             for w, n, m in zip(window, self.size, self.shape, strict=True)

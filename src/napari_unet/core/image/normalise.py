@@ -1,6 +1,6 @@
-"""Intensities on the scale that networks are trained on: percentiles of the frame, never the tile.
+"""Normalise intensities by percentiles of the whole frame.
 
-Statistics of a tile would differ from those of its neighbour and leave seams.
+Never by those of a tile: they would differ from those of its neighbour and leave seams.
 """
 
 from __future__ import annotations
@@ -20,19 +20,15 @@ if TYPE_CHECKING:
     from napari_unet.core.io.stack import Stack
 
 SAMPLE = 2**20
-"""Values of each channel that are looked at, at most; smaller frames are taken whole."""
-
+"""Values of a channel from which percentiles are taken, at most; smaller frames are read whole."""
 BLOCK = 64
-"""Edge of a sampled block: large enough to be read at once, small enough to spread many."""
-
+"""Edge of a sampled block: large enough to be read efficiently, small enough to spread many."""
 WIDE = 4096
 """In frames up to this width the blocks of a row are read together: fewer, longer reads."""
-
 RANGE = (-1.0, 3.0)
-"""Where normalised values are cut off: head-room for the bright and the dark, not for outliers."""
-
+"""Normalised values are clipped to this range: with room beyond 0 to 1, but not for outliers."""
 LARGEST = 1e300
-"""Intensities beyond this count as this, so that differences stay finite."""
+"""Intensities are clipped to this magnitude, so that differences stay finite."""
 
 
 class NonFiniteWarning(UserWarning):
@@ -60,7 +56,7 @@ class Normaliser:
     notices: set[str] = field(default_factory=set, repr=False)
 
     @classmethod
-    def of(
+    def from_stack(
         cls,
         stack: Stack,
         index: tuple[int, ...],
@@ -70,12 +66,12 @@ class Normaliser:
         high: float = 99.8,
         skip: tuple[type[Exception], ...] = (),
     ) -> Normaliser:
-        """Measure a frame.
+        """Measure the percentiles of a frame.
 
         A frame of more than `SAMPLE` values is sampled in blocks on a regular grid, the same ones
-        each time and for every kind of file. NaN and infinity do not count. Where the two
-        percentiles are equal (a few bright spots on a flat background), the frame's extremes
-        stand in for them, found by one pass over all of it.
+        each time and for every kind of file. NaN and infinity do not count. If the two percentiles
+        are equal (a few bright spots on a flat background), minimum and maximum of the whole frame
+        are taken instead.
 
         Parameters
         ----------
@@ -86,7 +82,7 @@ class Normaliser:
         low, high
             Percentiles, 0 to 100.
         skip
-            Errors for which a part that cannot be read does not count.
+            Errors at which a part of the frame is left out.
         """
         lows, highs = [], []
         distinct = sorted(set(channels))
@@ -108,8 +104,8 @@ class Normaliser:
         Parameters
         ----------
         values
-            Shape (C, [Z,] Y, X), any real type. NaN and infinity are taken for background, with
-            one warning for each stack.
+            Shape (C, [Z,] Y, X), any real type. NaN and infinity become background, with one
+            warning for each stack.
 
         Returns
         -------
@@ -122,10 +118,10 @@ class Normaliser:
         extent = np.abs(np.concatenate([self.low, self.high, span[span > 0]]))
         # Small integers, and float32 of a common magnitude, lose nothing in float32.
         narrow = values.dtype.itemsize <= 2 or (
-            values.dtype == np.float32 and bool(((extent == 0) | _tame(extent)).all())
+            values.dtype == np.float32 and bool(((extent == 0) | _is_moderate(extent)).all())
         )
         kind = np.float32 if narrow else np.float64
-        # Below 1e-300 the reciprocal is no number any more.
+        # The reciprocal of a span below 1e-300 would overflow.
         scale = np.divide(1.0, span, out=np.zeros_like(span), where=span > 1e-300).astype(kind)
         result: NDArray[Any] = values.astype(kind)
         if not narrow:
@@ -140,7 +136,7 @@ class Normaliser:
         return result.astype(np.float32, copy=False)
 
     def warn(self) -> None:
-        """Warn of NaN or infinity, unless that was done for this stack."""
+        """Warn of NaN or infinity, once for each stack."""
         if "non-finite" not in self.notices:
             self.notices.add("non-finite")
             warnings.warn(
@@ -150,7 +146,7 @@ class Normaliser:
             )
 
     def finite(self, values: np.ndarray) -> np.ndarray:
-        """Return the finite values, flat and float64; warn if there are others."""
+        """Return the finite values, flat and float64; warn if some are not."""
         if values.dtype.kind != "f":
             return values.ravel().astype(np.float64)
         kept: NDArray[Any] = values[np.isfinite(values)].astype(np.float64)
@@ -176,7 +172,8 @@ class Normaliser:
         return (float(low), float(high)) if low <= high else (0.0, 0.0)
 
 
-def _tame(extent: NDArray[Any]) -> NDArray[Any]:
+def _is_moderate(extent: NDArray[Any]) -> NDArray[Any]:
+    """Return which magnitudes float32 can subtract and divide without overflow."""
     return (extent > 1e-30) & (extent < 1e30)
 
 
@@ -187,7 +184,7 @@ def _sample(
     channel: int,
     skip: tuple[type[Exception], ...],
 ) -> Iterator[NDArray[Any]]:
-    """Read the blocks of `sample_windows`, those in a row at once unless they lie far apart."""
+    """Read the blocks of `sample_windows`, those of a row together unless the frame is `WIDE`."""
     shape = stack.frame_shape(ndim)
     far = shape[-1] > WIDE
     for rows, blocks in itertools.groupby(sample_windows(shape), lambda window: window[:-1]):
@@ -211,7 +208,7 @@ def _readable(
     channel: int,
     skip: tuple[type[Exception], ...],
 ) -> Iterator[NDArray[Any]]:
-    """Read a window; where that fails its halves, and so on down to the size of a block."""
+    """Read a window; if that fails its halves, and so on down to the size of a block."""
     try:
         yield stack.read(index, window, (channel,))
     except skip:
@@ -226,7 +223,7 @@ def _readable(
 
 
 def sample_windows(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
-    """Yield the windows of a frame that are looked at: all of a small one, a grid of a large one.
+    """Yield the windows that are sampled: all of a small frame, a grid of blocks of a large one.
 
     Blocks are one plane thick. Together they hold at most `SAMPLE` values.
     """
@@ -238,7 +235,7 @@ def sample_windows(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
     ]
     counts = [1] * len(shape)
     left = SAMPLE // int(np.prod(edges))
-    # The shortest axis first: what it does not need is left for the others.
+    # The shortest axis first: the share that it does not need is left for the others.
     order = sorted(range(len(shape)), key=lambda axis: shape[axis] / edges[axis])
     for turn, axis in enumerate(order):
         share = int(left ** (1 / (len(shape) - turn)) + 1e-9)
@@ -253,10 +250,10 @@ def sample_windows(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
 
 
 def bands(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
-    """Yield windows that cover a frame, whole rows of one plane, about `SAMPLE` values each."""
+    """Yield windows that cover a frame: bands of whole rows, about `SAMPLE` values each."""
     *planes, height, width = shape
     rows = max(1, SAMPLE // max(1, width))
     for plane in itertools.product(*(range(count) for count in planes)):
         for top in range(0, height, rows):
-            place = tuple(slice(z, z + 1) for z in plane)
-            yield (*place, slice(top, min(top + rows, height)), slice(0, width))
+            depth = (slice(z, z + 1) for z in plane)
+            yield (*depth, slice(top, min(top + rows, height)), slice(0, width))

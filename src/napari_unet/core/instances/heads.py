@@ -16,7 +16,7 @@ from scipy import ndimage
 from scipy.special import expit, softmax
 
 if TYPE_CHECKING:
-    from napari_unet.core.settings import ModelSpec
+    from napari_unet.core.settings.model_spec import ModelSpec
 
 
 class Head(Protocol):

@@ -18,7 +18,7 @@ import numpy as np
 
 from napari_unet.core.instances.persistence import merge_basins
 from napari_unet.core.instances.watershed import Basins, find_basins
-from napari_unet.core.settings import setting
+from napari_unet.core.settings.fields import setting
 from napari_unet.core.tiles import Tile, Window
 
 

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 AXES = "TCZYX"
 AUTO, PLANES, VOLUMES = FRAMES = ("auto", "planes", "volumes")
-"""How a stack is divided into frames, in which objects are matched; "auto" asks the provenance."""
+"""In which frames of a stack objects are matched; "auto" looks at the provenance of the labels."""
 OBJECT_AXES = "object_axes"
-"""Entry of a provenance: the axes along which an object may extend, "YX" or "ZYX"."""
+"""Key of a provenance: the axes along which an object may extend, "YX" or "ZYX"."""
 
 
 def default_axes(shape: tuple[int, ...], dtype: np.dtype[Any], what: str = "the array") -> str:
@@ -39,7 +39,7 @@ def default_axes(shape: tuple[int, ...], dtype: np.dtype[Any], what: str = "the 
 
 
 def check_axes(axes: str, shape: tuple[int, ...], what: str) -> str:
-    """Hold axes that the user gave against the shape."""
+    """Return axes that the user gave in capitals; raise InputError if they do not fit the shape."""
     letters = axes.strip().upper()
     problem = ""
     if unknown := sorted(set(letters) - set("TCZYXS")):
@@ -59,26 +59,32 @@ def check_axes(axes: str, shape: tuple[int, ...], what: str) -> str:
 
 
 def resolve_axes(found: str, shape: tuple[int, ...], what: str) -> str:
-    """Turn a file's axes into ours: unnamed pages are slices, or time where Z is taken."""
+    """Return a file's axes as letters of "TCZYXS"; unnamed pages are Z, or T where Z is taken.
+
+    Raises
+    ------
+    InputError
+        Axes that cannot be used.
+    """
     letters = list(found)
-    for place, letter in enumerate(letters):
+    for number, letter in enumerate(letters):
         if letter in AXES + "S":
             continue
-        # Q and I are pages that nobody named; other letters are positions, angles and the like.
+        # tifffile calls pages without a name Q or I; other letters are positions, angles and such.
         free = [other for other in ("ZT" if letter in "QI" else "TZ") if other not in letters]
-        letters[place] = free[0] if free else letter
-    settled = "".join(letters)
-    fits = set(settled) <= set(AXES + "S") and len(set(settled)) == len(settled) == len(shape)
-    if not fits or not {"Y", "X"} <= set(settled) or {"C", "S"} <= set(settled):
+        letters[number] = free[0] if free else letter
+    resolved = "".join(letters)
+    fits = set(resolved) <= set(AXES + "S") and len(set(resolved)) == len(resolved) == len(shape)
+    if not fits or not {"Y", "X"} <= set(resolved) or {"C", "S"} <= set(resolved):
         raise InputError(
             f"{what} has the axes {found} (shape {shape}); only T, C, Z, Y, X or S (RGB), each "
             "once and not C with S, can be used: split the file, or give axes."
         )
-    return settled
+    return resolved
 
 
-def frame_ndim(frames: str, provenance: Mapping[str, Any] | None = None) -> int:
-    """Return whether objects are matched in planes (2) or in volumes (3).
+def object_ndim(frames: str, provenance: Mapping[str, Any] | None = None) -> int:
+    """Return the dimensions of the frames in which objects are matched: 2 (planes) or 3 (volumes).
 
     Parameters
     ----------
@@ -91,7 +97,7 @@ def frame_ndim(frames: str, provenance: Mapping[str, Any] | None = None) -> int:
     Raises
     ------
     SettingsError
-        Another word.
+        `frames` is none of them.
     """
     if frames not in FRAMES:
         raise SettingsError(f"frames is {frames!r}; choose one of: {', '.join(FRAMES)}.")
@@ -101,10 +107,9 @@ def frame_ndim(frames: str, provenance: Mapping[str, Any] | None = None) -> int:
 
 
 def shared_axes(labels_axes: str, truth_axes: str) -> str:
-    """Return the axes of two labellings of the same shape, of which one may know more.
+    """Return the axes of two labellings of the same shape.
 
-    Pages that nobody named are taken for slices, so where one of the two has a time axis it is
-    right.
+    Unnamed pages were taken for Z (`resolve_axes`), so if only one of the two has T, it is right.
     """
-    knows = "T" in truth_axes and "T" not in labels_axes
-    return truth_axes if knows and len(truth_axes) == len(labels_axes) else labels_axes
+    time_in_truth = "T" in truth_axes and "T" not in labels_axes
+    return truth_axes if time_in_truth and len(truth_axes) == len(labels_axes) else labels_axes

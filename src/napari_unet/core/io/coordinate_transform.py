@@ -1,4 +1,4 @@
-"""Where an image lies in the world: what the coordinate transformations of an OME-Zarr say."""
+"""World coordinates of an image: scale and translation of each axis, as OME-Zarr records them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-
 TRANSFORMS = "coordinateTransformations"
 _KINDS: dict[str, dict[str, Any]] = {"T": {"type": "time"}, "C": {"type": "channel"}}
 
 
 @dataclass(frozen=True)
 class CoordinateTransform:
-    """Where an image lies.
+    """Scale and translation of an image from its voxels to the world.
 
     Attributes
     ----------
@@ -34,10 +33,13 @@ class CoordinateTransform:
     translation: tuple[float, ...]
 
     @classmethod
-    def told(
+    def from_metadata(
         cls, letters: str, axes: Sequence[dict[str, Any]], steps: Iterable[dict[str, Any]]
     ) -> CoordinateTransform | None:
-        """Return what metadata say: axes and coordinate transformations; None where that is odd."""
+        """Build it from the axes and coordinate transformations of an OME-Zarr.
+
+        None if they are not scales above 0 and translations.
+        """
         scale, translation = combine_transforms(steps, len(letters))
         if not all(map(math.isfinite, (*scale, *translation))) or min(scale, default=1) <= 0:
             return None
@@ -46,10 +48,10 @@ class CoordinateTransform:
         return cls(letters, named, tuple(scale), tuple(translation))
 
     @classmethod
-    def of_voxels(
+    def from_voxel_size(
         cls, letters: str, size_um: tuple[float, float, float] | None
     ) -> CoordinateTransform:
-        """Return the place of an image of which nothing but the size of a voxel is known."""
+        """Build it for an image of which nothing but the voxel size is known."""
         unit = {"unit": "micrometer"} if size_um is not None else {}
         size = dict(zip("ZYX", size_um or (1.0, 1.0, 1.0), strict=True))
         axes = tuple(
@@ -58,11 +60,8 @@ class CoordinateTransform:
         scale = tuple(size.get(letter, 1.0) for letter in letters)
         return cls(letters, axes, scale, (0.0,) * len(letters))
 
-    def along(self, letters: str) -> CoordinateTransform | None:
-        """Return the place of what has these axes of the image, such as its labels.
-
-        None if the image lacks one of them.
-        """
+    def select_axes(self, letters: str) -> CoordinateTransform | None:
+        """Return the transform of these axes, such as the labels'; None if one is missing."""
         if not set(letters) <= set(self.letters):
             return None
         kept = [self.letters.index(letter) for letter in letters]
@@ -91,7 +90,7 @@ class CoordinateTransform:
 def combine_transforms(
     steps: Iterable[dict[str, Any]], count: int
 ) -> tuple[list[float], list[float]]:
-    """Do coordinate transformations one after the other; return their scale and translation.
+    """Combine coordinate transformations, the first applied first, into one scale and translation.
 
     Parameters
     ----------
@@ -137,7 +136,7 @@ PRINT_UM = 20.0
 
 
 def to_um(unit: object) -> float | None:
-    """Return how many micrometres one `unit` is; None for pixels and for what is unknown."""
+    """Return how many micrometres one `unit` is; None for pixels and unknown units."""
     if not isinstance(unit, str):
         return None
     # ImageJ writes the micro sign as an escape; the Greek letter is another character.
@@ -146,8 +145,8 @@ def to_um(unit: object) -> float | None:
     return _UM.get(name, _UM.get(name.rstrip("s")))
 
 
-def believable(y_um: float, x_um: float) -> tuple[float, float, float] | None:
-    """Return (1, y, x) in micrometres, or None when the size is missing or a print resolution."""
+def plausible_voxel_size(y_um: float, x_um: float) -> tuple[float, float, float] | None:
+    """Return (1, y, x) in um, or None if a size is missing or a print resolution (`PRINT_UM`)."""
     if not all(math.isfinite(size) and 0 < size < PRINT_UM for size in (y_um, x_um)):
         return None
     return 1.0, y_um, x_um

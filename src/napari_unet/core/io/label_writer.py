@@ -1,7 +1,7 @@
-"""Results on disk: labels that appear whole or not at all, each with its provenance inside.
+"""Label files, written whole or not at all, each with its provenance inside.
 
 A result is built in a hidden folder beside its target and moved into place when it is complete;
-whatever goes wrong, also an interrupt, leaves neither half a file nor a changed old one. Kinds:
+an error or interrupt leaves neither half a file nor a changed old one. Kinds:
 
 - ``.tif``: an ImageJ hyperstack when the labels are small and fit 16 bit, else a tiled OME-TIFF
   (ImageJ itself knows no 32-bit integers; in Fiji, Bio-Formats opens it). ``.ome.tif``: always
@@ -13,6 +13,7 @@ whatever goes wrong, also an interrupt, leaves neither half a file nor a changed
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import math
 import os
@@ -23,10 +24,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.core.errors import InputError, OutputError
-from napari_unet.core.io.atomic import user_path
+from napari_unet.core.errors import OutputError
 from napari_unet.core.io.coordinate_transform import CoordinateTransform
-from napari_unet.core.io.readers import TIFF_SUFFIXES, UNREADABLE, is_zarr, unreadable
+from napari_unet.core.io.files import TIFF_SUFFIXES, expand_path, is_zarr
+from napari_unet.core.io.label_image import LabelImage
+from napari_unet.core.io.provenance import PROVENANCE_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -38,31 +40,31 @@ IN_MEMORY = 2**28
 CHUNK = 512
 """Edge of the tiles and chunks of results."""
 
-PROVENANCE_KEY = "napari_unet"
-"""Name under which the provenance stands in a result."""
-
 OUTPUT_SUFFIXES = (".tif", ".tiff", ".png", ".zarr")
-_IMAGEJ = ("uint8", "uint16", "float32")
+
+_IMAGEJ_TYPES = ("uint8", "uint16", "float32")
+
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+
 DISK_ERRORS = {*_FULL, errno.EFBIG, errno.EROFS}
-"""By which the operating system says that there is no room, or that nothing may be written."""
+"""Error numbers of a full disk, too large a file and a file system that is read-only."""
 
 
 class Output:
-    """A result that is being made.
+    """A label file in the making.
 
     Attributes
     ----------
     array
-        Where the values go, zeros at first: a numpy array, or a Zarr array for big results.
+        What to fill, zeros at first: a numpy array, or a Zarr array for big results.
     axes
         One letter of "TCZYX" for each axis of `array`.
     voxel_size_um
         (z, y, x), or None.
     dtype, provenance
         What the file will hold; see `finish`.
-    place
-        Where the result lies in the world; a Zarr says so.
+    transform
+        World coordinates of the result, which only a Zarr records.
     """
 
     def __init__(
@@ -72,11 +74,11 @@ class Output:
         dtype: np.dtype[Any],
         voxel_size_um: tuple[float, float, float] | None,
         provenance: dict[str, Any],
-        place: CoordinateTransform | None = None,
+        transform: CoordinateTransform | None = None,
     ) -> None:
         self.array, self.axes, self.dtype = array, axes, dtype
         self.voxel_size_um, self.provenance = voxel_size_um, provenance
-        self.place = place or CoordinateTransform.of_voxels(axes, voxel_size_um)
+        self.transform = transform or CoordinateTransform.from_voxel_size(axes, voxel_size_um)
 
     @property
     def provenance_text(self) -> str:
@@ -84,7 +86,7 @@ class Output:
         return json.dumps(self.provenance, default=_plain)
 
     def finish(self, dtype: Any = None, provenance: dict[str, Any] | None = None) -> None:
-        """Decide what is known at the end only: the type in the file, and the provenance.
+        """Set what is known at the end only: the type in the file, and the provenance.
 
         A type narrower than the array's saves space; the values must fit it.
         """
@@ -119,9 +121,9 @@ def create_output(
     voxel_size_um: tuple[float, float, float] | None = None,
     provenance: dict[str, Any] | None = None,
     overwrite: bool = False,
-    place: CoordinateTransform | None = None,
+    transform: CoordinateTransform | None = None,
 ) -> Iterator[Output]:
-    """Make a result file; it appears when the block ends without an exception.
+    """Create a label file, which appears when the block ends without an exception.
 
     Parameters
     ----------
@@ -134,11 +136,11 @@ def create_output(
     voxel_size_um
         (z, y, x), None if unknown.
     provenance
-        How the result came about: plain JSON values.
+        How the result was made: plain JSON values.
     overwrite
-        Whether a file of that name is replaced.
-    place
-        Where the result lies in the world, if more is known of it than the size of a voxel.
+        Whether an existing file is replaced.
+    transform
+        World coordinates of the result, if more than the voxel size is known of them.
 
     Raises
     ------
@@ -146,7 +148,7 @@ def create_output(
         An unknown kind, a folder that is missing or may not be written, an existing file without
         `overwrite`, a full disk.
     """
-    target, shape, dtype = user_path(path), tuple(map(int, shape)), np.dtype(dtype)
+    target, shape, dtype = expand_path(path), tuple(map(int, shape)), np.dtype(dtype)
     big = math.prod(shape) * dtype.itemsize > IN_MEMORY
     with _disk_errors(target):
         _check_target(target, shape, big, overwrite)
@@ -156,36 +158,13 @@ def create_output(
             work.mkdir()
         with _disk_errors(target, DISK_ERRORS):
             array = _scratch(work / "scratch", shape, dtype) if big else np.zeros(shape, dtype)
-            output = Output(array, axes, dtype, voxel_size_um, provenance or {}, place)
+            output = Output(array, axes, dtype, voxel_size_um, provenance or {}, transform)
             yield output
         with _disk_errors(target):
             _write(output, target, work, big)
             _move(work, target, overwrite)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-
-
-def read_provenance(path: str | Path) -> dict[str, Any]:
-    """Return the provenance of a result of any kind.
-
-    Raises
-    ------
-    InputError
-        A file that cannot be read, or that napari-unet did not write.
-    """
-    from napari_unet.core.io.label_formats import provenance_text
-
-    path = user_path(path)
-    if not path.exists():
-        raise InputError(f"{path} does not exist; check the spelling and the folder.")
-    try:
-        text = provenance_text(path)
-        provenance = json.loads(text) if text else None
-    except UNREADABLE as error:
-        raise unreadable(path, error) from error
-    if not isinstance(provenance, dict):
-        raise InputError(f"{path} has no passport; give a result that napari-unet wrote.")
-    return provenance
 
 
 def _check_target(target: Path, shape: tuple[int, ...], big: bool, overwrite: bool) -> None:
@@ -213,7 +192,7 @@ def _check_target(target: Path, shape: tuple[int, ...], big: bool, overwrite: bo
 
 @contextmanager
 def _disk_errors(target: Path, codes: set[int] | None = None) -> Iterator[None]:
-    """Word what the operating system refuses; None stands for all codes."""
+    """Raise OutputError for errors of the operating system; `codes` None: for all of them."""
     try:
         yield
     except OSError as error:
@@ -239,16 +218,14 @@ def _scratch(folder: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
 
 
 def _write(output: Output, target: Path, work: Path, big: bool) -> None:
-    from napari_unet.core.io.label_formats import write_png, write_tiff, write_zarr
-
     result, suffix = work / "result", target.suffix.lower()
     if suffix in TIFF_SUFFIXES:
-        ome = big or target.stem.lower().endswith(".ome") or output.dtype.name not in _IMAGEJ
-        write_tiff(output, result, ome)
+        ome = big or target.stem.lower().endswith(".ome") or output.dtype.name not in _IMAGEJ_TYPES
+        _write_tiff(output, result, ome)
     elif suffix == ".png":
-        write_png(output, result)
+        _write_png(output, result)
     else:
-        write_zarr(output, result, target.name)
+        _write_zarr(output, result, target.name)
 
 
 def _move(work: Path, target: Path, overwrite: bool) -> None:
@@ -281,5 +258,89 @@ def _move(work: Path, target: Path, overwrite: bool) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Turn what JSON does not know into something that it does: numpy values, paths."""
+    """Return a value that JSON cannot hold (numpy, path) as one that it can."""
     return value.tolist() if hasattr(value, "tolist") else str(value)
+
+
+def _write_tiff(output: Output, path: Path, ome: bool) -> None:
+    """Write an ImageJ hyperstack from memory, or a tiled OME-TIFF tile by tile."""
+    import tifffile
+
+    from napari_unet.core.io.tiff import silence_tifffile
+
+    shape, axes = tuple(output.array.shape), output.axes
+    size = output.voxel_size_um
+    metadata: dict[str, Any] = {"axes": axes}
+    common: dict[str, Any] = {"photometric": "minisblack", "compression": "zlib"}
+    if not ome:
+        metadata["Info"] = output.provenance_text
+        if size is not None:
+            metadata |= {"unit": "um", "spacing": size[0]}
+            common["resolution"] = (1 / size[2], 1 / size[1])
+        values = output.block((slice(None),) * len(shape))
+        with silence_tifffile(), tifffile.TiffWriter(path, imagej=True) as writer:
+            writer.write(values, metadata=metadata, **common)
+        return
+    metadata["MapAnnotation"] = {
+        "Namespace": PROVENANCE_KEY,
+        PROVENANCE_KEY: output.provenance_text,
+    }
+    if size is not None:
+        for letter, value in zip("ZYX", size, strict=True):
+            if letter in axes:
+                metadata |= {f"PhysicalSize{letter}": value, f"PhysicalSize{letter}Unit": "µm"}
+    total = math.prod(shape) * output.dtype.itemsize
+    with (
+        silence_tifffile(),
+        # A TIFF ends at 4 GB; 32 MB are left for its metadata, as tifffile does by itself.
+        tifffile.TiffWriter(path, bigtiff=total > 2**32 - 2**25, ome=True) as writer,
+    ):
+        writer.write(
+            map(np.ascontiguousarray, map(output.block, _windows(shape))),
+            shape=shape,
+            dtype=output.dtype,
+            tile=(CHUNK, CHUNK),
+            metadata=metadata,
+            **common,
+        )
+
+
+def _write_png(output: Output, path: Path) -> None:
+    """Write one plane, 16 bit unless it is 8 bit already."""
+    from PIL import Image, PngImagePlugin
+
+    if output.dtype != np.uint8:
+        output.finish(np.uint16)
+    text = PngImagePlugin.PngInfo()
+    text.add_text(PROVENANCE_KEY, output.provenance_text, zip=True)
+    options: dict[str, Any] = {}
+    if output.voxel_size_um is not None:
+        _, y, x = output.voxel_size_um
+        options["dpi"] = (25400 / x, 25400 / y)
+    picture = Image.fromarray(output.block((slice(None), slice(None))))
+    picture.save(path, format="PNG", pnginfo=text, **options)
+
+
+def _write_zarr(output: Output, path: Path, name: str) -> None:
+    """Write an OME-NGFF 0.5 label image, chunk by chunk, with coarser levels."""
+    shape = tuple(output.array.shape)
+    chunks = (1,) * (len(shape) - 2) + (CHUNK, CHUNK)
+    image = LabelImage(path, output.axes, shape, chunks)
+    image.create(output.dtype)
+    full = image.open()
+    for window in _windows(shape):
+        full[window] = output.block(window)
+    for level in range(1, image.levels):
+        for window in _windows(image.level_shape(level)):
+            image.coarsen(level, window)
+    provenance = {PROVENANCE_KEY: json.loads(output.provenance_text)}
+    image.describe(name.split(".")[0], output.transform, provenance)
+
+
+def _windows(shape: tuple[int, ...]) -> Iterator[tuple[int | slice, ...]]:
+    """Yield the windows of all chunks, plane by plane; those at the border are cut off."""
+    *leading, height, width = shape
+    for plane in itertools.product(*(range(count) for count in leading)):
+        for top, left in itertools.product(range(0, height, CHUNK), range(0, width, CHUNK)):
+            rows = slice(top, min(top + CHUNK, height))
+            yield (*plane, rows, slice(left, min(left + CHUNK, width)))

@@ -1,157 +1,191 @@
-"""OME-Zarr label images: their metadata, and arrays of all levels that are filled part by part.
+"""Zarr arrays and OME-Zarr images read lazily, from folders and through fsspec from addresses.
 
-As standalone images they are NGFF 0.5 (Zarr 3); inside an existing OME-Zarr they have its format,
-0.4 (Zarr 2) or 0.5.
+The metadata of NGFF 0.1 to 0.5 are read by hand and not by a library that validates them: files of
+many writers break the specification in ways that do not matter here. zarr takes a third of a
+second to import, so the functions import it.
 """
 
 from __future__ import annotations
 
-import os
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+import math
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-
-import numpy as np
+from typing import Any
 
 from napari_unet.core.errors import InputError
-from napari_unet.core.io.coordinate_transform import TRANSFORMS
-from napari_unet.core.io.readers import UNREADABLE, count_levels, is_zarr, read_zarr, unreadable
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from napari_unet.core.io.coordinate_transform import CoordinateTransform
-
-    Part = tuple[int | slice, ...]
-
+from napari_unet.core.io.coordinate_transform import (
+    TRANSFORMS,
+    CoordinateTransform,
+    combine_transforms,
+    to_um,
+)
+from napari_unet.core.io.files import (
+    SUFFIXES,
+    UNREADABLE,
+    Opened,
+    first_line,
+    is_zarr,
+    unreadable_error,
+)
 
 LABELS = "labels"
-"""The group of an OME-Zarr in which its label images lie."""
-COARSEST = 1024
-"""Levels are added until the longest edge of the last is at most this."""
-CHUNK = {2: (512, 512), 3: (32, 256, 256)}
-"""Edges of the chunks of a label image, for planes and volumes."""
-VERSIONS = {2: "0.4", 3: "0.5"}
-"""Of NGFF, for each format of Zarr."""
+"""The group of an OME-Zarr that holds its label images."""
+_PACKAGES = {"http": "aiohttp", "https": "aiohttp", "s3": "s3fs"}
+"""What fsspec needs for each kind of address."""
 
 
-@dataclass(frozen=True)
-class LabelImage:
-    """Where the arrays of a label image lie, and how large they are.
-
-    Attributes
-    ----------
-    path
-        The group's folder.
-    axes
-        One letter of "TZYX" for each axis.
-    shape
-        Of the full resolution.
-    chunks
-        Of every level.
-    zarr_format
-        2 or 3.
-    """
-
-    path: Path
-    axes: str
-    shape: tuple[int, ...]
-    chunks: tuple[int, ...]
-    zarr_format: Literal[2, 3] = 3
-
-    @property
-    def levels(self) -> int:
-        """How many levels there are, the full resolution among them."""
-        count, edge = 1, max(self.shape[-2:])
-        while edge > COARSEST:
-            count, edge = count + 1, -(-edge // 2)
-        return count
-
-    def level_shape(self, level: int) -> tuple[int, ...]:
-        """Return the size of a level: Y and X are halved from one to the next."""
-        y, x = (-(-n // 2**level) for n in self.shape[-2:])
-        return (*self.shape[:-2], y, x)
-
-    def create(self, dtype: Any) -> None:
-        """Make the group and its empty arrays; those that are there already are kept."""
-        import zarr
-
-        group = zarr.open_group(str(self.path), mode="a", zarr_format=self.zarr_format)
-        for level in range(self.levels):
-            if str(level) not in group:
-                _create_array(group, str(level), self, level, np.dtype(dtype))
-
-    def open(self, level: int = 0, mode: Literal["r", "r+"] = "r+") -> Any:
-        """Open the array of a level."""
-        import zarr
-
-        return zarr.open_array(str(self.path / str(level)), mode=mode)
-
-    def coarsen(self, level: int, part: Part) -> None:
-        """Fill a part of a level with every second pixel of the level below.
-
-        A pixel's centre is where that of the first of its four was: labels have no averages.
-        """
-        source, target = self.open(level - 1, "r"), self.open(level)
-        *outer, rows, columns = part
-        plane = zip(map(_as_slice, (rows, columns)), source.shape[-2:], strict=True)
-        fine = source[(*outer, *(slice(w.start * 2, min(w.stop * 2, n)) for w, n in plane))]
-        target[part] = np.asarray(fine)[..., ::2, ::2]
-
-    def sync(self, level: int, part: Part) -> None:
-        """Wait until the chunks of a part are on the disk."""
-        spans = [
-            range(w.start // c, -(-w.stop // c))
-            for w, c in zip(map(_as_slice, part), self.chunks, strict=True)
-        ]
-        top = self.path / str(level)
-        for place in np.ndindex(*(len(span) for span in spans)):
-            parts = [str(span[at]) for span, at in zip(spans, place, strict=True)]
-            file = top.joinpath(*(["c"] if self.zarr_format == 3 else []), *parts)
-            if file.exists():  # a chunk of zeros has no file
-                with open(file, "rb+") as handle:
-                    os.fsync(handle.fileno())
-
-    def describe(
-        self,
-        name: str,
-        place: CoordinateTransform,
-        extra: dict[str, Any],
-        source: str | None = None,
-    ) -> None:
-        """Write the metadata: what makes the arrays an image, and where it lies."""
-        import zarr
-
-        group = zarr.open_group(str(self.path), mode="r+")
-        ome = label_attributes(name, place, self.levels, VERSIONS[self.zarr_format], source)
-        group.attrs.update(({"ome": ome} if self.zarr_format == 3 else ome) | extra)
-
-
-def label_attributes(
-    name: str, place: CoordinateTransform, levels: int, version: str, source: str | None = None
-) -> dict[str, Any]:
-    """Return the NGFF metadata of a label image whose Y and X are halved at each level.
+def read_zarr(path: Path | str, level: int = 0) -> Opened:
+    """Open a Zarr array, or a level of the first image of an OME-Zarr.
 
     Parameters
     ----------
-    place
-        Where the full resolution lies.
-    source
-        Path from the labels to their image, if they lie in it.
+    path
+        A folder, or an address that fsspec knows.
+    level
+        0 is the full resolution.
     """
-    datasets = [{"path": str(n), TRANSFORMS: place.transforms(n)} for n in range(levels)]
-    image: dict[str, Any] = {"name": name, "axes": list(place.axes), "datasets": datasets}
-    label: dict[str, Any] = {"version": version}
-    if source is not None:
-        label["source"] = {"image": source}
-    if version == "0.4":
-        return {"multiscales": [{"version": version, **image}], "image-label": label}
-    return {"version": version, "multiscales": [image], "image-label": label}
+    import zarr
+
+    if not isinstance(path, str) and not is_zarr(path):
+        raise InputError(
+            f"{path} is a folder without a Zarr in it; give an image ({', '.join(SUFFIXES)})."
+        )
+    # Absolute, since workers of a cluster open the array in another working directory.
+    where = path if isinstance(path, str) else str(path.absolute())
+    node: Any = zarr.open(where, mode="r")
+    node, attributes = (node, {}) if isinstance(node, zarr.Array) else _image_in(node)
+    if "plate" in attributes or "well" in attributes:
+        raise InputError(f"{path} is a plate of many images; give one of them: {path}/A/1/0.")
+    if "multiscales" in attributes:
+        return _read_multiscale(node, attributes["multiscales"], level, path)
+    if level:
+        raise InputError(f"{path} is no OME-Zarr and has no level {level}; choose level 0.")
+    if isinstance(node, zarr.Array):
+        return Opened(node, _dimension_names(node), None)
+    arrays = [array for _, array in node.arrays()]
+    if len(arrays) != 1:
+        names = ", ".join(sorted(node.keys())) or "nothing"
+        raise InputError(f"{path} is no OME-Zarr and holds {names}; give the path of one array.")
+    return Opened(arrays[0], _dimension_names(arrays[0]), None)
 
 
-def place_in(image: Path, axes: str, shape: tuple[int, ...]) -> CoordinateTransform | None:
-    """Return where labels of an OME-Zarr lie, by the level that has their shape.
+def count_levels(path: Path) -> int:
+    """Return the number of resolution levels of an OME-Zarr; 1 for other image files."""
+    import zarr
+
+    if not is_zarr(path):
+        return 1
+    node: Any = zarr.open(str(path), mode="r")
+    images = () if isinstance(node, zarr.Array) else _image_in(node)[1].get("multiscales", ())
+    return max(1, len(images[0].get("datasets", ()))) if images else 1
+
+
+def _image_in(group: Any) -> tuple[Any, dict[str, Any]]:
+    """Return the group of the first image in a group, and its attributes."""
+    attributes = _ome_attributes(group)
+    if "multiscales" not in attributes and "bioformats2raw.layout" in attributes:
+        group = group["0"]
+        attributes = _ome_attributes(group)
+    return group, attributes
+
+
+def _ome_attributes(group: Any) -> dict[str, Any]:
+    attributes = dict(group.attrs)
+    return {**attributes, **attributes.get("ome", {})}
+
+
+def _dimension_names(array: Any) -> str:
+    """Return the axes that an array's dimension names say, or "" if they are no letters of ours."""
+    names = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS")
+    letters = "".join(str(name)[:1] for name in names or ()).upper()
+    fits = len(letters) == array.ndim == len(set(letters)) and set(letters) <= set("TCZYX")
+    return letters if fits and {"Y", "X"} <= set(letters) else ""
+
+
+def _read_multiscale(group: Any, images: Any, wanted: int, path: Path | str) -> Opened:
+    """Read the metadata of OME-NGFF 0.1 to 0.5: axes, and the scale of a level."""
+    image = images[0] if images else {}
+    levels = image.get("datasets", ())
+    if not levels:
+        raise InputError(
+            f"{path} names no image in its OME metadata; give the path of one array, such as "
+            f"{path}/0."
+        )
+    if not 0 <= wanted < len(levels):
+        choice = f"0 to {len(levels) - 1}" if len(levels) > 1 else "only 0"
+        raise InputError(f"level {wanted} is not in the image; choose {choice}.")
+    level = levels[wanted]
+    if level.get("path") not in group:
+        raise InputError(
+            f"{path} has no array {level.get('path')!r}, which its OME metadata name; copy or "
+            "export it once more."
+        )
+    array = group[level["path"]]
+    # Before 0.3 the axes were fixed, in 0.3 they were plain letters.
+    old = "tczyx" if array.ndim == 5 else ""
+    axes = [a if isinstance(a, dict) else {"name": a} for a in image.get("axes") or old]
+    if not axes:
+        return Opened(array, "", None)
+    kinds = {"time": "T", "channel": "C"}
+    letters = "".join(kinds.get(a.get("type", ""), str(a["name"])[:1]) for a in axes).upper()
+    if len(letters) != array.ndim:
+        raise InputError(
+            f"{path} names {len(letters)} axes ({letters}) in its OME metadata for an array of "
+            f"{array.ndim}; give the array itself, {path}/{level['path']}, and its axes."
+        )
+    steps = (*level.get(TRANSFORMS, ()), *image.get(TRANSFORMS, ()))
+    sizes = {}
+    for letter, axis, size in zip(
+        letters, axes, combine_transforms(steps, len(axes))[0], strict=True
+    ):
+        factor = to_um(axis.get("unit"))
+        if factor is not None and 0 < size < math.inf:
+            sizes[letter] = float(size) * factor
+    known = {"Y", "X"} <= set(sizes)
+    size_um = (sizes.get("Z", 1.0), sizes["Y"], sizes["X"]) if known else None
+    return Opened(array, letters, size_um, CoordinateTransform.from_metadata(letters, axes, steps))
+
+
+def is_address(source: object) -> bool:
+    """Return whether a source is the address of data on another computer."""
+    return isinstance(source, str) and "://" in source
+
+
+def read_address(address: str, level: int = 0) -> Opened:
+    """Open a Zarr array or a level of an OME-Zarr at an address; needs the extra ``remote``.
+
+    Raises
+    ------
+    InputError
+        An unknown kind of address, a package that is not installed, or nothing readable there.
+    """
+    scheme = address.partition("://")[0].lower()
+    if scheme not in _PACKAGES:
+        raise InputError(f"{address} is of no known kind; give http://, https:// or s3://.")
+    try:
+        import importlib
+
+        importlib.import_module("fsspec")
+        importlib.import_module(_PACKAGES[scheme])
+    except ImportError as error:
+        raise InputError(
+            f"{address} needs {error.name}; install it: pip install 'napari-unet[remote]'."
+        ) from error
+    try:
+        return read_zarr(address.rstrip("/"), level)
+    except InputError:
+        raise
+    except Exception as error:  # stores of fsspec share no base class of errors
+        raise InputError(
+            f"{address} cannot be read as Zarr ({first_line(error)}); check the address and the "
+            "network."
+        ) from error
+
+
+def find_labels_transform(
+    image: Path, axes: str, shape: tuple[int, ...]
+) -> CoordinateTransform | None:
+    """Return the world coordinates of labels of an OME-Zarr, from the level of their shape.
 
     Parameters
     ----------
@@ -160,46 +194,20 @@ def place_in(image: Path, axes: str, shape: tuple[int, ...]) -> CoordinateTransf
 
     Returns
     -------
-    ImagePlace or None
+    CoordinateTransform or None
         None where the metadata do not say.
     """
-    with suppress(*UNREADABLE, InputError):  # odd metadata
+    with suppress(*UNREADABLE, InputError):  # metadata that break the specification
         for level in range(count_levels(image)):
             found = read_zarr(image, level)
             sizes = dict(zip(found.axes, found.data.shape, strict=False))
             if tuple(map(sizes.get, axes)) == shape:
-                return None if found.place is None else found.place.along(axes)
+                return None if found.transform is None else found.transform.select_axes(axes)
     return None
 
 
-def _as_slice(at: int | slice) -> slice:
-    return at if isinstance(at, slice) else slice(at, at + 1)
-
-
-def chunks_for(
-    shape: tuple[int, ...], ndim: int, block: tuple[int, ...], together: int = 1
-) -> tuple[int, ...]:
-    """Return the chunks of an image that is written in blocks: no two blocks share a chunk.
-
-    Parameters
-    ----------
-    ndim
-        Axes of a frame.
-    together
-        How many frames along the last leading axis are written at once.
-    """
-    size = shape[len(shape) - ndim :]
-    edges = [
-        max(1, min(chunk, n)) if edge % chunk == 0 or edge >= n else edge
-        for chunk, edge, n in zip(CHUNK[ndim], block, size, strict=True)
-    ]
-    leading = [1] * (len(shape) - ndim)
-    leading[-1:] = [together] * bool(leading)
-    return (*leading, *edges)
-
-
 def registered_labels(image: Path) -> list[Path]:
-    """List the label images that an OME-Zarr names; none for other files."""
+    """List the label images that an OME-Zarr names; empty for other files."""
     import zarr
 
     labels = image / LABELS
@@ -208,96 +216,19 @@ def registered_labels(image: Path) -> list[Path]:
     try:
         attributes: dict[str, Any] = dict(zarr.open_group(str(labels), mode="r").attrs)
     except UNREADABLE as error:
-        raise unreadable(labels, error) from error
+        raise unreadable_error(labels, error) from error
     names = attributes.get("ome", attributes).get("labels") or []
     return [labels / str(name) for name in names]
 
 
-def register_label(labels: Path, name: str) -> None:
-    """Add a name to the list of labels of an OME-Zarr, where it is not on it already.
-
-    Parameters
-    ----------
-    labels
-        The folder ``labels`` of the image; made a group if it is none yet.
-    """
-    import zarr
-
-    zarr_format = format_of(labels.parent)
-    with _alone(labels / ".lock"):
-        group = zarr.open_group(str(labels), mode="a", zarr_format=zarr_format)
-        attributes: dict[str, Any] = dict(group.attrs)
-        ome: dict[str, Any] = attributes.get("ome", {}) if zarr_format == 3 else attributes
-        names = list(ome.get("labels", []))
-        if name in names:
-            return
-        if zarr_format == 3:
-            group.attrs["ome"] = {"version": "0.5", **ome, "labels": [*names, name]}
-        else:
-            group.attrs["labels"] = [*names, name]
-
-
-@contextmanager
-def _alone(file: Path) -> Iterator[None]:
-    """Hold a lock whose file goes with it: readers of Zarr warn of files that they do not know."""
-    from filelock import FileLock
-
-    lock = FileLock(file)
-    lock.acquire()
-    while not file.exists():  # who held it before has taken it away
-        lock.release()
-        lock.acquire()
-    try:
-        yield
-    finally:
-        with suppress(OSError):  # Windows deletes no open file
-            file.unlink(missing_ok=True)
-        lock.release()
-
-
-def format_of(group: Path) -> Literal[2, 3]:
-    """Return the format of a Zarr group on the disk, 2 or 3."""
-    return 3 if (group / "zarr.json").is_file() else 2
-
-
-def _create_array(
-    group: Any, name: str, image: LabelImage, level: int, dtype: np.dtype[Any]
-) -> None:
-    from zarr.codecs import BloscCodec
-
-    shape = image.level_shape(level)
-    common: dict[str, Any] = {
-        "shape": shape,
-        "dtype": dtype,
-        "chunks": tuple(max(1, min(c, n)) for c, n in zip(image.chunks, shape, strict=True)),
-        "fill_value": 0,
-    }
-    if image.zarr_format == 3:
-        group.create_array(
-            name,
-            compressors=BloscCodec(cname="zstd", clevel=3, shuffle="shuffle"),
-            dimension_names=[letter.lower() for letter in image.axes],
-            **common,
-        )
-        return
-    from numcodecs import Blosc
-
-    group.create_array(
-        name,
-        compressors=Blosc(cname="zstd", clevel=3, shuffle=Blosc.SHUFFLE),
-        chunk_key_encoding={"name": "v2", "separator": "/"},
-        **common,
-    )
-
-
 def zarr_path(data: Any) -> Path | None:
-    """Return the folder of the Zarr array that data are, or that they are read from.
+    """Return the folder of the Zarr array that an array is, or is read from.
 
     Parameters
     ----------
     data
-        A Zarr array, or a dask array that has one Zarr array of its own shape in its graph: what
-        was cropped or put together of several is not where its results belong.
+        A Zarr array, or a dask array whose graph holds exactly one Zarr array of its own shape.
+        Results of an array that was cropped, or joined from several, do not belong beside those.
 
     Returns
     -------
@@ -315,11 +246,9 @@ def zarr_path(data: Any) -> Path | None:
     return Path(root).absolute() / data.path if isinstance(root, Path) else None
 
 
-def ome_zarr_of(path: Path) -> Path | None:
-    """Return the OME-Zarr whose full resolution an array's folder is, if it is one's."""
+def containing_ome_zarr(path: Path) -> Path | None:
+    """Return the OME-Zarr whose full resolution is the array at `path`; None if there is none."""
     import zarr
-
-    from napari_unet.core.io.readers import is_zarr, read_zarr
 
     for group in path.parents[:2]:  # datasets are named "0", rarely "images/0"
         if is_zarr(group):

@@ -1,25 +1,39 @@
-"""What a result says of how it was made."""
+"""Provenance: which model, data, settings and versions a result was made with."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.metadata
 import itertools
+import json
+from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_unet.core.errors import InputError
 from napari_unet.core.io.axes import OBJECT_AXES
-from napari_unet.core.io.readers import UNREADABLE
+from napari_unet.core.io.files import (
+    PHOTO_SUFFIXES,
+    UNREADABLE,
+    check_exists,
+    expand_path,
+    unreadable_error,
+)
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from napari_unet.core.io.stack import Stack
     from napari_unet.core.models.card import ModelCard
-    from napari_unet.core.settings import PredictSettings
+    from napari_unet.core.settings.tasks import PredictSettings
 
+PROVENANCE_KEY = "napari_unet"
+"""Name of the provenance in the metadata of a result."""
 WHOLE = 64 * 2**20
 """Stacks of up to this many bytes are hashed whole, larger ones by a grid of samples."""
+
 SAMPLES, EDGE = 5, 64
 """Samples along each axis of a large stack, and their edge length along Y and X, in pixels."""
 
@@ -27,12 +41,12 @@ SAMPLES, EDGE = 5, 64
 def make_provenance(
     stack: Stack, card: ModelCard, settings: PredictSettings, *, hashed: bool = True
 ) -> dict[str, Any]:
-    """Return model, data, settings and versions as plain JSON values."""
+    """Return the provenance of a run as plain JSON values; `hashed`: with a hash of the data."""
     packages = ("napari-unet", "torch", "numpy")
     return {
         "model": card.name,
         "model_hash": card.hash,
-        "data_hash": fingerprint(stack) if hashed else None,
+        "data_hash": hash_stack(stack) if hashed else None,
         OBJECT_AXES: "ZYX"[-card.spec.ndim :],
         "voxel_size_um": list(stack.voxel_size_um) if stack.voxel_size_um else None,
         "settings": asdict(settings),
@@ -40,18 +54,18 @@ def make_provenance(
     }
 
 
-def fingerprint(stack: Stack) -> str | None:
-    """Hash a stack's type, shape and values: all of them, or a fixed grid of samples if large.
+def hash_stack(stack: Stack) -> str | None:
+    """Hash a stack's type, shape and values; of large stacks a fixed grid of samples (`WHOLE`).
 
-    None if a part that the segmentation had no need of, such as another channel, is damaged.
+    None if a part that the segmentation did not read, such as another channel, is damaged.
     """
     try:
-        return _fingerprint(stack)
+        return _hash_values(stack)
     except UNREADABLE:
         return None
 
 
-def _fingerprint(stack: Stack) -> str:
+def _hash_values(stack: Stack) -> str:
     data, shape = stack.data, tuple(int(n) for n in stack.data.shape)
     dtype = np.dtype(data.dtype)
     digest = hashlib.sha256(f"{stack.axes} {shape} {dtype.str}".encode())
@@ -66,6 +80,60 @@ def _fingerprint(stack: Stack) -> str:
 
 
 def _starts(size: int, edge: int) -> list[int]:
-    """List where samples begin along an axis; thin axes have one sample."""
+    """Return where samples begin along an axis; several fall together on a thin axis."""
     room = max(0, size - edge)
     return sorted({room * k // (SAMPLES - 1) for k in range(SAMPLES)})
+
+
+def read_provenance(path: str | Path) -> dict[str, Any]:
+    """Read the provenance of a result file of any kind.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read, or napari-unet did not write it.
+    """
+    path = expand_path(path)
+    check_exists(path)
+    try:
+        text = _find_json(path)
+        provenance = json.loads(text) if text else None
+    except UNREADABLE as error:
+        raise unreadable_error(path, error) from error
+    if not isinstance(provenance, dict):
+        raise InputError(f"{path} has no passport; give a result that napari-unet wrote.")
+    return provenance
+
+
+def find_provenance(path: Path | None) -> dict[str, Any]:
+    """Return the provenance of a label file; empty for labels that come from elsewhere."""
+    with suppress(InputError):
+        return {} if path is None else read_provenance(path)
+    return {}
+
+
+def _find_json(path: Path) -> str | None:
+    """Return the provenance in a file of any kind, as JSON; None if there is none."""
+    if path.is_dir():
+        import zarr
+
+        provenance = zarr.open_group(str(path), mode="r").attrs.get(PROVENANCE_KEY)
+        return None if provenance is None else json.dumps(provenance)
+    if path.suffix.lower() in PHOTO_SUFFIXES:
+        from PIL import PngImagePlugin
+
+        with PngImagePlugin.PngImageFile(path) as picture:
+            return picture.text.get(PROVENANCE_KEY)
+    from xml.etree.ElementTree import fromstring
+
+    import tifffile
+
+    from napari_unet.core.io.tiff import silence_tifffile
+
+    with silence_tifffile(), tifffile.TiffFile(path) as file:
+        if not file.is_ome:
+            return (file.imagej_metadata or {}).get("Info")
+        for element in fromstring(file.ome_metadata or "<none/>").iter():
+            if element.tag.rpartition("}")[2] == "M" and element.get("K") == PROVENANCE_KEY:
+                return element.text
+    return None

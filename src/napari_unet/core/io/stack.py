@@ -1,26 +1,26 @@
-"""Images as stacks: lazy data with named axes and a voxel size, whatever file they come from."""
+"""Images as stacks: lazy data with named axes and a voxel size, whatever file they come from.
+
+`open_stack` opens a file or wraps an array, `Stack.read` reads a window of one plane or volume.
+"""
 
 from __future__ import annotations
 
 import itertools
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from napari_unet.core.errors import InputError
-from napari_unet.core.io.atomic import plain_name, user_path
 from napari_unet.core.io.axes import check_axes, default_axes, resolve_axes
-from napari_unet.core.io.chunk_cache import with_cache
 from napari_unet.core.io.coordinate_transform import CoordinateTransform
-from napari_unet.core.io.readers import SUFFIXES, UNREADABLE, Opened, is_zarr, read_file, unreadable
-from napari_unet.core.io.remote import is_address, read_address
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from napari_unet.core.io.files import UNREADABLE, Opened, expand_path, image_stem, unreadable_error
+from napari_unet.core.io.lazy_arrays import RetryingArray, cache_chunks
+from napari_unet.core.io.ome_zarr import is_address, read_address
+from napari_unet.core.io.readers import read_file
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,9 +44,11 @@ class Stack:
         Where the data lie, None for arrays.
     address
         Where the data lie, if that is on another computer.
-    place
-        Where the image lies in the world, with the times between frames; None if no more is known
-        of that than `voxel_size_um`.
+    transform
+        World coordinates, with the times between frames; None if nothing but `voxel_size_um` is
+        known of them.
+    notices
+        Remarks that were made on the image already; each is made once for a stack.
     """
 
     data: Any
@@ -56,9 +58,8 @@ class Stack:
     name: str = "image"
     path: Path | None = None
     address: str = ""
-    place: CoordinateTransform | None = None
+    transform: CoordinateTransform | None = None
     notices: set[str] = field(default_factory=set, repr=False)
-    """What the user was warned of already; a remark is made once for each stack."""
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -77,11 +78,11 @@ class Stack:
         return "".join(letter for letter in "TZYX" if letter in self.axes)
 
     @property
-    def labels_place(self) -> CoordinateTransform:
-        """Where the labels lie: where the image does, as far as that is known."""
+    def labels_transform(self) -> CoordinateTransform:
+        """World coordinates of the labels, from the image's transform or its voxel size."""
         axes = self.labels_axes
-        place = None if self.place is None else self.place.along(axes)
-        return place or CoordinateTransform.of_voxels(axes, self.voxel_size_um)
+        known = None if self.transform is None else self.transform.select_axes(axes)
+        return known or CoordinateTransform.from_voxel_size(axes, self.voxel_size_um)
 
     @property
     def labels_shape(self) -> tuple[int, ...]:
@@ -99,7 +100,7 @@ class Stack:
     def read(
         self, index: tuple[int, ...], window: tuple[slice, ...], channels: tuple[int, ...]
     ) -> np.ndarray:
-        """Read a window of one plane or volume, and nothing else.
+        """Read a window of one plane or volume.
 
         Parameters
         ----------
@@ -108,7 +109,7 @@ class Stack:
         window
             Slices along (Y, X) or (Z, Y, X), inside the frame, with step 1.
         channels
-            Channels to read, counted from 0; the same one may appear again.
+            Channels to read, counted from 0; one may be read several times.
 
         Returns
         -------
@@ -118,22 +119,22 @@ class Stack:
         Raises
         ------
         InputError
-            When the file turns out to be damaged, or is gone.
+            The file is damaged, or gone.
         """
         ndim = len(window)
         spans = [s.indices(n) for s, n in zip(window, self.frame_shape(ndim), strict=True)]
         shape = tuple(max(0, stop - start) for start, stop, _ in spans)
         if math.prod(shape) == 0 or not channels:
             return np.zeros((len(channels), *shape), self.dtype)
-        place: dict[str, Any] = dict(zip(self._leading(ndim), index, strict=True))
+        selection: dict[str, Any] = dict(zip(self._leading(ndim), index, strict=True))
         for letter, span in zip("ZYX"[-ndim:], spans, strict=True):
-            place[letter] = slice(*span)
+            selection[letter] = slice(*span)
         try:
-            return self._read(place, shape, channels)
+            return self._read(selection, shape, channels)
         except UNREADABLE as error:
             if self.path is None:
                 raise
-            raise unreadable(self.path, error) from error
+            raise unreadable_error(self.path, error) from error
 
     def pick_channels(self, wanted: int, channel: int | None = None) -> tuple[int, ...]:
         """Choose the channels that a model with `wanted` input channels is given.
@@ -165,28 +166,28 @@ class Stack:
         return "".join(letter for letter in self.labels_axes if letter not in "ZYX"[-ndim:])
 
     def _read(
-        self, place: dict[str, Any], shape: tuple[int, ...], channels: tuple[int, ...]
+        self, selection: dict[str, Any], shape: tuple[int, ...], channels: tuple[int, ...]
     ) -> np.ndarray:
         """Read channels one run at a time and bring the axes into the order (C, [Z,] Y, X)."""
         if "C" not in self.axes:
-            values = self._values(place).reshape((1, *shape))
+            values = self._values(selection).reshape((1, *shape))
             return values if channels == (0,) else np.repeat(values, len(channels), axis=0)
         distinct = sorted(set(channels))
         run = distinct[-1] - distinct[0] + 1 == len(distinct)
         # Interleaved channels lie side by side in the file: one pass, even over unwanted ones.
         if run or self.axes.endswith("C"):
             span = slice(distinct[0], distinct[-1] + 1)
-            values = self._values({**place, "C": span}).reshape((-1, *shape))
+            values = self._values({**selection, "C": span}).reshape((-1, *shape))
             order = [channel - distinct[0] for channel in channels]
             return values if order == list(range(len(values))) else values[order]
-        parts = [self._values({**place, "C": slice(c, c + 1)}) for c in distinct]
+        parts = [self._values({**selection, "C": slice(c, c + 1)}) for c in distinct]
         values = np.concatenate(parts).reshape((-1, *shape))
         return values[[distinct.index(channel) for channel in channels]]
 
-    def _values(self, place: dict[str, Any]) -> np.ndarray:
+    def _values(self, selection: dict[str, Any]) -> np.ndarray:
         """Slice the data and put what is left into the order C, Z, Y, X."""
-        values = np.asarray(self.data[tuple(place[letter] for letter in self.axes)])
-        left = [letter for letter in self.axes if isinstance(place[letter], slice)]
+        values = np.asarray(self.data[tuple(selection[letter] for letter in self.axes)])
+        left = [letter for letter in self.axes if isinstance(selection[letter], slice)]
         values = values.transpose([left.index(letter) for letter in "CZYX" if letter in left])
         return np.ascontiguousarray(values, self.dtype)
 
@@ -223,7 +224,7 @@ def open_stack(
     if address:
         opened = read_address(address, level)
     elif isinstance(source, (str, Path)):
-        path = user_path(source)
+        path = expand_path(source)
         opened = read_file(path, level)
     elif all(hasattr(source, name) for name in ("shape", "dtype", "__getitem__")):
         opened = Opened(source, "", None)
@@ -231,9 +232,9 @@ def open_stack(
         raise InputError(f"A {type(source).__name__} is no image; give a path or an array.")
     name = re.sub(r"\.ome$", "", path.absolute().stem, flags=re.IGNORECASE) if path else "image"
     if address:
-        name = plain_name(Path(address.rstrip("/").rpartition("/")[2]))
+        name = image_stem(Path(address.rstrip("/").rpartition("/")[2]))
     data, what = opened.data, address or (str(path) if path else "the array")
-    dtype = _checked_dtype(data.dtype, what)
+    dtype = _check_dtype(data.dtype, what)
     if not all(float(n).is_integer() for n in data.shape):
         raise InputError(
             f"{what} has an unknown shape {data.shape}; compute its chunks' sizes first."
@@ -247,43 +248,13 @@ def open_stack(
     rgb = "S" in letters or ("S" in opened.axes and letters[found.index("S")] == "C")
     letters = letters.replace("S", "C")
     rgb = rgb and shape[letters.index("C")] in (3, 4)
-    size = _checked_voxel_size(voxel_size_um) if voxel_size_um is not None else opened.voxel_size_um
-    as_told = voxel_size_um is None and letters == opened.axes
-    place = opened.place if as_told else None
-    return Stack(with_cache(data), letters, size, rgb, name, path, address, place)
+    size = _check_voxel_size(voxel_size_um) if voxel_size_um is not None else opened.voxel_size_um
+    as_in_file = voxel_size_um is None and letters == opened.axes
+    transform = opened.transform if as_in_file else None
+    return Stack(cache_chunks(data), letters, size, rgb, name, path, address, transform)
 
 
-def list_images(folder: str | Path) -> list[Path]:
-    """List the images of a folder, Zarr folders among them, numbers in their natural order.
-
-    Raises
-    ------
-    InputError
-        A folder that is missing or holds no image.
-    """
-    folder = user_path(folder)
-    if not folder.is_dir():
-        raise InputError(f"{folder} is no folder; give a folder with images.")
-    try:
-        inside = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
-    except OSError as error:
-        raise InputError(f"{folder} cannot be listed: {error.strerror}.") from error
-    images = [
-        entry
-        for entry in inside
-        if (is_zarr(entry) if entry.is_dir() else entry.suffix.lower() in SUFFIXES)
-    ]
-    if not images:
-        raise InputError(f"{folder} holds no image; give a folder with {', '.join(SUFFIXES)}.")
-    return sorted(images, key=lambda entry: (list(_natural(entry.name)), entry.name))
-
-
-def _natural(name: str) -> Iterator[tuple[int, int, str]]:
-    for part in re.findall(r"\d+|\D+", name):
-        yield (0, int(part), part) if part.isdecimal() else (1, 0, part.lower())
-
-
-def _checked_dtype(dtype: Any, what: str) -> np.dtype[Any]:
+def _check_dtype(dtype: Any, what: str) -> np.dtype[Any]:
     try:
         known: np.dtype[Any] = np.dtype(dtype)
     except TypeError:
@@ -293,7 +264,7 @@ def _checked_dtype(dtype: Any, what: str) -> np.dtype[Any]:
     return known
 
 
-def _checked_voxel_size(size: tuple[float, ...] | float) -> tuple[float, float, float]:
+def _check_voxel_size(size: tuple[float, ...] | float) -> tuple[float, float, float]:
     try:
         values = np.atleast_1d(np.asarray(size, float))
     except (TypeError, ValueError):
@@ -304,3 +275,37 @@ def _checked_voxel_size(size: tuple[float, ...] | float) -> tuple[float, float, 
         values = np.repeat(values, 3)
     z, y, x = (1.0, *values.tolist()) if values.size == 2 else values.tolist()
     return z, y, x
+
+
+def with_retries(stack: Stack, lenient: bool = False) -> Stack:
+    """Return a stack whose data are a `RetryingArray`.
+
+    Its path is dropped: `Stack.read` would blame the file for errors that are `UnreadableError`s.
+    """
+    return replace(stack, data=RetryingArray(stack.data, lenient), path=None)
+
+
+def read_labels(path: Path) -> np.ndarray:
+    """Read a label file whole, its axes in the order of "TZYX".
+
+    Raises
+    ------
+    InputError
+        It cannot be read, or has several channels.
+    """
+    return read_labels_and_axes(path)[0]
+
+
+def read_labels_and_axes(path: Path) -> tuple[np.ndarray, str]:
+    """Return what `read_labels` does, and the letters of the axes."""
+    stack = open_stack(path)
+    if stack.rgb and stack.axes == "CYX":  # tifffile writes 3 or 4 planes as if they were colours
+        stack = open_stack(path, "ZYX")
+    if stack.channels > 1:
+        raise InputError(f"{path} has {stack.channels} channels; give labels, which have none.")
+    try:
+        values = np.asarray(stack.data[(slice(None),) * len(stack.axes)])
+    except UNREADABLE as error:
+        raise unreadable_error(path, error) from error
+    order = [stack.axes.index(letter) for letter in ("C" * ("C" in stack.axes)) + stack.labels_axes]
+    return values.transpose(order).reshape(stack.labels_shape), stack.labels_axes

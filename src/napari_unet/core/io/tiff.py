@@ -1,9 +1,9 @@
-"""TIFF files as lazy arrays: a window is read, never the whole, and nothing stays mapped.
+"""TIFF files as lazy arrays, of which only the window that is asked for is read.
 
 Uncompressed pages are mapped into memory for the length of one read only, so that the pages of a
-huge file do not pile up in the resident set. Everything else is decoded strip by strip (tile by
-tile) through tifffile's Zarr store, behind a bounded cache, because neighbouring windows need the
-same strips again.
+huge file do not pile up in the resident set. All others are decoded strip by strip (tile by tile)
+through tifffile's Zarr store, behind a bounded cache, since neighbouring windows need the same
+strips again.
 """
 
 from __future__ import annotations
@@ -23,14 +23,16 @@ import zarr
 from zarr.storage import WrapperStore
 
 from napari_unet.core.errors import InputError
-from napari_unet.core.io.chunk_cache import LazyArray, spans_of
-from napari_unet.core.io.coordinate_transform import believable, to_um
-from napari_unet.core.io.readers import Opened
+from napari_unet.core.io.coordinate_transform import plausible_voxel_size, to_um
+from napari_unet.core.io.files import Opened
+from napari_unet.core.io.lazy_arrays import LazyArray, ranges_from_index
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+CACHE_BYTES = 256 * 2**20
+"""Decoded strips or tiles that one compressed file keeps in memory, at most."""
 
 _INCOMPLETE = (
     "invalid or corrupted",
@@ -43,13 +45,13 @@ _INCOMPLETE = (
     "are zeroed",
     "incorrect strip",
 )
-"""What tifffile remarks on files that are cut short, where it goes on with the pages it has."""
+"""What tifffile logs of files that are cut short, while it goes on with the pages it has."""
 
 _LOGGER = logging.getLogger("tifffile")
 
 
 class _Notes(logging.Handler):
-    """Keeps tifffile's remarks from standard error, and remembers them."""
+    """Collects log messages and keeps them from standard error."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,24 +93,23 @@ class MappedPages(LazyArray):
         page_shape: tuple[int, ...],
         dtype: np.dtype[Any],
     ) -> None:
-        self.pages, self.leading, self.page_shape, self.dtype = pages, leading, page_shape, dtype
-        self.shape = leading + page_shape
-        self.ndim = len(self.shape)
+        super().__init__(leading + page_shape, dtype)
+        self.pages, self.leading, self.page_shape = pages, leading, page_shape
 
     def __getitem__(self, key: Any) -> np.ndarray:
-        spans, drop = spans_of(key, self.shape)
+        spans, drop = ranges_from_index(key, self.shape)
         out = np.zeros([len(span) for span in spans], self.dtype)
         count = len(self.leading)
         window = tuple(
             slice(s.start, None if s.stop < 0 else s.stop, s.step) for s in spans[count:]
         )
-        for place in itertools.product(*(enumerate(span) for span in spans[:count])):
-            position = tuple(p for _, p in place)
+        for steps in itertools.product(*(enumerate(span) for span in spans[:count])):
+            position = tuple(p for _, p in steps)
             page = self.pages[int(np.ravel_multi_index(position, self.leading)) if count else 0]
             if page is not None and out.size:
                 path, offset = page
                 mapped = np.memmap(path, self.dtype, "r", offset, self.page_shape)
-                out[tuple(n for n, _ in place)] = mapped[window]
+                out[tuple(n for n, _ in steps)] = mapped[window]
         result: np.ndarray = out[drop]
         return result
 
@@ -119,9 +120,9 @@ def read_tiff(path: Path) -> Opened:
     Raises
     ------
     InputError
-        A file that ends too early, or a compression that needs a package which is not installed.
+        The file ends too early, or its compression needs a package that is not installed.
     tifffile.TiffFileError, ValueError, ...
-        Not a TIFF file, or a damaged one; the caller words the message.
+        Not a TIFF file, or a damaged one; the caller makes an InputError of it.
     """
     # The file stays open only where strips are decoded from it later.
     with silence_tifffile() as notes, ExitStack() as closing:
@@ -139,18 +140,16 @@ def read_tiff(path: Path) -> Opened:
         mapped = _mapped(series)
         if mapped is not None:
             return Opened(mapped, axes, voxel_size_um)
-        # brings zarr, which takes half a second to import
-
         decoded = DecodedPages(file, number)
         closing.pop_all()
         return Opened(decoded, axes, voxel_size_um)
 
 
 def _check_complete(path: Path, file: Any, series: Any, notes: list[str]) -> None:
-    """Hold the first and the last page against the length of the file they lie in."""
-    said = " ".join(notes).lower()
-    # Tag 270 holds the axes; a vendor's own tag may point anywhere.
-    cut = any(phrase in said for phrase in _INCOMPLETE) or "tifftag 270 " in said
+    """Raise InputError if the first or the last page lies beyond the end of its file."""
+    logged = " ".join(notes).lower()
+    # Tag 270 holds the axes; tags of vendors may point anywhere without harm.
+    cut = any(phrase in logged for phrase in _INCOMPLETE) or "tifftag 270 " in logged
     for page in (series.pages[0], series.pages[-1]):
         if page is None or page.parent.filehandle.path != file.filehandle.path:
             continue
@@ -183,8 +182,8 @@ def _mapped(series: Any) -> MappedPages | None:
         return None
     dtype = series.dtype.newbyteorder(keyframe.parent.byteorder)
     if series.dataoffset is not None:
-        place = (keyframe.parent.filehandle.path, series.dataoffset)
-        return MappedPages([place], (), series.shape, dtype)
+        page = (keyframe.parent.filehandle.path, series.dataoffset)
+        return MappedPages([page], (), series.shape, dtype)
     count = len(series.pages)
     leading = series.shape[: len(series.shape) - len(keyframe.shape)]
     if series.shape != leading + keyframe.shape or math.prod(leading) != count:
@@ -214,10 +213,11 @@ def _voxel_size(file: Any, series: int) -> tuple[float, float, float] | None:
             return None
         # ImageJ leaves `spacing` out when it is 1.
         return abs(float(meta.get("spacing", 1.0))) * unit or 1.0, steps[0] * unit, steps[1] * unit
+    # Tag 296: inch, centimetre; tifffile adds millimetre and micrometre.
     factor = {2: 25400.0, 3: 1e4, 4: 1e3, 5: 1.0}.get(int(page.resolutionunit or 1))
     if factor is None:
         return None
-    return believable(steps[0] * factor, steps[1] * factor)
+    return plausible_voxel_size(steps[0] * factor, steps[1] * factor)
 
 
 def _ome_voxel_size(text: str, series: int) -> tuple[float, float, float] | None:
@@ -240,10 +240,6 @@ def _ome_voxel_size(text: str, series: int) -> tuple[float, float, float] | None
     if y is None or x is None:
         return None
     return z or 1.0, y, x
-
-
-CACHE_BYTES = 256 * 2**20
-"""Decoded strips or tiles that one compressed file keeps in memory, at most."""
 
 
 class _CachedStore(WrapperStore[Any]):
@@ -276,8 +272,8 @@ class DecodedPages(LazyArray):
         self.path, self.series = file.filehandle.path, series
         self._close = weakref.finalize(self, file.close)
         store = _CachedStore(file.series[series].aszarr(level=0))
-        self._array = zarr.open_array(store, mode="r")  # tifffile: format 2 or 3
-        self.shape, self.dtype, self.ndim = self._array.shape, self._array.dtype, self._array.ndim
+        self._array = zarr.open_array(store, mode="r")  # of format 2 or 3, by tifffile's version
+        super().__init__(self._array.shape, self._array.dtype)
 
     def __getitem__(self, key: Any) -> np.ndarray:
         with silence_tifffile():

@@ -14,8 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING
 
 from napari_unet.core.errors import ModelError, OutputError
-from napari_unet.core.io.atomic import user_path, whole_file
-from napari_unet.core.io.readers import UNREADABLE
+from napari_unet.core.io.files import UNREADABLE, atomic_file, expand_path
 from napari_unet.core.models.folder import (
     CARD,
     REPLAY,
@@ -57,7 +56,7 @@ def import_model(source: str | os.PathLike[str], name: str | None = None) -> Mod
     OutputError
         The store cannot be written.
     """
-    source = user_path(source)
+    source = expand_path(source)
     if name is not None:
         get_free_folder(name)
     with _scratch() as scratch:
@@ -92,7 +91,7 @@ def export_model(
     OutputError
         The file exists already, or cannot be written.
     """
-    target = user_path(target)
+    target = expand_path(target)
     if target.suffix.lower() != ".zip":
         raise OutputError(f"{target} is no name for an exported model; let it end in .zip.")
     pack_model(find_model(name_or_path), target, overwrite=overwrite)
@@ -115,7 +114,7 @@ def pack_model(folder: Path, target: Path, *, overwrite: bool = False) -> None:
     read_rehearsal(folder)
     if target.exists() and not overwrite:
         raise OutputError(f"{target} exists already; choose another name or delete it first.")
-    with whole_file(target) as partial, zipfile.ZipFile(partial, "x") as archive:
+    with atomic_file(target) as partial, zipfile.ZipFile(partial, "x") as archive:
         for path in (folder / name for name in LIMITS):
             if path.is_file():
                 archive.writestr(_member(path.name), path.read_bytes())

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from napari_unet.core.errors import ModelError
-from napari_unet.core.settings import ModelSpec
+from napari_unet.core.settings.model_spec import ModelSpec
 
 SCHEMA = 1
 """Version of `model.json` that this version of the package writes."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import platformdirs
 
 from napari_unet.core.errors import ModelError, OutputError, UnetError
-from napari_unet.core.io.atomic import user_path
+from napari_unet.core.io.files import expand_path
 from napari_unet.core.models.folder import (
     CARD,
     THUMBNAIL,
@@ -72,7 +72,7 @@ def home() -> Path:
     The environment variable NAPARI_UNET_HOME moves it.
     """
     if given := os.environ.get("NAPARI_UNET_HOME"):
-        return user_path(given)
+        return expand_path(given)
     return platformdirs.user_data_path("napari-unet", appauthor=False)
 
 
@@ -101,7 +101,7 @@ def find_model(name_or_path: str | os.PathLike[str]) -> Path:
     for entry in entries:
         if entry.name == str(name_or_path):
             return entry.path
-    path = user_path(name_or_path)
+    path = expand_path(name_or_path)
     if str(name_or_path) and (path / CARD).is_file():
         return path
     raise _unknown(str(name_or_path), entries)

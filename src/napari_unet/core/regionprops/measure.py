@@ -1,26 +1,25 @@
-"""The objects of a labelled image, measured: size, place, shape and intensity, one row an object.
+"""Measure the objects of a labelled image: size, position, shape and intensity, one row an object.
 
-Labels and image are read block by block, and what crosses blocks is joined exactly, so that the
-memory depends on the number of objects and not on the size of the image. Time points are apart;
-planes are, too, where objects end with their plane.
+Labels and image are read block by block, and objects that cross blocks are joined exactly, so that
+the memory depends on the number of objects and not on the size of the image. Each time point is
+measured by itself; so is each plane where objects end with their plane.
 """
 
 from __future__ import annotations
 
 import itertools
 import time
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_unet.core.errors import InputError
-from napari_unet.core.io.axes import AUTO, frame_ndim, shared_axes
-from napari_unet.core.io.label_writer import read_provenance
+from napari_unet.core.io.axes import AUTO, object_ndim, shared_axes
+from napari_unet.core.io.provenance import find_provenance
 from napari_unet.core.io.stack import Stack, open_stack
 from napari_unet.core.progress import Progress, run_to_end
-from napari_unet.core.regionprops.moments import Parts, hull_points, hull_size
+from napari_unet.core.regionprops.moments import ObjectParts, hull_points, hull_size
 from napari_unet.core.regionprops.table import Table, join_tables, object_table
 
 if TYPE_CHECKING:
@@ -30,25 +29,25 @@ if TYPE_CHECKING:
     from napari_unet.core.tiles import Window
 
 BLOCK = {2: (1024, 1024), 3: (32, 256, 256)}
-"""Most voxels along each axis that are read at once."""
+"""Size of a block, for planar objects and volumes: 1 and 2 million voxels."""
 ROWS = 100_000
-"""Parts of objects that are kept before they are joined."""
-BREATH_S = 0.2
-"""Longest work between two reports of progress, an object's hull aside."""
+"""Parts of objects that are kept before they are joined: about 20 MB."""
+YIELD_S = 0.2
+"""Seconds between two records of progress, at which a run can be cancelled."""
 
 
 @dataclass(frozen=True)
-class Measuring:
-    """What is measured: labels, the image below them, and how their stack is divided.
+class MeasureInput:
+    """Labels, their image, and the frames in which objects are measured.
 
     Attributes
     ----------
     labels
-        One channel of whole numbers; 0 and below is background.
+        Whole numbers in one channel; 0 and below is background.
     image
         Of the labels' shape, with any number of channels; None: no intensities.
     ndim
-        Whether objects are planar (2) or extend through a volume (3).
+        Dimensions of an object: 2 (it ends with its plane) or 3.
     voxel_size_um
         (z, y, x), None if unknown.
     solidity
@@ -62,7 +61,7 @@ class Measuring:
     solidity: bool = True
 
     @classmethod
-    def of(
+    def open(
         cls,
         labels: Any,
         image: Any = None,
@@ -72,10 +71,10 @@ class Measuring:
         frames: str = AUTO,
         solidity: bool = True,
         provenance: Mapping[str, Any] | None = None,
-    ) -> Measuring:
-        """Open labels and image, and hold them against each other; see `measure`.
+    ) -> MeasureInput:
+        """Open labels and image, and check that they fit; see `measure` for parameters and errors.
 
-        `provenance` is that of labels which are in no file.
+        `provenance` is that of labels that are not in a file.
         """
         stack = open_stack(labels, axes, voxel_size_um)
         if stack.dtype.kind not in "iub":
@@ -88,18 +87,18 @@ class Measuring:
                 f"The labels {stack.name!r} have {stack.channels} channels; give labels, which "
                 "have none."
             )
-        light = None if image is None else open_stack(image)
-        if light is not None:
-            stack, light = _matched(stack, light)
-        size = stack.voxel_size_um or (light.voxel_size_um if light is not None else None)
-        ndim = (
-            frame_ndim(frames, provenance or _provenance(stack)) if "Z" in stack.labels_axes else 2
-        )
-        return cls(stack, light, ndim, size, solidity)
+        picture = None if image is None else open_stack(image)
+        if picture is not None:
+            stack, picture = _match_axes(stack, picture)
+        size = stack.voxel_size_um or (picture.voxel_size_um if picture is not None else None)
+        ndim = 2
+        if "Z" in stack.labels_axes:
+            ndim = object_ndim(frames, provenance or find_provenance(stack.path))
+        return cls(stack, picture, ndim, size, solidity)
 
     @property
     def blocks(self) -> list[Window]:
-        """The blocks of one frame, none of them larger than `BLOCK`."""
+        """The blocks of a frame, at most as large as `BLOCK`."""
         shape = self.labels.frame_shape(self.ndim)
         return list(_windows(tuple(slice(0, n) for n in shape), BLOCK[self.ndim]))
 
@@ -125,15 +124,15 @@ def measure(
     Parameters
     ----------
     labels, image
-        Stacks, arrays or files of the same shape, channels of the image aside.
+        Stacks, arrays or files of the same shape; the image may have channels besides.
     voxel_size_um
         (z, y, x), (y, x) or one size for all, in um. None takes it from the files.
     axes
         One letter for each axis of the labels, such as "TYX"; None takes them from the file, or
         else by `napari_unet.core.io.axes.default_axes`.
     frames
-        "planes": the objects of a stack end with their plane. "volumes": they do not. "auto" asks
-        the provenance of a label file, and takes volumes without one. Time points are apart always.
+        "planes": the objects of a stack end with their plane. "volumes": they do not. "auto" looks
+        at the provenance of a label file, and takes volumes if there is none.
     solidity
         Whether convex hulls are computed, which takes longer than all the rest.
 
@@ -162,90 +161,98 @@ def measure(
     Raises
     ------
     InputError
-        Labels that are no whole numbers, or an image of another shape.
+        The labels are no whole numbers, or the image has another shape.
     """
-    what = Measuring.of(labels, image, voxel_size_um, axes=axes, frames=frames, solidity=solidity)
-    return run_to_end(measure_steps(what))
+    inputs = MeasureInput.open(
+        labels, image, voxel_size_um, axes=axes, frames=frames, solidity=solidity
+    )
+    return run_to_end(measure_steps(inputs))
 
 
-def measure_steps(what: Measuring) -> Generator[Progress, None, Table]:
-    """Measure objects block by block and return their table; yields after each piece of work."""
-    frames = what.labels.indices(what.ndim)
-    total, tables = len(frames) * len(what.blocks), []
+def measure_steps(inputs: MeasureInput) -> Generator[Progress, None, Table]:
+    """Measure objects block by block and return their table, see `measure`; yields progress."""
+    frames = inputs.labels.indices(inputs.ndim)
+    total, tables = len(frames) * len(inputs.blocks), []
     for number, index in enumerate(frames):
-        tables.append((yield from _measure_frame(what, index, number * len(what.blocks), total)))
+        tables.append(
+            (yield from _measure_frame(inputs, index, number * len(inputs.blocks), total))
+        )
     yield Progress(total, total, "blocks")
     return join_tables(tables)
 
 
 def _measure_frame(
-    what: Measuring, index: tuple[int, ...], done: int, total: int
+    inputs: MeasureInput, index: tuple[int, ...], done: int, total: int
 ) -> Generator[Progress, None, Table]:
-    """Measure one frame."""
-    channels = 0 if what.image is None else what.image.channels
+    """Measure one frame, of whose blocks `done` of `total` lie before it."""
+    channels = 0 if inputs.image is None else inputs.image.channels
     hulls: dict[int, float] = {}
-    kept: list[Parts] = []
+    kept: list[ObjectParts] = []
     rows, limit = 0, ROWS
-    for number, window in enumerate(what.blocks):
+    for number, window in enumerate(inputs.blocks):
         progress = Progress(done + number, total, "blocks")
         yield progress
-        labels, light = what.read(index, window)
-        if light is None:  # nothing is there
-            light = np.zeros((channels, *labels.shape))
-        part = Parts.of(labels, [span.start for span in window], light)
+        labels, intensities = inputs.read(index, window)
+        if intensities is None:  # no image, or no object in the block
+            intensities = np.zeros((channels, *labels.shape))
+        part = ObjectParts.from_block(labels, [span.start for span in window], intensities)
         kept.append(part)
         rows += len(part)
         if rows > limit:
-            kept = [Parts.join(kept)]
+            kept = [ObjectParts.join(kept)]
             rows = len(kept[0])
-            limit = max(ROWS, 2 * rows)
-        if what.solidity:
+            limit = max(ROWS, 2 * rows)  # doubled, so that joining stays linear in the rows
+        if inputs.solidity:
             yield from _hulls(labels, window, part, hulls, progress)
-    parts = Parts.join(kept)
-    if what.solidity:
-        yield from _crossing_hulls(what, index, parts, hulls, progress)
+    parts = ObjectParts.join(kept)
+    if inputs.solidity:
+        yield from _crossing_hulls(inputs, index, parts, hulls, progress)
     return object_table(
         parts,
-        dict(zip(what.labels.labels_axes, index, strict=False)),
-        what.labels.frame_shape(what.ndim),
-        what.voxel_size_um,
-        np.array([hulls[int(label)] for label in parts.labels]) if what.solidity else None,
+        dict(zip(inputs.labels.labels_axes, index, strict=False)),
+        inputs.labels.frame_shape(inputs.ndim),
+        inputs.voxel_size_um,
+        np.array([hulls[int(label)] for label in parts.labels]) if inputs.solidity else None,
     )
 
 
 def _hulls(
-    labels: np.ndarray, window: Window, part: Parts, hulls: dict[int, float], progress: Progress
+    labels: np.ndarray,
+    window: Window,
+    part: ObjectParts,
+    hulls: dict[int, float],
+    progress: Progress,
 ) -> Generator[Progress, None, None]:
-    """Note the hull of what a block holds of each object."""
+    """Compute the hull of the part of each object in a block, into `hulls`."""
     origin, began = np.array([span.start for span in window]), time.perf_counter()
     for label, start, stop in zip(part.labels.tolist(), part.start, part.stop, strict=True):
         crop = tuple(slice(*ends) for ends in zip(start - origin, stop - origin, strict=True))
         hulls[label] = hull_size(hull_points(labels[crop] == label, start))
-        if time.perf_counter() - began > BREATH_S:
+        if time.perf_counter() - began > YIELD_S:
             yield progress
             began = time.perf_counter()
 
 
 def _crossing_hulls(
-    what: Measuring,
+    inputs: MeasureInput,
     index: tuple[int, ...],
-    parts: Parts,
+    parts: ObjectParts,
     hulls: dict[int, float],
     progress: Progress,
 ) -> Generator[Progress, None, None]:
-    """Note the hulls of objects of several parts, each of which is read once more."""
+    """Compute the hulls of objects in several blocks, which are read once more, into `hulls`."""
     for row in np.flatnonzero(parts.pieces > 1):
         label, points = int(parts.labels[row]), []
         ends = zip(parts.start[row].tolist(), parts.stop[row].tolist(), strict=True)
-        for window in _windows(tuple(slice(*pair) for pair in ends), BLOCK[what.ndim]):
+        for window in _windows(tuple(slice(*pair) for pair in ends), BLOCK[inputs.ndim]):
             yield progress
-            mask = what.labels.read(index, window, (0,))[0] == label
+            mask = inputs.labels.read(index, window, (0,))[0] == label
             points.append(hull_points(mask, [span.start for span in window]))
         hulls[label] = hull_size(np.concatenate(points))
 
 
 def _windows(whole: Window, edge: tuple[int, ...]) -> Iterator[Window]:
-    """Divide a window into parts that are no longer than `edge` along any axis."""
+    """Divide a window into parts of at most `edge` along each axis."""
     spans = [
         [slice(at, min(at + step, span.stop)) for at in range(span.start, span.stop, step)]
         for span, step in zip(whole, edge, strict=True)
@@ -253,8 +260,8 @@ def _windows(whole: Window, edge: tuple[int, ...]) -> Iterator[Window]:
     yield from itertools.product(*spans)
 
 
-def _matched(labels: Stack, image: Stack) -> tuple[Stack, Stack]:
-    """Hold an image against the labels; where only one of them knows time, it is right."""
+def _match_axes(labels: Stack, image: Stack) -> tuple[Stack, Stack]:
+    """Check that an image has the shape of the labels; give both the axes of `shared_axes`."""
     if labels.labels_shape != image.labels_shape:
         raise InputError(
             f"The labels {labels.name!r} have shape {labels.labels_shape} ({labels.labels_axes}), "
@@ -262,18 +269,9 @@ def _matched(labels: Stack, image: Stack) -> tuple[Stack, Stack]:
             "channels; give labels of this image."
         )
     axes = shared_axes(labels.labels_axes, image.labels_axes)
-    return _renamed(labels, axes), _renamed(image, axes)
+    return _rename_axes(labels, axes), _rename_axes(image, axes)
 
 
-def _renamed(stack: Stack, axes: str) -> Stack:
+def _rename_axes(stack: Stack, axes: str) -> Stack:
     names = str.maketrans(stack.labels_axes, axes)
     return stack if axes == stack.labels_axes else replace(stack, axes=stack.axes.translate(names))
-
-
-def _provenance(labels: Stack) -> dict[str, Any] | None:
-    """Return the provenance of a label file; most labels have none."""
-    if labels.path is None:
-        return None
-    with suppress(InputError):
-        return read_provenance(labels.path)
-    return None

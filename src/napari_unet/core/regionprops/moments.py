@@ -1,4 +1,4 @@
-"""What adds up of objects: sizes, moments, boxes and intensities, part by part.
+"""Sizes, moments, boxes and intensities of objects, which are added up over blocks; convex hulls.
 
 A part is what one block holds of an object. Means and sums of squared deviations of parts are
 joined exactly (Chan, Golub and LeVeque 1983), so that an object measures the same however many
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Parts:
+class ObjectParts:
     """Parts of objects, one a row, N rows in D dimensions with C channels.
 
     Attributes
     ----------
     labels
-        (N,) int64; a label stands in several rows until the parts are joined.
+        (N,) int64; a label is in several rows until the parts are joined.
     size
         (N,) float64, pixels or voxels.
     pieces
@@ -35,7 +35,7 @@ class Parts:
     start, stop
         (N, D) int64: the bounding box.
     mean, square, low, high
-        (N, C) intensities: the mean, summed squared deviations, the least and the greatest.
+        (N, C) intensities: mean, summed squared deviations, minimum and maximum.
     """
 
     labels: np.ndarray
@@ -54,8 +54,10 @@ class Parts:
         return len(self.labels)
 
     @classmethod
-    def of(cls, block: np.ndarray, origin: Sequence[int], light: np.ndarray | None = None) -> Parts:
-        """Measure what a block holds of each object.
+    def from_block(
+        cls, block: np.ndarray, origin: Sequence[int], intensities: np.ndarray | None = None
+    ) -> ObjectParts:
+        """Measure the part of each object in a block.
 
         Parameters
         ----------
@@ -63,8 +65,8 @@ class Parts:
             (Y, X) or (Z, Y, X), whole numbers; 0 and below is background.
         origin
             Position of the block's first voxel in its frame.
-        light
-            (C, *block.shape); None: no intensities.
+        intensities
+            (C, *block.shape); None: no channels.
         """
         where = np.nonzero(block > 0)
         values = block[where]
@@ -73,15 +75,15 @@ class Parts:
         first = _firsts(values)
         size = np.diff(np.append(first, len(values))).astype(float)
         points = np.stack([axis[order] for axis in where]) + np.asarray(origin)[:, None]
-        if light is None or not len(light):
-            lights = np.zeros((0, len(values)))
+        if intensities is None or not len(intensities):
+            channels = np.zeros((0, len(values)))
         else:
-            lights = np.stack([channel[where][order] for channel in light]).astype(float)
+            channels = np.stack([channel[where][order] for channel in intensities]).astype(float)
         start, stop = (f.reduceat(points, first, axis=1).T for f in (np.minimum, np.maximum))
         centre, spread = _moments(points.astype(float), first, size)
-        mean = _sums(lights, first) / size
-        square = _sums((lights - np.repeat(mean, size.astype(int), axis=1)) ** 2, first)
-        low, high = (f.reduceat(lights, first, axis=1).T for f in (np.minimum, np.maximum))
+        mean = _sums(channels, first) / size
+        square = _sums((channels - np.repeat(mean, size.astype(int), axis=1)) ** 2, first)
+        low, high = (f.reduceat(channels, first, axis=1).T for f in (np.minimum, np.maximum))
         pieces = np.ones(len(size), np.int64)
         labels = values[first].astype(np.int64)
         return cls(
@@ -89,7 +91,7 @@ class Parts:
         )
 
     @classmethod
-    def join(cls, parts: Sequence[Parts]) -> Parts:
+    def join(cls, parts: Sequence[ObjectParts]) -> ObjectParts:
         """Join parts into one row for each label, in the order of the labels; at least one part."""
         rows = {
             name: np.concatenate([getattr(part, name) for part in parts])
@@ -123,7 +125,7 @@ class Parts:
 
 
 def _firsts(values: np.ndarray) -> np.ndarray:
-    """Return where a new value begins in sorted values."""
+    """Return the positions in sorted values at which a new value begins."""
     if not len(values):
         return np.zeros(0, np.int64)
     return np.flatnonzero(np.append(True, values[1:] != values[:-1]))
@@ -145,7 +147,7 @@ def _moments(
 
 
 def hull_points(mask: np.ndarray, origin: Sequence[int]) -> np.ndarray:
-    """Return corners of a mask's pixels that have the convex hull of all corners.
+    """Return those corners of a mask's pixels that span the convex hull of all of them.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""One setting: a field that knows its bounds, unit and help text, and the check against them."""
+"""Fields of settings, which know their bounds, unit and help text, and the check against them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def setting(
     high: float | None = None,
     choices: tuple[str, ...] = (),
 ) -> Any:
-    """Declare one setting: a dataclass field that knows its help text, unit, bounds and choices."""
+    """Return a dataclass field with help text, unit, bounds and choices."""
     return field(
         default=default,
         metadata={"help": help, "unit": unit, "low": low, "high": high, "choices": choices},
@@ -28,15 +28,15 @@ def setting(
 
 
 def check_settings(settings: Any) -> None:
-    """Hold every field that was declared with `setting` against its bounds and choices.
+    """Check the fields that were declared with `setting` against their bounds and choices.
 
-    A whole number in another type, such as 64.0, is stored as an int.
+    A whole number of another type, such as 64.0, is stored as an int.
 
     Raises
     ------
     SettingsError
-        Naming the setting, the value given and the values allowed. ``None`` always passes when it
-        is the default (it stands for "decide for me").
+        It names the setting, the value given and the values allowed. ``None`` is allowed where it
+        is the default, and means that the program decides.
     """
     for item in fields(settings):
         value, meta = getattr(settings, item.name), item.metadata

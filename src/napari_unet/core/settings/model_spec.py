@@ -1,4 +1,4 @@
-"""What a network is built from."""
+"""ModelSpec: what a network is built from."""
 
 from __future__ import annotations
 

@@ -11,11 +11,12 @@ import numpy as np
 from napari_unet.core.errors import InputError
 from napari_unet.core.image.diameters import working_scale
 from napari_unet.core.instances.heads import InstanceHead
-from napari_unet.core.settings import ModelSpec, TrainSettings
+from napari_unet.core.settings.tasks import TrainSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from napari_unet.core.settings.model_spec import ModelSpec
     from napari_unet.core.training.samples import Samples
 
 CROP = {2: 192, 3: 64}

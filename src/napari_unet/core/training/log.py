@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.errors import OutputError
-from napari_unet.core.io.atomic import make_folder, sweep_partials, whole_file
+from napari_unet.core.io.files import atomic_file, make_folder, remove_partials
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,7 +50,7 @@ class TrainLog:
         """
         make_folder(self.folder)
         for name in (TABLE, CURVE):
-            sweep_partials(self.folder / name)
+            remove_partials(self.folder / name)
         self.rows = [row for row in read_table(self.folder / TABLE) if row["step"] <= step]
         self._columns = list(dict.fromkeys(name for row in self.rows for name in row))
         self._losses = []
@@ -113,7 +113,7 @@ class TrainLog:
             self._plot(axes[1], scores)
             axes[1].set_ylabel("validation")
         axes[-1].set_xlabel("step")
-        with whole_file(self.folder / CURVE) as path:
+        with atomic_file(self.folder / CURVE) as path:
             figure.savefig(path, format="png", dpi=110)
 
     def _plot(self, axes: Any, names: list[str]) -> None:
@@ -126,7 +126,7 @@ class TrainLog:
         axes.legend(fontsize="small")
 
     def _rewrite(self) -> None:
-        with whole_file(self.folder / TABLE) as path:
+        with atomic_file(self.folder / TABLE) as path:
             lines = [[row.get(name) for name in self._columns] for row in self.rows]
             text = _line(self._columns) + "".join(map(_line, lines))
             path.write_text(text, encoding="utf-8", newline="")

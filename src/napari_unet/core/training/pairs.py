@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.errors import InputError
-from napari_unet.core.evaluation.label_files import by_name, read_labels
-from napari_unet.core.io.readers import is_zarr
-from napari_unet.core.io.stack import Stack, open_stack
+from napari_unet.core.io.files import match_by_name
+from napari_unet.core.io.stack import Stack, open_stack, read_labels
 from napari_unet.core.training.samples import Samples
 
 if TYPE_CHECKING:
@@ -55,19 +54,8 @@ def pair_paths(
         A path that does not exist, files and folders mixed, no name in common, or an image without
         its mask.
     """
-    given = [path for path in (images, labels, known) if path is not None]
-    for path in given:
-        if not path.exists():
-            raise InputError(f"{path} does not exist; check the spelling and the folder.")
-    folders = [path.is_dir() and not is_zarr(path) for path in given]
-    if not any(folders):
-        return {images.name: (images, labels, known)}
-    if not all(folders):
-        raise InputError(
-            f"{' and '.join(map(str, given))} are files and folders; give all of one kind."
-        )
-    seen, drawn = by_name(images), by_name(labels)
-    masks = by_name(known) if known else {}
+    mixed = "are files and folders; give all of one kind"
+    seen, drawn, masks = match_by_name(images, labels, known, mixed=mixed)
     both = [name for name in seen if name in drawn]
     if not both:
         raise InputError(f"{images} and {labels} have no file name in common.")

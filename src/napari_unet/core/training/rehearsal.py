@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.errors import ModelError
-from napari_unet.core.evaluation.overlay import outline
+from napari_unet.core.evaluation.overlay import draw_outlines
 from napari_unet.core.image.diameters import working_scale
 from napari_unet.core.image.frames import resize
 from napari_unet.core.training.samples import Sample, Samples, known_targets
@@ -162,7 +162,7 @@ def draw_thumbnail(samples: Samples, edge: int = THUMBNAIL_EDGE) -> np.ndarray:
     place = tuple(slice(start, start + edge) for start in low)
     image = image[:3] if len(image) >= 3 else np.repeat(image[:1], 3, 0)
     shown = np.asarray(255 * np.clip(np.moveaxis(image, 0, -1)[place], 0, 1), np.uint8)
-    drawn = outline(shown, labels[place], zoom=1)
+    drawn = draw_outlines(shown, labels[place], zoom=1)
     beyond = [(0, edge - n) for n in drawn.shape[:2]]
     return np.pad(drawn, [*beyond, (0, 0)])
 

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from napari_unet.core.errors import InputError, OutputError
-from napari_unet.core.evaluation.label_files import write_text
-from napari_unet.core.io.atomic import make_folder
+from napari_unet.core.io.files import make_folder, write_text
 from napari_unet.core.models.store import home
 
 if TYPE_CHECKING:

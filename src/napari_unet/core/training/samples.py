@@ -274,7 +274,7 @@ def _read_normalised(stack: Any, ndim: int, channels: int) -> np.ndarray:
     picked = stack.pick_channels(channels, None)
     window = tuple(slice(0, size) for size in stack.frame_shape(ndim))
     values = stack.read((), window, picked)
-    return Normaliser.of(stack, (), ndim, picked)(values)
+    return Normaliser.from_stack(stack, (), ndim, picked)(values)
 
 
 def _nth(given: Sequence[Any], number: int, what: str) -> Any:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.image.frames import Frame
-from napari_unet.core.settings import VOLUMES
+from napari_unet.core.settings.tasks import VOLUMES
 
 if TYPE_CHECKING:
     from napari_unet.core.io.stack import Stack

@@ -10,7 +10,7 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QBrush, QColor
 from qtpy.QtWidgets import QAbstractItemView, QTreeWidget, QTreeWidgetItem
 
-from napari_unet.batch.run import DONE, FAILED, RUNNING, WAITING, FileStep
+from napari_unet.batch.run import DONE, FAILED, RUNNING, WAITING, FileProgress
 from napari_unet.core.text import pluralise
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class FileList(QTreeWidget):
         """Return the selected files."""
         return [self.rows[self.indexOfTopLevelItem(item)] for item in self.selectedItems()]
 
-    def show_step(self, step: FileStep) -> None:
+    def show_step(self, step: FileProgress) -> None:
         """Show how far a file is, or what became of it."""
         remarks = "\n".join(step.remarks)
         if step.state == DONE:

@@ -10,8 +10,8 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_unet.core.errors import ModelError, OutputError
-from napari_unet.core.io.atomic import user_path
-from napari_unet.core.settings import DEVICES, PredictSettings
+from napari_unet.core.io.files import expand_path
+from napari_unet.core.settings.tasks import DEVICES, PredictSettings
 from napari_unet.gui.model_events import get_model_events, offer_models
 from napari_unet.gui.segment import form as segment_form
 from napari_unet.gui.widgets.collapsible import CollapsibleSection
@@ -94,7 +94,7 @@ class BatchForm(QWidget):
     def output(self) -> Path | None:
         """The output folder; None until the user has named one."""
         text = self.folder.line_edit.value.strip()
-        return user_path(text) if text else None
+        return expand_path(text) if text else None
 
     def card(self) -> ModelCard:
         """Return the chosen model's card.

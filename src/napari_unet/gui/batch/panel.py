@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
-from napari_unet.batch.files import plan_files
-from napari_unet.batch.run import DONE, FAILED, RUNNING, FileStep, batch_steps, find_images
+from napari_unet.batch.file_job import plan_files
+from napari_unet.batch.run import DONE, FAILED, RUNNING, FileProgress, batch_steps, find_images
 from napari_unet.core.errors import InputError, UnetError
-from napari_unet.core.io.atomic import make_folder
-from napari_unet.core.io.readers import SUFFIXES
+from napari_unet.core.io.files import SUFFIXES, make_folder
 from napari_unet.gui.batch.file_list import FileList, FileRow
 from napari_unet.gui.batch.form import BatchForm
 from napari_unet.gui.errors import report_error
@@ -169,7 +168,7 @@ class BatchPanel(DockPanel):
             on_end=self._ended,
         )
 
-    def _take(self, step: FileStep) -> None:
+    def _take(self, step: FileProgress) -> None:
         now = time.perf_counter()
         begins = self.files.rows[step.number].state != step.state
         if begins or not step.total or step.remarks or now - self._written > DRAW_S:

@@ -11,7 +11,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from napari_unet.core.errors import UnetError
 from napari_unet.core.instances.label_edits import DELETE
 from napari_unet.core.prompts.clicks import Click
-from napari_unet.core.settings import ClickSettings
+from napari_unet.core.settings.tasks import ClickSettings
 from napari_unet.gui.click.edits import EditClicks
 from napari_unet.gui.click.input import ClickInput
 from napari_unet.gui.click.layer_watch import LayerWatch

@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QButtonGroup, QHBoxLayout, QLabel, QPushButton, QVBox
 
 from napari_unet.core.errors import InputError, ModelError, UnetError
 from napari_unet.core.instances.label_edits import DELETE, MERGE, SPLIT
-from napari_unet.core.settings import ClickSettings
+from napari_unet.core.settings.tasks import ClickSettings
 from napari_unet.gui.click.mode import ClickMode
 from napari_unet.gui.click.text import KEYS, TIPS, describe
 from napari_unet.gui.click.toggle_key import ToggleKey

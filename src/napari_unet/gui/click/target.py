@@ -11,7 +11,7 @@ from napari.layers import Labels
 from napari_unet.core.errors import InputError, SettingsError
 from napari_unet.core.instances.label_edits import check_writable
 from napari_unet.core.io.axes import OBJECT_AXES
-from napari_unet.core.settings import PredictSettings
+from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.gui.layers.label_geometry import find_label_geometry, get_label_geometry
 from napari_unet.gui.layers.live_labels import LIVE_DTYPE
 from napari_unet.gui.layers.result_info import IMAGE, RESULT_KEY

@@ -9,7 +9,7 @@ import numpy as np
 from magicgui.widgets import ComboBox
 
 from napari_unet.core.errors import InputError
-from napari_unet.core.io.axes import FRAMES, frame_ndim, shared_axes
+from napari_unet.core.io.axes import FRAMES, object_ndim, shared_axes
 from napari_unet.gui.evaluate.overlay import evaluation_legend, show_evaluation
 from napari_unet.gui.jobs.layer_section import LayerSection
 from napari_unet.gui.jobs.run import ResultRun
@@ -121,7 +121,7 @@ def plan_comparison(labels: Labels, truth: Labels, frames: str) -> tuple[Any, An
             f"{tuple(wanted.shape)}; choose two layers with labels of the same image."
         )
     axes = shared_axes(layer_axes(labels), layer_axes(truth))
-    return found, wanted, axes, frame_ndim(frames, get_provenance(labels))
+    return found, wanted, axes, object_ndim(frames, get_provenance(labels))
 
 
 class EvaluateRun(ResultRun):

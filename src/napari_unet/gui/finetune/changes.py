@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from napari.layers import Image
 
-    from napari_unet.core.evaluation.match_status import LabelDiff
+    from napari_unet.core.evaluation.label_diff import LabelDiff
     from napari_unet.gui.finetune.work import TuneWork
     from napari_unet.nn.inference.model import Model
 
@@ -150,7 +150,7 @@ def _steps(
 ) -> Generator[Progress, None, LabelDiff]:
     """Run both models over the window and compare, in the job's thread."""
     yield Progress(0, 0, "loading the model")
-    from napari_unet.core.evaluation.match_status import diff_classes, diff_objects
+    from napari_unet.core.evaluation.label_diff import diff_classes, diff_objects
     from napari_unet.nn.inference.segment import segment_steps
 
     tuning = work.tuning

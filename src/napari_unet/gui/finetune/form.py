@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_unet.core.errors import ModelError
 from napari_unet.core.models.store import ModelEntry, check_name
-from napari_unet.core.settings import DEVICES, TrainSettings
+from napari_unet.core.settings.tasks import DEVICES, TrainSettings
 from napari_unet.core.training.run_state import propose_name
 from napari_unet.gui.finetune.work import NetworkSettings, TuneRequest, taken_names
 from napari_unet.gui.layers.result_info import RESULT_KEY

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from napari_unet.core.errors import InputError, ModelError
 from napari_unet.core.models.store import check_name, check_store, get_free_folder, list_models
 from napari_unet.core.progress import Progress, map_steps
-from napari_unet.core.settings import TrainSettings, setting
+from napari_unet.core.settings.fields import setting
+from napari_unet.core.settings.tasks import TrainSettings
 from napari_unet.core.training.run_state import (
     CHECKPOINT,
     RunState,

@@ -6,7 +6,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from napari_unet.core.settings import ClickSettings
+from napari_unet.core.settings.tasks import ClickSettings
 
 if TYPE_CHECKING:
     from napari.layers import Image

@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.errors import InputError
-from napari_unet.core.io.atomic import user_path
 from napari_unet.core.io.coordinate_transform import CoordinateTransform
-from napari_unet.core.io.ome_zarr import ome_zarr_of, zarr_path
-from napari_unet.core.io.readers import Opened, is_zarr, read_file
+from napari_unet.core.io.files import Opened, expand_path, is_zarr
+from napari_unet.core.io.ome_zarr import containing_ome_zarr, zarr_path
+from napari_unet.core.io.readers import read_file
 from napari_unet.core.io.stack import Stack, open_stack
 from napari_unet.core.tiles import Index, Window
 
@@ -88,8 +88,8 @@ def _told(layer: Image | Labels) -> Opened | None:
         return None
     data = full_resolution(layer)
     source, path = zarr_path(data), layer.source.path
-    folder = source and ome_zarr_of(source)
-    if folder is None and path is not None and is_zarr(found := user_path(path)):
+    folder = source and containing_ome_zarr(source)
+    if folder is None and path is not None and is_zarr(found := expand_path(path)):
         folder = found
     opened = _read(str(folder.absolute())) if folder is not None else None
     return opened if opened is not None and opened.data.shape == tuple(data.shape) else None
@@ -112,10 +112,10 @@ def layer_stack(layer: Image) -> Stack:
     """
     axes = layer_axes(layer)
     stack = open_stack(full_resolution(layer), axes + "S" * layer.rgb, voxel_size_um(layer, axes))
-    return replace(stack, name=layer.name, place=_place(layer, axes))
+    return replace(stack, name=layer.name, transform=_layer_transform(layer, axes))
 
 
-def _place(layer: Image, axes: str) -> CoordinateTransform | None:
+def _layer_transform(layer: Image, axes: str) -> CoordinateTransform | None:
     """Return where a layer lies: by what it says, or else the OME-Zarr that it shows in pixels.
 
     None if it is turned, or otherwise where no scale and translation puts it.
@@ -124,7 +124,7 @@ def _place(layer: Image, axes: str) -> CoordinateTransform | None:
     if np.any(layer.shear) or not all(np.array_equal(m, np.eye(len(m))) for m in straight):
         return None
     if (told := _told(layer)) is not None and told.axes == axes and not np.any(layer.translate):
-        return told.place
+        return told.transform
     scale, translation, described = [], [], []
     for letter, step, at, unit in zip(axes, layer.scale, layer.translate, layer.units, strict=True):
         name, factor = _written_unit(unit)
@@ -132,7 +132,7 @@ def _place(layer: Image, axes: str) -> CoordinateTransform | None:
         scale.append(float(step) * factor)
         translation.append(float(at) * factor)
     steps = [{"type": "scale", "scale": scale}, {"type": "translation", "translation": translation}]
-    return CoordinateTransform.told(axes, described, steps)
+    return CoordinateTransform.from_metadata(axes, described, steps)
 
 
 def _written_unit(unit: Any) -> tuple[str, float]:

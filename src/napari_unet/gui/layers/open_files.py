@@ -13,9 +13,8 @@ from napari.utils.notifications import show_warning
 from napari_unet.core.errors import InputError
 from napari_unet.core.instances.matching import are_whole
 from napari_unet.core.io.coordinate_transform import CoordinateTransform
-from napari_unet.core.io.label_writer import read_provenance
-from napari_unet.core.io.ome_zarr import LABELS, registered_labels
-from napari_unet.core.io.readers import count_levels
+from napari_unet.core.io.ome_zarr import LABELS, count_levels, registered_labels
+from napari_unet.core.io.provenance import read_provenance
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.progress import Progress
 from napari_unet.gui.layers.convert import full_resolution
@@ -115,17 +114,17 @@ def show_files(viewer: Any, files: ImageFiles) -> Image:
     stack, axes = files.stack, files.stack.axes
     rgb = stack.rgb and axes.endswith("C")
     letters = axes.removesuffix("C") if rgb else axes
-    place = stack.place and stack.place.along(letters)
-    place = place or CoordinateTransform.of_voxels(letters, stack.voxel_size_um)
+    transform = stack.transform and stack.transform.select_axes(letters)
+    transform = transform or CoordinateTransform.from_voxel_size(letters, stack.voxel_size_um)
     image: Image = viewer.add_image(
         _data(files.levels),
         name=stack.name,
         rgb=rgb,
         multiscale=len(files.levels) > 1,
         axis_labels=tuple(letters.lower()),
-        scale=place.scale,
-        translate=place.translation,
-        units=[_unit(axis) for axis in place.axes],
+        scale=transform.scale,
+        translate=transform.translation,
+        units=[_unit(axis) for axis in transform.axes],
     )
     for labels in files.labels:
         _show_labels(viewer, image, letters, stack, labels)
@@ -182,7 +181,7 @@ def _levels(stack: Stack) -> list[Any]:
 
 def _read_labels(target: Path, stack: Stack) -> LabelFile:
     """Read labels of an image; they may come from another program."""
-    from napari_unet.core.evaluation.label_files import read_labels  # slow, see `hits`
+    from napari_unet.core.io.stack import read_labels  # slow, see `hits`
 
     provenance: dict[str, Any] = {}
     with suppress(InputError):

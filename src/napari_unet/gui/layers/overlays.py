@@ -54,7 +54,7 @@ def overlay_colormap(colours: Mapping[str, tuple[int, int, int]]) -> Any:
     """Return the colormap of what `draw_match_status` draws; the kinds in the same order."""
     from napari.utils.colormaps import DirectLabelColormap
 
-    from napari_unet.core.evaluation.match_status import inside_code, outline_code
+    from napari_unet.core.evaluation.comparison import inside_code, outline_code
 
     kinds = list(colours)
     table: dict[int | None, tuple[float, ...]] = {None: (0, 0, 0, 0), 0: (0, 0, 0, 0)}
@@ -67,7 +67,7 @@ def overlay_colormap(colours: Mapping[str, tuple[int, int, int]]) -> Any:
 
 def overlay_names(colours: Mapping[str, tuple[int, int, int]]) -> dict[str, list[Any]]:
     """Name the codes, for the status bar."""
-    from napari_unet.core.evaluation.match_status import inside_code, outline_code
+    from napari_unet.core.evaluation.comparison import inside_code, outline_code
 
     kinds = list(colours)
     names = {code(kind, kinds): kind for code in (outline_code, inside_code) for kind in kinds}

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.errors import InputError
-from napari_unet.core.io.label_writer import read_provenance
-from napari_unet.core.io.ome_zarr import ome_zarr_of, zarr_path
-from napari_unet.core.io.readers import UNREADABLE
+from napari_unet.core.io.files import UNREADABLE
+from napari_unet.core.io.ome_zarr import containing_ome_zarr, zarr_path
+from napari_unet.core.io.provenance import read_provenance
 from napari_unet.gui.layers.live_labels import LIVE_DTYPE
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def get_provenance(layer: Labels) -> dict[str, Any] | None:
         return found
     array = zarr_path(layer.data[0] if layer.multiscale else layer.data)
     with suppress(InputError, *UNREADABLE):
-        path = layer.source.path if array is None else ome_zarr_of(array)
+        path = layer.source.path if array is None else containing_ome_zarr(array)
         if path is not None and not mark:
             return read_provenance(path)
     return None

@@ -155,7 +155,7 @@ class MeasurePanel(DockPanel):
 
     def _show(self, run: MeasureRun) -> None:
         """Show a table, and give it to the layer."""
-        from napari_unet.core.regionprops.table import features_of
+        from napari_unet.core.regionprops.table import layer_features
 
         table = run.table
         assert table is not None
@@ -172,7 +172,7 @@ class MeasurePanel(DockPanel):
         self.column.value = before if before in names else usual
         self._show_histogram()
         if run.labels in self.viewer.layers:
-            run.labels.features = features_of(table)
+            run.labels.features = layer_features(table)
             self._watch = EditWatch(self.viewer, run.labels, run.checks, self._edited)
 
     def _edited(self) -> None:

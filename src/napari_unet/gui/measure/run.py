@@ -113,7 +113,7 @@ class MeasureRun(ResultRun):
     ) -> Generator[Progress, None, Table]:
         """Measure, in the job's thread; the checksums first: edits meanwhile are noticed."""
         from napari_unet.core.regionprops.measure import (  # slow, and not needed before
-            Measuring,
+            MeasureInput,
             measure_steps,
         )
 
@@ -121,4 +121,4 @@ class MeasureRun(ResultRun):
             self.checks[index] = check
             if not number % TIMES:
                 yield Progress(0, 0, "reading the labels")
-        return (yield from measure_steps(Measuring.of(labels, image, **self._how)))
+        return (yield from measure_steps(MeasureInput.open(labels, image, **self._how)))

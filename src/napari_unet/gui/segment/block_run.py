@@ -18,9 +18,9 @@ from napari_unet.core.blockwise.assemble import open_preview
 from napari_unet.core.blockwise.estimate import Preflight
 from napari_unet.core.blockwise.output_location import OutputLocation
 from napari_unet.core.errors import InputError, OutputError
-from napari_unet.core.io.atomic import make_folder, plain_name, user_path
-from napari_unet.core.io.ome_zarr import COARSEST, zarr_path
-from napari_unet.core.io.readers import is_zarr
+from napari_unet.core.io.files import expand_path, image_stem, is_zarr, make_folder
+from napari_unet.core.io.label_image import COARSEST
+from napari_unet.core.io.ome_zarr import zarr_path
 from napari_unet.core.models.store import home
 from napari_unet.core.progress import Progress
 from napari_unet.core.volumes.modes import AUTO, JOINED
@@ -72,14 +72,14 @@ def label_place(image: Image, request: Request) -> OutputLocation:
             return _free(beside)
     folder = home() / "results"
     make_folder(folder)
-    name = plain_name(Path(image.name)).replace("/", "_") or "image"
+    name = image_stem(Path(image.name)).replace("/", "_") or "image"
     return _free(OutputLocation(folder / f"{name} {request.model}.zarr"))
 
 
 def _source(image: Image) -> Path | None:
     """Return the Zarr on this computer that a layer shows, if it shows one."""
     path = image.source.path
-    if path is not None and is_zarr(found := user_path(path)):
+    if path is not None and is_zarr(found := expand_path(path)):
         return found.absolute()
     return zarr_path(full_resolution(image))
 

@@ -10,7 +10,7 @@ from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_unet.core.errors import InputError, ModelError, SettingsError
-from napari_unet.core.settings import DEVICES, PredictSettings
+from napari_unet.core.settings.tasks import DEVICES, PredictSettings
 from napari_unet.gui.jobs.engine import Request
 from napari_unet.gui.layers.combos import image_layers
 from napari_unet.gui.layers.convert import REGIONS, SEEN, SLICE, WHOLE

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.core.errors import InputError
-from napari_unet.core.image.domain_shift import ImageSurvey
+from napari_unet.core.image.domain_shift import ShiftReport
 from napari_unet.core.progress import FrameDone, Progress, TileDone
 from napari_unet.core.volumes.modes import frame_ndim, resolve_volume_mode
 from napari_unet.gui.jobs.embeddings import features_of
@@ -174,7 +174,7 @@ class SegmentRun(ResultRun):
 
     def _take(self, item: Progress) -> None:
         self.progress = item
-        if isinstance(item, ImageSurvey):
+        if isinstance(item, ShiftReport):
             self.remarks = item.remarks
         elif isinstance(item, TileDone):
             self._pace.tick(item.done)

@@ -34,8 +34,8 @@ class SettingWidget:
     Parameters
     ----------
     item
-        A field that was declared with `napari_unet.core.settings.setting`; its default, bounds,
-        choices, unit and help text make the widget.
+        A field that was declared with `core.settings.fields.setting`; its default, bounds, choices,
+        unit and help text make the widget.
     kind
         The field's type without None: bool, int, float or str.
     optional

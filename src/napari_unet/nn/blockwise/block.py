@@ -12,9 +12,10 @@ import numpy as np
 from napari_unet.core.blockwise.assemble import join_alone, pack_block, show_block, write_blocks
 from napari_unet.core.blockwise.run_directory import write_text
 from napari_unet.core.image.normalise import Normaliser
-from napari_unet.core.io.retry import UnreadableError, with_retries
+from napari_unet.core.io.lazy_arrays import UnreadableError
+from napari_unet.core.io.stack import with_retries
 from napari_unet.core.progress import Progress
-from napari_unet.core.settings import PredictSettings
+from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.nn.inference.decode import InstanceDecoder, SemanticDecoder
 from napari_unet.nn.inference.map_source import MapSource, open_map_source
 
@@ -122,9 +123,9 @@ class BlockRun:
             tuple(sorted(set(channels))),
         )
         limits = (norm["low"], norm["high"])
-        found = Normaliser.of(*where, *limits, skip=(UnreadableError,))
+        found = Normaliser.from_stack(*where, *limits, skip=(UnreadableError,))
         if (found.low == found.high).all():  # blank, or nothing of it could be read: then say so
-            found = Normaliser.of(*where, *limits)
+            found = Normaliser.from_stack(*where, *limits)
         if plan.blocks.count > 1:
             write_text(file, json.dumps({"low": found.low.tolist(), "high": found.high.tolist()}))
         return found

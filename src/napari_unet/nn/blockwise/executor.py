@@ -11,7 +11,7 @@ import numpy as np
 from napari_unet.core.blockwise import assemble as assembling
 from napari_unet.core.blockwise.assemble import pack_block
 from napari_unet.core.blockwise.run_directory import packed_size
-from napari_unet.core.io.retry import UnreadableError
+from napari_unet.core.io.lazy_arrays import UnreadableError
 from napari_unet.nn.blockwise.block import BlockIds, BlockRun, block_steps
 from napari_unet.nn.inference.decode import SemanticDecoder
 from napari_unet.nn.inference.memory import LIVE_TENSORS

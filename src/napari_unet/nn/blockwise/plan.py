@@ -11,10 +11,11 @@ from napari_unet.core.blockwise.blocks import BlockPlan, choose_block, choose_pl
 from napari_unet.core.blockwise.run_directory import RunDirectory, clear, write_text
 from napari_unet.core.blockwise.run_plan import RunPlan
 from napari_unet.core.errors import OutputError
-from napari_unet.core.image.domain_shift import ImageSurvey
+from napari_unet.core.image.domain_shift import ShiftReport
 from napari_unet.core.io.axes import OBJECT_AXES
-from napari_unet.core.io.provenance import fingerprint, make_provenance
-from napari_unet.core.io.retry import UnreadableError, with_retries
+from napari_unet.core.io.lazy_arrays import UnreadableError
+from napari_unet.core.io.provenance import hash_stack, make_provenance
+from napari_unet.core.io.stack import with_retries
 from napari_unet.core.volumes.modes import JOINED, frame_ndim, object_axes
 from napari_unet.nn.inference.compatibility import choose_scale
 from napari_unet.nn.inference.decode import decode_settings
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from napari_unet.core.io.stack import Stack
     from napari_unet.core.progress import Progress
-    from napari_unet.core.settings import PredictSettings
+    from napari_unet.core.settings.tasks import PredictSettings
     from napari_unet.nn.blockwise.block import BlockRun
     from napari_unet.nn.blockwise.executor import Pool
     from napari_unet.nn.blockwise.run import BlockwiseRequest
@@ -57,7 +58,7 @@ def resolve_plan(
     settled, way, least, found = yield from resolve_diameters(whole, model, request.settings)
     asked = _asked(request, run, frame_ndim(way))
     if found:
-        yield ImageSurvey(0, 0, LOOKING, found)
+        yield ShiftReport(0, 0, LOOKING, found)
     remarks = [remark.text for remark in found]
     write_exactly(model, place.folder / "model")
     decode = decode_settings(model, settled) if model.spec.head == "instance" else None
@@ -137,6 +138,6 @@ def _digest(model: Model) -> str:
 def _fingerprint(stack: Stack) -> str | None:
     """Return a hash of the data; None if a part that it is of cannot be read."""
     try:
-        return fingerprint(with_retries(stack))
+        return hash_stack(with_retries(stack))
     except UnreadableError:
         return None

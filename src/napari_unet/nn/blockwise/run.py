@@ -21,10 +21,10 @@ from napari_unet.core.blockwise import stitch_z as stacking
 from napari_unet.core.blockwise.assemble import make_preview
 from napari_unet.core.blockwise.estimate import Preflight, ResourceEstimate
 from napari_unet.core.blockwise.run_directory import RunDirectory, locked
-from napari_unet.core.io.ome_zarr import place_in
+from napari_unet.core.io.ome_zarr import find_labels_transform
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.progress import Progress
-from napari_unet.core.settings import PredictSettings
+from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.nn.blockwise.block import BlockDone, BlockRun
 from napari_unet.nn.blockwise.executor import LocalPool, Pool, Probe
 from napari_unet.nn.blockwise.plan import resolve_plan
@@ -80,7 +80,7 @@ def segment_blocks(
 ) -> Generator[Progress, None, SegmentResult]:
     """Segment a stack block by block, yielding often and, of each block, a `BlockDone`.
 
-    Before the start come a `ImageSurvey`, if there is something to remark on, and a `Preflight`.
+    Before the start come a `ShiftReport`, if there is something to remark on, and a `Preflight`.
     Closing the generator ends the run after the tile at hand; finished blocks stay for `resume`.
 
     Returns
@@ -122,7 +122,7 @@ def segment_blocks(
 
 def finished_result(target: OutputLocation) -> SegmentResult:
     """Return a result that is there already."""
-    from napari_unet.core.io.label_writer import read_provenance
+    from napari_unet.core.io.provenance import read_provenance
 
     provenance = read_provenance(target.path)
     return SegmentResult(target.open(), int(provenance.get("objects", 0)), provenance)
@@ -190,13 +190,13 @@ def _describe(
     place: RunDirectory, target: OutputLocation, stack: Stack, provenance: dict[str, Any]
 ) -> None:
     """Write the metadata: labels lie where the image does that holds them, or that they are of."""
-    from napari_unet.core.io.label_writer import PROVENANCE_KEY
+    from napari_unet.core.io.provenance import PROVENANCE_KEY
 
     there = None
     if target.image is not None:
-        there = place_in(target.image, stack.labels_axes, stack.labels_shape)
+        there = find_labels_transform(target.image, stack.labels_axes, stack.labels_shape)
     assembling.label_image(place).describe(
-        target.name, there or stack.labels_place, {PROVENANCE_KEY: provenance}, target.source
+        target.name, there or stack.labels_transform, {PROVENANCE_KEY: provenance}, target.source
     )
 
 

@@ -9,7 +9,7 @@ from napari_unet.core.image.frames import Frame
 
 if TYPE_CHECKING:
     from napari_unet.core.io.stack import Stack
-    from napari_unet.core.settings import PredictSettings
+    from napari_unet.core.settings.tasks import PredictSettings
     from napari_unet.nn.inference.model import Model
 
 
@@ -27,7 +27,7 @@ def open_frame(
 ) -> Frame:
     """Prepare one frame of a stack for a model: channels, percentiles and scale."""
     norm = model.card.normalisation
-    return Frame.of(
+    return Frame.from_stack(
         stack,
         index,
         model.spec.ndim,

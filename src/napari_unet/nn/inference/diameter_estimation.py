@@ -27,15 +27,15 @@ from napari_unet.core.image.diameters import (
 from napari_unet.core.image.domain_shift import (
     ShiftRemark,
     intensity_statistics,
-    kind_remark,
-    ranges_of,
+    shift_remark,
     size_remark,
+    statistic_ranges,
 )
 from napari_unet.core.instances.heads import get_head
 from napari_unet.core.instances.tile_merger import separate
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.progress import Progress, run_to_end
-from napari_unet.core.settings import PredictSettings
+from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.nn.inference.compatibility import choose_scale, open_frame
 
 if TYPE_CHECKING:
@@ -150,7 +150,10 @@ def diameter_steps(
         here = [look for look in looks if math.isclose(look.scale, scale)]
         frame = _middle_frame(stack, model, settings)
         look = here[0] if here else try_scales(frame, scale, model, settings)
-        remarks = [kind_remark(look.statistics, ranges), size_remark(found, settings.diameter or 0)]
+        remarks = [
+            shift_remark(look.statistics, ranges),
+            size_remark(found, settings.diameter or 0),
+        ]
     if settings.min_size is None:
         chosen = model.decoding.in_image(scale, model.spec.ndim)
         settings = replace(settings, min_size=chosen.min_size)
@@ -236,7 +239,7 @@ def training_statistics(model: Model, samples: Samples) -> dict[str, list[float]
         scale = working_scale(sample.diameter, model.diameter)
         if not frame.blank:
             seen.append(try_scales(frame, scale, model, settings).statistics)
-    return ranges_of(seen)
+    return statistic_ranges(seen)
 
 
 def _in_pixels(stack: Stack, settings: PredictSettings) -> PredictSettings:

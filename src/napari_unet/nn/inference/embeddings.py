@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from napari_unet.core.settings import ClickSettings
+from napari_unet.core.settings.tasks import ClickSettings
 from napari_unet.core.tiles import plan_tiles, tile_halo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from napari_unet.core.image.frames import Frame
-    from napari_unet.core.settings import ModelSpec
+    from napari_unet.core.settings.model_spec import ModelSpec
     from napari_unet.core.tiles import Tile, Window
     from napari_unet.nn.inference.model import Runner
 

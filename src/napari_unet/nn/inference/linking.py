@@ -11,14 +11,15 @@ import numpy as np
 
 from napari_unet.core.errors import InputError, ModelError
 from napari_unet.core.progress import Progress, run_to_end
-from napari_unet.core.tracking.linking import AUTO, OVERLAP, TRACKASTRA, Linker, LinkSettings
+from napari_unet.core.settings.tasks import LinkSettings
+from napari_unet.core.tracking import AUTO, OVERLAP, TRACKASTRA, Linker
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
     from numpy.typing import NDArray
 
-    from napari_unet.core.tracking.linking import Tracks
+    from napari_unet.core.tracking import Tracks
 
 _MODELS = {2: "general_2d", 3: "ctc"}
 """The models of trackastra that suit planes and volumes."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from napari_unet.core.image.normalise import Normaliser
     from napari_unet.core.io.stack import Stack
-    from napari_unet.core.settings import PredictSettings
+    from napari_unet.core.settings.tasks import PredictSettings
     from napari_unet.core.tiles import Tile, Window
     from napari_unet.nn.inference.model import Model
 

@@ -10,7 +10,7 @@ import torch
 from napari_unet.core.tiles import tile_halo
 
 if TYPE_CHECKING:
-    from napari_unet.core.settings import ModelSpec
+    from napari_unet.core.settings.model_spec import ModelSpec
     from napari_unet.nn.inference.model import Runner
 
 LARGEST_TILE = {2: 2048, 3: 192}

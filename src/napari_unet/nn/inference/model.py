@@ -14,7 +14,7 @@ from napari_unet.core.errors import DeviceError, ModelError
 from napari_unet.core.instances.tile_merger import DecodeSettings
 from napari_unet.core.models.folder import read_model, read_rehearsal, write_model
 from napari_unet.core.models.store import find_model, put_model
-from napari_unet.core.settings import DEVICES, ModelSpec
+from napari_unet.core.settings.tasks import DEVICES
 from napari_unet.nn.inference.tta import OFF, Flip, get_flips
 from napari_unet.nn.unet.click_head import ClickHead, build_click_head
 from napari_unet.nn.unet.net import UNet, fold
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from napari_unet.core.models.card import ModelCard
+    from napari_unet.core.settings.model_spec import ModelSpec
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 CLICK = "click/"

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 
     from napari_unet.core.image.normalise import Normaliser
     from napari_unet.core.io.stack import Stack
-    from napari_unet.core.settings import ModelSpec, PredictSettings
+    from napari_unet.core.settings.model_spec import ModelSpec
+    from napari_unet.core.settings.tasks import PredictSettings
     from napari_unet.core.tiles import Tile, Window
     from napari_unet.nn.inference.model import Model, Runner
 
@@ -127,7 +128,7 @@ def prepare_volume(
     norm, scale = model.card.normalisation, choose_scale(model, settings)
     channels = stack.pick_channels(model.spec.in_channels, settings.channel)
     if normaliser is None:
-        frame = Frame.of(stack, index, 3, channels, percentiles=(norm["low"], norm["high"]))
+        frame = Frame.from_stack(stack, index, 3, channels, percentiles=(norm["low"], norm["high"]))
     else:
         size = stack.frame_shape(3)
         frame = Frame(stack, index, channels, normaliser, size, size)

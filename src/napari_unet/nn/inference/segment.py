@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from napari_unet.core.errors import InputError
-from napari_unet.core.image.domain_shift import ImageSurvey
+from napari_unet.core.image.domain_shift import ShiftReport
 from napari_unet.core.io.axes import OBJECT_AXES
 from napari_unet.core.io.provenance import make_provenance
 from napari_unet.core.io.stack import Stack, open_stack
 from napari_unet.core.progress import FrameDone, Progress, TileDone, run_to_end
-from napari_unet.core.settings import PredictSettings
+from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.core.volumes.modes import (
     AUTO,
     JOINED,
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from napari_unet.nn.inference.embeddings import FeatureCache
     from napari_unet.nn.inference.model import Model
 
-Step = TileDone | FrameDone | ImageSurvey | Progress
+Step = TileDone | FrameDone | ShiftReport | Progress
 Steps = Generator[Step, None, "SegmentResult"]
 
 
@@ -102,7 +102,7 @@ def segment_steps(
 ) -> Steps:
     """Segment a stack, yielding after every tile and every frame.
 
-    Before the first tile comes a `ImageSurvey` if there is something to remark on.
+    Before the first tile comes a `ShiftReport` if there is something to remark on.
 
     Closing the generator ends the run after the tile at hand; what is finished stays in `out`.
 
@@ -148,7 +148,7 @@ def segment_steps(
         settings = replace(settings, volumes=JOINED)
     settings, way, least, remarks = yield from resolve_diameters(stack, model, settings)
     if remarks:
-        yield ImageSurvey(0, 0, LOOKING, remarks)
+        yield ShiftReport(0, 0, LOOKING, remarks)
     frames = stack.indices(frame_ndim(way)) if what is None else what
     decoder = decoder_for(model, settings, _output(stack, out), preview=preview)
     run = _Run(stack, model, settings, decoder, preview, way, features)
@@ -205,7 +205,7 @@ def segment(
     """
 
     def watch(step: Step) -> None:
-        if isinstance(step, ImageSurvey):
+        if isinstance(step, ShiftReport):
             step.warn()
 
     labels: np.ndarray = run_to_end(segment_steps(source, model, settings), watch).labels

@@ -15,7 +15,7 @@ from napari_unet.core.errors import DeviceError
 from napari_unet.core.image.frames import Resampling
 from napari_unet.core.instances.heads import get_head
 from napari_unet.core.io.stack import Stack, open_stack
-from napari_unet.core.settings import ModelSpec, PredictSettings
+from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.core.tiles import Tile, Window, nearest_first, plan_tiles, tile_halo
 from napari_unet.nn.inference.compatibility import check_fit, choose_scale, open_frame
 from napari_unet.nn.inference.diameter_estimation import resolve_diameter
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_unet.core.image.frames import Frame
+    from napari_unet.core.settings.model_spec import ModelSpec
     from napari_unet.core.tiles import Window
     from napari_unet.nn.inference.model import Model, Runner
 

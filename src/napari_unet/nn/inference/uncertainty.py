@@ -16,7 +16,7 @@ from napari_unet.core.instances.uncertainty import (
 )
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.progress import Progress
-from napari_unet.core.settings import PredictSettings
+from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.nn.inference.compatibility import check_fit, choose_scale, open_frame
 from napari_unet.nn.inference.diameter_estimation import diameter_steps
 from napari_unet.nn.inference.tile_runner import prepare, run_tiles

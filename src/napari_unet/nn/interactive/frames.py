@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from napari_unet.core.io.stack import Stack
-    from napari_unet.core.settings import PredictSettings
+    from napari_unet.core.settings.tasks import PredictSettings
     from napari_unet.core.tiles import Index, Window
     from napari_unet.nn.inference.embeddings import FeatureCache
     from napari_unet.nn.inference.model import Model

@@ -21,7 +21,7 @@ from napari_unet.core.instances.label_edits import (
 from napari_unet.core.io.stack import Stack, open_stack
 from napari_unet.core.progress import Progress
 from napari_unet.core.prompts.clicks import Click, ClickSet, UndoStack, box_mask, locate
-from napari_unet.core.settings import PredictSettings
+from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.nn.inference.compatibility import check_fit
 from napari_unet.nn.inference.diameter_estimation import resolve_diameter
 from napari_unet.nn.inference.embeddings import FeatureCache

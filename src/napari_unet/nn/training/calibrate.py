@@ -14,7 +14,7 @@ import numpy as np
 
 from napari_unet.core.evaluation.metrics import Scores, evaluate
 from napari_unet.core.image.diameters import working_scale
-from napari_unet.core.image.domain_shift import ranges_of
+from napari_unet.core.image.domain_shift import statistic_ranges
 from napari_unet.core.instances.heads import InstanceHead
 from napari_unet.core.instances.tile_merger import DecodeSettings, separate
 from napari_unet.core.training.holdout import count_known
@@ -173,7 +173,7 @@ def _statistics(model: Model, samples: Samples) -> Generator[None, None, dict[st
             seen.append({name: low for name, (low, _) in alone.items()})
     if not seen or (not before and len(seen) < MIN_IMAGES):
         return before
-    ranges = ranges_of(seen)
+    ranges = statistic_ranges(seen)
     for name, (low, high) in before.items():
         if name in ranges:
             ranges[name] = [min(low, ranges[name][0]), max(high, ranges[name][1])]

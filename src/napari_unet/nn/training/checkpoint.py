@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 
 from napari_unet.core.errors import ModelError
-from napari_unet.core.io.atomic import whole_file
+from napari_unet.core.io.files import atomic_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from napari_unet.core.settings import TrainSettings
+    from napari_unet.core.settings.tasks import TrainSettings
     from napari_unet.nn.unet.net import UNet
 
 
@@ -113,7 +113,7 @@ def save_checkpoint(state: TrainState, path: Path) -> None:
         "best_score": state.best_score,
     }
     contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    with whole_file(path) as partial:
+    with atomic_file(path) as partial:
         partial.write_bytes(save(contiguous, metadata={"state": json.dumps(notes)}))
 
 

@@ -21,7 +21,7 @@ from napari_unet.core.image.diameters import working_scale
 from napari_unet.core.instances.heads import InstanceHead
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.prompts.clicks import ClickSet, iou, next_click, simulate_clicks
-from napari_unet.core.settings import PredictSettings
+from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.core.training.config import TrainConfig
 from napari_unet.core.training.samples import Samples
 from napari_unet.nn.inference.model import has_fast_bfloat16

@@ -14,7 +14,7 @@ import numpy as np
 
 from napari_unet.core.models.folder import read_rehearsal
 from napari_unet.core.progress import Result, TrainStep, map_steps
-from napari_unet.core.settings import TrainSettings
+from napari_unet.core.settings.tasks import TrainSettings
 from napari_unet.core.training.config import (
     check_samples,
     choose_working_diameter,

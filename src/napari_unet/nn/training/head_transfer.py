@@ -9,7 +9,7 @@ import torch
 
 from napari_unet.core.errors import ModelError
 from napari_unet.core.models.card import ModelCard
-from napari_unet.core.settings import ModelSpec
+from napari_unet.core.settings.model_spec import ModelSpec
 from napari_unet.nn.inference.model import Model, pick_device
 from napari_unet.nn.unet.net import UNet
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from napari_unet.core.errors import DeviceError, DivergedError, InputError
 from napari_unet.core.instances.heads import get_head
-from napari_unet.core.io.atomic import sweep_partials
+from napari_unet.core.io.files import remove_partials
 from napari_unet.core.progress import TrainStep, map_steps
 from napari_unet.core.training.config import TrainConfig, resolve_config
 from napari_unet.nn.inference.memory import is_out_of_memory
@@ -28,7 +28,7 @@ from napari_unet.nn.unet.net import UNet
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from napari_unet.core.settings import TrainSettings
+    from napari_unet.core.settings.tasks import TrainSettings
     from napari_unet.core.training.log import TrainLog
     from napari_unet.core.training.samples import Samples
 
@@ -122,7 +122,7 @@ def run_steps(
         See `train`.
     """
     if checkpoint:
-        sweep_partials(checkpoint)
+        remove_partials(checkpoint)
     if log:
         log.begin(state.step)
     began = time.perf_counter() - state.seconds

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_unet.core.errors import ModelError
-from napari_unet.core.settings import ModelSpec
+from napari_unet.core.settings.model_spec import ModelSpec
 from napari_unet.nn.unet.net import CONV, UNet, fold, out_channels
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from napari_unet.core.settings import ModelSpec
+    from napari_unet.core.settings.model_spec import ModelSpec
 
 
 def head_loss(

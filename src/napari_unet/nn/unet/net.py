@@ -15,7 +15,7 @@ from napari_unet.core.errors import ModelError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_unet.core.settings import ModelSpec
+    from napari_unet.core.settings.model_spec import ModelSpec
 
 CONV: dict[int, Any] = {2: nn.Conv2d, 3: nn.Conv3d}
 CONV_TRANSPOSE: dict[int, Any] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}

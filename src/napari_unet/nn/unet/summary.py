@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from napari_unet.core.settings import ModelSpec
+    from napari_unet.core.settings.model_spec import ModelSpec
 
 HEADINGS = ("part", "channels", "resolution", "parameters", "FLOP/px")
 

@@ -11,7 +11,7 @@ import pytest
 import tifffile
 
 from napari_unet.core.errors import OutputError
-from napari_unet.core.io.atomic import user_path, whole_file
+from napari_unet.core.io.files import atomic_file, expand_path
 from napari_unet.core.io.label_writer import create_output
 from napari_unet.core.io.stack import open_stack
 
@@ -19,7 +19,7 @@ from napari_unet.core.io.stack import open_stack
 def test_a_file_takes_its_place_when_it_is_complete(tmp_path: Path) -> None:
     target = tmp_path / "notes.txt"
     target.write_text("old")
-    with whole_file(target) as partial:
+    with atomic_file(target) as partial:
         partial.write_text("new")
         assert target.read_text() == "old"
     assert target.read_text() == "new"
@@ -30,7 +30,7 @@ def test_a_file_takes_its_place_when_it_is_complete(tmp_path: Path) -> None:
 def test_what_ends_the_writing_leaves_the_old_file(tmp_path: Path, error) -> None:
     target = tmp_path / "notes.txt"
     target.write_text("old")
-    with pytest.raises(error), whole_file(target) as partial:
+    with pytest.raises(error), atomic_file(target) as partial:
         partial.write_text("half")
         raise error
     assert target.read_text() == "old"
@@ -44,7 +44,7 @@ def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(os, "fsync", full)
     with (
         pytest.raises(OutputError, match=r"notes\.txt cannot be written: No space left"),
-        whole_file(tmp_path / "notes.txt") as partial,
+        atomic_file(tmp_path / "notes.txt") as partial,
     ):
         partial.write_text("new")
     assert list(tmp_path.iterdir()) == []
@@ -54,13 +54,13 @@ def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_places_that_are_no_file(tmp_path: Path, monkeypatch, name: str) -> None:
     monkeypatch.chdir(tmp_path)
     Path("folder").mkdir()
-    with pytest.raises(OutputError), whole_file(Path(name)) as partial:
+    with pytest.raises(OutputError), atomic_file(Path(name)) as partial:
         partial.write_text("new")
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
 def test_the_home_of_nobody_is_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert user_path("~/a.tif") == Path.home() / "a.tif"
+    assert expand_path("~/a.tif") == Path.home() / "a.tif"
     monkeypatch.chdir(tmp_path)
     tifffile.imwrite("~draft$.tif", np.ones((4, 5), np.uint8))
     assert open_stack("~draft$.tif").labels_shape == (4, 5)

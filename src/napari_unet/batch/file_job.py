@@ -1,4 +1,4 @@
-"""From image files to label files: one file, or all images of a folder."""
+"""From an image file to a label file: where the labels go, whether in blocks, and the run."""
 
 from __future__ import annotations
 
@@ -9,13 +9,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.blockwise.output_location import OutputLocation, is_output_location
-from napari_unet.core.errors import InputError, OutputError
-from napari_unet.core.io.atomic import plain_name
+from napari_unet.core.errors import OutputError
+from napari_unet.core.io.files import (
+    check_exists,
+    image_stem,
+    is_image_folder,
+    is_zarr,
+    list_images,
+)
 from napari_unet.core.io.label_writer import create_output
-from napari_unet.core.io.readers import is_zarr
-from napari_unet.core.io.stack import list_images, open_stack
-from napari_unet.core.progress import FrameDone
-from napari_unet.core.tracking.linking import check_linkable
+from napari_unet.core.io.stack import open_stack
+from napari_unet.core.progress import FrameDone, map_steps
+from napari_unet.core.tracking import check_linkable
 from napari_unet.core.volumes.modes import resolve_volume_mode
 
 if TYPE_CHECKING:
@@ -24,8 +29,8 @@ if TYPE_CHECKING:
 
     from napari_unet.core.io.stack import Stack
     from napari_unet.core.progress import Progress
-    from napari_unet.core.settings import PredictSettings
-    from napari_unet.core.tracking.linking import LinkSettings, Tracks
+    from napari_unet.core.settings.tasks import LinkSettings, PredictSettings
+    from napari_unet.core.tracking import Tracks
     from napari_unet.nn.inference.model import Model
 
 
@@ -33,32 +38,37 @@ if TYPE_CHECKING:
 class FileJob:
     """One image to segment, and the file that its labels go to.
 
-    The source is a path, or an address on another computer; a target of None lies beside the data.
+    Attributes
+    ----------
+    source
+        A path, or an address on another computer.
+    target
+        None: among the labels of the OME-Zarr that the source is.
     """
 
     source: Path | str
     target: Path | None
 
-    def place(self, name: str) -> OutputLocation:
-        """Return where labels that are made in blocks go; `name` as for `OutputLocation.of`."""
+    def output_location(self, name: str) -> OutputLocation:
+        """Return where labels made in blocks go; `name` as for `OutputLocation`."""
         return OutputLocation.of(self.target, self.source, name)
 
     @property
     def is_unfinished(self) -> bool:
-        """Whether there is a run in blocks to go on with."""
+        """Whether there is an unfinished run in blocks."""
         if self.target is None or not is_output_location(self.target):
             return False
-        return self.place("").unfinished.exists()
+        return self.output_location("").unfinished.exists()
 
     @property
     def is_done(self) -> bool:
-        """Whether the labels are there, whole."""
+        """Whether the labels are there and complete."""
         return self.target is not None and self.target.exists() and not self.is_unfinished
 
 
 @dataclass(frozen=True)
 class BlockOptions:
-    """How a stack is gone through in blocks; see `nn.blockwise.large.BlockwiseRequest`."""
+    """Options of a run in blocks, see `nn.blockwise.run.BlockwiseRequest`; level of the image."""
 
     block: int | None = None
     resume: bool = False
@@ -66,39 +76,35 @@ class BlockOptions:
     level: int = 0
 
     @property
-    def wanted(self) -> bool:
-        """Whether something was asked for that only blocks can do."""
+    def requested(self) -> bool:
+        """Whether an option is given that needs blocks."""
         return self.resume or self.scheduler is not None or self.block is not None
 
-    def of(self, job: FileJob) -> BlockOptions:
-        """Return the options for one of many files: those made in one piece are not resumed."""
+    def for_job(self, job: FileJob) -> BlockOptions:
+        """Return the options for one of many files; labels made in one go are not resumed."""
         if job.target is None or is_output_location(job.target):
             return self
         return replace(self, resume=False)
 
 
 def is_batch(source: Path | str) -> bool:
-    """Tell whether a path is a folder of images, not an image."""
-    return not isinstance(source, str) and source.is_dir() and not is_zarr(source)
+    """Return whether a path is a folder of images, not an image or an address."""
+    return not isinstance(source, str) and is_image_folder(source)
 
 
 def plan_jobs(source: Path | str, target: Path | None) -> list[FileJob]:
-    """List what is to be done: a file alone, or each image of a folder.
-
-    The labels of a folder's images get the images' names with the ending ``.tif``, those of a Zarr
-    ``.zarr``; images that differ in their ending only keep it, as in ``a.png.tif``.
+    """Return a job for a file, or one for each image in a folder, see `plan_files`.
 
     Raises
     ------
     InputError
-        There is no such file or folder, or no image in the folder.
+        The source does not exist, or holds no image.
     OutputError
-        The results would take the images' place, or go to a file instead of a folder.
+        The labels would replace the images, or the target of a folder is a file.
     """
     if isinstance(source, str):
         return [FileJob(source, target)]
-    if not source.exists():
-        raise InputError(f"{source} does not exist; check the spelling and the folder.")
+    check_exists(source)
     if target is not None and target.exists() and source.samefile(target):
         raise OutputError(f"{target} is the input, too; choose another place for the output.")
     if not is_batch(source):
@@ -112,24 +118,24 @@ def plan_jobs(source: Path | str, target: Path | None) -> list[FileJob]:
 
 
 def plan_files(images: Sequence[Path], folder: Path) -> list[FileJob]:
-    """Name the labels of images from anywhere, all of which go to one folder.
+    """Return a job for each image, whose labels all go to one folder.
 
-    The labels get the images' names with the ending ``.tif``; images of equal names keep their
-    endings, as in ``a.png.tif``, and if that does not help their folders' names, too. Those of a
-    Zarr end with ``.zarr``: they are made block by block, for the image may exceed the memory.
+    Labels are named like their images with the suffix ``.tif``; images of equal names keep their
+    suffix, as in ``a.png.tif``, and if that does not help the name of their folder, too. Labels of
+    a Zarr end with ``.zarr`` and are made block by block, since the image may exceed the memory.
 
     Raises
     ------
     OutputError
-        The labels of an image would take its place.
+        Labels would replace an image.
     """
-    ways = (plain_name, lambda path: path.name, lambda path: f"{path.parent.name} {path.name}")
-    counts = [Counter(way(image).casefold() for image in images) for way in ways]
+    namings = (image_stem, lambda path: path.name, lambda path: f"{path.parent.name} {path.name}")
+    counts = [Counter(name_of(image).casefold() for image in images) for name_of in namings]
     jobs = []
     for number, image in enumerate(images, 1):
-        names = [way(image) for way in ways]
-        alone = [n for n, count in zip(names, counts, strict=True) if count[n.casefold()] == 1]
-        name = alone[0] if alone else f"{names[-1]} {number}"
+        names = [name_of(image) for name_of in namings]
+        unique = [n for n, count in zip(names, counts, strict=True) if count[n.casefold()] == 1]
+        name = unique[0] if unique else f"{names[-1]} {number}"
         target = folder / f"{name}{'.zarr' if is_zarr(image) else '.tif'}"
         if target.exists() and image.exists() and target.samefile(image):
             raise OutputError(f"{target} is an image of the list; choose another folder.")
@@ -146,15 +152,16 @@ def segment_file(
     link: LinkSettings | None = None,
     blocks: BlockOptions | None = None,
 ) -> Generator[Progress, None, dict[str, Any]]:
-    """Segment an image file into a label file, yielding after every tile and every frame.
+    """Segment an image file into a label file; yield progress after each tile and frame.
 
-    The label file appears when all is done; whatever ends the run before leaves nothing.
+    The label file appears at the end; an error or an interrupt leaves nothing, or with blocks an
+    unfinished run.
 
     Parameters
     ----------
     link
-        How objects are linked through time, so that their numbers are those of tracks; the tracks
-        are written beside the labels (`tracks_path`). Not given: each frame is numbered apart.
+        How objects are linked through time, so that labels are numbered by track and the tracks are
+        written beside them (`tracks_path`). None: the objects of each frame are numbered anew.
 
     Returns
     -------
@@ -171,23 +178,23 @@ def segment_file(
     blocks = blocks or BlockOptions()
     stack = open_stack(job.source, axes, level=blocks.level)
     if link is not None:
-        way = resolve_volume_mode(settings.volumes, model.spec.ndim, model.spec.head, stack)
-        check_linkable(stack.labels_axes, model.spec.head, way)
-    if job.target is None or goes_in_blocks(job.target, blocks, linked=link is not None):
+        mode = resolve_volume_mode(settings.volumes, model.spec.ndim, model.spec.head, stack)
+        check_linkable(stack.labels_axes, model.spec.head, mode)
+    if job.target is None or runs_in_blocks(job.target, blocks, linked=link is not None):
         return (yield from _segment_blocks(job, stack, model, settings, overwrite, blocks))
     if link is not None and tracks_path(job.target).exists() and not overwrite:
         raise OutputError(
             f"{tracks_path(job.target)} exists already; choose another name, or overwrite it "
             "(--overwrite)."
         )
-    place = (job.target, stack.labels_shape, stack.labels_axes, np.uint32, stack.voxel_size_um)
-    with create_output(*place, overwrite=overwrite, place=stack.labels_place) as output:
-        provenance, largest = yield from _provenance(
+    labels = (job.target, stack.labels_shape, stack.labels_axes, np.uint32, stack.voxel_size_um)
+    with create_output(*labels, overwrite=overwrite, transform=stack.labels_transform) as output:
+        provenance, largest = yield from _count_objects(
             segment_steps(stack, model, settings, out=output.array)
         )
         tracks = None
         if link is not None:
-            tracks = yield from _linked(stack, output.array, link)
+            tracks = yield from _link(stack, output.array, link)
             largest, provenance["tracks"] = tracks.count, tracks.count
         output.finish(np.uint16 if largest < 2**16 else np.uint32, provenance)
     if tracks is not None:
@@ -196,12 +203,12 @@ def segment_file(
 
 
 def tracks_path(target: Path) -> Path:
-    """Return where the tracks of a label file are written: a table beside it."""
-    return target.with_name(f"{plain_name(target)}.tracks.csv")
+    """Return the path of the table of tracks beside a label file."""
+    return target.with_name(f"{image_stem(target)}.tracks.csv")
 
 
-def _linked(stack: Stack, labels: Any, link: LinkSettings) -> Generator[Progress, None, Tracks]:
-    """Give the labels of all frames the numbers of their tracks, where they lie."""
+def _link(stack: Stack, labels: Any, link: LinkSettings) -> Generator[Progress, None, Tracks]:
+    """Replace the labels of all frames by the numbers of their tracks."""
     from napari_unet.nn.inference.linking import link_steps
 
     image = stack.data if stack.axes == stack.labels_axes else None
@@ -216,22 +223,22 @@ def _linked(stack: Stack, labels: Any, link: LinkSettings) -> Generator[Progress
     return tracks
 
 
-def goes_in_blocks(target: Path | None, blocks: BlockOptions, *, linked: bool = False) -> bool:
-    """Tell whether labels are made block by block: all that become an OME-Zarr and are not linked.
+def runs_in_blocks(target: Path | None, blocks: BlockOptions, *, linked: bool = False) -> bool:
+    """Return whether labels are made block by block: all OME-Zarrs that are not linked.
 
     Raises
     ------
     OutputError
-        Something was asked for that another kind of file cannot do.
+        An option needs another kind of file, or does not go with linking.
     """
-    if linked and (target is None or blocks.wanted):
+    if linked and (target is None or blocks.requested):
         raise OutputError(
             "Objects are linked (--link) in a result of its own, made in one go: give an output, "
             "and leave out --resume, --scheduler and --block."
         )
     if target is None or is_output_location(target):
         return not linked
-    if blocks.wanted:
+    if blocks.requested:
         raise OutputError(
             f"{target} cannot be written in blocks (--resume, --scheduler, --block); give an "
             "output that ends with .zarr."
@@ -251,7 +258,7 @@ def _segment_blocks(
 
     request = BlockwiseRequest(
         stack,
-        job.place(model.name),
+        job.output_location(model.name),
         settings,
         block=blocks.block,
         resume=blocks.resume,
@@ -262,14 +269,15 @@ def _segment_blocks(
     return result.provenance
 
 
-def _provenance(steps: Any) -> Generator[Progress, None, tuple[dict[str, Any], int]]:
+def _count_objects(steps: Any) -> Generator[Progress, None, tuple[dict[str, Any], int]]:
     """Pass the steps on; return the provenance and the most objects in any frame."""
     largest = 0
-    while True:
-        try:
-            step = next(steps)
-        except StopIteration as end:
-            return end.value.provenance, largest
+
+    def count(step: Progress) -> Progress:
+        nonlocal largest
         if isinstance(step, FrameDone):
             largest = max(largest, step.objects)
-        yield step
+        return step
+
+    result = yield from map_steps(steps, count)
+    return result.provenance, largest

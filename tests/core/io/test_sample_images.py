@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_unet.core.synthetic import blobs
+from napari_unet.core.io.sample_images import blobs
 
 
 @pytest.mark.parametrize("shape", [(64, 80), (1, 1), (8, 40, 32)])

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from napari_unet.core.errors import InputError, SettingsError
-from napari_unet.core.tracking.assignment import Seen, assign, match_frames
-from napari_unet.core.tracking.linking import Linker, LinkSettings, check_linkable
+from napari_unet.core.settings.tasks import LinkSettings
+from napari_unet.core.tracking import FrameObjects, Linker, assign, check_linkable, match_frames
 
 
 def frame(shape, places, rng=None, ratio=1.0):
@@ -161,7 +161,7 @@ def test_a_frame_that_is_crowded_is_its_own_successor():
     y, x = np.mgrid[:200, :200]
     distance = (y[..., None] - points[:, 0]) ** 2 + (x[..., None] - points[:, 1]) ** 2
     labels = (distance.argmin(-1) + 1).astype(np.uint16)
-    seen = Seen.of(labels)
+    seen = FrameObjects.from_labels(labels)
     assert np.array_equal(match_frames(seen, seen, LinkSettings()), np.arange(len(seen.ids)))
 
 

@@ -6,13 +6,8 @@ import numpy as np
 import pytest
 
 from napari_unet.core.errors import InputError
-from napari_unet.core.evaluation.match_status import (
-    CHANGE_KINDS,
-    diff_classes,
-    diff_objects,
-    inside_code,
-    outline_code,
-)
+from napari_unet.core.evaluation.comparison import inside_code, outline_code
+from napari_unet.core.evaluation.label_diff import CHANGE_KINDS, diff_classes, diff_objects
 
 
 def boxes(**sizes: int) -> np.ndarray:

@@ -1,0 +1,272 @@
+"""Files on disk: paths as users write them, kinds of images, listing, matching, atomic writing."""
+
+from __future__ import annotations
+
+import lzma
+import os
+import re
+import struct
+import uuid
+import zlib
+from contextlib import contextmanager, suppress
+from glob import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from napari_unet.core.errors import InputError, OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from napari_unet.core.io.coordinate_transform import CoordinateTransform
+
+TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf2", ".tf8")
+PHOTO_SUFFIXES = (".png", ".jpg", ".jpeg")
+SUFFIXES = (*TIFF_SUFFIXES, *PHOTO_SUFFIXES, ".zarr")
+_ZARR_FILES = ("zarr.json", ".zarray", ".zgroup")
+
+UNREADABLE = (
+    OSError,
+    ValueError,
+    RuntimeError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    ArithmeticError,
+    EOFError,
+    SyntaxError,
+    struct.error,
+    zlib.error,
+    lzma.LZMAError,
+)
+"""What tifffile, Pillow and zarr raise on damaged files; they share no base class."""
+
+
+class Opened(NamedTuple):
+    """What a reader returns.
+
+    Attributes
+    ----------
+    data
+        Lazy array.
+    axes
+        One letter for each axis, S for colour samples; "" if the file does not say.
+    voxel_size_um
+        (z, y, x), None if unknown.
+    transform
+        World coordinates, if the file says more than the voxel size.
+    """
+
+    data: Any
+    axes: str
+    voxel_size_um: tuple[float, float, float] | None
+    transform: CoordinateTransform | None = None
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or else the name of its type."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:160] if lines else type(error).__name__
+
+
+def unreadable_error(path: Path, error: BaseException) -> InputError:
+    """Return a library's error as an InputError of one line."""
+    reason = first_line(error).partition(": header=")[0]  # of tifffile, which adds the bytes
+    kind = "Zarr" if path.is_dir() else path.suffix.lstrip(".").upper()
+    return InputError(
+        f"{path} cannot be read as {kind} ({reason}); it is damaged or something else, "
+        "copy or export it once more."
+    )
+
+
+def expand_path(path: str | os.PathLike[str]) -> Path:
+    """Return a path with ``~`` expanded."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # a file named ``~draft.tif``, where there is no user "draft.tif"
+        return Path(path)
+
+
+def image_stem(path: Path) -> str:
+    """Return an image file's name without its suffix, or without ``.ome.tif`` and the like."""
+    return path.stem.removesuffix(".ome")
+
+
+def check_exists(*paths: Path) -> None:
+    """Raise InputError for the first path that does not exist."""
+    for path in paths:
+        if not path.exists():
+            raise InputError(f"{path} does not exist; check the spelling and the folder.")
+
+
+def is_zarr(path: Path) -> bool:
+    """Return whether a path is the folder of a Zarr array or group."""
+    return any((path / name).is_file() for name in _ZARR_FILES)
+
+
+def is_image_folder(path: Path) -> bool:
+    """Return whether a path is a folder that may hold images, not an image itself."""
+    return path.is_dir() and not is_zarr(path)
+
+
+def list_images(folder: str | Path) -> list[Path]:
+    """List the images in a folder, including Zarr folders, in natural order (2 before 10).
+
+    Raises
+    ------
+    InputError
+        The folder is missing or holds no image.
+    """
+    folder = expand_path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder} is no folder; give a folder with images.")
+    try:
+        inside = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+    except OSError as error:
+        raise InputError(f"{folder} cannot be listed: {error.strerror}.") from error
+    images = [
+        entry
+        for entry in inside
+        if (is_zarr(entry) if entry.is_dir() else entry.suffix.lower() in SUFFIXES)
+    ]
+    if not images:
+        raise InputError(f"{folder} holds no image; give a folder with {', '.join(SUFFIXES)}.")
+    return sorted(images, key=lambda entry: (list(_natural_order(entry.name)), entry.name))
+
+
+def _natural_order(name: str) -> Iterator[tuple[int, int, str]]:
+    for part in re.findall(r"\d+|\D+", name):
+        yield (0, int(part), part) if part.isdecimal() else (1, 0, part.lower())
+
+
+def match_by_name(
+    *paths: Path | None, mixed: str = "are a file and a folder; give two of a kind"
+) -> list[dict[str, Path]]:
+    """Return the images of each path by name, so that those of equal name belong together.
+
+    Parameters
+    ----------
+    paths
+        Either all files, which are matched whatever they are called, or all folders, whose files
+        are matched by their names without suffix: ``a.tif`` with ``a.png``. None: nothing.
+    mixed
+        What the error says of files among folders.
+
+    Returns
+    -------
+    list of dict
+        One for each path; files stand under the name of the first.
+
+    Raises
+    ------
+    InputError
+        A path does not exist, files and folders are mixed, a folder holds no image, or two of the
+        same name.
+    """
+    given = [path for path in paths if path is not None]
+    check_exists(*given)
+    folders = list(map(is_image_folder, given))
+    if not any(folders):
+        return [{} if path is None else {given[0].name: path} for path in paths]
+    if not all(folders):
+        raise InputError(f"{' and '.join(map(str, given))} {mixed}.")
+    return [{} if path is None else images_by_name(path) for path in paths]
+
+
+def images_by_name(folder: Path) -> dict[str, Path]:
+    """List the images in a folder by their names without suffix.
+
+    Raises
+    ------
+    InputError
+        The folder holds no image, or two of the same name.
+    """
+    files: dict[str, Path] = {}
+    for path in list_images(folder):
+        name = image_stem(path)
+        if name in files:
+            raise InputError(f"{folder} holds {files[name].name} and {path.name}; keep one.")
+        files[name] = path
+    return files
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder for results, with its parents.
+
+    Raises
+    ------
+    OutputError
+        It cannot be created.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise OutputError(f"{folder} cannot be made: {reason}; choose another place.") from error
+
+
+@contextmanager
+def atomic_file(target: Path) -> Iterator[Path]:
+    """Write a file whole or not at all: yield a temporary path that replaces `target` at the end.
+
+    The file is synced to the disk before it replaces the target.
+
+    Raises
+    ------
+    OutputError
+        Any error of the file system; the target is then as it was.
+    """
+    if not target.name:
+        raise OutputError(f"{target} is a folder; give the name of a file to write.")
+    # At most 100 characters of the name: with the rest it must stay below the usual 255 bytes.
+    partial = target.with_name(f".{target.name[:100]}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        yield partial
+        with partial.open("rb+") as file:  # Windows syncs no file that is open for reading only
+            os.fsync(file.fileno())
+        partial.replace(target)
+    except OSError as error:
+        reason = error.strerror or error
+        raise OutputError(f"{target} cannot be written: {reason}; choose another place.") from error
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def remove_partials(target: Path) -> None:
+    """Delete temporary files of `atomic_file` that a killed process left beside a target."""
+    for partial in target.parent.glob(f".{escape(target.name[:100])}.*.partial"):
+        with suppress(OSError):
+            partial.unlink()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all; an existing file is replaced.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written, or has the name of an image.
+    """
+    check_text_file(path)
+    with atomic_file(path) as partial:
+        partial.write_text(text, encoding="utf-8", newline="")
+
+
+def check_text_file(path: Path) -> None:
+    """Refuse a path to which no text can be written, before the work whose results it is for.
+
+    Names of images are refused, so that a table never replaces labels.
+
+    Raises
+    ------
+    OutputError
+        A folder, the name of an image, or a path in a folder that does not exist.
+    """
+    if path.suffix.lower() in SUFFIXES:
+        raise OutputError(f"{path} has the name of an image; end the name with .csv or the like.")
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder; give the name of a file to write.")
+    if not path.parent.is_dir():
+        raise OutputError(f"{path} cannot be written: {path.parent} is no folder; make it first.")

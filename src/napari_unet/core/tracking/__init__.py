@@ -1,1 +1,0 @@
-"""Objects through time: found again in the next frame, linked, and written as tracks."""
