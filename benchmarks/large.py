@@ -68,11 +68,11 @@ def child(target: str, ndim: int, blocks: tuple[int, ...], model: str, seconds: 
     """Segment, for at most some seconds; print blocks done, and seconds of each quarter."""
     from napari_unet.core.blockwise.output_location import OutputLocation
     from napari_unet.core.settings import PredictSettings
-    from napari_unet.nn.blockwise.block import BlockDone
-    from napari_unet.nn.blockwise.run import BlockwiseRequest, segment_blocks
+    from napari_unet.nn.blockwise.plan import BlockwiseRequest
+    from napari_unet.nn.blockwise.run import BlockDone, segment_blocks
 
     settings = PredictSettings(survey=False, certify=False, diameter=None, tile=None)
-    place = OutputLocation.of(target, None, "")
+    place = OutputLocation.resolve(target, None, "")
     image = lazy_image(blocks, ndim)
     request = BlockwiseRequest(image, place, settings, block=BLOCKS[ndim], resume=True)
     steps, done, began = segment_blocks(request, model_of(ndim, model)), 0, 0.0
@@ -140,8 +140,8 @@ def scaling(values: argparse.Namespace, folder: Path) -> None:
 
     from napari_unet.core.blockwise.run_directory import RunDirectory
     from napari_unet.core.io.stack import open_stack
-    from napari_unet.nn.blockwise.block import BlockRun
-    from napari_unet.nn.blockwise.cluster import ClusterPool
+    from napari_unet.nn.blockwise.cluster import ClusterExecutor
+    from napari_unet.nn.blockwise.executor import BlockRun
     from napari_unet.nn.inference.model import write_exactly
 
     model = model_of(2, "tiny")
@@ -150,7 +150,7 @@ def scaling(values: argparse.Namespace, folder: Path) -> None:
     for workers in (1, 2, 3):
         options = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None}
         with LocalCluster(**options) as cluster:
-            pool = ClusterPool(cluster.scheduler_address)
+            pool = ClusterExecutor(cluster.scheduler_address)
             pool.start(BlockRun(RunDirectory(folder), open_stack(np.zeros((8, 8))), model))
             list(pool.run("idle", [(0, n) for n in range(12)]))  # every worker has its model
             began = time.perf_counter()
@@ -210,12 +210,13 @@ def planes(values: argparse.Namespace, folder: Path) -> None:
     from napari_unet.core.io.stack import open_stack
     from napari_unet.core.progress import run_to_end
     from napari_unet.core.settings import PredictSettings
-    from napari_unet.nn.blockwise.run import BlockwiseRequest, segment_blocks
+    from napari_unet.nn.blockwise.plan import BlockwiseRequest
+    from napari_unet.nn.blockwise.run import segment_blocks
 
     count = 20 if values.quick else 100
     stack = open_stack(np.stack([blobs((100, 100), 0)] * count), axes="ZYX")
     settings = PredictSettings(survey=False, certify=False, diameter=20.0, volumes="joined")
-    model, sync, shared = model_of(2, values.model), os.fsync, groups.TOGETHER
+    model, sync, shared = model_of(2, values.model), os.fsync, groups.BATCH_PIXELS
     for slow in (0.0, 0.04):
         for together in (1, shared):
             calls: list[int] = []
@@ -225,8 +226,8 @@ def planes(values: argparse.Namespace, folder: Path) -> None:
                 time.sleep(pause)
                 sync(file)
 
-            groups.TOGETHER, os.fsync = together, counted
-            place = OutputLocation.of(str(folder / f"{together}-{slow}.zarr"), None, "")
+            groups.BATCH_PIXELS, os.fsync = together, counted
+            place = OutputLocation.resolve(str(folder / f"{together}-{slow}.zarr"), None, "")
             began = time.perf_counter()
             run_to_end(segment_blocks(BlockwiseRequest(stack, place, settings), model))
             print(
@@ -234,7 +235,7 @@ def planes(values: argparse.Namespace, folder: Path) -> None:
                 f"{len(calls)} syncs, {time.perf_counter() - began:.2f} s",
                 flush=True,
             )
-    groups.TOGETHER, os.fsync = shared, sync
+    groups.BATCH_PIXELS, os.fsync = shared, sync
 
 
 def main() -> None:

@@ -26,8 +26,8 @@ from napari_unet.core.io.label_writer import read_provenance
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.progress import run_to_end
 from napari_unet.core.settings import PredictSettings
-from napari_unet.nn.blockwise.block import BlockDone
-from napari_unet.nn.blockwise.run import BlockwiseRequest, segment_blocks
+from napari_unet.nn.blockwise.plan import BlockwiseRequest
+from napari_unet.nn.blockwise.run import BlockDone, segment_blocks
 from napari_unet.nn.inference.model import load_model, save_model
 
 DRIVER = Path(__file__).parent / "helpers/drive_large.py"
@@ -331,7 +331,7 @@ def test_a_cluster_of_which_one_worker_dies(cluster, image, tmp_path, tiny_model
     settings = PredictSettings(tile=32, survey=False)
     model = load_model(tiny_model, "cpu")
     here = BlockwiseRequest(
-        image, OutputLocation.of(tmp_path / "a.zarr", None, ""), settings, block=32
+        image, OutputLocation.resolve(tmp_path / "a.zarr", None, ""), settings, block=32
     )
     wanted = run_to_end(segment_blocks(here, model)).labels[:]
     with Client(cluster, timeout=20) as client:
@@ -339,7 +339,7 @@ def test_a_cluster_of_which_one_worker_dies(cluster, image, tmp_path, tiny_model
         pids = client.run(os.getpid)
     there = BlockwiseRequest(
         image,
-        OutputLocation.of(tmp_path / "b.zarr", None, ""),
+        OutputLocation.resolve(tmp_path / "b.zarr", None, ""),
         settings,
         block=32,
         scheduler=cluster,

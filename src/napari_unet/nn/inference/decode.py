@@ -91,7 +91,7 @@ class InstanceDecoder:
 
     def pieces(self, block: Window) -> tuple[np.ndarray, BlockSummary]:
         """Sum up the tiles of a block: each provisional id's basin in it, and the basins."""
-        return summarise(self._joiner.gathered(), block, self._size)
+        return summarise(self._joiner.all_basins(), block, self._size)
 
     def finish(self) -> int:
         """Turn the frame's provisional ids into labels; return the number of objects."""

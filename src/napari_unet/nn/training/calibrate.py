@@ -15,7 +15,7 @@ from napari_unet.core.evaluation.metrics import Scores, evaluate
 from napari_unet.core.image.diameters import working_scale
 from napari_unet.core.image.frames import resize
 from napari_unet.core.instances.heads import get_head
-from napari_unet.core.instances.tile_merger import DecodeSettings, separate
+from napari_unet.core.instances.tile_merger import DecodeSettings, decode_instances
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,7 +55,7 @@ def scores_by_group(
     groups: dict[str, list[Scores]] = {}
     for values, sample in zip(maps, samples.items, strict=True):
         scale = working_scale(sample.diameter, diameter)
-        labels = separate(values, settings.in_image(scale, sample.labels.ndim))
+        labels = decode_instances(values, settings.in_image(scale, sample.labels.ndim))
         groups.setdefault(sample.group, []).append(evaluate(labels, sample.labels, LEVELS))
     return {group: Scores.pooled(several) for group, several in sorted(groups.items())}
 
@@ -82,7 +82,7 @@ def format_agreement(model: Model, samples: Samples, precision: str = "bfloat16"
     both = total = 0
     for sample in samples.items:
         exact, short = (
-            separate(sample_maps(model, sample, p), model.decoding) > 0
+            decode_instances(sample_maps(model, sample, p), model.decoding) > 0
             for p in ("float32", precision)
         )
         both += int(np.sum(exact & short))
