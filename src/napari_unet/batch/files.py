@@ -40,8 +40,8 @@ class FileJob:
     target: Path | None
 
     def place(self, name: str) -> OutputLocation:
-        """Return where labels that are made in blocks go; `name` as for `OutputLocation.of`."""
-        return OutputLocation.of(self.target, self.source, name)
+        """Return where blockwise labels go; `name` as for `OutputLocation.resolve`."""
+        return OutputLocation.resolve(self.target, self.source, name)
 
     @property
     def is_unfinished(self) -> bool:

@@ -25,7 +25,7 @@ def boxes(*corners: tuple[int, int, int, int], shape=(12, 20)) -> np.ndarray:
 
 
 def judged(labels, truth, threshold=0.5):
-    verdict = MatchStatus.of(Overlap.of(labels, truth), threshold)
+    verdict = MatchStatus.of(Overlap.from_labels(labels, truth), threshold)
     return verdict, verdict.split(labels, truth)
 
 
@@ -65,7 +65,7 @@ def test_a_plane_is_drawn_as_its_volume_was_judged() -> None:
     truth, labels = np.zeros((2, 4, 4, 4), np.uint8)
     truth[:] = 1
     labels[1:] = 1
-    verdict = MatchStatus.of(Overlap.of(labels, truth))
+    verdict = MatchStatus.of(Overlap.from_labels(labels, truth))
     assert not any((part > 0).any() for part in verdict.split(labels[0], truth[0]).values())
 
 

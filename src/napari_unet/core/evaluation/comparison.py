@@ -93,7 +93,7 @@ class Comparison:
 
     def judge(self, frame: Place) -> MatchStatus:
         """Tell what became of the objects of one frame."""
-        return MatchStatus.of(Overlap.of(*self.read(frame)), HIT_IOU)
+        return MatchStatus.of(Overlap.from_labels(*self.read(frame)), HIT_IOU)
 
 
 def score_steps(
@@ -123,7 +123,7 @@ def score_steps(
         progress = Progress(number, len(frames), comparison.what)
         yield progress
         labels, truth = comparison.read(place)
-        overlap = Overlap.of(labels, truth)
+        overlap = Overlap.from_labels(labels, truth)
         scores.append(score(overlap))
         if out is not None:
             verdict = MatchStatus.of(overlap, HIT_IOU)

@@ -137,7 +137,7 @@ def compare(
         The shapes differ, or are not those of pictures.
     """
     found, wanted = np.asarray(labels), np.asarray(truth)
-    verdict = verdict or MatchStatus.of(Overlap.of(found, wanted), threshold)
+    verdict = verdict or MatchStatus.of(Overlap.from_labels(found, wanted), threshold)
     ground = picture(np.zeros(found.shape, np.uint8) if image is None else image)
     drawn, found = _enlarged(ground, found, zoom)
     _, wanted = _enlarged(ground, wanted, zoom)

@@ -49,7 +49,7 @@ class InstanceDecoder:
 
     def __init__(self, model: Model, settings: DecodeSettings, out: Any, preview: bool) -> None:
         self.out, self.on_device = out, decodes_on(model.device)
-        self._settings, self._cut = settings, InstanceHead.cut(settings.threshold)
+        self._settings, self._cut = settings, InstanceHead.raw_threshold(settings.threshold)
         # Not behind the network's next tiles, which the device has been given already.
         cuda = model.device.type == "cuda"
         self._stream = torch.cuda.Stream(model.device, priority=-1) if cuda else None  # type: ignore[no-untyped-call]
