@@ -12,11 +12,11 @@ from scipy import ndimage
 
 from napari_unet.core.blockwise.blocks import BlockPlan
 from napari_unet.core.blockwise.join import join, keep_faces, label_roots, link
-from napari_unet.core.blockwise.summary import summarise
 from napari_unet.core.instances.tile_merger import (
     DecodeSettings,
     TileMerger,
     decode_instances,
+    summarise,
     tile_basins,
 )
 from napari_unet.core.tiles import Tile, plan_tiles

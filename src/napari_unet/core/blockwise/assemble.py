@@ -30,8 +30,8 @@ from napari_unet.core.blockwise.join import (
     link,
 )
 from napari_unet.core.blockwise.run_directory import read_arrays, write_arrays
-from napari_unet.core.blockwise.summary import BlockSummary
 from napari_unet.core.errors import OutputError
+from napari_unet.core.instances.tile_merger import BlockSummary
 from napari_unet.core.io.atomic import make_folder
 from napari_unet.core.volumes.stitch3d import ZStitcher, fill_gaps
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.errors import SettingsError
-from napari_unet.core.instances.tile_merger import DecodeSettings
+from napari_unet.core.instances.tile_merger import DecodeSettings, face_bit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -105,11 +105,6 @@ class BlockPlan:
         """Return the faces that a node shares with its parent, as `face_bit`s."""
         position = self.position(level, number)
         return sum(face_bit(axis, at % 2) for axis, at in enumerate(position))
-
-
-def face_bit(axis: int, side: int) -> int:
-    """Return the bit that stands for the near (0) or far (1) face across an axis."""
-    return 1 << (2 * axis + side)
 
 
 def _number(position: Sequence[int], grid: Sequence[int]) -> int:

@@ -29,8 +29,7 @@ from napari_unet.core.instances.tile_merger import find_sorted
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_unet.core.blockwise.summary import BlockSummary
-    from napari_unet.core.instances.tile_merger import DecodeSettings
+    from napari_unet.core.instances.tile_merger import BlockSummary, DecodeSettings
 
 
 _BASIN_BITS = 32

@@ -6,6 +6,9 @@ outside, which `TileMerger` looks up in the tile that owns it. Passes between ba
 in the same way, and shallow ones are merged once (`persistence`), on a table of basins instead of
 pixels. Therefore the labels depend neither on the tiles nor on their order, and an object may be
 larger than any tile.
+
+In a blockwise run the tiles of a block are merged into a `BlockSummary` instead, a table that is
+small beside the block's pixels; `core.blockwise.join` connects it with those of other blocks.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from dataclasses import dataclass, field, fields, replace
 import numpy as np
 
 from napari_unet.core.instances.persistence import merge_basins
-from napari_unet.core.instances.watershed import Basins, find_basins
+from napari_unet.core.instances.watershed import Basins, find_basins, highest_passes
 from napari_unet.core.settings import setting
 from napari_unet.core.tiles import Tile, Window
 
@@ -75,8 +78,8 @@ class TileMerger:
         if not self.count:
             return np.zeros(1, np.uint32)
         basins = self.all_basins()
-        roots, owner, sizes, peaks = merge_by_peak(basins)
-        pairs = resolve_roots(basins.passes, basins.border, basins.border_names)
+        roots, owner, sizes, peaks = _merge_by_peak(basins)
+        pairs = _resolve_roots(basins.passes, basins.border, basins.border_names)
         # A tile that was never computed owns peaks that no basin has.
         known = np.isin(pairs, roots).all(1)
         pairs, heights = pairs[known], basins.heights[known]
@@ -101,7 +104,146 @@ def _no_basins() -> Basins:
     return Basins(np.zeros(0, np.uint32), names, floats, names, pairs, floats, names, names)
 
 
-def merge_by_peak(basins: Basins) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def decode_instances(maps: np.ndarray, settings: DecodeSettings | None = None) -> np.ndarray:
+    """Turn an instance head's maps into labels, as a single tile.
+
+    Parameters
+    ----------
+    maps
+        float32 (2, [Z,] Y, X): foreground probability and relative distance.
+
+    Returns
+    -------
+    np.ndarray
+        uint32 ([Z,] Y, X), the labels that any tiling of the same maps gives.
+    """
+    shape, settings = maps.shape[1:], settings or DecodeSettings()
+    merger = TileMerger(settings)
+    ids = merger.add(tile_basins(maps, whole_tile(shape), shape, settings))
+    return np.asarray(merger.finish()[ids])
+
+
+def tile_basins(
+    maps: np.ndarray, tile: Tile, shape: tuple[int, ...], settings: DecodeSettings
+) -> Basins:
+    """Divide the foreground of a tile's maps (2, *outer) into basins."""
+    return find_basins(maps[0] > settings.threshold, maps[1], tile, shape)
+
+
+def whole_tile(shape: tuple[int, ...]) -> Tile:
+    """Return the tile that is a whole frame."""
+    window: Window = tuple(slice(0, size) for size in shape)
+    return Tile(read=window, write=window, outer=window, crop=window)
+
+
+@dataclass(frozen=True)
+class BlockSummary:
+    """What one block knows about its objects. Pixels are named by their flat index in the frame.
+
+    The attributes are the names of the arrays in a block's file.
+
+    Attributes
+    ----------
+    names, peaks, sizes
+        For each basin the pixel where its ascent ends (its peak, or the first pixel outside the
+        block; ascending), that pixel's height, and how many of the block's pixels end there.
+    faces
+        uint8, the faces of the block that a basin touches and behind which the frame continues.
+    pairs, heights
+        int64 (M, 2) basins, counted from 0, that touch, and the height of the highest pass.
+    outward, beyond, outward_heights
+        Basins that touch a pixel outside the block, that pixel, and the height of the pass.
+    border, border_basins
+        Foreground pixels on the faces, ascending, and their basins.
+    """
+
+    names: np.ndarray
+    peaks: np.ndarray
+    sizes: np.ndarray
+    faces: np.ndarray
+    pairs: np.ndarray
+    heights: np.ndarray
+    outward: np.ndarray
+    beyond: np.ndarray
+    outward_heights: np.ndarray
+    border: np.ndarray
+    border_basins: np.ndarray
+
+
+def summarise(
+    basins: Basins, block: Window, shape: tuple[int, ...]
+) -> tuple[np.ndarray, BlockSummary]:
+    """Sum up the basins of a block's tiles.
+
+    Parameters
+    ----------
+    basins
+        Those of all its tiles: `TileMerger.all_basins`.
+    block
+        The tiles' written windows together.
+    shape
+        Size of the frame.
+
+    Returns
+    -------
+    table
+        uint32, for each provisional id of the `TileMerger` the basin's number in the block, from 1.
+    summary
+        What the block knows.
+    """
+    roots, owner, sizes, peaks = _merge_by_peak(basins)
+    ends = _resolve_roots(basins.passes, basins.border, basins.border_names)
+    at, known = find_sorted(roots, ends)
+    inside = known.all(1) & (at[:, 0] != at[:, 1])
+    pairs, heights = highest_passes(np.sort(at[inside], 1), basins.heights[inside])
+    out = known.sum(1) == 1
+    mine = known[out, 0]
+    border, border_basins, faces = _find_border(basins, roots, block, shape)
+    summary = BlockSummary(
+        names=roots,
+        peaks=peaks,
+        sizes=sizes,
+        faces=faces,
+        pairs=pairs,
+        heights=heights,
+        outward=np.where(mine, at[out, 0], at[out, 1]),
+        beyond=np.where(mine, ends[out, 1], ends[out, 0]),
+        outward_heights=basins.heights[out],
+        border=border,
+        border_basins=border_basins,
+    )
+    table = np.concatenate([[0], owner.ravel() + 1]).astype(np.uint32)
+    return table, summary
+
+
+def _find_border(
+    basins: Basins, roots: np.ndarray, block: Window, shape: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the foreground pixels on the block's faces, their basins, and each basin's faces."""
+    positions = np.unravel_index(basins.border, shape) if len(basins.border) else ()
+    bits = np.zeros(len(basins.border), np.uint8)
+    for axis, at in enumerate(positions):
+        window = block[axis]
+        if window.start > 0:
+            bits[at == window.start] |= face_bit(axis, 0)
+        if window.stop < shape[axis]:
+            bits[at == window.stop - 1] |= face_bit(axis, 1)
+    on = np.flatnonzero(bits)
+    on = on[np.argsort(basins.border[on])]
+    border = basins.border[on]
+    names = _resolve_roots(basins.border_names[on], basins.border, basins.border_names)
+    owners = np.searchsorted(roots, names).astype(np.uint32)
+    faces = np.zeros(len(roots), np.uint8)
+    np.bitwise_or.at(faces, owners, bits[on])
+    return border, owners, faces
+
+
+def face_bit(axis: int, side: int) -> int:
+    """Return the bit that stands for the near (0) or far (1) face across an axis."""
+    return 1 << (2 * axis + side)
+
+
+def _merge_by_peak(basins: Basins) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Merge those basins of several tiles that ascend to one peak.
 
     Returns
@@ -114,7 +256,7 @@ def merge_by_peak(basins: Basins) -> tuple[np.ndarray, np.ndarray, np.ndarray, n
     sizes, peaks
         Pixels and height of the peak of each merged basin.
     """
-    names = resolve_roots(basins.names, basins.border, basins.border_names)
+    names = _resolve_roots(basins.names, basins.border, basins.border_names)
     roots, owner = np.unique(names, return_inverse=True)
     sizes = np.bincount(owner, basins.sizes, len(roots)).astype(np.int64)
     peaks = np.full(len(roots), -np.inf, np.float32)
@@ -123,7 +265,7 @@ def merge_by_peak(basins: Basins) -> tuple[np.ndarray, np.ndarray, np.ndarray, n
     return roots, owner, sizes, peaks
 
 
-def resolve_roots(names: np.ndarray, border: np.ndarray, border_names: np.ndarray) -> np.ndarray:
+def _resolve_roots(names: np.ndarray, border: np.ndarray, border_names: np.ndarray) -> np.ndarray:
     """Follow names from tile to tile until they end in a peak (or in a tile never computed).
 
     Two tiles that round differently may each find the peak on the other's side of their border:
@@ -159,35 +301,3 @@ def find_sorted(ordered: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np
         return np.zeros(wanted.shape, np.int64), np.zeros(wanted.shape, bool)
     at = np.minimum(np.searchsorted(ordered, wanted), len(ordered) - 1)
     return at, ordered[at] == wanted
-
-
-def decode_instances(maps: np.ndarray, settings: DecodeSettings | None = None) -> np.ndarray:
-    """Turn an instance head's maps into labels, as a single tile.
-
-    Parameters
-    ----------
-    maps
-        float32 (2, [Z,] Y, X): foreground probability and relative distance.
-
-    Returns
-    -------
-    np.ndarray
-        uint32 ([Z,] Y, X), the labels that any tiling of the same maps gives.
-    """
-    shape, settings = maps.shape[1:], settings or DecodeSettings()
-    merger = TileMerger(settings)
-    ids = merger.add(tile_basins(maps, whole_tile(shape), shape, settings))
-    return np.asarray(merger.finish()[ids])
-
-
-def tile_basins(
-    maps: np.ndarray, tile: Tile, shape: tuple[int, ...], settings: DecodeSettings
-) -> Basins:
-    """Divide the foreground of a tile's maps (2, *outer) into basins."""
-    return find_basins(maps[0] > settings.threshold, maps[1], tile, shape)
-
-
-def whole_tile(shape: tuple[int, ...]) -> Tile:
-    """Return the tile that is a whole frame."""
-    window: Window = tuple(slice(0, size) for size in shape)
-    return Tile(read=window, write=window, outer=window, crop=window)

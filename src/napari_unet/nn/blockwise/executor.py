@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
 
     from napari_unet.core.blockwise.run_directory import RunDirectory
-    from napari_unet.core.blockwise.summary import BlockSummary
+    from napari_unet.core.instances.tile_merger import BlockSummary
     from napari_unet.core.io.stack import Stack
     from napari_unet.core.tiles import Tile, Window
     from napari_unet.nn.inference.model import Model

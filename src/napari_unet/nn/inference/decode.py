@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from napari_unet.core.blockwise.summary import BlockSummary, summarise
 from napari_unet.core.instances import watershed as on_host
 from napari_unet.core.instances.heads import InstanceHead
-from napari_unet.core.instances.tile_merger import DecodeSettings, TileMerger
+from napari_unet.core.instances.tile_merger import (
+    BlockSummary,
+    DecodeSettings,
+    TileMerger,
+    summarise,
+)
 from napari_unet.nn.inference import watershed as on_device
 from napari_unet.nn.inference.memory import is_out_of_memory
 
