@@ -1,4 +1,4 @@
-"""What a run will take, told before it starts: time, memory, disk."""
+"""What a run will take, estimated before it starts: time, memory, disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Objects: from a network's maps to labels, and what can be asked of labels and done to them.
+"""Objects: from a network's maps to labels; finding, matching and editing objects of labels.
 
 heads         labels to training targets, raw maps to foreground and relative distance, or classes
 watershed     the catchment basins of one tile

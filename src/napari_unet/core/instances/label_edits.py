@@ -105,15 +105,14 @@ def place_object(
         Nothing would be left of the object.
     """
     old = replaced or {}
-    pieces = {i: m.cropped() for i, m in [*masks.items(), *old.items()] if m.area}
-    windows = [full_window(i, m.window) for i, m in [*masks.items(), *old.items()] if m.area]
-    if not pieces:
+    present = [(index, mask) for index, mask in [*masks.items(), *old.items()] if mask.area]
+    if not present:
         raise InputError("The object has no pixels; click on it again.")
-    window = bounding_window(windows)
+    window = bounding_window([full_window(index, mask.window) for index, mask in present])
     before = np.array(labels[window])
     after = before.copy()
     free = np.ones(before.shape, bool) if overwrite else (before == 0) | (before == label)
-    for index in pieces:
+    for index in dict(present):
         plane = tuple(i - w.start for i, w in zip(index, window, strict=False))
         rest = window[len(index) :]
         if index in old:

@@ -73,11 +73,11 @@ class ObjectMask:
 
 def union(one: ObjectMask, other: ObjectMask) -> ObjectMask:
     """Return the union of two masks of one plane or volume, with the certainty of the second."""
-    pieces = [mask.cropped() for mask in (one, other) if mask.area]
-    if not pieces:
+    masks = [mask.cropped() for mask in (one, other) if mask.area]
+    if not masks:
         return other
-    window = bounding_window([piece.window for piece in pieces])
-    inside = np.logical_or.reduce([piece.within(window) for piece in pieces])
+    window = bounding_window([mask.window for mask in masks])
+    inside = np.logical_or.reduce([mask.within(window) for mask in masks])
     return ObjectMask(window, inside, other.certainty)
 
 

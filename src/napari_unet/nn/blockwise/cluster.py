@@ -91,9 +91,7 @@ class ClusterExecutor:
                 f"no scheduler answers at {address}; start one (dask scheduler), or leave the "
                 "address out to work on this computer."
             ) from error
-        except (
-            Exception
-        ) as error:  # another program's answer may fail to be read as dask's in any way
+        except Exception as error:  # reading another program's answer as dask's fails in any way
             reason = next(iter(str(error).splitlines()), type(error).__name__)[:120]
             raise ClusterError(
                 f"what answers at {address} is no dask scheduler ({reason}); give the address that "
