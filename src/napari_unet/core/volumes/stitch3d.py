@@ -105,7 +105,7 @@ class ZStitcher:
             self._link(before, here, overlap)
         if len(self._planes) > 1:
             self._bridge(self._planes[-2], here)
-            self._planes[-2].labels = labels[:0]
+            self._planes[-2].labels = labels[:0]  # no longer needed: frees the plane
         self._planes.append(here)
 
     def finish(self, min_voxels: int = 0) -> StitchResult:

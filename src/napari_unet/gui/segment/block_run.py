@@ -7,6 +7,7 @@ running again resumes it.
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -47,8 +48,11 @@ def writes_to_disk(image: Image, request: Request) -> bool:
         return False
     if request.save_in or request.scheduler:
         return True
-    shape = full_resolution(image).shape
-    return 2 * int(np.prod(shape, dtype=np.int64)) > IN_MEMORY
+    return _exceeds_memory(full_resolution(image).shape)
+
+
+def _exceeds_memory(shape: tuple[int, ...]) -> bool:
+    return 2 * math.prod(shape) > IN_MEMORY
 
 
 def choose_output_location(image: Image, request: Request) -> OutputLocation:
@@ -145,7 +149,7 @@ class BlockwiseRun(SegmentRun):
         super()._take(item)
         if isinstance(item, RunEstimated) and item.estimate is not None:
             self._estimate = item.estimate.line()
-        elif window := getattr(item, "window", None):
+        elif window := getattr(item, "window", None):  # a `BlockDone`, whose module loads torch
             self._pace.tick(item.done)
             self._dirty.append((getattr(item, "index", ()), window))
             self._show_preview()
@@ -163,7 +167,7 @@ class BlockwiseRun(SegmentRun):
         self.layer.editable = False
 
     def _unfinished_layer(self, preview: Path) -> Any:
-        """Return the layer that an earlier, unfinished run left of the same preview, if any."""
+        """Return the layer in which an earlier, unfinished run shows the same preview, if any."""
         for layer in self.viewer.layers:
             if layer.metadata.get(RESULT_KEY, {}).get("preview") == str(preview):
                 return layer
@@ -189,7 +193,7 @@ class BlockwiseRun(SegmentRun):
         The same answer for the preview and for the result: a layer cannot get or lose levels.
         """
         shape = labels.shape
-        return max(shape[-2:]) > COARSEST and 2 * int(np.prod(shape, dtype=np.int64)) > IN_MEMORY
+        return max(shape[-2:]) > COARSEST and _exceeds_memory(shape)
 
     def _leave_layer(self, state: str) -> None:
         """Show the finished image; in memory, where it can be edited, if it is small."""
