@@ -1,4 +1,4 @@
-"""Figures of the block engine, one line each.
+"""Figures of blockwise runs, one line each.
 
     python benchmarks/large.py throughput      # MPx/s and peak memory at 1, 4, 16, 64 blocks
     python benchmarks/large.py virtual         # a 100 GB stack that is never stored, for some time
@@ -6,7 +6,7 @@
     python benchmarks/large.py resume          # kills at random moments, labels equal each time
     python benchmarks/large.py planes          # 100 small planes: files alone, and shared
 
-Each run is a process of its own, whose resident memory is looked at every 20 ms. `--quick` takes
+Each run is a process of its own, whose resident memory is sampled every 20 ms. `--quick` takes
 sizes that last a minute.
 """
 
@@ -26,7 +26,7 @@ import psutil
 
 from napari_unet.core.io.sample_images import blobs
 
-BLOCKS = {2: (1024, 1024), 3: (64, 256, 256)}
+BLOCK = {2: (1024, 1024), 3: (64, 256, 256)}
 """Edges of a block, for planes and volumes."""
 
 
@@ -40,7 +40,7 @@ def lazy_image(blocks: tuple[int, ...], ndim: int) -> Any:
     """Return a dask array of that many blocks, made when it is read and never stored."""
     import dask.array as da
 
-    edges = BLOCKS[ndim]
+    edges = BLOCK[ndim]
     plane = blobs(edges[-2:], 0)
     pattern = np.broadcast_to(plane, edges) if ndim == 3 else plane
 
@@ -53,7 +53,7 @@ def lazy_image(blocks: tuple[int, ...], ndim: int) -> Any:
     return da.map_blocks(make, chunks=chunks, dtype=pattern.dtype, meta=empty)
 
 
-def model_of(ndim: int, name: str) -> Any:
+def get_model(ndim: int, name: str) -> Any:
     """Return the named model, or for volumes and for "tiny" one with random weights."""
     from napari_unet.core.settings.model_spec import ModelSpec
     from napari_unet.nn.bench import stand_in
@@ -68,14 +68,14 @@ def child(target: str, ndim: int, blocks: tuple[int, ...], model: str, seconds: 
     """Segment, for at most some seconds; print blocks done, and seconds of each quarter."""
     from napari_unet.core.blockwise.output_location import OutputLocation
     from napari_unet.core.settings.tasks import PredictSettings
-    from napari_unet.nn.blockwise.block import BlockDone
-    from napari_unet.nn.blockwise.run import BlockwiseRequest, segment_blocks
+    from napari_unet.nn.blockwise.plan import BlockwiseRequest
+    from napari_unet.nn.blockwise.run import BlockDone, segment_blocks
 
     settings = PredictSettings(survey=False, certify=False, diameter=None, tile=None)
-    place = OutputLocation.of(target, None, "")
+    location = OutputLocation.resolve(target, None, "")
     image = lazy_image(blocks, ndim)
-    request = BlockwiseRequest(image, place, settings, block=BLOCKS[ndim], resume=True)
-    steps, done, began = segment_blocks(request, model_of(ndim, model)), 0, 0.0
+    request = BlockwiseRequest(image, location, settings, block=BLOCK[ndim], resume=True)
+    steps, done, began = segment_blocks(request, get_model(ndim, model)), 0, 0.0
     for step in steps:
         began = began or (time.perf_counter() if step.what == "blocks" else 0.0)
         done += isinstance(step, BlockDone)
@@ -85,7 +85,7 @@ def child(target: str, ndim: int, blocks: tuple[int, ...], model: str, seconds: 
     print(done, time.perf_counter() - began, flush=True)
 
 
-def peak_of(arguments: list[str]) -> tuple[str, int]:
+def measure_peak(arguments: list[str]) -> tuple[str, int]:
     """Run this script as a child; return what it printed, and the most bytes it had resident."""
     peak = 0
     command = [sys.executable, __file__, *arguments]
@@ -109,9 +109,9 @@ def throughput(values: argparse.Namespace, folder: Path) -> None:
         for count in (1, 4, 16) if values.quick else (1, 4, 16, 64):
             blocks = ",".join(map(str, grid(count, ndim)))
             target = folder / f"{ndim}-{count}.zarr"
-            text, peak = peak_of(["child", str(target), str(ndim), blocks, values.model, "0"])
+            text, peak = measure_peak(["child", str(target), str(ndim), blocks, values.model, "0"])
             done, seconds = text.split()
-            pixels = int(done) * np.prod(BLOCKS[ndim], dtype=float) / 1e6
+            pixels = int(done) * np.prod(BLOCK[ndim], dtype=float) / 1e6
             print(
                 f"{ndim}D, {count:2} blocks: {pixels / float(seconds):.3f} MPx/s, "
                 f"peak {peak / 1e9:.2f} GB",
@@ -125,7 +125,7 @@ def virtual(values: argparse.Namespace, folder: Path) -> None:
         target = folder / f"virtual-{seconds}.zarr"
         blocks = "216,216"
         arguments = ["child", str(target), "2", blocks, values.model, str(seconds)]
-        text, peak = peak_of(arguments)
+        text, peak = measure_peak(arguments)
         gigabytes = np.prod([216 * 1024.0] * 2) * 2 / 1e9
         print(
             f"{gigabytes:.0f} GB, {text.split()[0]} blocks in {seconds} s: "
@@ -140,28 +140,28 @@ def scaling(values: argparse.Namespace, folder: Path) -> None:
 
     from napari_unet.core.blockwise.run_directory import RunDirectory
     from napari_unet.core.io.stack import open_stack
-    from napari_unet.nn.blockwise.block import BlockRun
-    from napari_unet.nn.blockwise.cluster import ClusterPool
+    from napari_unet.nn.blockwise.cluster import ClusterExecutor
+    from napari_unet.nn.blockwise.executor import BlockRun
     from napari_unet.nn.inference.model import write_exactly
 
-    model = model_of(2, "tiny")
+    model = get_model(2, "tiny")
     write_exactly(model, folder / "model")
     count, first = (60, 0.0) if values.quick else (300, 0.0)
     for workers in (1, 2, 3):
         options = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None}
         with LocalCluster(**options) as cluster:
-            pool = ClusterPool(cluster.scheduler_address)
-            pool.start(BlockRun(RunDirectory(folder), open_stack(np.zeros((8, 8))), model))
-            list(pool.run("idle", [(0, n) for n in range(12)]))  # every worker has its model
+            executor = ClusterExecutor(cluster.scheduler_address)
+            executor.start(BlockRun(RunDirectory(folder), open_stack(np.zeros((8, 8))), model))
+            list(executor.do("idle", [(0, n) for n in range(12)]))  # every worker has its model
             began = time.perf_counter()
-            list(pool.run("idle", [(200, n) for n in range(count)]))
+            list(executor.do("idle", [(200, n) for n in range(count)]))
             seconds = time.perf_counter() - began
             first = first or seconds
             began = time.perf_counter()
             empty = 500 if values.quick else 3000
-            list(pool.run("idle", [(0, n) for n in range(empty)]))
+            list(executor.do("idle", [(0, n) for n in range(empty)]))
             rate = empty / (time.perf_counter() - began)
-            pool.close()
+            executor.close()
         print(
             f"{workers} workers: {count} blocks of 0.2 s in {seconds:.1f} s, efficiency "
             f"{count * 0.2 / workers / seconds:.2f}; {rate:.0f} empty blocks a second",
@@ -205,17 +205,18 @@ def resume(values: argparse.Namespace, folder: Path) -> None:
 
 def planes(values: argparse.Namespace, folder: Path) -> None:
     """Segment a stack of small planes with a file for each, and with shared ones; count syncs."""
-    import napari_unet.core.blockwise.blocks as groups
+    from napari_unet.core.blockwise import blocks
     from napari_unet.core.blockwise.output_location import OutputLocation
     from napari_unet.core.io.stack import open_stack
     from napari_unet.core.progress import run_to_end
     from napari_unet.core.settings.tasks import PredictSettings
-    from napari_unet.nn.blockwise.run import BlockwiseRequest, segment_blocks
+    from napari_unet.nn.blockwise.plan import BlockwiseRequest
+    from napari_unet.nn.blockwise.run import segment_blocks
 
     count = 20 if values.quick else 100
     stack = open_stack(np.stack([blobs((100, 100), 0)] * count), axes="ZYX")
     settings = PredictSettings(survey=False, certify=False, diameter=20.0, volumes="joined")
-    model, sync, shared = model_of(2, values.model), os.fsync, groups.TOGETHER
+    model, sync, shared = get_model(2, values.model), os.fsync, blocks.BATCH_PIXELS
     for slow in (0.0, 0.04):
         for together in (1, shared):
             calls: list[int] = []
@@ -225,16 +226,16 @@ def planes(values: argparse.Namespace, folder: Path) -> None:
                 time.sleep(pause)
                 sync(file)
 
-            groups.TOGETHER, os.fsync = together, counted
-            place = OutputLocation.of(str(folder / f"{together}-{slow}.zarr"), None, "")
+            blocks.BATCH_PIXELS, os.fsync = together, counted
+            location = OutputLocation.resolve(str(folder / f"{together}-{slow}.zarr"), None, "")
             began = time.perf_counter()
-            run_to_end(segment_blocks(BlockwiseRequest(stack, place, settings), model))
+            run_to_end(segment_blocks(BlockwiseRequest(stack, location, settings), model))
             print(
                 f"{count} planes, up to {together} px a file, syncs {1000 * slow:.0f} ms slower: "
                 f"{len(calls)} syncs, {time.perf_counter() - began:.2f} s",
                 flush=True,
             )
-    groups.TOGETHER, os.fsync = shared, sync
+    blocks.BATCH_PIXELS, os.fsync = shared, sync
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ import torch
 from scipy import ndimage
 
 from napari_unet.core.instances.heads import InstanceHead, relative_distance
-from napari_unet.core.instances.tile_merger import separate
+from napari_unet.core.instances.tile_merger import decode_instances
 from napari_unet.core.models.card import ModelCard
 from napari_unet.core.settings.model_spec import ModelSpec
 from napari_unet.core.settings.tasks import TrainSettings
@@ -121,7 +121,7 @@ def measure(name: str, args: argparse.Namespace) -> list[str]:
     groups = scores_by_group(maps, validation, decode, DIAMETER)
     began = time.perf_counter()
     for values in maps:
-        separate(values, decode)
+        decode_instances(values, decode)
     pixels = sum(values[0].size for values in maps) / 1e6
     cells = [f"{ap:.3f}" for scores in groups.values() for ap in scores.ap]
     return [name, *cells, f"{(time.perf_counter() - began) / pixels:.2f} s"]

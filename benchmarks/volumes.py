@@ -5,7 +5,7 @@
 
 DATA holds the folder `ovule_nuclei_3d`. Everything is trained on one of its volumes and measured
 on the other. The other was not trained on; but the two limits by which planes are joined
-(`core.volumes.throughz`) were tried out on both volumes, so the rows "joined" are not wholly blind.
+(`core.volumes.stitch3d`) were tried out on both volumes, so the rows "joined" are not wholly blind.
 The 2D model is `nuclei`, tuned on the planes of the volume; the 3D network starts from scratch, on
 generated volumes first (unless `--generated 0`). Prints AP at IoU 0.5 and 0.75, the mean IoU of the
 objects that were found (at IoU 0.5), and seconds.

@@ -254,7 +254,8 @@ def _segment_blocks(
     overwrite: bool,
     blocks: BlockOptions,
 ) -> Generator[Progress, None, dict[str, Any]]:
-    from napari_unet.nn.blockwise.run import BlockwiseRequest, segment_blocks
+    from napari_unet.nn.blockwise.plan import BlockwiseRequest
+    from napari_unet.nn.blockwise.run import segment_blocks
 
     request = BlockwiseRequest(
         stack,

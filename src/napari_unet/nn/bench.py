@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from napari_unet.core.errors import ModelError
-from napari_unet.core.instances.tile_merger import separate
+from napari_unet.core.instances.tile_merger import decode_instances
 from napari_unet.core.io.sample_images import blobs
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.models.card import ModelCard
@@ -161,7 +161,7 @@ def _frames(model: Model, shape: tuple[int, ...], repeats: int, report: Report) 
     tasks: dict[str, Task] = {
         "all": lambda: segment(image, model),
         "network": lambda: [runner.runner(values).cpu() for values in tensors],
-        "decoding": lambda: separate(maps, model.decoding),
+        "decoding": lambda: decode_instances(maps, model.decoding),
     }
     best_times(tasks, 1, model.device)
     times = best_times(tasks, 2 * repeats, model.device)

@@ -100,7 +100,7 @@ def test_more_pairs_come_before_better_ones() -> None:
     # 1 fits A best, yet if it took A, 2 would have nothing: it takes B.
     truth = np.array([1] * 10 + [2] * 4)
     labels = np.array([2] * 3 + [1] * 11)
-    found = match(Overlap.of(labels, truth), 0.2)
+    found = match(Overlap.from_labels(labels, truth), 0.2)
     assert sorted(zip(found.predicted.tolist(), found.true.tolist(), strict=True)) == [
         (0, 1),
         (1, 0),

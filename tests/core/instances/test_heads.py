@@ -8,14 +8,14 @@ from skimage.data import binary_blobs
 from skimage.measure import label
 
 from napari_unet.core.instances.heads import InstanceHead, SemanticHead, get_head, relative_distance
-from napari_unet.core.instances.tile_merger import DecodeSettings, separate
+from napari_unet.core.instances.tile_merger import DecodeSettings, decode_instances
 from napari_unet.core.settings.model_spec import ModelSpec
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
 def test_blobs_come_back_as_they_were(ndim):
     blobs = label(binary_blobs(48, 0.15, n_dim=ndim, volume_fraction=0.1, rng=1)).astype(np.uint16)
-    found = separate(InstanceHead().targets(blobs), DecodeSettings(merge=1.0, min_size=0))
+    found = decode_instances(InstanceHead().targets(blobs), DecodeSettings(merge=1.0, min_size=0))
     assert np.array_equal(found > 0, blobs > 0)
     pairs = {(a, b) for a, b in zip(blobs.ravel().tolist(), found.ravel().tolist(), strict=True)}
     assert len(pairs) == blobs.max() + 1
@@ -64,7 +64,7 @@ def test_head_of_spec():
 
 @pytest.mark.parametrize("threshold", [0.0, 1e-6, 0.05, 0.3, 0.5, 0.5000001, 0.72, 0.99, 1.0])
 def test_the_cut_divides_raw_maps_as_the_threshold_divides_probabilities(threshold):
-    cut = np.float32(InstanceHead.cut(threshold))
+    cut = np.float32(InstanceHead.raw_threshold(threshold))
     near = cut.view(np.int32) + np.arange(-5000, 5000, dtype=np.int32)
     anywhere = np.linspace(-110, 110, 200_001, dtype=np.float32)
     special = np.array([np.nan, np.inf, -np.inf, 0, -0.0, 1e-45], np.float32)

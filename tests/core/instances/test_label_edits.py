@@ -135,22 +135,26 @@ def test_an_object_is_split_at_its_waist():
     assert 22 <= border <= 24
 
 
-def test_an_object_is_split_between_the_hills():
+def test_an_object_is_split_between_the_peaks():
     labels = scene()
-    hills = np.zeros(labels.shape)
-    hills[:, :18] = 1
-    hills[:, 20:] = 1
-    split_object(labels, (30, 8), (30, 36), hills=lambda window: hills[window]).apply(labels)
+    distance = np.zeros(labels.shape)
+    distance[:, :18] = 1
+    distance[:, 20:] = 1
+    split_object(labels, (30, 8), (30, 36), distance_map=lambda window: distance[window]).apply(
+        labels
+    )
     assert 18 <= np.flatnonzero(labels[30] == 8).min() <= 20
 
 
 @pytest.mark.parametrize("seen", [0, 1])
-def test_hills_that_tell_nothing_leave_the_split_to_the_waist(seen):
+def test_a_distance_map_without_two_peaks_leaves_the_split_to_the_neck(seen):
     """What the model does not see, or only a part of it, was drawn by hand."""
     labels = scene()
-    hills = np.zeros(labels.shape)
-    hills[:, :18] = seen
-    split_object(labels, (30, 12), (30, 36), hills=lambda window: hills[window]).apply(labels)
+    distance = np.zeros(labels.shape)
+    distance[:, :18] = seen
+    split_object(labels, (30, 12), (30, 36), distance_map=lambda window: distance[window]).apply(
+        labels
+    )
     assert 22 <= np.flatnonzero(labels[30] == 8).min() <= 24
 
 

@@ -12,8 +12,8 @@ from napari_unet.core.instances.persistence import (
     Nodes,
     Passes,
     merge_basins,
-    merge_rest,
-    merge_whole,
+    merge_complete,
+    merge_one_by_one,
 )
 
 
@@ -54,7 +54,7 @@ def landscape(seed, levels):
 def test_rounds_merge_as_one_pass_after_the_other(seed, levels, depth, rounds):
     peaks, pairs, heights = landscape(seed, levels)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(merging, "ROUNDS", rounds)
+        patch.setattr(merging, "MAX_ROUNDS", rounds)
         found = merge_basins(peaks, pairs, heights, depth)
     assert found.tolist() == one_by_one(peaks.tolist(), pairs.tolist(), heights.tolist(), depth)
 
@@ -66,24 +66,26 @@ def test_rounds_merge_as_one_pass_after_the_other(seed, levels, depth, rounds):
 def test_merging_a_part_first_changes_nothing(seed, levels, depth):
     peaks, pairs, heights = landscape(seed, levels)
     rng = np.random.default_rng(seed + 1)
-    named = rng.random(len(peaks)) < 0.8
-    whole = named & (rng.random(len(peaks)) < 0.7)
+    peak_known = rng.random(len(peaks)) < 0.8
+    complete = peak_known & (rng.random(len(peaks)) < 0.7)
     names = np.arange(len(peaks))
     # What is not known wholly now may turn out to be higher, with a smaller name, and more passes.
-    known = np.array([whole[a] or whole[b] or rng.random() < 0.7 for a, b in pairs], bool)
-    nodes = Nodes(np.where(named, names, len(peaks) + names), peaks, named, whole)
-    first, left = merge_whole(nodes, Passes.between(pairs[known], heights[known]), depth)
-    peaks = np.where(named, peaks, peaks + rng.integers(0, levels, len(peaks)) / levels)
+    known = np.array([complete[a] or complete[b] or rng.random() < 0.7 for a, b in pairs], bool)
+    nodes = Nodes(np.where(peak_known, names, len(peaks) + names), peaks, peak_known, complete)
+    first, left = merge_complete(nodes, Passes.from_ends(pairs[known], heights[known]), depth)
+    peaks = np.where(peak_known, peaks, peaks + rng.integers(0, levels, len(peaks)) / levels)
     peaks = peaks.astype(np.float32)
-    rest = Passes.between(first[pairs[~known]], heights[~known])
-    both = Passes(*map(np.concatenate, zip(_columns(left), _columns(rest), strict=True))).tidied()
+    rest = Passes.from_ends(first[pairs[~known]], heights[~known])
+    both = Passes(
+        *map(np.concatenate, zip(_columns(left), _columns(rest), strict=True))
+    ).canonical()
     all_ = np.ones(len(peaks), bool)
     nodes = Nodes(names, peaks, all_, all_)
-    then, rest = merge_whole(nodes, both, depth)
-    then = merge_rest(nodes, rest, depth)[then]
+    then, rest = merge_complete(nodes, both, depth)
+    then = merge_one_by_one(nodes, rest, depth)[then]
     wanted = one_by_one(peaks.tolist(), pairs.tolist(), heights.tolist(), depth)
     assert then[first].tolist() == wanted
-    assert np.array_equal(first[~whole], names[~whole])
+    assert np.array_equal(first[~complete], names[~complete])
 
 
 def _columns(passes):
@@ -94,11 +96,11 @@ def test_a_long_chain_of_equal_peaks_takes_few_rounds():
     count, calls = 5000, []
     pairs = np.stack([np.arange(count - 1), np.arange(1, count)], 1)
     with pytest.MonkeyPatch.context() as patch:
-        ascents = merging._ascents
-        patch.setattr(merging, "_ascents", lambda *given: calls.append(1) or ascents(*given))
+        ascents = merging._find_ascents
+        patch.setattr(merging, "_find_ascents", lambda *given: calls.append(1) or ascents(*given))
         found = merge_basins(np.ones(count), pairs, np.ones(count - 1), 0.1)
     assert (found == count - 1).all()
-    assert len(calls) <= merging.ROUNDS
+    assert len(calls) <= merging.MAX_ROUNDS
 
 
 def test_peaks_and_passes_may_be_of_any_precision():
@@ -111,11 +113,11 @@ def test_a_basin_known_wholly_is_gone_before_its_neighbour_is():
     nodes = Nodes(
         names=np.array([5, 9]),
         peaks=np.array([0.4, 0.6], np.float32),
-        named=np.array([True, False]),
-        whole=np.array([True, False]),
+        peak_known=np.array([True, False]),
+        complete=np.array([True, False]),
     )
-    passes = Passes.between(np.array([[0, 1]]), np.array([0.35], np.float32))
-    root, left = merge_whole(nodes, passes, 0.2)
+    passes = Passes.from_ends(np.array([[0, 1]]), np.array([0.35], np.float32))
+    root, left = merge_complete(nodes, passes, 0.2)
     assert root.tolist() == [1, 1]
     assert not len(left)
 

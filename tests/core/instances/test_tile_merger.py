@@ -13,7 +13,7 @@ from napari_unet.core.instances.persistence import merge_basins
 from napari_unet.core.instances.tile_merger import (
     DecodeSettings,
     TileMerger,
-    separate,
+    decode_instances,
     tile_basins,
     whole_tile,
 )
@@ -53,13 +53,13 @@ def test_labels_do_not_depend_on_the_tiles(shape, seed, blob, grain, tile, merge
     maps = random_maps(shape, seed, blob, grain)
     decode = DecodeSettings(merge=merge, min_size=min_size)
     tiled = separate_tiled(maps, tile, decode, np.random.default_rng(seed))
-    assert np.array_equal(tiled, separate(maps, decode))
+    assert np.array_equal(tiled, decode_instances(maps, decode))
 
 
 def test_labels_do_not_depend_on_the_tiles_where_the_height_is_flat():
     maps = random_maps((50, 70), 3, 4.0, 1.0)
     maps[1] = 0.5
-    assert np.array_equal(separate_tiled(maps, 16, DecodeSettings()), separate(maps))
+    assert np.array_equal(separate_tiled(maps, 16, DecodeSettings()), decode_instances(maps))
 
 
 def test_an_object_larger_than_many_tiles_is_one_object():
@@ -75,7 +75,7 @@ def test_discs_that_touch_come_out_as_they_went_in():
     for number, centre in enumerate([25, 45, 65, 85], 1):
         near = (y - 30) ** 2 + (x - centre) ** 2 < 12**2
         labels[near & (labels == 0)] = number
-    found = separate(InstanceHead().targets(labels))
+    found = decode_instances(InstanceHead().targets(labels))
     assert found.max() == 4
     pairs = np.unique(np.stack([labels.ravel(), found.ravel()]), axis=1)
     sizes = [np.sum((labels == a) & (found == b)) for a, b in pairs.T if a and b]
@@ -86,7 +86,7 @@ def test_objects_need_not_be_convex():
     y, x = np.mgrid[:80, :80]
     radius = np.hypot(y - 40, x - 40)
     ring = ((radius > 20) & (radius < 30) & (x < 60)).astype(np.uint16)
-    assert separate(InstanceHead().targets(ring), DecodeSettings(merge=0.4)).max() == 1
+    assert decode_instances(InstanceHead().targets(ring), DecodeSettings(merge=0.4)).max() == 1
 
 
 def test_noise_on_a_pass_joins_nothing():
@@ -102,20 +102,20 @@ def test_small_objects_are_dropped_and_labels_stay_consecutive():
     maps = np.zeros((2, 20, 20), np.float32)
     maps[:, 2:4, 2:4] = 0.9
     maps[:, 8:16, 8:16] = 0.9
-    assert np.unique(separate(maps, DecodeSettings(min_size=5))).tolist() == [0, 1]
-    assert separate(maps, DecodeSettings(min_size=0)).max() == 2
+    assert np.unique(decode_instances(maps, DecodeSettings(min_size=5))).tolist() == [0, 1]
+    assert decode_instances(maps, DecodeSettings(min_size=0)).max() == 2
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 40), (0, 5), (1, 1, 1)])
 def test_tiny_frames(shape):
     maps = np.ones((2, *shape), np.float32)
-    labels = separate(maps, DecodeSettings(min_size=0))
+    labels = decode_instances(maps, DecodeSettings(min_size=0))
     assert labels.shape == shape
     assert labels.max(initial=0) == (1 if labels.size else 0)
 
 
 def test_background_only():
-    assert separate(np.zeros((2, 30, 30), np.float32)).max() == 0
+    assert decode_instances(np.zeros((2, 30, 30), np.float32)).max() == 0
 
 
 def test_tiles_that_were_never_computed_leave_the_others_whole():
@@ -146,6 +146,6 @@ def test_tiles_that_round_differently_still_agree_on_the_objects():
         part = part + rng.normal(0, 1e-3, part.shape).astype(np.float32)
         ids[tile.write] = joiner.add(tile_basins(part, tile, frame, decode))
     labels = joiner.finish()[ids]
-    whole = separate(maps, decode)
+    whole = decode_instances(maps, decode)
     pairs = np.unique(np.stack([labels[maps[0] > 0], whole[maps[0] > 0]]), axis=1)
     assert pairs.shape[1] == whole.max() == labels.max()

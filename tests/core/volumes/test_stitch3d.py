@@ -116,7 +116,7 @@ def test_small_objects_are_dropped_by_all_their_voxels():
     planes = np.zeros((6, 30, 30), np.uint32)
     planes[1:5, 3:6, 3:6] = 1  # 36 voxels in parts of 9
     planes[2, 20:24, 20:25] = 2  # 20 voxels in one plane
-    labels, count = joined(planes, least_voxels=30)
+    labels, count = joined(planes, min_voxels=30)
     assert count == 1 and np.array_equal(labels > 0, planes == 1)
 
 
@@ -187,5 +187,5 @@ def test_the_numbers_in_the_planes_do_not_matter(seed):
 def test_partners_are_mutual():
     below, above = np.zeros((10, 30), np.uint32), np.zeros((10, 30), np.uint32)
     below[:, :20], above[:, :12], above[:, 13:22] = 4, 7, 8
-    one, other = best_partners(Overlap.of(below, above), 0.25)
+    one, other = best_partners(Overlap.from_labels(below, above), 0.25)
     assert one.tolist() == [0] and other.tolist() == [0]

@@ -32,7 +32,7 @@ def panel(real_panel):
 @pytest.fixture
 def _apart(monkeypatch):
     """Each frame is a block of its own, so that a run can be left between them."""
-    monkeypatch.setattr("napari_unet.core.blockwise.blocks.TOGETHER", 1)
+    monkeypatch.setattr("napari_unet.core.blockwise.blocks.BATCH_PIXELS", 1)
 
 
 @pytest.mark.parametrize("kind", ["numpy", "dask", "zarr"])
@@ -154,7 +154,7 @@ def test_wide_planes_are_shown_from_coarser_levels(
     monkeypatch.setattr("napari_unet.core.io.label_image.COARSEST", 64)
     image = np.zeros((40, 150, 170), np.float32)
     image[:, 20:50, 30:60] = image[:, 90:120, 90:120] = 1
-    monkeypatch.setattr("napari_unet.core.blockwise.blocks.TOGETHER", 1)
+    monkeypatch.setattr("napari_unet.core.blockwise.blocks.BATCH_PIXELS", 1)
     viewer.add_image(image, name="im", axis_labels=("t", "y", "x"))
     panel.run()
     qtbot.waitUntil(lambda: panel.active is None or panel.active.layer is not None, timeout=60_000)

@@ -11,18 +11,17 @@ import pytest
 import zarr
 from scipy import ndimage
 
-from napari_unet.core.blockwise.assemble import open_preview
-from napari_unet.core.blockwise.estimate import Preflight
+from napari_unet.core.blockwise.estimate import RunEstimated
 from napari_unet.core.blockwise.output_location import OutputLocation
-from napari_unet.core.blockwise.run_directory import locked
+from napari_unet.core.blockwise.run_directory import locked, open_preview
 from napari_unet.core.errors import InputError, OutputError
 from napari_unet.core.io.lazy_arrays import RetryingArray, UnreadableError
 from napari_unet.core.io.provenance import read_provenance
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.progress import run_to_end
 from napari_unet.core.settings.tasks import PredictSettings
-from napari_unet.nn.blockwise.block import BlockDone
-from napari_unet.nn.blockwise.run import BlockwiseRequest, segment_blocks
+from napari_unet.nn.blockwise.plan import BlockwiseRequest
+from napari_unet.nn.blockwise.run import BlockDone, segment_blocks
 from napari_unet.nn.inference.segment import segment, segment_steps
 
 
@@ -38,7 +37,7 @@ def model(make_model):
 
 def request_for(image, target, **options):
     settings = options.pop("settings", PredictSettings(tile=48))
-    return BlockwiseRequest(image, OutputLocation.of(target, None, ""), settings, **options)
+    return BlockwiseRequest(image, OutputLocation.resolve(target, None, ""), settings, **options)
 
 
 def in_blocks(image, model, target, watch=None, **options):
@@ -126,7 +125,7 @@ def test_every_frame_counts_for_itself(model, tmp_path, same_objects):
 @pytest.mark.parametrize("together", [1, 2, 3, 100])
 @pytest.mark.parametrize("way", ["planes", "joined"])
 def test_small_frames_share_files(model, tmp_path, monkeypatch, together, way, same_objects):
-    monkeypatch.setattr("napari_unet.core.blockwise.blocks.TOGETHER", together * 40 * 30)
+    monkeypatch.setattr("napari_unet.core.blockwise.blocks.BATCH_PIXELS", together * 40 * 30)
     image = np.repeat(texture(2, 4, 40, 30), 2, 1)[:, :7]
     settings = PredictSettings(tile=48, volumes=way)
     result = in_blocks(image, model, tmp_path / "labels.zarr", settings=settings)
@@ -138,7 +137,7 @@ def test_small_frames_share_files(model, tmp_path, monkeypatch, together, way, s
 
 
 def test_small_frames_are_gone_on_with_in_groups(model, tmp_path, monkeypatch):
-    monkeypatch.setattr("napari_unet.core.blockwise.blocks.TOGETHER", 3 * 40 * 30)
+    monkeypatch.setattr("napari_unet.core.blockwise.blocks.BATCH_PIXELS", 3 * 40 * 30)
     image, target = texture(8, 40, 30), tmp_path / "labels.zarr"
     whole = in_blocks(image, model, tmp_path / "whole.zarr").labels[:]
     steps, lines, again = segment_blocks(request_for(image, target), model), [], []
@@ -148,7 +147,7 @@ def test_small_frames_are_gone_on_with_in_groups(model, tmp_path, monkeypatch):
 
     def watch(step):
         again.extend([step.index] if isinstance(step, BlockDone) else [])
-        lines.extend([step.needs] if isinstance(step, Preflight) else [])
+        lines.extend([step.estimate] if isinstance(step, RunEstimated) else [])
 
     result = in_blocks(image, model, target, watch, resume=True)
     assert again == [(z,) for z in range(3, 8)]
@@ -219,11 +218,11 @@ def test_labels_lie_in_the_image(model, tmp_path, zarr_format, same_objects):
     else:
         del images[0]["version"]
         group.attrs["ome"] = {"version": version, "multiscales": images}
-    place = OutputLocation.of(None, path, "tiny")
+    place = OutputLocation.resolve(None, path, "tiny")
     assert place.path == path / "labels" / "tiny"
     result = run_to_end(segment_blocks(BlockwiseRequest(path, place, block=40), model))
     assert same_objects(result.labels[:], segment(path, model))
-    again = OutputLocation.of(path / "labels" / "more", path, "tiny")
+    again = OutputLocation.resolve(path / "labels" / "more", path, "tiny")
     run_to_end(segment_blocks(BlockwiseRequest(path, again, block=40), model))
     attributes = dict(zarr.open_group(str(path / "labels")).attrs)
     assert attributes.get("ome", attributes)["labels"] == ["tiny", "more"]
@@ -269,7 +268,7 @@ def test_odd_transforms_of_the_image_do_not_cost_its_labels(model, tmp_path):
     data = [{"path": "0", "coordinateTransformations": [{"scale": [1.0, 1.0]}]}]
     axes = [{"name": "y", "type": "space"}, {"name": "x", "type": "space"}]
     group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": data}]}
-    place = OutputLocation.of(None, path, "tiny")
+    place = OutputLocation.resolve(None, path, "tiny")
     run_to_end(segment_blocks(BlockwiseRequest(path, place, block=40), model))
     assert open_stack(place.path).axes == "YX"
 
@@ -278,7 +277,7 @@ def test_a_line_before_the_start(model, tmp_path):
     lines = []
     in_blocks(
         texture(100, 90), model, tmp_path / "labels.zarr", block=50,
-        watch=lambda s: lines.append(s.needs) if isinstance(s, Preflight) else None,
+        watch=lambda s: lines.append(s.estimate) if isinstance(s, RunEstimated) else None,
     )  # fmt: skip
     (needs,) = lines
     assert needs.blocks == 4
@@ -342,7 +341,7 @@ def test_the_second_of_two_runs_is_refused(model, tmp_path):
     with pytest.raises(OutputError, match="is being written by process"):
         in_blocks(texture(90, 80), model, target, resume=True)
     steps.close()
-    with locked(OutputLocation.of(target, None, "").unfinished):
+    with locked(OutputLocation.resolve(target, None, "").unfinished):
         pass
 
 
@@ -505,7 +504,7 @@ def test_provisional_labels_can_be_watched(model, tmp_path):
     step = next(steps)
     while not isinstance(step, BlockDone):
         step = next(steps)
-    folder = OutputLocation.of(target, None, "").unfinished
+    folder = OutputLocation.resolve(target, None, "").unfinished
     (shown,) = open_preview(folder / "preview")
     whole = segment(image, model) > 0
     assert shown.dtype == np.uint32
@@ -523,7 +522,7 @@ def test_provisional_labels_have_the_levels_of_the_result(model, tmp_path, monke
     done = 0
     while done < 12:
         done += isinstance(next(steps), BlockDone)
-    levels = open_preview(OutputLocation.of(target, None, "").unfinished / "preview")
+    levels = open_preview(OutputLocation.resolve(target, None, "").unfinished / "preview")
     assert [level.shape for level in levels] == [(100, 90), (50, 45), (25, 23)]
     for number, level in enumerate(levels):
         assert level[:].any()

@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from napari_unet.core.errors import InputError, ModelError, OutputError
 from napari_unet.core.instances.heads import SemanticHead
-from napari_unet.core.instances.tile_merger import DecodeSettings, separate
+from napari_unet.core.instances.tile_merger import DecodeSettings, decode_instances
 from napari_unet.core.settings.model_spec import ModelSpec
 from napari_unet.core.settings.tasks import TrainSettings
 from napari_unet.core.training.log import TrainLog, read_table
@@ -58,7 +58,7 @@ def test_three_discs_are_learned(samples):
     with torch.inference_mode():
         raw = state.averaged_net()(torch.from_numpy(item.image)[None])[0]
     maps = np.stack([torch.sigmoid(raw[0]).numpy(), raw[1].numpy()])
-    found = separate(maps, DecodeSettings(merge=0.4, min_size=40))
+    found = decode_instances(maps, DecodeSettings(merge=0.4, min_size=40))
     assert found.max() == 3
     overlap = np.sum((found > 0) & (item.labels > 0)) / np.sum((found > 0) | (item.labels > 0))
     assert overlap > 0.7

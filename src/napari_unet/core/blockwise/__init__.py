@@ -1,8 +1,9 @@
-"""Runs in blocks, without the network: what is computed where, kept how, and joined to what.
+"""Runs block by block, without the network: what is computed where, kept how, and joined to what.
 
-From the bottom up: `blocks` (where they lie), `framegroups` and `runplan` (what is computed
-together), `workplace` (what a run has finished, on the disk), `pieces`, `parts` and `joining`
-(objects that cross blocks get one id), `stacking` (and planes), `assembling` (the label image).
-Around them: `labelplace` (where results go), `preflight` (what a run will take), `preview` (what
-there is of it so far), `guard` (chunks that cannot be read).
+blocks            the plan of a run: its blocks, batches of planes, settings
+run_directory     the files of an unfinished run, whatever ended it; its provisional labels
+join              blocks joined by their summaries alone, in a tree
+assemble          the label image from the files of finished blocks
+output_location   where the label image goes
+estimate          time, memory and disk that a run will take
 """

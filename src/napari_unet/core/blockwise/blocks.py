@@ -1,32 +1,38 @@
-"""Where the blocks of a frame lie, who their neighbours are, and in which order they are joined.
+"""The plan of a blockwise run: its blocks, the planes computed together, and all its settings.
 
-Integers only: no image, no file. A frame (plane or volume) is cut into equal blocks, numbered in
-raster order. Their objects are joined in a tree: a node of level k is a box of up to 2^k blocks
-along each axis, its children are the nodes of level k - 1 inside it, and level 0 are the blocks
-themselves. So no step of the joining sees more than the outside of a few boxes.
+Integers and settings only: no image, no file. A frame (plane or volume) is cut into equal blocks,
+numbered in raster order. The objects of blocks are joined in a tree: a node of level k is a box of
+up to 2^k blocks along each axis, its children are the nodes of level k - 1 inside it, and the
+blocks themselves are level 0. So no step of the joining holds more than the surface of a few boxes.
 """
 
 from __future__ import annotations
 
 import itertools
+import json
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_unet.core.errors import SettingsError
+from napari_unet.core.instances.tile_merger import DecodeSettings, face_bit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_unet.core.tiles import Window
+    from napari_unet.core.tiles import Index, Window
 
 
-BLOCK = {2: (4096, 4096), 3: (64, 512, 512)}
-"""Edges of a block unless others are asked for: 2^24 pixels, 64 MB of labels."""
-DEPTH = 64
-"""Most planes of a block for which one edge length is given."""
+DEFAULT_BLOCK = {2: (4096, 4096), 3: (64, 512, 512)}
+"""Edges of a block in planes and volumes: 2^24 pixels, 64 MB of labels."""
+MAX_BLOCK_DEPTH = 64
+"""Planes of a block, at most, where a single edge length is given."""
+BATCH_PIXELS = 2**20
+"""Pixels of a batch of planes, at most: half a second of a network on a CPU, so that a cancelled
+run loses no more than that. A larger plane is a batch of its own."""
 
 
 @dataclass(frozen=True)
@@ -46,22 +52,22 @@ class BlockPlan:
 
     @property
     def grid(self) -> tuple[int, ...]:
-        """How many blocks there are along each axis."""
+        """Number of blocks along each axis."""
         return tuple(-(-n // edge) for n, edge in zip(self.shape, self.block, strict=True))
 
     @property
     def count(self) -> int:
-        """How many blocks there are."""
+        """Number of blocks."""
         return math.prod(self.grid)
 
     def window(self, number: int) -> Window:
         """Return the part of the frame that a block is responsible for."""
-        axes = zip(self.place(0, number), self.block, self.shape, strict=True)
+        axes = zip(self.position(0, number), self.block, self.shape, strict=True)
         return tuple(slice(at * edge, min((at + 1) * edge, size)) for at, edge, size in axes)
 
     def neighbours(self, number: int) -> list[int]:
-        """List the blocks that touch a block, diagonally, too."""
-        here, grid = self.place(0, number), self.grid
+        """List the blocks that touch a block, diagonal ones included."""
+        here, grid = self.position(0, number), self.grid
         found = []
         for step in itertools.product((-1, 0, 1), repeat=len(grid)):
             there = [a + d for a, d in zip(here, step, strict=True)]
@@ -75,10 +81,10 @@ class BlockPlan:
         return max(0, max(self.grid, default=1) - 1).bit_length()
 
     def nodes(self, level: int) -> tuple[int, ...]:
-        """Return how many nodes a level has along each axis."""
+        """Return the number of nodes of a level along each axis."""
         return tuple(-(-n >> level) if n else 0 for n in self.grid)
 
-    def place(self, level: int, number: int) -> tuple[int, ...]:
+    def position(self, level: int, number: int) -> Index:
         """Return a node's position along each axis."""
         return tuple(int(at) for at in np.unravel_index(number, self.nodes(level)))
 
@@ -87,81 +93,70 @@ class BlockPlan:
         below = self.nodes(level - 1)
         spans = [
             range(2 * at, min(2 * at + 2, n))
-            for at, n in zip(self.place(level, number), below, strict=True)
+            for at, n in zip(self.position(level, number), below, strict=True)
         ]
-        return [_number(place, below) for place in itertools.product(*spans)]
+        return [_number(position, below) for position in itertools.product(*spans)]
 
     def parent(self, level: int, number: int) -> int:
-        """Return the node of the next level that holds a node."""
-        return _number([at // 2 for at in self.place(level, number)], self.nodes(level + 1))
+        """Return the node of the next level that contains a node."""
+        return _number([at // 2 for at in self.position(level, number)], self.nodes(level + 1))
 
     def outer_faces(self, level: int, number: int) -> int:
-        """Return which faces of a node are faces of its parent, too, as `face_bit`s."""
-        place = self.place(level, number)
-        return sum(face_bit(axis, at % 2) for axis, at in enumerate(place))
+        """Return the faces that a node shares with its parent, as `face_bit`s."""
+        position = self.position(level, number)
+        return sum(face_bit(axis, at % 2) for axis, at in enumerate(position))
 
 
-def face_bit(axis: int, side: int) -> int:
-    """Return the bit that stands for the near (0) or far (1) face across an axis."""
-    return 1 << (2 * axis + side)
-
-
-def _number(place: Sequence[int], grid: Sequence[int]) -> int:
+def _number(position: Sequence[int], grid: Sequence[int]) -> int:
     number = 0
-    for at, count in zip(place, grid, strict=True):
+    for at, count in zip(position, grid, strict=True):
         number = number * count + at
     return number
 
 
 def choose_block(
-    shape: tuple[int, ...], wanted: int | Sequence[int] | None = None
+    shape: tuple[int, ...], requested: int | Sequence[int] | None = None
 ) -> tuple[int, ...]:
-    """Return a block's edges in a frame of that shape.
+    """Return the edges of a block in a frame of that shape.
 
     Parameters
     ----------
-    wanted
-        One edge for each axis, or one for Y and X (a volume's blocks are then at most `DEPTH`
-        planes thick). None: the default.
+    requested
+        One edge for each axis, or one for Y and X (blocks of a volume are then at most
+        `MAX_BLOCK_DEPTH` planes deep). None: `DEFAULT_BLOCK`.
 
     Raises
     ------
     SettingsError
         An edge below 1, or edges for another number of axes.
     """
-    if wanted is None:
-        edges: Sequence[int] = BLOCK[len(shape)]
-    elif isinstance(wanted, int):
-        edges = (min(wanted, DEPTH), wanted, wanted)[-len(shape) :]
+    if requested is None:
+        edges: Sequence[int] = DEFAULT_BLOCK[len(shape)]
+    elif isinstance(requested, int):
+        edges = (min(requested, MAX_BLOCK_DEPTH), requested, requested)[-len(shape) :]
     else:
-        edges = tuple(wanted)
+        edges = tuple(requested)
     if len(edges) != len(shape) or min(edges) < 1:
         raise SettingsError(
-            f"block is {wanted}; give one edge length of at least 1 px, or one for each of the "
+            f"block is {requested}; give one edge length of at least 1 px, or one for each of the "
             f"{len(shape)} axes of a frame."
         )
     return tuple(max(1, min(int(edge), size)) for edge, size in zip(edges, shape, strict=True))
 
 
-def batches(count: int, limit: int) -> int:
-    """Return how many blocks go into one task, so that there are at most `limit` tasks."""
-    return max(1, -(-count // limit))
-
-
-TOGETHER = 2**20
-"""Pixels of a group, at most, unless one frame has more: half a second of a network on a CPU."""
-
-
 @dataclass(frozen=True)
 class PlaneBatches:
-    """The frames of a stack, in groups that are computed and written together.
+    """The frames of a stack in batches that are computed and written together.
+
+    A batch shares one file, so that thousands of small planes do not become thousands of files.
+    Frames of several blocks are batches of one.
 
     Attributes
     ----------
     leading
-        How many frames there are along the leading axes.
+        Size of the stack along the axes before those of a frame.
     size
-        How many frames a group has; at the far end of the last axis there may be fewer.
+        Frames of a batch; the last one along the innermost leading axis may have fewer.
     """
 
     leading: tuple[int, ...]
@@ -169,41 +164,175 @@ class PlaneBatches:
 
     @property
     def count(self) -> int:
-        """How many groups there are."""
-        return math.prod(self.leading[:-1]) * self._a_row
+        """Number of batches."""
+        return math.prod(self.leading[:-1]) * self._per_row
 
     @property
-    def _a_row(self) -> int:
-        """How many groups there are along the last leading axis."""
+    def _per_row(self) -> int:
+        """Number of batches along the innermost leading axis; no batch crosses its end."""
         return -(-self.leading[-1] // self.size) if self.leading else 1
 
-    def frames(self, group: int) -> range:
-        """Return the numbers of the frames of a group."""
+    def frames(self, batch: int) -> range:
+        """Return the numbers of the frames of a batch."""
         if not self.leading:
             return range(1)
-        row, at = divmod(group, self._a_row)
+        row, at = divmod(batch, self._per_row)
         length = self.leading[-1]
         first = row * length
         return range(first + at * self.size, first + min((at + 1) * self.size, length))
 
-    def of(self, frame: int) -> int:
-        """Return the group of a frame."""
+    def batch_of(self, frame: int) -> int:
+        """Return the batch of a frame."""
         if not self.leading:
             return 0
         row, at = divmod(frame, self.leading[-1])
-        return row * self._a_row + at // self.size
+        return row * self._per_row + at // self.size
 
-    def place(self, group: int) -> tuple[int | slice, ...]:
-        """Return where a group lies along the leading axes: along the last one it is a slice."""
+    def position(self, batch: int) -> tuple[int | slice, ...]:
+        """Return where a batch lies along the leading axes: a slice along the innermost one."""
         if not self.leading:
             return ()
-        frames = self.frames(group)
+        frames = self.frames(batch)
         *outer, first = (int(at) for at in np.unravel_index(frames.start, self.leading))
         return (*outer, slice(first, first + len(frames)))
 
 
 def choose_planes_per_batch(leading: tuple[int, ...], blocks: BlockPlan) -> int:
-    """Return how many frames are taken together."""
+    """Return the number of frames that are computed and written together."""
     if blocks.count != 1 or not leading:
         return 1
-    return max(1, min(leading[-1], TOGETHER // max(1, math.prod(blocks.shape))))
+    return max(1, min(leading[-1], BATCH_PIXELS // max(1, math.prod(blocks.shape))))
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """All that decides the labels of a run, in plain JSON values; kept in its `RunDirectory`.
+
+    Attributes
+    ----------
+    run
+        Identifies this run, so that a late worker of an earlier one writes nothing into its folder.
+    axes, shape
+        Of the labels.
+    ndim
+        2 if objects are found in planes, 3 in volumes: a frame is one of them.
+    block
+        Edge lengths of a block.
+    settings
+        `PredictSettings` as requested.
+    resolved
+        The same with the diameter and the smallest object size that were estimated.
+    decode
+        `DecodeSettings` of an instance head; None: the maps are classes.
+    precision
+        Number format of the network.
+    identity
+        Hashes of weights and data.
+    provenance
+        What the result will say about how it was made.
+    min_voxels
+        The planes' objects are joined through z, and those of fewer voxels dropped; None: they
+        are not joined.
+    planes_per_batch
+        How many frames share a file; above 1 only where each frame is one block.
+    """
+
+    run: str
+    axes: str
+    shape: tuple[int, ...]
+    ndim: int
+    block: tuple[int, ...]
+    settings: dict[str, Any]
+    resolved: dict[str, Any]
+    decode: dict[str, Any] | None
+    precision: str
+    identity: dict[str, Any]
+    provenance: dict[str, Any]
+    min_voxels: int | None = None
+    planes_per_batch: int = 1
+
+    @cached_property
+    def blocks(self) -> BlockPlan:
+        """The blocks of each frame."""
+        return BlockPlan(self.shape[len(self.shape) - self.ndim :], self.block)
+
+    @property
+    def leading(self) -> tuple[int, ...]:
+        """Size along the axes before those of a frame."""
+        return self.shape[: len(self.shape) - self.ndim]
+
+    @cached_property
+    def batches(self) -> PlaneBatches:
+        """The frames that are computed and written together."""
+        return PlaneBatches(self.leading, self.planes_per_batch)
+
+    @property
+    def frames(self) -> int:
+        """Number of frames."""
+        return math.prod(self.leading)
+
+    @property
+    def volumes(self) -> int:
+        """Number of volumes that the frames, being planes, are of; Z is the last leading axis."""
+        return self.frames // self.leading[-1] if self.frames else 0
+
+    def index(self, frame: int) -> Index:
+        """Return a frame's position along the leading axes."""
+        return (
+            tuple(int(at) for at in np.unravel_index(frame, self.leading))
+            if frame
+            else ((0,) * len(self.leading))
+        )
+
+    @property
+    def decoding(self) -> DecodeSettings | None:
+        """How maps become objects; None if they are classes."""
+        return None if self.decode is None else DecodeSettings(**self.decode)
+
+    def differs(self, **requested: Any) -> str:
+        """Name the attributes whose requested values would give other labels; "" if none would.
+
+        A requested value of None stands for "as it was".
+        """
+        found = []
+        for name, value in requested.items():
+            mine = getattr(self, name)
+            if value is None or value == mine:
+                continue
+            if isinstance(mine, dict):
+                changed = [
+                    k
+                    for k in mine
+                    if k not in _HARMLESS
+                    and mine[k] != value.get(k)
+                    and not (k == "data" and None in (mine[k], value.get(k)))  # unreadable in part
+                ]
+                found += [f"{k} {mine[k]!r}, now {value.get(k)!r}" for k in changed]
+            else:
+                found.append(f"{name} {mine}, now {value}")
+        return "; ".join(found)
+
+    def to_json(self) -> str:
+        """Return the plan as text."""
+        values = {_FILE_KEYS.get(name, name): value for name, value in asdict(self).items()}
+        return json.dumps(values, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> RunPlan:
+        """Read the text that `to_json` returned."""
+        values = json.loads(text)
+        values = {item.name: values[_FILE_KEYS.get(item.name, item.name)] for item in fields(cls)}
+        for name in ("shape", "block"):
+            values[name] = tuple(values[name])
+        return cls(**values)
+
+
+_HARMLESS = {"tile", "batch", "certify", "survey", "seed"}
+"""Settings that do not change the labels."""
+_FILE_KEYS = {
+    "resolved": "settled",
+    "provenance": "passport",
+    "min_voxels": "least_voxels",
+    "planes_per_batch": "together",
+}
+"""What some attributes are called in ``plan.json``, whose keys stay."""

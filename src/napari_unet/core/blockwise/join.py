@@ -1,26 +1,81 @@
-"""Parts joined by their tables alone, in a tree; see `pieces` and `parts` for what they know."""
+"""Blocks joined by their tables alone, in a tree, without seeing a pixel.
+
+`link` replaces the pixels by which a block names what lies outside it by the neighbours' basins.
+`join` then takes the graphs of the few boxes that make up a larger one, decides what can be
+decided, and keeps only what the outside may still change. An object is decided as soon as none of
+the basins that may yet belong to it touches a face behind which the frame continues. So the tables
+grow with the surface of a box, not with its volume, and many computers can share the joining.
+
+A basin is known by its block's number and its own number in the block, in one integer (`gid`).
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from napari_unet.core.blockwise.summary import RegionGraph, concatenated, find, sorted_by_root
-from napari_unet.core.instances.persistence import Nodes, Passes, merge_rest, merge_whole
+from napari_unet.core.instances.persistence import (
+    Nodes,
+    Passes,
+    merge_complete,
+    merge_one_by_one,
+)
+from napari_unet.core.instances.tile_merger import find_sorted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_unet.core.instances.tile_merger import DecodeSettings
+    from napari_unet.core.instances.tile_merger import BlockSummary, DecodeSettings
+
+
+_BASIN_BITS = 32
+"""Bits of a gid that count the basins of one block; those above are the block's number."""
+
+
+@dataclass(frozen=True)
+class RegionGraph:
+    """What is undecided in a box of blocks.
+
+    The attributes are names of arrays in a node's file.
+
+    Attributes
+    ----------
+    roots
+        Gids, ascending: each stands for all basins that are known to be one with it.
+    names, peaks, sizes, faces
+        Of each root: the pixel of its peak (or the first one outside the box), that pixel's height,
+        its pixels so far, and the faces of the box that it touches.
+    targets
+        The gid that it is one with: itself, or a basin outside the box.
+    aliases, alias_roots
+        Basins on the faces of the box, ascending, and their roots: what other boxes ask for.
+    pairs, heights, ties
+        int64 (M, 2) gids of roots or of basins outside the box that touch, and the pass between
+        them; `ties` as in `core.instances.persistence.Passes`.
+    """
+
+    roots: np.ndarray
+    names: np.ndarray
+    peaks: np.ndarray
+    sizes: np.ndarray
+    faces: np.ndarray
+    targets: np.ndarray
+    aliases: np.ndarray
+    alias_roots: np.ndarray
+    pairs: np.ndarray
+    heights: np.ndarray
+    ties: np.ndarray
 
 
 @dataclass(frozen=True)
 class MergeResult:
     """What a `join` decided about the roots that it was given.
+
+    The attributes are names of arrays in a node's file.
 
     Attributes
     ----------
@@ -38,113 +93,184 @@ class MergeResult:
 
     @property
     def count(self) -> int:
-        """How many objects were decided."""
+        """Number of objects that were decided."""
         return int(self.objects.max(initial=0))
 
 
-def join(parts: Sequence[RegionGraph], settings: DecodeSettings) -> tuple[RegionGraph, MergeResult]:
-    """Bring parts together that make up a box, and decide what the outside cannot change.
+Borders = dict[int, tuple[np.ndarray, np.ndarray]]
+"""`BlockSummary.border` and `border_basins` of blocks, by their numbers."""
 
-    The faces of the parts must be those that are faces of the box, too: see `parts.shrink`.
+
+def link(number: int, summary: BlockSummary, borders: Borders) -> RegionGraph:
+    """Turn the summary of a block into the graph of a box that is this block alone.
+
+    Parameters
+    ----------
+    borders
+        Of the blocks that touch it; those that could not be computed are left out.
     """
-    all_ = sorted_by_root(concatenated(parts))
-    heir, outside = _pointers(all_)  # for each root the index of the one that stands for it
-    names, peaks, sizes, faces, targets = _summed(all_, heir, outside)
-    passes, outward = _passes(all_, heir)
-    named = targets == all_.roots
-    whole = named & (faces == 0)
-    whole[outward.ends[:, 0]] = False
-    nodes = Nodes(names, peaks, named, whole)
-    root, passes = merge_whole(nodes, passes, settings.merge)
-    roots = np.unique(root[heir])
-    groups = _groups(len(heir), passes.ends)
-    open_ = np.isin(groups, groups[roots[~whole[roots]]])
-    still = open_[passes.ends[:, 0]]
-    root = merge_rest(nodes, passes[~still], settings.merge)[root]
-    heir, sizes, passes = root[heir], np.bincount(root, sizes, len(root)), passes[still]
-    mine = np.flatnonzero(heir == np.arange(len(heir)))
-    objects = _numbered(mine[~open_[mine]], names, sizes, settings.min_size)
-    closed = ~open_[heir]
-    closing = MergeResult(
-        all_.roots,
-        np.where(closed, -1, all_.roots[heir]),
-        np.where(closed, objects[heir], 0).astype(np.uint32),
+    first = number << _BASIN_BITS
+    own = first + np.arange(len(summary.names), dtype=np.int64)
+    no_gids = np.zeros(0, np.int64)
+    pixels = np.concatenate([no_gids, *(border for border, _ in borders.values())])
+    gids = np.concatenate(
+        [no_gids, *((n << _BASIN_BITS) + b.astype(np.int64) for n, (_, b) in borders.items())]
     )
-    kept = mine[open_[mine]]
-    part = RegionGraph(
-        roots=all_.roots[kept],
-        names=names[kept],
+    order = np.argsort(pixels)
+    pixels, gids = pixels[order], gids[order]
+    at, known = find_sorted(pixels, summary.names)
+    targets = own.copy()
+    targets[known] = gids[at[known]]
+    at, known = find_sorted(pixels, summary.beyond)
+    out = np.stack([own[summary.outward[known]], gids[at[known]]], 1)
+    out_heights = summary.outward_heights[known]
+    # What a basin ascends to is the same basin by another name, not a neighbour.
+    apart = targets[summary.outward[known]] != out[:, 1]
+    pairs = np.concatenate([first + summary.pairs, out[apart]])
+    on_face = summary.faces != 0
+    return RegionGraph(
+        roots=own,
+        names=summary.names,
+        peaks=summary.peaks,
+        sizes=summary.sizes,
+        faces=summary.faces,
+        targets=targets,
+        aliases=own[on_face],
+        alias_roots=own[on_face],
+        pairs=pairs,
+        heights=np.concatenate([summary.heights, out_heights[apart]]),
+        ties=np.full(pairs.shape, -1, np.int64),
+    )
+
+
+def keep_faces(graph: RegionGraph, faces: int) -> RegionGraph:
+    """Return a graph that knows only some faces: those that its box shares with its parent."""
+    return replace(graph, faces=graph.faces & np.uint8(faces))
+
+
+def join(
+    graphs: Sequence[RegionGraph], settings: DecodeSettings
+) -> tuple[RegionGraph, MergeResult]:
+    """Join the graphs that make up a box, and decide what the outside cannot change.
+
+    Their faces must be those that are faces of the box, too: see `keep_faces`.
+    """
+    graph = _concatenate(graphs)
+    heir, outside = _follow_targets(graph)  # for each root the index of the one standing for it
+    peaks, sizes, faces = _sum_up(graph, heir)
+    targets = np.where(outside, graph.targets, graph.roots)
+    passes, outward = _connect(graph, heir)
+    peak_known = targets == graph.roots
+    complete = peak_known & (faces == 0)
+    complete[outward.ends[:, 0]] = False
+    nodes = Nodes(graph.names, peaks, peak_known, complete)
+    root, passes = merge_complete(nodes, passes, settings.merge)
+    roots = np.unique(root[heir])
+    components = _connected(len(heir), passes.ends)
+    undecided = np.isin(components, components[roots[~complete[roots]]])
+    left = undecided[passes.ends[:, 0]]
+    root = merge_one_by_one(nodes, passes[~left], settings.merge)[root]
+    heir, sizes, passes = root[heir], np.bincount(root, sizes, len(root)), passes[left]
+    own = np.flatnonzero(heir == np.arange(len(heir)))
+    objects = _count(own[~undecided[own]], graph.names, sizes, settings.min_size)
+    decided = ~undecided[heir]
+    result = MergeResult(
+        graph.roots,
+        np.where(decided, -1, graph.roots[heir]),
+        np.where(decided, objects[heir], 0).astype(np.uint32),
+    )
+    kept = own[undecided[own]]
+    rest = RegionGraph(
+        roots=graph.roots[kept],
+        names=graph.names[kept],
         peaks=peaks[kept],
         sizes=sizes[kept].astype(np.int64),
         faces=faces[kept],
         targets=targets[kept],
-        **_aliases(all_, heir, faces),
+        **_update_aliases(graph, heir, faces),
         pairs=np.concatenate(
             [
-                all_.roots[passes.ends].reshape(-1, 2),
-                np.stack([all_.roots[outward.ends[:, 0]], outward.ends[:, 1]], 1),
+                graph.roots[passes.ends].reshape(-1, 2),
+                np.stack([graph.roots[outward.ends[:, 0]], outward.ends[:, 1]], 1),
             ]
         ),
         heights=np.concatenate([passes.heights, outward.heights]),
         ties=np.concatenate([passes.ties, outward.ties]),
     )
-    return part, closing
+    return rest, result
 
 
 def label_roots(
-    closing: MergeResult, first: int, above: tuple[np.ndarray, np.ndarray]
+    result: MergeResult, first: int, above: tuple[np.ndarray, np.ndarray]
 ) -> np.ndarray:
     """Return the final labels of the roots that a join was given, uint32.
 
     Parameters
     ----------
-    closing
+    result
         What the join decided.
     first
-        How many objects have been numbered before those that were decided here.
+        How many objects are numbered before those that were decided here.
     above
         Gids, ascending, and labels of the roots that the next join was given.
     """
-    labels = np.where(closing.objects > 0, closing.objects + np.uint32(first), 0)
-    open_ = np.flatnonzero(closing.heirs >= 0)
-    labels[open_] = above[1][np.searchsorted(above[0], closing.heirs[open_])]
+    labels = np.where(result.objects > 0, result.objects + np.uint32(first), 0)
+    undecided = np.flatnonzero(result.heirs >= 0)
+    labels[undecided] = above[1][np.searchsorted(above[0], result.heirs[undecided])]
     return labels.astype(np.uint32)
 
 
-def _indices(part: RegionGraph, gids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _concatenate(graphs: Sequence[RegionGraph]) -> RegionGraph:
+    """Put the tables of graphs behind one another, roots and aliases ascending."""
+    gids, floats = np.zeros(0, np.int64), np.zeros(0, np.float32)
+    faces, pairs = np.zeros(0, np.uint8), np.zeros((0, 2), np.int64)
+    empty = RegionGraph(gids, gids, floats, gids, faces, gids, gids, gids, pairs, floats, pairs)
+    tables = {
+        item.name: np.concatenate([getattr(graph, item.name) for graph in (empty, *graphs)])
+        for item in fields(RegionGraph)
+    }
+    order, alias_order = np.argsort(tables["roots"]), np.argsort(tables["aliases"])
+    for name in ("roots", "names", "peaks", "sizes", "faces", "targets"):
+        tables[name] = tables[name][order]
+    for name in ("aliases", "alias_roots"):
+        tables[name] = tables[name][alias_order]
+    return RegionGraph(**tables)
+
+
+def _find_roots(graph: RegionGraph, gids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the index of the root of each gid, and whether it is inside the box."""
-    at, known = find(part.aliases, gids)
-    if len(part.aliases):
-        gids = np.where(known, part.alias_roots[at], gids)
-    return find(part.roots, gids)
+    at, known = find_sorted(graph.aliases, gids)
+    if len(graph.aliases):
+        gids = np.where(known, graph.alias_roots[at], gids)
+    return find_sorted(graph.roots, gids)
 
 
-def _pointers(part: RegionGraph) -> tuple[np.ndarray, np.ndarray]:
+def _follow_targets(graph: RegionGraph) -> tuple[np.ndarray, np.ndarray]:
     """Follow the targets; return each root's heir and whether its target lies outside.
 
     Blocks that round differently may each find the peak on the other's side of their border: such
     a ring is one basin, named by the smallest name in it.
     """
-    count = len(part.roots)
-    at, inside = _indices(part, part.targets)
+    count = len(graph.roots)
+    at, inside = _find_roots(graph, graph.targets)
     ahead = np.where(inside, at, np.arange(count))
     ends = ahead
-    for _ in range(max(1, count).bit_length()):
+    for _ in range(max(1, count).bit_length()):  # each round doubles the number of steps taken
         further = ends[ends]
         if np.array_equal(further, ends):
             break
         ends = further
-    groups = _groups(count, np.stack([np.arange(count), ahead], 1))
+    components = _connected(count, np.stack([np.arange(count), ahead], 1))
     last = np.unique(ends)
-    last = last[np.lexsort((part.names[last], groups[last]))]
+    last = last[np.lexsort((graph.names[last], components[last]))]
     first = np.ones(len(last), bool)
-    first[1:] = groups[last[1:]] != groups[last[:-1]]
-    heir_of_group = np.zeros(groups.max(initial=-1) + 1, np.int64)
-    heir_of_group[groups[last[first]]] = last[first]
-    return heir_of_group[groups], ~inside
+    first[1:] = components[last[1:]] != components[last[:-1]]
+    heir_of = np.zeros(components.max(initial=-1) + 1, np.int64)
+    heir_of[components[last[first]]] = last[first]
+    return heir_of[components], ~inside
 
 
-def _groups(count: int, pairs: np.ndarray) -> np.ndarray:
+def _connected(count: int, pairs: np.ndarray) -> np.ndarray:
     """Return the number of the connected component of each node."""
     if not count:
         return np.zeros(0, np.int64)
@@ -152,46 +278,45 @@ def _groups(count: int, pairs: np.ndarray) -> np.ndarray:
     return np.asarray(connected_components(graph, directed=False)[1], np.int64)
 
 
-def _summed(part: RegionGraph, heir: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Add up, for each heir, what is known of all that it stands for."""
+def _sum_up(graph: RegionGraph, heir: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return peak, size and faces of all roots that each heir stands for."""
     peaks = np.full(len(heir), -np.inf, np.float32)
-    np.maximum.at(peaks, heir, part.peaks)
+    np.maximum.at(peaks, heir, graph.peaks)
     sizes, faces = np.zeros(len(heir), np.int64), np.zeros(len(heir), np.uint8)
-    np.add.at(sizes, heir, part.sizes)
-    np.bitwise_or.at(faces, heir, part.faces)
-    targets = np.where(outside, part.targets, part.roots)
-    return part.names, peaks, sizes, faces, targets
+    np.add.at(sizes, heir, graph.sizes)
+    np.bitwise_or.at(faces, heir, graph.faces)
+    return peaks, sizes, faces
 
 
-def _passes(part: RegionGraph, heir: np.ndarray) -> tuple[Passes, Passes]:
+def _connect(graph: RegionGraph, heir: np.ndarray) -> tuple[Passes, Passes]:
     """Return the passes between heirs, by index, and those that lead from one out of the box."""
-    at, inside = _indices(part, part.pairs)
+    at, inside = _find_roots(graph, graph.pairs)
     ends = heir[at] if len(heir) else at
     both = inside.all(1)
-    within = Passes(ends[both], part.heights[both], part.ties[both]).tidied()
+    within = Passes(ends[both], graph.heights[both], graph.ties[both]).canonical()
     out = inside.sum(1) == 1
     mine = inside[out, 0]
-    ends = np.where(inside[out], ends[out], part.pairs[out])
-    ties = part.ties[out]
+    ends = np.where(inside[out], ends[out], graph.pairs[out])
+    ties = graph.ties[out]
     ends, ties = (np.where(mine[:, None], each, each[:, ::-1]) for each in (ends, ties))
-    return within, Passes(ends, part.heights[out], ties).thinned()
+    return within, Passes(ends, graph.heights[out], ties).highest()
 
 
-def _numbered(
-    closed: np.ndarray, names: np.ndarray, sizes: np.ndarray, min_size: int
-) -> np.ndarray:
-    """Count the closed roots that are large enough, in the order of their names, by index."""
+def _count(decided: np.ndarray, names: np.ndarray, sizes: np.ndarray, min_size: int) -> np.ndarray:
+    """Count the decided roots that are large enough, in the order of their names, by index."""
     objects = np.zeros(len(names), np.int64)
-    closed = closed[np.argsort(names[closed], kind="stable")]
-    kept = sizes[closed] >= max(1, min_size)
-    objects[closed] = np.where(kept, np.cumsum(kept), 0)
+    decided = decided[np.argsort(names[decided], kind="stable")]
+    kept = sizes[decided] >= max(1, min_size)
+    objects[decided] = np.where(kept, np.cumsum(kept), 0)
     return objects
 
 
-def _aliases(part: RegionGraph, heir: np.ndarray, faces: np.ndarray) -> dict[str, np.ndarray]:
+def _update_aliases(
+    graph: RegionGraph, heir: np.ndarray, faces: np.ndarray
+) -> dict[str, np.ndarray]:
     """Return the basins on the faces of the box with their roots as they are now."""
-    at, _ = find(part.roots, part.alias_roots)
+    at, _ = find_sorted(graph.roots, graph.alias_roots)
     now = heir[at] if len(heir) else at
     # The basin itself may have left the faces; that its root has not is enough to keep it.
     kept = faces[now] != 0 if len(heir) else np.zeros(0, bool)
-    return {"aliases": part.aliases[kept], "alias_roots": part.roots[now[kept]]}
+    return {"aliases": graph.aliases[kept], "alias_roots": graph.roots[now[kept]]}

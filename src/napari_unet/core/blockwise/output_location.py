@@ -37,7 +37,7 @@ class OutputLocation:
     image: Path | None = None
 
     @classmethod
-    def of(cls, output: str | Path | None, source: Any, name: str) -> OutputLocation:
+    def resolve(cls, output: str | Path | None, source: Any, name: str) -> OutputLocation:
         """Find out where labels go.
 
         Parameters
@@ -51,7 +51,7 @@ class OutputLocation:
         Raises
         ------
         OutputError
-            No output for data that are no OME-Zarr on this computer, or one of another kind.
+            The output is no Zarr, or is missing and the source is no OME-Zarr on this computer.
         """
         if output is None:
             path = expand_path(source) if isinstance(source, (str, Path)) else None
@@ -72,8 +72,8 @@ class OutputLocation:
     def beside(cls, source: Path, name: str) -> OutputLocation:
         """Find out where the labels of a Zarr on this computer go.
 
-        That is into its OME-Zarr, as labels called `name`, if it is one or the full resolution of
-        one; beside it if it is an array that lies in no group.
+        Those of an OME-Zarr, or of its full resolution, go into it, as labels called `name`; those
+        of an array in no group go beside it.
 
         Raises
         ------
@@ -81,9 +81,9 @@ class OutputLocation:
             It is neither.
         """
         if _is_group(source):
-            return cls.of(None, source, name)
+            return cls.resolve(None, source, name)
         if (image := containing_ome_zarr(source)) is not None:
-            return cls.of(None, image, name)
+            return cls.resolve(None, image, name)
         if not is_zarr(source) or is_zarr(source.parent):
             raise OutputError(f"{source} has no place for labels; give an output.")
         return cls(source.with_name(f"{source.stem} {name}.zarr"))
@@ -95,12 +95,12 @@ class OutputLocation:
 
     @property
     def zarr_format(self) -> Literal[2, 3]:
-        """Format of Zarr: that of the image which holds the labels, else 3."""
+        """Zarr format of the labels: that of the image that holds them, else 3."""
         return get_zarr_format(self.image) if self.image else 3
 
     @property
     def source(self) -> str | None:
-        """Path from the labels to their image."""
+        """Relative path from the labels to the image that holds them, for the metadata."""
         return "../../" if self.image else None
 
     @property
@@ -132,17 +132,17 @@ class OutputLocation:
                 f"{self.path} cannot be written: {error.strerror or error}; choose another place."
             ) from error
 
-    def put(self, place: RunDirectory) -> None:
-        """Sync a finished image to the disk and move it to its place in one step."""
+    def publish(self, directory: RunDirectory) -> None:
+        """Sync a finished image to the disk and move it to its path in one step."""
         try:
-            for file in place.result.rglob("*.json" if self.zarr_format == 3 else ".z*"):
+            for file in directory.result.rglob("*.json" if self.zarr_format == 3 else ".z*"):
                 with open(file, "rb+") as handle:
                     os.fsync(handle.fileno())
-            old = place.folder / "old"
+            old = directory.folder / "old"
             if self.path.exists():
                 shutil.rmtree(old, ignore_errors=True)
                 self.path.rename(old)
-            place.result.rename(self.path)
+            directory.result.rename(self.path)
             shutil.rmtree(old, ignore_errors=True)
             if self.image:
                 register_label(self.image / LABELS, self.path.name)
@@ -153,21 +153,21 @@ class OutputLocation:
             ) from error
 
     @contextmanager
-    def naming(self) -> Iterator[None]:
-        """Word what the operating system refuses by the image's name, not by that of a part."""
+    def naming_errors(self) -> Iterator[None]:
+        """Raise what the operating system refuses as an error of the image, not of one file."""
         try:
             yield
         except OutputError as error:
             cause = error.__cause__
             if not isinstance(cause, OSError):
                 raise
-            self._refuse(cause)
-        except OSError as error:  # zarr words nothing
+            self._raise(cause)
+        except OSError as error:  # zarr passes these on as they are
             if error.errno not in DISK_ERRORS:
                 raise
-            self._refuse(error)
+            self._raise(error)
 
-    def _refuse(self, cause: OSError) -> NoReturn:
+    def _raise(self, cause: OSError) -> NoReturn:
         raise OutputError(
             f"{self.path} cannot be written: {cause.strerror or cause}; free some space, or "
             "choose another place."
@@ -188,7 +188,7 @@ class OutputLocation:
 
 
 def is_output_location(path: Path) -> bool:
-    """Tell whether a path is one for a label image, and not for another kind of file."""
+    """Tell whether a path is one for an OME-Zarr label image."""
     inside = path.parent.name == LABELS and _is_group(path.parent.parent)
     return inside or path.suffix.lower() == ".zarr"
 

@@ -198,7 +198,7 @@ def evaluate(
     levels = tuple(float(threshold) for threshold in thresholds)
     if not levels or not all(0 < level <= 1 for level in levels):
         raise SettingsError(f"thresholds is {levels}; give IoUs above 0 and at most 1.")
-    return score(Overlap.of(labels, truth), levels)
+    return score(Overlap.from_labels(labels, truth), levels)
 
 
 def score(overlap: Overlap, thresholds: tuple[float, ...] = THRESHOLDS) -> Scores:

@@ -1,7 +1,7 @@
-"""What a network's raw maps mean: labels to training targets, maps to fields.
+"""What a network's raw maps mean: labels to training targets, raw maps to probabilities.
 
-A head is the only place that knows both directions. `objects` turns an instance head's fields into
-separate objects; a semantic head's classes are labels already.
+A head is the only place that knows both directions. `tile_merger` turns an instance head's maps
+into separate objects; a semantic head's classes are labels already.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ class Head(Protocol):
         ...
 
     def activate(self, raw: np.ndarray) -> np.ndarray:
-        """Turn the network's raw answer (K, [Z,] Y, X) into the head's maps, float32."""
+        """Turn the network's raw maps (K, [Z,] Y, X) into those of the head, float32."""
         ...
 
 
 @dataclass(frozen=True)
 class InstanceHead:
-    """Separate objects: foreground, and how deep inside its object a pixel lies.
+    """Separate objects: foreground, and the relative distance to the object's border.
 
-    The second map is the distance to the object's border divided by the largest such distance in
-    the object, so that it is 1 at the middle of every object, small or large, and falls to 0 where
-    two objects touch. Dividing makes the map independent of an image's scale: it can be warped
-    together with the image, and one merging depth serves all sizes.
+    The distance is divided by the largest one in the object, so that it is 1 in the middle of every
+    object, small or large, and falls to 0 where two objects touch. That makes the map independent
+    of an image's scale: it can be warped together with the image, and one merging depth serves
+    objects of all sizes.
     """
 
     names: ClassVar[tuple[str, ...]] = ("foreground", "distance")
@@ -56,14 +56,14 @@ class InstanceHead:
         return maps
 
     @staticmethod
-    def cut(threshold: float) -> float:
+    def raw_threshold(threshold: float) -> float:
         """Return the raw value above which, and only above which, a pixel is foreground.
 
         It is the largest float32 whose probability does not exceed `threshold`. Comparing raw maps
         with it needs no exponential, which no two devices round alike.
         """
-        # Counted from 0 outwards, floats of either sign have the order of their bits.
-        most = int(np.float32(np.inf).view(np.int32))
+        # Read as integers, the bits of floats of one sign have the order of the floats.
+        largest = int(np.float32(np.inf).view(np.int32))
 
         def value(bits: int) -> float:
             return math.copysign(np.int32(abs(bits)).view(np.float32), bits)
@@ -71,13 +71,13 @@ class InstanceHead:
         def probability(bits: int) -> np.float32:
             return np.float32(expit(np.float32(value(bits))))
 
-        above = bisect_right(range(-most, most + 1), np.float32(threshold), key=probability)
-        return value(above - 1 - most)
+        above = bisect_right(range(-largest, largest + 1), np.float32(threshold), key=probability)
+        return value(above - 1 - largest)
 
 
 @dataclass(frozen=True)
 class SemanticHead:
-    """Classes of pixels: one softmax over `classes`, background being class 0."""
+    """Classes of pixels: a softmax over `classes`, of which 0 is background."""
 
     classes: int
 
@@ -87,7 +87,7 @@ class SemanticHead:
         return ("background", *(f"class {k}" for k in range(1, self.classes)))
 
     def targets(self, labels: np.ndarray) -> np.ndarray:
-        """Return one map a class, 1 where the pixel is of that class, float32 (K, [Z,] Y, X)."""
+        """Return one map per class, 1 where the pixel is of that class, float32 (K, [Z,] Y, X)."""
         classes = np.arange(self.classes).reshape(-1, *(1,) * labels.ndim)
         return np.asarray(labels[None] == classes, dtype=np.float32)
 
@@ -107,8 +107,8 @@ def relative_distance(labels: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     labels
-        Unsigned integers ([Z,] Y, X); 0 is background. The image's own border is no object's
-        border: an object that the image cuts is taken to go on beyond it.
+        Unsigned integers ([Z,] Y, X); 0 is background. The image's border is no object's border:
+        an object that it cuts is taken to continue outside.
 
     Returns
     -------
@@ -124,7 +124,7 @@ def relative_distance(labels: np.ndarray) -> np.ndarray:
         depth = (
             ndimage.distance_transform_edt(inside)
             if not inside.all()
-            else np.ones(inside.shape)  # one object fills everything there is to see
+            else np.ones(inside.shape)  # one object fills the image: there is no border
         )
         distance[wide][inside] = (depth / depth.max())[inside]
     return distance

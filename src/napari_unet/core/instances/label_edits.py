@@ -1,7 +1,7 @@
-"""Objects put into labels, taken out, divided and joined: each one change that can be undone.
+"""Objects placed into labels, removed, split and merged: each one change that can be undone.
 
-Nothing here looks at more of the labels than the objects at hand, which may be part of an array
-that does not fit into memory.
+No more of the labels is read than the objects at hand: they may be part of an array that does not
+fit into memory.
 """
 
 from __future__ import annotations
@@ -15,33 +15,16 @@ from scipy import ndimage
 from skimage.segmentation import watershed
 
 from napari_unet.core.errors import InputError
-from napari_unet.core.instances.mask import ObjectMask, find_object, full_window, window_around
+from napari_unet.core.instances.mask import ObjectMask, bounding_window, find_object, full_window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from napari_unet.core.tiles import Index, Window
 
-__all__ = [
-    "DELETE",
-    "EDITS",
-    "MERGE",
-    "SPLIT",
-    "LabelEdit",
-    "ObjectMask",
-    "check_label",
-    "check_writable",
-    "find_object",
-    "merge_objects",
-    "new_label",
-    "place_object",
-    "remove_object",
-    "split_object",
-]
-
 SPLIT, MERGE, DELETE = "split", "merge", "delete"
 EDITS = {SPLIT: 2, MERGE: 2, DELETE: 1}
-"""What can be done to objects that are there, and the clicks that it takes."""
+"""The edits of existing objects, and how many clicks each takes."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +34,7 @@ class LabelEdit:
     Attributes
     ----------
     label
-        The object that it is about; 0 if it is gone.
+        The object that was changed; 0 if it was removed.
     window
         One slice for each axis of the labels.
     before, after
@@ -65,13 +48,13 @@ class LabelEdit:
 
     @property
     def changed(self) -> np.ndarray:
-        """Which pixels of the window change, bool."""
+        """The pixels of the window that change, bool."""
         return np.asarray(self.before != self.after)
 
     def pixels(self) -> tuple[tuple[np.ndarray, ...], np.ndarray, np.ndarray]:
-        """Return the changed pixels: indices into the labels, one array an axis, old and new ids.
+        """Return the changed pixels: indices into the labels, one array per axis, old and new ids.
 
-        In this form a napari layer's ``data_setitem`` and the journal take them.
+        This is the form that a napari layer's ``data_setitem`` and the journal take.
         """
         changed = self.changed
         places = zip(np.nonzero(changed), self.window, strict=True)
@@ -87,7 +70,7 @@ class LabelEdit:
         self._write(labels, self.before)
 
     def _write(self, labels: Any, values: np.ndarray) -> None:
-        # What others changed in the window meanwhile stays.
+        # What others changed in the window in the meantime stays.
         now = np.array(labels[self.window])
         now[self.changed] = values[self.changed]
         labels[self.window] = now
@@ -112,9 +95,9 @@ def place_object(
     label
         Its id.
     replaced
-        Where the object was before, if it is there already: what is left of it there goes.
+        Where the object was before, if it is in the labels already: these pixels are cleared.
     overwrite
-        Whether pixels of other objects may be taken.
+        Whether pixels of other objects may be overwritten.
 
     Raises
     ------
@@ -122,15 +105,14 @@ def place_object(
         Nothing would be left of the object.
     """
     old = replaced or {}
-    pieces = {i: m.cropped() for i, m in [*masks.items(), *old.items()] if m.area}
-    windows = [full_window(i, m.window) for i, m in [*masks.items(), *old.items()] if m.area]
-    if not pieces:
+    present = [(index, mask) for index, mask in [*masks.items(), *old.items()] if mask.area]
+    if not present:
         raise InputError("The object has no pixels; click on it again.")
-    window = window_around(windows)
+    window = bounding_window([full_window(index, mask.window) for index, mask in present])
     before = np.array(labels[window])
     after = before.copy()
     free = np.ones(before.shape, bool) if overwrite else (before == 0) | (before == label)
-    for index in pieces:
+    for index in dict(present):
         plane = tuple(i - w.start for i, w in zip(index, window, strict=False))
         rest = window[len(index) :]
         if index in old:
@@ -145,7 +127,7 @@ def place_object(
 
 
 def new_label(labels: Any) -> int:
-    """Return an id that is free: the next one, or if their type ends there, the least.
+    """Return an unused id: the next one, or the smallest if that exceeds the labels' type.
 
     Raises
     ------
@@ -170,12 +152,12 @@ def new_label(labels: Any) -> int:
 
 
 def check_label(label: Any, labels: Any) -> int:
-    """Return an id that somebody chose, if labels can hold it.
+    """Return an id that the user chose, if labels can hold it.
 
     Raises
     ------
     InputError
-        It is no whole number, or not one of the labels' type from 1 on.
+        It is no whole number, below 1, or too large for the labels' type.
     """
     largest = int(np.iinfo(labels.dtype).max)
     if not isinstance(label, int | np.integer) or not 1 <= label <= largest:
@@ -187,7 +169,7 @@ def check_label(label: Any, labels: Any) -> int:
 
 
 def check_writable(labels: Any) -> None:
-    """Raise InputError if labels can only be read: an array's flag says so, or a file's mode."""
+    """Raise InputError if labels are read-only, by an array's flag or a file's mode."""
     flags = getattr(labels, "flags", None)
     writable = getattr(flags, "writeable", not getattr(labels, "read_only", False))
     if not writable:
@@ -195,9 +177,9 @@ def check_writable(labels: Any) -> None:
 
 
 def remove_object(labels: Any, place: Sequence[int], index: Index = ()) -> LabelEdit:
-    """Take the object at a pixel out; raises InputError if there is none."""
+    """Remove the object at a pixel; raises InputError if there is none."""
     label, mask = find_object(labels, place, index)
-    return _relabelled(labels, index, label, mask, np.where(mask.inside, 0, label), 0)
+    return _relabel(labels, index, label, mask, np.where(mask.inside, 0, label), 0)
 
 
 def split_object(
@@ -205,9 +187,11 @@ def split_object(
     first: Sequence[int],
     second: Sequence[int],
     index: Index = (),
-    hills: Callable[[Window], np.ndarray | None] = lambda _: None,
+    distance_map: Callable[[Window], np.ndarray | None] = lambda _: None,
 ) -> LabelEdit:
-    """Divide the object under two pixels; the part of the second gets a new id.
+    """Split the object under two pixels; the part of the second gets a new id.
+
+    A watershed from the peaks beside the two pixels divides it.
 
     Parameters
     ----------
@@ -215,15 +199,15 @@ def split_object(
         As in `find_object`.
     first, second
         A pixel of either part.
-    hills
-        Returns what is seen in a window of the plane (volume), of the window's shape: heights from
-        0 to 1, highest in the middle of an object, or None. They are added to the relative depth in
-        the object, which alone divides it at its waist; the border lies where two hills meet.
+    distance_map
+        Returns what the network sees in a window of the plane (volume): the relative distance, from
+        0 to 1, of the window's shape, or None. It is added to the relative distance of the object's
+        own mask, which alone divides the object at its neck.
 
     Raises
     ------
     InputError
-        The two are one pixel, or do not lie in one object that hangs together.
+        The two are one pixel, or do not lie in one connected object.
     """
     label, mask = find_object(labels, first, index)
     origin = [w.start for w in mask.window]
@@ -233,12 +217,12 @@ def split_object(
         raise InputError(
             f"{tuple(first)} and {tuple(second)} do not divide one object; click twice in one."
         )
-    height, peaks = _two_hills(mask, places, hills(mask.window))
+    height, peaks = _find_peaks(mask, places, distance_map(mask.window))
     markers = np.zeros(mask.inside.shape, np.int32)
     markers[peaks[0]], markers[peaks[1]] = 1, 2
     parts: np.ndarray = watershed(-height, markers, mask=mask.inside)  # type: ignore[no-untyped-call]
     fresh = new_label(labels)
-    return _relabelled(labels, index, label, mask, np.where(parts == 2, fresh, label), fresh)
+    return _relabel(labels, index, label, mask, np.where(parts == 2, fresh, label), fresh)
 
 
 def merge_objects(
@@ -255,7 +239,7 @@ def merge_objects(
     gone, other = find_object(labels, second, index)
     if keep == gone:
         raise InputError(f"{tuple(first)} and {tuple(second)} are one object already.")
-    window = full_window(index, window_around([one.window, other.window]))
+    window = full_window(index, bounding_window([one.window, other.window]))
     before = np.array(labels[window])
     after = before.copy()
     plane = (0,) * len(index)
@@ -263,10 +247,10 @@ def merge_objects(
     return LabelEdit(keep, window, before, after)
 
 
-def _relabelled(
+def _relabel(
     labels: Any, index: Index, label: int, mask: ObjectMask, values: np.ndarray, about: int
 ) -> LabelEdit:
-    """Build the change that gives the object in a mask the ids in `values`."""
+    """Return the change that gives the pixels of a mask the ids in `values`."""
     window = full_window(index, mask.window)
     before = np.array(labels[window])
     after = before.copy()
@@ -274,27 +258,27 @@ def _relabelled(
     return LabelEdit(about, window, before, after)
 
 
-def _two_hills(
-    mask: ObjectMask, places: list[Index], seen: np.ndarray | None
+def _find_peaks(
+    mask: ObjectMask, places: list[Index], predicted: np.ndarray | None
 ) -> tuple[np.ndarray, list[Index]]:
-    """Return the height that tells two places of an object apart, and the top beside each."""
+    """Return the distance map that divides an object, and the peak beside each of two pixels."""
     depth = ndimage.distance_transform_edt(np.pad(mask.inside, 1))
     height = depth[(slice(1, -1),) * mask.inside.ndim] / depth.max()
-    if seen is not None:
-        height = height + seen
+    if predicted is not None:
+        height = height + predicted
     height = np.where(mask.inside, height, -np.inf)
-    peaks = [_peak(height, at) for at in places]
-    if peaks[0] == peaks[1]:  # one hill: the clicks themselves are all that tells the parts apart
+    peaks = [_ascend(height, at) for at in places]
+    if peaks[0] == peaks[1]:  # one peak: nothing but the clicks themselves divides the object
         return np.zeros(mask.inside.shape), places
     return height, peaks
 
 
-def _peak(hills: np.ndarray, at: Index) -> Index:
-    """Climb from a pixel to the top of the hill that it lies on."""
+def _ascend(height: np.ndarray, at: Index) -> Index:
+    """Ascend from a pixel to the peak of its basin."""
     while True:
         near = tuple(slice(max(0, p - 1), p + 2) for p in at)
-        step = np.unravel_index(int(hills[near].argmax()), hills[near].shape)
+        step = np.unravel_index(int(height[near].argmax()), height[near].shape)
         top = tuple(int(s + w.start) for s, w in zip(step, near, strict=True))
-        if hills[top] <= hills[at]:
+        if height[top] <= height[at]:
             return at
         at = top

@@ -1,7 +1,7 @@
-"""One object of labels: where it lies, and finding it by one of its pixels.
+"""One object of labels: its mask, and finding it by one of its pixels.
 
-Nothing here looks at more of the labels than the surroundings of the object, which may be part of
-an array that does not fit into memory.
+No more of the labels is read than the surroundings of the object: they may be part of an array that
+does not fit into memory.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from napari_unet.core.tiles import Index, Window
 
 
-REACH = 32
-"""How far around a pixel an object is looked for at first, in pixels."""
+_FIRST_REACH = 32
+"""How far around a pixel an object is looked for at first, in pixels; most are no larger."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class ObjectMask:
 
     @property
     def area(self) -> int:
-        """How many pixels it has."""
+        """Number of its pixels."""
         return int(np.count_nonzero(self.inside))
 
     def cropped(self) -> ObjectMask:
@@ -58,29 +58,31 @@ class ObjectMask:
         return ObjectMask(window, self.inside[place], self.certainty)
 
     def within(self, window: Window) -> np.ndarray:
-        """Return the object as it is seen in another window, bool."""
+        """Return the mask in another window, bool."""
         seen = np.zeros([w.stop - w.start for w in window], bool)
         common = [
             slice(max(a.start, b.start), min(a.stop, b.stop))
             for a, b in zip(self.window, window, strict=True)
         ]
         if all(c.start < c.stop for c in common):
-            seen[shifted(common, window)] = self.inside[shifted(common, self.window)]
+            seen[relative_window(common, window)] = self.inside[
+                relative_window(common, self.window)
+            ]
         return seen
 
 
-def joined(one: ObjectMask, other: ObjectMask) -> ObjectMask:
-    """Return two masks of one plane or volume as one; it has the certainty of the second."""
-    pieces = [mask.cropped() for mask in (one, other) if mask.area]
-    if not pieces:
+def union(one: ObjectMask, other: ObjectMask) -> ObjectMask:
+    """Return the union of two masks of one plane or volume, with the certainty of the second."""
+    masks = [mask.cropped() for mask in (one, other) if mask.area]
+    if not masks:
         return other
-    window = window_around([piece.window for piece in pieces])
-    inside = np.logical_or.reduce([piece.within(window) for piece in pieces])
+    window = bounding_window([mask.window for mask in masks])
+    inside = np.logical_or.reduce([mask.within(window) for mask in masks])
     return ObjectMask(window, inside, other.certainty)
 
 
-def part_at(mask: ObjectMask, place: Sequence[int]) -> ObjectMask | None:
-    """Return the part of a mask that hangs together at a pixel; None if it is not in the mask."""
+def connected_part(mask: ObjectMask, place: Sequence[int]) -> ObjectMask | None:
+    """Return the part of a mask that is connected to a pixel; None if that is not in the mask."""
     at = tuple(p - w.start for p, w in zip(place, mask.window, strict=True))
     if not all(0 <= a < n for a, n in zip(at, mask.inside.shape, strict=True)):
         return None
@@ -92,14 +94,14 @@ def part_at(mask: ObjectMask, place: Sequence[int]) -> ObjectMask | None:
     return ObjectMask(window, part.inside, mask.certainty)
 
 
-def beyond(mask: ObjectMask, window: Window) -> ObjectMask:
-    """Return what lies of a mask outside a window."""
+def outside(mask: ObjectMask, window: Window) -> ObjectMask:
+    """Return the part of a mask that lies outside a window."""
     everything = ObjectMask(window, np.ones([w.stop - w.start for w in window], bool))
     return ObjectMask(mask.window, mask.inside & ~everything.within(mask.window), mask.certainty)
 
 
 def find_object(labels: Any, place: Sequence[int], index: Index = ()) -> tuple[int, ObjectMask]:
-    """Return the object at a pixel: its id, and its part that hangs together there.
+    """Return the object at a pixel: its id, and its part that is connected to the pixel.
 
     Parameters
     ----------
@@ -121,7 +123,7 @@ def find_object(labels: Any, place: Sequence[int], index: Index = ()) -> tuple[i
     label = int(np.asarray(labels[(*index, *place)]))
     if label == 0:
         raise InputError(f"There is no object at {tuple(place)}; click on one.")
-    reach = REACH
+    reach = _FIRST_REACH
     while True:
         window = tuple(
             slice(max(0, p - reach), min(n, p + reach + 1))
@@ -141,20 +143,20 @@ def find_object(labels: Any, place: Sequence[int], index: Index = ()) -> tuple[i
 
 
 def full_window(index: Index, window: Window) -> Window:
-    """Return a window of one plane as one of the whole labels."""
+    """Return a window of one plane as a window of all labels."""
     return (*(slice(i, i + 1) for i in index), *window)
 
 
-def window_around(windows: Sequence[Window]) -> Window:
-    """Return the smallest window that holds some others."""
+def bounding_window(windows: Sequence[Window]) -> Window:
+    """Return the smallest window that contains some others."""
     return tuple(
         slice(min(w.start for w in axis), max(w.stop for w in axis))
         for axis in zip(*windows, strict=True)
     )
 
 
-def shifted(window: Sequence[slice], origin: Sequence[slice]) -> Window:
-    """Return a window as seen from the beginning of another."""
+def relative_window(window: Sequence[slice], origin: Sequence[slice]) -> Window:
+    """Return a window relative to the start of another."""
     return tuple(
         slice(w.start - o.start, w.stop - o.start) for w, o in zip(window, origin, strict=True)
     )

@@ -2,8 +2,8 @@
 
 Objects are matched one to one by intersection over union (IoU), so as to match as many as possible
 and, among those choices, the best overlapping ones (as StarDist's `matching`, Schmidt et al. 2018).
-Everything is computed from the voxels that pairs of objects share, of which there are few, so tens
-of thousands of objects are no burden.
+Everything is computed from the voxels that pairs of objects share; few pairs share any, so tens of
+thousands of objects are no burden.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-_CHUNK = 1 << 22  # voxels looked at together: keeps memory small beside the labels themselves
+_CHUNK = 1 << 22
+"""Voxels that are counted at once, so that little memory is needed beside the labels."""
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """Voxels that the objects of two labellings have and share.
+    """The voxels of the objects of two labellings, and those that they share.
 
     Attributes
     ----------
@@ -55,7 +56,7 @@ class Overlap:
         return np.asarray(self.shared / union, np.float64)
 
     @classmethod
-    def of(cls, labels: ArrayLike, truth: ArrayLike) -> Overlap:
+    def from_labels(cls, labels: ArrayLike, truth: ArrayLike) -> Overlap:
         """Count the voxels that two labellings of the same image share.
 
         Parameters
@@ -74,7 +75,7 @@ class Overlap:
                 f"The labels have shape {found.shape}, the truth {wanted.shape}; "
                 "give two labellings of the same image."
             )
-        predicted, true = _Objects.of(found), _Objects.of(wanted)
+        predicted, true = _Objects.from_labels(found), _Objects.from_labels(wanted)
         pairs, shared = _count_pairs(predicted, true)
         rows, columns = np.divmod(pairs, max(true.ids.size, 1))
         return cls(predicted.ids, true.ids, predicted.sizes, true.sizes, rows, columns, shared)
@@ -105,7 +106,7 @@ def match(overlap: Overlap, threshold: float = 0.5) -> Match:
     """
     iou = overlap.iou
     chosen = np.flatnonzero(iou >= threshold)
-    if threshold <= 0.5:  # above it, more than half of an object is shared: no choice is left
+    if threshold <= 0.5:  # above it no object has two partners
         chosen = chosen[_assign(overlap.predicted[chosen], overlap.true[chosen], iou[chosen])]
     return Match(overlap.predicted[chosen], overlap.true[chosen], iou[chosen])
 
@@ -118,7 +119,7 @@ def _assign(
     column_ids, column = np.unique(columns, return_inverse=True)
     count = row_ids.size
     alone = np.arange(count)
-    # Each row may stay alone, at a cost that whatever could be gained in overlap does not outweigh.
+    # Each row may stay alone, at a cost that no gain in overlap of the others can outweigh.
     costs = np.concatenate([1 - iou / (2 * max(count, 1)), np.full(count, 2.0)])
     places = np.concatenate([row, alone]), np.concatenate([column, column_ids.size + alone])
     graph = csr_array((costs, places), shape=(count, column_ids.size + count))
@@ -127,14 +128,14 @@ def _assign(
 
 
 def count_objects(labels: ArrayLike) -> int:
-    """Return how many objects a labelling has, without sorting its voxels.
+    """Return the number of objects of a labelling, without sorting its voxels.
 
     Raises
     ------
     InputError
         The values are no whole numbers.
     """
-    return _Objects.of(_whole_numbers(labels, "labels")).ids.size
+    return _Objects.from_labels(_whole_numbers(labels, "labels")).ids.size
 
 
 @dataclass(frozen=True)
@@ -147,10 +148,10 @@ class _Objects:
     table: NDArray[np.int64] | None
 
     @classmethod
-    def of(cls, labels: NDArray[np.integer]) -> _Objects:
+    def from_labels(cls, labels: NDArray[np.integer]) -> _Objects:
         flat = labels.ravel()
         top = int(flat.max(initial=0))
-        if top > max(flat.size, _CHUNK):  # a few ids, spread wide
+        if top > max(flat.size, _CHUNK):  # ids too large for a table
             ids, sizes = np.unique(flat, return_counts=True)
             return cls(flat, ids[ids > 0].astype(np.int64), sizes[ids > 0], None)
         counts = np.zeros(top + 1, np.int64)
@@ -169,7 +170,7 @@ class _Objects:
 def _count_pairs(
     predicted: _Objects, true: _Objects
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return each pair of objects that meets, as one number, and the voxels that it shares."""
+    """Return each overlapping pair of objects, as one number, and the voxels that it shares."""
     keys, counts = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     for found, wanted in zip(_chunks(predicted.flat), _chunks(true.flat), strict=True):
         both = (found > 0) & (wanted > 0)

@@ -1,8 +1,9 @@
-"""Where a model is unsure: a map of doubt, and the objects and places most worth a look."""
+"""Where a model is unsure: an uncertainty map, and the objects and places most worth a look."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage
@@ -10,10 +11,14 @@ from scipy import ndimage
 from napari_unet.core.image.diameters import peak_heights
 from napari_unet.core.instances.heads import InstanceHead, SemanticHead
 
-SMOOTHING = 2.0
-"""Pixels over which doubt is averaged where no object was found: a rim alone is no doubt."""
-FAINT = 0.15
-"""Where nothing was found, places of less doubt than this are not worth a look."""
+if TYPE_CHECKING:
+    from napari_unet.core.tiles import Index, Window
+
+_SIGMA = 2.0
+"""Pixels of the Gaussian that averages uncertainty where no object was found: the rim of every
+object is uncertain, and would count as a missed one without it."""
+_MIN_UNCERTAINTY = 0.15
+"""Where no object was found, less uncertain places are not worth a look."""
 
 
 @dataclass(frozen=True)
@@ -23,32 +28,34 @@ class UncertainRegion:
     Attributes
     ----------
     score
-        From 0, no doubt, to 1.
+        Uncertainty, from 0 to 1.
     index
         The frame's position along the leading axes of the labels.
     centre
         ([z,] y, x) in the frame's voxels.
     window
-        The place's extent in the frame.
+        The region's bounding box in the frame.
     label
         The object's label; 0 where none was found.
     """
 
     score: float
-    index: tuple[int, ...]
+    index: Index
     centre: tuple[float, ...]
-    window: tuple[slice, ...]
+    window: Window
     label: int = 0
 
 
 def uncertainty_map(maps: np.ndarray, head: InstanceHead | SemanticHead) -> np.ndarray:
-    """Return the doubt of each pixel, float32 ([Z,] Y, X), 0 to 1.
+    """Return the uncertainty of each pixel, float32 ([Z,] Y, X), 0 to 1.
+
+    For objects it is how near the foreground's probability is to a half, for classes how near the
+    second likeliest is to the likeliest (margin sampling, Scheffer et al. 2001).
 
     Parameters
     ----------
     maps
-        A head's maps (K, [Z,] Y, X). Of objects it is how near the foreground's probability is to
-        a half, of classes how near the second likeliest is to the likeliest.
+        A head's maps (K, [Z,] Y, X).
     """
     if isinstance(head, InstanceHead):
         return np.asarray(1 - np.abs(2 * np.clip(maps[0], 0, 1) - 1), np.float32)
@@ -63,73 +70,73 @@ def rank_uncertain_regions(
     *,
     known: np.ndarray | None = None,
     disagreement: np.ndarray | None = None,
-    index: tuple[int, ...] = (),
+    index: Index = (),
     edge: int = 64,
 ) -> list[UncertainRegion]:
-    """List what is worth a look in one frame, the most doubtful first.
+    """List the uncertain regions of one frame, the most uncertain first.
 
-    Objects are doubted for unsure pixels and for middles that are no peaks; places without object
-    for a foreground that nearly was one. Classes are doubted square by square.
+    Objects are uncertain for uncertain pixels, and for middles without a peak in the distance map;
+    places without an object for pixels that nearly were foreground. Of classes, squares are listed.
 
     Parameters
     ----------
     maps, labels
         The model's answer, (K, [Z,] Y, X) and ([Z,] Y, X).
     known
-        bool: what was looked at already is left out.
+        bool: regions that are annotated already are left out.
     disagreement
-        How differently mirrored copies of the frame were answered, 0 to 1.
+        How much the answers for mirrored copies of the frame differ, 0 to 1.
     index
-        The frame's position, for the answer.
+        The frame's position, for the result.
     edge
         Edge length of the squares, in pixels.
     """
-    doubt = uncertainty_map(maps, head)
+    uncertainty = uncertainty_map(maps, head)
     if disagreement is not None:
-        doubt = np.maximum(doubt, disagreement)
-    seen = np.zeros(labels.shape, bool) if known is None else known
+        uncertainty = np.maximum(uncertainty, disagreement)
+    known = np.zeros(labels.shape, bool) if known is None else known
     if isinstance(head, SemanticHead):
-        found = _squares(doubt, seen, index, edge)
+        found = _rank_squares(uncertainty, known, index, edge)
     else:
         found = [
-            *_objects(doubt, maps[1], labels, seen, index),
-            *_faint(doubt, labels, seen, index),
+            *_rank_objects(uncertainty, maps[1], labels, known, index),
+            *_rank_missed(uncertainty, labels, known, index),
         ]
-    return sorted(found, key=lambda place: (-place.score, place.index, place.centre))
+    return sorted(found, key=lambda region: (-region.score, region.index, region.centre))
 
 
-def _objects(
-    doubt: np.ndarray,
+def _rank_objects(
+    uncertainty: np.ndarray,
     height: np.ndarray,
     labels: np.ndarray,
-    seen: np.ndarray,
-    index: tuple[int, ...],
+    known: np.ndarray,
+    index: Index,
 ) -> list[UncertainRegion]:
-    names = np.unique(labels[labels > 0])
-    if not len(names):
+    ids = np.unique(labels[labels > 0])
+    if not len(ids):
         return []
-    unsure = np.asarray(ndimage.mean(doubt, labels, names))
-    flat = 1 - peak_heights(labels, height)
-    share_seen = np.asarray(ndimage.mean(seen, labels, names))
-    centres = ndimage.center_of_mass(labels > 0, labels, names)
+    mean = np.asarray(ndimage.mean(uncertainty, labels, ids))
+    flatness = 1 - peak_heights(labels, height)
+    known_share = np.asarray(ndimage.mean(known, labels, ids))
+    centres = ndimage.center_of_mass(labels > 0, labels, ids)
     _, compact = np.unique(labels, return_inverse=True)
     boxes = ndimage.find_objects(compact.reshape(labels.shape) + int(labels.min() > 0))
     return [
-        UncertainRegion(float(max(a, b)), index, tuple(map(float, centre)), box, int(name))
-        for a, b, name, centre, box, part in zip(
-            unsure, flat, names, centres, boxes, share_seen, strict=True
+        UncertainRegion(float(max(a, b)), index, tuple(map(float, centre)), box, int(label))
+        for a, b, label, centre, box, share in zip(
+            mean, flatness, ids, centres, boxes, known_share, strict=True
         )
-        if part < 0.5 and box is not None
+        if share < 0.5 and box is not None
     ]
 
 
-def _faint(
-    doubt: np.ndarray, labels: np.ndarray, seen: np.ndarray, index: tuple[int, ...]
+def _rank_missed(
+    uncertainty: np.ndarray, labels: np.ndarray, known: np.ndarray, index: Index
 ) -> list[UncertainRegion]:
     """Find places where an object may have been missed."""
-    outside = np.where((labels > 0) | seen, 0, doubt)
-    smooth = ndimage.gaussian_filter(outside, SMOOTHING)
-    blobs, _ = ndimage.label(smooth > FAINT)
+    outside = np.where((labels > 0) | known, 0, uncertainty)
+    smooth = ndimage.gaussian_filter(outside, _SIGMA)
+    blobs, _ = ndimage.label(smooth > _MIN_UNCERTAINTY)
     boxes = ndimage.find_objects(blobs)
     found = []
     for number, box in enumerate(boxes, 1):
@@ -140,19 +147,22 @@ def _faint(
     return found
 
 
-def _squares(
-    doubt: np.ndarray, seen: np.ndarray, index: tuple[int, ...], edge: int
+def _rank_squares(
+    uncertainty: np.ndarray, known: np.ndarray, index: Index, edge: int
 ) -> list[UncertainRegion]:
-    """Average the doubt over squares of what was not looked at."""
+    """Average the uncertainty over squares of which at least half is not known."""
     found = []
-    starts = [range(0, size, edge) for size in doubt.shape]
+    starts = [range(0, size, edge) for size in uncertainty.shape]
     for corner in np.ndindex(*(len(some) for some in starts)):
         window = tuple(slice(c * edge, (c + 1) * edge) for c in corner)
-        open_ = ~seen[window]
+        open_ = ~known[window]
         if 2 * np.count_nonzero(open_) < open_.size:
             continue
         centre = tuple(
-            (s.start + min(s.stop, n) - 1) / 2 for s, n in zip(window, doubt.shape, strict=True)
+            (s.start + min(s.stop, n) - 1) / 2
+            for s, n in zip(window, uncertainty.shape, strict=True)
         )
-        found.append(UncertainRegion(float(doubt[window][open_].mean()), index, centre, window))
+        found.append(
+            UncertainRegion(float(uncertainty[window][open_].mean()), index, centre, window)
+        )
     return found

@@ -1,8 +1,8 @@
 """The watershed of one tile: what can be known from a tile and a margin of one pixel.
 
 Every foreground pixel points to the highest of its neighbours; following the pointers it ends in a
-peak, and the pixels of one peak are its basin. Pointers that leave the tile end in a name: that of
-the pixel beyond. `objects` joins the tiles and merges the basins.
+peak, and the pixels of one peak are its (catchment) basin. Pointers that leave the tile end in a
+name: that of the pixel outside. `tile_merger` joins the tiles and merges the basins.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Basins:
-    """What one tile knows of its objects. Pixels are named by their flat index in the frame.
+    """What one tile knows about its objects. Pixels are named by their flat index in the frame.
 
     Attributes
     ----------
     ids
-        uint32, the tile's written window: which basin a pixel belongs to, counted from 1; 0 is
+        uint32, the basin of each pixel of the tile's written window, counted from 1; 0 is
         background.
     names, peaks, sizes
-        For each basin the pixel where its ascent ends (its peak, or the first pixel beyond the
+        For each basin the pixel where its ascent ends (its peak, or the first pixel outside the
         tile), that pixel's height, and how many of the tile's pixels end there.
     passes, heights
         int64 (M, 2) pairs of names that touch, and the height of the pass between them.
     border, border_names
-        Foreground pixels on the tile's own faces, ascending, and the name of their basin.
+        Foreground pixels on the tile's `inner_faces`, ascending, and the name of their basin.
     """
 
     ids: np.ndarray
@@ -55,10 +55,10 @@ def find_basins(
     Parameters
     ----------
     foreground
-        bool, the tile's outer window, which reaches one pixel beyond the written one wherever the
-        frame does.
+        bool, the tile's outer window, which is one pixel larger than the written one wherever the
+        frame continues.
     height
-        float32 of the same shape: what the pixels climb.
+        float32 of the same shape, along which the pixels ascend: the relative distance.
     tile
         Where the window lies.
     shape
@@ -85,11 +85,11 @@ def find_basins(
     ids.ravel()[pixels] = basin
     pairs, heights = _passes(level, core.ravel(), places, ends)
     on_face = np.zeros(level.shape, bool)
-    for face in faces_of(tile, shape):
+    for face in inner_faces(tile, shape):
         on_face[face] = level[face] > -np.inf
     faces = rank[np.flatnonzero(on_face)]
     first, second, names, border, border_names = (
-        names_of(places[ranks], level.shape, tile, shape)
+        frame_indices(places[ranks], level.shape, tile, shape)
         for ranks in (pairs[:, 0], pairs[:, 1], peaks, faces, ends[faces])
     )
     return Basins(
@@ -106,15 +106,15 @@ def find_basins(
 
 def _padded_level(foreground: np.ndarray, height: np.ndarray, tile: Tile) -> np.ndarray:
     """Return the height of the tile's window and one pixel around it; background is -infinity."""
-    shape, known = padding_of(tile)
+    shape, known = padded_window(tile)
     level = np.full(shape, -np.inf, np.float32)
     np.copyto(level[known], height, where=foreground & np.isfinite(height))
     level += 0  # -0 becomes 0: heights that are equal have equal bits
     return level
 
 
-def padding_of(tile: Tile) -> tuple[tuple[int, ...], Window]:
-    """Return the size of a tile with one pixel around it, and the outer window's place therein."""
+def padded_window(tile: Tile) -> tuple[tuple[int, ...], Window]:
+    """Return the size of a tile with one pixel around it, and the outer window's place in that."""
     shape = tuple(w.stop - w.start + 2 for w in tile.write)
     known = tuple(
         slice(1 + o.start - w.start, 1 + o.stop - w.start)
@@ -145,17 +145,17 @@ def _steepest(level: np.ndarray) -> np.ndarray:
 
 
 def _ascend(own: np.ndarray, steepest: np.ndarray, count: int) -> np.ndarray:
-    """Return where the ascent of each of `count` pixels ends; outside the tile nothing climbs."""
+    """Return where the ascent of each of `count` pixels ends; pixels outside the tile stay."""
     ends = np.arange(count)
     ends[own] = steepest
-    while True:  # pointer jumping: each round doubles the distance looked ahead
+    while True:  # pointer jumping: each round doubles the length of the pointers
         ahead = ends[ends]
         if np.array_equal(ahead, ends):
             return ends
         ends = ahead
 
 
-def names_of(
+def frame_indices(
     local: np.ndarray, padded: tuple[int, ...], tile: Tile, shape: tuple[int, ...]
 ) -> np.ndarray:
     """Turn flat indices in the padded tile into flat indices in the frame."""
@@ -180,7 +180,7 @@ def _passes(
     here = there & core
     flat = level.ravel()
     pairs, heights = [], []
-    for step in steps_forward(level.shape):
+    for step in forward_steps(level.shape):
         apart = basin[:-step] != basin[step:]
         apart &= here[:-step]
         apart &= there[step:]
@@ -190,7 +190,7 @@ def _passes(
     return highest_passes(np.sort(np.concatenate(pairs), 1), np.concatenate(heights))
 
 
-def steps_forward(padded: tuple[int, ...]) -> list[int]:
+def forward_steps(padded: tuple[int, ...]) -> list[int]:
     """Return the flat distances to the neighbours that come later in raster order."""
     strides = np.cumprod((1, *padded[:0:-1]))[::-1]
     offsets = list(itertools.product((-1, 0, 1), repeat=len(padded)))
@@ -208,12 +208,12 @@ def highest_passes(pairs: np.ndarray, heights: np.ndarray) -> tuple[np.ndarray, 
     return pairs[order[first]], np.maximum.reduceat(heights[order], first)
 
 
-def faces_of(tile: Tile, shape: tuple[int, ...]) -> Iterator[Window]:
-    """Yield the faces of the padded tile's own pixels beyond which the frame goes on."""
+def inner_faces(tile: Tile, shape: tuple[int, ...]) -> Iterator[Window]:
+    """Yield the faces of the padded tile's own pixels behind which the frame continues."""
     for axis, (window, whole) in enumerate(zip(tile.write, shape, strict=True)):
         size = window.stop - window.start
-        for at, beyond in ((1, window.start > 0), (size, window.stop < whole)):
-            if beyond:
+        for at, continues in ((1, window.start > 0), (size, window.stop < whole)):
+            if continues:
                 yield tuple(
                     slice(at, at + 1) if a == axis else slice(1, -1) for a in range(len(shape))
                 )

@@ -14,7 +14,7 @@ import numpy as np
 from scipy import ndimage
 
 from napari_unet.core.errors import InputError
-from napari_unet.core.instances.label_edits import ObjectMask
+from napari_unet.core.instances.mask import ObjectMask
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

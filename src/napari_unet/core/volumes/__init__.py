@@ -1,1 +1,5 @@
-"""Volumes for networks that see planes: the ways through them, and objects joined through z."""
+"""Volumes for networks that see planes.
+
+modes      which way a volume is segmented; its planes across z, y and x for the orthogonal mode
+stitch3d   objects of planes joined through z
+"""

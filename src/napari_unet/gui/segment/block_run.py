@@ -1,12 +1,13 @@
-"""Runs of the Segment panel over stacks larger than the memory: block by block to the disk.
+"""Blockwise runs of the Segment panel, for stacks whose labels do not fit into memory.
 
-The engine writes an OME-Zarr label image (`nn.blockwise.large`); the layer shows its provisional
-labels while blocks are finished, and the image itself at the end. What is finished stays on the
-disk, and running again goes on from there.
+The engine (`nn.blockwise.run`) writes an OME-Zarr label image; the layer shows provisional labels
+while blocks are finished, and the image itself at the end. What is finished stays on the disk, and
+running again resumes it.
 """
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.core.blockwise.assemble import open_preview
-from napari_unet.core.blockwise.estimate import Preflight
+from napari_unet.core.blockwise.estimate import RunEstimated
 from napari_unet.core.blockwise.output_location import OutputLocation
+from napari_unet.core.blockwise.run_directory import open_preview
 from napari_unet.core.errors import InputError, OutputError
 from napari_unet.core.io.files import expand_path, image_stem, is_zarr, make_folder
 from napari_unet.core.io.label_image import COARSEST
@@ -38,93 +39,95 @@ if TYPE_CHECKING:
     from napari_unet.gui.jobs.engine import Request
 
 IN_MEMORY = 2**31
-"""Labels of more bytes than this, as uint16, go to the disk unless the user says where to."""
+"""Labels of more bytes than this, as uint16, go to the disk even if the user names no place."""
 
 
-def goes_in_blocks(image: Image, request: Request) -> bool:
-    """Tell whether a run writes to the disk: it was asked to, or its labels are too large."""
+def writes_to_disk(image: Image, request: Request) -> bool:
+    """Tell whether a run is blockwise: it was requested, or its labels are too large."""
     if request.region != WHOLE:
         return False
     if request.save_in or request.scheduler:
         return True
-    shape = full_resolution(image).shape
-    return 2 * int(np.prod(shape, dtype=np.int64)) > IN_MEMORY
+    return _exceeds_memory(full_resolution(image).shape)
 
 
-def label_place(image: Image, request: Request) -> OutputLocation:
+def _exceeds_memory(shape: tuple[int, ...]) -> bool:
+    return 2 * math.prod(shape) > IN_MEMORY
+
+
+def choose_output_location(image: Image, request: Request) -> OutputLocation:
     """Return where the labels of a layer go.
 
-    That is where the user says, else into the OME-Zarr that the layer was opened from or made of,
-    or beside such a Zarr array, if that may be written, else into the folder ``results`` of the
-    user's data. A number tells it from a finished result, which is never replaced.
+    In this order: where the user says; into the OME-Zarr that the layer shows, or beside the Zarr
+    array that it shows, if that can be written; into the folder ``results`` of the user's data. A
+    finished result is never replaced: the new one gets a number.
 
     Raises
     ------
     OutputError
-        The place is no ``.zarr``.
+        The user's place is no ``.zarr``.
     """
     if request.save_in:
-        return OutputLocation.of(request.save_in, None, request.model)
-    if (source := _source(image)) is not None:
+        return OutputLocation.resolve(request.save_in, None, request.model)
+    if (source := _find_zarr(image)) is not None:
         with suppress(OutputError):
             beside = OutputLocation.beside(source, request.model)
             beside.check(True)
-            return _free(beside)
+            return _number_apart(beside)
     folder = home() / "results"
     make_folder(folder)
     name = image_stem(Path(image.name)).replace("/", "_") or "image"
-    return _free(OutputLocation(folder / f"{name} {request.model}.zarr"))
+    return _number_apart(OutputLocation(folder / f"{name} {request.model}.zarr"))
 
 
-def _source(image: Image) -> Path | None:
-    """Return the Zarr on this computer that a layer shows, if it shows one."""
+def _find_zarr(image: Image) -> Path | None:
+    """Return the Zarr on this computer that a layer shows, if any."""
     path = image.source.path
     if path is not None and is_zarr(found := expand_path(path)):
         return found.absolute()
     return zarr_path(full_resolution(image))
 
 
-def _free(place: OutputLocation) -> OutputLocation:
-    """Return the place, or one of a like name that holds no finished result."""
-    number, found = 2, place
+def _number_apart(location: OutputLocation) -> OutputLocation:
+    """Return the location, or one with a number that holds no finished result."""
+    number, found = 2, location
     while found.path.exists() and not found.unfinished.exists():
-        stem, suffix = place.path.stem, place.path.suffix
-        found = replace(place, path=place.path.with_name(f"{stem} {number}{suffix}"))
+        path = location.path
+        found = replace(location, path=path.with_name(f"{path.stem} {number}{path.suffix}"))
         number += 1
     return found
 
 
 class BlockwiseRun(SegmentRun):
-    """One run in blocks; see `SegmentRun`."""
+    """One blockwise run; see `SegmentRun`. Its layer shows arrays on the disk."""
 
-    _place: OutputLocation | None = None
-    _about = ""
-    _problems = 0
+    _location: OutputLocation | None = None
+    _estimate = ""
 
     def describe(self) -> str:
-        """Return the progress as a line; at first, what the run needs."""
+        """Return the progress as a line, below what the run was estimated to take."""
         line = self._pace.describe(self.progress)
-        return f"{self._about}\n{line}" if self._about else line
+        return f"{self._estimate}\n{line}" if self._estimate else line
 
     def summary(self, state: str) -> str:
-        """Return how the run ended, and where its result is."""
+        """Return how the run ended and where its result is, as a line."""
         line = super().summary(state)
-        if self._place is None:
+        if self._location is None:
             return line
         if state != DONE:
-            if not (self._place.unfinished / "blocks").exists():
+            if not (self._location.unfinished / "blocks").exists():
                 return line
-            return f"{line} Run again to go on: finished blocks are in {self._place.unfinished}."
+            return f"{line} Run again to go on: finished blocks are in {self._location.unfinished}."
         failed = len(self.result.provenance.get("failed_blocks", []))
         if failed:
             line += f" {failed} blocks could not be read and are empty; run again to try them."
-        return f"{line} Saved in {self._place.path}."
+        return f"{line} Saved in {self._location.path}."
 
     def draw(self) -> None:
-        """Show the blocks that came since the last drawing."""
+        """Show the blocks that were finished since the last drawing."""
         dirty, self._dirty = self._dirty, []
         if dirty and self.layer is not None:
-            self.layer.editable = False  # switching between 2D and 3D makes it so
+            self.layer.editable = False  # napari sets it when switching between 2D and 3D
             self.layer.refresh(thumbnail=False, highlight=False, extent=False)
 
     def _begin(self) -> Generator[Any, None, Any]:
@@ -137,23 +140,23 @@ class BlockwiseRun(SegmentRun):
                 f"Labels of {image.name!r} cannot be shown from the disk, for its axes are {axes}; "
                 "give it the order T, C, Z, Y, X, or run `napari-unet segment` in a terminal."
             )
-        self._place = label_place(image, request)
+        self._location = choose_output_location(image, request)
         self._placement = placement
         self._watch(True)
-        return block_work(stack, request, self._place)
+        return blockwise_steps(stack, request, self._location)
 
     def _take(self, item: Progress) -> None:
         super()._take(item)
-        if isinstance(item, Preflight) and item.needs is not None:
-            self._about = item.needs.line()
-        elif window := getattr(item, "window", None):
+        if isinstance(item, RunEstimated) and item.estimate is not None:
+            self._estimate = item.estimate.line()
+        elif window := getattr(item, "window", None):  # a `BlockDone`, whose module loads torch
             self._pace.tick(item.done)
             self._dirty.append((getattr(item, "index", ()), window))
             self._show_preview()
 
     def _show_preview(self) -> None:
-        assert self._place is not None
-        preview = self._place.unfinished / "preview"
+        assert self._location is not None
+        preview = self._location.unfinished / "preview"
         if self.layer is not None or self.lost or not preview.exists():
             return
         self.layer = self._unfinished_layer(preview)
@@ -164,7 +167,7 @@ class BlockwiseRun(SegmentRun):
         self.layer.editable = False
 
     def _unfinished_layer(self, preview: Path) -> Any:
-        """Return the layer that an earlier, unfinished run left of the same preview, if any."""
+        """Return the layer in which an earlier, unfinished run shows the same preview, if any."""
         for layer in self.viewer.layers:
             if layer.metadata.get(RESULT_KEY, {}).get("preview") == str(preview):
                 return layer
@@ -185,28 +188,28 @@ class BlockwiseRun(SegmentRun):
 
     @staticmethod
     def _stays_on_disk(labels: Any) -> bool:
-        """Tell whether an array of labels stays there, and has coarser levels to look at.
+        """Tell whether labels are shown from the disk, in several levels, instead of from memory.
 
-        Both of what is shown meanwhile and of the result: a layer cannot get or lose its levels.
+        The same answer for the preview and for the result: a layer cannot get or lose levels.
         """
         shape = labels.shape
-        return max(shape[-2:]) > COARSEST and 2 * int(np.prod(shape, dtype=np.int64)) > IN_MEMORY
+        return max(shape[-2:]) > COARSEST and _exceeds_memory(shape)
 
     def _leave_layer(self, state: str) -> None:
         """Show the finished image; in memory, where it can be edited, if it is small."""
         self._watch(False)
         shown = self.layer if self.layer in self.viewer.layers else None
-        if self._place is None:
+        if self._location is None:
             return
         if state != DONE:
-            if shown is not None and not (self._place.unfinished / "preview").exists():
+            if shown is not None and not (self._location.unfinished / "preview").exists():
                 self.viewer.layers.remove(shown)
             return
         data = self.result.labels
         if self._stays_on_disk(data):
-            data = self._place.open_levels()
-        if shown is None and not self.lost:  # of a run that ended when its blocks were through
-            shown = self.layer = self._unfinished_layer(self._place.unfinished / "preview")
+            data = self._location.open_levels()
+        if shown is None and not self.lost:  # left by a run that ended after its last block
+            shown = self.layer = self._unfinished_layer(self._location.unfinished / "preview")
         if shown is not None:
             shown.data = data
         elif not self.lost:
@@ -221,36 +224,34 @@ class BlockwiseRun(SegmentRun):
             shown.editable = False
 
 
-def block_work(
-    stack: Stack, request: Request, place: OutputLocation
+def blockwise_steps(
+    stack: Stack, request: Request, location: OutputLocation
 ) -> Generator[Progress, None, Any]:
-    """Load the model and go through the blocks, in a job's thread; an unfinished run goes on.
+    """Load the model and go through the blocks, in a job's thread; an unfinished run is resumed.
 
-    Labels that memory holds are read into it: there they can be edited.
-
-    One of another image, model or settings is in the way of nothing but itself: what it had
-    computed does not fit any more, so the run begins anew.
+    If the unfinished run is of another image, model or settings, its blocks are of no use, and the
+    run starts anew. Labels that fit into memory are read into it, where they can be edited.
     """
     yield Progress(0, 0, "loading the model")
     from napari_unet.gui.jobs.engine import loaded_model
-    from napari_unet.nn.blockwise.plan import OtherRunError
-    from napari_unet.nn.blockwise.run import BlockwiseRequest, segment_blocks
+    from napari_unet.nn.blockwise.plan import BlockwiseRequest, OtherRunError
+    from napari_unet.nn.blockwise.run import segment_blocks
 
     model, settings = loaded_model(request.model, request.device), request.settings
-    if settings.volumes == AUTO:  # as in a run in memory: plane by plane something is to be seen
+    if settings.volumes == AUTO:  # as in a run in memory: planes appear one by one
         settings = replace(settings, volumes=JOINED)
-    large = BlockwiseRequest(
+    blockwise = BlockwiseRequest(
         stack,
-        place,
+        location,
         settings,
-        resume=place.unfinished.exists(),
+        resume=location.unfinished.exists(),
         scheduler=request.scheduler or None,
         preview=not request.scheduler,
     )
     try:
-        result = yield from segment_blocks(large, model)
+        result = yield from segment_blocks(blockwise, model)
     except OtherRunError:
-        anew = replace(large, resume=False, overwrite=True)
+        anew = replace(blockwise, resume=False, overwrite=True)
         result = yield from segment_blocks(anew, model)
     if result.labels.nbytes > IN_MEMORY:
         return result

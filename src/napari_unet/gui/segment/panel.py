@@ -16,7 +16,7 @@ from napari_unet.gui.errors import report_error
 from napari_unet.gui.evaluate.section import EvaluateSection
 from napari_unet.gui.jobs.engine import Engine, engine_steps
 from napari_unet.gui.jobs.job import DONE, FAILED, abandon_all, get_device_queue
-from napari_unet.gui.segment.block_run import BlockwiseRun, goes_in_blocks
+from napari_unet.gui.segment.block_run import BlockwiseRun, writes_to_disk
 from napari_unet.gui.segment.form import LABEL_WIDTH, SegmentForm
 from napari_unet.gui.segment.run import SegmentRun
 from napari_unet.gui.track import LinkSection
@@ -123,7 +123,7 @@ class SegmentPanel(DockPanel):
             return
         self.form.save()
         image = self.form.image.value
-        kind = BlockwiseRun if goes_in_blocks(image, request) else SegmentRun
+        kind = BlockwiseRun if writes_to_disk(image, request) else SegmentRun
         run = kind(self.viewer, image, request, self.engine, self._run_ended)
         if self.active is None:
             self._launch(run)

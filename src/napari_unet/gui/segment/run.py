@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from napari_unet.core.errors import InputError
 from napari_unet.core.image.domain_shift import ShiftReport
 from napari_unet.core.progress import FrameDone, Progress, TileDone
-from napari_unet.core.volumes.modes import frame_ndim, resolve_volume_mode
+from napari_unet.core.volumes.modes import get_mode_ndim, resolve_volume_mode
 from napari_unet.gui.jobs.embeddings import features_of
 from napari_unet.gui.jobs.eta import Eta
 from napari_unet.gui.jobs.job import CANCELLED, DONE, FAILED
@@ -149,7 +149,7 @@ class SegmentRun(ResultRun):
             )
         view = look(self.viewer, image, axes)
         way = resolve_volume_mode(request.settings.volumes, request.ndim, "instance", stack)
-        self._ndim = frame_ndim(way)
+        self._ndim = get_mode_ndim(way)
         frames, window = plan_region(request.region, view, stack, self._ndim, image.name)
         shape = full_resolution(image).shape
         placement = Placement(axes, stack.labels_axes, tuple(shape))

@@ -1,6 +1,7 @@
-"""Runs in blocks: `large` is the way in.
+"""Runs block by block: the labels of stacks larger than memory.
 
-`largeplan` settles what is run, `stages` lists its steps, `pool` and `cluster` carry them out, here
-or on a cluster's workers, `blocks` is the work on one block; `probe` tries a tile before the start,
-to say how long all of it will take.
+run        the way in: `segment_blocks`, and the stages of a run
+plan       what is run: requested, resolved once, and tried on one tile
+executor   who does the steps, and the work on one block
+cluster    an executor that has the workers of a dask cluster do them
 """

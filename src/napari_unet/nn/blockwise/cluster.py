@@ -1,10 +1,10 @@
 """The steps of a run on a dask cluster; needs the extra ``cluster``.
 
-A task is a kind and a few items; it opens the run's folder on the worker, does its steps there and
-answers with a line for each. Data and labels never pass through the scheduler: the workers read
-and write the shared folder themselves. Model and data are opened once a worker. Few tasks are in
-flight at a time, so the scheduler's load does not grow with the data, and the number of tasks is
-kept below `MOST_TASKS` by putting several items into one.
+A task is a few steps of one kind; it opens the run's folder on the worker, does the steps there and
+answers with the problems of each. Data and labels never pass through the scheduler: the workers
+read and write the shared folder themselves. Each worker opens model and data once. Few tasks are in
+flight at a time, so the scheduler's load does not grow with the data, and several steps go into one
+task so that there are at most `MAX_TASKS`.
 """
 
 from __future__ import annotations
@@ -18,24 +18,22 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_unet.core.blockwise.blocks import batches
 from napari_unet.core.blockwise.run_directory import RunDirectory, write_text
 from napari_unet.core.errors import InputError, OutputError, UnetError
 from napari_unet.core.io.stack import Stack, open_stack
 from napari_unet.core.progress import run_to_end
-from napari_unet.nn.blockwise.block import BlockRun, block_steps
-from napari_unet.nn.blockwise.executor import Probe, probe
+from napari_unet.nn.blockwise.executor import ASSEMBLY_STEPS, BLOCK_STEP, BlockRun, compute_block
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from napari_unet.nn.blockwise.executor import Item
+    from napari_unet.nn.blockwise.executor import Answer, StepArguments
 
-MOST_TASKS = 50_000
+MAX_TASKS = 50_000
 """Tasks of one stage, at most; each costs some milliseconds beside its work."""
-AHEAD = 3
-"""Tasks in flight for each thread of the cluster."""
-BEAT = 0.3
+TASKS_PER_THREAD = 3
+"""Tasks in flight for each thread of the cluster: enough to keep it busy."""
+POLL_SECONDS = 0.3
 """Seconds between looks at the cluster, and after which a cancel is noticed."""
 PATIENCE = 10.0
 """Seconds to wait for the scheduler, and for its first worker."""
@@ -45,7 +43,7 @@ class ClusterError(UnetError):
     """A cluster that cannot be reached, or that lost its workers."""
 
 
-class ClusterPool:
+class ClusterExecutor:
     """Does the steps of a run on the workers of a scheduler.
 
     Parameters
@@ -69,7 +67,7 @@ class ClusterPool:
                 "A scheduler needs dask.distributed; install it: "
                 "pip install 'napari-unet[cluster]'."
             ) from error
-        try:  # a client that fails over it takes half a minute, and leaves a traceback
+        try:  # a client fails with it only after half a minute, and leaves a traceback
             scheme, host = parse_address(address)
             get_backend(scheme)
             parse_host_port(host)
@@ -79,12 +77,12 @@ class ClusterPool:
                 "tcp://host:8786."
             ) from error
         for name in ("distributed.comm", "distributed.client", "distributed.core"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)  # the error below says it once
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # the error raised below is enough
         try:
-            # A client that meets something else lingers for 20 s, and leaves a traceback, too.
-            with ThreadPoolExecutor(1) as apart:  # from whatever loop this thread may run
-                asking = asyncio.wait_for(_who_answers(address), PATIENCE)
-                kind = apart.submit(asyncio.run, asking).result()
+            # A client that meets another server lingers for 20 s, and leaves a traceback, too.
+            with ThreadPoolExecutor(1) as thread:  # this one may be running an event loop
+                answer = asyncio.wait_for(_who_answers(address), PATIENCE)
+                kind = thread.submit(asyncio.run, answer).result()
             if kind != "Scheduler":
                 raise ValueError(f"it is a {kind}")
             self._client = Client(address, timeout=PATIENCE, set_as_default=False)
@@ -93,7 +91,7 @@ class ClusterPool:
                 f"no scheduler answers at {address}; start one (dask scheduler), or leave the "
                 "address out to work on this computer."
             ) from error
-        except Exception as error:  # whatever reading another program's answer as dask's leads to
+        except Exception as error:  # reading another program's answer as dask's fails in any way
             reason = next(iter(str(error).splitlines()), type(error).__name__)[:120]
             raise ClusterError(
                 f"what answers at {address} is no dask scheduler ({reason}); give the address that "
@@ -109,89 +107,94 @@ class ClusterPool:
 
     @property
     def workers(self) -> int:
-        """How many processes work."""
+        """Number of processes that work."""
         return max(1, len(self._client.scheduler_info(n_workers=-1)["workers"]))
 
     def start(self, run: BlockRun) -> None:
         """Get to know the run."""
         stack = run.stack
-        file = stack.path is not None and stack.path.is_file()  # a memory map would be sent whole
+        file = (
+            stack.path is not None and stack.path.is_file()
+        )  # as a memory map it would be sent whole
         self._opened = _Opened(
-            str(run.place.folder.resolve()),
+            str(run.directory.folder.resolve()),
             str(stack.path.resolve()) if file and stack.path else "",
             None if file else stack,
             (stack.axes, stack.voxel_size_um, stack.rgb),
             run.preview,
         )
 
-    def precision(self, wanted: str) -> str:
-        """Ask a worker which number format suits its device."""
-        return str(self._one(_precision, self._opened, wanted))
+    def call(self, function: Callable[..., Answer], *values: Any) -> Answer:
+        """Call a function with the run and values on a worker.
 
-    def probe(self) -> Probe:
-        """Run a tile on a worker."""
-        found: Probe = self._one(_probe, self._opened)
-        return found
+        Raises
+        ------
+        ClusterError
+            The worker failed in another way than by a `UnetError`.
+        """
+        future = self._submit(_call, self._opened, function, values)
+        try:
+            answer: Answer = future.result()
+        except UnetError:
+            raise
+        except Exception as error:
+            raise ClusterError(f"A worker failed: {str(error).splitlines()[:1]}.") from error
+        return answer
 
-    def run(self, kind: str, items: Sequence[Item]) -> Iterator[tuple[Item | None, Any]]:
-        """Do a step for each item; what a dead worker had begun is done again by another."""
+    def do(
+        self, kind: str, steps: Sequence[StepArguments]
+    ) -> Iterator[tuple[StepArguments | None, Any]]:
+        """Do steps of a kind; what a dead worker had begun is done again by another."""
         from distributed import wait
 
-        each = batches(len(items), MOST_TASKS)
-        waiting = [tuple(items[at : at + each]) for at in range(0, len(items), each)][::-1]
-        running: dict[Any, tuple[Item, ...]] = {}
+        size = max(1, -(-len(steps) // MAX_TASKS))
+        waiting = [tuple(steps[at : at + size]) for at in range(0, len(steps), size)][::-1]
+        running: dict[Any, tuple[StepArguments, ...]] = {}
         try:
             while waiting or running:
-                while waiting and len(running) < AHEAD * self._threads():
-                    batch = waiting.pop()
-                    running[self._submit(_do, self._opened, kind, batch)] = batch
+                while waiting and len(running) < TASKS_PER_THREAD * self._threads():
+                    task = waiting.pop()
+                    running[self._submit(_do, self._opened, kind, task)] = task
                 try:
                     with self._client.as_current():
-                        done = wait(list(running), timeout=BEAT, return_when="FIRST_COMPLETED").done
+                        done = wait(
+                            list(running), timeout=POLL_SECONDS, return_when="FIRST_COMPLETED"
+                        ).done
                 except TimeoutError:
                     yield None, 0
                     continue
                 for future in done:
-                    batch = running.pop(future)
-                    yield from self._answers(future, kind, batch, waiting)
+                    task = running.pop(future)
+                    yield from self._answers(future, kind, task, waiting)
         finally:
             for future in running:
                 future.cancel()
 
     def _answers(
-        self, future: Any, kind: str, batch: tuple[Item, ...], waiting: list[Any]
-    ) -> Iterator[tuple[Item, list[str]]]:
+        self, future: Any, kind: str, task: tuple[StepArguments, ...], waiting: list[Any]
+    ) -> Iterator[tuple[StepArguments, list[str]]]:
         from distributed import KilledWorker
 
         try:
-            yield from zip(batch, future.result(), strict=True)
+            yield from zip(task, future.result(), strict=True)
         except KilledWorker as error:
-            if len(batch) > 1:  # find out which item it is
-                waiting.extend((item,) for item in batch)
+            if len(task) > 1:  # find out which step it is
+                waiting.extend((step,) for step in task)
                 return
             reason = f"the workers that computed it died ({error.last_worker.address})"
-            if kind != "block":
-                raise ClusterError(f"The step {kind} {batch[0]} failed: {reason}.") from error
-            place, (group, number) = RunDirectory(Path(self._opened.folder)), batch[0]
-            frames = place.plan.groups.frames(group)
+            if kind != BLOCK_STEP:
+                raise ClusterError(f"The step {kind} {task[0]} failed: {reason}.") from error
+            directory, (batch, number) = RunDirectory(Path(self._opened.folder)), task[0]
+            frames = directory.plan.batches.frames(batch)
             for frame in frames:
-                write_text(place.failure(frame, number), json.dumps({"reason": reason}))
-            yield batch[0], [reason] * len(frames)
+                write_text(directory.failure(frame, number), json.dumps({"reason": reason}))
+            yield task[0], [reason] * len(frames)
 
     def _threads(self) -> int:
         return max(1, int(sum(self._client.nthreads().values())))
 
     def _submit(self, function: Callable[..., Any], *values: Any) -> Any:
         return self._client.submit(function, *values, pure=False)
-
-    def _one(self, function: Callable[..., Any], *values: Any) -> Any:
-        future = self._submit(function, *values)
-        try:
-            return future.result()
-        except UnetError:
-            raise
-        except Exception as error:
-            raise ClusterError(f"A worker failed: {str(error).splitlines()[:1]}.") from error
 
     def close(self) -> None:
         """Leave the cluster as it was."""
@@ -208,7 +211,7 @@ class _Opened:
         self.axes, self.preview = axes, preview
 
     def run(self) -> BlockRun:
-        """Open it, or return what is open already; raises OutputError if it is not to be seen."""
+        """Open it, or return what is open already; raises OutputError if it is not visible here."""
         folder = Path(self.folder)
         if not (folder / "model").is_dir():
             raise OutputError(
@@ -233,7 +236,7 @@ _open_runs: dict[tuple[str, int], BlockRun] = {}
 
 
 async def _who_answers(address: str) -> str:
-    """Return what kind of dask server answers at an address: Scheduler, Worker or Nanny."""
+    """Return the kind of dask server that answers at an address: Scheduler, Worker or Nanny."""
     from distributed.comm.core import connect
     from distributed.security import Security
 
@@ -255,7 +258,7 @@ def _stack(source: str, axes: str, voxel_size_um: Any, rgb: bool) -> Stack:
 
 
 def _device() -> str:
-    """Choose a GPU: dask-cuda shows each worker its own; otherwise workers of a host take turns."""
+    """Choose a GPU: dask-cuda shows each worker its own; otherwise a host's workers take turns."""
     import torch
 
     count = torch.cuda.device_count()
@@ -268,27 +271,21 @@ def _device() -> str:
     return f"cuda:{number % count}"
 
 
-def _precision(opened: _Opened, wanted: str) -> str:
-    return opened.run().model.choose_precision(wanted)
-
-
-def _probe(opened: _Opened) -> Probe:
+def _call(opened: _Opened, function: Callable[..., Answer], values: tuple[Any, ...]) -> Answer:
     run = opened.run()
     with _computing:
-        return probe(run)
+        return function(run, *values)
 
 
-def _do(opened: _Opened, kind: str, items: tuple[Item, ...]) -> list[list[str]]:
-    """Do a step for each item, on a worker; return each one's problems."""
-    from napari_unet.nn.blockwise.executor import STEPS
-
+def _do(opened: _Opened, kind: str, steps: tuple[StepArguments, ...]) -> list[list[str]]:
+    """Do steps of a kind on a worker; return the problems of each."""
     run, answers = opened.run(), []
-    for item in items:
+    for step in steps:
         problems: list[str] = []
-        if kind == "block":
+        if kind == BLOCK_STEP:
             with _computing:  # one block at a time has the GPU
-                problems = run_to_end(block_steps(run, *item))
+                problems = run_to_end(compute_block(run, *step))
         else:
-            STEPS[kind](run.place, *item)
+            ASSEMBLY_STEPS[kind](run.directory, *step)
         answers.append(problems)
     return answers

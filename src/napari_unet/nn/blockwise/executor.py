@@ -1,68 +1,86 @@
-"""Who does the steps of a run in blocks: this process here, a cluster in `cluster`."""
+"""Who does the steps of a run: this process here, the workers of a cluster in `cluster`.
+
+The step that needs the network is a block: from data to a file with provisional ids and the
+`BlockSummary`. The others are those of `core.blockwise.assemble`.
+"""
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+import json
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
-from napari_unet.core.blockwise import assemble as assembling
-from napari_unet.core.blockwise.assemble import pack_block
-from napari_unet.core.blockwise.run_directory import packed_size
+from napari_unet.core.blockwise import assemble
+from napari_unet.core.blockwise.run_directory import write_preview, write_text
+from napari_unet.core.image.normalise import Normaliser
 from napari_unet.core.io.lazy_arrays import UnreadableError
-from napari_unet.nn.blockwise.block import BlockIds, BlockRun, block_steps
-from napari_unet.nn.inference.decode import SemanticDecoder
-from napari_unet.nn.inference.memory import LIVE_TENSORS
+from napari_unet.core.io.stack import with_retries
+from napari_unet.core.progress import map_steps
+from napari_unet.core.settings.tasks import PredictSettings
+from napari_unet.nn.inference.decode import InstanceDecoder, SemanticDecoder
+from napari_unet.nn.inference.map_source import MapSource, open_map_source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
-    from napari_unet.core.blockwise.summary import BlockSummary
-    from napari_unet.core.tiles import Tile
-    from napari_unet.nn.blockwise.block import BlockRun
-    from napari_unet.nn.inference.map_source import MapSource
+    from napari_unet.core.blockwise.run_directory import RunDirectory
+    from napari_unet.core.instances.tile_merger import BlockSummary
+    from napari_unet.core.io.stack import Stack
+    from napari_unet.core.tiles import Tile, Window
+    from napari_unet.nn.inference.model import Model
+
+Answer = TypeVar("Answer")
+StepArguments = tuple[int, ...]
+"""What tells a step apart from others of its kind: batch and block, or frame, level and node."""
+
+BLOCK_STEP = "block"
+ASSEMBLY_STEPS: dict[str, Callable[..., None]] = {
+    "join": assemble.join_node,
+    "label": assemble.label_node,
+    "write": assemble.write_block,
+    "coarsen": assemble.coarsen_part,
+    "idle": assemble.idle,
+}
+"""The steps that need no network; each takes the `RunDirectory` and its `StepArguments`."""
 
 
-Item = tuple[int, ...]
-
-
-class Pool(Protocol):
-    """Who does the steps of a run."""
+class Executor(Protocol):
+    """Does the steps of a run."""
 
     @property
     def workers(self) -> int:
-        """How many processes work."""
+        """Number of processes that work."""
         ...
 
     def start(self, run: BlockRun) -> None:
         """Get to know the run; its plan is not needed yet."""
         ...
 
-    def precision(self, wanted: str) -> str:
-        """Return the number format that suits the devices."""
+    def call(self, function: Callable[..., Answer], *values: Any) -> Answer:
+        """Call a function of a module with the run and values where steps are done."""
         ...
 
-    def probe(self) -> Probe:
-        """Run a tile to see how long it takes."""
-        ...
+    def do(
+        self, kind: str, steps: Sequence[StepArguments]
+    ) -> Iterator[tuple[StepArguments | None, Any]]:
+        """Do steps of a kind, in any order.
 
-    def run(self, kind: str, items: Sequence[Item]) -> Iterator[tuple[Item | None, Any]]:
-        """Do a step for each item, in any order.
-
-        Yields an item when it is done, a block with the problem of each of its frames ("" if there
-        is none), and in between, often enough for a cancel, None with the pixels that are done
-        beyond the finished items.
+        Yields the arguments of a step when it is done, those of a block with the problem of each of
+        its frames ("" if there is none), and in between, often enough for a cancel, None with the
+        pixels that are done beyond the finished steps.
         """
         ...
 
     def close(self) -> None:
-        """Stop, and let go of everything."""
+        """Stop, and release everything."""
         ...
 
 
-class LocalPool:
+class LocalExecutor:
     """Does everything in this process."""
 
     workers = 1
@@ -71,136 +89,197 @@ class LocalPool:
         """Get to know the run."""
         self._run = run
 
-    def precision(self, wanted: str) -> str:
-        """Return the number format that suits the device."""
-        return self._run.model.choose_precision(wanted)
+    def call(self, function: Callable[..., Answer], *values: Any) -> Answer:
+        """Call a function with the run."""
+        return function(self._run, *values)
 
-    def probe(self) -> Probe:
-        """Run a tile to see how long it takes."""
-        return probe(self._run)
-
-    def run(self, kind: str, items: Sequence[Item]) -> Iterator[tuple[Item | None, Any]]:
-        """Do a step for each item, one after the other."""
-        for item in items:
+    def do(
+        self, kind: str, steps: Sequence[StepArguments]
+    ) -> Iterator[tuple[StepArguments | None, Any]]:
+        """Do steps of a kind, one after the other."""
+        for step in steps:
             problems: list[str] = []
-            if kind == "block":
-                steps = block_steps(self._run, *item)
-                try:
-                    while True:
-                        try:
-                            yield None, next(steps)
-                        except StopIteration as end:
-                            problems = end.value
-                            break
-                finally:
-                    steps.close()
+            if kind == BLOCK_STEP:
+                with closing(compute_block(self._run, *step)) as work:
+                    problems = yield from map_steps(work, lambda pixels: (None, pixels))
             else:
-                STEPS[kind](self._run.place, *item)
-            yield item, problems
+                ASSEMBLY_STEPS[kind](self._run.directory, *step)
+            yield step, problems
 
     def close(self) -> None:
-        """Do nothing: there is nothing to let go of."""
+        """Do nothing: there is nothing to release."""
 
 
-STEPS: dict[str, Any] = {
-    "join": assembling.join_node,
-    "label": assembling.label_node,
-    "write": assembling.write_block,
-    "coarsen": assembling.coarsen_part,
-    "idle": assembling.idle,
-}
-"""The steps that need no network; each takes the `RunDirectory` and its item."""
-
-
-QUICK = 2.0
-"""Seconds: a tile that takes less is timed once more."""
-
-
-@dataclass(frozen=True)
-class Probe:
-    """What one tile tells of a run.
+@dataclass
+class BlockRun:
+    """What a process needs to compute blocks of a run; kept from block to block.
 
     Attributes
     ----------
-    device
-        Where the network runs.
-    seconds, disk_bytes
-        For each pixel.
-    tile_bytes
-        Memory of the device that a batch of tiles takes.
-    tile
-        Edge lengths of the tile.
-    seam
-        The largest |difference| across the borders of tiles and blocks; None if not checked.
+    directory
+        The folder of the run.
+    stack, model
+        The data, and the network on its device.
+    preview
+        Whether provisional labels are shown while the run goes on.
     """
 
-    device: str
-    seconds: float
-    disk_bytes: float
-    tile_bytes: float
-    tile: tuple[int, ...]
-    seam: float | None
+    directory: RunDirectory
+    stack: Stack
+    model: Model
+    preview: bool = False
+    _frame: tuple[int, MapSource] | None = field(default=None, repr=False)
+
+    @cached_property
+    def settings(self) -> PredictSettings:
+        """The resolved settings, with the plan's number format."""
+        plan = self.directory.plan
+        return replace(PredictSettings(**plan.resolved), precision=plan.precision)
+
+    @cached_property
+    def decoder(self) -> InstanceDecoder | SemanticDecoder:
+        """What turns maps into provisional ids."""
+        decode = self.directory.plan.decoding
+        if decode is None:
+            return SemanticDecoder(None, False)
+        return InstanceDecoder(self.model, decode, None, False)
+
+    def maps(self, frame: int) -> MapSource:
+        """Return the source of a frame's maps; the last one is kept."""
+        if self._frame is None or self._frame[0] != frame:
+            maps = open_map_source(
+                with_retries(self.stack),
+                self.model,
+                self.settings,
+                self.directory.plan.index(frame),
+                self.normaliser(frame),
+                on_device=self.decoder.on_device,
+                live=self.preview,
+            )
+            self._frame = (frame, maps)
+        return self._frame[1]
+
+    def normaliser(self, frame: int) -> Normaliser:
+        """Return a frame's intensities, measured by the first process that needs them.
+
+        They are of a fixed sample in bounded memory, so two processes that measure at once find the
+        same. Those of a frame of one block need not be kept: nobody else needs them.
+
+        Raises
+        ------
+        UnreadableError
+            Nothing of the frame can be read.
+        """
+        plan, file = self.directory.plan, self.directory.frame(frame)
+        if file.exists():
+            values = json.loads(file.read_text(encoding="utf-8"))
+            low, high = np.array(values["low"]), np.array(values["high"])
+            return Normaliser(low, high, self.stack.name, self.stack.notices)
+        channels = self.stack.pick_channels(self.model.spec.in_channels, self.settings.channel)
+        norm = self.model.card.normalisation
+        source = (
+            with_retries(self.stack),
+            plan.index(frame),
+            plan.ndim,
+            tuple(sorted(set(channels))),
+        )
+        limits = (norm["low"], norm["high"])
+        found = Normaliser.from_stack(*source, *limits, skip=(UnreadableError,))
+        if (found.low == found.high).all():  # blank, or nothing of it could be read: raises then
+            found = Normaliser.from_stack(*source, *limits)
+        if plan.blocks.count > 1:
+            write_text(file, json.dumps({"low": found.low.tolist(), "high": found.high.tolist()}))
+        return found
+
+    def decode(
+        self, frame: int, window: Window, tiles: Sequence[Tile]
+    ) -> Generator[Tile, None, tuple[np.ndarray, BlockSummary | None]]:
+        """Compute tiles that cover a window of a frame, yielding each when it is done.
+
+        Returns
+        -------
+        ids
+            uint32, provisional ids (or classes) in the window.
+        summary
+            Of their basins; None if they are classes.
+        """
+        maps, decoder, out = self.maps(frame), self.decoder, _WindowIds(window)
+        decoder.out = out
+        decoder.start((), maps.size)
+        for tile, raw in maps.run(tiles):
+            decoder.add(tile, raw)
+            yield tile
+        decoder.out = None
+        if isinstance(decoder, SemanticDecoder):
+            return out.ids, None
+        table, summary = decoder.pieces(window)
+        return table[out.ids], summary
 
 
-def probe(run: BlockRun) -> Probe:
-    """Run a tile of the middle frame, and across a corner of blocks if that is asked for."""
-    plan = run.place.plan
-    frame = plan.frames // 2
-    device, spec = str(run.model.device), run.model.spec
-    try:
-        maps = run.maps(frame)
-    except UnreadableError:
-        return Probe(device, 0.0, 0.0, 0.0, (), None)
-    number = plan.blocks.count // 2
-    tiles = maps.plan(plan.blocks.window(number))
-    if maps.blank or not tiles:
-        return Probe(device, 0.0, 0.0, 0.0, (), None)
-    seam = _certify(run, maps, number) if run.settings.certify else None
-    try:
-        seconds, disk = _time_tile(run, maps, tiles[0])
-    except UnreadableError:
-        seconds = disk = 0.0
-    width = run.model.runner(plan.precision).dtype.itemsize * spec.width
-    memory = LIVE_TENSORS * width * float(np.prod(tiles[0].read_shape))
-    edges = tuple(w.stop - w.start for w in tiles[0].write)
-    return Probe(device, seconds, disk, memory, edges, seam)
+class _WindowIds:
+    """An array of ids that is written by windows of a frame but holds one window of it."""
+
+    def __init__(self, window: Window) -> None:
+        self.window = window
+        self.ids = np.zeros([w.stop - w.start for w in window], np.uint32)
+
+    def __setitem__(self, window: Window, values: Any) -> None:
+        part = tuple(
+            slice(w.start - origin.start, w.stop - origin.start)
+            for w, origin in zip(window, self.window, strict=True)
+        )
+        self.ids[part] = values
 
 
-def _certify(run: BlockRun, maps: MapSource, number: int) -> float | None:
-    """Compare a crop across a corner of tiles, if possible of several blocks, with one piece."""
-    blocks = run.place.plan.blocks
-    near = [number, *(other for other in blocks.neighbours(number) if other < number)]
-    tiles = [tile for block in sorted(near) for tile in maps.plan(blocks.window(block))]
-    if len(tiles) == 1:
-        return 0.0  # one piece has no seams
-    try:
-        return maps.certify(tiles, np.random.default_rng(run.settings.seed))
-    except UnreadableError:
-        return None
+def compute_block(run: BlockRun, batch: int, number: int) -> Generator[int, None, list[str]]:
+    """Compute a block of a batch's frames and write it to the disk.
+
+    Yields the pixels that are done, after each tile. A block whose data cannot be read leaves a
+    note with the reason. Closing the generator leaves nothing.
+
+    Returns
+    -------
+    list of str
+        For each frame of the batch why its block is empty; "" if it is not.
+    """
+    directory, plan = run.directory, run.directory.plan
+    window = plan.blocks.window(number)
+    pixels = int(np.prod([w.stop - w.start for w in window]))
+    found, problems = {}, {}
+    for at, frame in enumerate(plan.batches.frames(batch)):
+        try:
+            found[frame] = yield from _compute_frame(run, frame, window, at * pixels)
+        except UnreadableError as error:
+            problems[frame] = str(error)
+    directory.check_run(plan.run)
+    for frame, problem in problems.items():
+        write_text(directory.failure(frame, number), json.dumps({"reason": problem}))
+    if found:
+        assemble.write_block_file(directory, batch, number, found)
+    return [problems.get(frame, "") for frame in plan.batches.frames(batch)]
 
 
-def _time_tile(run: BlockRun, maps: MapSource, tile: Tile) -> tuple[float, float]:
-    """Return the seconds and the bytes on the disk that a tile takes, for each pixel."""
-    seconds, ids, pieces = _run_tile(run, maps, tile)
-    if seconds < QUICK:  # the first pass of a network sets things up
-        seconds, ids, pieces = _run_tile(run, maps, tile)
-    labels = packed_size({"ids": ids})
-    everything = packed_size(pack_block(ids, pieces))
-    # Ids and labels of all levels, and the tables twice: of the blocks, and of their joining.
-    disk = labels * (1 + 4 / 3) + 2 * (everything - labels)
-    return seconds / ids.size, disk / ids.size
+def _compute_frame(
+    run: BlockRun, frame: int, window: Window, done: int
+) -> Generator[int, None, dict[str, np.ndarray]]:
+    """Compute a block of one frame; return the arrays of its file."""
+    maps, plan = run.maps(frame), run.directory.plan
+    tiles = run.decode(frame, window, [] if maps.blank else maps.plan(window))
 
+    def count(tile: Tile) -> int:
+        nonlocal done
+        done += int(np.prod([w.stop - w.start for w in tile.write]))
+        return done
 
-def _run_tile(
-    run: BlockRun, maps: MapSource, tile: Tile
-) -> tuple[float, np.ndarray, BlockSummary | None]:
-    began, out, decoder = time.perf_counter(), BlockIds(tile.write), run.decoder
-    decoder.out = out
-    decoder.start((), maps.size)
-    for part, raw in maps.run([tile]):
-        decoder.add(part, raw)
-    decoder.out = None
-    if isinstance(decoder, SemanticDecoder):
-        return time.perf_counter() - began, out.ids, None
-    table, pieces = decoder.pieces(tile.write)
-    return time.perf_counter() - began, table[out.ids], pieces
+    ids, summary = yield from map_steps(tiles, count)
+    decode, single = plan.decoding, plan.blocks.count == 1
+    if summary is None or decode is None:
+        if run.preview:
+            write_preview(run.directory, frame, window, ids)
+    elif run.preview or single:
+        labels = assemble.label_single_block(summary, decode)
+        if run.preview:
+            write_preview(run.directory, frame, window, labels[ids])
+        if single:
+            return {"ids": labels[ids], "objects": np.array([labels.max()])}
+    return assemble.pack_block(ids, summary)

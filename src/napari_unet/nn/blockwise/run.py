@@ -1,86 +1,73 @@
-"""Stacks larger than memory: block by block into an OME-Zarr label image, going on after a kill.
+"""Stacks larger than memory: block by block into an OME-Zarr label image, resumed after a kill.
 
-    plan  ->  blocks (network)  ->  joining (tables)  ->  writing  ->  in place
+    plan  ->  blocks (network)  ->  joining (tables)  ->  writing  ->  moved to the target
 
-What a block or a step has finished is on the disk (`core.blockwise.workplace`), so a run that ends
-early, however, loses the block at hand and nothing else. Who does the steps is a `Pool`: this
-process, or a cluster (`cluster`).
+What a step has finished is on the disk (`core.blockwise.run_directory`), so a run that ends early,
+for whatever reason, loses the block at hand and nothing else. An `Executor` does the steps: this
+process, or a cluster.
 """
 
 from __future__ import annotations
 
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.core.blockwise import assemble as assembling
-from napari_unet.core.blockwise import stitch_z as stacking
-from napari_unet.core.blockwise.assemble import make_preview
-from napari_unet.core.blockwise.estimate import Preflight, ResourceEstimate
-from napari_unet.core.blockwise.run_directory import RunDirectory, locked
+from napari_unet.core.blockwise import assemble
+from napari_unet.core.blockwise.estimate import ResourceEstimate, RunEstimated, TileCost
+from napari_unet.core.blockwise.run_directory import RunDirectory, locked, make_preview
 from napari_unet.core.io.ome_zarr import find_labels_transform
+from napari_unet.core.io.provenance import PROVENANCE_KEY, read_provenance
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.progress import Progress
-from napari_unet.core.settings.tasks import PredictSettings
-from napari_unet.nn.blockwise.block import BlockDone, BlockRun
-from napari_unet.nn.blockwise.executor import LocalPool, Pool, Probe
-from napari_unet.nn.blockwise.plan import resolve_plan
+from napari_unet.nn.blockwise.executor import BLOCK_STEP, BlockRun, LocalExecutor
+from napari_unet.nn.blockwise.plan import measure_tile, resolve_plan
 from napari_unet.nn.inference.compatibility import check_fit
 from napari_unet.nn.inference.segment import SegmentResult
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
+    from napari_unet.core.blockwise.blocks import RunPlan
     from napari_unet.core.blockwise.output_location import OutputLocation
-    from napari_unet.core.blockwise.run_plan import RunPlan
     from napari_unet.core.io.stack import Stack
-    from napari_unet.nn.blockwise.executor import Item, Pool
+    from napari_unet.nn.blockwise.executor import Executor, StepArguments
+    from napari_unet.nn.blockwise.plan import BlockwiseRequest
     from napari_unet.nn.inference.model import Model
+
+_BLOCK_WEIGHT = 20
+"""Steps that a block counts in the progress; every other step counts one, for it needs no network.
+"""
 
 
 @dataclass(frozen=True)
-class BlockwiseRequest:
-    """What is to be segmented, and where the labels go.
+class BlockDone(Progress):
+    """A block that is on the disk, or that could not be read.
 
     Attributes
     ----------
-    source
-        A stack, or anything that `open_stack` takes.
-    target
-        Where the labels go: see `core.blockwise.labelplace`.
-    settings
-        How the model is run.
-    block
-        Edge length of a block, or one for each axis; see `choose_block`.
-    resume
-        Whether an unfinished run at the target is gone on with.
-    overwrite
-        Whether a result or an unfinished run at the target is replaced.
-    scheduler
-        Address of a dask scheduler; None: this process does everything.
-    preview
-        Whether provisional labels are written for somebody who watches.
+    index
+        The frame's position along the leading axes of the labels.
+    window
+        The block's place in the frame.
+    problem
+        Why it was left empty; "" if it was not.
     """
 
-    source: Any
-    target: OutputLocation
-    settings: PredictSettings = field(default_factory=PredictSettings)
-    block: int | tuple[int, ...] | None = None
-    resume: bool = False
-    overwrite: bool = False
-    scheduler: str | None = None
-    preview: bool = False
+    index: tuple[int, ...] = ()
+    window: tuple[slice, ...] = ()
+    problem: str = ""
 
 
 def segment_blocks(
     request: BlockwiseRequest, model: Model
 ) -> Generator[Progress, None, SegmentResult]:
-    """Segment a stack block by block, yielding often and, of each block, a `BlockDone`.
+    """Segment a stack block by block, yielding often and, for each block, a `BlockDone`.
 
-    Before the start come a `ShiftReport`, if there is something to remark on, and a `Preflight`.
+    Before that come an `ShiftReport`, if there is something to remark on, and a `RunEstimated`.
     Closing the generator ends the run after the tile at hand; finished blocks stay for `resume`.
 
     Returns
@@ -92,7 +79,7 @@ def segment_blocks(
     Raises
     ------
     UnetError
-        An input, setting, device or cluster that cannot be used; a place that cannot be written,
+        An input, setting, device or cluster that cannot be used; a target that cannot be written,
         is in use, holds something else, or is too small.
     """
     stack, target, began = open_stack(request.source), request.target, time.perf_counter()
@@ -100,86 +87,85 @@ def segment_blocks(
     target.check(request.resume or request.overwrite)
     folder = target.unfinished
     if target.path.exists() and request.resume and not folder.exists():
-        return finished_result(target)
+        return _read_result(target)
     with ExitStack() as exits:
-        exits.enter_context(target.naming())
-        pool = _open_pool(request, exits)
+        exits.enter_context(target.naming_errors())
+        executor = _open_executor(request.scheduler, exits)
         target.make_folder()
         exits.enter_context(locked(folder))
-        place = RunDirectory(folder)
-        exits.callback(_leave, place)
-        run = BlockRun(place, stack, model, request.preview)
-        pool.start(run)
-        remarks = yield from resolve_plan(request, run, pool)
-        if place.plan.frames * place.plan.blocks.count and request.preview:
-            make_preview(place)
-        found = yield from _preflight(place, pool, target)
-        objects = yield from all_stages(place, pool)
-        provenance = _provenance(place, found, remarks, objects, time.perf_counter() - began)
-        _describe(place, target, stack, provenance)
-        return _publish(place, target, objects, provenance)
+        directory = RunDirectory(folder)
+        exits.callback(_remove_if_empty, directory)
+        run = BlockRun(directory, stack, model, request.preview)
+        executor.start(run)
+        yield from resolve_plan(request, run, executor)
+        if directory.plan.frames * directory.plan.blocks.count and request.preview:
+            make_preview(directory)
+        cost = yield from _estimate(directory, executor, target)
+        objects = yield from _do_stages(directory, executor)
+        provenance = _complete_provenance(directory, cost, objects, time.perf_counter() - began)
+        _describe(directory, target, stack, provenance)
+        target.publish(directory)
+        if not provenance["failed_blocks"]:  # else the next run tries them again
+            directory.empty()
+        return SegmentResult(target.open(), objects, provenance)
 
 
-def finished_result(target: OutputLocation) -> SegmentResult:
-    """Return a result that is there already."""
-    from napari_unet.core.io.provenance import read_provenance
-
+def _read_result(target: OutputLocation) -> SegmentResult:
+    """Return a result that exists already."""
     provenance = read_provenance(target.path)
     return SegmentResult(target.open(), int(provenance.get("objects", 0)), provenance)
 
 
-def _open_pool(request: BlockwiseRequest, stack: ExitStack) -> Pool:
-    if request.scheduler is None:
-        return LocalPool()
-    from napari_unet.nn.blockwise.cluster import ClusterPool
+def _open_executor(scheduler: str | None, exits: ExitStack) -> Executor:
+    if scheduler is None:
+        return LocalExecutor()
+    from napari_unet.nn.blockwise.cluster import ClusterExecutor
 
-    pool = ClusterPool(request.scheduler)
-    stack.callback(pool.close)
-    return pool
+    executor = ClusterExecutor(scheduler)
+    exits.callback(executor.close)
+    return executor
 
 
-def _preflight(
-    place: RunDirectory, pool: Pool, target: OutputLocation
-) -> Generator[Progress, None, Probe]:
-    plan = place.plan
+def _estimate(
+    directory: RunDirectory, executor: Executor, target: OutputLocation
+) -> Generator[Progress, None, TileCost]:
+    """Run one tile; report what the run will take, and raise if the disk is too small."""
+    plan = directory.plan
     if not plan.frames * plan.blocks.count:
-        return Probe(plan.provenance.get("device", "cpu"), 0.0, 0.0, 0.0, (), None)
+        return TileCost(plan.provenance.get("device", "cpu"))
     yield Progress(0, 0, "trying one tile")
-    todo = missing(place, "blocks", plan.blocks.count)
-    found, left = pool.probe(), frames_in(plan, todo)
-    needs = ResourceEstimate.of(
-        blocks=left,
+    cost = executor.call(measure_tile)
+    estimate = ResourceEstimate.from_tile(
+        cost,
+        blocks=_count_frames(plan, _find_missing(directory, "blocks", plan.blocks.count)),
         block_pixels=int(np.prod(plan.block)),
-        seconds=found.seconds,
-        disk_bytes=found.disk_bytes,
-        tile_bytes=found.tile_bytes,
-        device=found.device,
-        folder=place.folder,
-        workers=pool.workers,
+        folder=directory.folder,
+        workers=executor.workers,
     )
-    yield Preflight(0, 0, "about to start", needs)
-    needs.check(target.path)
-    return found
+    yield RunEstimated(0, 0, "about to start", estimate)
+    estimate.check(target.path)
+    return cost
 
 
-def _provenance(
-    place: RunDirectory, found: Probe, remarks: list[str], objects: int, seconds: float
+def _complete_provenance(
+    directory: RunDirectory, cost: TileCost, objects: int, seconds: float
 ) -> dict[str, Any]:
-    plan = place.plan
+    """Return the plan's provenance with what is known in the end."""
+    plan = directory.plan
     failed = [
         [*plan.index(frame), *(w.start for w in plan.blocks.window(number))]
         for frame in range(plan.frames)
-        for number in sorted(place.done("failed", frame))
+        for number in sorted(directory.done("failed", frame))
     ]
     pixels = float(np.prod(plan.shape, dtype=float))
     return plan.provenance | {
-        "device": found.device,
+        "device": cost.device,
         "precision": plan.precision,
-        "tile": max(found.tile, default=None),
+        "tile": max(cost.tile, default=None),
         "block": list(plan.block),
         "blocks": plan.frames * plan.blocks.count,
         "failed_blocks": failed,
-        "seam": found.seam,
+        "seam": cost.seam,
         "objects": objects,
         "seconds": round(seconds, 3),
         "mpx_per_s": round(pixels / 1e6 / max(seconds, 1e-9), 4),
@@ -187,138 +173,136 @@ def _provenance(
 
 
 def _describe(
-    place: RunDirectory, target: OutputLocation, stack: Stack, provenance: dict[str, Any]
+    directory: RunDirectory, target: OutputLocation, stack: Stack, provenance: dict[str, Any]
 ) -> None:
-    """Write the metadata: labels lie where the image does that holds them, or that they are of."""
-    from napari_unet.core.io.provenance import PROVENANCE_KEY
-
-    there = None
+    """Write the metadata of the label image."""
+    # Coordinates are those of the OME-Zarr that holds the labels, if any, else those of the stack.
+    transform = None
     if target.image is not None:
-        there = find_labels_transform(target.image, stack.labels_axes, stack.labels_shape)
-    assembling.label_image(place).describe(
-        target.name, there or stack.labels_transform, {PROVENANCE_KEY: provenance}, target.source
+        transform = find_labels_transform(target.image, stack.labels_axes, stack.labels_shape)
+    directory.label_image.describe(
+        target.name,
+        transform or stack.labels_transform,
+        {PROVENANCE_KEY: provenance},
+        target.source,
     )
 
 
-def _publish(
-    place: RunDirectory, target: OutputLocation, objects: int, provenance: dict[str, Any]
-) -> SegmentResult:
-    """Put the image in its place; tidy up unless a block is missing."""
-    target.put(place)
-    if not provenance["failed_blocks"]:
-        place.empty()
-    return SegmentResult(target.open(), objects, provenance)
-
-
-def _leave(place: RunDirectory) -> None:
+def _remove_if_empty(directory: RunDirectory) -> None:
     """Leave no folder behind in which no block is finished."""
-    if not (place.folder / "blocks").exists():
-        place.empty()
+    if not (directory.folder / "blocks").exists():
+        directory.empty()
 
 
-WEIGHT = 20
-"""A block counts so many steps in the progress; everything else counts one."""
-
-
-def missing(place: RunDirectory, kind: str, count: int) -> list[Item]:
-    """List group (of frames) and number of what has no file yet."""
+def _find_missing(directory: RunDirectory, kind: str, count: int) -> list[StepArguments]:
+    """List batch (of frames) and number of what has no file of a kind yet."""
     return [
-        (group, number)
-        for group in range(place.plan.groups.count)
-        for number in sorted(set(range(count)) - place.done(kind, group))
+        (batch, number)
+        for batch in range(directory.plan.batches.count)
+        for number in sorted(set(range(count)) - directory.done(kind, batch))
     ]
 
 
-def frames_in(plan: RunPlan, items: Sequence[Item]) -> int:
-    """Count the frames' parts that items of groups and numbers stand for."""
-    return sum(len(plan.groups.frames(group)) for group, *_ in items)
+def _count_frames(plan: RunPlan, steps: Sequence[StepArguments]) -> int:
+    """Count the frames' parts that steps for batches stand for."""
+    return sum(len(plan.batches.frames(batch)) for batch, *_ in steps)
 
 
-def all_stages(place: RunDirectory, pool: Pool) -> Generator[Progress, None, int]:
-    """Do what is missing, stage by stage; return how many objects there are."""
-    plan = place.plan
-    image, blocks, frames = assembling.label_image(place), plan.blocks, plan.frames
+def _do_stages(directory: RunDirectory, executor: Executor) -> Generator[Progress, None, int]:
+    """Do what is missing, stage by stage; return the number of objects."""
+    plan, image = directory.plan, directory.label_image
+    blocks, frames = plan.blocks, plan.frames
     joined = plan.decode is not None and blocks.count > 1
     nodes = [int(np.prod(blocks.nodes(level))) for level in range(blocks.levels + 1)]
-    parts = [assembling.level_blocks(plan, image, level).count for level in range(image.levels)]
-    steps = WEIGHT * blocks.count + 2 * joined * sum(nodes) + sum(parts)
-    count = _Count(steps * frames)
-    todo = missing(place, "blocks", blocks.count)
-    count.skip(WEIGHT * (frames * blocks.count - frames_in(plan, todo)))
-    yield from _blocks(place, pool, todo, count)
+    parts = [assemble.level_blocks(directory, level).count for level in range(image.levels)]
+    steps = _BLOCK_WEIGHT * blocks.count + 2 * joined * sum(nodes) + sum(parts)
+    counter = _StepCounter(steps * frames)
+    yield from _compute_blocks(directory, executor, counter)
     if joined:
-        yield from _join(place, pool, nodes, count)
-    if plan.least_voxels is None:
-        objects = [assembling.objects_of(place, frame) for frame in range(frames)]
+        yield from _join_blocks(directory, executor, nodes, counter)
+    if plan.min_voxels is None:
+        objects = [assemble.count_in_frame(directory, frame) for frame in range(frames)]
     else:
-        objects = yield from _stack(place, count)
+        objects = yield from _stitch_volumes(directory, counter)
     image.create(np.uint16 if max(objects, default=0) < 2**16 else np.uint32)
-    for level, each in enumerate(parts):
-        todo = missing(place, f"written/{level}", each)
-        count.skip(frames * each - frames_in(plan, todo))
-        items = todo if level == 0 else [(level, *item) for item in todo]
-        for item, _ in pool.run("coarsen" if level else "write", items):
-            yield count.step("writing", frames_in(plan, [item[-2:]]) if item else 0)
+    for level, count in enumerate(parts):
+        missing = _find_missing(directory, f"written/{level}", count)
+        counter.skip(frames * count - _count_frames(plan, missing))
+        arguments = missing if level == 0 else [(level, *step) for step in missing]
+        for step, _ in executor.do("coarsen" if level else "write", arguments):
+            yield counter.add("writing", _count_frames(plan, [step[-2:]]) if step else 0)
     return sum(objects)
 
 
-def _blocks(
-    place: RunDirectory, pool: Pool, todo: Sequence[Item], count: _Count
+def _compute_blocks(
+    directory: RunDirectory, executor: Executor, counter: _StepCounter
 ) -> Generator[Progress, None, None]:
-    plan = place.plan
+    plan = directory.plan
+    missing = _find_missing(directory, "blocks", plan.blocks.count)
+    finished = plan.frames * plan.blocks.count - _count_frames(plan, missing)
+    counter.skip(_BLOCK_WEIGHT * finished)
     pixels = max(1, int(np.prod(plan.block)))
-    for item, what in pool.run("block", todo):
-        if item is None:
-            yield count.at(WEIGHT * what // (pixels + 1), "blocks")
+    for step, answer in executor.do(BLOCK_STEP, missing):
+        if step is None:
+            yield counter.peek(_BLOCK_WEIGHT * answer // (pixels + 1), "blocks")
             continue
-        window = plan.blocks.window(item[1])
-        for frame, problem in zip(plan.groups.frames(item[0]), what, strict=True):
-            step = count.step("blocks", WEIGHT)
-            yield BlockDone(step.done, step.total, "blocks", plan.index(frame), window, problem)
+        batch, number = step
+        window = plan.blocks.window(number)
+        for frame, problem in zip(plan.batches.frames(batch), answer, strict=True):
+            at = counter.add("blocks", _BLOCK_WEIGHT)
+            yield BlockDone(at.done, at.total, "blocks", plan.index(frame), window, problem)
 
 
-def _join(
-    place: RunDirectory, pool: Pool, nodes: Sequence[int], count: _Count
+def _join_blocks(
+    directory: RunDirectory, executor: Executor, nodes: Sequence[int], counter: _StepCounter
 ) -> Generator[Progress, None, None]:
-    for level, each in enumerate(nodes):
-        todo = [(f, level, n) for f, n in missing(place, f"join/up{level}", each)]
-        count.skip(place.plan.frames * each - len(todo))
-        for _, _ in pool.run("join", todo):
-            yield count.step("joining")
-    for frame in range(place.plan.frames):
-        if not place.numbers(frame).exists():
-            assembling.number_frame(place, frame)
-            yield count.at(0, "numbering")
-    for level, each in reversed(list(enumerate(nodes))):
-        todo = [(f, level, n) for f, n in missing(place, f"join/down{level}", each)]
-        count.skip(place.plan.frames * each - len(todo))
-        for _, _ in pool.run("label", todo):
-            yield count.step("joining")
+    """Join up the tree, number the objects, and hand their labels down."""
+    levels = list(enumerate(nodes))
+
+    def do(kind: str, folder: str, level: int, count: int) -> Generator[Progress, None, None]:
+        missing = _find_missing(directory, f"{folder}{level}", count)
+        counter.skip(directory.plan.frames * count - len(missing))
+        for _ in executor.do(kind, [(frame, level, number) for frame, number in missing]):
+            yield counter.add("joining")
+
+    for level, count in levels:
+        yield from do("join", "join/up", level, count)
+    for frame in range(directory.plan.frames):
+        if not directory.numbers(frame).exists():
+            assemble.number_frame(directory, frame)
+            yield counter.peek(0, "numbering")
+    for level, count in reversed(levels):
+        yield from do("label", "join/down", level, count)
 
 
-def _stack(place: RunDirectory, count: _Count) -> Generator[Progress, None, list[int]]:
+def _stitch_volumes(
+    directory: RunDirectory, counter: _StepCounter
+) -> Generator[Progress, None, list[int]]:
     """Join the objects of planes through z; return how many there are in each volume."""
-    found = range(stacking.volumes(place.plan))
-    for volume in found:
-        if not place.stacked(volume).exists():
-            for _ in stacking.join_volume(place, volume, assembling.block_labels):
-                yield count.at(0, "joining through z")
-    return [stacking.objects_in(place, volume) for volume in found]
+    volumes = range(directory.plan.volumes)
+    for volume in volumes:
+        if not directory.stacked(volume).exists():
+            for _ in assemble.stitch_volume(directory, volume):
+                yield counter.peek(0, "joining through z")
+    return [assemble.count_in_volume(directory, volume) for volume in volumes]
 
 
 @dataclass
-class _Count:
-    """Counts the steps of a run."""
+class _StepCounter:
+    """Counts the steps of a run for its progress."""
 
     total: int
     done: int = 0
 
     def skip(self, steps: int) -> None:
+        """Count steps that an earlier run did."""
         self.done += steps
 
-    def step(self, what: str, steps: int = 1) -> Progress:
+    def add(self, what: str, steps: int = 1) -> Progress:
+        """Count steps that are done now."""
         self.done += steps
         return Progress(self.done, self.total, what)
 
-    def at(self, beyond: int, what: str) -> Progress:
-        return Progress(min(self.total, self.done + beyond), self.total, what)
+    def peek(self, further: int, what: str) -> Progress:
+        """Report steps that are under way without counting them."""
+        return Progress(min(self.total, self.done + further), self.total, what)

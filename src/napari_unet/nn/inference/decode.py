@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from napari_unet.core.blockwise.summary import BlockSummary, summarise
 from napari_unet.core.instances import watershed as on_host
 from napari_unet.core.instances.heads import InstanceHead
-from napari_unet.core.instances.tile_merger import DecodeSettings, TileMerger
+from napari_unet.core.instances.tile_merger import (
+    BlockSummary,
+    DecodeSettings,
+    TileMerger,
+    summarise,
+)
 from napari_unet.nn.inference import watershed as on_device
 from napari_unet.nn.inference.memory import is_out_of_memory
 
@@ -49,7 +53,7 @@ class InstanceDecoder:
 
     def __init__(self, model: Model, settings: DecodeSettings, out: Any, preview: bool) -> None:
         self.out, self.on_device = out, decodes_on(model.device)
-        self._settings, self._cut = settings, InstanceHead.cut(settings.threshold)
+        self._settings, self._cut = settings, InstanceHead.raw_threshold(settings.threshold)
         # Not behind the network's next tiles, which the device has been given already.
         cuda = model.device.type == "cuda"
         self._stream = torch.cuda.Stream(model.device, priority=-1) if cuda else None  # type: ignore[no-untyped-call]
@@ -91,7 +95,7 @@ class InstanceDecoder:
 
     def pieces(self, block: Window) -> tuple[np.ndarray, BlockSummary]:
         """Sum up the tiles of a block: each provisional id's basin in it, and the basins."""
-        return summarise(self._joiner.gathered(), block, self._size)
+        return summarise(self._joiner.all_basins(), block, self._size)
 
     def finish(self) -> int:
         """Turn the frame's provisional ids into labels; return the number of objects."""

@@ -32,7 +32,7 @@ from napari_unet.core.image.domain_shift import (
     statistic_ranges,
 )
 from napari_unet.core.instances.heads import get_head
-from napari_unet.core.instances.tile_merger import separate
+from napari_unet.core.instances.tile_merger import decode_instances
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.progress import Progress, run_to_end
 from napari_unet.core.settings.tasks import PredictSettings
@@ -276,7 +276,7 @@ def _objects_in(
     raw = runner(torch.from_numpy(np.ascontiguousarray(image))[None])[0].cpu().numpy()
     maps = get_head(model.spec).activate(raw)
     chosen = model.decoding.updated(threshold=settings.threshold, merge=settings.merge)
-    return maps, separate(maps, chosen)
+    return maps, decode_instances(maps, chosen)
 
 
 def _middle_frame(stack: Stack, model: Model, settings: PredictSettings) -> Frame:

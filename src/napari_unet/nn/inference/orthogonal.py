@@ -17,11 +17,11 @@ from napari_unet.core.image.frames import Frame
 from napari_unet.core.progress import map_steps, run_to_end
 from napari_unet.core.tiles import nearest_first, plan_tiles
 from napari_unet.core.volumes.modes import (
-    ACROSS,
-    BLOCK,
-    LIVE_BLOCK,
+    BLOCK_VOXELS,
+    LIVE_BLOCK_VOXELS,
+    PLANE_AXES,
     block_edges,
-    held_frame,
+    load_planes,
     plane_frame,
 )
 from napari_unet.nn.inference.compatibility import choose_scale
@@ -82,7 +82,7 @@ class OrthogonalRunner:
         """Run one block, yielding after every plane; return its averaged raw maps."""
         outer = tile.outer
         maps = np.zeros((out_channels(self.spec), *(o.stop - o.start for o in outer)), np.float32)
-        for normal, axes in enumerate(ACROSS):
+        for normal, axes in enumerate(PLANE_AXES):
             positions, region = outer[normal], tuple(outer[axis] for axis in axes)
             across = np.moveaxis(maps, normal + 1, 0)  # one (K, *plane) after the other
             for place, raw in zip(across, self._planes(normal, positions, region), strict=True):
@@ -101,7 +101,7 @@ class OrthogonalRunner:
             slice(min(part.start for part in axis), max(part.stop for part in axis))
             for axis in zip(*reads, strict=True)
         )
-        held = held_frame(frame, positions, window)
+        held = load_planes(frame, positions, window)
         raw = np.zeros((out_channels(self.spec), *(r.stop - r.start for r in region)), np.float32)
         for position in range(positions.start, positions.stop):
             one = replace(runner, frame=replace(held, index=(position,)))
@@ -134,7 +134,7 @@ def prepare_volume(
         frame = Frame(stack, index, channels, normaliser, size, size)
     runner = model.runner(model.choose_precision(settings.precision), settings.augment)
     edge = settings.tile or choose_edge(model.spec, runner, 1, live=live)
-    edges = block_edges(frame.size, LIVE_BLOCK if live else BLOCK)
+    edges = block_edges(frame.size, LIVE_BLOCK_VOXELS if live else BLOCK_VOXELS)
     if settings.tile:
         edges = (settings.tile,) * 3
     return OrthogonalRunner(runner, model.spec, frame, scale, edge), edges

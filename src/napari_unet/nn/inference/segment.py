@@ -24,7 +24,7 @@ from napari_unet.core.volumes.modes import (
     PLANES,
     anisotropy,
     ball_voxels,
-    frame_ndim,
+    get_mode_ndim,
     object_axes,
     resolve_volume_mode,
 )
@@ -149,7 +149,7 @@ def segment_steps(
     settings, way, least, remarks = yield from resolve_diameters(stack, model, settings)
     if remarks:
         yield ShiftReport(0, 0, LOOKING, remarks)
-    frames = stack.indices(frame_ndim(way)) if what is None else what
+    frames = stack.indices(get_mode_ndim(way)) if what is None else what
     decoder = decoder_for(model, settings, _output(stack, out), preview=preview)
     run = _Run(stack, model, settings, decoder, preview, way, features)
     precision = model.choose_precision(settings.precision)

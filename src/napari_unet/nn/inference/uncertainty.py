@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.instances.heads import get_head
-from napari_unet.core.instances.tile_merger import separate
+from napari_unet.core.instances.tile_merger import decode_instances
 from napari_unet.core.instances.uncertainty import (
     UncertainRegion,
     rank_uncertain_regions,
@@ -114,7 +114,7 @@ def _places(
     head, ndim = get_head(model.spec), model.spec.ndim
     if model.spec.head == "instance":
         decoding = model.decoding.in_image(choose_scale(model, settings), ndim)
-        labels = separate(
+        labels = decode_instances(
             maps, decoding.updated(threshold=settings.threshold, merge=settings.merge)
         )
     else:

@@ -17,10 +17,10 @@ import torch
 
 from napari_unet.core.instances.watershed import (
     Basins,
-    faces_of,
-    names_of,
-    padding_of,
-    steps_forward,
+    forward_steps,
+    frame_indices,
+    inner_faces,
+    padded_window,
 )
 
 if TYPE_CHECKING:
@@ -56,11 +56,11 @@ def find_basins(foreground: Tensor, height: Tensor, tile: Tile, shape: tuple[int
     ids, peaks, sizes = _count(ends, there)
     first, second, heights = _passes(level, there, ends)
     on_face = torch.zeros_like(there)
-    for face in faces_of(tile, shape):
+    for face in inner_faces(tile, shape):
         on_face[face] = there[face]
     faces = on_face.flatten().nonzero()[:, 0]
     one, other, names, border, border_names = (
-        names_of(places.cpu().numpy(), tuple(level.shape), tile, shape)
+        frame_indices(places.cpu().numpy(), tuple(level.shape), tile, shape)
         for places in (first, second, peaks, faces, ends[faces])
     )
     return Basins(
@@ -77,7 +77,7 @@ def find_basins(foreground: Tensor, height: Tensor, tile: Tile, shape: tuple[int
 
 def _padded_level(foreground: Tensor, height: Tensor, tile: Tile) -> Tensor:
     """Return the height of the tile's window and one pixel around it; background is -infinity."""
-    shape, known = padding_of(tile)
+    shape, known = padded_window(tile)
     level = height.new_full(shape, -torch.inf)
     level[known] = torch.where(foreground & height.isfinite(), height, -torch.inf)
     level += 0  # -0 becomes 0: heights that are equal have equal bits
@@ -140,7 +140,7 @@ def _passes(level: Tensor, there: Tensor, ends: Tensor) -> tuple[Tensor, Tensor,
     inner = (slice(1, -1),) * level.ndim
     here = torch.zeros_like(there)
     here[inner] = there[inner]
-    steps = steps_forward(tuple(level.shape))
+    steps = forward_steps(tuple(level.shape))
     here, there, level = here.flatten(), there.flatten(), level.flatten()
     codes, heights = [], []
     for step in steps:

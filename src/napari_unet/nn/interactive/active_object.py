@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.errors import InputError
-from napari_unet.core.instances.mask import ObjectMask, beyond, joined
+from napari_unet.core.instances.mask import ObjectMask, outside, union
 from napari_unet.core.prompts.clicks import Click, ClickSet
 
 if TYPE_CHECKING:
@@ -78,8 +78,8 @@ def clicked(
     clicks = shown.clicks.added(click)
     previous = shown.masks.get(index)
     mask = frames.at(index).answer(clicks.within(index), previous)
-    if previous is not None and (rest := beyond(previous, mask.window)).area:
-        mask = joined(rest, mask)
+    if previous is not None and (rest := outside(previous, mask.window)).area:
+        mask = union(rest, mask)
     masks = {**shown.masks, index: free(mask, index, shown.label, protected)}
     return replace(shown, clicks=clicks, masks=masks)
 

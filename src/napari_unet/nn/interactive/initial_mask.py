@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
-from napari_unet.core.instances.tile_merger import DecodeSettings, separate
+from napari_unet.core.instances.tile_merger import DecodeSettings, decode_instances
 from napari_unet.nn.unet.net import out_channels
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class InitialMask:
 
     def _objects(self, maps: np.ndarray) -> np.ndarray:
         if self.decoding:
-            return separate(maps, self.decoding)
+            return decode_instances(maps, self.decoding)
         labels = np.zeros(maps.shape[1:], np.int32)
         for name in range(1, len(maps)):
             parts, _ = ndimage.label(maps.argmax(0) == name)

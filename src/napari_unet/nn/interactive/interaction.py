@@ -24,7 +24,7 @@ from napari_unet.core.instances.label_edits import (
     remove_object,
     split_object,
 )
-from napari_unet.core.instances.mask import ObjectMask, find_object, joined, part_at
+from napari_unet.core.instances.mask import ObjectMask, connected_part, find_object, union
 from napari_unet.core.progress import Progress
 from napari_unet.core.prompts.clicks import Click, ClickSet
 
@@ -262,7 +262,7 @@ def preview(
         index, _ = session.locate(click)
         if (part := _part_apart(session, shown, masks[index], click)) is not None:
             there = shown.masks.get(index)
-            return {**shown.masks, index: part if there is None else joined(there, part)}
+            return {**shown.masks, index: part if there is None else union(there, part)}
     return masks
 
 
@@ -294,7 +294,7 @@ def _part_apart(
         The answer to the click, in its frame.
     """
     index, pixel = session.locate(click)
-    part = part_at(mask, pixel)
+    part = connected_part(mask, pixel)
     if part is None:
         return None  # the place belongs to another object, which is protected
     letters = session.stack.labels_axes[: len(index)]

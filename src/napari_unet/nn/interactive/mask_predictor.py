@@ -16,7 +16,7 @@ import torch
 from scipy import ndimage
 from torch.nn import functional as F
 
-from napari_unet.core.instances.label_edits import ObjectMask
+from napari_unet.core.instances.mask import ObjectMask
 from napari_unet.nn.unet.click_head import ClickHead, Prompts, activate
 
 if TYPE_CHECKING:

@@ -11,13 +11,12 @@ import numpy as np
 from napari_unet.core.errors import InputError, ModelError
 from napari_unet.core.instances.label_edits import (
     LabelEdit,
-    ObjectMask,
     check_label,
     check_writable,
-    find_object,
     new_label,
     place_object,
 )
+from napari_unet.core.instances.mask import ObjectMask, find_object
 from napari_unet.core.io.stack import Stack, open_stack
 from napari_unet.core.progress import Progress
 from napari_unet.core.prompts.clicks import Click, ClickSet, UndoStack, box_mask, locate

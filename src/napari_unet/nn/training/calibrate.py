@@ -16,7 +16,7 @@ from napari_unet.core.evaluation.metrics import Scores, evaluate
 from napari_unet.core.image.diameters import working_scale
 from napari_unet.core.image.domain_shift import statistic_ranges
 from napari_unet.core.instances.heads import InstanceHead
-from napari_unet.core.instances.tile_merger import DecodeSettings, separate
+from napari_unet.core.instances.tile_merger import DecodeSettings, decode_instances
 from napari_unet.core.training.holdout import count_known
 from napari_unet.core.training.samples import Samples
 from napari_unet.nn.inference.diameter_estimation import training_statistics
@@ -49,7 +49,7 @@ def scores_by_group(
     groups: dict[str, list[Scores]] = {}
     for values, sample in zip(maps, samples.items, strict=True):
         scale = working_scale(sample.diameter, diameter)
-        labels = separate(values, settings.in_image(scale, sample.labels.ndim))
+        labels = decode_instances(values, settings.in_image(scale, sample.labels.ndim))
         groups.setdefault(sample.group, []).append(evaluate(labels, sample.labels, LEVELS))
     return {group: Scores.pooled(several) for group, several in sorted(groups.items())}
 
@@ -76,7 +76,7 @@ def format_agreement(model: Model, samples: Samples, precision: str = "bfloat16"
     both = total = 0
     for sample in samples.items:
         exact, short = (
-            separate(sample_maps(model, sample, p), model.decoding) > 0
+            decode_instances(sample_maps(model, sample, p), model.decoding) > 0
             for p in ("float32", precision)
         )
         both += int(np.sum(exact & short))

@@ -13,7 +13,7 @@ from napari_unet.core.evaluation.metrics import Scores, evaluate_known
 from napari_unet.core.image.diameters import working_scale
 from napari_unet.core.image.frames import resize
 from napari_unet.core.instances.heads import get_head
-from napari_unet.core.instances.tile_merger import separate
+from napari_unet.core.instances.tile_merger import decode_instances
 from napari_unet.core.progress import run_to_end
 from napari_unet.core.training.holdout import count_known
 from napari_unet.core.training.model_comparison import ModelComparison, compare_models
@@ -179,7 +179,7 @@ class Validator:
         """Score the objects of one sample."""
         scale = working_scale(sample.diameter, model.diameter)
         decoding = model.decoding.in_image(scale, sample.labels.ndim)
-        labels = separate(self._maps(model, sample), decoding)
+        labels = decode_instances(self._maps(model, sample), decoding)
         return evaluate_known(labels, sample.labels, sample.known, (0.5,))
 
     def _class_iou(

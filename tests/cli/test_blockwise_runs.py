@@ -26,8 +26,8 @@ from napari_unet.core.io.provenance import read_provenance
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.progress import run_to_end
 from napari_unet.core.settings.tasks import PredictSettings
-from napari_unet.nn.blockwise.block import BlockDone
-from napari_unet.nn.blockwise.run import BlockwiseRequest, segment_blocks
+from napari_unet.nn.blockwise.plan import BlockwiseRequest
+from napari_unet.nn.blockwise.run import BlockDone, segment_blocks
 from napari_unet.nn.inference.model import load_model, save_model
 
 DRIVER = Path(__file__).parent / "helpers/drive_large.py"

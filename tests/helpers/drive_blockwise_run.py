@@ -9,7 +9,8 @@ import numpy as np
 from napari_unet.core.blockwise.output_location import OutputLocation
 from napari_unet.core.progress import run_to_end
 from napari_unet.core.settings.tasks import PredictSettings
-from napari_unet.nn.blockwise.run import BlockwiseRequest, segment_blocks
+from napari_unet.nn.blockwise.plan import BlockwiseRequest
+from napari_unet.nn.blockwise.run import segment_blocks
 from napari_unet.nn.inference.model import load_model
 
 

@@ -11,9 +11,14 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from napari_unet.core.blockwise.blocks import BlockPlan
-from napari_unet.core.blockwise.join import join, label_roots
-from napari_unet.core.blockwise.summary import link, shrink, summarise
-from napari_unet.core.instances.tile_merger import DecodeSettings, TileMerger, separate, tile_basins
+from napari_unet.core.blockwise.join import join, keep_faces, label_roots, link
+from napari_unet.core.instances.tile_merger import (
+    DecodeSettings,
+    TileMerger,
+    decode_instances,
+    summarise,
+    tile_basins,
+)
 from napari_unet.core.tiles import Tile, plan_tiles
 
 DECODE = DecodeSettings(threshold=0.5, merge=0.2, min_size=3)
@@ -26,50 +31,50 @@ def tiles_of(window, shape, edge):
     return tiles
 
 
-def block_pieces(maps, window, shape, edge, decode):
-    joiner, out = TileMerger(decode), np.zeros(shape, np.uint32)
+def summarise_block(maps, window, shape, edge, decode):
+    merger, out = TileMerger(decode), np.zeros(shape, np.uint32)
     for tile in tiles_of(window, shape, edge):
         part = maps[(slice(None), *tile.outer)]
-        out[tile.write] = joiner.add(tile_basins(part, tile, shape, decode))
-    table, pieces = summarise(joiner.gathered(), window, shape)
-    return table[out[window]], pieces
+        out[tile.write] = merger.add(tile_basins(part, tile, shape, decode))
+    table, summary = summarise(merger.all_basins(), window, shape)
+    return table[out[window]], summary
 
 
 def segment_in_blocks(maps, block, edge=7, decode=DECODE, lost=()):
-    """Do what the engine does, in memory: pieces, links, joins upwards, labels downwards."""
+    """Do what the engine does, in memory: summaries, links, joins upwards, labels downwards."""
     plan = BlockPlan(maps.shape[1:], block)
     done = [n for n in range(plan.count) if n not in lost]
-    ids, pieces = {}, {}
+    ids, summaries = {}, {}
     for n in done:
-        ids[n], pieces[n] = block_pieces(maps, plan.window(n), plan.shape, edge, decode)
-    parts, closings, first, count = {}, {}, {}, 0
+        ids[n], summaries[n] = summarise_block(maps, plan.window(n), plan.shape, edge, decode)
+    graphs, results, first, count = {}, {}, {}, 0
     for n in done:
-        near = [m for m in plan.neighbours(n) if m in pieces]
-        borders = {m: (pieces[m].border, pieces[m].border_basins) for m in near}
-        parts[0, n], closings[0, n] = join([link(n, pieces[n], borders)], decode)
+        near = [m for m in plan.neighbours(n) if m in summaries]
+        borders = {m: (summaries[m].border, summaries[m].border_basins) for m in near}
+        graphs[0, n], results[0, n] = join([link(n, summaries[n], borders)], decode)
     for level in range(1, plan.levels + 1):
         for n in range(np.prod(plan.nodes(level))):
-            below = [m for m in plan.children(level, n) if (level - 1, m) in parts]
+            below = [m for m in plan.children(level, n) if (level - 1, m) in graphs]
             if below:
-                shrunk = [
-                    shrink(parts[level - 1, m], plan.outer_faces(level - 1, m)) for m in below
+                below_graphs = [
+                    keep_faces(graphs[level - 1, m], plan.outer_faces(level - 1, m)) for m in below
                 ]
-                parts[level, n], closings[level, n] = join(shrunk, decode)
-    for key in sorted(closings):
+                graphs[level, n], results[level, n] = join(below_graphs, decode)
+    for key in sorted(results):
         first[key] = count
-        count += closings[key].count
+        count += results[key].count
     labels, final = {}, np.zeros(plan.shape, np.uint32)
-    for level, n in sorted(closings, reverse=True):
+    for level, n in sorted(results, reverse=True):
         above = (np.zeros(0, np.int64), np.zeros(0, np.uint32))
         if level < plan.levels:
             parent = (level + 1, plan.parent(level, n))
-            above = (closings[parent].roots, labels[parent])
-        labels[level, n] = label_roots(closings[level, n], first[level, n], above)
-    assert all(not len(parts[plan.levels, n].roots) for lv, n in parts if lv == plan.levels)
+            above = (results[parent].roots, labels[parent])
+        labels[level, n] = label_roots(results[level, n], first[level, n], above)
+    assert all(not len(graphs[plan.levels, n].roots) for lv, n in graphs if lv == plan.levels)
     for n in done:
         table = np.concatenate([[0], labels[0, n]])
         final[plan.window(n)] = table[ids[n]]
-    return final, parts
+    return final, graphs
 
 
 def assert_same_objects(found, wanted):
@@ -110,15 +115,15 @@ def test_blocks_give_the_objects_of_one_piece(
     maps = random_maps(shape, seed, smooth, levels)
     decode = DecodeSettings(merge=merge, min_size=seed % 5)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("napari_unet.core.instances.persistence.ROUNDS", rounds)
+        patch.setattr("napari_unet.core.instances.persistence.MAX_ROUNDS", rounds)
         found, _ = segment_in_blocks(maps, tuple(block[: len(shape)]), edge, decode)
-    assert_same_objects(found, separate(maps, decode))
+    assert_same_objects(found, decode_instances(maps, decode))
 
 
 def test_one_block_counts_as_one_piece_does():
     maps = random_maps((40, 50), 3, 1.5, 0)
     found, _ = segment_in_blocks(maps, (40, 50))
-    assert np.array_equal(found, separate(maps, DECODE))
+    assert np.array_equal(found, decode_instances(maps, DECODE))
 
 
 @pytest.mark.parametrize("shape", [(64, 72), (16, 20, 24)])
@@ -133,7 +138,7 @@ def test_blank_blocks_and_blank_frames():
     maps = random_maps((60, 60), 1, 1.5, 0)
     maps[0, 10:50, :] = 0
     found, _ = segment_in_blocks(maps, (10, 10))
-    assert_same_objects(found, separate(maps, DECODE))
+    assert_same_objects(found, decode_instances(maps, DECODE))
     assert not segment_in_blocks(maps * 0, (10, 10))[0].any()
 
 
@@ -150,7 +155,7 @@ def test_a_lost_block_leaves_a_hole_and_the_rest_as_it_is():
     found, _ = segment_in_blocks(maps, (20, 20), lost={4})
     hole = plan.window(4)
     assert not found[hole].any()
-    whole = separate(maps, DECODE)
+    whole = decode_instances(maps, DECODE)
     far = ~np.isin(
         whole, whole[ndimage.binary_dilation(np.pad(np.ones((20, 20), bool), 20), iterations=2)]
     )
@@ -165,9 +170,9 @@ def test_what_is_undecided_grows_with_the_outside_of_a_box():
     for edge in (64, 128, 256):
         y, x = np.abs(np.sin(np.arange(2 * edge) / 5)), np.abs(np.sin(np.arange(2 * edge) / 4))
         maps = np.stack([np.ones((2 * edge, 2 * edge)), y[:, None] * x]).astype(np.float32)
-        found, parts = segment_in_blocks(maps, (edge // 4, edge // 4), edge=64)
-        assert_same_objects(found, separate(maps, DECODE))
-        sizes.append(len(parts[2, 0].roots))
+        found, graphs = segment_in_blocks(maps, (edge // 4, edge // 4), edge=64)
+        assert_same_objects(found, decode_instances(maps, DECODE))
+        sizes.append(len(graphs[2, 0].roots))
     assert sizes[0] > 10
     assert sizes[2] < 2.5 * sizes[1] < 6 * sizes[0]
 
@@ -176,6 +181,8 @@ def test_every_block_touches_those_around_it():
     plan = BlockPlan((30, 25), (10, 10))
     assert plan.grid == (3, 3)
     for a, b in itertools.combinations(range(plan.count), 2):
-        near = all(abs(x - y) <= 1 for x, y in zip(plan.place(0, a), plan.place(0, b), strict=True))
+        near = all(
+            abs(x - y) <= 1 for x, y in zip(plan.position(0, a), plan.position(0, b), strict=True)
+        )
         assert (b in plan.neighbours(a)) == near == (a in plan.neighbours(b))
     assert isinstance(tiles_of(plan.window(8), plan.shape, 7)[0], Tile)
