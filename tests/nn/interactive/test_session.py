@@ -9,7 +9,7 @@ import pytest
 
 import napari_unet as nu
 from napari_unet.core.errors import InputError, ModelError
-from napari_unet.core.prompts.clicks import iou
+from napari_unet.core.prompts.simulation import iou
 from napari_unet.nn.inference.embeddings import FeatureCache
 from napari_unet.nn.interactive.session import ClickSession
 

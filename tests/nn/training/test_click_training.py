@@ -10,7 +10,7 @@ from scipy import ndimage
 
 import napari_unet as nu
 from napari_unet.core.errors import InputError
-from napari_unet.core.prompts.clicks import iou
+from napari_unet.core.prompts.simulation import iou
 from napari_unet.core.training.config import TrainConfig
 from napari_unet.core.training.log import TrainLog, read_table
 from napari_unet.core.training.samples import Samples

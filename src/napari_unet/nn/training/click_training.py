@@ -18,7 +18,7 @@ from napari_unet.core.errors import InputError
 from napari_unet.core.instances.heads import InstanceHead
 from napari_unet.core.io.atomic import sweep_partials
 from napari_unet.core.progress import TrainStep
-from napari_unet.core.prompts.clicks import next_click
+from napari_unet.core.prompts.simulation import next_click
 from napari_unet.core.training.config import TrainConfig
 from napari_unet.core.training.samples import Samples
 from napari_unet.nn.inference.model import has_fast_bfloat16

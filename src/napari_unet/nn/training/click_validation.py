@@ -9,13 +9,14 @@ import numpy as np
 
 from napari_unet.core.image.diameters import working_scale
 from napari_unet.core.io.stack import open_stack
-from napari_unet.core.prompts.clicks import ClickSet, iou, simulate_clicks
+from napari_unet.core.prompts.simulation import iou, simulate_clicks
 from napari_unet.core.settings import PredictSettings
 from napari_unet.nn.interactive.session import ClickSession
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from napari_unet.core.prompts.clicks import ClickSet
     from napari_unet.core.training.samples import Samples
     from napari_unet.nn.inference.model import Model
     from napari_unet.nn.unet.click_head import ClickHead

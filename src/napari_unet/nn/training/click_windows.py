@@ -11,7 +11,8 @@ import torch
 from scipy import ndimage
 
 from napari_unet.core.errors import InputError
-from napari_unet.core.prompts.clicks import Click, ClickSet, first_click, next_click
+from napari_unet.core.prompts.clicks import Click, ClickSet
+from napari_unet.core.prompts.simulation import first_click, next_click
 from napari_unet.nn.interactive.mask_predictor import pooled
 from napari_unet.nn.training.click_images import EDGE, PictureSource, TrainingView, make_view
 
