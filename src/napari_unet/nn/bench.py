@@ -19,10 +19,10 @@ from napari_unet.core.io.stack import open_stack
 from napari_unet.core.models.card import ModelCard
 from napari_unet.core.settings import ModelSpec, PredictSettings
 from napari_unet.core.synthetic import blobs
-from napari_unet.nn.inference.compatibility import open_frame
-from napari_unet.nn.inference.model import Model, load_model, pick_device
+from napari_unet.nn.inference.map_source import predict
+from napari_unet.nn.inference.model import Model, load_model, open_frame, pick_device
 from napari_unet.nn.inference.segment import segment
-from napari_unet.nn.inference.tile_runner import predict, prepare
+from napari_unet.nn.inference.tile_runner import open_tile_runner
 from napari_unet.nn.unet.net import UNet
 
 if TYPE_CHECKING:
@@ -137,10 +137,10 @@ def stand_in(spec: ModelSpec = SPEC, device: str = "auto") -> Model:
     return Model(card, net.to(target).eval(), target)
 
 
-def tile_runner(model: Model, image: np.ndarray, tile: int | None = None) -> tuple[TileRunner, int]:
-    """Return the runner of an image, and the edge length of its tiles."""
-    settings = PredictSettings(tile=tile)
-    return prepare(model, open_frame(open_stack(image), model, settings, ()), settings)
+def tile_runner(model: Model, image: np.ndarray) -> TileRunner:
+    """Return the runner of an image."""
+    settings = PredictSettings()
+    return open_tile_runner(model, open_frame(open_stack(image), model, settings, ()), settings)
 
 
 def _shipped() -> Model:
@@ -153,8 +153,8 @@ def _shipped() -> Model:
 def _frames(model: Model, shape: tuple[int, ...], repeats: int, report: Report) -> dict[str, Any]:
     """Measure one frame from image to labels, and how much of that network and decoding take."""
     image = blobs(shape)
-    runner, edge = tile_runner(model, image)
-    inputs = [runner.frame.read(tile.read)[None] for tile in runner.plan(edge)]
+    runner = tile_runner(model, image)
+    inputs = [runner.frame.read(tile.read)[None] for tile in runner.plan()]
     tensors = [torch.from_numpy(values) for values in inputs]
     maps = predict(image, model)
     tasks: dict[str, Task] = {
@@ -186,7 +186,7 @@ def _tiled(model: Model, plan: Plan, report: Report) -> dict[str, Any]:
     image, device = blobs((plan.large, plan.large)), model.device
     # Told the objects' size, it does what MONAI does: no looks at the image before.
     settings = PredictSettings(diameter=model.diameter, survey=False)
-    runner, edge = tile_runner(model, image)
+    runner = tile_runner(model, image)
     frame = tuple(slice(0, size) for size in runner.frame.shape)
     values = torch.from_numpy(runner.frame.read(frame)[None])
     best_edge = _best_edge(runner, values, plan.edges)
@@ -208,7 +208,7 @@ def _tiled(model: Model, plan: Plan, report: Report) -> dict[str, Any]:
     speed = {"tiled": image.size, "forward": piece[0, 0].numel(), "monai": image.size}
     rates = {name: speed[name] / 1e6 / seconds for name, seconds in times.items()}
     return {
-        "tiled": _against_forward(rates, plan.large, edge, best_edge, report),
+        "tiled": _against_forward(rates, plan.large, runner.edge, best_edge, report),
         "monai": _against_monai(rates, batch, report),
     }
 

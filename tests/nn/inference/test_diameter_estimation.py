@@ -12,15 +12,14 @@ from napari_unet.core.image.diameters import median_diameter
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.progress import run_to_end
 from napari_unet.core.settings import PredictSettings
-from napari_unet.nn.inference.compatibility import open_frame
 from napari_unet.nn.inference.diameter_estimation import (
-    LOOKING,
+    ESTIMATING,
     ScaleTrial,
     estimate_diameter,
     resolve_diameter,
-    try_scales,
+    try_scale,
 )
-from napari_unet.nn.inference.model import load_model
+from napari_unet.nn.inference.model import load_model, open_frame
 from napari_unet.nn.inference.segment import segment_steps
 
 
@@ -86,12 +85,12 @@ def test_it_can_be_stopped_between_two_looks(nuclei, monkeypatch):
 
     def counting(*values, **options):
         looked.append(values[1])
-        return try_scales(*values, **options)
+        return try_scale(*values, **options)
 
-    monkeypatch.setattr("napari_unet.nn.inference.diameter_estimation.try_scales", counting)
+    monkeypatch.setattr("napari_unet.nn.inference.diameter_estimation.try_scale", counting)
     steps = segment_steps(noise, nuclei)
-    assert next(steps).what == LOOKING and len(looked) == 1
-    assert next(steps).what == LOOKING and len(looked) == 2
+    assert next(steps).what == ESTIMATING and len(looked) == 1
+    assert next(steps).what == ESTIMATING and len(looked) == 2
     steps.close()
     assert len(looked) == 2
 
@@ -134,6 +133,6 @@ def test_discs_are_found_again_in_the_turned_image_but_noise_is_not(nuclei):
     looks = []
     for image in (discs(20)[0], np.random.default_rng(0).normal(0, 3, (400, 400))):
         frame = open_frame(open_stack(image), nuclei, settings, ())
-        looks.append(try_scales(frame, 1.0, nuclei, settings, steadiness=True))
+        looks.append(try_scale(frame, 1.0, nuclei, settings, steadiness=True))
     assert looks[0].steadiness > 0.9
     assert looks[1].steadiness < 0.6

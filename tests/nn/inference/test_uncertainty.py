@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from napari_unet.core.progress import run_to_end
-from napari_unet.nn.inference.tile_runner import predict
+from napari_unet.nn.inference.map_source import predict
 from napari_unet.nn.inference.uncertainty import FrameUncertainty, find_uncertain_regions
 
 

@@ -36,7 +36,7 @@ from napari_unet.core.instances.tile_merger import separate
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.progress import Progress, run_to_end
 from napari_unet.core.settings import PredictSettings
-from napari_unet.nn.inference.compatibility import choose_scale, open_frame
+from napari_unet.nn.inference.model import choose_scale, open_frame
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from napari_unet.core.training.samples import Samples
     from napari_unet.nn.inference.model import Model
 
-LOOKING = "looking at the image"
+ESTIMATING = "looking at the image"
 """What goes on, for who waits."""
 SCALES = (1.0, 0.25, 0.5, 2.0, 4.0)
 """Network pixels an image pixel that are tried."""
@@ -149,7 +149,7 @@ def diameter_steps(
     if settings.survey and ranges and looks:
         here = [look for look in looks if math.isclose(look.scale, scale)]
         frame = _middle_frame(stack, model, settings)
-        look = here[0] if here else try_scales(frame, scale, model, settings)
+        look = here[0] if here else try_scale(frame, scale, model, settings)
         remarks = [kind_remark(look.statistics, ranges), size_remark(found, settings.diameter or 0)]
     if settings.min_size is None:
         chosen = model.decoding.in_image(scale, model.spec.ndim)
@@ -193,17 +193,17 @@ def scale_trial_steps(
     frame = _middle_frame(stack, model, settings)
     if frame.blank:
         return []
-    own = try_scales(frame, SCALES[0], model, settings)
+    own = try_scale(frame, SCALES[0], model, settings)
     if own.clear(model.diameter or 0.0):
         return [own]
     looks = []
     for scale in SCALES:
-        yield Progress(0, 0, LOOKING)
-        looks.append(try_scales(frame, scale, model, settings, steadiness=True))
+        yield Progress(0, 0, ESTIMATING)
+        looks.append(try_scale(frame, scale, model, settings, steadiness=True))
     return looks
 
 
-def try_scales(
+def try_scale(
     frame: Frame,
     scale: float,
     model: Model,
@@ -235,7 +235,7 @@ def training_statistics(model: Model, samples: Samples) -> dict[str, list[float]
         frame = _middle_frame(open_stack(sample.image, axes=axes), model, settings)
         scale = working_scale(sample.diameter, model.diameter)
         if not frame.blank:
-            seen.append(try_scales(frame, scale, model, settings).statistics)
+            seen.append(try_scale(frame, scale, model, settings).statistics)
     return ranges_of(seen)
 
 

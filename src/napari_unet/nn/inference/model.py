@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from napari_unet.core.errors import DeviceError, ModelError
+from napari_unet.core.errors import DeviceError, InputError, ModelError, SettingsError
+from napari_unet.core.image.frames import Frame
 from napari_unet.core.instances.tile_merger import DecodeSettings
 from napari_unet.core.models.folder import read_model, read_replay, write_model
 from napari_unet.core.models.store import find_model, put_model
@@ -24,7 +25,12 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from napari_unet.core.image.normalise import Normaliser
+    from napari_unet.core.io.stack import Stack
     from napari_unet.core.models.card import ModelCard
+    from napari_unet.core.settings import PredictSettings
+    from napari_unet.core.tiles import Index
+
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 CLICK = "click/"
@@ -313,3 +319,60 @@ def has_fast_bfloat16(device: torch.device) -> bool:
         has = torch.cpu.get_capabilities()
         return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
     return False
+
+
+def check_fit(stack: Stack, model: Model) -> None:
+    """Raise InputError if a model's axes cannot be found in a stack."""
+    if model.spec.ndim == 3 and "Z" not in stack.axes:
+        raise InputError(
+            f"{stack.name or 'The image'} has axes {stack.axes}, but the model {model.name!r} "
+            "needs volumes; give axes with a Z, or choose a 2D model."
+        )
+
+
+def open_frame(
+    stack: Stack,
+    model: Model,
+    settings: PredictSettings,
+    index: Index,
+    *,
+    normaliser: Normaliser | None = None,
+    ndim: int | None = None,
+) -> Frame:
+    """Return one frame of a stack as a model sees it: its channels, percentiles and scale.
+
+    Parameters
+    ----------
+    index
+        The frame's position along the leading axes.
+    normaliser
+        Measured already, with an entry for each distinct channel; None: it is measured here.
+    ndim
+        2 for a plane, 3 for a volume; the model's own if not given.
+    """
+    channels = stack.pick_channels(model.spec.in_channels, settings.channel)
+    scale, ndim = choose_scale(model, settings), ndim or model.spec.ndim
+    if normaliser is None:
+        norm = model.card.normalisation
+        limits = (norm["low"], norm["high"])
+        return Frame.of(stack, index, ndim, channels, percentiles=limits, scale=scale)
+    size = stack.frame_shape(ndim)
+    return Frame(stack, index, channels, normaliser, size, size).at(scale)
+
+
+def choose_scale(model: Model, settings: PredictSettings) -> float:
+    """Return network pixels a stack pixel, from the diameter that was asked for.
+
+    Raises
+    ------
+    SettingsError
+        A diameter was given, but the model does not say for which one it was trained.
+    """
+    if settings.diameter is None:
+        return 1.0
+    if model.diameter is None:
+        raise SettingsError(
+            f"diameter is {settings.diameter}, but the model {model.name!r} does not record the "
+            "size of its training objects; leave diameter empty."
+        )
+    return model.diameter / settings.diameter

@@ -17,9 +17,9 @@ from napari_unet.core.instances.uncertainty import (
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.progress import Progress
 from napari_unet.core.settings import PredictSettings
-from napari_unet.nn.inference.compatibility import check_fit, choose_scale, open_frame
 from napari_unet.nn.inference.diameter_estimation import diameter_steps
-from napari_unet.nn.inference.tile_runner import prepare, run_tiles
+from napari_unet.nn.inference.map_source import run_frame
+from napari_unet.nn.inference.model import check_fit, choose_scale, open_frame
 from napari_unet.nn.inference.tta import FLIPS, OFF
 
 if TYPE_CHECKING:
@@ -94,11 +94,9 @@ def _maps(
     model: Model, frame: Frame, settings: PredictSettings, number: int, total: int
 ) -> Generator[Progress, None, np.ndarray]:
     """Predict one frame's maps, float32 (K, [Z,] Y, X), yielding after every tile."""
-    head = get_head(model.spec)
-    maps = np.zeros((len(head.names), *frame.size), np.float32)
-    runner, edge = prepare(model, frame, settings, live=True)
-    for tile, raw in run_tiles(runner, [] if frame.blank else runner.plan(edge)):
-        maps[(slice(None), *tile.write)] = head.activate(raw[(slice(None), *tile.inner)].numpy())
+    maps = np.zeros((len(get_head(model.spec).names), *frame.size), np.float32)
+    for window, inner in run_frame(model, frame, settings, live=True):
+        maps[(slice(None), *window)] = inner
         yield Progress(number, total, "frames")
     return maps
 

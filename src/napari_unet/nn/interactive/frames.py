@@ -7,8 +7,8 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from napari_unet.core.progress import Progress
-from napari_unet.nn.inference.compatibility import open_frame
 from napari_unet.nn.inference.embeddings import FrameFeatures
+from napari_unet.nn.inference.model import open_frame
 from napari_unet.nn.interactive.initial_mask import InitialMask
 from napari_unet.nn.interactive.mask_predictor import EDGE, MaskPredictor
 

@@ -22,9 +22,9 @@ from napari_unet.core.io.stack import Stack, open_stack
 from napari_unet.core.progress import Progress
 from napari_unet.core.prompts.clicks import Click, ClickSet, UndoStack, box_mask, locate
 from napari_unet.core.settings import PredictSettings
-from napari_unet.nn.inference.compatibility import check_fit
 from napari_unet.nn.inference.diameter_estimation import resolve_diameter
 from napari_unet.nn.inference.embeddings import FeatureCache
+from napari_unet.nn.inference.model import check_fit
 from napari_unet.nn.interactive.active_object import ActiveObject, boxed, clicked, free
 from napari_unet.nn.interactive.frames import ClickFrames
 from napari_unet.nn.interactive.propagate import follow

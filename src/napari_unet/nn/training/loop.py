@@ -19,8 +19,8 @@ from napari_unet.core.io.atomic import sweep_partials
 from napari_unet.core.progress import TrainStep, map_steps
 from napari_unet.core.training.config import TrainConfig, resolve_config
 from napari_unet.core.training.crops import draw_crop
-from napari_unet.nn.inference.memory import is_out_of_memory
 from napari_unet.nn.inference.model import has_fast_bfloat16
+from napari_unet.nn.inference.tile_runner import is_out_of_memory
 from napari_unet.nn.training.augment import make_batch
 from napari_unet.nn.training.checkpoint import TrainState, load_checkpoint, save_checkpoint
 from napari_unet.nn.unet.losses import head_loss
