@@ -178,8 +178,8 @@ def _compute(
 ) -> Generator[int, None, dict[str, np.ndarray]]:
     maps, decoder, out = run.maps(frame), run.decoder, BlockIds(window)
     decoder.out = out
-    decoder.start((), maps.size)
-    for tile, raw in maps.run([] if maps.blank else maps.plan(window)):
+    decoder.start((), maps.frame.size)
+    for tile, raw in maps.run([] if maps.frame.blank else maps.plan(window)):
         decoder.add(tile, raw)
         done += int(np.prod([w.stop - w.start for w in tile.write]))
         yield done

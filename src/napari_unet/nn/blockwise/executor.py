@@ -14,7 +14,8 @@ from napari_unet.core.blockwise.run_directory import packed_size
 from napari_unet.core.io.retry import UnreadableError
 from napari_unet.nn.blockwise.block import BlockIds, BlockRun, block_steps
 from napari_unet.nn.inference.decode import SemanticDecoder
-from napari_unet.nn.inference.memory import LIVE_TENSORS
+from napari_unet.nn.inference.seam_check import check_seams
+from napari_unet.nn.inference.tile_runner import LIVE_TENSORS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -153,7 +154,7 @@ def probe(run: BlockRun) -> Probe:
         return Probe(device, 0.0, 0.0, 0.0, (), None)
     number = plan.blocks.count // 2
     tiles = maps.plan(plan.blocks.window(number))
-    if maps.blank or not tiles:
+    if maps.frame.blank or not tiles:
         return Probe(device, 0.0, 0.0, 0.0, (), None)
     seam = _certify(run, maps, number) if run.settings.certify else None
     try:
@@ -174,7 +175,7 @@ def _certify(run: BlockRun, maps: MapSource, number: int) -> float | None:
     if len(tiles) == 1:
         return 0.0  # one piece has no seams
     try:
-        return maps.certify(tiles, np.random.default_rng(run.settings.seed))
+        return check_seams(maps, tiles, np.random.default_rng(run.settings.seed))
     except UnreadableError:
         return None
 
@@ -196,7 +197,7 @@ def _run_tile(
 ) -> tuple[float, np.ndarray, BlockSummary | None]:
     began, out, decoder = time.perf_counter(), BlockIds(tile.write), run.decoder
     decoder.out = out
-    decoder.start((), maps.size)
+    decoder.start((), maps.frame.size)
     for part, raw in maps.run([tile]):
         decoder.add(part, raw)
     decoder.out = None

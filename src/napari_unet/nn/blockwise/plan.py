@@ -16,11 +16,10 @@ from napari_unet.core.io.axes import OBJECT_AXES
 from napari_unet.core.io.provenance import fingerprint, make_provenance
 from napari_unet.core.io.retry import UnreadableError, with_retries
 from napari_unet.core.volumes.modes import JOINED, frame_ndim, object_axes
-from napari_unet.nn.inference.compatibility import choose_scale
 from napari_unet.nn.inference.decode import decode_settings
-from napari_unet.nn.inference.diameter_estimation import LOOKING
-from napari_unet.nn.inference.model import write_exactly
-from napari_unet.nn.inference.segment import resolve_diameters
+from napari_unet.nn.inference.diameter_estimation import ESTIMATING
+from napari_unet.nn.inference.model import choose_scale, write_exactly
+from napari_unet.nn.inference.segment import resolve_settings
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -54,10 +53,10 @@ def resolve_plan(
             )
     place.empty()
     whole = with_retries(stack, lenient=True)
-    settled, way, least, found = yield from resolve_diameters(whole, model, request.settings)
+    settled, way, least, found = yield from resolve_settings(whole, model, request.settings)
     asked = _asked(request, run, frame_ndim(way))
     if found:
-        yield ImageSurvey(0, 0, LOOKING, found)
+        yield ImageSurvey(0, 0, ESTIMATING, found)
     remarks = [remark.text for remark in found]
     write_exactly(model, place.folder / "model")
     decode = decode_settings(model, settled) if model.spec.head == "instance" else None

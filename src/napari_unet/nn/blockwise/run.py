@@ -28,7 +28,7 @@ from napari_unet.core.settings import PredictSettings
 from napari_unet.nn.blockwise.block import BlockDone, BlockRun
 from napari_unet.nn.blockwise.executor import LocalPool, Pool, Probe
 from napari_unet.nn.blockwise.plan import resolve_plan
-from napari_unet.nn.inference.compatibility import check_fit
+from napari_unet.nn.inference.model import check_fit
 from napari_unet.nn.inference.segment import SegmentResult
 
 if TYPE_CHECKING:
