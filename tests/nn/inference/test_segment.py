@@ -13,7 +13,7 @@ from napari_unet.core.errors import InputError
 from napari_unet.core.progress import FrameDone, TileDone, run_to_end
 from napari_unet.core.settings import PredictSettings
 from napari_unet.nn.inference.map_source import predict
-from napari_unet.nn.inference.model import Runner
+from napari_unet.nn.inference.runner import Runner
 from napari_unet.nn.inference.segment import segment, segment_steps
 
 RNG = np.random.default_rng(0)

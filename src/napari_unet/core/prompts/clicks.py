@@ -1,4 +1,4 @@
-"""Clicks on an object, their history, and a robot that clicks as people do.
+"""Clicks and boxes: where they are in a stack, what they make of a probability, what can be undone.
 
 A positive click says "this belongs to the object", a negative one "this does not".
 """
@@ -10,15 +10,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
+from scipy import ndimage
 
 from napari_unet.core.errors import InputError
-from napari_unet.core.instances.label_edits import ObjectMask
+from napari_unet.core.instances.mask import ObjectMask
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_unet.core.io.stack import Stack
-    from napari_unet.core.tiles import Index
+    from napari_unet.core.tiles import Index, Window
 
 
 State = TypeVar("State")
@@ -134,6 +135,61 @@ class UndoStack(Generic[State]):
         there = 0 <= to < len(self._states)
         self._at = to if there else self._at
         return there
+
+
+def extract_object(probability: np.ndarray, window: Window, clicks: ClickSet) -> ObjectMask:
+    """Turn probabilities into one object: what hangs together with the positive clicks.
+
+    Clicks are obeyed in their own pixel, and holes without a negative click are filled. Without a
+    positive click the largest piece is the object.
+
+    Parameters
+    ----------
+    probability
+        float32, of the window's shape.
+    window
+        Where that is in the plane or volume.
+    """
+    ndim, inside = probability.ndim, probability > 0.5
+    start = np.array([w.start for w in window])
+    spots = {
+        sign: _spots(clicks.places(positive=sign, ndim=ndim) - start, inside.shape)
+        for sign in (True, False)
+    }
+    inside = (inside | spots[True]) & ~spots[False]
+    parts, count = ndimage.label(inside)
+    if spots[True].any():
+        chosen = np.unique(parts[spots[True] & inside])
+    elif count:
+        chosen = np.array([1 + np.bincount(parts.ravel())[1:].argmax()])
+    else:
+        chosen = np.zeros(0, int)
+    inside = np.isin(parts, chosen[chosen > 0])
+    inside = _filled(inside, spots[False])
+    certainty = float(probability[inside].mean()) if inside.any() else 0.0
+    return ObjectMask(window, inside, certainty)
+
+
+def _spots(places: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Mark the pixels that places lie in, bool; no more: later clicks are on an object's rim."""
+    found, pixels = np.zeros(shape, bool), np.floor(places + 0.5).astype(int)
+    inside = ((pixels >= 0) & (pixels < np.array(shape))).all(1)
+    found[tuple(pixels[inside].T)] = True
+    return found
+
+
+def _filled(inside: np.ndarray, open_: np.ndarray) -> np.ndarray:
+    """Fill holes, unless something in them is marked as open."""
+    parts, count = ndimage.label(~inside)
+    if count < 2:
+        return inside
+    hole = np.ones(count + 1, bool)
+    hole[0] = False
+    for axis in range(inside.ndim):
+        for end in (0, -1):
+            hole[np.unique(parts.take(end, axis))] = False
+    hole[np.unique(parts[open_])] = False
+    return np.asarray(inside | hole[parts])
 
 
 def locate(click: Click, stack: Stack, ndim: int) -> tuple[Index, Index]:

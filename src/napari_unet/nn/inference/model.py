@@ -16,13 +16,11 @@ from napari_unet.core.instances.tile_merger import DecodeSettings
 from napari_unet.core.models.folder import read_model, read_replay, write_model
 from napari_unet.core.models.store import find_model, put_model
 from napari_unet.core.settings import DEVICES, ModelSpec
-from napari_unet.nn.inference.tta import OFF, Flip, get_flips
+from napari_unet.nn.inference.runner import OFF, Runner, get_flips
 from napari_unet.nn.unet.click_head import ClickHead, build_click_head
-from napari_unet.nn.unet.net import UNet, fold
+from napari_unet.nn.unet.net import UNet
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
     import numpy as np
 
     from napari_unet.core.image.normalise import Normaliser
@@ -32,7 +30,6 @@ if TYPE_CHECKING:
     from napari_unet.core.tiles import Index
 
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 CLICK = "click/"
 """The names of the click head's weights begin with this."""
 AGREEMENT = 0.999
@@ -113,70 +110,11 @@ class Model:
         `augment` says in which views it sees each tile; see `PredictSettings`.
         """
         if precision not in self._runners:
-            dtype, layout = DTYPES[precision], _layout(self.spec.ndim)
-            net = fold(self.net).to(dtype).to(memory_format=layout)  # type: ignore[call-overload]
-            self._runners[precision] = Runner(net, self.device, dtype)
+            self._runners[precision] = Runner.from_net(self.net, self.device, precision)
         runner = self._runners[precision]
         if augment == OFF:
             return runner
         return replace(runner, views=get_flips(augment, self.spec.ndim))
-
-
-@dataclass(frozen=True, eq=False)
-class Runner:
-    """The network with BatchNorm folded, channels last, in one number format.
-
-    With several views its answer is their average.
-    """
-
-    net: UNet
-    device: torch.device
-    dtype: torch.dtype
-    views: tuple[Flip, ...] = (Flip(),)
-
-    def __call__(self, tiles: Tensor) -> Tensor:
-        """Run tiles, float32 (N, C, *spatial) in host memory; raw maps, float32, on the device."""
-        layout = _layout(tiles.ndim - 2)
-        with torch.inference_mode(), _exactly():
-            tiles = self._sent(tiles)
-            seen = (view.apply(tiles).contiguous(memory_format=layout) for view in self.views)
-            answers = (
-                view.undo(self.net(tile).float())
-                for view, tile in zip(self.views, seen, strict=True)
-            )
-            total: Tensor = next(answers)
-            for answer in answers:
-                total = total + answer
-            return total / len(self.views) if len(self.views) > 1 else total
-
-    def trunk(self, tiles: Tensor) -> Tensor:
-        """Return the features of tiles, (N, width, *spatial) on the device; `views` do not matter.
-
-        `read` turns them into the raw maps that a call with a single view gives.
-        """
-        with torch.inference_mode(), _exactly():
-            tiles = self._sent(tiles).contiguous(memory_format=_layout(tiles.ndim - 2))
-            return self.net.trunk(tiles)
-
-    def read(self, features: Tensor) -> Tensor:
-        """Read raw maps, float32 (N, K, *spatial), off features in any number format."""
-        with torch.inference_mode(), _exactly():
-            raw: Tensor = self.net.head(features.to(self.dtype)).float()
-            return raw
-
-    def _sent(self, tiles: Tensor) -> Tensor:
-        if self.device.type == "cuda":
-            return tiles.pin_memory().to(self.device, non_blocking=True).to(self.dtype)
-        return tiles.to(self.device).to(self.dtype)
-
-
-def _exactly() -> AbstractContextManager[None]:
-    # TF32, torch's default for convolutions on recent GPUs, is not what float32 promises.
-    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-
-
-def _layout(ndim: int) -> torch.memory_format:
-    return torch.channels_last if ndim == 2 else torch.channels_last_3d
 
 
 def load_model(name_or_path: str | Path, device: str = "auto") -> Model:

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from napari_unet.core.io.stack import Stack
     from napari_unet.core.settings import ModelSpec, PredictSettings
     from napari_unet.core.tiles import Index, Tile, Window
-    from napari_unet.nn.inference.model import Model, Runner
+    from napari_unet.nn.inference.model import Model
+    from napari_unet.nn.inference.runner import Runner
     from napari_unet.nn.inference.tile_runner import Focus
 
 

@@ -19,7 +19,7 @@ from napari_unet.core.image.frames import Resampling
 from napari_unet.core.tiles import nearest_first, plan_tiles, tile_halo
 from napari_unet.nn.inference.embeddings import FeatureCache, FrameFeatures
 from napari_unet.nn.inference.model import choose_scale
-from napari_unet.nn.inference.tta import OFF
+from napari_unet.nn.inference.runner import OFF
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from napari_unet.core.image.frames import Frame
     from napari_unet.core.settings import ModelSpec, PredictSettings
     from napari_unet.core.tiles import Tile, Window
-    from napari_unet.nn.inference.model import Model, Runner
+    from napari_unet.nn.inference.model import Model
+    from napari_unet.nn.inference.runner import Runner
 
 MARGIN = 1
 """Pixels around a tile whose maps are exact, too: decoding compares each pixel with its

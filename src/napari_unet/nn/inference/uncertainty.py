@@ -20,7 +20,7 @@ from napari_unet.core.settings import PredictSettings
 from napari_unet.nn.inference.diameter_estimation import diameter_steps
 from napari_unet.nn.inference.map_source import run_frame
 from napari_unet.nn.inference.model import check_fit, choose_scale, open_frame
-from napari_unet.nn.inference.tta import FLIPS, OFF
+from napari_unet.nn.inference.runner import FLIPS, OFF
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

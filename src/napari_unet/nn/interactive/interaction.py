@@ -6,16 +6,13 @@ them, by whoever shows them.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from napari_unet.core.errors import InputError
-from napari_unet.core.image.frames import Resampling
 from napari_unet.core.instances.label_edits import (
     MERGE,
     SPLIT,
@@ -32,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_unet.core.tiles import Index, Window
-    from napari_unet.nn.inference.embeddings import FrameFeatures
     from napari_unet.nn.interactive.active_object import ActiveObject
     from napari_unet.nn.interactive.session import ClickSession
 
@@ -72,11 +68,6 @@ Steps = Generator[Progress, None, Answer]
 Action = Callable[["ClickSession"], Steps]
 
 
-def has_object(session: ClickSession) -> bool:
-    """Tell whether there is an object at hand that has pixels."""
-    return session.shown.area > 0
-
-
 def can_grow(session: ClickSession) -> bool:
     """Tell whether objects are followed through planes: those of a 2D model in a stack."""
     return session.model.spec.ndim == 2 and "Z" in session.stack.labels_axes
@@ -104,7 +95,7 @@ def take_click(
         The click lies outside the image, a first one is negative, or there is no object to keep.
     """
     label, shown = _label_at(session, click), session.shown
-    if not has_object(session):
+    if not session.shown.area:
         if label:
             session.refine(click.place)
         if not label or not click.positive:
@@ -125,7 +116,7 @@ def take_box(
     session: ClickSession, low: Sequence[float], high: Sequence[float], *, grow: bool = False
 ) -> Steps:
     """Begin with a box; an object at hand is kept first. Arguments as for `ClickSession.box`."""
-    if has_object(session):
+    if session.shown.area:
         return replace((yield from keep(session, grow)), again=True)
     session.box(low, high)
     return Answer()
@@ -144,7 +135,7 @@ def keep(session: ClickSession, grow: bool = False) -> Steps:
     InputError
         There is no object, or nothing is left of it beside others.
     """
-    if not has_object(session):
+    if not session.shown.area:
         raise InputError("There is no object to keep; click on one first.")
     shown = session.shown
     if grow and shown.label is None and not shown.grown and can_grow(session):
@@ -155,7 +146,7 @@ def keep(session: ClickSession, grow: bool = False) -> Steps:
 
 def finish(session: ClickSession, grow: bool = False) -> Steps:
     """Keep the object at hand, if there is one; then answer `END`. Arguments as for `keep`."""
-    if has_object(session):
+    if session.shown.area:
         return replace((yield from keep(session, grow)), again=True)
     return Answer(source=END)
 
@@ -210,7 +201,7 @@ def edit_objects(
     InputError
         The clicks do not lie on objects, or not in one plane (volume).
     """
-    if has_object(session):
+    if session.shown.area:
         return replace((yield from keep(session)), again=True)
     for click in clicks:
         session.locate(click)
@@ -222,21 +213,19 @@ def edit_objects(
     places = [click.pixel[leading:] for click in clicks]
     if what == SPLIT:
         yield Progress(0, 0, "splitting")
-        hills = functools.partial(_hills, session, index)
-        change = split_object(labels, places[0], places[1], index, hills)
+
+        def distances(window: Window) -> np.ndarray | None:
+            # A 2D model sees nothing of an object of a volume: that is divided by its shape alone.
+            if len(window) != session.model.spec.ndim:
+                return None
+            return session.predictor(index).features.read_distances(window)
+
+        change = split_object(labels, places[0], places[1], index, distances)
     elif what == MERGE:
         change = merge_objects(labels, places[0], places[1], index)
     else:
         change = remove_object(labels, places[0], index)
     return Answer(change, what, ClickSet(tuple(clicks)))
-
-
-def _hills(session: ClickSession, index: Index, window: Window) -> np.ndarray | None:
-    """Return what the model sees as objects in a window; None if its frames are of another kind."""
-    if len(window) != session.model.spec.ndim:
-        return None
-
-    return predicted_hills(session.frames.at(index).features, window)
 
 
 def preview(
@@ -248,7 +237,7 @@ def preview(
     """
     label, shown = _label_at(session, click), session.shown
     others = click.positive and not join
-    if not has_object(session):
+    if not session.shown.area:
         if label:
             index, pixel = session.locate(click)
             return {index: find_object(session.labels, pixel, index)[1]}
@@ -258,7 +247,7 @@ def preview(
         return shown.masks  # it would be kept as it is
     yield Progress(0, 0, "preview")
     masks = session.preview(click)
-    if masks is not None and others and has_object(session):
+    if masks is not None and others and session.shown.area:
         index, _ = session.locate(click)
         if (part := _part_apart(session, shown, masks[index], click)) is not None:
             there = shown.masks.get(index)
@@ -306,31 +295,3 @@ def _part_apart(
 def _is_near(one: Index, other: Index, letters: str) -> bool:
     pairs = zip(one, other, letters, strict=True)
     return all(abs(a - b) <= (GAP if letter == "Z" else 0) for a, b, letter in pairs)
-
-
-def predicted_hills(features: FrameFeatures, window: Window) -> np.ndarray | None:
-    """Return the predicted distance to the objects' borders, 0 outside of what the model sees.
-
-    Parameters
-    ----------
-    features
-        Of the frame; what is missing of them is computed.
-    window
-        In the frame's pixels, as the stack has them.
-
-    Returns
-    -------
-    np.ndarray or None
-        float32, of the window's shape; None for a model of classes, which predicts no distance.
-    """
-    frame = features.frame
-    if features.spec.head != "instance":
-        return None
-    zooms = [Resampling(m, n) for m, n in zip(frame.shape, frame.size, strict=True)]
-    needed = tuple(z.needs(w.start, w.stop) for z, w in zip(zooms, window, strict=True))
-    with torch.inference_mode():
-        seen = features.runner.read(features.read(needed)[None, :-1])[0]
-        hills = torch.where(seen[0] > 0, seen[1], 0).clamp(min=0).cpu().numpy()
-    for axis, (zoom, part) in enumerate(zip(zooms, window, strict=True)):
-        hills = zoom.apply(hills, axis, part.start, part.stop)
-    return np.asarray(hills, np.float32)

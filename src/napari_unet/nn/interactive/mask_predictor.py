@@ -1,4 +1,4 @@
-"""From clicks in an image to the mask of one object: which window, at what zoom, and what is kept.
+"""From clicks in a frame to the mask of one object: which window, at what zoom, what comes of it.
 
 The head looks at a window of a fixed number of pixels. If the object turns out to reach beyond it,
 the window is doubled and its features are averaged over 2 x 2 pixels: a large object is seen as
@@ -16,24 +16,32 @@ import torch
 from scipy import ndimage
 from torch.nn import functional as F
 
-from napari_unet.core.instances.label_edits import ObjectMask
+from napari_unet.core.instances.mask import ObjectMask
+from napari_unet.core.instances.tile_merger import DecodeSettings, separate
+from napari_unet.core.progress import Progress
+from napari_unet.core.prompts.clicks import extract_object
 from napari_unet.nn.unet.click_head import ClickHead, Prompts, activate
+from napari_unet.nn.unet.net import out_channels
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from torch import Tensor
 
     from napari_unet.core.prompts.clicks import Click, ClickSet
-    from napari_unet.core.tiles import Window
+    from napari_unet.core.tiles import Index, Window
     from napari_unet.nn.inference.embeddings import FrameFeatures
-    from napari_unet.nn.interactive.initial_mask import InitialMask
+    from napari_unet.nn.inference.model import Model
+
 
 EDGE = {2: 128, 3: 48}
-"""Edge length of the window that the head looks at, in its own pixels."""
+"""Edge length of the window that the head looks at in planes and volumes, in its own pixels."""
 LEVELS = {2: 4, 3: 2}
-"""How often the window may be doubled, and its own size."""
-ROOM = 1.6
-"""A window is so many times as large as what is known of the object, or larger."""
-RING = 6
+"""How many sizes of windows there are, each twice as large as the one before."""
+PADDING = 1.6
+"""A window is so many times as large as what is known of the object, or larger: the object may be
+larger than that, and the head has to see what is around it."""
+SURROUNDINGS = 6
 """Width of what counts as the surroundings of an object, in network pixels."""
 
 
@@ -90,6 +98,56 @@ class ClickWindow:
 
 
 @dataclass(frozen=True)
+class InitialMask:
+    """The mask that a first click begins with: the object of the automatic head at that place.
+
+    Most objects that are clicked on were seen by the automatic head, too, if not well enough. So
+    the click head does not begin with nothing, and learns when to trust what it is given.
+
+    Attributes
+    ----------
+    maps
+        How many maps K the automatic head has.
+    decoding
+        Of an instance head; None: the maps are those of classes.
+    """
+
+    maps: int
+    decoding: DecodeSettings | None
+
+    @classmethod
+    def from_model(cls, model: Model) -> InitialMask:
+        """Decode as a model does."""
+        decoding = model.decoding if model.spec.head == "instance" else None
+        return cls(out_channels(model.spec), decoding)
+
+    def at(self, seen: Tensor, place: Sequence[float]) -> np.ndarray:
+        """Return the object at a place, bool (*spatial), False everywhere where there is none.
+
+        Parameters
+        ----------
+        seen
+            float32 (C, *spatial): what the click head sees, the activated maps last.
+        place
+            Along each of the spatial axes, in pixels.
+        """
+        labels = self._objects(seen[-self.maps :].float().cpu().numpy())
+        pixel = tuple(int(np.floor(p + 0.5)) for p in place)
+        inside = all(0 <= p < n for p, n in zip(pixel, labels.shape, strict=True))
+        label = labels[pixel] if inside else 0
+        return np.asarray((labels == label) & (label > 0))
+
+    def _objects(self, maps: np.ndarray) -> np.ndarray:
+        if self.decoding:
+            return separate(maps, self.decoding)
+        labels = np.zeros(maps.shape[1:], np.int32)
+        for name in range(1, len(maps)):
+            parts, _ = ndimage.label(maps.argmax(0) == name)
+            labels[parts > 0] = parts[parts > 0] + labels.max()
+        return labels
+
+
+@dataclass(frozen=True)
 class MaskPredictor:
     """Answers clicks in one frame.
 
@@ -125,17 +183,36 @@ class MaskPredictor:
         for level in levels:
             view = self._view(clicks, previous, level)
             probability = self._probability(view, clicks, previous)
-            mask = _settled(view, probability, clicks)
+            mask = extract_object(probability, view.in_stack, clicks)
             if level == levels[-1] or not self._leaves(view, mask):
                 break
         return mask
+
+    def warm(self, pixel: Index) -> Iterator[Progress]:
+        """Compute the features that clicks around a pixel need; yield after each part of them.
+
+        First comes the window that a first click there looks at, then what is around it.
+        """
+        frame, edge = self.features.frame, EDGE[self.features.spec.ndim]
+        at = [round((p + 0.5) * r) for p, r in zip(pixel, self._ratio, strict=True)]
+        reaches = (edge // 2, edge, 2 * edge)
+        for done, reach in enumerate(reaches, 1):
+            window = [
+                slice(max(0, a - reach), min(n, a + reach))
+                for a, n in zip(at, frame.shape, strict=True)
+            ]
+            self.features.read(tuple(window))
+            yield Progress(done, len(reaches), "features")
 
     def contrast(self, mask: ObjectMask) -> np.ndarray:
         """Return by how much an object's features differ from those around it, (width + 1,)."""
         frame = self.features.frame
         spans = zip(mask.cropped().window, self._ratio, frame.shape, strict=True)
         window = tuple(
-            slice(max(0, math.floor(w.start * r) - RING), min(n, math.ceil(w.stop * r) + RING))
+            slice(
+                max(0, math.floor(w.start * r) - SURROUNDINGS),
+                min(n, math.ceil(w.stop * r) + SURROUNDINGS),
+            )
             for w, r, n in spans
         )
         with torch.inference_mode():
@@ -144,7 +221,7 @@ class MaskPredictor:
             inside = self._before(view, mask, seen)[0, 0].cpu().numpy() > 0.5
             values = seen[0].cpu().numpy()
         near = ndimage.distance_transform_edt(~inside) if inside.any() else np.zeros(inside.shape)
-        around = (near > 1) & (near <= RING)
+        around = (near > 1) & (near <= SURROUNDINGS)
         if not inside.any() or not around.any():
             return np.zeros(len(values), np.float32)
         return np.asarray(values[:, inside].mean(1) - values[:, around].mean(1))
@@ -183,7 +260,7 @@ class MaskPredictor:
     def _first_level(self, clicks: ClickSet, previous: ObjectMask | None) -> int:
         ndim = self.features.spec.ndim
         low, high = self._extent(clicks, previous)
-        enough = ROOM * float((high - low).max()) / EDGE[ndim]
+        enough = PADDING * float((high - low).max()) / EDGE[ndim]
         return min(LEVELS[ndim] - 1, max(0, math.ceil(math.log2(max(enough, 1)))))
 
     def _view(self, clicks: ClickSet, previous: ObjectMask | None, level: int) -> ClickWindow:
@@ -255,51 +332,3 @@ def pooled(values: Tensor, factor: int) -> Tensor:
 def _those_inside(places: np.ndarray, shape: torch.Size) -> np.ndarray:
     inside = (places > -0.5) & (places < np.array(shape) - 0.5)
     return places[inside.all(1)]
-
-
-def _settled(view: ClickWindow, probability: np.ndarray, clicks: ClickSet) -> ObjectMask:
-    """Turn probabilities into one object: what hangs together with the positive clicks.
-
-    Clicks are obeyed in their own pixel, and holes without a negative click are filled.
-    """
-    window, ndim = view.in_stack, probability.ndim
-    inside = probability > 0.5
-    start = np.array([w.start for w in window])
-    spots = {
-        sign: _spots(clicks.places(positive=sign, ndim=ndim) - start, inside.shape)
-        for sign in (True, False)
-    }
-    inside = (inside | spots[True]) & ~spots[False]
-    parts, count = ndimage.label(inside)
-    if spots[True].any():
-        chosen = np.unique(parts[spots[True] & inside])
-    elif count:
-        chosen = np.array([1 + np.bincount(parts.ravel())[1:].argmax()])
-    else:
-        chosen = np.zeros(0, int)
-    inside = np.isin(parts, chosen[chosen > 0])
-    inside = _filled(inside, spots[False])
-    certainty = float(probability[inside].mean()) if inside.any() else 0.0
-    return ObjectMask(window, inside, certainty)
-
-
-def _spots(places: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Mark the pixels that places lie in, bool; no more: later clicks are on an object's rim."""
-    found, pixels = np.zeros(shape, bool), np.floor(places + 0.5).astype(int)
-    inside = ((pixels >= 0) & (pixels < np.array(shape))).all(1)
-    found[tuple(pixels[inside].T)] = True
-    return found
-
-
-def _filled(inside: np.ndarray, open_: np.ndarray) -> np.ndarray:
-    """Fill holes, unless something in them is marked as open."""
-    parts, count = ndimage.label(~inside)
-    if count < 2:
-        return inside
-    hole = np.ones(count + 1, bool)
-    hole[0] = False
-    for axis in range(inside.ndim):
-        for end in (0, -1):
-            hole[np.unique(parts.take(end, axis))] = False
-    hole[np.unique(parts[open_])] = False
-    return np.asarray(inside | hole[parts])

@@ -1,4 +1,8 @@
-"""Clicks on one object after the other: add, take back, refine, grow through slices, commit."""
+"""Interactive segmentation of one object after the other: click, undo, refine, grow, commit.
+
+`ClickSession` holds the object that is being segmented, with its history. What a click means among
+the objects of the labels (correct this one, or keep it and begin the next) is in `interaction`.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,6 @@ import numpy as np
 from napari_unet.core.errors import InputError, ModelError
 from napari_unet.core.instances.label_edits import (
     LabelEdit,
-    ObjectMask,
     check_label,
     check_writable,
     find_object,
@@ -23,15 +26,22 @@ from napari_unet.core.progress import Progress
 from napari_unet.core.prompts.clicks import Click, ClickSet, UndoStack, box_mask, locate
 from napari_unet.core.settings import PredictSettings
 from napari_unet.nn.inference.diameter_estimation import resolve_diameter
-from napari_unet.nn.inference.embeddings import FeatureCache
+from napari_unet.nn.inference.embeddings import FeatureCache, StackFeatures
 from napari_unet.nn.inference.model import check_fit
-from napari_unet.nn.interactive.active_object import ActiveObject, boxed, clicked, free
-from napari_unet.nn.interactive.frames import ClickFrames
-from napari_unet.nn.interactive.propagate import follow
+from napari_unet.nn.interactive.active_object import (
+    ActiveObject,
+    add_click,
+    exclude_others,
+    from_box,
+    from_mask,
+    propagate,
+)
+from napari_unet.nn.interactive.mask_predictor import InitialMask, MaskPredictor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from napari_unet.core.instances.mask import ObjectMask
     from napari_unet.core.tiles import Index
     from napari_unet.nn.inference.model import Model
     from napari_unet.nn.unet.click_head import ClickHead
@@ -93,8 +103,9 @@ class ClickSession:
             self._check(labels)
         self.generation = 0
         self._history: UndoStack[ActiveObject] = UndoStack(ActiveObject())
-        self.frames = ClickFrames(self.stack, model, self.settings, self.cache, model.click.ready())
-        self._asked = 0
+        self._features = StackFeatures(self.stack, model, self.settings, self.cache)
+        self._head, self._initial = model.click.ready(), InitialMask.from_model(model)
+        self._newest_preview = 0
         self._lock = threading.RLock()
 
     @property
@@ -113,8 +124,12 @@ class ClickSession:
     def use(self, head: ClickHead) -> None:
         """Take another click head, made `ready`; what was computed of the image stays."""
         with self._lock:
-            self.frames.use(head)
+            self._head = head
             self.reset()
+
+    def predictor(self, index: Index) -> MaskPredictor:
+        """Return what answers clicks in a frame, by its position along the leading axes."""
+        return MaskPredictor(self._features.at(index), self._head, self._initial)
 
     def add(self, click: Click) -> np.ndarray:
         """Take a click in and return the `mask`.
@@ -126,7 +141,7 @@ class ClickSession:
         InputError
             The click lies outside the image, or a first click is negative.
         """
-        self._advance(lambda shown: self._clicked(shown, click))
+        self._advance(lambda active: self._add(active, click))
         return self.mask
 
     def box(self, low: Sequence[float], high: Sequence[float]) -> np.ndarray:
@@ -144,7 +159,7 @@ class ClickSession:
             The box has no pixels inside the image, or reaches over several frames.
         """
         index, box = box_mask(low, high, self.stack, self.model.spec.ndim)
-        self._advance(lambda shown: boxed(index, box, self.frames, self._protected))
+        self._advance(lambda _: from_box(index, box, self.predictor(index), self._protected))
         return self.mask
 
     def begin(self, mask: Any) -> np.ndarray:
@@ -170,14 +185,7 @@ class ClickSession:
         inside = given != 0
         if not inside.any():
             raise InputError("The mask has no pixels; give one of an object, or click on one.")
-        split = len(shape) - self.model.spec.ndim
-        window = tuple(slice(0, n) for n in shape[split:])
-        masks = {
-            index: free(ObjectMask(window, inside[index]).cropped(), index, None, self._protected)
-            for index in np.ndindex(shape[:split])
-            if inside[index].any()
-        }
-        self._advance(lambda shown: ActiveObject(masks=masks))
+        self._advance(lambda _: from_mask(inside, self.model.spec.ndim, self._protected))
         return self.mask
 
     def refine(self, place: Sequence[float]) -> np.ndarray:
@@ -193,7 +201,7 @@ class ClickSession:
         index, pixel = self.locate(Click(tuple(place)))
         label, mask = find_object(self.labels, pixel, index)
         begun = ActiveObject(ClickSet(), {index: mask}, label, {index: mask})
-        self._advance(lambda shown: begun)
+        self._advance(lambda _: begun)
         return self.mask
 
     def grow(self) -> Iterator[Progress]:
@@ -211,17 +219,13 @@ class ClickSession:
         begun, generation = self.shown, self.generation
         if not begun.area:
             raise InputError("There is no object to grow; click on one first.")
-        masks, done = dict(begun.masks), 0
-        depth = self.stack.labels_shape[axes.index("Z")]
-        for seed in sorted(begun.masks):
-            for step in (1, -1):
-                for index, mask in follow(self.frames.at, seed, masks[seed], step, depth):
-                    if index in begun.masks or generation != self.generation:
-                        break
-                    masks[index] = free(mask, index, begun.label, self._protected)
-                    done += 1
-                    yield Progress(done, depth - len(begun.masks), "planes")
-        self._advance(lambda shown: replace(begun, masks=masks, grown=True), generation)
+        masks, depth = dict(begun.masks), self.stack.labels_shape[axes.index("Z")]
+        for done, (index, mask) in enumerate(propagate(begun, self.predictor, depth), 1):
+            if generation != self.generation:
+                return
+            masks[index] = exclude_others(mask, index, begun.label, self._protected)
+            yield Progress(done, depth - len(begun.masks), "planes")
+        self._advance(lambda _: replace(begun, masks=masks, grown=True), generation)
 
     def preview(self, click: Click) -> Mapping[Index, ObjectMask] | None:
         """Return what a click would give, by frame; the session stays as it is.
@@ -230,11 +234,11 @@ class ClickSession:
         for meanwhile, or the session went on.
         """
         with self._lock:
-            self._asked += 1
-            asked, generation = self._asked, self.generation
-        shown = self._clicked(self.shown, click)
-        late = asked != self._asked or generation != self.generation
-        return None if late else shown.masks
+            self._newest_preview += 1
+            number, generation = self._newest_preview, self.generation
+        following = self._add(self.shown, click)
+        late = number != self._newest_preview or generation != self.generation
+        return None if late else following.masks
 
     def undo(self) -> np.ndarray:
         """Take the last step back (a click, a box, growth) and return the `mask`."""
@@ -269,6 +273,9 @@ class ClickSession:
     def commit(self, labels: Any = None, label: int | None = None) -> LabelEdit:
         """Put the object into labels and make ready for the next one.
 
+        A window, whose layers are changed in its own thread, takes the change from `proposal` and
+        calls `reset` once it is made.
+
         Parameters
         ----------
         labels
@@ -278,7 +285,7 @@ class ClickSession:
 
         Returns
         -------
-        Change
+        LabelEdit
             What was changed; its `undo` takes it back.
 
         Raises
@@ -293,12 +300,13 @@ class ClickSession:
         return change
 
     def locate(self, click: Click) -> tuple[Index, Index]:
-        """Return the frame that a click is in, and its pixel there; see `core.clickplaces`."""
+        """Return the frame that a click is in, and its pixel there; see `core.prompts`."""
         return locate(click, self.stack, self.model.spec.ndim)
 
     def warm(self, place: Sequence[float]) -> Iterator[Progress]:
         """Compute the features around a place, there first; yield after each part of them."""
-        yield from self.frames.warm(*self.locate(Click(tuple(place))))
+        index, pixel = self.locate(Click(tuple(place)))
+        yield from self.predictor(index).warm(pixel)
 
     def _advance(
         self, step: Callable[[ActiveObject], ActiveObject], generation: int | None = None
@@ -317,9 +325,9 @@ class ClickSession:
             move()
             return self.mask
 
-    def _clicked(self, shown: ActiveObject, click: Click) -> ActiveObject:
+    def _add(self, active: ActiveObject, click: Click) -> ActiveObject:
         index, _ = self.locate(click)
-        return clicked(shown, click, index, self.frames, self._protected)
+        return add_click(active, click, index, self.predictor(index), self._protected)
 
     @property
     def _protected(self) -> Any:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from napari_unet.core.training.config import TrainConfig
     from napari_unet.nn.inference.model import Model
-    from napari_unet.nn.interactive.initial_mask import InitialMask
+    from napari_unet.nn.interactive.mask_predictor import InitialMask
 
 POOL = 48
 """Views from which windows are cut."""

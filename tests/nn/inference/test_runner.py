@@ -9,7 +9,7 @@ import torch
 from napari_unet.core.errors import SettingsError
 from napari_unet.core.settings import PredictSettings
 from napari_unet.nn.inference.map_source import predict
-from napari_unet.nn.inference.tta import FLIPS, OFF, TURNS, Flip, get_flips
+from napari_unet.nn.inference.runner import FLIPS, OFF, TURNS, Flip, get_flips
 
 RNG = np.random.default_rng(0)
 
