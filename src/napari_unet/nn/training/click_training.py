@@ -22,7 +22,7 @@ from napari_unet.core.prompts.simulation import next_click
 from napari_unet.core.training.config import TrainConfig
 from napari_unet.core.training.samples import Samples
 from napari_unet.nn.inference.model import has_fast_bfloat16
-from napari_unet.nn.interactive.initial_mask import InitialMask
+from napari_unet.nn.interactive.mask_predictor import InitialMask
 from napari_unet.nn.training.cancellation import run_with_heartbeat
 from napari_unet.nn.training.checkpoint import TrainState, save_checkpoint
 from napari_unet.nn.training.click_images import LabelledImages
@@ -86,7 +86,7 @@ def train_clicks(
     if log:
         log.begin(state.step)
     head = cast("ClickHead", state.net)
-    guess = InitialMask.of(model)
+    guess = InitialMask.from_model(model)
     views = ViewPool(model, sources, settings.seed, state.step)
     began = time.perf_counter() - state.seconds
     while share_done(state, settings) < 1:
