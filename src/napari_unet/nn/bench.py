@@ -1,4 +1,4 @@
-"""How fast this computer is: from image to labels, and against other ways to run a network."""
+"""How fast this computer is: image to labels, beside the bare network and MONAI's inference."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ class Plan:
     large
         Edge length of the square that is predicted in tiles.
     edges
-        Edge lengths of a single tile among which the bare network's best is looked for.
+        Edge lengths of a single tile; the bare network is timed with the fastest of them.
     window, batches
-        MONAI's window, and the numbers of windows at once among which its best is looked for.
+        MONAI's window, and numbers of windows at once; it is timed with the fastest of them.
     repeats
-        How often each time is taken.
+        How often each task is timed; the shortest time counts.
     volume
         Shape of the volume that a 3D model segments, None for none.
     """
@@ -90,14 +90,13 @@ def run_bench(
     Parameters
     ----------
     quick
-        Take about two minutes on two slow cores; otherwise repeat more, and try a 3D model.
+        Take about two minutes on two slow cores; otherwise repeat more, and run a 3D model.
     report
         Called with each result as a line of text.
     plan
-        What to measure in place of what `quick` says.
+        What to measure instead of what `quick` chooses.
     model
-        What to run in place of the shipped nuclei model, or of random weights where that is
-        missing.
+        What to run instead of the shipped nuclei model (random weights where that is missing).
 
     Returns
     -------
@@ -184,7 +183,7 @@ def _frames(model: Model, shape: tuple[int, ...], repeats: int, report: Report) 
 def _tiled(model: Model, plan: Plan, report: Report) -> dict[str, Any]:
     """Compare tiled prediction with the bare network and with MONAI, in turns."""
     image, device = blobs((plan.large, plan.large)), model.device
-    # Told the objects' size, it does what MONAI does: no looks at the image before.
+    # With the objects' size given, it does what MONAI does: no scale trials before the run.
     settings = PredictSettings(diameter=model.diameter, survey=False)
     runner = tile_runner(model, image)
     frame = tuple(slice(0, size) for size in runner.frame.shape)
@@ -198,7 +197,7 @@ def _tiled(model: Model, plan: Plan, report: Report) -> dict[str, Any]:
     slide = _sliding_window(model, plan.window)
     batch = 0
     if slide:
-        # A strip of four windows tells how many at once suit this computer.
+        # A strip of four windows, which overlap by a quarter, is enough to choose the batch.
         strip = values[..., : plan.window, : plan.window * 13 // 4]
         probes = {str(n): partial(slide, strip, n) for n in plan.batches}
         found = best_times(probes, 1, device)
@@ -214,7 +213,7 @@ def _tiled(model: Model, plan: Plan, report: Report) -> dict[str, Any]:
 
 
 def _best_edge(runner: TileRunner, values: Tensor, edges: tuple[int, ...]) -> int:
-    """Return the edge length of the tile that the bare network runs fastest, for its size."""
+    """Return the edge length of the tile that the bare network runs fastest, per pixel."""
     fitting = [edge for edge in edges if edge <= min(values.shape[2:])] or [min(values.shape[2:])]
     tasks = {str(edge): partial(runner.runner, values[..., :edge, :edge]) for edge in fitting}
     times = best_times(tasks, 2, runner.runner.device)
@@ -222,7 +221,7 @@ def _best_edge(runner: TileRunner, values: Tensor, edges: tuple[int, ...]) -> in
 
 
 def _sliding_window(model: Model, window: int) -> Callable[[Tensor, int], Tensor] | None:
-    """Return MONAI's way to run the plain network, as its users do; None where it is missing."""
+    """Return MONAI's inference with the plain network, as its users run it; None without MONAI."""
     try:
         slide = importlib.import_module("monai.inferers").sliding_window_inference
     except ImportError:

@@ -79,20 +79,20 @@ def test_nothing_to_find_leaves_the_image_as_it_is(nuclei):
     assert resolve_diameter(flat, nuclei, PredictSettings())[0].diameter == nuclei.diameter
 
 
-def test_it_can_be_stopped_between_two_looks(nuclei, monkeypatch):
+def test_it_can_be_stopped_between_two_trials(nuclei, monkeypatch):
     noise = open_stack(np.random.default_rng(0).normal(0, 3, (200, 200)))
-    looked = []
+    scales = []
 
     def counting(*values, **options):
-        looked.append(values[1])
+        scales.append(values[1])
         return try_scale(*values, **options)
 
     monkeypatch.setattr("napari_unet.nn.inference.diameter_estimation.try_scale", counting)
     steps = segment_steps(noise, nuclei)
-    assert next(steps).what == ESTIMATING and len(looked) == 1
-    assert next(steps).what == ESTIMATING and len(looked) == 2
+    assert next(steps).what == ESTIMATING and len(scales) == 1
+    assert next(steps).what == ESTIMATING and len(scales) == 2
     steps.close()
-    assert len(looked) == 2
+    assert len(scales) == 2
 
 
 def test_micrometres_become_pixels_of_the_image(nuclei):
@@ -130,9 +130,9 @@ def test_what_is_found_in_the_turned_image_counts():
 
 def test_discs_are_found_again_in_the_turned_image_but_noise_is_not(nuclei):
     settings = PredictSettings()
-    looks = []
+    trials = []
     for image in (discs(20)[0], np.random.default_rng(0).normal(0, 3, (400, 400))):
         frame = open_frame(open_stack(image), nuclei, settings, ())
-        looks.append(try_scale(frame, 1.0, nuclei, settings, steadiness=True))
-    assert looks[0].steadiness > 0.9
-    assert looks[1].steadiness < 0.6
+        trials.append(try_scale(frame, 1.0, nuclei, settings, consistency=True))
+    assert trials[0].consistency > 0.9
+    assert trials[1].consistency < 0.6

@@ -1,4 +1,4 @@
-"""Clicks and boxes: where they are in a stack, what they make of a probability, what can be undone.
+"""Clicks and boxes: their places in a stack, the objects that they select, and an undo stack.
 
 A positive click says "this belongs to the object", a negative one "this does not".
 """
@@ -70,7 +70,7 @@ class ClickSet:
         return len(self.clicks)
 
     def added(self, click: Click) -> ClickSet:
-        """Return the clicks with one more; it takes the place of others on the same pixel.
+        """Return the clicks with one more; it replaces others on the same pixel.
 
         So of contradictory clicks the last one counts, and a thousand on one pixel are one.
         """
@@ -96,18 +96,18 @@ class ClickSet:
         )
 
     def places(self, *, positive: bool, ndim: int) -> np.ndarray:
-        """Return where the clicks of one kind are, float32 (N, ndim): the last coordinates."""
+        """Return the places of the clicks of one sign, float32 (N, ndim): the last coordinates."""
         chosen = [c.place[-ndim:] for c in self.clicks if c.positive == positive]
         return np.array(chosen, np.float32).reshape(-1, ndim)
 
 
 class UndoStack(Generic[State]):
-    """What there is now, what was before, and what was taken back.
+    """A state, those before it, and those that were undone.
 
     Parameters
     ----------
     state
-        What there is in the beginning.
+        The first one.
     """
 
     def __init__(self, state: State) -> None:
@@ -115,20 +115,20 @@ class UndoStack(Generic[State]):
 
     @property
     def now(self) -> State:
-        """What there is now."""
+        """The current state."""
         return self._states[self._at]
 
     def push(self, state: State) -> None:
-        """Go on; what was taken back is forgotten."""
+        """Go on to another state; those that were undone are forgotten."""
         self._states[self._at + 1 :] = [state]
         self._at += 1
 
     def undo(self) -> bool:
-        """Go one step back; False at the beginning."""
+        """Go one state back; False at the first one."""
         return self._move(self._at - 1)
 
     def redo(self) -> bool:
-        """Go one step forward again; False if nothing was taken back."""
+        """Go one state forward again; False if nothing was undone."""
         return self._move(self._at + 1)
 
     def _move(self, to: int) -> bool:
@@ -138,7 +138,7 @@ class UndoStack(Generic[State]):
 
 
 def extract_object(probability: np.ndarray, window: Window, clicks: ClickSet) -> ObjectMask:
-    """Turn probabilities into one object: what hangs together with the positive clicks.
+    """Return one object from probabilities: what is connected to the positive clicks.
 
     Clicks are obeyed in their own pixel, and holes without a negative click are filled. Without a
     positive click the largest piece is the object.
@@ -171,7 +171,7 @@ def extract_object(probability: np.ndarray, window: Window, clicks: ClickSet) ->
 
 
 def _spots(places: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Mark the pixels that places lie in, bool; no more: later clicks are on an object's rim."""
+    """Mark the pixels that places lie in, bool; no larger spot, for later clicks are on rims."""
     found, pixels = np.zeros(shape, bool), np.floor(places + 0.5).astype(int)
     inside = ((pixels >= 0) & (pixels < np.array(shape))).all(1)
     found[tuple(pixels[inside].T)] = True
@@ -179,7 +179,7 @@ def _spots(places: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _filled(inside: np.ndarray, open_: np.ndarray) -> np.ndarray:
-    """Fill holes, unless something in them is marked as open."""
+    """Fill holes, except those with a pixel marked as open."""
     parts, count = ndimage.label(~inside)
     if count < 2:
         return inside
@@ -203,7 +203,7 @@ def locate(click: Click, stack: Stack, ndim: int) -> tuple[Index, Index]:
     _check_axes(click, stack)
     shape = stack.labels_shape
     if not all(0 <= p < n for p, n in zip(click.pixel, shape, strict=True)):
-        raise InputError(f"The click {_said(click)} lies outside the image, which is {shape}.")
+        raise InputError(f"The click {_format(click)} lies outside the image, which is {shape}.")
     split = len(shape) - ndim
     return click.pixel[:split], click.pixel[split:]
 
@@ -222,20 +222,21 @@ def box_mask(
     ends = Click(tuple(low)), Click(tuple(high))
     for end in ends:
         _check_axes(end, stack)
-    said = f"The box from {_said(ends[0])} to {_said(ends[1])}"
+    name = f"The box from {_format(ends[0])} to {_format(ends[1])}"
     split = len(stack.labels_shape) - ndim
     if ends[0].pixel[:split] != ends[1].pixel[:split]:
-        raise InputError(f"{said} reaches over several frames; draw it in one of them.")
+        raise InputError(f"{name} reaches over several frames; draw it in one of them.")
     corners = np.array([end.place for end in ends])
     last = np.array(stack.labels_shape) - 1
-    last[:split] = np.iinfo(last.dtype).max  # a frame that is not there is not the last one
+    # Along the leading axes a box is not clipped: it is refused if its frame does not exist.
+    last[:split] = np.iinfo(last.dtype).max
     first, second = (np.clip(end, 0, last) for end in (corners.min(0), corners.max(0)))
     index, start = locate(Click(tuple(first)), stack, ndim)
     _, stop = locate(Click(tuple(second)), stack, ndim)
     window = tuple(slice(a, b + 1) for a, b in zip(start, stop, strict=True))
     shape = [w.stop - w.start for w in window]
     if min(shape[-2:]) < 2:
-        raise InputError(f"{said} holds too few pixels of the image; draw it around the object.")
+        raise InputError(f"{name} holds too few pixels of the image; draw it around the object.")
     return index, ObjectMask(window, np.ones(shape, bool))
 
 
@@ -243,11 +244,11 @@ def _check_axes(click: Click, stack: Stack) -> None:
     axes = stack.labels_axes.lower()
     if len(click.place) != len(axes):
         raise InputError(
-            f"The click {_said(click)} has {len(click.place)} coordinates; the image has axes "
+            f"The click {_format(click)} has {len(click.place)} coordinates; the image has axes "
             f"{axes}, give ({', '.join(axes)})."
         )
 
 
-def _said(click: Click) -> str:
-    """Return where a click is, to a tenth of a pixel."""
+def _format(click: Click) -> str:
+    """Return a click's place as text, to a tenth of a pixel."""
     return f"({', '.join(f'{round(coordinate, 1):.10g}' for coordinate in click.place)})"

@@ -32,7 +32,7 @@ def first_click(truth: np.ndarray, rng: np.random.Generator | None = None) -> Cl
     rng
         Jitters the click as a person's hand and eye do. None: the deepest pixel.
     """
-    return Click(_inside(_depth(truth), rng))
+    return Click(_pick_pixel(_depth(truth), rng))
 
 
 def next_click(
@@ -40,8 +40,7 @@ def next_click(
 ) -> Click | None:
     """Correct a mask by a click in its largest error; None if there is no error.
 
-    The largest error is that into which the largest disc fits, be it missing or too much (the
-    robot of Xu et al. 2016 and Sofiiuk et al. 2021).
+    The largest error is that into which the largest disc fits, be it missing or too much.
 
     Parameters
     ----------
@@ -50,10 +49,10 @@ def next_click(
     rng
         As in `first_click`.
     """
-    missing, spare = _depth(truth & ~mask), _depth(mask & ~truth)
-    positive = bool(missing.max(initial=0) >= spare.max(initial=0))
-    depth = missing if positive else spare
-    return Click(_inside(depth, rng), positive) if depth.any() else None
+    missing, excess = _depth(truth & ~mask), _depth(mask & ~truth)
+    positive = bool(missing.max(initial=0) >= excess.max(initial=0))
+    depth = missing if positive else excess
+    return Click(_pick_pixel(depth, rng), positive) if depth.any() else None
 
 
 def simulate_clicks(
@@ -71,7 +70,7 @@ def simulate_clicks(
     respond
         Gives the mask, bool of that shape, for the clicks so far.
     count
-        Most clicks.
+        Clicks at most.
     rng
         As in `first_click`.
 
@@ -106,11 +105,11 @@ def _depth(region: np.ndarray) -> np.ndarray:
     ]
 
 
-def _inside(depth: np.ndarray, rng: np.random.Generator | None) -> tuple[int, ...]:
-    """Choose a pixel where depth is not 0."""
+def _pick_pixel(depth: np.ndarray, rng: np.random.Generator | None) -> tuple[int, ...]:
+    """Choose a pixel of a region by its depth there; at random if `rng` is given."""
     if rng is None:
         at = int(depth.argmax())
     else:
-        least = 0 if rng.random() < CARELESS else INNER * depth.max()
-        at = int(rng.choice(np.flatnonzero(depth > least)))
+        minimum = 0 if rng.random() < CARELESS else INNER * depth.max()
+        at = int(rng.choice(np.flatnonzero(depth > minimum)))
     return tuple(int(i) for i in np.unravel_index(at, depth.shape))

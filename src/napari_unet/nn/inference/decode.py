@@ -1,4 +1,12 @@
-"""From a frame's raw maps to labels in the output array, one tile after the other."""
+"""From a frame's raw maps to labels in the output array, tile by tile; the watershed on a GPU.
+
+`find_basins_on_device` is `core.instances.watershed.find_basins` in torch, with the same answer.
+Steepest ascent with pointer jumping (as path compression in Bieniek and Moga 2000, An efficient
+watershed algorithm based on connected components) visits the pixels in no order, so each of its
+steps is one operation over the whole tile. Only ids and tables of basins come to the host. All
+comparisons are those of integers and of float32 values that were not computed here. Therefore the
+same maps give the same basins, to the bit, on every device.
+"""
 
 from __future__ import annotations
 
@@ -45,18 +53,19 @@ class InstanceDecoder:
     out
         The output array, uint32; indexed by the frame's position and a window in it.
     preview
-        Whether `add` returns labels to show.
+        Whether `add` returns labels to show while the frame is not finished.
 
     Attributes
     ----------
     on_device
-        Whether `add` wants raw maps where the network runs, and finds the basins there.
+        Whether `add` takes raw maps where the network runs, and finds the basins there.
     """
 
     def __init__(self, model: Model, settings: DecodeSettings, out: Any, preview: bool) -> None:
         self.out, self.on_device = out, decodes_on(model.device)
         self._settings, self._cut = settings, InstanceHead.cut(settings.threshold)
-        # Not behind the network's next tiles, which the device has been given already.
+        # A stream of its own: decoding does not queue behind the network's next tiles, which the
+        # device has been given already.
         cuda = model.device.type == "cuda"
         self._stream = torch.cuda.Stream(model.device, priority=-1) if cuda else None  # type: ignore[no-untyped-call]
         self._preview, self._shown = preview, 0
@@ -65,17 +74,17 @@ class InstanceDecoder:
     def start(self, index: tuple[int, ...], size: tuple[int, ...]) -> None:
         """Begin the frame of that position and size."""
         self._index, self._size = index, size
-        self._joiner = TileMerger(self._settings)
+        self._merger = TileMerger(self._settings)
         self._written: list[Window] = []
 
     def add(self, tile: Tile, raw: Tensor) -> np.ndarray | None:
         """Write a tile from its raw maps (K, *outer); return what to show of it, if anything."""
         basins = self._find(tile, raw)
-        self.out[(*self._index, *tile.write)] = self._joiner.add(basins)
+        self.out[(*self._index, *tile.write)] = self._merger.add(basins)
         self._written.append(tile.write)
         if not self._preview:
             return None
-        # What this tile alone can tell apart, with ids that follow those of the tiles before.
+        # The objects of this tile alone, with ids that follow those of the tiles before.
         alone = TileMerger(replace(self._settings, min_size=0))
         alone.add(basins)
         table = alone.finish()
@@ -95,13 +104,13 @@ class InstanceDecoder:
         maps = raw.cpu().numpy()
         return find_basins(maps[0] > self._cut, maps[1], tile, self._size)
 
-    def pieces(self, block: Window) -> tuple[np.ndarray, BlockSummary]:
-        """Sum up the tiles of a block: each provisional id's basin in it, and the basins."""
-        return summarise(self._joiner.gathered(), block, self._size)
+    def summarise(self, block: Window) -> tuple[np.ndarray, BlockSummary]:
+        """Return each provisional id's basin in a block, and the summary of the block's basins."""
+        return summarise(self._merger.gathered(), block, self._size)
 
     def finish(self) -> int:
         """Turn the frame's provisional ids into labels; return the number of objects."""
-        table = self._joiner.finish()
+        table = self._merger.finish()
         for window in self._written:
             place = (*self._index, *window)
             self.out[place] = table[np.asarray(self.out[place])]
@@ -134,18 +143,18 @@ class SemanticDecoder:
 
 
 def decodes_on(device: torch.device) -> bool:
-    """Tell whether objects are best told apart where the network runs.
+    """Return whether basins are found on a device itself.
 
-    Not on a processor, where numpy is the faster of two equals, and not with MPS, which lacks some
-    of the operations on 64-bit integers.
+    Not on a processor, where numpy is faster (benchmarks/decoding.py), and not with MPS, which
+    lacks some of the operations on 64-bit integers.
     """
     return device.type == "cuda"
 
 
-def decoder_for(
+def open_decoder(
     model: Model, settings: PredictSettings, out: Any, *, preview: bool
 ) -> InstanceDecoder | SemanticDecoder:
-    """Return what turns a model's maps into labels; the user's settings come before the card's."""
+    """Return the decoder of a model's maps; the user's settings come before the card's."""
     if model.spec.head == "semantic":
         return SemanticDecoder(out, preview)
     return InstanceDecoder(model, decode_settings(model, settings), out, preview)
@@ -179,7 +188,7 @@ def find_basins_on_device(
     Returns
     -------
     Basins
-        In host memory; every field as `core.basins.find_basins` gives it.
+        In host memory; every field as `find_basins` of core gives it.
     """
     level = _padded_level(foreground, height, tile)
     there = level > -torch.inf

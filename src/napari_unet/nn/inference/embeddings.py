@@ -36,9 +36,9 @@ CELL = {2: 64, 3: 32}
 TILE = {2: 8, 3: 3}
 """Edge length of the tiles in which missing features are computed, in cells."""
 MEGABYTES = ClickSettings.cache
-"""Features that are kept, unless the user says otherwise."""
+"""How much is kept, unless the user sets otherwise."""
 LARGEST = 65504.0
-"""The largest float16."""
+"""The largest float16; features beyond it would become infinite."""
 
 FRAMES = 16
 """Frames of a stack whose percentiles are remembered."""
@@ -82,7 +82,7 @@ class FeatureCache:
             self._trim()
 
     def resize(self, megabytes: float) -> None:
-        """Keep so much from now on."""
+        """Keep at most so much from now on."""
         with self._lock:
             self.limit = int(megabytes * 1e6)
             self._trim()
@@ -100,7 +100,7 @@ class FeatureCache:
 
 @dataclass(frozen=True)
 class FrameFeatures:
-    """The features of one frame for one model: the trunk's, and below them the image's mean.
+    """The features of one frame for one model: the trunk's and, last, the image's channel mean.
 
     Attributes
     ----------
@@ -130,7 +130,7 @@ class FrameFeatures:
         window
             Inside the frame, in network pixels.
         """
-        # Cells are held here while they are put together: a small cache may have dropped them.
+        # Cells are held here until they are put together: a small cache may drop them meanwhile.
         cells = {corner: self.cache.get(self._key(corner)) for corner in self._corners(window)}
         if missing := [corner for corner, cell in cells.items() if cell is None]:
             for tile in self._tiles(missing):

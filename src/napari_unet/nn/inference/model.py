@@ -1,4 +1,4 @@
-"""A model that can run: card, network and device, and the fast copy of the network."""
+"""A model: card, network and device; loading and saving it; how it sees a stack."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 CLICK = "click/"
 """The names of the click head's weights begin with this."""
 AGREEMENT = 0.999
-"""Dice against float32 labels from which a shorter number format counts as the same."""
+"""Dice against float32 labels from which on bfloat16 counts as giving the same objects."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -299,7 +299,7 @@ def open_frame(
 
 
 def choose_scale(model: Model, settings: PredictSettings) -> float:
-    """Return network pixels a stack pixel, from the diameter that was asked for.
+    """Return network pixels a stack pixel, from the diameter in the settings.
 
     Raises
     ------

@@ -28,7 +28,7 @@ OFF, FLIPS, TURNS = "off", "flips", "flips and turns"
 
 @dataclass(frozen=True)
 class Flip:
-    """One way to look at an image: its rows and columns exchanged or not, then mirrored or not.
+    """One view of an image: its rows and columns exchanged or not, then mirrored or not.
 
     Attributes
     ----------
@@ -42,11 +42,11 @@ class Flip:
     flips: tuple[int, ...] = ()
 
     def apply(self, image: Tensor) -> Tensor:
-        """Show (..., Y, X) as seen in this view."""
+        """Return an image (..., Y, X) in this view."""
         return (image.transpose(-1, -2) if self.swap else image).flip(self.flips)
 
     def undo(self, maps: Tensor) -> Tensor:
-        """Bring maps of the view back to the image's pixels."""
+        """Return maps of the view in the image's orientation."""
         maps = maps.flip(self.flips)
         return maps.transpose(-1, -2) if self.swap else maps
 

@@ -28,7 +28,7 @@ from napari_unet.core.volumes.modes import (
     resolve_volume_mode,
 )
 from napari_unet.core.volumes.stitch3d import stitch_steps
-from napari_unet.nn.inference.decode import InstanceDecoder, SemanticDecoder, decoder_for
+from napari_unet.nn.inference.decode import InstanceDecoder, SemanticDecoder, open_decoder
 from napari_unet.nn.inference.diameter_estimation import ESTIMATING, diameter_steps
 from napari_unet.nn.inference.map_source import open_map_source
 from napari_unet.nn.inference.model import check_fit, choose_scale
@@ -69,7 +69,7 @@ class SegmentResult:
 
 @dataclass
 class _Run:
-    """What one run keeps between its frames."""
+    """What a run keeps from frame to frame; `notes` are of its provenance."""
 
     stack: Stack
     model: Model
@@ -97,9 +97,8 @@ def segment_steps(
 ) -> Steps:
     """Segment a stack, yielding after every tile and every frame.
 
-    Before the first tile comes a `ImageSurvey` if there is something to remark on.
-
-    Closing the generator ends the run after the tile at hand; what is finished stays in `out`.
+    Before the first tile comes an `ImageSurvey` if there is something to remark on. Closing the
+    generator ends the run after the current tile; what is finished stays in `out`.
 
     Parameters
     ----------
@@ -113,13 +112,14 @@ def segment_steps(
         Where the labels go: an array of uint32 and of the stack's labels shape, indexed by integers
         and slices. Until a frame is done it holds provisional ids. Made in memory if not given.
     what
-        Which frames (volumes for a 3D model and the way "orthogonal", else planes), as positions
+        Which frames (volumes for a 3D model and the mode "orthogonal", else planes), as positions
         along the leading axes; taken in the order in which it is iterated. All if not given.
     window
         Part of each frame to segment, one slice an axis; all of it if not given. With `what` or
-        `window` the way "auto" is never "orthogonal": they are of planes.
+        `window` the mode "auto" is never "orthogonal": they are of planes.
     focus
-        Asked before each tile: the position (in the frame's pixels) near which tiles come first.
+        Called before each tile; returns the position (in the frame's pixels) near which tiles come
+        first.
     preview
         Whether somebody watches: tiles are smaller, and each report brings labels to show.
     features
@@ -145,7 +145,7 @@ def segment_steps(
     if remarks:
         yield ImageSurvey(0, 0, ESTIMATING, remarks)
     frames = stack.indices(frame_ndim(mode)) if what is None else what
-    decoder = decoder_for(model, settings, _output(stack, out), preview=preview)
+    decoder = open_decoder(model, settings, _output(stack, out), preview=preview)
     run = _Run(stack, model, settings, decoder, preview, features)
     precision = model.choose_precision(settings.precision)
     run.notes |= {"device": str(model.device), "precision": precision, "tile": None, "seam": None}
@@ -199,11 +199,11 @@ def segment(
         The image is unlike those the model was trained on.
     """
 
-    def watch(step: Step) -> None:
+    def warn(step: Step) -> None:
         if isinstance(step, ImageSurvey):
             step.warn()
 
-    labels: np.ndarray = run_to_end(segment_steps(source, model, settings), watch).labels
+    labels: np.ndarray = run_to_end(segment_steps(source, model, settings), warn).labels
     return labels.astype(np.min_scalar_type(max(256, int(labels.max(initial=0)))), copy=False)
 
 
@@ -254,7 +254,7 @@ def resolve_settings(
 def _join_planes(
     run: _Run, frames: Sequence[Index], window: Window | None, minimum: int
 ) -> Generator[Progress, None, None]:
-    """Join the objects of each time's planes through z."""
+    """Join the objects of each time point's planes through z."""
     run.objects = 0
     for time_point in dict.fromkeys(index[:-1] for index in frames):
         planes = [index for index in frames if index[:-1] == time_point]
@@ -310,8 +310,8 @@ def _segment_frame(
         if seam:
             run.notes["seam"] = seam.difference(source)
         elif certify and count == 1:
-            run.notes["seam"] = 0.0  # one piece has no seams; checking would double the work
-    finally:  # a run that is cancelled keeps its tiles, too
+            run.notes["seam"] = 0.0  # one tile has no seams; checking would double the work
+    finally:  # the tiles of a cancelled run become labels, too
         objects = run.decoder.finish()
     run.objects += objects
     yield FrameDone(run.done, total, "frames", index, objects)

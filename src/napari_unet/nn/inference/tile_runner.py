@@ -45,7 +45,7 @@ MEMORY_SHARE = 0.5
 """Share of the free memory that one batch may take."""
 
 Focus = Callable[[], Sequence[float] | None]
-"""Returns the position, in the frame's pixels, near which tiles come first; None: in order."""
+"""Returns the position, in the frame's pixels, near which tiles run first, if there is one."""
 
 
 class PendingTile(NamedTuple):
@@ -137,7 +137,8 @@ class TileRunner:
             if maps is not None:
                 yield running.popleft().tile, maps
                 continue
-            # Out here the error is gone, and with it what the pass that failed had in memory.
+            # Outside the `except` block the error is gone, and with it the tensors of the pass that
+            # failed, which its traceback held.
             waiting = self._halve([*(pending.tile for pending in running), *waiting])
             running.clear()
             if self.runner.device.type == "cuda":
@@ -158,7 +159,7 @@ class TileRunner:
         if raw.device.type != "cuda":
             return [PendingTile(tile, crop) for tile, crop in zip(tiles, crops, strict=True)]
         if not self.on_device:
-            # The answers follow at once, so that fetching them does not wait for what is sent next.
+            # The copies are queued at once: fetching them does not wait for what is sent next.
             hosts = [torch.empty(crop.shape, pin_memory=True) for crop in crops]
             pairs = zip(hosts, crops, strict=True)
             crops = [host.copy_(crop, non_blocking=True) for host, crop in pairs]
@@ -167,7 +168,7 @@ class TileRunner:
         return [PendingTile(tile, crop, ready) for tile, crop in zip(tiles, crops, strict=True)]
 
     def _raw(self, parts: Sequence[Tile]) -> Tensor:
-        """Run what tiles read; their features are kept on the way if that is wanted."""
+        """Run what tiles read; keep their features where there is a cache."""
         images = torch.from_numpy(np.stack([self.frame.read(part.read) for part in parts]))
         if self.features is None:
             return self.runner(images)
@@ -208,7 +209,7 @@ class TileRunner:
         return batch
 
     def _halve(self, tiles: Sequence[Tile]) -> list[Tile]:
-        """Divide tiles into such of half the edge length, in the network's pixels."""
+        """Divide tiles into tiles of half the edge length, in the network's pixels."""
         frame = self.frame
         largest = max(max(self.network_tile(tile).read_shape) for tile in tiles)
         edge = max(
@@ -249,7 +250,7 @@ def open_tile_runner(
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error means that a device's memory did not suffice."""
+    """Return whether an error means that a device's memory did not suffice."""
     text = str(error).lower()
     signs = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
     return isinstance(error, MemoryError) or any(sign in text for sign in signs)
@@ -275,7 +276,7 @@ def choose_edge(
     each = LIVE_TENSORS * spec.width * runner.dtype.itemsize
     device = runner.device
     if device.type == "cuda":
-        # What torch holds from the frames before, but does not use, is free for us.
+        # What torch keeps cached from the frames before is free for the next tile.
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         free = torch.cuda.mem_get_info(device)[0] + cached
     else:

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import ndimage
 
 from napari_unet.core.errors import InputError
 from napari_unet.core.instances.mask import ObjectMask, beyond, joined
 from napari_unet.core.prompts.clicks import Click, ClickSet
+from napari_unet.core.prompts.simulation import first_click
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -223,10 +223,8 @@ def _follow(
 
 def _click_deepest(mask: ObjectMask) -> ClickSet:
     """Click on a mask's deepest pixel."""
-    depth = ndimage.distance_transform_edt(np.pad(mask.inside, 1))
-    at = np.unravel_index(int(depth.argmax()), depth.shape)
-    place = tuple(float(a - 1 + w.start) for a, w in zip(at, mask.window, strict=True))
-    return ClickSet((Click(place),))
+    at = first_click(mask.inside).place
+    return ClickSet((Click(tuple(a + w.start for a, w in zip(at, mask.window, strict=True))),))
 
 
 def _is_same_object(before: ObjectMask, after: ObjectMask) -> bool:

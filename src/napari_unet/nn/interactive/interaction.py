@@ -1,7 +1,7 @@
-"""What a click among objects means: begin one, take one up, correct it, or go on to the next.
+"""What a click means among the objects of the labels: begin, refine or correct one, or keep it.
 
-Each action is a generator that leaves the labels alone: it returns the change that is to be made to
-them, by whoever shows them.
+Each action is a generator over a `ClickSession` that leaves the labels alone. It returns the change
+that is to be made to them: in a window, layers are changed in the window's own thread.
 """
 
 from __future__ import annotations
@@ -36,25 +36,26 @@ if TYPE_CHECKING:
 END = "end"
 """The source of the answer that ends a session."""
 GAP = 2
-"""So many planes apart, two masks may be one object, if they overlap seen from above."""
+"""Masks of planes so far apart may be one object, if they overlap seen from above: one plane
+between them may have been left out."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of an action.
+    """The result of an action.
 
     Attributes
     ----------
     change
-        Of the labels. Whoever makes it does `reset` next.
+        Of the labels. Whoever makes it calls `reset` next.
     source
         What the change is, for the journal.
     clicks
-        Those that the change is the answer to.
+        Those that led to the change.
     again
-        The action itself is still to be done, after the change.
+        The action itself has to be repeated, after the change.
     moved
-        Whether undo or redo found something in the session.
+        False: undo or redo found nothing in the session, and is for the labels.
     """
 
     change: LabelEdit | None = None
@@ -69,23 +70,23 @@ Action = Callable[["ClickSession"], Steps]
 
 
 def can_grow(session: ClickSession) -> bool:
-    """Tell whether objects are followed through planes: those of a 2D model in a stack."""
+    """Return whether objects can be followed through planes: by a 2D model in a stack."""
     return session.model.spec.ndim == 2 and "Z" in session.stack.labels_axes
 
 
 def take_click(
     session: ClickSession, click: Click, *, join: bool = False, grow: bool = False
 ) -> Steps:
-    """Take a click in.
+    """Add a click to the active object, refine an object of the labels, or begin a new one.
 
-    Without an object at hand, a click on one of the labels takes it up as it is; elsewhere a new
-    one begins. With one, a click corrects it; one that lies on another object of the labels, or
-    would give a piece that does not hang together with it, keeps it and goes on to the next.
+    Without an active object, a click on an object of the labels refines it; elsewhere a new one
+    begins. With one, a click corrects it; a click on another object of the labels, or one that
+    would add a piece apart from it, keeps it and begins the next.
 
     Parameters
     ----------
     join
-        The click belongs to the object at hand, wherever it is.
+        The click belongs to the active object, wherever it is.
     grow
         See `keep`.
 
@@ -115,7 +116,7 @@ def take_click(
 def take_box(
     session: ClickSession, low: Sequence[float], high: Sequence[float], *, grow: bool = False
 ) -> Steps:
-    """Begin with a box; an object at hand is kept first. Arguments as for `ClickSession.box`."""
+    """Begin with a box; an active object is kept first. Arguments as for `ClickSession.box`."""
     if session.shown.area:
         return replace((yield from keep(session, grow)), again=True)
     session.box(low, high)
@@ -123,7 +124,7 @@ def take_box(
 
 
 def keep(session: ClickSession, grow: bool = False) -> Steps:
-    """Return the change that puts the object at hand into the labels.
+    """Return the change that puts the active object into the labels.
 
     Parameters
     ----------
@@ -145,38 +146,38 @@ def keep(session: ClickSession, grow: bool = False) -> Steps:
 
 
 def finish(session: ClickSession, grow: bool = False) -> Steps:
-    """Keep the object at hand, if there is one; then answer `END`. Arguments as for `keep`."""
+    """Keep the active object, if there is one; then answer `END`. Arguments as for `keep`."""
     if session.shown.area:
         return replace((yield from keep(session, grow)), again=True)
     return Answer(source=END)
 
 
 def grow_object(session: ClickSession) -> Steps:
-    """Follow the object at hand through the neighbouring planes."""
+    """Follow the active object through the neighbouring planes."""
     yield from session.grow()
     return Answer()
 
 
 def undo(session: ClickSession) -> Steps:
-    """Take the last step on the object at hand back."""
+    """Undo the last step on the active object."""
     answer = yield from _moved(session, session.undo)
     return replace(answer, source="undo")
 
 
 def redo(session: ClickSession) -> Steps:
-    """Do the step on the object at hand again that was taken back.
+    """Redo the step on the active object that was undone.
 
     Raises
     ------
     InputError
-        There is an object at hand, and no step on it to do again.
+        There is an active object, and no step on it to redo.
     """
     answer = yield from _moved(session, session.redo)
     return replace(answer, source="redo")
 
 
 def reset(session: ClickSession) -> Steps:
-    """Drop the object at hand."""
+    """Drop the active object."""
     yield from ()
     session.reset()
     return Answer()
@@ -185,7 +186,7 @@ def reset(session: ClickSession) -> Steps:
 def edit_objects(
     session: ClickSession, what: str, clicks: Sequence[Click], *, volume: bool = False
 ) -> Steps:
-    """Divide, join or delete objects of the labels; an object at hand is kept first.
+    """Split, merge or delete objects of the labels; an active object is kept first.
 
     Parameters
     ----------
@@ -194,7 +195,7 @@ def edit_objects(
     clicks
         As many as its `EDITS` says.
     volume
-        Objects reach through planes; without it they are told apart plane by plane.
+        Objects extend through planes; without it each plane has objects of its own.
 
     Raises
     ------
@@ -231,7 +232,7 @@ def edit_objects(
 def preview(
     session: ClickSession, click: Click, *, join: bool = False
 ) -> Generator[Progress, None, Mapping[Index, ObjectMask] | None]:
-    """Return what would be seen after a click; None if that is late, or there is no answer.
+    """Return the masks by frame after a click; None if that is late, or there is no answer.
 
     Arguments as for `take_click`. Where the click would begin another object, both are returned.
     """
@@ -266,16 +267,16 @@ def _moved(session: ClickSession, move: Callable[[], object]) -> Steps:
     move()
     moved = session.shown is not before
     if not moved:
-        if before.masks:  # the labels' turn comes when nothing is at hand
+        if before.masks:  # the labels' own history is for when there is no active object
             raise InputError("There is nothing to redo.")
-        session.reset()  # what was taken back earlier is no more to be done again
+        session.reset()  # steps that were undone earlier cannot be redone any more
     return Answer(moved=moved)
 
 
 def _part_apart(
     session: ClickSession, before: ActiveObject, mask: ObjectMask, click: Click
 ) -> ObjectMask | None:
-    """Return the piece at a click, if it does not touch what there was before; None if it does.
+    """Return the piece at a click, if it is apart from the object before; None if it touches it.
 
     Parameters
     ----------

@@ -75,7 +75,7 @@ class ClickWindow:
         )
 
     def to_head(self, places: np.ndarray) -> np.ndarray:
-        """Turn positions in the stack (N, ndim) into such in the head's window, float32."""
+        """Return positions in the stack (N, ndim) as positions in the head's window, float32."""
         start = np.array([w.start for w in self.window])
         network = (places + 0.5) * np.array(self.ratio)
         return np.asarray((network - start) / self.factor - 0.5, np.float32)
@@ -149,7 +149,7 @@ class InitialMask:
 
 @dataclass(frozen=True)
 class MaskPredictor:
-    """Answers clicks in one frame.
+    """Predicts the mask of a clicked object in one frame.
 
     Attributes
     ----------
@@ -157,19 +157,19 @@ class MaskPredictor:
         Of the frame.
     head
         The model's click head, made `ready`.
-    guess
+    initial
         What a first click begins with.
     """
 
     features: FrameFeatures
     head: ClickHead
-    guess: InitialMask
+    initial: InitialMask
 
     def answer(self, clicks: ClickSet, previous: ObjectMask | None = None) -> ObjectMask:
-        """Return the object that clicks and its previous mask, at least one of them, point to.
+        """Return the object, from clicks, its previous mask, or both.
 
-        What is known may be larger than the largest window: then it is seen around the last click,
-        and the answer is about its own window alone.
+        An object may be larger than the largest window: then the window lies around the last
+        click, and the answer is about that window alone.
         """
         ndim = self.features.spec.ndim
         if len(clicks) and self._is_wide(clicks, previous):
@@ -181,10 +181,10 @@ class MaskPredictor:
                 return ObjectMask(window, np.zeros([w.stop - w.start for w in window], bool), 0.0)
         levels = range(self._first_level(clicks, previous), LEVELS[ndim])
         for level in levels:
-            view = self._view(clicks, previous, level)
-            probability = self._probability(view, clicks, previous)
-            mask = extract_object(probability, view.in_stack, clicks)
-            if level == levels[-1] or not self._leaves(view, mask):
+            click_window = self._choose_window(clicks, previous, level)
+            probability = self._probability(click_window, clicks, previous)
+            mask = extract_object(probability, click_window.in_stack, clicks)
+            if level == levels[-1] or not self._leaves(click_window, mask):
                 break
         return mask
 
@@ -205,7 +205,7 @@ class MaskPredictor:
             yield Progress(done, len(reaches), "features")
 
     def contrast(self, mask: ObjectMask) -> np.ndarray:
-        """Return by how much an object's features differ from those around it, (width + 1,)."""
+        """Return the mean difference of an object's features from those around it, (width + 1,)."""
         frame = self.features.frame
         spans = zip(mask.cropped().window, self._ratio, frame.shape, strict=True)
         window = tuple(
@@ -217,8 +217,8 @@ class MaskPredictor:
         )
         with torch.inference_mode():
             seen = self.features.read(window)[None].float()
-            view = ClickWindow(window, 1, self._ratio, frame.size)
-            inside = self._before(view, mask, seen)[0, 0].cpu().numpy() > 0.5
+            click_window = ClickWindow(window, 1, self._ratio, frame.size)
+            inside = self._before(click_window, mask, seen)[0, 0].cpu().numpy() > 0.5
             values = seen[0].cpu().numpy()
         near = ndimage.distance_transform_edt(~inside) if inside.any() else np.zeros(inside.shape)
         around = (near > 1) & (near <= SURROUNDINGS)
@@ -227,7 +227,7 @@ class MaskPredictor:
         return np.asarray(values[:, inside].mean(1) - values[:, around].mean(1))
 
     def _is_wide(self, clicks: ClickSet, previous: ObjectMask | None) -> bool:
-        """Tell whether what is known of the object does not fit into the largest window."""
+        """Return whether what is known of the object is larger than the largest window."""
         low, high = self._extent(clicks, previous)
         return bool((high - low).max() > _largest(len(low)))
 
@@ -263,7 +263,9 @@ class MaskPredictor:
         enough = PADDING * float((high - low).max()) / EDGE[ndim]
         return min(LEVELS[ndim] - 1, max(0, math.ceil(math.log2(max(enough, 1)))))
 
-    def _view(self, clicks: ClickSet, previous: ObjectMask | None, level: int) -> ClickWindow:
+    def _choose_window(
+        self, clicks: ClickSet, previous: ObjectMask | None, level: int
+    ) -> ClickWindow:
         """Choose the window around what is known, inside the frame, on the grid of the level."""
         frame, factor = self.features.frame, 2**level
         edge = EDGE[self.features.spec.ndim] * factor
@@ -274,41 +276,48 @@ class MaskPredictor:
         return ClickWindow(tuple(window), factor, self._ratio, frame.size)
 
     def _probability(
-        self, view: ClickWindow, clicks: ClickSet, previous: ObjectMask | None
+        self, click_window: ClickWindow, clicks: ClickSet, previous: ObjectMask | None
     ) -> np.ndarray:
-        """Run the head; return the object's probability in the view's stack pixels, float32."""
+        """Run the head; return the object's probability in the click_window's stack pixels, float32."""
         features, ndim = self.features, self.features.spec.ndim
         with torch.inference_mode():
-            window = features.read(view.window)[None]
+            window = features.read(click_window.window)[None]
             maps = activate(features.spec, features.runner.read(window[:, :-1]))
-            seen = pooled(torch.cat((window.float(), maps), 1), view.factor)
+            seen = pooled(torch.cat((window.float(), maps), 1), click_window.factor)
             places = [
-                view.to_head(clicks.places(positive=sign, ndim=ndim)) for sign in (True, False)
+                click_window.to_head(clicks.places(positive=sign, ndim=ndim))
+                for sign in (True, False)
             ]
-            inside = [_those_inside(at, seen.shape[2:]) for at in places]
+            inside = [_drop_outside(at, seen.shape[2:]) for at in places]
             width = features.spec.width + 1
             if previous is None and len(inside[0]):
-                found = self.guess.at(seen[0], inside[0][0].tolist())
+                found = self.initial.at(seen[0], inside[0][0].tolist())
                 before = torch.from_numpy(found.astype(np.float32))[None, None].to(seen.device)
             else:
-                before = self._before(view, previous, seen)
+                before = self._before(click_window, previous, seen)
             prompts = Prompts.of(inside[:1], inside[1:], before)
             logit = self.head(seen[:, :width], seen[:, width:], prompts)[0]
-            return view.enlarged(logit.sigmoid().cpu().numpy())
+            return click_window.enlarged(logit.sigmoid().cpu().numpy())
 
-    def _before(self, view: ClickWindow, previous: ObjectMask | None, like: Tensor) -> Tensor:
+    def _before(
+        self, click_window: ClickWindow, previous: ObjectMask | None, like: Tensor
+    ) -> Tensor:
         """Return the previous mask in the head's pixels, (1, 1, *spatial)."""
         shape = like.shape[2:]
         if previous is None:
             return torch.zeros(1, 1, *shape, device=like.device)
-        seen = torch.from_numpy(previous.within(view.in_stack).astype(np.float32))[None, None]
+        seen = torch.from_numpy(previous.within(click_window.in_stack).astype(np.float32))[
+            None, None
+        ]
         pool: Any = F.adaptive_avg_pool2d if len(shape) == 2 else F.adaptive_avg_pool3d
         found: Tensor = pool(seen, shape)
         return found.to(like.device)
 
-    def _leaves(self, view: ClickWindow, mask: ObjectMask) -> bool:
-        """Tell whether a mask reaches the window's border where the frame goes on beyond it."""
-        for axis, (w, n) in enumerate(zip(view.window, self.features.frame.shape, strict=True)):
+    def _leaves(self, click_window: ClickWindow, mask: ObjectMask) -> bool:
+        """Return whether a mask reaches the window's border where the frame goes on beyond it."""
+        for axis, (w, n) in enumerate(
+            zip(click_window.window, self.features.frame.shape, strict=True)
+        ):
             if w.start > 0 and mask.inside.take(0, axis).any():
                 return True
             if w.stop < n and mask.inside.take(-1, axis).any():
@@ -322,13 +331,13 @@ def _largest(ndim: int) -> int:
 
 
 def pooled(values: Tensor, factor: int) -> Tensor:
-    """Average (N, C, *spatial) over blocks of `factor` pixels; those at the far end may be less."""
+    """Average (N, C, *spatial) over blocks of `factor` pixels; smaller ones at the far end."""
     if factor == 1:
         return values
     pool = F.avg_pool2d if values.ndim == 4 else F.avg_pool3d
     return pool(values, factor, ceil_mode=True)
 
 
-def _those_inside(places: np.ndarray, shape: torch.Size) -> np.ndarray:
+def _drop_outside(places: np.ndarray, shape: torch.Size) -> np.ndarray:
     inside = (places > -0.5) & (places < np.array(shape) - 0.5)
     return places[inside.all(1)]

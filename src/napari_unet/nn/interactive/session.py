@@ -48,11 +48,11 @@ if TYPE_CHECKING:
 
 
 class ClickSession:
-    """Segments objects that are clicked on, by the features of an automatic model.
+    """Segments objects that are clicked on, with the features of an automatic model.
 
-    Every answer leaves the pixels of other objects alone if `labels` are given and `overwrite` is
-    off. A click is at a place in the labels: as many coordinates as they have axes. Threads may
-    share a session; an answer that comes after the session went on is dropped.
+    Masks leave the pixels of other objects alone if `labels` are given and `overwrite` is off. A
+    click has as many coordinates as the labels have axes. Threads may share a session; an answer
+    that comes after the session has changed is dropped.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ class ClickSession:
     image
         A stack, or anything that `open_stack` takes.
     labels
-        Integers of the stack's labels shape, indexed by slices: what there is already.
+        Integers of the stack's labels shape, indexed by slices: the objects there are already.
     settings
         How the model is run: channel, diameter, number format. Give those of a segmentation to see
         the image as it did; without a diameter it is estimated.
@@ -110,19 +110,20 @@ class ClickSession:
 
     @property
     def shown(self) -> ActiveObject:
-        """The object at hand."""
+        """The active object."""
         return self._history.now
 
     @property
     def mask(self) -> np.ndarray:
-        """The object at hand as bool of the labels' shape; memory is taken where it lies only."""
+        """The active object, bool of the labels' shape."""
+        # Of an array of zeros only the pages that are written take memory.
         whole: Any = np.zeros(self.stack.labels_shape, bool)
         for index, mask in self.shown.masks.items():
             whole[(*index, *mask.window)] = mask.inside
         return np.asarray(whole)
 
     def use(self, head: ClickHead) -> None:
-        """Take another click head, made `ready`; what was computed of the image stays."""
+        """Use another click head, made `ready`; the image's features are kept."""
         with self._lock:
             self._head = head
             self.reset()
@@ -132,9 +133,9 @@ class ClickSession:
         return MaskPredictor(self._features.at(index), self._head, self._initial)
 
     def add(self, click: Click) -> np.ndarray:
-        """Take a click in and return the `mask`.
+        """Add a click and return the `mask`.
 
-        If nothing is left of the object at hand, a positive click begins another one.
+        If nothing is left of the active object, a positive click begins another one.
 
         Raises
         ------
@@ -189,7 +190,7 @@ class ClickSession:
         return self.mask
 
     def refine(self, place: Sequence[float]) -> np.ndarray:
-        """Take an object of the labels up again: its mask is the previous one, its id stays.
+        """Make an object of the labels the active one: later clicks correct it, its id stays.
 
         Raises
         ------
@@ -228,10 +229,9 @@ class ClickSession:
         self._advance(lambda _: replace(begun, masks=masks, grown=True), generation)
 
     def preview(self, click: Click) -> Mapping[Index, ObjectMask] | None:
-        """Return what a click would give, by frame; the session stays as it is.
+        """Return the masks that a click would give, by frame; the session stays as it is.
 
-        Without an object at hand it is what a first click gives. None if a newer preview was asked
-        for meanwhile, or the session went on.
+        None if a newer preview was requested meanwhile, or the session has changed.
         """
         with self._lock:
             self._newest_preview += 1
@@ -241,21 +241,21 @@ class ClickSession:
         return None if late else following.masks
 
     def undo(self) -> np.ndarray:
-        """Take the last step back (a click, a box, growth) and return the `mask`."""
+        """Undo the last step (a click, a box, growth) and return the `mask`."""
         return self._moved(self._history.undo)
 
     def redo(self) -> np.ndarray:
-        """Do again what was taken back and return the `mask`."""
+        """Redo the last step that was undone and return the `mask`."""
         return self._moved(self._history.redo)
 
     def reset(self) -> None:
-        """Drop the object at hand, for a new one."""
+        """Drop the active object, for a new one."""
         with self._lock:
             self.generation += 1
             self._history = UndoStack(ActiveObject())
 
     def proposal(self, labels: Any = None, label: int | None = None) -> LabelEdit:
-        """Return the change of the labels that `commit` would make."""
+        """Return the change that `commit` would make; arguments and errors as there."""
         labels = self.labels if labels is None else labels
         if labels is None:
             raise InputError("There are no labels to put the object into; give some.")
@@ -271,7 +271,7 @@ class ClickSession:
         )
 
     def commit(self, labels: Any = None, label: int | None = None) -> LabelEdit:
-        """Put the object into labels and make ready for the next one.
+        """Put the object into labels and get ready for the next one.
 
         A window, whose layers are changed in its own thread, takes the change from `proposal` and
         calls `reset` once it is made.
@@ -286,7 +286,7 @@ class ClickSession:
         Returns
         -------
         LabelEdit
-            What was changed; its `undo` takes it back.
+            What was changed; its `undo` reverts it.
 
         Raises
         ------
@@ -300,7 +300,7 @@ class ClickSession:
         return change
 
     def locate(self, click: Click) -> tuple[Index, Index]:
-        """Return the frame that a click is in, and its pixel there; see `core.prompts`."""
+        """Return the frame that a click is in, and its pixel there; see `core.prompts.clicks`."""
         return locate(click, self.stack, self.model.spec.ndim)
 
     def warm(self, place: Sequence[float]) -> Iterator[Progress]:
@@ -311,7 +311,7 @@ class ClickSession:
     def _advance(
         self, step: Callable[[ActiveObject], ActiveObject], generation: int | None = None
     ) -> None:
-        """Go on by a step, unless the session went on by another while it was computed."""
+        """Make a step, unless the session has changed while it was computed."""
         begun = self.generation if generation is None else generation
         following = step(self.shown)
         with self._lock:
