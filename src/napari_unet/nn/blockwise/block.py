@@ -188,7 +188,7 @@ def _compute(
         if run.preview:
             show_block(run.place, frame, window, out.ids)
         return pack_block(out.ids, None)
-    table, pieces = decoder.pieces(window)
+    table, pieces = decoder.summarise(window)
     ids, decode = table[out.ids], run.place.plan.decoding
     whole = run.place.plan.blocks.count == 1
     if decode is not None and (run.preview or whole):

@@ -203,5 +203,5 @@ def _run_tile(
     decoder.out = None
     if isinstance(decoder, SemanticDecoder):
         return time.perf_counter() - began, out.ids, None
-    table, pieces = decoder.pieces(tile.write)
+    table, pieces = decoder.summarise(tile.write)
     return time.perf_counter() - began, table[out.ids], pieces
