@@ -278,7 +278,7 @@ class MaskPredictor:
     def _probability(
         self, click_window: ClickWindow, clicks: ClickSet, previous: ObjectMask | None
     ) -> np.ndarray:
-        """Run the head; return the object's probability in the click_window's stack pixels, float32."""
+        """Run the head; return the object's probability in the window's stack pixels, float32."""
         features, ndim = self.features, self.features.spec.ndim
         with torch.inference_mode():
             window = features.read(click_window.window)[None]
