@@ -30,7 +30,7 @@ from skimage.segmentation import random_walker, watershed
 import napari_unet as nu
 from napari_unet.core.io.sample_images import blobs
 from napari_unet.core.io.stack import open_stack
-from napari_unet.core.prompts.clicks import ClickSet, iou, simulate_clicks
+from napari_unet.core.prompts.simulation import iou, simulate_clicks
 from napari_unet.nn.inference.embeddings import FeatureCache
 from napari_unet.nn.training.click_training import (
     MAX_CLICKS,
@@ -42,6 +42,8 @@ from napari_unet.nn.training.click_training import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from napari_unet.core.prompts.clicks import ClickSet
 
 BENCHMARK_SCENES = 2
 """Seeds of the scenes begin with this; 0 and 1 are those of training and validation."""

@@ -20,12 +20,12 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from napari_unet.core.instances import watershed as on_host
 from napari_unet.core.instances.heads import InstanceHead
 from napari_unet.core.instances.tile_merger import DecodeSettings, whole_tile
+from napari_unet.core.instances.watershed import Basins, find_basins
 from napari_unet.core.io.sample_images import blobs
 from napari_unet.nn.bench import SPEC, SPEC_3D, best_times, describe_machine, stand_in
-from napari_unet.nn.inference import watershed as on_device
+from napari_unet.nn.inference.decode import find_basins_on_device
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,14 +51,14 @@ def measure(model: Model, shape: tuple[int, ...], threads: int, repeats: int) ->
     runner, tile = model.runner(model.choose_precision()), whole_tile(shape)
     values = torch.rand(1, model.spec.in_channels, *shape)
     raw = torch.from_numpy(synthetic_maps(shape)).to(model.device)
-    cut = InstanceHead.raw_threshold(DecodeSettings().threshold)
+    cut = InstanceHead.cut(DecodeSettings().threshold)
 
-    def in_numpy() -> on_host.Basins:
+    def in_numpy() -> Basins:
         maps = raw.cpu().numpy()
-        return on_host.find_basins(maps[0] > cut, maps[1], tile, shape)
+        return find_basins(maps[0] > cut, maps[1], tile, shape)
 
-    def in_torch() -> on_host.Basins:
-        return on_device.find_basins(raw[0] > cut, raw[1], tile, shape)
+    def in_torch() -> Basins:
+        return find_basins_on_device(raw[0] > cut, raw[1], tile, shape)
 
     tasks = {"network": lambda: runner(values), "numpy": in_numpy, "torch": in_torch}
     torch.set_num_threads(threads)

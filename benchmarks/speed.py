@@ -22,8 +22,8 @@ from napari_unet.core.errors import ModelError
 from napari_unet.core.io.sample_images import blobs
 from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.nn.bench import best_times, describe_machine, stand_in, tile_runner
+from napari_unet.nn.inference.map_source import predict
 from napari_unet.nn.inference.model import Model, load_model
-from napari_unet.nn.inference.tile_runner import predict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +34,7 @@ def measure_edges(
 ) -> list[dict[str, Any]]:
     """Return tiled and bare MPx/s for each edge length; the last tile is the whole image."""
     image = blobs((size, size))
-    runner, chosen = tile_runner(model, image)
+    runner = tile_runner(model, image)
     whole = runner.frame.read((slice(0, size), slice(0, size)))
     values = torch.from_numpy(whole)[None]
     edges = [*(edge for edge in edges if edge < size), size]
@@ -46,7 +46,7 @@ def measure_edges(
     return [
         {
             "edge": edge,
-            "chosen": edge == min(chosen, size),
+            "chosen": edge == min(runner.edge, size),
             "tiled_mpx_per_s": size**2 / 1e6 / times[f"tiled {edge}"],
             "bare_mpx_per_s": edge**2 / 1e6 / times[f"bare {edge}"],
             "bare_s": times[f"bare {edge}"],

@@ -32,8 +32,8 @@ from napari_unet.core.settings.tasks import PredictSettings, TrainSettings
 from napari_unet.core.training.log import TrainLog
 from napari_unet.core.training.run_state import CHECKPOINT
 from napari_unet.core.training.samples import Samples
+from napari_unet.nn.inference.map_source import predict
 from napari_unet.nn.inference.model import Model, load_model, pick_device, save_model
-from napari_unet.nn.inference.tile_runner import predict
 from napari_unet.nn.training.checkpoint import TrainState, load_checkpoint
 from napari_unet.nn.training.held_out import Validator
 from napari_unet.nn.training.loop import train

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from napari_unet.core.tracking import Tracks
     from napari_unet.core.training.samples import Samples
     from napari_unet.nn.inference.linking import link_frames
+    from napari_unet.nn.inference.map_source import predict
     from napari_unet.nn.inference.model import Model, load_model, save_model
     from napari_unet.nn.inference.segment import segment, segment_steps
-    from napari_unet.nn.inference.tile_runner import predict
     from napari_unet.nn.interactive.session import ClickSession
     from napari_unet.nn.training.finetune import Tuning, fine_tune
 
@@ -85,9 +85,9 @@ _NAMES = {
     "core.tracking": ("Tracks",),
     "core.training.samples": ("Samples",),
     "nn.inference.linking": ("link_frames",),
+    "nn.inference.map_source": ("predict",),
     "nn.inference.model": ("Model", "load_model", "save_model"),
     "nn.inference.segment": ("segment", "segment_steps"),
-    "nn.inference.tile_runner": ("predict",),
     "nn.interactive.session": ("ClickSession",),
     "nn.training.finetune": ("Tuning", "fine_tune"),
 }

@@ -1,4 +1,12 @@
-"""Networks and everything that runs them: may import torch and core, never napari or Qt."""
+"""Networks and everything that runs them: may import torch and core, never napari or Qt.
+
+unet           the networks: trunk, heads, losses
+inference      models, tiles, maps, labels
+interactive    clicks
+training       training, fine-tuning, evaluation on held-out images
+blockwise      runs in blocks, for stacks that do not fit into memory; clusters
+bench          how fast this computer is
+"""
 
 import os
 

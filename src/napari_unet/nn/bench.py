@@ -1,4 +1,4 @@
-"""How fast this computer is: from image to labels, and against other ways to run a network."""
+"""How fast this computer is: image to labels, beside the bare network and MONAI's inference."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from napari_unet.core.io.stack import open_stack
 from napari_unet.core.models.card import ModelCard
 from napari_unet.core.settings.model_spec import ModelSpec
 from napari_unet.core.settings.tasks import PredictSettings
-from napari_unet.nn.inference.compatibility import open_frame
-from napari_unet.nn.inference.model import Model, load_model, pick_device
+from napari_unet.nn.inference.map_source import predict
+from napari_unet.nn.inference.model import Model, load_model, open_frame, pick_device
 from napari_unet.nn.inference.segment import segment
-from napari_unet.nn.inference.tile_runner import predict, prepare
+from napari_unet.nn.inference.tile_runner import open_tile_runner
 from napari_unet.nn.unet.net import UNet
 
 if TYPE_CHECKING:
@@ -57,11 +57,11 @@ class Plan:
     large
         Edge length of the square that is predicted in tiles.
     edges
-        Edge lengths of a single tile among which the bare network's best is looked for.
+        Edge lengths of a single tile; the bare network is timed with the fastest of them.
     window, batches
-        MONAI's window, and the numbers of windows at once among which its best is looked for.
+        MONAI's window, and numbers of windows at once; it is timed with the fastest of them.
     repeats
-        How often each time is taken.
+        How often each task is timed; the shortest time counts.
     volume
         Shape of the volume that a 3D model segments, None for none.
     """
@@ -91,14 +91,13 @@ def run_bench(
     Parameters
     ----------
     quick
-        Take about two minutes on two slow cores; otherwise repeat more, and try a 3D model.
+        Take about two minutes on two slow cores; otherwise repeat more, and run a 3D model.
     report
         Called with each result as a line of text.
     plan
-        What to measure in place of what `quick` says.
+        What to measure instead of what `quick` chooses.
     model
-        What to run in place of the shipped nuclei model, or of random weights where that is
-        missing.
+        What to run instead of the shipped nuclei model (random weights where that is missing).
 
     Returns
     -------
@@ -138,10 +137,10 @@ def stand_in(spec: ModelSpec = SPEC, device: str = "auto") -> Model:
     return Model(card, net.to(target).eval(), target)
 
 
-def tile_runner(model: Model, image: np.ndarray, tile: int | None = None) -> tuple[TileRunner, int]:
-    """Return the runner of an image, and the edge length of its tiles."""
-    settings = PredictSettings(tile=tile)
-    return prepare(model, open_frame(open_stack(image), model, settings, ()), settings)
+def tile_runner(model: Model, image: np.ndarray) -> TileRunner:
+    """Return the runner of an image."""
+    settings = PredictSettings()
+    return open_tile_runner(model, open_frame(open_stack(image), model, settings, ()), settings)
 
 
 def _shipped() -> Model:
@@ -154,8 +153,8 @@ def _shipped() -> Model:
 def _frames(model: Model, shape: tuple[int, ...], repeats: int, report: Report) -> dict[str, Any]:
     """Measure one frame from image to labels, and how much of that network and decoding take."""
     image = blobs(shape)
-    runner, edge = tile_runner(model, image)
-    inputs = [runner.frame.read(tile.read)[None] for tile in runner.plan(edge)]
+    runner = tile_runner(model, image)
+    inputs = [runner.frame.read(tile.read)[None] for tile in runner.plan()]
     tensors = [torch.from_numpy(values) for values in inputs]
     maps = predict(image, model)
     tasks: dict[str, Task] = {
@@ -185,9 +184,9 @@ def _frames(model: Model, shape: tuple[int, ...], repeats: int, report: Report) 
 def _tiled(model: Model, plan: Plan, report: Report) -> dict[str, Any]:
     """Compare tiled prediction with the bare network and with MONAI, in turns."""
     image, device = blobs((plan.large, plan.large)), model.device
-    # Told the objects' size, it does what MONAI does: no looks at the image before.
+    # With the objects' size given, it does what MONAI does: no scale trials before the run.
     settings = PredictSettings(diameter=model.diameter, survey=False)
-    runner, edge = tile_runner(model, image)
+    runner = tile_runner(model, image)
     frame = tuple(slice(0, size) for size in runner.frame.shape)
     values = torch.from_numpy(runner.frame.read(frame)[None])
     best_edge = _best_edge(runner, values, plan.edges)
@@ -199,7 +198,7 @@ def _tiled(model: Model, plan: Plan, report: Report) -> dict[str, Any]:
     slide = _sliding_window(model, plan.window)
     batch = 0
     if slide:
-        # A strip of four windows tells how many at once suit this computer.
+        # A strip of four windows, which overlap by a quarter, is enough to choose the batch.
         strip = values[..., : plan.window, : plan.window * 13 // 4]
         probes = {str(n): partial(slide, strip, n) for n in plan.batches}
         found = best_times(probes, 1, device)
@@ -209,13 +208,13 @@ def _tiled(model: Model, plan: Plan, report: Report) -> dict[str, Any]:
     speed = {"tiled": image.size, "forward": piece[0, 0].numel(), "monai": image.size}
     rates = {name: speed[name] / 1e6 / seconds for name, seconds in times.items()}
     return {
-        "tiled": _against_forward(rates, plan.large, edge, best_edge, report),
+        "tiled": _against_forward(rates, plan.large, runner.edge, best_edge, report),
         "monai": _against_monai(rates, batch, report),
     }
 
 
 def _best_edge(runner: TileRunner, values: Tensor, edges: tuple[int, ...]) -> int:
-    """Return the edge length of the tile that the bare network runs fastest, for its size."""
+    """Return the edge length of the tile that the bare network runs fastest, per pixel."""
     fitting = [edge for edge in edges if edge <= min(values.shape[2:])] or [min(values.shape[2:])]
     tasks = {str(edge): partial(runner.runner, values[..., :edge, :edge]) for edge in fitting}
     times = best_times(tasks, 2, runner.runner.device)
@@ -223,7 +222,7 @@ def _best_edge(runner: TileRunner, values: Tensor, edges: tuple[int, ...]) -> in
 
 
 def _sliding_window(model: Model, window: int) -> Callable[[Tensor, int], Tensor] | None:
-    """Return MONAI's way to run the plain network, as its users do; None where it is missing."""
+    """Return MONAI's inference with the plain network, as its users run it; None without MONAI."""
     try:
         slide = importlib.import_module("monai.inferers").sliding_window_inference
     except ImportError:

@@ -12,15 +12,14 @@ from napari_unet.core.image.diameters import median_diameter
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.progress import run_to_end
 from napari_unet.core.settings.tasks import PredictSettings
-from napari_unet.nn.inference.compatibility import open_frame
 from napari_unet.nn.inference.diameter_estimation import (
-    LOOKING,
+    ESTIMATING,
     ScaleTrial,
     estimate_diameter,
     resolve_diameter,
-    try_scales,
+    try_scale,
 )
-from napari_unet.nn.inference.model import load_model
+from napari_unet.nn.inference.model import load_model, open_frame
 from napari_unet.nn.inference.segment import segment_steps
 
 
@@ -80,20 +79,20 @@ def test_nothing_to_find_leaves_the_image_as_it_is(nuclei):
     assert resolve_diameter(flat, nuclei, PredictSettings())[0].diameter == nuclei.diameter
 
 
-def test_it_can_be_stopped_between_two_looks(nuclei, monkeypatch):
+def test_it_can_be_stopped_between_two_trials(nuclei, monkeypatch):
     noise = open_stack(np.random.default_rng(0).normal(0, 3, (200, 200)))
-    looked = []
+    scales = []
 
     def counting(*values, **options):
-        looked.append(values[1])
-        return try_scales(*values, **options)
+        scales.append(values[1])
+        return try_scale(*values, **options)
 
-    monkeypatch.setattr("napari_unet.nn.inference.diameter_estimation.try_scales", counting)
+    monkeypatch.setattr("napari_unet.nn.inference.diameter_estimation.try_scale", counting)
     steps = segment_steps(noise, nuclei)
-    assert next(steps).what == LOOKING and len(looked) == 1
-    assert next(steps).what == LOOKING and len(looked) == 2
+    assert next(steps).what == ESTIMATING and len(scales) == 1
+    assert next(steps).what == ESTIMATING and len(scales) == 2
     steps.close()
-    assert len(looked) == 2
+    assert len(scales) == 2
 
 
 def test_micrometres_become_pixels_of_the_image(nuclei):
@@ -131,9 +130,9 @@ def test_what_is_found_in_the_turned_image_counts():
 
 def test_discs_are_found_again_in_the_turned_image_but_noise_is_not(nuclei):
     settings = PredictSettings()
-    looks = []
+    trials = []
     for image in (discs(20)[0], np.random.default_rng(0).normal(0, 3, (400, 400))):
         frame = open_frame(open_stack(image), nuclei, settings, ())
-        looks.append(try_scales(frame, 1.0, nuclei, settings, steadiness=True))
-    assert looks[0].steadiness > 0.9
-    assert looks[1].steadiness < 0.6
+        trials.append(try_scale(frame, 1.0, nuclei, settings, consistency=True))
+    assert trials[0].consistency > 0.9
+    assert trials[1].consistency < 0.6

@@ -9,8 +9,8 @@ import torch
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.progress import run_to_end
 from napari_unet.core.settings.tasks import PredictSettings
-from napari_unet.nn.inference.compatibility import open_frame
 from napari_unet.nn.inference.embeddings import FeatureCache, FrameFeatures
+from napari_unet.nn.inference.model import open_frame
 from napari_unet.nn.inference.segment import segment, segment_steps
 
 RNG = np.random.default_rng(0)

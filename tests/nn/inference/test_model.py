@@ -8,8 +8,8 @@ import torch
 
 from napari_unet.core.errors import DeviceError, ModelError
 from napari_unet.nn.inference import model as model_module
+from napari_unet.nn.inference.map_source import predict
 from napari_unet.nn.inference.model import load_model, pick_device, save_model
-from napari_unet.nn.inference.tile_runner import predict
 
 IMAGE = np.random.default_rng(0).random((40, 50))
 

@@ -12,9 +12,9 @@ from scipy import ndimage
 from napari_unet.core.errors import InputError
 from napari_unet.core.progress import FrameDone, TileDone, run_to_end
 from napari_unet.core.settings.tasks import PredictSettings
-from napari_unet.nn.inference.model import Runner
+from napari_unet.nn.inference.map_source import predict
+from napari_unet.nn.inference.runner import Runner
 from napari_unet.nn.inference.segment import segment, segment_steps
-from napari_unet.nn.inference.tile_runner import predict
 
 RNG = np.random.default_rng(0)
 
@@ -192,7 +192,7 @@ def test_the_certificate_does_without_when_memory_is_short(model, monkeypatch):
     def short(runner, tile):
         raise MemoryError
 
-    monkeypatch.setattr(TileRunner, "run", short)
+    monkeypatch.setattr(TileRunner, "run_tile", short)
     result = run_to_end(segment_steps(texture(60, 60), model, PredictSettings(tile=16)))
     assert result.provenance["seam"] is None
     assert result.objects > 0

@@ -9,11 +9,14 @@ import pytest
 import torch
 
 from napari_unet.core.errors import DeviceError, InputError, SettingsError
+from napari_unet.core.image.frames import Frame
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.core.tiles import input_interval, plan_tiles, tile_halo
-from napari_unet.nn.inference.compatibility import open_frame
-from napari_unet.nn.inference.tile_runner import predict, prepare, run_tiles
+from napari_unet.nn.inference import tile_runner
+from napari_unet.nn.inference.map_source import predict
+from napari_unet.nn.inference.model import open_frame
+from napari_unet.nn.inference.tile_runner import open_tile_runner, to_stack
 
 RNG = np.random.default_rng(0)
 
@@ -22,13 +25,13 @@ def raw_maps(model, image, tile, halo=None):
     """Return the logits of one frame, tiled; with another halo than the right one if given."""
     settings = PredictSettings(tile=tile)
     frame = open_frame(open_stack(image), model, settings, ())
-    runner, edge = prepare(model, frame, settings)
-    tiles = runner.plan(edge)
+    runner = open_tile_runner(model, frame, settings)
+    tiles = runner.plan()
     if halo is not None:
         grid, ndim = model.spec.stride, model.spec.ndim
-        tiles = plan_tiles(frame.size, (edge,) * ndim, halo, grid)
+        tiles = plan_tiles(frame.size, (runner.edge,) * ndim, halo, grid)
     whole = np.full((2, *frame.size), np.nan, np.float32)
-    for done, maps in run_tiles(runner, tiles):
+    for done, maps in runner.run(tiles):
         whole[(slice(None), *done.write)] = maps[(slice(None), *done.inner)]
     return whole
 
@@ -181,11 +184,11 @@ def test_out_of_memory_halves_the_tile_and_goes_on(make_model, error):
     model, image = make_model(gain=4.0), RNG.random((256, 256))
     settings = PredictSettings(tile=256)
     frame = open_frame(open_stack(image), model, settings, ())
-    runner, edge = prepare(model, frame, settings)
-    expected = runner.run(runner.plan(edge)[0])
+    runner = open_tile_runner(model, frame, settings)
+    expected = runner.run_tile(runner.plan()[0])
     starved = replace(runner, runner=Starved(runner.runner, 140**2, error))
     got = np.full_like(expected, np.nan)
-    for tile, raw in run_tiles(starved, runner.plan(edge)):
+    for tile, raw in starved.run(runner.plan()):
         got[(slice(None), *tile.outer)] = raw
     assert starved.runner.refused >= 1
     assert np.abs(got - expected).max() <= 1e-4
@@ -194,27 +197,27 @@ def test_out_of_memory_halves_the_tile_and_goes_on(make_model, error):
 def test_out_of_memory_for_the_smallest_tile_is_said(make_model):
     model = make_model()
     frame = open_frame(open_stack(RNG.random((64, 64))), model, PredictSettings(), ())
-    runner, edge = prepare(model, frame, PredictSettings())
+    runner = open_tile_runner(model, frame, PredictSettings())
     starved = replace(runner, runner=Starved(runner.runner, 0, MemoryError()))
     with pytest.raises(DeviceError, match="does not hold one tile"):
-        list(run_tiles(starved, runner.plan(edge)))
+        list(starved.run(runner.plan()))
 
 
 def test_other_errors_are_not_swallowed(make_model):
     model = make_model()
     frame = open_frame(open_stack(RNG.random((64, 64))), model, PredictSettings(), ())
-    runner, edge = prepare(model, frame, PredictSettings())
+    runner = open_tile_runner(model, frame, PredictSettings())
     broken = replace(runner, runner=Starved(runner.runner, 0, RuntimeError("a bug")))
     with pytest.raises(RuntimeError, match="a bug"):
-        list(run_tiles(broken, runner.plan(edge)))
+        list(broken.run(runner.plan()))
 
 
 def test_the_nearest_tiles_run_first(make_model):
     model, image = make_model(), RNG.random((128, 128))
     settings = PredictSettings(tile=32)
     frame = open_frame(open_stack(image), model, settings, ())
-    runner, edge = prepare(model, frame, settings)
-    order = [tile for tile, _ in run_tiles(runner, runner.plan(edge), lambda: (100.0, 20.0))]
+    runner = open_tile_runner(model, frame, settings)
+    order = [tile for tile, _ in runner.run(runner.plan(), lambda: (100.0, 20.0))]
     assert order[0].write == (slice(96, 128), slice(0, 32))
     assert order[-1].write[1].start == 96
 
@@ -234,10 +237,10 @@ def test_out_of_memory_halves_the_tiles_of_a_rescaled_image_too(make_model, diam
     model = make_model(gain=4.0, card={"training": {"diameter_px": {"q50": 20.0}}})
     settings = PredictSettings(diameter=diameter, tile=256)
     frame = open_frame(open_stack(RNG.random((300, 280))), model, settings, ())
-    runner, edge = prepare(model, frame, settings)
+    runner = open_tile_runner(model, frame, settings)
     starved = replace(runner, runner=Starved(runner.runner, 120**2, MemoryError()))
     seen = np.zeros((300, 280), int)
-    for tile, _ in run_tiles(starved, runner.plan(edge)):
+    for tile, _ in starved.run(runner.plan()):
         seen[tile.write] += 1
     assert (seen == 1).all()
     assert 1 <= starved.runner.refused < 5
@@ -249,13 +252,81 @@ def test_every_tile_comes_once_where_a_gpu_works_ahead(make_model, batch):
     model, image = make_model(gain=4.0), RNG.random((200, 170))
     settings = PredictSettings(tile=64, batch=batch)
     frame = open_frame(open_stack(image), model, settings, ())
-    runner, edge = prepare(model, frame, settings)
-    expected = np.concatenate([runner.run(t)[0].ravel() for t in runner.plan(16384)])
+    runner = open_tile_runner(model, frame, settings)
+    expected = np.concatenate([runner.run_tile(t)[0].ravel() for t in runner.plan(edge=16384)])
     starved = Starved(runner.runner, 100**2, RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"))
     starved.device = torch.device("cuda")
     got = np.full((200, 170), np.nan, np.float32)
-    for tile, raw in run_tiles(replace(runner, runner=starved), runner.plan(edge)):
+    for tile, raw in replace(runner, runner=starved).run(runner.plan()):
         assert np.isnan(got[tile.write]).all()
         got[tile.write] = raw[(0, *tile.inner)]
     assert starved.refused >= 1
     assert np.abs(got.ravel() - expected).max() <= 1e-4
+
+
+def test_the_tile_follows_the_free_memory(make_model, monkeypatch):
+    model = make_model(width=16, depth=4)
+    runner = model.runner()
+
+    def edge(free):
+        free_memory = type("Memory", (), {"available": free})
+        monkeypatch.setattr(tile_runner.psutil, "virtual_memory", lambda: free_memory)
+        return tile_runner.choose_edge(model.spec, runner, 1, live=False)
+
+    assert edge(64 * 2**30) == tile_runner.LARGEST_TILE[2]
+    assert edge(10**6) == 16
+    assert edge(2**29) < edge(2**31)
+
+
+def test_what_torch_keeps_for_later_counts_as_free(make_model, monkeypatch):
+    """A GPU's second frame must not get smaller tiles because the first one filled the cache."""
+    spec, runner = make_model(width=16, depth=4).spec, make_model().runner()
+    on_gpu = type("OnGpu", (), {"device": torch.device("cuda"), "dtype": runner.dtype})
+
+    def edge(free, reserved, allocated):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 2**40))
+        monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: reserved)
+        monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: allocated)
+        return tile_runner.choose_edge(spec, on_gpu, 1, live=False)
+
+    assert edge(2**30, 0, 0) == edge(2**28, 2**30, 2**28) > edge(2**28, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("error", "is_one"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate"), True),
+        (RuntimeError("shapes do not match"), False),
+    ],
+)
+def test_signs_of_too_little_memory(error, is_one):
+    assert tile_runner.is_out_of_memory(error) is is_one
+
+
+def test_an_image_that_is_shrunk_is_read_in_bounded_parts(make_model, monkeypatch):
+    memory_of_64_gib = type("Memory", (), {"available": 64 * 2**30})
+    monkeypatch.setattr(tile_runner.psutil, "virtual_memory", lambda: memory_of_64_gib)
+    model = make_model(width=16, depth=4)
+
+    def edge(scale):
+        return tile_runner.choose_edge(model.spec, model.runner(), 1, live=False, scale=scale)
+
+    assert [edge(scale) for scale in (4.0, 1.0, 0.5, 0.01)] == [2048, 2048, 1024, 256]
+
+
+@pytest.mark.parametrize("scale", [0.31, 0.5, 1.0, 1.7, 3.0])
+@pytest.mark.parametrize("shape", [(41, 67), (7, 23, 30)])
+def test_maps_come_back_to_the_stacks_pixels_as_in_numpy_to_the_bit(scale, shape):
+    rng = np.random.default_rng(0)
+    ndim = len(shape)
+    frame = Frame.from_stack(open_stack(rng.random(shape)), (), ndim, (0,), scale=scale)
+    window = tuple(slice(n // 5, n - 1) for n in shape)
+    needed = frame.in_network(window)
+    maps = rng.normal(size=(2, *(w.stop - w.start for w in needed))).astype(np.float32)
+    expected = frame.to_stack(maps, window)
+    got = to_stack(frame, torch.from_numpy(maps), window)
+    assert got.shape == (2, *(w.stop - w.start for w in window))
+    assert got.numpy().tobytes() == np.ascontiguousarray(expected).tobytes()

@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from napari_unet.core.progress import run_to_end
-from napari_unet.nn.inference.tile_runner import predict
+from napari_unet.nn.inference.map_source import predict
 from napari_unet.nn.inference.uncertainty import FrameUncertainty, find_uncertain_regions
 
 
@@ -32,7 +32,7 @@ def test_all_frames_are_looked_at(make_model, stack):
     scores = [place.score for place in places]
     assert scores == sorted(scores, reverse=True)
     maps = predict(stack, model)
-    assert np.allclose(frames[1].doubt, 1 - np.abs(2 * maps[0, 1] - 1), atol=1e-5)
+    assert np.allclose(frames[1].uncertainty, 1 - np.abs(2 * maps[0, 1] - 1), atol=1e-5)
 
 
 def test_frames_that_were_looked_at_are_passed_over(make_model, stack):
@@ -47,8 +47,8 @@ def test_views_that_disagree_raise_the_doubt(make_model, stack):
     model = make_model(gain=6.0)
     alone, _ = drain(find_uncertain_regions(stack[0], model))
     both, _ = drain(find_uncertain_regions(stack[0], model, agreement=True))
-    assert (both[-1].doubt >= alone[-1].doubt - 1e-6).all()
-    assert both[-1].doubt.mean() > alone[-1].doubt.mean()
+    assert (both[-1].uncertainty >= alone[-1].uncertainty - 1e-6).all()
+    assert both[-1].uncertainty.mean() > alone[-1].uncertainty.mean()
 
 
 def test_classes_and_volumes_have_doubts(make_model, stack):

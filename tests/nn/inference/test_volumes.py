@@ -18,7 +18,7 @@ from napari_unet.core.volumes.modes import (
     resolve_volume_mode,
 )
 from napari_unet.core.volumes.stitch3d import stitch_steps
-from napari_unet.nn.inference.orthogonal import prepare_volume
+from napari_unet.nn.inference.orthogonal import open_orthogonal_runner
 from napari_unet.nn.inference.segment import segment, segment_steps
 
 VOXELS = (2.0, 0.5, 0.5)
@@ -62,9 +62,9 @@ def test_labels_do_not_depend_on_the_tile(model, way, tile):
 def test_orthogonal_maps_are_the_mean_of_the_three_stacks_of_planes(model):
     """Held against the plain definition, whole planes at a time, cubic voxels."""
     data = texture(20, 24, 28)
-    runner, _ = prepare_volume(model, open_stack(data, "ZYX"), PredictSettings(), ())
-    (tile,) = runner.plan((20, 24, 28))
-    found = runner.run(tile)
+    runner = open_orthogonal_runner(model, open_stack(data, "ZYX"), PredictSettings(), ())
+    (tile,) = runner.plan()
+    found = runner.run_tile(tile)
     # The volume's percentiles hold for every plane: the network sees these values.
     values = runner.frame.normaliser(data[None])[0]
     net, expected = model.runner("float32"), np.zeros_like(found)
@@ -79,7 +79,7 @@ def test_orthogonal_maps_are_the_mean_of_the_three_stacks_of_planes(model):
 
 def test_planes_across_y_have_square_pixels(model):
     stack = volume(7, 40, 36)
-    runner, _ = prepare_volume(model, stack, PredictSettings(), ())
+    runner = open_orthogonal_runner(model, stack, PredictSettings(), ())
     frame = plane_frame(runner.frame, 1, 3, 1.0)
     assert frame.size == (7, 36) and frame.shape == (28, 36)  # 2 um are four pixels of 0.5 um
     held = plane_frame(runner.frame, 0, 3, 1.0)

@@ -9,7 +9,7 @@ import pytest
 
 import napari_unet as nu
 from napari_unet.core.errors import InputError, ModelError
-from napari_unet.core.prompts.clicks import iou
+from napari_unet.core.prompts.simulation import iou
 from napari_unet.nn.inference.embeddings import FeatureCache
 from napari_unet.nn.interactive.session import ClickSession
 
@@ -266,7 +266,7 @@ def test_contradictory_and_very_many_clicks(clicking_model):
     clicks = session.shown.clicks
     for place in rng.uniform(0, 119, (1000, 2)):
         clicks = clicks.added(nu.Click(tuple(place), positive=bool(rng.random() < 0.5)))
-    mask = session.frames.at(()).answer(clicks)
+    mask = session.predictor(()).answer(clicks)
     assert mask.inside[30 - mask.window[0].start, 30 - mask.window[1].start]
 
 

@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from napari_unet.core.instances.tile_merger import DecodeSettings
 from napari_unet.core.training.samples import Samples
-from napari_unet.nn.inference.tile_runner import predict
+from napari_unet.nn.inference.map_source import predict
 from napari_unet.nn.training.calibrate import calibrate, format_agreement, scores_by_group
 from napari_unet.nn.training.held_out import sample_maps
 

@@ -10,11 +10,11 @@ from scipy import ndimage
 
 import napari_unet as nu
 from napari_unet.core.errors import InputError
-from napari_unet.core.prompts.clicks import iou
+from napari_unet.core.prompts.simulation import iou
 from napari_unet.core.training.config import TrainConfig
 from napari_unet.core.training.log import TrainLog, read_table
 from napari_unet.core.training.samples import Samples
-from napari_unet.nn.interactive.initial_mask import InitialMask
+from napari_unet.nn.interactive.mask_predictor import InitialMask
 from napari_unet.nn.interactive.session import ClickSession
 from napari_unet.nn.training.checkpoint import TrainState, load_checkpoint
 from napari_unet.nn.training.click_samples import (

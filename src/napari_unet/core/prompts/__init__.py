@@ -1,1 +1,5 @@
-"""prompts."""
+"""Prompts: what a user shows of an object.
+
+clicks        clicks, boxes, the object that they select, and an undo stack
+simulation    a robot that clicks as people do, for training and measuring
+"""

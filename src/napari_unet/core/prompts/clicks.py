@@ -1,4 +1,4 @@
-"""Clicks on an object, their history, and a robot that clicks as people do.
+"""Clicks and boxes: their places in a stack, the objects that they select, and an undo stack.
 
 A positive click says "this belongs to the object", a negative one "this does not".
 """
@@ -6,7 +6,6 @@ A positive click says "this belongs to the object", a negative one "this does no
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -20,16 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_unet.core.io.stack import Stack
-    from napari_unet.core.tiles import Index
+    from napari_unet.core.tiles import Index, Window
 
 
 State = TypeVar("State")
-Respond = Callable[["ClickSet"], np.ndarray]
-
-INNER = 0.4
-"""People click at pixels this deep in an object, or deeper, as a share of its deepest pixel."""
-CARELESS = 0.15
-"""... but one in so many of their clicks lies anywhere in it."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +70,7 @@ class ClickSet:
         return len(self.clicks)
 
     def added(self, click: Click) -> ClickSet:
-        """Return the clicks with one more; it takes the place of others on the same pixel.
+        """Return the clicks with one more; it replaces others on the same pixel.
 
         So of contradictory clicks the last one counts, and a thousand on one pixel are one.
         """
@@ -103,18 +96,18 @@ class ClickSet:
         )
 
     def places(self, *, positive: bool, ndim: int) -> np.ndarray:
-        """Return where the clicks of one kind are, float32 (N, ndim): the last coordinates."""
+        """Return the places of the clicks of one sign, float32 (N, ndim): the last coordinates."""
         chosen = [c.place[-ndim:] for c in self.clicks if c.positive == positive]
         return np.array(chosen, np.float32).reshape(-1, ndim)
 
 
 class UndoStack(Generic[State]):
-    """What there is now, what was before, and what was taken back.
+    """A state, those before it, and those that were undone.
 
     Parameters
     ----------
     state
-        What there is in the beginning.
+        The first one.
     """
 
     def __init__(self, state: State) -> None:
@@ -122,20 +115,20 @@ class UndoStack(Generic[State]):
 
     @property
     def now(self) -> State:
-        """What there is now."""
+        """The current state."""
         return self._states[self._at]
 
     def push(self, state: State) -> None:
-        """Go on; what was taken back is forgotten."""
+        """Go on to another state; those that were undone are forgotten."""
         self._states[self._at + 1 :] = [state]
         self._at += 1
 
     def undo(self) -> bool:
-        """Go one step back; False at the beginning."""
+        """Go one state back; False at the first one."""
         return self._move(self._at - 1)
 
     def redo(self) -> bool:
-        """Go one step forward again; False if nothing was taken back."""
+        """Go one state forward again; False if nothing was undone."""
         return self._move(self._at + 1)
 
     def _move(self, to: int) -> bool:
@@ -144,98 +137,59 @@ class UndoStack(Generic[State]):
         return there
 
 
-def first_click(truth: np.ndarray, rng: np.random.Generator | None = None) -> Click:
-    """Click on an object for the first time.
+def extract_object(probability: np.ndarray, window: Window, clicks: ClickSet) -> ObjectMask:
+    """Return one object from probabilities: what is connected to the positive clicks.
+
+    Clicks are obeyed in their own pixel, and holes without a negative click are filled. Without a
+    positive click the largest piece is the object.
 
     Parameters
     ----------
-    truth
-        bool ([Z,] Y, X), True somewhere.
-    rng
-        Jitters the click as a person's hand and eye do. None: the deepest pixel.
+    probability
+        float32, of the window's shape.
+    window
+        Where that is in the plane or volume.
     """
-    return Click(_inside(_depth(truth), rng))
-
-
-def next_click(
-    truth: np.ndarray, mask: np.ndarray, rng: np.random.Generator | None = None
-) -> Click | None:
-    """Correct a mask by a click in its largest error; None if there is no error.
-
-    The largest error is that into which the largest disc fits, be it missing or too much (the
-    robot of Xu et al. 2016 and Sofiiuk et al. 2021).
-
-    Parameters
-    ----------
-    truth, mask
-        bool ([Z,] Y, X): the object as it is, and as it was segmented.
-    rng
-        As in `first_click`.
-    """
-    missing, spare = _depth(truth & ~mask), _depth(mask & ~truth)
-    positive = bool(missing.max(initial=0) >= spare.max(initial=0))
-    depth = missing if positive else spare
-    return Click(_inside(depth, rng), positive) if depth.any() else None
-
-
-def simulate_clicks(
-    truth: np.ndarray,
-    respond: Respond,
-    count: int,
-    rng: np.random.Generator | None = None,
-) -> Iterator[tuple[ClickSet, np.ndarray]]:
-    """Click on an object and correct its mask, click after click, until it is right.
-
-    Parameters
-    ----------
-    truth
-        bool ([Z,] Y, X), True somewhere.
-    respond
-        Gives the mask, bool of that shape, for the clicks so far.
-    count
-        Most clicks.
-    rng
-        As in `first_click`.
-
-    Yields
-    ------
-    ClickSet, np.ndarray
-        The clicks so far and the mask that they gave.
-    """
-    clicks, click = ClickSet(), first_click(truth, rng)
-    for _ in range(count):
-        clicks = clicks.added(click)
-        mask = respond(clicks)
-        yield clicks, mask
-        following = next_click(truth, mask, rng)
-        if following is None:
-            return
-        click = following
-
-
-def iou(mask: np.ndarray, truth: np.ndarray) -> float:
-    """Return the intersection of two bool arrays over their union; 1 if both are empty."""
-    union = np.count_nonzero(mask | truth)
-    return np.count_nonzero(mask & truth) / union if union else 1.0
-
-
-def _depth(region: np.ndarray) -> np.ndarray:
-    """Return each pixel's distance to the region's border; the image's own border is one, too."""
-    if not region.any():
-        return np.zeros(region.shape)
-    return np.asarray(ndimage.distance_transform_edt(np.pad(region, 1)))[
-        (slice(1, -1),) * region.ndim
-    ]
-
-
-def _inside(depth: np.ndarray, rng: np.random.Generator | None) -> tuple[int, ...]:
-    """Choose a pixel where depth is not 0."""
-    if rng is None:
-        at = int(depth.argmax())
+    ndim, inside = probability.ndim, probability > 0.5
+    start = np.array([w.start for w in window])
+    spots = {
+        sign: _spots(clicks.places(positive=sign, ndim=ndim) - start, inside.shape)
+        for sign in (True, False)
+    }
+    inside = (inside | spots[True]) & ~spots[False]
+    parts, count = ndimage.label(inside)
+    if spots[True].any():
+        chosen = np.unique(parts[spots[True] & inside])
+    elif count:
+        chosen = np.array([1 + np.bincount(parts.ravel())[1:].argmax()])
     else:
-        least = 0 if rng.random() < CARELESS else INNER * depth.max()
-        at = int(rng.choice(np.flatnonzero(depth > least)))
-    return tuple(int(i) for i in np.unravel_index(at, depth.shape))
+        chosen = np.zeros(0, int)
+    inside = np.isin(parts, chosen[chosen > 0])
+    inside = _filled(inside, spots[False])
+    certainty = float(probability[inside].mean()) if inside.any() else 0.0
+    return ObjectMask(window, inside, certainty)
+
+
+def _spots(places: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Mark the pixels that places lie in, bool; no larger spot, for later clicks are on rims."""
+    found, pixels = np.zeros(shape, bool), np.floor(places + 0.5).astype(int)
+    inside = ((pixels >= 0) & (pixels < np.array(shape))).all(1)
+    found[tuple(pixels[inside].T)] = True
+    return found
+
+
+def _filled(inside: np.ndarray, open_: np.ndarray) -> np.ndarray:
+    """Fill holes, except those with a pixel marked as open."""
+    parts, count = ndimage.label(~inside)
+    if count < 2:
+        return inside
+    hole = np.ones(count + 1, bool)
+    hole[0] = False
+    for axis in range(inside.ndim):
+        for end in (0, -1):
+            hole[np.unique(parts.take(end, axis))] = False
+    hole[np.unique(parts[open_])] = False
+    return np.asarray(inside | hole[parts])
 
 
 def locate(click: Click, stack: Stack, ndim: int) -> tuple[Index, Index]:
@@ -249,7 +203,7 @@ def locate(click: Click, stack: Stack, ndim: int) -> tuple[Index, Index]:
     _check_axes(click, stack)
     shape = stack.labels_shape
     if not all(0 <= p < n for p, n in zip(click.pixel, shape, strict=True)):
-        raise InputError(f"The click {_said(click)} lies outside the image, which is {shape}.")
+        raise InputError(f"The click {_format(click)} lies outside the image, which is {shape}.")
     split = len(shape) - ndim
     return click.pixel[:split], click.pixel[split:]
 
@@ -268,20 +222,21 @@ def box_mask(
     ends = Click(tuple(low)), Click(tuple(high))
     for end in ends:
         _check_axes(end, stack)
-    said = f"The box from {_said(ends[0])} to {_said(ends[1])}"
+    name = f"The box from {_format(ends[0])} to {_format(ends[1])}"
     split = len(stack.labels_shape) - ndim
     if ends[0].pixel[:split] != ends[1].pixel[:split]:
-        raise InputError(f"{said} reaches over several frames; draw it in one of them.")
+        raise InputError(f"{name} reaches over several frames; draw it in one of them.")
     corners = np.array([end.place for end in ends])
     last = np.array(stack.labels_shape) - 1
-    last[:split] = np.iinfo(last.dtype).max  # a frame that is not there is not the last one
+    # Along the leading axes a box is not clipped: it is refused if its frame does not exist.
+    last[:split] = np.iinfo(last.dtype).max
     first, second = (np.clip(end, 0, last) for end in (corners.min(0), corners.max(0)))
     index, start = locate(Click(tuple(first)), stack, ndim)
     _, stop = locate(Click(tuple(second)), stack, ndim)
     window = tuple(slice(a, b + 1) for a, b in zip(start, stop, strict=True))
     shape = [w.stop - w.start for w in window]
     if min(shape[-2:]) < 2:
-        raise InputError(f"{said} holds too few pixels of the image; draw it around the object.")
+        raise InputError(f"{name} holds too few pixels of the image; draw it around the object.")
     return index, ObjectMask(window, np.ones(shape, bool))
 
 
@@ -289,11 +244,11 @@ def _check_axes(click: Click, stack: Stack) -> None:
     axes = stack.labels_axes.lower()
     if len(click.place) != len(axes):
         raise InputError(
-            f"The click {_said(click)} has {len(click.place)} coordinates; the image has axes "
+            f"The click {_format(click)} has {len(click.place)} coordinates; the image has axes "
             f"{axes}, give ({', '.join(axes)})."
         )
 
 
-def _said(click: Click) -> str:
-    """Return where a click is, to a tenth of a pixel."""
+def _format(click: Click) -> str:
+    """Return a click's place as text, to a tenth of a pixel."""
     return f"({', '.join(f'{round(coordinate, 1):.10g}' for coordinate in click.place)})"

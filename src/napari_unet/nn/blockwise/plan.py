@@ -28,12 +28,11 @@ from napari_unet.core.io.stack import with_retries
 from napari_unet.core.progress import run_to_end
 from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.core.volumes.modes import JOINED, get_mode_ndim, object_axes
-from napari_unet.nn.inference.compatibility import choose_scale
 from napari_unet.nn.inference.decode import decode_settings
-from napari_unet.nn.inference.diameter_estimation import LOOKING
-from napari_unet.nn.inference.memory import LIVE_TENSORS
-from napari_unet.nn.inference.model import write_exactly
-from napari_unet.nn.inference.segment import resolve_diameters
+from napari_unet.nn.inference.diameter_estimation import ESTIMATING
+from napari_unet.nn.inference.model import choose_scale, write_exactly
+from napari_unet.nn.inference.segment import resolve_settings
+from napari_unet.nn.inference.tile_runner import LIVE_TENSORS
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -112,12 +111,12 @@ def resolve_plan(
             )
     directory.empty()
     readable = with_retries(stack, lenient=True)
-    resolved, mode, min_voxels, found = yield from resolve_diameters(
+    resolved, mode, min_voxels, found = yield from resolve_settings(
         readable, model, request.settings
     )
     values = _plan_values(request, run, get_mode_ndim(mode))
     if found:
-        yield ShiftReport(0, 0, LOOKING, found)
+        yield ShiftReport(0, 0, ESTIMATING, found)
     write_exactly(model, directory.folder / "model")
     decode = decode_settings(model, resolved) if model.spec.head == "instance" else None
     size = stack.frame_shape(get_mode_ndim(mode))

@@ -25,7 +25,7 @@ from napari_unet.core.io.stack import open_stack
 from napari_unet.core.progress import Progress
 from napari_unet.nn.blockwise.executor import BLOCK_STEP, BlockRun, LocalExecutor
 from napari_unet.nn.blockwise.plan import measure_tile, resolve_plan
-from napari_unet.nn.inference.compatibility import check_fit
+from napari_unet.nn.inference.model import check_fit
 from napari_unet.nn.inference.segment import SegmentResult
 
 if TYPE_CHECKING:

@@ -1,1 +1,15 @@
-"""inference."""
+"""From a stack and a model to maps and labels.
+
+model                  a model: card, network and device; load, save; how it sees a stack
+runner                 the network ready to run, in a number format; test-time augmentation
+tile_runner            a frame in tiles, sized by the memory that is free, halved when it runs out
+orthogonal             a 2D network on a volume's planes across z, y and x
+map_source             the choice between the two; `predict`, the maps of a stack
+decode                 raw maps to labels, tile by tile; the watershed on a GPU
+segment                a stack to labels: `segment`, `segment_steps`
+seam_check             a crop across the borders of tiles held against one piece
+diameter_estimation    how large the objects are: scale trials
+embeddings             the trunk's features of an image, cached for clicks
+uncertainty            the regions that are most worth correcting
+linking                the objects of a time-lapse linked: `link_frames`
+"""

@@ -1,9 +1,10 @@
-"""A look at an image before the run: how large its objects are, and whether its kind is known.
+"""How large an image's objects are, and whether it is like the training images: before the run.
 
-A network that is shown objects far from the size it knows finds fragments, or clumps, with blurred
-middles. So a small part of the image is tried at several scales, and that one is taken at which the
-objects found have the size that the network knows best, the fullest middles and surest outlines,
-and are found again when the image is turned.
+A network that is shown objects far from the size it was trained on finds fragments or clumps, with
+low maps. So a small part of the image is segmented at several scales (scale trials). The best scale
+is that at which the objects found have the size that the network works on best, the highest
+distance maps and the most certain foreground, and are found again when the image is turned
+(consistency).
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from napari_unet.core.instances.tile_merger import decode_instances
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.progress import Progress, run_to_end
 from napari_unet.core.settings.tasks import PredictSettings
-from napari_unet.nn.inference.compatibility import choose_scale, open_frame
+from napari_unet.nn.inference.model import choose_scale, open_frame
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -46,26 +47,25 @@ if TYPE_CHECKING:
     from napari_unet.core.training.samples import Samples
     from napari_unet.nn.inference.model import Model
 
-LOOKING = "looking at the image"
-"""What goes on, for who waits."""
+ESTIMATING = "looking at the image"
+"""What is done, for the progress bar."""
 SCALES = (1.0, 0.25, 0.5, 2.0, 4.0)
-"""Network pixels an image pixel that are tried."""
+"""Scales that are tried, in network pixels an image pixel; the image's own comes first."""
 EDGES = {2: 256, 3: 64}
-"""Edge length of the part that is looked at, in network pixels, for planes and volumes."""
+"""Edge length of the part that is segmented, in network pixels, for planes and volumes."""
 CANDIDATES = {2: 4, 3: 3}
-"""How many places along each axis are considered for looking at."""
-DOUBT_COUNT, DOUBT_PEAK = 2, 0.5
-"""What is found is judged as if among it were so many objects of that height: a few full ones are
-no proof."""
-AS_GOOD = 0.2
-"""Looks whose qualities differ by less are nearly as good as each other."""
-CLEAR_PEAK, CLEAR_COUNT = 0.7, 3
-"""So full and so many, objects of the size that the network knows best leave no doubt."""
+"""The part is chosen among so many places along each axis, by how much intensities vary there."""
+PRIOR_COUNT, PRIOR_PEAK = 2, 0.5
+"""So many objects of that peak are added to those found: a few high ones are no proof."""
+SIMILAR_QUALITY = 0.2
+"""Trials whose qualities differ by less count nearly alike in the estimate."""
+CONCLUSIVE_PEAK, CONCLUSIVE_COUNT = 0.7, 3
+"""With so high and so many objects of the right size, other scales need not be tried."""
 
 
 @dataclass(frozen=True)
 class ScaleTrial:
-    """What one part of an image shows at one scale.
+    """What a model finds in a part of an image at one scale.
 
     Attributes
     ----------
@@ -76,51 +76,58 @@ class ScaleTrial:
     objects
         How many there are.
     statistics
-        ``peak`` (mean height of the objects' middles, 1 is full), ``certainty`` (mean of
-        |2 p - 1|), ``share`` (of the pixels that are objects), and those of the intensities.
-    steadiness
+        ``peak`` (mean over the objects of their largest relative distance, 1 at best),
+        ``certainty`` (mean of |2 p - 1|), ``share`` (of the pixels that are objects), and those of
+        `intensity_statistics`.
+    consistency
         Average precision, at an IoU of 0.5, of what is found in the part turned by 90 degrees; 0
-        if that was not asked for.
+        if that was not computed.
     """
 
     scale: float
     diameter: float
     objects: int
     statistics: Mapping[str, float]
-    steadiness: float = 0.0
+    consistency: float = 0.0
 
     def quality(self, wanted: float) -> float:
-        """Tell how well the objects found are what the network knows; their size, too."""
-        heights = self.objects * self.statistics["peak"] + DOUBT_COUNT * DOUBT_PEAK
-        peak = heights / (self.objects + DOUBT_COUNT)
-        seen = 3 * peak + 2 * self.statistics["certainty"] + 2 * self.steadiness
-        return seen - self._misfit(wanted)
+        """Return how much the objects found look like the training objects; more is better.
 
-    def clear(self, wanted: float) -> bool:
+        Parameters
+        ----------
+        wanted
+            Diameter of the objects that the network works on best, in network pixels.
+        """
+        peaks = self.objects * self.statistics["peak"] + PRIOR_COUNT * PRIOR_PEAK
+        peak = peaks / (self.objects + PRIOR_COUNT)
+        seen = 3 * peak + 2 * self.statistics["certainty"] + 2 * self.consistency
+        return seen - self._scale_error(wanted)
+
+    def is_conclusive(self, wanted: float) -> bool:
         """Tell whether other scales need not be tried."""
-        sure = self.objects >= CLEAR_COUNT and self.statistics["peak"] >= CLEAR_PEAK
-        return sure and self._misfit(wanted) <= math.log(TOLERANCE)
+        enough = self.objects >= CONCLUSIVE_COUNT and self.statistics["peak"] >= CONCLUSIVE_PEAK
+        return enough and self._scale_error(wanted) <= math.log(TOLERANCE)
 
-    def _misfit(self, wanted: float) -> float:
-        """Return by how much the network saw other sizes than the wanted one, as |log ratio|."""
+    def _scale_error(self, wanted: float) -> float:
+        """Return how far the objects' size for the network is from the wanted, as |log ratio|."""
         return abs(math.log(self.scale * self.diameter / wanted))
 
 
 def resolve_diameter(
     stack: Stack, model: Model, settings: PredictSettings
 ) -> tuple[PredictSettings, tuple[ShiftRemark, ...]]:
-    """Do all of `diameter_steps` at once."""
+    """Run `diameter_steps` to its end."""
     return run_to_end(diameter_steps(stack, model, settings))
 
 
 def diameter_steps(
     stack: Stack, model: Model, settings: PredictSettings
 ) -> Generator[Progress, None, tuple[PredictSettings, tuple[ShiftRemark, ...]]]:
-    """Turn what was asked about sizes into pixels of this stack, and tell what is unusual about it.
+    """Resolve the settings' sizes for a stack, and compare it with the training images.
 
     A diameter in micrometres becomes pixels, a missing one is estimated from the middle frame, and
-    the model's smallest size, which counts the network's pixels, becomes pixels of the image. It
-    yields between two looks at the image.
+    the model's minimum size, which counts the network's pixels, becomes pixels of the image. It
+    yields between two scale trials.
 
     Returns
     -------
@@ -138,20 +145,20 @@ def diameter_steps(
     if model.spec.head != "instance":
         return settings, ()
     wanted, ranges = model.diameter, model.card.training.get("statistics")
-    looks: list[ScaleTrial] = []
+    trials: list[ScaleTrial] = []
     if wanted and (settings.diameter is None or (settings.survey and ranges)):
-        looks = yield from scale_trial_steps(stack, model, settings)
-    found = _settled(looks, wanted) if wanted else 0.0
+        trials = yield from scale_trial_steps(stack, model, settings)
+    found = _combine(trials, wanted) if wanted else 0.0
     if settings.diameter is None and wanted:
         settings = replace(settings, diameter=wanted / working_scale(found, wanted))
     scale = choose_scale(model, settings)
     remarks: list[ShiftRemark | None] = []
-    if settings.survey and ranges and looks:
-        here = [look for look in looks if math.isclose(look.scale, scale)]
+    if settings.survey and ranges and trials:
+        same = [trial for trial in trials if math.isclose(trial.scale, scale)]
         frame = _middle_frame(stack, model, settings)
-        look = here[0] if here else try_scales(frame, scale, model, settings)
+        used = same[0] if same else try_scale(frame, scale, model, settings)
         remarks = [
-            shift_remark(look.statistics, ranges),
+            shift_remark(used.statistics, ranges),
             size_remark(found, settings.diameter or 0),
         ]
     if settings.min_size is None:
@@ -179,42 +186,50 @@ def estimate_diameter(stack: Stack, model: Model, settings: PredictSettings | No
     """
     if not model.diameter:
         return 0.0
-    looks = run_to_end(scale_trial_steps(stack, model, settings or PredictSettings()))
-    return _settled(looks, model.diameter)
+    trials = run_to_end(scale_trial_steps(stack, model, settings or PredictSettings()))
+    return _combine(trials, model.diameter)
 
 
 def scale_trial_steps(
     stack: Stack, model: Model, settings: PredictSettings
 ) -> Generator[Progress, None, list[ScaleTrial]]:
-    """Look at the middle frame at several scales, unless its own leaves no doubt.
+    """Segment a part of the middle frame at several scales, unless its own is conclusive.
 
-    The answer depends on the stack alone, not on which frames or tiles are run. Yields between two
-    looks: a network that finds thousands of objects in noise takes long over each.
+    The result depends on the stack alone, not on which frames or tiles are run. Yields between two
+    trials: a network that finds thousands of objects in noise takes long over each.
     """
     if not stack.indices(model.spec.ndim):
         return []
     frame = _middle_frame(stack, model, settings)
     if frame.blank:
         return []
-    own = try_scales(frame, SCALES[0], model, settings)
-    if own.clear(model.diameter or 0.0):
+    own = try_scale(frame, SCALES[0], model, settings)
+    if own.is_conclusive(model.diameter or 0.0):
         return [own]
-    looks = []
+    trials = []
     for scale in SCALES:
-        yield Progress(0, 0, LOOKING)
-        looks.append(try_scales(frame, scale, model, settings, steadiness=True))
-    return looks
+        yield Progress(0, 0, ESTIMATING)
+        trials.append(try_scale(frame, scale, model, settings, consistency=True))
+    return trials
 
 
-def try_scales(
+def try_scale(
     frame: Frame,
     scale: float,
     model: Model,
     settings: PredictSettings,
     *,
-    steadiness: bool = False,
+    consistency: bool = False,
 ) -> ScaleTrial:
-    """Find the objects in the busiest part of a frame at one scale."""
+    """Segment the part of a frame whose intensities vary most, at one scale.
+
+    Parameters
+    ----------
+    scale
+        Network pixels an image pixel.
+    consistency
+        Whether to segment the part once more, turned by 90 degrees.
+    """
     image = _busiest(frame.at(scale))
     maps, labels = _objects_in(image, model, settings)
     peaks = peak_heights(labels, maps[1])
@@ -223,22 +238,22 @@ def try_scales(
         "certainty": float(np.abs(2 * maps[0] - 1).mean()),
         "share": float((labels > 0).mean()),
     }
-    steady = 0.0
-    if steadiness and len(peaks):
+    again = 0.0
+    if consistency and len(peaks):
         _, turned = _objects_in(np.rot90(image, 1, (-2, -1)), model, settings)
-        steady = float(evaluate(np.rot90(turned, -1, (-2, -1)), labels, (0.5,)).ap[0])
-    return ScaleTrial(scale, typical_diameter(labels) / scale, len(peaks), statistics, steady)
+        again = float(evaluate(np.rot90(turned, -1, (-2, -1)), labels, (0.5,)).ap[0])
+    return ScaleTrial(scale, typical_diameter(labels) / scale, len(peaks), statistics, again)
 
 
 def training_statistics(model: Model, samples: Samples) -> dict[str, list[float]]:
-    """Return between which values the statistics of training images lie, for the model's card."""
+    """Return the ranges of the training images' statistics, for the model's card."""
     seen, settings = [], PredictSettings()
     for sample in samples.items:
         axes = "CZYX" if sample.labels.ndim == 3 else "CYX"
         frame = _middle_frame(open_stack(sample.image, axes=axes), model, settings)
         scale = working_scale(sample.diameter, model.diameter)
         if not frame.blank:
-            seen.append(try_scales(frame, scale, model, settings).statistics)
+            seen.append(try_scale(frame, scale, model, settings).statistics)
     return statistic_ranges(seen)
 
 
@@ -254,17 +269,17 @@ def _in_pixels(stack: Stack, settings: PredictSettings) -> PredictSettings:
     return replace(settings, diameter=pixels, diameter_um=None)
 
 
-def _settled(looks: list[ScaleTrial], wanted: float) -> float:
+def _combine(trials: list[ScaleTrial], wanted: float) -> float:
     """Return the objects' diameter in image pixels, 0 if nothing was found.
 
-    It is that of the best look, and between the two if another is as good.
+    It is that of the best trial, or lies between those of several that are nearly as good.
     """
-    found = [look for look in looks if look.objects]
+    found = [trial for trial in trials if trial.objects]
     if not found:
         return 0.0
-    quality = np.array([look.quality(wanted) for look in found])
-    weights = np.exp((quality - quality.max()) / AS_GOOD)
-    sizes = np.log([look.diameter for look in found])
+    quality = np.array([trial.quality(wanted) for trial in found])
+    weights = np.exp((quality - quality.max()) / SIMILAR_QUALITY)
+    sizes = np.log([trial.diameter for trial in found])
     return float(np.exp(np.average(sizes, weights=weights)))
 
 

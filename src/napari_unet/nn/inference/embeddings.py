@@ -1,4 +1,4 @@
-"""Features of a frame, kept: a click need not wait for what Segment has computed already.
+"""The trunk's features of an image, cached: a click need not wait for what Segment has computed.
 
 They are kept in cells on a grid of the network's pixels, as float16, and the least recently used
 are dropped when there are too many.
@@ -12,30 +12,40 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from napari_unet.core.image.frames import Resampling
 from napari_unet.core.settings.tasks import ClickSettings
 from napari_unet.core.tiles import plan_tiles, tile_halo
+from napari_unet.nn.inference.model import open_frame
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from napari_unet.core.image.frames import Frame
+    from napari_unet.core.io.stack import Stack
     from napari_unet.core.settings.model_spec import ModelSpec
-    from napari_unet.core.tiles import Tile, Window
-    from napari_unet.nn.inference.model import Runner
+    from napari_unet.core.settings.tasks import PredictSettings
+    from napari_unet.core.tiles import Index, Tile, Window
+    from napari_unet.nn.inference.model import Model
+    from napari_unet.nn.inference.runner import Runner
 
 CELL = {2: 64, 3: 32}
 """Edge length of a cell, in network pixels, where the pooling grid allows."""
 TILE = {2: 8, 3: 3}
 """Edge length of the tiles in which missing features are computed, in cells."""
 MEGABYTES = ClickSettings.cache
-"""Features that are kept, unless the user says otherwise."""
+"""How much is kept, unless the user sets otherwise."""
 LARGEST = 65504.0
-"""The largest float16."""
+"""The largest float16; features beyond it would become infinite."""
+
+FRAMES = 16
+"""Frames of a stack whose percentiles are remembered."""
 
 Corner = tuple[int, ...]
+"""Where a cell begins, in network pixels."""
 
 
 class FeatureCache:
@@ -73,7 +83,7 @@ class FeatureCache:
             self._trim()
 
     def resize(self, megabytes: float) -> None:
-        """Keep so much from now on."""
+        """Keep at most so much from now on."""
         with self._lock:
             self.limit = int(megabytes * 1e6)
             self._trim()
@@ -91,7 +101,7 @@ class FeatureCache:
 
 @dataclass(frozen=True)
 class FrameFeatures:
-    """The features of one frame for one model: the trunk's, and below them the image's mean.
+    """The features of one frame for one model: the trunk's and, last, the image's channel mean.
 
     Attributes
     ----------
@@ -121,7 +131,7 @@ class FrameFeatures:
         window
             Inside the frame, in network pixels.
         """
-        # Cells are held here while they are put together: a small cache may have dropped them.
+        # Cells are held here until they are put together: a small cache may drop them meanwhile.
         cells = {corner: self.cache.get(self._key(corner)) for corner in self._corners(window)}
         if missing := [corner for corner, cell in cells.items() if cell is None]:
             for tile in self._tiles(missing):
@@ -129,6 +139,31 @@ class FrameFeatures:
         origin = [start for start, *_ in zip(*cells, strict=True)]
         whole = self._joined({c: cell for c, cell in cells.items() if cell is not None})
         return whole[(slice(None), *_shifted(window, origin))]
+
+    def read_distances(self, window: Window) -> np.ndarray | None:
+        """Return the predicted relative distance to the objects' borders, 0 on background.
+
+        Parameters
+        ----------
+        window
+            In the stack's pixels; what is missing of the features is computed.
+
+        Returns
+        -------
+        np.ndarray or None
+            float32, of the window's shape; None for a model of classes, which predicts none.
+        """
+        if self.spec.head != "instance":
+            return None
+        pairs = zip(self.frame.shape, self.frame.size, strict=True)
+        zooms = [Resampling(m, n) for m, n in pairs]
+        needed = tuple(z.needs(w.start, w.stop) for z, w in zip(zooms, window, strict=True))
+        with torch.inference_mode():
+            raw = self.runner.read(self.read(needed)[None, :-1])[0]
+            distances = torch.where(raw[0] > 0, raw[1], 0).clamp(min=0).cpu().numpy()
+        for axis, (zoom, part) in enumerate(zip(zooms, window, strict=True)):
+            distances = zoom.apply(distances, axis, part.start, part.stop)
+        return np.asarray(distances, np.float32)
 
     def has(self, window: Window) -> bool:
         """Tell whether `read` would have to compute nothing."""
@@ -217,6 +252,45 @@ class FrameFeatures:
             parts = [torch.cat(parts[row : row + count], axis + 1) for row in rows]
             corners = corners[::count]
         return parts[0]
+
+
+class StackFeatures:
+    """The features of a stack's frames for one model. Threads may share it.
+
+    Parameters
+    ----------
+    stack, model, settings
+        The image, the model and how it is run; resolved, with a diameter in pixels.
+    cache
+        Features of the image.
+    """
+
+    def __init__(
+        self, stack: Stack, model: Model, settings: PredictSettings, cache: FeatureCache
+    ) -> None:
+        self._stack, self._model, self._settings, self._cache = stack, model, settings, cache
+        self._frames: OrderedDict[Index, FrameFeatures] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def at(self, index: Index) -> FrameFeatures:
+        """Return the features of a frame; its percentiles are measured when it is first asked for.
+
+        The frames used last are remembered.
+        """
+        with self._lock:
+            found = self._frames.get(index)
+            if found is None:
+                found = self._frames[index] = self._open(index)
+            self._frames.move_to_end(index)
+            while len(self._frames) > FRAMES:
+                self._frames.popitem(last=False)
+            return found
+
+    def _open(self, index: Index) -> FrameFeatures:
+        model, settings = self._model, self._settings
+        frame = open_frame(self._stack, model, settings, index)
+        runner = model.runner(model.choose_precision(settings.precision))
+        return FrameFeatures(runner, model.spec, frame, self._cache)
 
 
 def _shifted(window: Window, origin: list[int]) -> Window:

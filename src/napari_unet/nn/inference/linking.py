@@ -1,4 +1,4 @@
-"""A segmented time-lapse gets numbers that stay the same through time."""
+"""Linking the objects of a segmented time-lapse: by overlap, or by trackastra where it is there."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MODELS = {2: "general_2d", 3: "ctc"}
 
 @dataclass(frozen=True, eq=False)
 class Linked:
-    """Labels whose numbers are tracks, uint32 (T, [Z,] Y, X), and the tracks."""
+    """Labels whose ids are those of tracks, uint32 (T, [Z,] Y, X), and the tracks."""
 
     labels: np.ndarray
     tracks: Tracks
@@ -41,25 +41,25 @@ def link_frames(
     voxel_size_um: tuple[float, float, float] | None = None,
     image: np.ndarray | Any = None,
 ) -> Linked:
-    """Follow the objects of a time-lapse: the same number for the same object at all times.
+    """Link the objects of a time-lapse: the same id for the same object at all times.
 
     Parameters
     ----------
     labels
-        Whole numbers (T, [Z,] Y, X), each frame's objects apart; 0 is background.
+        Integers (T, [Z,] Y, X), each frame segmented on its own; 0 is background.
     axes
         A letter for each axis; TYX or TZYX if not given.
     settings
-        How objects are followed.
+        How objects are linked.
     voxel_size_um
         (z, y, x), so that distances along z are right.
     image
-        What the labels were found in, the same shape; only trackastra looks at it.
+        What the labels were found in, of the same shape; only trackastra needs it.
 
     Raises
     ------
     UnetError
-        There is no time axis, or trackastra was asked for and cannot be used.
+        There is no time axis, or trackastra is requested and cannot be used.
     """
     axes = axes or ("TYX" if np.ndim(labels) == 3 else "TZYX")
     out = np.zeros(labels.shape, np.uint32)
@@ -76,17 +76,17 @@ def link_steps(
     voxel_size_um: tuple[float, float, float] | None = None,
     image: Any = None,
 ) -> Generator[Progress, None, Tracks]:
-    """Follow the objects of a time-lapse, yielding after every frame.
+    """Link the objects of a time-lapse, yielding after every frame.
 
     Frames are read and written one after the other, and two are held at a time; `out` may be
-    `labels` itself. trackastra looks at all frames at once and needs memory for them.
+    `labels` itself. trackastra needs memory for all frames at once.
 
     Parameters
     ----------
     labels, axes, settings, voxel_size_um, image
         As for `link_frames`.
     out
-        Where the labels by track go, indexed by whole numbers along T.
+        Where the labels by track go, indexed by integers along T.
 
     Returns
     -------
@@ -100,7 +100,7 @@ def link_steps(
             "give labels with the axes TYX or TZYX."
         )
     count, origins = labels.shape[0], None
-    if _method(settings, len(axes) - 1, image) == TRACKASTRA:
+    if _choose_method(settings, len(axes) - 1, image) == TRACKASTRA:
         yield Progress(0, count, "frames looked at by trackastra")
         origins = trackastra_origins(labels, image, trackastra_folder(len(axes) - 1))
     ratio = 1.0 if voxel_size_um is None else voxel_size_um[0] / voxel_size_um[1]
@@ -119,7 +119,13 @@ def trackastra_folder(ndim: int) -> Path:
 
 
 def trackastra_origins(labels: Any, image: Any, folder: Path) -> list[NDArray[np.int64]]:
-    """Let trackastra link; return for each frame what `match_frames` of core returns."""
+    """Link by trackastra (Gallusser and Weigert 2024, Trackastra: Transformer-based cell tracking).
+
+    Returns
+    -------
+    list of np.ndarray
+        For each frame what `match_frames` of core returns.
+    """
     from trackastra.model import Trackastra  # type: ignore[import-not-found]
 
     frames = np.asarray(labels)
@@ -137,20 +143,20 @@ def trackastra_origins(labels: Any, image: Any, folder: Path) -> list[NDArray[np
     return origins
 
 
-def _method(settings: LinkSettings, ndim: int, image: Any) -> str:
-    """Settle what links.
+def _choose_method(settings: LinkSettings, ndim: int, image: Any) -> str:
+    """Return what links the objects: `OVERLAP` or `TRACKASTRA`.
 
     Raises
     ------
     ModelError, InputError
-        trackastra was asked for, but it, its model or the image is missing.
+        trackastra is requested, but it, its model or the image is missing.
     """
-    asked = settings.link_by
-    if asked == OVERLAP:
+    requested = settings.link_by
+    if requested == OVERLAP:
         return OVERLAP
     present = importlib.util.find_spec("trackastra") is not None
     folder = trackastra_folder(ndim)
-    if asked == AUTO:
+    if requested == AUTO:
         return TRACKASTRA if present and folder.is_dir() and image is not None else OVERLAP
     if not present:
         raise ModelError(

@@ -1,165 +1,164 @@
-"""Where the maps of a frame come from: the seam between networks and the block engine.
+"""Where the raw maps of a frame come from: one choice for runs in memory and in blocks; `predict`.
 
-The engine asks a `MapSource` for the tiles of a block and for their raw maps, and knows nothing
-else of the network. `open_map_source` is the one place that chooses the source, and
-`core.volumes.modes` says what a frame is. What a source gives must not depend on the block: the
-maps of a pixel are the same in every region that holds it.
+Decoding asks a `MapSource` for tiles and for their raw maps, and knows nothing else of the network:
+whether it sees the frame in its own dimensions (`TileRunner`), or is a 2D network on a volume's
+three stacks of planes (`OrthogonalRunner`). `open_map_source` is the one place that chooses. The
+maps of a pixel are the same in every region that holds it: objects do not depend on the tiling.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from napari_unet.core.image.frames import Frame
+import numpy as np
+
+from napari_unet.core.instances.heads import get_head
+from napari_unet.core.io.stack import Stack, open_stack
+from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.core.volumes.modes import ORTHOGONAL, resolve_volume_mode
-from napari_unet.nn.inference.compatibility import choose_scale
-from napari_unet.nn.inference.orthogonal import OrthogonalRunner, prepare_volume, run_blocks
-from napari_unet.nn.inference.seam_check import SeamCheck
-from napari_unet.nn.inference.tile_runner import TileRunner, prepare, run_tiles
+from napari_unet.nn.inference.diameter_estimation import resolve_diameter
+from napari_unet.nn.inference.model import check_fit, open_frame
+from napari_unet.nn.inference.orthogonal import open_orthogonal_runner
+from napari_unet.nn.inference.tile_runner import open_tile_runner
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
-    import numpy as np
     from torch import Tensor
 
+    from napari_unet.core.image.frames import Frame
     from napari_unet.core.image.normalise import Normaliser
-    from napari_unet.core.io.stack import Stack
-    from napari_unet.core.settings.tasks import PredictSettings
-    from napari_unet.core.tiles import Tile, Window
+    from napari_unet.core.settings.model_spec import ModelSpec
+    from napari_unet.core.tiles import Index, Tile, Window
+    from napari_unet.nn.inference.embeddings import FeatureCache
     from napari_unet.nn.inference.model import Model
+    from napari_unet.nn.inference.tile_runner import Focus
 
 
 class MapSource(Protocol):
     """Gives the raw maps (foreground logit and height, or one for each class) of one frame."""
 
     @property
-    def size(self) -> tuple[int, ...]:
-        """The frame's size, (Y, X) or (Z, Y, X)."""
+    def frame(self) -> Frame:
+        """The plane or volume."""
         ...
 
     @property
-    def blank(self) -> bool:
-        """Whether there is nothing to find, so that no maps need be made."""
+    def spec(self) -> ModelSpec:
+        """What the network is built from."""
         ...
 
-    def plan(self, region: Window) -> list[Tile]:
-        """Cover a region of the frame with tiles, with a margin of one pixel (`predict.MARGIN`)."""
+    @property
+    def edge(self) -> int | tuple[int, ...]:
+        """Edge length of the tiles, or their edge lengths."""
+        ...
+
+    def plan(self, region: Window | None = None, edge: int | None = None) -> list[Tile]:
+        """Cover the frame, or a region, with tiles, with a margin of `tile_runner.MARGIN`."""
         ...
 
     def run(self, tiles: Sequence[Tile]) -> Iterator[tuple[Tile, Tensor]]:
         """Yield tiles (these, or parts of them) with their raw maps (K, *outer)."""
         ...
 
-    def certify(self, tiles: Sequence[Tile], rng: np.random.Generator) -> float | None:
-        """Return the largest |difference| of the maps across the borders of tiles.
-
-        The tiles need not be run whole. None if it cannot be told.
-        """
+    def steps(
+        self, tiles: Sequence[Tile], focus: Focus | None = None
+    ) -> Iterator[tuple[Tile, Tensor | None]]:
+        """Do what `run` does, tiles near the focus first, and yield without maps in between."""
         ...
 
+    def count_steps(self, tiles: Sequence[Tile]) -> int:
+        """Return how often `steps` is expected to yield."""
+        ...
 
-@dataclass(frozen=True)
-class NetworkMaps:
-    """The maps of a network of the frame's own dimensions, tile by tile."""
-
-    runner: TileRunner
-    edge: int
-
-    @property
-    def size(self) -> tuple[int, ...]:
-        """The frame's size."""
-        return self.runner.frame.size
-
-    @property
-    def blank(self) -> bool:
-        """Whether every channel is constant."""
-        return self.runner.frame.blank
-
-    def plan(self, region: Window) -> list[Tile]:
-        """Cover a region with tiles of the size that the memory allows."""
-        return self.runner.plan(self.edge, region)
-
-    def run(self, tiles: Sequence[Tile]) -> Iterator[tuple[Tile, Tensor]]:
-        """Run tiles; where memory is short, parts of them."""
-        return run_tiles(self.runner, tiles)
-
-    def certify(self, tiles: Sequence[Tile], rng: np.random.Generator) -> float | None:
-        """Run a crop across a corner of tiles in parts, cut where the tiles are, and in one."""
-        check = SeamCheck(list(tiles), rng)
-        for tile in tiles:
-            pairs = list(zip(tile.write, check.window, strict=True))
-            part = tuple(slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in pairs)
-            if all(w.start < w.stop for w in part):
-                for cut, raw in self.run(self.plan(part)):
-                    check.see(cut, raw)
-        return check.difference(self.runner)
-
-
-@dataclass(frozen=True)
-class OrthogonalMaps:
-    """The averaged maps of a 2D network on a volume's three stacks of planes."""
-
-    runner: OrthogonalRunner
-    edges: tuple[int, ...]
-
-    @property
-    def size(self) -> tuple[int, ...]:
-        """The volume's size."""
-        return self.runner.frame.size
-
-    @property
-    def blank(self) -> bool:
-        """Whether every channel is constant."""
-        return self.runner.frame.blank
-
-    def plan(self, region: Window) -> list[Tile]:
-        """Cover a region with boxes that are small enough to be waited for."""
-        return self.runner.plan(self.edges, region)
-
-    def run(self, tiles: Sequence[Tile]) -> Iterator[tuple[Tile, Tensor]]:
-        """Run boxes, one after the other."""
-        for tile, raw in run_blocks(self.runner, tiles):
-            if raw is not None:
-                yield tile, raw
-
-    def certify(self, tiles: Sequence[Tile], rng: np.random.Generator) -> float | None:
-        """Return None: each plane has tiles of its own."""
-        return None
+    def run_tile(self, tile: Tile) -> np.ndarray:
+        """Run one tile; return the raw maps of its outer window, on the host."""
+        ...
 
 
 def open_map_source(
     stack: Stack,
     model: Model,
     settings: PredictSettings,
-    index: tuple[int, ...],
-    normaliser: Normaliser,
+    index: Index,
+    normaliser: Normaliser | None = None,
     *,
     on_device: bool = False,
     live: bool = False,
+    cache: FeatureCache | None = None,
 ) -> MapSource:
     """Return the source of a frame's maps.
 
     Parameters
     ----------
     settings
-        Settled: with a diameter in pixels, if any, and a number format.
+        Resolved: with a diameter in pixels, if any.
     index
         The frame's position along the leading axes.
     normaliser
-        The frame's, measured once for all its blocks, with an entry for each distinct channel.
+        The frame's, measured once for all its blocks, with an entry for each distinct channel. Not
+        given: the frame is run in memory, and measured here.
     on_device
-        Whether the raw maps stay where the network runs.
+        Whether the raw maps stay where the network runs; those of an orthogonal run never do.
     live
         Whether somebody watches, so that tiles should be small.
+    cache
+        Where the features are kept for clicks; those of an orthogonal run are not.
     """
     if resolve_volume_mode(settings.volumes, model.spec.ndim, model.spec.head, stack) == ORTHOGONAL:
-        return OrthogonalMaps(
-            *prepare_volume(model, stack, settings, index, live=True, normaliser=normaliser)
+        # A run in blocks can be cancelled between boxes only, so they are always small there.
+        small = live or normaliser is not None
+        return open_orthogonal_runner(
+            model, stack, settings, index, live=small, normaliser=normaliser
         )
-    channels = stack.pick_channels(model.spec.in_channels, settings.channel)
-    size = stack.frame_shape(model.spec.ndim)
-    frame = Frame(stack, index, channels, normaliser, size, size).at(choose_scale(model, settings))
-    runner, edge = prepare(model, frame, settings, on_device=on_device, live=live)
-    return NetworkMaps(runner, edge)
+    frame = open_frame(stack, model, settings, index, normaliser=normaliser)
+    return open_tile_runner(model, frame, settings, live=live, on_device=on_device, cache=cache)
+
+
+def run_frame(
+    model: Model, frame: Frame, settings: PredictSettings, *, live: bool = False
+) -> Iterator[tuple[Window, np.ndarray]]:
+    """Run a model over a frame; yield each tile's window and its maps, activated (K, *window)."""
+    head, runner = get_head(model.spec), open_tile_runner(model, frame, settings, live=live)
+    for tile, raw in runner.run([] if frame.blank else runner.plan()):
+        yield tile.write, head.activate(raw[(slice(None), *tile.inner)].numpy())
+
+
+def predict(
+    source: Stack | np.ndarray | str | Path | Any,
+    model: Model,
+    settings: PredictSettings | None = None,
+) -> np.ndarray:
+    """Return a model's maps of a whole stack.
+
+    Parameters
+    ----------
+    source
+        A stack, or anything that `open_stack` takes.
+    model
+        The model; a 2D model runs plane by plane.
+    settings
+        How it is run.
+
+    Returns
+    -------
+    np.ndarray
+        float32 (K, [T,] [Z,] Y, X): foreground probability and relative distance of an instance
+        head, class probabilities of a semantic one. A frame of one value only has maps of 0.
+
+    Raises
+    ------
+    UnetError
+        An input, setting or device that cannot be used.
+    """
+    stack, head = open_stack(source), get_head(model.spec)
+    check_fit(stack, model)
+    settings, _ = resolve_diameter(stack, model, settings or PredictSettings(survey=False))
+    maps = np.zeros((len(head.names), *stack.labels_shape), np.float32)
+    for index in stack.indices(model.spec.ndim):
+        frame = open_frame(stack, model, settings, index)
+        for window, inner in run_frame(model, frame, settings):
+            place: Any = (slice(None), *index, *window)
+            maps[place] = inner
+    return maps

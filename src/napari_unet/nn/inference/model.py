@@ -1,4 +1,4 @@
-"""A model that can run: card, network and device, and the fast copy of the network."""
+"""A model: card, network and device; loading and saving it; how it sees a stack."""
 
 from __future__ import annotations
 
@@ -10,28 +10,31 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from napari_unet.core.errors import DeviceError, ModelError
+from napari_unet.core.errors import DeviceError, InputError, ModelError, SettingsError
+from napari_unet.core.image.frames import Frame
 from napari_unet.core.instances.tile_merger import DecodeSettings
 from napari_unet.core.models.folder import read_model, read_rehearsal, write_model
 from napari_unet.core.models.store import find_model, put_model
 from napari_unet.core.settings.tasks import DEVICES
-from napari_unet.nn.inference.tta import OFF, Flip, get_flips
+from napari_unet.nn.inference.runner import OFF, Runner, get_flips
 from napari_unet.nn.unet.click_head import ClickHead, build_click_head
-from napari_unet.nn.unet.net import UNet, fold
+from napari_unet.nn.unet.net import UNet
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
     import numpy as np
 
+    from napari_unet.core.image.normalise import Normaliser
+    from napari_unet.core.io.stack import Stack
     from napari_unet.core.models.card import ModelCard
     from napari_unet.core.settings.model_spec import ModelSpec
+    from napari_unet.core.settings.tasks import PredictSettings
+    from napari_unet.core.tiles import Index
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
 CLICK = "click/"
 """The names of the click head's weights begin with this."""
 AGREEMENT = 0.999
-"""Dice against float32 labels from which a shorter number format counts as the same."""
+"""Dice against float32 labels from which on bfloat16 counts as giving the same objects."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,70 +111,11 @@ class Model:
         `augment` says in which views it sees each tile; see `PredictSettings`.
         """
         if precision not in self._runners:
-            dtype, layout = DTYPES[precision], _layout(self.spec.ndim)
-            net = fold(self.net).to(dtype).to(memory_format=layout)  # type: ignore[call-overload]
-            self._runners[precision] = Runner(net, self.device, dtype)
+            self._runners[precision] = Runner.from_net(self.net, self.device, precision)
         runner = self._runners[precision]
         if augment == OFF:
             return runner
         return replace(runner, views=get_flips(augment, self.spec.ndim))
-
-
-@dataclass(frozen=True, eq=False)
-class Runner:
-    """The network with BatchNorm folded, channels last, in one number format.
-
-    With several views its answer is their average.
-    """
-
-    net: UNet
-    device: torch.device
-    dtype: torch.dtype
-    views: tuple[Flip, ...] = (Flip(),)
-
-    def __call__(self, tiles: Tensor) -> Tensor:
-        """Run tiles, float32 (N, C, *spatial) in host memory; raw maps, float32, on the device."""
-        layout = _layout(tiles.ndim - 2)
-        with torch.inference_mode(), _exactly():
-            tiles = self._sent(tiles)
-            seen = (view.apply(tiles).contiguous(memory_format=layout) for view in self.views)
-            answers = (
-                view.undo(self.net(tile).float())
-                for view, tile in zip(self.views, seen, strict=True)
-            )
-            total: Tensor = next(answers)
-            for answer in answers:
-                total = total + answer
-            return total / len(self.views) if len(self.views) > 1 else total
-
-    def trunk(self, tiles: Tensor) -> Tensor:
-        """Return the features of tiles, (N, width, *spatial) on the device; `views` do not matter.
-
-        `read` turns them into the raw maps that a call with a single view gives.
-        """
-        with torch.inference_mode(), _exactly():
-            tiles = self._sent(tiles).contiguous(memory_format=_layout(tiles.ndim - 2))
-            return self.net.trunk(tiles)
-
-    def read(self, features: Tensor) -> Tensor:
-        """Read raw maps, float32 (N, K, *spatial), off features in any number format."""
-        with torch.inference_mode(), _exactly():
-            raw: Tensor = self.net.head(features.to(self.dtype)).float()
-            return raw
-
-    def _sent(self, tiles: Tensor) -> Tensor:
-        if self.device.type == "cuda":
-            return tiles.pin_memory().to(self.device, non_blocking=True).to(self.dtype)
-        return tiles.to(self.device).to(self.dtype)
-
-
-def _exactly() -> AbstractContextManager[None]:
-    # TF32, torch's default for convolutions on recent GPUs, is not what float32 promises.
-    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-
-
-def _layout(ndim: int) -> torch.memory_format:
-    return torch.channels_last if ndim == 2 else torch.channels_last_3d
 
 
 def load_model(name_or_path: str | Path, device: str = "auto") -> Model:
@@ -241,7 +185,8 @@ def save_model(
     overwrite
         Whether a model of that name in the store may be replaced.
     replay
-        Its rehearsal set, by `pack_rehearsal`; None: that of the folder it was loaded from.
+        What `pack_rehearsal` made of its training set; None: what the folder that it was loaded from
+        holds.
 
     Returns
     -------
@@ -313,3 +258,60 @@ def has_fast_bfloat16(device: torch.device) -> bool:
         has = torch.cpu.get_capabilities()
         return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
     return False
+
+
+def check_fit(stack: Stack, model: Model) -> None:
+    """Raise InputError if a model's axes cannot be found in a stack."""
+    if model.spec.ndim == 3 and "Z" not in stack.axes:
+        raise InputError(
+            f"{stack.name or 'The image'} has axes {stack.axes}, but the model {model.name!r} "
+            "needs volumes; give axes with a Z, or choose a 2D model."
+        )
+
+
+def open_frame(
+    stack: Stack,
+    model: Model,
+    settings: PredictSettings,
+    index: Index,
+    *,
+    normaliser: Normaliser | None = None,
+    ndim: int | None = None,
+) -> Frame:
+    """Return one frame of a stack as a model sees it: its channels, percentiles and scale.
+
+    Parameters
+    ----------
+    index
+        The frame's position along the leading axes.
+    normaliser
+        Measured already, with an entry for each distinct channel; None: it is measured here.
+    ndim
+        2 for a plane, 3 for a volume; the model's own if not given.
+    """
+    channels = stack.pick_channels(model.spec.in_channels, settings.channel)
+    scale, ndim = choose_scale(model, settings), ndim or model.spec.ndim
+    if normaliser is None:
+        norm = model.card.normalisation
+        limits = (norm["low"], norm["high"])
+        return Frame.from_stack(stack, index, ndim, channels, percentiles=limits, scale=scale)
+    size = stack.frame_shape(ndim)
+    return Frame(stack, index, channels, normaliser, size, size).at(scale)
+
+
+def choose_scale(model: Model, settings: PredictSettings) -> float:
+    """Return network pixels a stack pixel, from the diameter in the settings.
+
+    Raises
+    ------
+    SettingsError
+        A diameter was given, but the model does not say for which one it was trained.
+    """
+    if settings.diameter is None:
+        return 1.0
+    if model.diameter is None:
+        raise SettingsError(
+            f"diameter is {settings.diameter}, but the model {model.name!r} does not record the "
+            "size of its training objects; leave diameter empty."
+        )
+    return model.diameter / settings.diameter

@@ -1,8 +1,8 @@
-"""A 2D network on the three stacks of planes of a volume; its raw maps are averaged.
+"""A 2D network on the planes of a volume across z, y and x; its raw maps are averaged.
 
-A block's maps are those of the whole volume, since each plane's tiles read all that they depend on.
-What a block needs in memory is its maps and, one orientation at a time, the part of the image that
-its planes read: it does not grow with the volume.
+The volume is run box by box. A box's maps are those of the whole volume, since each plane's tiles
+read all that they depend on. What a box needs in memory is its maps and, one orientation at a time,
+the part of the image that its planes read: it does not grow with the volume.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from napari_unet.core.image.frames import Frame
-from napari_unet.core.progress import map_steps, run_to_end
+from napari_unet.core.progress import run_to_end
 from napari_unet.core.tiles import nearest_first, plan_tiles
 from napari_unet.core.volumes.modes import (
     BLOCK_VOXELS,
@@ -24,9 +23,8 @@ from napari_unet.core.volumes.modes import (
     load_planes,
     plane_frame,
 )
-from napari_unet.nn.inference.compatibility import choose_scale
-from napari_unet.nn.inference.memory import choose_edge
-from napari_unet.nn.inference.tile_runner import MARGIN, Focus, TileRunner, run_tiles
+from napari_unet.nn.inference.model import choose_scale, open_frame
+from napari_unet.nn.inference.tile_runner import MARGIN, TileRunner, choose_edge
 from napari_unet.nn.unet.net import out_channels
 
 if TYPE_CHECKING:
@@ -34,12 +32,15 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from napari_unet.core.image.frames import Frame
     from napari_unet.core.image.normalise import Normaliser
     from napari_unet.core.io.stack import Stack
     from napari_unet.core.settings.model_spec import ModelSpec
     from napari_unet.core.settings.tasks import PredictSettings
-    from napari_unet.core.tiles import Tile, Window
-    from napari_unet.nn.inference.model import Model, Runner
+    from napari_unet.core.tiles import Index, Tile, Window
+    from napari_unet.nn.inference.model import Model
+    from napari_unet.nn.inference.runner import Runner
+    from napari_unet.nn.inference.tile_runner import Focus
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ class OrthogonalRunner:
     scale
         Network pixels a pixel in y and x.
     edge
+        Edge lengths of the boxes, in voxels.
+    plane_edge
         Edge length of the tiles in which planes are run, in network pixels.
     """
 
@@ -62,24 +65,42 @@ class OrthogonalRunner:
     spec: ModelSpec
     frame: Frame
     scale: float
-    edge: int
+    edge: tuple[int, ...]
+    plane_edge: int
 
-    def plan(self, edge: int | Sequence[int], region: Window | None = None) -> list[Tile]:
-        """Cover the volume, or a region of it, with blocks."""
-        edges = (edge,) * 3 if isinstance(edge, int) else edge
+    def plan(self, region: Window | None = None, edge: int | None = None) -> list[Tile]:
+        """Cover the volume, or a region of it, with boxes; of another edge length if given."""
+        edges = (edge,) * 3 if edge else self.edge
         size = self.frame.size
         return plan_tiles(size, edges, (0,) * 3, (1,) * 3, margin=MARGIN, region=region)
 
-    def planes(self, tile: Tile) -> int:
-        """Count the planes that a block takes."""
-        return sum(o.stop - o.start for o in tile.outer)
+    def count_steps(self, tiles: Sequence[Tile]) -> int:
+        """Return how often `steps` yields: for each plane, and for each box."""
+        return sum(1 + sum(o.stop - o.start for o in tile.outer) for tile in tiles)
 
-    def run(self, tile: Tile) -> np.ndarray:
-        """Run one block; averaged raw maps, float32 (K, *outer)."""
-        return run_to_end(self.steps(tile))
+    def steps(
+        self, tiles: Sequence[Tile], focus: Focus | None = None
+    ) -> Iterator[tuple[Tile, Tensor | None]]:
+        """Run boxes, nearest to the focus first; yield each with its raw maps (K, *outer).
 
-    def steps(self, tile: Tile) -> Generator[None, None, np.ndarray]:
-        """Run one block, yielding after every plane; return its averaged raw maps."""
+        Before that it comes without maps after every plane, so that whoever waits can stop.
+        """
+        waiting = list(tiles)
+        while waiting:
+            tile = waiting.pop(nearest_first(waiting, focus() if focus else None))
+            maps = yield from self._run_box(tile)
+            yield tile, torch.from_numpy(maps)
+
+    def run(self, tiles: Sequence[Tile]) -> Iterator[tuple[Tile, Tensor]]:
+        """Run boxes, one after the other; yield each with its raw maps (K, *outer)."""
+        return ((tile, raw) for tile, raw in self.steps(tiles) if raw is not None)
+
+    def run_tile(self, tile: Tile) -> np.ndarray:
+        """Run one box; averaged raw maps, float32 (K, *outer)."""
+        return run_to_end(self._run_box(tile))
+
+    def _run_box(self, tile: Tile) -> Generator[tuple[Tile, None], None, np.ndarray]:
+        """Run one box, yielding it after every plane; return its averaged raw maps."""
         outer = tile.outer
         maps = np.zeros((out_channels(self.spec), *(o.stop - o.start for o in outer)), np.float32)
         for normal, axes in enumerate(PLANE_AXES):
@@ -87,15 +108,15 @@ class OrthogonalRunner:
             across = np.moveaxis(maps, normal + 1, 0)  # one (K, *plane) after the other
             for place, raw in zip(across, self._planes(normal, positions, region), strict=True):
                 place += raw
-                yield
+                yield tile, None
         maps /= 3
         return maps
 
     def _planes(self, normal: int, positions: slice, region: Window) -> Iterator[np.ndarray]:
         """Yield the raw maps (K, *region) of the planes across an axis."""
         frame = plane_frame(self.frame, normal, positions.start, self.scale)
-        runner = TileRunner(self.runner, self.spec, frame)
-        tiles = runner.plan(self.edge, region)
+        runner = TileRunner(self.runner, self.spec, frame, self.plane_edge)
+        tiles = runner.plan(region)
         reads = [frame.source(runner.network_tile(tile).read) for tile in tiles]
         window = tuple(
             slice(min(part.start for part in axis), max(part.stop for part in axis))
@@ -105,56 +126,39 @@ class OrthogonalRunner:
         raw = np.zeros((out_channels(self.spec), *(r.stop - r.start for r in region)), np.float32)
         for position in range(positions.start, positions.stop):
             one = replace(runner, frame=replace(held, index=(position,)))
-            for tile, maps in run_tiles(one, tiles):
+            for tile, maps in one.run(tiles):
                 pairs = zip(tile.write, region, strict=True)
                 place = tuple(slice(w.start - r.start, w.stop - r.start) for w, r in pairs)
                 raw[(slice(None), *place)] = maps[(slice(None), *tile.inner)].cpu().numpy()
             yield raw
 
 
-def prepare_volume(
+def open_orthogonal_runner(
     model: Model,
     stack: Stack,
     settings: PredictSettings,
-    index: tuple[int, ...],
+    index: Index,
     *,
     live: bool = False,
     normaliser: Normaliser | None = None,
-) -> tuple[OrthogonalRunner, tuple[int, ...]]:
-    """Return the runner of a volume and the edges of its blocks.
+) -> OrthogonalRunner:
+    """Return the runner of a volume.
 
-    Without a normaliser the volume's intensities are measured.
+    Parameters
+    ----------
+    live
+        Whether somebody watches, so that boxes should come quickly.
+    normaliser
+        The volume's intensities; they are measured if not given.
     """
-    norm, scale = model.card.normalisation, choose_scale(model, settings)
-    channels = stack.pick_channels(model.spec.in_channels, settings.channel)
-    if normaliser is None:
-        frame = Frame.from_stack(stack, index, 3, channels, percentiles=(norm["low"], norm["high"]))
-    else:
-        size = stack.frame_shape(3)
-        frame = Frame(stack, index, channels, normaliser, size, size)
+    scale = choose_scale(model, settings)
+    # The volume stays in its own voxels: what is rescaled are its planes, each when it is read.
+    frame = open_frame(stack, model, settings, index, normaliser=normaliser, ndim=3).at(1.0)
     runner = model.runner(model.choose_precision(settings.precision), settings.augment)
-    edge = settings.tile or choose_edge(model.spec, runner, 1, live=live)
-    edges = block_edges(frame.size, LIVE_BLOCK_VOXELS if live else BLOCK_VOXELS)
     if settings.tile:
-        edges = (settings.tile,) * 3
-    return OrthogonalRunner(runner, model.spec, frame, scale, edge), edges
-
-
-def run_blocks(
-    runner: OrthogonalRunner, tiles: Sequence[Tile], focus: Focus | None = None
-) -> Iterator[tuple[Tile, Tensor | None]]:
-    """Run blocks, nearest to the focus first; yield each with its raw maps (K, *outer).
-
-    Before that it comes without maps after every plane, so that whoever waits can stop.
-    """
-    waiting = list(tiles)
-    while waiting:
-        tile = waiting.pop(nearest_first(waiting, focus() if focus else None))
-        yield from _run_block(runner, tile)
-
-
-def _run_block(
-    runner: OrthogonalRunner, tile: Tile
-) -> Generator[tuple[Tile, Tensor | None], None, None]:
-    maps = yield from map_steps(runner.steps(tile), lambda _: (tile, None))
-    yield tile, torch.from_numpy(maps)
+        return OrthogonalRunner(
+            runner, model.spec, frame, scale, (settings.tile,) * 3, settings.tile
+        )
+    boxes = block_edges(frame.size, LIVE_BLOCK_VOXELS if live else BLOCK_VOXELS)
+    plane_edge = choose_edge(model.spec, runner, 1, live=live)
+    return OrthogonalRunner(runner, model.spec, frame, scale, boxes, plane_edge)

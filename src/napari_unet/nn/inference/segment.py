@@ -1,4 +1,4 @@
-"""From a stack to labels: frames, tiles, objects, and a certificate that there are no seams."""
+"""From a stack to labels: `segment`, and `segment_steps`, which reports every tile and frame."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from napari_unet.core.volumes.modes import (
     AUTO,
     JOINED,
     ORTHOGONAL,
-    PLANES,
     anisotropy,
     ball_voxels,
     get_mode_ndim,
@@ -29,23 +28,20 @@ from napari_unet.core.volumes.modes import (
     resolve_volume_mode,
 )
 from napari_unet.core.volumes.stitch3d import stitch_steps
-from napari_unet.nn.inference.compatibility import check_fit, choose_scale, open_frame
-from napari_unet.nn.inference.decode import InstanceDecoder, SemanticDecoder, decoder_for
-from napari_unet.nn.inference.diameter_estimation import LOOKING, diameter_steps
-from napari_unet.nn.inference.orthogonal import OrthogonalRunner, prepare_volume, run_blocks
+from napari_unet.nn.inference.decode import InstanceDecoder, SemanticDecoder, open_decoder
+from napari_unet.nn.inference.diameter_estimation import ESTIMATING, diameter_steps
+from napari_unet.nn.inference.map_source import open_map_source
+from napari_unet.nn.inference.model import check_fit, choose_scale
 from napari_unet.nn.inference.seam_check import SeamCheck
-from napari_unet.nn.inference.tile_runner import Focus, TileRunner, prepare, run_tiles
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-    from torch import Tensor
-
     from napari_unet.core.image.domain_shift import ShiftRemark
-    from napari_unet.core.tiles import Index, Tile, Window
+    from napari_unet.core.tiles import Index, Window
     from napari_unet.nn.inference.embeddings import FeatureCache
     from napari_unet.nn.inference.model import Model
+    from napari_unet.nn.inference.tile_runner import Focus
 
 Step = TileDone | FrameDone | ShiftReport | Progress
 Steps = Generator[Step, None, "SegmentResult"]
@@ -73,14 +69,13 @@ class SegmentResult:
 
 @dataclass
 class _Run:
-    """What one run keeps between its frames."""
+    """What a run keeps from frame to frame; `notes` are of its provenance."""
 
     stack: Stack
     model: Model
     settings: PredictSettings
     decoder: InstanceDecoder | SemanticDecoder
     live: bool
-    way: str = PLANES
     features: FeatureCache | None = None
     done: int = 0
     objects: int = 0
@@ -102,9 +97,8 @@ def segment_steps(
 ) -> Steps:
     """Segment a stack, yielding after every tile and every frame.
 
-    Before the first tile comes a `ShiftReport` if there is something to remark on.
-
-    Closing the generator ends the run after the tile at hand; what is finished stays in `out`.
+    Before the first tile comes an `ShiftReport` if there is something to remark on. Closing the
+    generator ends the run after the current tile; what is finished stays in `out`.
 
     Parameters
     ----------
@@ -118,13 +112,14 @@ def segment_steps(
         Where the labels go: an array of uint32 and of the stack's labels shape, indexed by integers
         and slices. Until a frame is done it holds provisional ids. Made in memory if not given.
     what
-        Which frames (volumes for a 3D model and the way "orthogonal", else planes), as positions
+        Which frames (volumes for a 3D model and the mode "orthogonal", else planes), as positions
         along the leading axes; taken in the order in which it is iterated. All if not given.
     window
         Part of each frame to segment, one slice an axis; all of it if not given. With `what` or
-        `window` the way "auto" is never "orthogonal": they are of planes.
+        `window` the mode "auto" is never "orthogonal": they are of planes.
     focus
-        Asked before each tile: the position (in the frame's pixels) near which tiles come first.
+        Called before each tile; returns the position (in the frame's pixels) near which tiles come
+        first.
     preview
         Whether somebody watches: tiles are smaller, and each report brings labels to show.
     features
@@ -143,26 +138,26 @@ def segment_steps(
     settings = settings or PredictSettings()
     stack, began = open_stack(source), time.perf_counter()
     check_fit(stack, model)
-    asked = settings
+    requested = settings
     if settings.volumes == AUTO and (what is not None or window is not None):
         settings = replace(settings, volumes=JOINED)
-    settings, way, least, remarks = yield from resolve_diameters(stack, model, settings)
+    settings, mode, minimum, remarks = yield from resolve_settings(stack, model, settings)
     if remarks:
-        yield ShiftReport(0, 0, LOOKING, remarks)
-    frames = stack.indices(get_mode_ndim(way)) if what is None else what
-    decoder = decoder_for(model, settings, _output(stack, out), preview=preview)
-    run = _Run(stack, model, settings, decoder, preview, way, features)
+        yield ShiftReport(0, 0, ESTIMATING, remarks)
+    frames = stack.indices(get_mode_ndim(mode)) if what is None else what
+    decoder = open_decoder(model, settings, _output(stack, out), preview=preview)
+    run = _Run(stack, model, settings, decoder, preview, features)
     precision = model.choose_precision(settings.precision)
     run.notes |= {"device": str(model.device), "precision": precision, "tile": None, "seam": None}
     run.notes |= {"diameter_px": settings.diameter, "scale": choose_scale(model, settings)}
-    run.notes |= {"volumes": way, OBJECT_AXES: object_axes(way)}
+    run.notes |= {"volumes": mode, OBJECT_AXES: object_axes(mode)}
     run.notes["remarks"] = [remark.text for remark in remarks]
     for number, index in enumerate(frames):
         yield from _segment_frame(run, index, len(frames) - number, window, focus)
-    if way == JOINED:
-        yield from _join(run, frames, window, least)
+    if mode == JOINED:
+        yield from _join_planes(run, frames, window, minimum)
     seconds = time.perf_counter() - began
-    provenance = make_provenance(stack, model.card, asked) | run.notes
+    provenance = make_provenance(stack, model.card, requested) | run.notes
     provenance |= {
         "objects": run.objects,
         "seconds": round(seconds, 3),
@@ -204,79 +199,67 @@ def segment(
         The image is unlike those the model was trained on.
     """
 
-    def watch(step: Step) -> None:
+    def warn(step: Step) -> None:
         if isinstance(step, ShiftReport):
             step.warn()
 
-    labels: np.ndarray = run_to_end(segment_steps(source, model, settings), watch).labels
+    labels: np.ndarray = run_to_end(segment_steps(source, model, settings), warn).labels
     return labels.astype(np.min_scalar_type(max(256, int(labels.max(initial=0)))), copy=False)
 
 
-class Settled(NamedTuple):
-    """What was found out of a stack before its segmentation.
+class ResolvedSettings(NamedTuple):
+    """How a stack is segmented, once it is known what the settings mean for it.
 
     Attributes
     ----------
     settings
-        With sizes in pixels, and the way of a 2D model.
-    way
-        See `core.volumes.ways`.
-    least
-        The smallest object of several planes, in voxels; 0 where there are none.
+        With sizes in pixels, and the volume mode of a 2D model.
+    mode
+        See `core.volumes.modes`.
+    minimum_voxels
+        Size of the smallest object of several planes; 0 where there are none.
     remarks
         What is unlike the training images.
     """
 
     settings: PredictSettings
-    way: str
-    least: int
+    mode: str
+    minimum_voxels: int
     remarks: tuple[ShiftRemark, ...]
 
 
-def resolve_diameters(
+def resolve_settings(
     stack: Stack, model: Model, settings: PredictSettings
-) -> Generator[Progress, None, Settled]:
-    """Settle sizes, and the way, which depends on them; yields as `diameter_steps` does.
-
-    The parts in the planes of an object may be as small as the model says.
-    """
+) -> Generator[Progress, None, ResolvedSettings]:
+    """Resolve sizes and the volume mode, which depends on them; yield as `diameter_steps` does."""
     known = (model.spec.ndim, model.spec.head, stack)
-    way = resolve_volume_mode(settings.volumes, *known)
-    if way not in (JOINED, ORTHOGONAL):
-        settled, remarks = yield from diameter_steps(stack, model, settings)
-        return Settled(settled, way, 0, remarks)
-    asked = settings.min_size
-    settled, remarks = yield from diameter_steps(stack, model, replace(settings, min_size=None))
-    way = resolve_volume_mode(settings.volumes, *known, diameter=settled.diameter)
-    least = ball_voxels(settled.min_size or 0, anisotropy(stack)) if asked is None else asked
-    if way == ORTHOGONAL:
-        settled = replace(settled, min_size=least)
-    return Settled(replace(settled, volumes=way), way, least, remarks)
+    mode = resolve_volume_mode(settings.volumes, *known)
+    if mode not in (JOINED, ORTHOGONAL):
+        resolved, remarks = yield from diameter_steps(stack, model, settings)
+        return ResolvedSettings(resolved, mode, 0, remarks)
+    # A minimum size that was given counts for whole objects: their parts in single planes, before
+    # they are joined, may be as small as the model says.
+    requested = settings.min_size
+    resolved, remarks = yield from diameter_steps(stack, model, replace(settings, min_size=None))
+    mode = resolve_volume_mode(settings.volumes, *known, diameter=resolved.diameter)
+    if requested is None:
+        minimum = ball_voxels(resolved.min_size or 0, anisotropy(stack))
+    else:
+        minimum = requested
+    if mode == ORTHOGONAL:
+        resolved = replace(resolved, min_size=minimum)
+    return ResolvedSettings(replace(resolved, volumes=mode), mode, minimum, remarks)
 
 
-def _join(
-    run: _Run, frames: Sequence[Index], window: Window | None, least: int
+def _join_planes(
+    run: _Run, frames: Sequence[Index], window: Window | None, minimum: int
 ) -> Generator[Progress, None, None]:
-    """Join the objects of each time's planes through z."""
+    """Join the objects of each time point's planes through z."""
     run.objects = 0
     for time_point in dict.fromkeys(index[:-1] for index in frames):
         planes = [index for index in frames if index[:-1] == time_point]
         progress = (run.done, run.done)
-        run.objects += yield from stitch_steps(run.decoder.out, planes, window, least, progress)
-
-
-def _open_runner(run: _Run, index: Index) -> tuple[TileRunner | OrthogonalRunner, Any]:
-    """Return the runner of a plane or volume, and the edge lengths of its tiles."""
-    if run.way == ORTHOGONAL:
-        return prepare_volume(run.model, run.stack, run.settings, index, live=run.live)
-    return prepare(
-        run.model,
-        open_frame(run.stack, run.model, run.settings, index),
-        run.settings,
-        live=run.live,
-        on_device=run.decoder.on_device,
-        cache=run.features,
-    )
+        run.objects += yield from stitch_steps(run.decoder.out, planes, window, minimum, progress)
 
 
 def _output(stack: Stack, out: Any) -> Any:
@@ -293,19 +276,26 @@ def _output(stack: Stack, out: Any) -> Any:
 def _segment_frame(
     run: _Run, index: Index, frames_left: int, window: Window | None, focus: Focus | None
 ) -> Generator[Progress, None, None]:
-    """Segment one plane or volume; the first one is certified."""
-    runner, edge = _open_runner(run, index)
-    tiles = [] if runner.frame.blank else runner.plan(edge, window)
-    steps, units = _tile_steps(runner, tiles, focus)
-    total = run.done + units * frames_left
+    """Segment one plane or volume; the seams of the first one are checked."""
+    source = open_map_source(
+        run.stack,
+        run.model,
+        run.settings,
+        index,
+        on_device=run.decoder.on_device,
+        live=run.live,
+        cache=run.features,
+    )
+    tiles = [] if source.frame.blank else source.plan(window)
+    total = run.done + source.count_steps(tiles) * frames_left
     certify = run.settings.certify and run.done == 0
     rng = np.random.default_rng(run.settings.seed)
     seam = SeamCheck(tiles, rng) if certify and len(tiles) > 1 else None
-    run.notes["tile"] = edge
-    run.decoder.start(index, runner.frame.size)
+    run.notes["tile"] = source.edge
+    run.decoder.start(index, source.frame.size)
     count = 0
     try:
-        for tile, raw in steps:
+        for tile, raw in source.steps(tiles, focus):
             run.done += 1
             total = max(total, run.done)  # tiles were halved where memory was short
             if raw is None:
@@ -318,20 +308,10 @@ def _segment_frame(
             run.pixels += math.prod(w.stop - w.start for w in tile.write)
             yield TileDone(run.done, total, "tiles", index, tile.write, shown)
         if seam:
-            run.notes["seam"] = seam.difference(runner)
+            run.notes["seam"] = seam.difference(source)
         elif certify and count == 1:
-            run.notes["seam"] = 0.0  # one piece has no seams; checking would double the work
-    finally:  # a run that is cancelled keeps its tiles, too
+            run.notes["seam"] = 0.0  # one tile has no seams; checking would double the work
+    finally:  # the tiles of a cancelled run become labels, too
         objects = run.decoder.finish()
     run.objects += objects
     yield FrameDone(run.done, total, "frames", index, objects)
-
-
-def _tile_steps(
-    runner: TileRunner | OrthogonalRunner, tiles: list[Tile], focus: Focus | None
-) -> tuple[Iterator[tuple[Tile, Tensor | None]], int]:
-    """Return the tiles as they are finished (and, without maps, steps on the way), and how many."""
-    if isinstance(runner, OrthogonalRunner):
-        units = sum(runner.planes(tile) + 1 for tile in tiles)
-        return run_blocks(runner, tiles, focus), units
-    return run_tiles(runner, tiles, focus), len(tiles)

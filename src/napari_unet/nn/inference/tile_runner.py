@@ -1,51 +1,60 @@
-"""Running a network over a frame, tile by tile, with the answer of one piece."""
+"""A network run over one plane or volume, tile by tile, with the raw maps of one piece.
+
+Tiles are as large as the device's memory allows, and are halved where it turns out to be short.
+"""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import psutil
 import torch
-from torch import Tensor
 
 from napari_unet.core.errors import DeviceError
 from napari_unet.core.image.frames import Resampling
-from napari_unet.core.instances.heads import get_head
-from napari_unet.core.io.stack import Stack, open_stack
-from napari_unet.core.settings.tasks import PredictSettings
-from napari_unet.core.tiles import Tile, Window, nearest_first, plan_tiles, tile_halo
-from napari_unet.nn.inference.compatibility import check_fit, choose_scale, open_frame
-from napari_unet.nn.inference.diameter_estimation import resolve_diameter
+from napari_unet.core.tiles import nearest_first, plan_tiles, tile_halo
 from napari_unet.nn.inference.embeddings import FeatureCache, FrameFeatures
-from napari_unet.nn.inference.memory import choose_edge, is_out_of_memory
-from napari_unet.nn.inference.tta import OFF
+from napari_unet.nn.inference.model import choose_scale
+from napari_unet.nn.inference.runner import OFF
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from torch import Tensor
 
     from napari_unet.core.image.frames import Frame
     from napari_unet.core.settings.model_spec import ModelSpec
-    from napari_unet.core.tiles import Window
-    from napari_unet.nn.inference.model import Model, Runner
-
+    from napari_unet.core.settings.tasks import PredictSettings
+    from napari_unet.core.tiles import Tile, Window
+    from napari_unet.nn.inference.model import Model
+    from napari_unet.nn.inference.runner import Runner
 
 MARGIN = 1
-"""Pixels around a tile that decoding wants to see."""
+"""Pixels around a tile whose maps are exact, too: decoding compares each pixel with its
+neighbours."""
+GPU_BATCH = 4
+"""Planes' tiles that go through a GPU together; a processor is busy with one."""
+LARGEST_TILE = {2: 2048, 3: 192}
+"""Edge length beyond which a tile gains no speed, in pixels of a plane or volume."""
+LIVE_TILE = {2: 1024, 3: 96}
+"""Edge length up to which tiles still follow each other quickly enough to be watched."""
+LIVE_TENSORS = 8
+"""Full-resolution feature maps that a forward pass holds at its peak, scratch included."""
+MEMORY_SHARE = 0.5
+"""Share of the free memory that one batch may take."""
 
 Focus = Callable[[], Sequence[float] | None]
+"""Returns the position, in the frame's pixels, near which tiles run first, if there is one."""
 
 
-class Pending(NamedTuple):
-    """A tile that was sent to the device, and its raw maps (K, *outer), once they are `there`."""
+class PendingTile(NamedTuple):
+    """A tile that was sent to the device; its raw maps (K, *outer) are complete once `ready`."""
 
     tile: Tile
     raw: Tensor
-    there: torch.cuda.Event | None = None
+    ready: torch.cuda.Event | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +69,8 @@ class TileRunner:
         What it is built from.
     frame
         The frame that the tiles are read from.
+    edge
+        Edge length of the tiles, in the network's pixels.
     batch
         How many tiles go through together where their sizes allow.
     on_device
@@ -71,13 +82,14 @@ class TileRunner:
     runner: Runner
     spec: ModelSpec
     frame: Frame
+    edge: int
     batch: int = 1
     on_device: bool = False
     features: FrameFeatures | None = None
 
-    def plan(self, edge: int, region: Window | None = None) -> list[Tile]:
-        """Cover the frame, or a region of it, with tiles of about `edge` network pixels."""
-        ndim, frame = self.spec.ndim, self.frame
+    def plan(self, region: Window | None = None, edge: int | None = None) -> list[Tile]:
+        """Cover the frame, or a region of it, with tiles; of another edge length if given."""
+        ndim, frame, edge = self.spec.ndim, self.frame, edge or self.edge
         if not frame.rescaled:
             halo, grid = tile_halo(self.spec, MARGIN), self.spec.stride
             return plan_tiles(frame.size, (edge,) * ndim, halo, grid, margin=MARGIN, region=region)
@@ -85,7 +97,59 @@ class TileRunner:
         unit = (1,) * ndim
         return plan_tiles(frame.size, edges, (0,) * ndim, unit, margin=MARGIN, region=region)
 
-    def launch(self, tiles: Sequence[Tile]) -> list[Pending]:
+    def count_steps(self, tiles: Sequence[Tile]) -> int:
+        """Return how often `steps` yields, unless tiles have to be halved."""
+        return len(tiles)
+
+    def steps(
+        self, tiles: Sequence[Tile], focus: Focus | None = None
+    ) -> Iterator[tuple[Tile, Tensor]]:
+        """Do what `run` does: there is nothing to report from within a tile."""
+        return self.run(tiles, focus)
+
+    def run(
+        self, tiles: Sequence[Tile], focus: Focus | None = None
+    ) -> Iterator[tuple[Tile, Tensor]]:
+        """Run tiles, nearest to the focus first; yield each with its raw maps (K, *outer).
+
+        The maps are complete: any CUDA stream may read them. Where the device runs out of memory,
+        the tiles left are halved and the run goes on.
+
+        Raises
+        ------
+        DeviceError
+            Not even a tile of the smallest size fits into the device's memory.
+        """
+        waiting = list(tiles)
+        running: deque[PendingTile] = deque()
+        # A GPU computes the next batch while this one is taken in.
+        ahead = 1 + self.batch if self.runner.device.type == "cuda" else 1
+        while waiting or running:
+            maps = None
+            try:
+                while waiting and len(running) < ahead:
+                    batch = self._next_batch(waiting, focus() if focus else None)
+                    running.extend(self.launch(batch))
+                    waiting = [tile for tile in waiting if tile not in batch]
+                maps = self.collect(running[0])
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            if maps is not None:
+                yield running.popleft().tile, maps
+                continue
+            # Outside the `except` block the error is gone, and with it the tensors of the pass that
+            # failed, which its traceback held.
+            waiting = self._halve([*(pending.tile for pending in running), *waiting])
+            running.clear()
+            if self.runner.device.type == "cuda":
+                torch.cuda.empty_cache()
+
+    def run_tile(self, tile: Tile) -> np.ndarray:
+        """Run one tile; return the raw maps of its outer window, on the host."""
+        return self.collect(self.launch([tile])[0]).cpu().numpy()
+
+    def launch(self, tiles: Sequence[Tile]) -> list[PendingTile]:
         """Run tiles whose `network_tile` reads equal shapes; a GPU goes on in the background."""
         parts = [self.network_tile(tile) for tile in tiles]
         raw = self._raw(parts)
@@ -94,18 +158,18 @@ class TileRunner:
             pairs = zip(crops, tiles, strict=True)
             crops = [to_stack(self.frame, crop, tile.outer) for crop, tile in pairs]
         if raw.device.type != "cuda":
-            return [Pending(tile, crop) for tile, crop in zip(tiles, crops, strict=True)]
+            return [PendingTile(tile, crop) for tile, crop in zip(tiles, crops, strict=True)]
         if not self.on_device:
-            # The answers follow at once, so that fetching them does not wait for what is sent next.
+            # The copies are queued at once: fetching them does not wait for what is sent next.
             hosts = [torch.empty(crop.shape, pin_memory=True) for crop in crops]
             pairs = zip(hosts, crops, strict=True)
             crops = [host.copy_(crop, non_blocking=True) for host, crop in pairs]
-        there = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        there.record(torch.cuda.current_stream(raw.device))
-        return [Pending(tile, crop, there) for tile, crop in zip(tiles, crops, strict=True)]
+        ready = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        ready.record(torch.cuda.current_stream(raw.device))
+        return [PendingTile(tile, crop, ready) for tile, crop in zip(tiles, crops, strict=True)]
 
     def _raw(self, parts: Sequence[Tile]) -> Tensor:
-        """Run what tiles read; their features are kept on the way if that is wanted."""
+        """Run what tiles read; keep their features where there is a cache."""
         images = torch.from_numpy(np.stack([self.frame.read(part.read) for part in parts]))
         if self.features is None:
             return self.runner(images)
@@ -114,20 +178,16 @@ class TileRunner:
             self.features.keep(part, one, image)
         return self.runner.read(seen)
 
-    def collect(self, pending: Pending) -> Tensor:
+    def collect(self, pending: PendingTile) -> Tensor:
         """Wait for a tile's raw maps, float32 (K, *outer), in the stack's pixels."""
-        if pending.there:
-            pending.there.synchronize()
+        if pending.ready:
+            pending.ready.synchronize()
         if self.on_device:
             return pending.raw
         maps = pending.raw.cpu()
         if not self.frame.rescaled:
             return maps
         return torch.from_numpy(self.frame.to_stack(maps.numpy(), pending.tile.outer))
-
-    def run(self, tile: Tile) -> np.ndarray:
-        """Run one tile; raw maps of its outer window, on the host."""
-        return self.collect(self.launch([tile])[0]).cpu().numpy()
 
     def network_tile(self, tile: Tile) -> Tile:
         """Return what the network has to compute for a tile, in its own pixels."""
@@ -138,77 +198,35 @@ class TileRunner:
         enough = [n + step for n, step in zip(frame.shape, grid, strict=True)]
         return plan_tiles(frame.shape, enough, halo, grid, region=region)[0]
 
+    def _next_batch(self, waiting: list[Tile], focus: Sequence[float] | None) -> list[Tile]:
+        """Choose the nearest tile, and others for which the network reads just as much."""
+        batch = [waiting[nearest_first(waiting, focus)]]
+        wanted = self.network_tile(batch[0]).read_shape
+        for tile in waiting:
+            if len(batch) == self.batch:
+                break
+            if tile is not batch[0] and self.network_tile(tile).read_shape == wanted:
+                batch.append(tile)
+        return batch
 
-def run_tiles(
-    runner: TileRunner, tiles: Sequence[Tile], focus: Focus | None = None
-) -> Iterator[tuple[Tile, Tensor]]:
-    """Run tiles, nearest to the focus first; yield each with its raw maps (K, *outer).
-
-    The maps are complete: any CUDA stream may read them. Where the device runs out of memory, the
-    tiles left are halved and the run goes on.
-
-    Raises
-    ------
-    DeviceError
-        Not even a tile of the smallest size fits into the device's memory.
-    """
-    waiting = list(tiles)
-    running: deque[Pending] = deque()
-    # A GPU computes the next batch while this one is taken in.
-    ahead = 1 + runner.batch if runner.runner.device.type == "cuda" else 1
-    while waiting or running:
-        maps = None
-        try:
-            while waiting and len(running) < ahead:
-                batch = _next_batch(runner, waiting, focus() if focus else None)
-                running.extend(runner.launch(batch))
-                waiting = [tile for tile in waiting if tile not in batch]
-            maps = runner.collect(running[0])
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-        if maps is not None:
-            yield running.popleft().tile, maps
-            continue
-        # Out here the error is gone, and with it what the pass that failed had in memory.
-        waiting = _halve(runner, [*(pending.tile for pending in running), *waiting])
-        running.clear()
-        if runner.runner.device.type == "cuda":
-            torch.cuda.empty_cache()
-
-
-def _next_batch(
-    runner: TileRunner, waiting: list[Tile], focus: Sequence[float] | None
-) -> list[Tile]:
-    """Choose the nearest tile, and others for which the network reads just as much."""
-    batch = [waiting[nearest_first(waiting, focus)]]
-    wanted = runner.network_tile(batch[0]).read_shape
-    for tile in waiting:
-        if len(batch) == runner.batch:
-            break
-        if tile is not batch[0] and runner.network_tile(tile).read_shape == wanted:
-            batch.append(tile)
-    return batch
-
-
-def _halve(runner: TileRunner, tiles: Sequence[Tile]) -> list[Tile]:
-    """Divide tiles into such of half the edge length, in the network's pixels."""
-    frame = runner.frame
-    largest = max(max(runner.network_tile(tile).read_shape) for tile in tiles)
-    edge = max(
-        -(-(w.stop - w.start) * m // n) // 2
-        for tile in tiles
-        for w, n, m in zip(tile.write, frame.size, frame.shape, strict=True)
-    )
-    if edge < max(runner.spec.stride):
-        raise DeviceError(
-            f"The memory of {runner.runner.device} does not hold one tile of {largest} pixels; "
-            "close other programs, or choose the device 'cpu'."
+    def _halve(self, tiles: Sequence[Tile]) -> list[Tile]:
+        """Divide tiles into tiles of half the edge length, in the network's pixels."""
+        frame = self.frame
+        largest = max(max(self.network_tile(tile).read_shape) for tile in tiles)
+        edge = max(
+            -(-(w.stop - w.start) * m // n) // 2
+            for tile in tiles
+            for w, n, m in zip(tile.write, frame.size, frame.shape, strict=True)
         )
-    return [part for tile in tiles for part in runner.plan(edge, tile.write)]
+        if edge < max(self.spec.stride):
+            raise DeviceError(
+                f"The memory of {self.runner.device} does not hold one tile of {largest} pixels; "
+                "close other programs, or choose the device 'cpu'."
+            )
+        return [part for tile in tiles for part in self.plan(tile.write, edge)]
 
 
-def prepare(
+def open_tile_runner(
     model: Model,
     frame: Frame,
     settings: PredictSettings,
@@ -216,60 +234,59 @@ def prepare(
     live: bool = False,
     on_device: bool = False,
     cache: FeatureCache | None = None,
-) -> tuple[TileRunner, int]:
-    """Return the runner of a frame and the edge length of its tiles.
+) -> TileRunner:
+    """Return the runner of a frame, with tiles of the size that the memory allows.
 
     In a `cache` the features are kept, unless answers are averaged over several views of a tile.
     """
     runner = model.runner(model.choose_precision(settings.precision), settings.augment)
-    batch = settings.batch or (4 if runner.device.type == "cuda" and model.spec.ndim == 2 else 1)
+    several = runner.device.type == "cuda" and model.spec.ndim == 2
+    batch = settings.batch or (GPU_BATCH if several else 1)
     scale = choose_scale(model, settings)
     edge = settings.tile or choose_edge(model.spec, runner, batch, live=live, scale=scale)
     features = None
     if cache is not None and settings.augment == OFF:
         features = FrameFeatures(runner, model.spec, frame, cache)
-    return TileRunner(runner, model.spec, frame, batch, on_device, features), edge
+    return TileRunner(runner, model.spec, frame, edge, batch, on_device, features)
 
 
-def predict(
-    source: Stack | np.ndarray | str | Path | Any,
-    model: Model,
-    settings: PredictSettings | None = None,
-) -> np.ndarray:
-    """Return a model's maps of a whole stack.
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error means that a device's memory did not suffice."""
+    text = str(error).lower()
+    signs = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
+    return isinstance(error, MemoryError) or any(sign in text for sign in signs)
+
+
+def choose_edge(
+    spec: ModelSpec, runner: Runner, batch: int, *, live: bool, scale: float = 1.0
+) -> int:
+    """Return the edge length of the largest tile worth running, from the memory that is free.
 
     Parameters
     ----------
-    source
-        A stack, or anything that `open_stack` takes.
-    model
-        The model; a 2D model runs plane by plane.
-    settings
-        How it is run.
-
-    Returns
-    -------
-    np.ndarray
-        float32 (K, [T,] [Z,] Y, X): foreground probability and relative distance of an instance
-        head, class probabilities of a semantic one. A frame of one value only has maps of 0.
-
-    Raises
-    ------
-    UnetError
-        An input, setting or device that cannot be used.
+    spec, runner
+        The network and where it runs.
+    batch
+        Tiles that share the memory.
+    live
+        Whether somebody watches, so that tiles should come quickly.
+    scale
+        Network pixels a stack pixel; where an image is shrunk, a tile stands for more of it, which
+        has to be read first.
     """
-    stack, head = open_stack(source), get_head(model.spec)
-    check_fit(stack, model)
-    settings, _ = resolve_diameter(stack, model, settings or PredictSettings(survey=False))
-    maps = np.zeros((len(head.names), *stack.labels_shape), np.float32)
-    for index in stack.indices(model.spec.ndim):
-        frame = open_frame(stack, model, settings, index)
-        runner, edge = prepare(model, frame, settings)
-        for tile, raw in run_tiles(runner, [] if frame.blank else runner.plan(edge)):
-            inner = head.activate(raw[(slice(None), *tile.inner)].numpy())
-            place: Any = (slice(None), *index, *tile.write)
-            maps[place] = inner
-    return maps
+    each = LIVE_TENSORS * spec.width * runner.dtype.itemsize
+    device = runner.device
+    if device.type == "cuda":
+        # What torch keeps cached from the frames before is free for the next tile.
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        free = torch.cuda.mem_get_info(device)[0] + cached
+    else:
+        free = psutil.virtual_memory().available
+    pixels = MEMORY_SHARE * free / (each * batch)
+    halo = max(tile_halo(spec))
+    edge = int(pixels ** (1 / spec.ndim)) - 2 * halo
+    limit = (LIVE_TILE if live else LARGEST_TILE)[spec.ndim]
+    return max(max(spec.stride), min(edge, limit, max(limit // 8, int(limit * scale))))
 
 
 @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""Looking for doubt: a model is run over a stack, frame by frame, and says where it is unsure."""
+"""Where a model is uncertain in a stack: the regions most worth correcting, in that order."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from napari_unet.core.instances.uncertainty import (
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.progress import Progress
 from napari_unet.core.settings.tasks import PredictSettings
-from napari_unet.nn.inference.compatibility import check_fit, choose_scale, open_frame
 from napari_unet.nn.inference.diameter_estimation import diameter_steps
-from napari_unet.nn.inference.tile_runner import prepare, run_tiles
-from napari_unet.nn.inference.tta import FLIPS, OFF
+from napari_unet.nn.inference.map_source import run_frame
+from napari_unet.nn.inference.model import check_fit, choose_scale, open_frame
+from napari_unet.nn.inference.runner import FLIPS, OFF
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FrameUncertainty(Progress):
-    """What is doubtful in one frame: the map, float32 ([Z,] Y, X), and its places."""
+    """How uncertain one frame is: the map, float32 ([Z,] Y, X), and its uncertain regions."""
 
     index: tuple[int, ...] = ()
-    doubt: np.ndarray | None = None
+    uncertainty: np.ndarray | None = None
     places: tuple[UncertainRegion, ...] = ()
 
 
@@ -48,22 +48,23 @@ def find_uncertain_regions(
     known: Known | None = None,
     agreement: bool = False,
 ) -> Generator[Progress, None, list[UncertainRegion]]:
-    """Look for what is most worth correcting, yielding after every tile and frame.
+    """Find what is most worth correcting, yielding after every tile and frame.
 
     Parameters
     ----------
     source
         A stack, or anything that `open_stack` takes.
     known
-        Says of a frame, given by its index, what was looked at already: bool ([Z,] Y, X), or None.
+        Returns for a frame, given by its index, what was annotated already: bool ([Z,] Y, X), or
+        None.
     agreement
-        Whether mirrored copies of the image have to be answered alike, too; takes 4 to 8 times as
-        long.
+        Whether disagreement between the mirrored image and the image counts as uncertain, too;
+        takes 4 to 8 times as long.
 
     Returns
     -------
-    list of Doubtful
-        Of all frames, the most doubtful first.
+    list of UncertainRegion
+        Of all frames, the most uncertain first.
     """
     stack = open_stack(source)
     check_fit(stack, model)
@@ -79,14 +80,16 @@ def find_uncertain_regions(
             mean = yield from _maps(
                 model, frame, replace(settings, augment=FLIPS), number, len(indices)
             )
-            # Where the views agree, their mean is what the first one said.
+            # Where all views agree, their mean is the first one's maps.
             other = np.minimum(1, 2 * np.abs(maps - mean).max(0))
         places = _places(model, frame, maps, settings, known, other)
-        doubt = uncertainty_map(maps, get_head(model.spec))
+        uncertainty = uncertainty_map(maps, get_head(model.spec))
         if other is not None:
-            doubt = np.maximum(doubt, other)
+            uncertainty = np.maximum(uncertainty, other)
         found += places
-        yield FrameUncertainty(number + 1, len(indices), "frames", index, doubt, tuple(places))
+        yield FrameUncertainty(
+            number + 1, len(indices), "frames", index, uncertainty, tuple(places)
+        )
     return sorted(found, key=lambda place: (-place.score, place.index, place.centre))
 
 
@@ -94,11 +97,9 @@ def _maps(
     model: Model, frame: Frame, settings: PredictSettings, number: int, total: int
 ) -> Generator[Progress, None, np.ndarray]:
     """Predict one frame's maps, float32 (K, [Z,] Y, X), yielding after every tile."""
-    head = get_head(model.spec)
-    maps = np.zeros((len(head.names), *frame.size), np.float32)
-    runner, edge = prepare(model, frame, settings, live=True)
-    for tile, raw in run_tiles(runner, [] if frame.blank else runner.plan(edge)):
-        maps[(slice(None), *tile.write)] = head.activate(raw[(slice(None), *tile.inner)].numpy())
+    maps = np.zeros((len(get_head(model.spec).names), *frame.size), np.float32)
+    for window, inner in run_frame(model, frame, settings, live=True):
+        maps[(slice(None), *window)] = inner
         yield Progress(number, total, "frames")
     return maps
 

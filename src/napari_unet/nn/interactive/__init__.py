@@ -1,1 +1,7 @@
-"""Behind `nn.session`: the click head's windows, features, answers, and its training."""
+"""Clicks on objects: from a click to the object's mask, and to a change of the labels.
+
+session           `ClickSession`: the active object with its history; undo, redo, commit
+interaction       what a click means among the objects of the labels
+active_object     what a click, a box or growth through planes makes of an object
+mask_predictor    clicks in one frame to a mask, by the click head on cached features
+"""

@@ -1,21 +1,18 @@
-"""What a click among objects means: begin one, take one up, correct it, or go on to the next.
+"""What a click means among the objects of the labels: begin, refine or correct one, or keep it.
 
-Each action is a generator that leaves the labels alone: it returns the change that is to be made to
-them, by whoever shows them.
+Each action is a generator over a `ClickSession` that leaves the labels alone. It returns the change
+that is to be made to them: in a window, layers are changed in the window's own thread.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from napari_unet.core.errors import InputError
-from napari_unet.core.image.frames import Resampling
 from napari_unet.core.instances.label_edits import (
     MERGE,
     SPLIT,
@@ -32,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_unet.core.tiles import Index, Window
-    from napari_unet.nn.inference.embeddings import FrameFeatures
     from napari_unet.nn.interactive.active_object import ActiveObject
     from napari_unet.nn.interactive.session import ClickSession
 
@@ -40,25 +36,26 @@ if TYPE_CHECKING:
 END = "end"
 """The source of the answer that ends a session."""
 GAP = 2
-"""So many planes apart, two masks may be one object, if they overlap seen from above."""
+"""Masks of planes so far apart may be one object, if they overlap seen from above: one plane
+between them may have been left out."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of an action.
+    """The result of an action.
 
     Attributes
     ----------
     change
-        Of the labels. Whoever makes it does `reset` next.
+        Of the labels. Whoever makes it calls `reset` next.
     source
         What the change is, for the journal.
     clicks
-        Those that the change is the answer to.
+        Those that led to the change.
     again
-        The action itself is still to be done, after the change.
+        The action itself has to be repeated, after the change.
     moved
-        Whether undo or redo found something in the session.
+        False: undo or redo found nothing in the session, and is for the labels.
     """
 
     change: LabelEdit | None = None
@@ -72,29 +69,24 @@ Steps = Generator[Progress, None, Answer]
 Action = Callable[["ClickSession"], Steps]
 
 
-def has_object(session: ClickSession) -> bool:
-    """Tell whether there is an object at hand that has pixels."""
-    return session.shown.area > 0
-
-
 def can_grow(session: ClickSession) -> bool:
-    """Tell whether objects are followed through planes: those of a 2D model in a stack."""
+    """Return whether objects can be followed through planes: by a 2D model in a stack."""
     return session.model.spec.ndim == 2 and "Z" in session.stack.labels_axes
 
 
 def take_click(
     session: ClickSession, click: Click, *, join: bool = False, grow: bool = False
 ) -> Steps:
-    """Take a click in.
+    """Add a click to the active object, refine an object of the labels, or begin a new one.
 
-    Without an object at hand, a click on one of the labels takes it up as it is; elsewhere a new
-    one begins. With one, a click corrects it; one that lies on another object of the labels, or
-    would give a piece that does not hang together with it, keeps it and goes on to the next.
+    Without an active object, a click on an object of the labels refines it; elsewhere a new one
+    begins. With one, a click corrects it; a click on another object of the labels, or one that
+    would add a piece apart from it, keeps it and begins the next.
 
     Parameters
     ----------
     join
-        The click belongs to the object at hand, wherever it is.
+        The click belongs to the active object, wherever it is.
     grow
         See `keep`.
 
@@ -104,7 +96,7 @@ def take_click(
         The click lies outside the image, a first one is negative, or there is no object to keep.
     """
     label, shown = _label_at(session, click), session.shown
-    if not has_object(session):
+    if not session.shown.area:
         if label:
             session.refine(click.place)
         if not label or not click.positive:
@@ -124,15 +116,15 @@ def take_click(
 def take_box(
     session: ClickSession, low: Sequence[float], high: Sequence[float], *, grow: bool = False
 ) -> Steps:
-    """Begin with a box; an object at hand is kept first. Arguments as for `ClickSession.box`."""
-    if has_object(session):
+    """Begin with a box; an active object is kept first. Arguments as for `ClickSession.box`."""
+    if session.shown.area:
         return replace((yield from keep(session, grow)), again=True)
     session.box(low, high)
     return Answer()
 
 
 def keep(session: ClickSession, grow: bool = False) -> Steps:
-    """Return the change that puts the object at hand into the labels.
+    """Return the change that puts the active object into the labels.
 
     Parameters
     ----------
@@ -144,7 +136,7 @@ def keep(session: ClickSession, grow: bool = False) -> Steps:
     InputError
         There is no object, or nothing is left of it beside others.
     """
-    if not has_object(session):
+    if not session.shown.area:
         raise InputError("There is no object to keep; click on one first.")
     shown = session.shown
     if grow and shown.label is None and not shown.grown and can_grow(session):
@@ -154,38 +146,38 @@ def keep(session: ClickSession, grow: bool = False) -> Steps:
 
 
 def finish(session: ClickSession, grow: bool = False) -> Steps:
-    """Keep the object at hand, if there is one; then answer `END`. Arguments as for `keep`."""
-    if has_object(session):
+    """Keep the active object, if there is one; then answer `END`. Arguments as for `keep`."""
+    if session.shown.area:
         return replace((yield from keep(session, grow)), again=True)
     return Answer(source=END)
 
 
 def grow_object(session: ClickSession) -> Steps:
-    """Follow the object at hand through the neighbouring planes."""
+    """Follow the active object through the neighbouring planes."""
     yield from session.grow()
     return Answer()
 
 
 def undo(session: ClickSession) -> Steps:
-    """Take the last step on the object at hand back."""
+    """Undo the last step on the active object."""
     answer = yield from _moved(session, session.undo)
     return replace(answer, source="undo")
 
 
 def redo(session: ClickSession) -> Steps:
-    """Do the step on the object at hand again that was taken back.
+    """Redo the step on the active object that was undone.
 
     Raises
     ------
     InputError
-        There is an object at hand, and no step on it to do again.
+        There is an active object, and no step on it to redo.
     """
     answer = yield from _moved(session, session.redo)
     return replace(answer, source="redo")
 
 
 def reset(session: ClickSession) -> Steps:
-    """Drop the object at hand."""
+    """Drop the active object."""
     yield from ()
     session.reset()
     return Answer()
@@ -194,7 +186,7 @@ def reset(session: ClickSession) -> Steps:
 def edit_objects(
     session: ClickSession, what: str, clicks: Sequence[Click], *, volume: bool = False
 ) -> Steps:
-    """Divide, join or delete objects of the labels; an object at hand is kept first.
+    """Split, merge or delete objects of the labels; an active object is kept first.
 
     Parameters
     ----------
@@ -203,14 +195,14 @@ def edit_objects(
     clicks
         As many as its `EDITS` says.
     volume
-        Objects reach through planes; without it they are told apart plane by plane.
+        Objects extend through planes; without it each plane has objects of its own.
 
     Raises
     ------
     InputError
         The clicks do not lie on objects, or not in one plane (volume).
     """
-    if has_object(session):
+    if session.shown.area:
         return replace((yield from keep(session)), again=True)
     for click in clicks:
         session.locate(click)
@@ -222,8 +214,14 @@ def edit_objects(
     places = [click.pixel[leading:] for click in clicks]
     if what == SPLIT:
         yield Progress(0, 0, "splitting")
-        hills = functools.partial(_hills, session, index)
-        change = split_object(labels, places[0], places[1], index, hills)
+
+        def distances(window: Window) -> np.ndarray | None:
+            # A 2D model sees nothing of an object of a volume: that is divided by its shape alone.
+            if len(window) != session.model.spec.ndim:
+                return None
+            return session.predictor(index).features.read_distances(window)
+
+        change = split_object(labels, places[0], places[1], index, distances)
     elif what == MERGE:
         change = merge_objects(labels, places[0], places[1], index)
     else:
@@ -231,24 +229,16 @@ def edit_objects(
     return Answer(change, what, ClickSet(tuple(clicks)))
 
 
-def _hills(session: ClickSession, index: Index, window: Window) -> np.ndarray | None:
-    """Return what the model sees as objects in a window; None if its frames are of another kind."""
-    if len(window) != session.model.spec.ndim:
-        return None
-
-    return predicted_hills(session.frames.at(index).features, window)
-
-
 def preview(
     session: ClickSession, click: Click, *, join: bool = False
 ) -> Generator[Progress, None, Mapping[Index, ObjectMask] | None]:
-    """Return what would be seen after a click; None if that is late, or there is no answer.
+    """Return the masks by frame after a click; None if that is late, or there is no answer.
 
     Arguments as for `take_click`. Where the click would begin another object, both are returned.
     """
     label, shown = _label_at(session, click), session.shown
     others = click.positive and not join
-    if not has_object(session):
+    if not session.shown.area:
         if label:
             index, pixel = session.locate(click)
             return {index: find_object(session.labels, pixel, index)[1]}
@@ -258,7 +248,7 @@ def preview(
         return shown.masks  # it would be kept as it is
     yield Progress(0, 0, "preview")
     masks = session.preview(click)
-    if masks is not None and others and has_object(session):
+    if masks is not None and others and session.shown.area:
         index, _ = session.locate(click)
         if (part := _part_apart(session, shown, masks[index], click)) is not None:
             there = shown.masks.get(index)
@@ -277,16 +267,16 @@ def _moved(session: ClickSession, move: Callable[[], object]) -> Steps:
     move()
     moved = session.shown is not before
     if not moved:
-        if before.masks:  # the labels' turn comes when nothing is at hand
+        if before.masks:  # the labels' own history is for when there is no active object
             raise InputError("There is nothing to redo.")
-        session.reset()  # what was taken back earlier is no more to be done again
+        session.reset()  # steps that were undone earlier cannot be redone any more
     return Answer(moved=moved)
 
 
 def _part_apart(
     session: ClickSession, before: ActiveObject, mask: ObjectMask, click: Click
 ) -> ObjectMask | None:
-    """Return the piece at a click, if it does not touch what there was before; None if it does.
+    """Return the piece at a click, if it is apart from the object before; None if it touches it.
 
     Parameters
     ----------
@@ -306,31 +296,3 @@ def _part_apart(
 def _is_near(one: Index, other: Index, letters: str) -> bool:
     pairs = zip(one, other, letters, strict=True)
     return all(abs(a - b) <= (GAP if letter == "Z" else 0) for a, b, letter in pairs)
-
-
-def predicted_hills(features: FrameFeatures, window: Window) -> np.ndarray | None:
-    """Return the predicted distance to the objects' borders, 0 outside of what the model sees.
-
-    Parameters
-    ----------
-    features
-        Of the frame; what is missing of them is computed.
-    window
-        In the frame's pixels, as the stack has them.
-
-    Returns
-    -------
-    np.ndarray or None
-        float32, of the window's shape; None for a model of classes, which predicts no distance.
-    """
-    frame = features.frame
-    if features.spec.head != "instance":
-        return None
-    zooms = [Resampling(m, n) for m, n in zip(frame.shape, frame.size, strict=True)]
-    needed = tuple(z.needs(w.start, w.stop) for z, w in zip(zooms, window, strict=True))
-    with torch.inference_mode():
-        seen = features.runner.read(features.read(needed)[None, :-1])[0]
-        hills = torch.where(seen[0] > 0, seen[1], 0).clamp(min=0).cpu().numpy()
-    for axis, (zoom, part) in enumerate(zip(zooms, window, strict=True)):
-        hills = zoom.apply(hills, axis, part.start, part.stop)
-    return np.asarray(hills, np.float32)

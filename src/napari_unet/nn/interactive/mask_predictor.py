@@ -1,4 +1,4 @@
-"""From clicks in an image to the mask of one object: which window, at what zoom, and what is kept.
+"""From clicks in a frame to the mask of one object: which window, at what zoom, what comes of it.
 
 The head looks at a window of a fixed number of pixels. If the object turns out to reach beyond it,
 the window is doubled and its features are averaged over 2 x 2 pixels: a large object is seen as
@@ -17,23 +17,31 @@ from scipy import ndimage
 from torch.nn import functional as F
 
 from napari_unet.core.instances.mask import ObjectMask
+from napari_unet.core.instances.tile_merger import DecodeSettings, decode_instances
+from napari_unet.core.progress import Progress
+from napari_unet.core.prompts.clicks import extract_object
 from napari_unet.nn.unet.click_head import ClickHead, Prompts, activate
+from napari_unet.nn.unet.net import out_channels
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from torch import Tensor
 
     from napari_unet.core.prompts.clicks import Click, ClickSet
-    from napari_unet.core.tiles import Window
+    from napari_unet.core.tiles import Index, Window
     from napari_unet.nn.inference.embeddings import FrameFeatures
-    from napari_unet.nn.interactive.initial_mask import InitialMask
+    from napari_unet.nn.inference.model import Model
+
 
 EDGE = {2: 128, 3: 48}
-"""Edge length of the window that the head looks at, in its own pixels."""
+"""Edge length of the window that the head looks at in planes and volumes, in its own pixels."""
 LEVELS = {2: 4, 3: 2}
-"""How often the window may be doubled, and its own size."""
-ROOM = 1.6
-"""A window is so many times as large as what is known of the object, or larger."""
-RING = 6
+"""How many sizes of windows there are, each twice as large as the one before."""
+PADDING = 1.6
+"""A window is so many times as large as what is known of the object, or larger: the object may be
+larger than that, and the head has to see what is around it."""
+SURROUNDINGS = 6
 """Width of what counts as the surroundings of an object, in network pixels."""
 
 
@@ -67,7 +75,7 @@ class ClickWindow:
         )
 
     def to_head(self, places: np.ndarray) -> np.ndarray:
-        """Turn positions in the stack (N, ndim) into such in the head's window, float32."""
+        """Return positions in the stack (N, ndim) as positions in the head's window, float32."""
         start = np.array([w.start for w in self.window])
         network = (places + 0.5) * np.array(self.ratio)
         return np.asarray((network - start) / self.factor - 0.5, np.float32)
@@ -90,8 +98,58 @@ class ClickWindow:
 
 
 @dataclass(frozen=True)
+class InitialMask:
+    """The mask that a first click begins with: the object of the automatic head at that place.
+
+    Most objects that are clicked on were seen by the automatic head, too, if not well enough. So
+    the click head does not begin with nothing, and learns when to trust what it is given.
+
+    Attributes
+    ----------
+    maps
+        How many maps K the automatic head has.
+    decoding
+        Of an instance head; None: the maps are those of classes.
+    """
+
+    maps: int
+    decoding: DecodeSettings | None
+
+    @classmethod
+    def from_model(cls, model: Model) -> InitialMask:
+        """Decode as a model does."""
+        decoding = model.decoding if model.spec.head == "instance" else None
+        return cls(out_channels(model.spec), decoding)
+
+    def at(self, seen: Tensor, place: Sequence[float]) -> np.ndarray:
+        """Return the object at a place, bool (*spatial), False everywhere where there is none.
+
+        Parameters
+        ----------
+        seen
+            float32 (C, *spatial): what the click head sees, the activated maps last.
+        place
+            Along each of the spatial axes, in pixels.
+        """
+        labels = self._objects(seen[-self.maps :].float().cpu().numpy())
+        pixel = tuple(int(np.floor(p + 0.5)) for p in place)
+        inside = all(0 <= p < n for p, n in zip(pixel, labels.shape, strict=True))
+        label = labels[pixel] if inside else 0
+        return np.asarray((labels == label) & (label > 0))
+
+    def _objects(self, maps: np.ndarray) -> np.ndarray:
+        if self.decoding:
+            return decode_instances(maps, self.decoding)
+        labels = np.zeros(maps.shape[1:], np.int32)
+        for name in range(1, len(maps)):
+            parts, _ = ndimage.label(maps.argmax(0) == name)
+            labels[parts > 0] = parts[parts > 0] + labels.max()
+        return labels
+
+
+@dataclass(frozen=True)
 class MaskPredictor:
-    """Answers clicks in one frame.
+    """Predicts the mask of a clicked object in one frame.
 
     Attributes
     ----------
@@ -99,19 +157,19 @@ class MaskPredictor:
         Of the frame.
     head
         The model's click head, made `ready`.
-    guess
+    initial
         What a first click begins with.
     """
 
     features: FrameFeatures
     head: ClickHead
-    guess: InitialMask
+    initial: InitialMask
 
     def answer(self, clicks: ClickSet, previous: ObjectMask | None = None) -> ObjectMask:
-        """Return the object that clicks and its previous mask, at least one of them, point to.
+        """Return the object, from clicks, its previous mask, or both.
 
-        What is known may be larger than the largest window: then it is seen around the last click,
-        and the answer is about its own window alone.
+        An object may be larger than the largest window: then the window lies around the last
+        click, and the answer is about that window alone.
         """
         ndim = self.features.spec.ndim
         if len(clicks) and self._is_wide(clicks, previous):
@@ -123,34 +181,53 @@ class MaskPredictor:
                 return ObjectMask(window, np.zeros([w.stop - w.start for w in window], bool), 0.0)
         levels = range(self._first_level(clicks, previous), LEVELS[ndim])
         for level in levels:
-            view = self._view(clicks, previous, level)
-            probability = self._probability(view, clicks, previous)
-            mask = _settled(view, probability, clicks)
-            if level == levels[-1] or not self._leaves(view, mask):
+            click_window = self._choose_window(clicks, previous, level)
+            probability = self._probability(click_window, clicks, previous)
+            mask = extract_object(probability, click_window.in_stack, clicks)
+            if level == levels[-1] or not self._leaves(click_window, mask):
                 break
         return mask
 
+    def warm(self, pixel: Index) -> Iterator[Progress]:
+        """Compute the features that clicks around a pixel need; yield after each part of them.
+
+        First comes the window that a first click there looks at, then what is around it.
+        """
+        frame, edge = self.features.frame, EDGE[self.features.spec.ndim]
+        at = [round((p + 0.5) * r) for p, r in zip(pixel, self._ratio, strict=True)]
+        reaches = (edge // 2, edge, 2 * edge)
+        for done, reach in enumerate(reaches, 1):
+            window = [
+                slice(max(0, a - reach), min(n, a + reach))
+                for a, n in zip(at, frame.shape, strict=True)
+            ]
+            self.features.read(tuple(window))
+            yield Progress(done, len(reaches), "features")
+
     def contrast(self, mask: ObjectMask) -> np.ndarray:
-        """Return by how much an object's features differ from those around it, (width + 1,)."""
+        """Return the mean difference of an object's features from those around it, (width + 1,)."""
         frame = self.features.frame
         spans = zip(mask.cropped().window, self._ratio, frame.shape, strict=True)
         window = tuple(
-            slice(max(0, math.floor(w.start * r) - RING), min(n, math.ceil(w.stop * r) + RING))
+            slice(
+                max(0, math.floor(w.start * r) - SURROUNDINGS),
+                min(n, math.ceil(w.stop * r) + SURROUNDINGS),
+            )
             for w, r, n in spans
         )
         with torch.inference_mode():
             seen = self.features.read(window)[None].float()
-            view = ClickWindow(window, 1, self._ratio, frame.size)
-            inside = self._before(view, mask, seen)[0, 0].cpu().numpy() > 0.5
+            click_window = ClickWindow(window, 1, self._ratio, frame.size)
+            inside = self._before(click_window, mask, seen)[0, 0].cpu().numpy() > 0.5
             values = seen[0].cpu().numpy()
         near = ndimage.distance_transform_edt(~inside) if inside.any() else np.zeros(inside.shape)
-        around = (near > 1) & (near <= RING)
+        around = (near > 1) & (near <= SURROUNDINGS)
         if not inside.any() or not around.any():
             return np.zeros(len(values), np.float32)
         return np.asarray(values[:, inside].mean(1) - values[:, around].mean(1))
 
     def _is_wide(self, clicks: ClickSet, previous: ObjectMask | None) -> bool:
-        """Tell whether what is known of the object does not fit into the largest window."""
+        """Return whether what is known of the object is larger than the largest window."""
         low, high = self._extent(clicks, previous)
         return bool((high - low).max() > _largest(len(low)))
 
@@ -183,10 +260,12 @@ class MaskPredictor:
     def _first_level(self, clicks: ClickSet, previous: ObjectMask | None) -> int:
         ndim = self.features.spec.ndim
         low, high = self._extent(clicks, previous)
-        enough = ROOM * float((high - low).max()) / EDGE[ndim]
+        enough = PADDING * float((high - low).max()) / EDGE[ndim]
         return min(LEVELS[ndim] - 1, max(0, math.ceil(math.log2(max(enough, 1)))))
 
-    def _view(self, clicks: ClickSet, previous: ObjectMask | None, level: int) -> ClickWindow:
+    def _choose_window(
+        self, clicks: ClickSet, previous: ObjectMask | None, level: int
+    ) -> ClickWindow:
         """Choose the window around what is known, inside the frame, on the grid of the level."""
         frame, factor = self.features.frame, 2**level
         edge = EDGE[self.features.spec.ndim] * factor
@@ -197,41 +276,48 @@ class MaskPredictor:
         return ClickWindow(tuple(window), factor, self._ratio, frame.size)
 
     def _probability(
-        self, view: ClickWindow, clicks: ClickSet, previous: ObjectMask | None
+        self, click_window: ClickWindow, clicks: ClickSet, previous: ObjectMask | None
     ) -> np.ndarray:
-        """Run the head; return the object's probability in the view's stack pixels, float32."""
+        """Run the head; return the object's probability in the window's stack pixels, float32."""
         features, ndim = self.features, self.features.spec.ndim
         with torch.inference_mode():
-            window = features.read(view.window)[None]
+            window = features.read(click_window.window)[None]
             maps = activate(features.spec, features.runner.read(window[:, :-1]))
-            seen = pooled(torch.cat((window.float(), maps), 1), view.factor)
+            seen = pooled(torch.cat((window.float(), maps), 1), click_window.factor)
             places = [
-                view.to_head(clicks.places(positive=sign, ndim=ndim)) for sign in (True, False)
+                click_window.to_head(clicks.places(positive=sign, ndim=ndim))
+                for sign in (True, False)
             ]
-            inside = [_those_inside(at, seen.shape[2:]) for at in places]
+            inside = [_drop_outside(at, seen.shape[2:]) for at in places]
             width = features.spec.width + 1
             if previous is None and len(inside[0]):
-                found = self.guess.at(seen[0], inside[0][0].tolist())
+                found = self.initial.at(seen[0], inside[0][0].tolist())
                 before = torch.from_numpy(found.astype(np.float32))[None, None].to(seen.device)
             else:
-                before = self._before(view, previous, seen)
-            prompts = Prompts.from_clicks(inside[:1], inside[1:], before)
+                before = self._before(click_window, previous, seen)
+            prompts = Prompts.of(inside[:1], inside[1:], before)
             logit = self.head(seen[:, :width], seen[:, width:], prompts)[0]
-            return view.enlarged(logit.sigmoid().cpu().numpy())
+            return click_window.enlarged(logit.sigmoid().cpu().numpy())
 
-    def _before(self, view: ClickWindow, previous: ObjectMask | None, like: Tensor) -> Tensor:
+    def _before(
+        self, click_window: ClickWindow, previous: ObjectMask | None, like: Tensor
+    ) -> Tensor:
         """Return the previous mask in the head's pixels, (1, 1, *spatial)."""
         shape = like.shape[2:]
         if previous is None:
             return torch.zeros(1, 1, *shape, device=like.device)
-        seen = torch.from_numpy(previous.within(view.in_stack).astype(np.float32))[None, None]
+        seen = torch.from_numpy(previous.within(click_window.in_stack).astype(np.float32))[
+            None, None
+        ]
         pool: Any = F.adaptive_avg_pool2d if len(shape) == 2 else F.adaptive_avg_pool3d
         found: Tensor = pool(seen, shape)
         return found.to(like.device)
 
-    def _leaves(self, view: ClickWindow, mask: ObjectMask) -> bool:
-        """Tell whether a mask reaches the window's border where the frame goes on beyond it."""
-        for axis, (w, n) in enumerate(zip(view.window, self.features.frame.shape, strict=True)):
+    def _leaves(self, click_window: ClickWindow, mask: ObjectMask) -> bool:
+        """Return whether a mask reaches the window's border where the frame goes on beyond it."""
+        for axis, (w, n) in enumerate(
+            zip(click_window.window, self.features.frame.shape, strict=True)
+        ):
             if w.start > 0 and mask.inside.take(0, axis).any():
                 return True
             if w.stop < n and mask.inside.take(-1, axis).any():
@@ -245,61 +331,13 @@ def _largest(ndim: int) -> int:
 
 
 def pooled(values: Tensor, factor: int) -> Tensor:
-    """Average (N, C, *spatial) over blocks of `factor` pixels; those at the far end may be less."""
+    """Average (N, C, *spatial) over blocks of `factor` pixels; smaller ones at the far end."""
     if factor == 1:
         return values
     pool = F.avg_pool2d if values.ndim == 4 else F.avg_pool3d
     return pool(values, factor, ceil_mode=True)
 
 
-def _those_inside(places: np.ndarray, shape: torch.Size) -> np.ndarray:
+def _drop_outside(places: np.ndarray, shape: torch.Size) -> np.ndarray:
     inside = (places > -0.5) & (places < np.array(shape) - 0.5)
     return places[inside.all(1)]
-
-
-def _settled(view: ClickWindow, probability: np.ndarray, clicks: ClickSet) -> ObjectMask:
-    """Turn probabilities into one object: what hangs together with the positive clicks.
-
-    Clicks are obeyed in their own pixel, and holes without a negative click are filled.
-    """
-    window, ndim = view.in_stack, probability.ndim
-    inside = probability > 0.5
-    start = np.array([w.start for w in window])
-    spots = {
-        sign: _spots(clicks.places(positive=sign, ndim=ndim) - start, inside.shape)
-        for sign in (True, False)
-    }
-    inside = (inside | spots[True]) & ~spots[False]
-    parts, count = ndimage.label(inside)
-    if spots[True].any():
-        chosen = np.unique(parts[spots[True] & inside])
-    elif count:
-        chosen = np.array([1 + np.bincount(parts.ravel())[1:].argmax()])
-    else:
-        chosen = np.zeros(0, int)
-    inside = np.isin(parts, chosen[chosen > 0])
-    inside = _filled(inside, spots[False])
-    certainty = float(probability[inside].mean()) if inside.any() else 0.0
-    return ObjectMask(window, inside, certainty)
-
-
-def _spots(places: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Mark the pixels that places lie in, bool; no more: later clicks are on an object's rim."""
-    found, pixels = np.zeros(shape, bool), np.floor(places + 0.5).astype(int)
-    inside = ((pixels >= 0) & (pixels < np.array(shape))).all(1)
-    found[tuple(pixels[inside].T)] = True
-    return found
-
-
-def _filled(inside: np.ndarray, open_: np.ndarray) -> np.ndarray:
-    """Fill holes, unless something in them is marked as open."""
-    parts, count = ndimage.label(~inside)
-    if count < 2:
-        return inside
-    hole = np.ones(count + 1, bool)
-    hole[0] = False
-    for axis in range(inside.ndim):
-        for end in (0, -1):
-            hole[np.unique(parts.take(end, axis))] = False
-    hole[np.unique(parts[open_])] = False
-    return np.asarray(inside | hole[parts])

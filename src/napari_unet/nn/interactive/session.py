@@ -1,4 +1,8 @@
-"""Clicks on one object after the other: add, take back, refine, grow through slices, commit."""
+"""Interactive segmentation of one object after the other: click, undo, refine, grow, commit.
+
+`ClickSession` holds the object that is being segmented, with its history. What a click means among
+the objects of the labels (correct this one, or keep it and begin the next) is in `interaction`.
+"""
 
 from __future__ import annotations
 
@@ -16,32 +20,39 @@ from napari_unet.core.instances.label_edits import (
     new_label,
     place_object,
 )
-from napari_unet.core.instances.mask import ObjectMask, find_object
+from napari_unet.core.instances.mask import find_object
 from napari_unet.core.io.stack import Stack, open_stack
 from napari_unet.core.progress import Progress
 from napari_unet.core.prompts.clicks import Click, ClickSet, UndoStack, box_mask, locate
 from napari_unet.core.settings.tasks import PredictSettings
-from napari_unet.nn.inference.compatibility import check_fit
 from napari_unet.nn.inference.diameter_estimation import resolve_diameter
-from napari_unet.nn.inference.embeddings import FeatureCache
-from napari_unet.nn.interactive.active_object import ActiveObject, boxed, clicked, free
-from napari_unet.nn.interactive.frames import ClickFrames
-from napari_unet.nn.interactive.propagate import follow
+from napari_unet.nn.inference.embeddings import FeatureCache, StackFeatures
+from napari_unet.nn.inference.model import check_fit
+from napari_unet.nn.interactive.active_object import (
+    ActiveObject,
+    add_click,
+    exclude_others,
+    from_box,
+    from_mask,
+    propagate,
+)
+from napari_unet.nn.interactive.mask_predictor import InitialMask, MaskPredictor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from napari_unet.core.instances.mask import ObjectMask
     from napari_unet.core.tiles import Index
     from napari_unet.nn.inference.model import Model
     from napari_unet.nn.unet.click_head import ClickHead
 
 
 class ClickSession:
-    """Segments objects that are clicked on, by the features of an automatic model.
+    """Segments objects that are clicked on, with the features of an automatic model.
 
-    Every answer leaves the pixels of other objects alone if `labels` are given and `overwrite` is
-    off. A click is at a place in the labels: as many coordinates as they have axes. Threads may
-    share a session; an answer that comes after the session went on is dropped.
+    Masks leave the pixels of other objects alone if `labels` are given and `overwrite` is off. A
+    click has as many coordinates as the labels have axes. Threads may share a session; an answer
+    that comes after the session has changed is dropped.
 
     Parameters
     ----------
@@ -50,7 +61,7 @@ class ClickSession:
     image
         A stack, or anything that `open_stack` takes.
     labels
-        Integers of the stack's labels shape, indexed by slices: what there is already.
+        Integers of the stack's labels shape, indexed by slices: the objects there are already.
     settings
         How the model is run: channel, diameter, number format. Give those of a segmentation to see
         the image as it did; without a diameter it is estimated.
@@ -92,40 +103,46 @@ class ClickSession:
             self._check(labels)
         self.generation = 0
         self._history: UndoStack[ActiveObject] = UndoStack(ActiveObject())
-        self.frames = ClickFrames(self.stack, model, self.settings, self.cache, model.click.ready())
-        self._asked = 0
+        self._features = StackFeatures(self.stack, model, self.settings, self.cache)
+        self._head, self._initial = model.click.ready(), InitialMask.from_model(model)
+        self._newest_preview = 0
         self._lock = threading.RLock()
 
     @property
     def shown(self) -> ActiveObject:
-        """The object at hand."""
+        """The active object."""
         return self._history.now
 
     @property
     def mask(self) -> np.ndarray:
-        """The object at hand as bool of the labels' shape; memory is taken where it lies only."""
+        """The active object, bool of the labels' shape."""
+        # Of an array of zeros only the pages that are written take memory.
         whole: Any = np.zeros(self.stack.labels_shape, bool)
         for index, mask in self.shown.masks.items():
             whole[(*index, *mask.window)] = mask.inside
         return np.asarray(whole)
 
     def use(self, head: ClickHead) -> None:
-        """Take another click head, made `ready`; what was computed of the image stays."""
+        """Use another click head, made `ready`; the image's features are kept."""
         with self._lock:
-            self.frames.use(head)
+            self._head = head
             self.reset()
 
-    def add(self, click: Click) -> np.ndarray:
-        """Take a click in and return the `mask`.
+    def predictor(self, index: Index) -> MaskPredictor:
+        """Return what answers clicks in a frame, by its position along the leading axes."""
+        return MaskPredictor(self._features.at(index), self._head, self._initial)
 
-        If nothing is left of the object at hand, a positive click begins another one.
+    def add(self, click: Click) -> np.ndarray:
+        """Add a click and return the `mask`.
+
+        If nothing is left of the active object, a positive click begins another one.
 
         Raises
         ------
         InputError
             The click lies outside the image, or a first click is negative.
         """
-        self._advance(lambda shown: self._clicked(shown, click))
+        self._advance(lambda active: self._add(active, click))
         return self.mask
 
     def box(self, low: Sequence[float], high: Sequence[float]) -> np.ndarray:
@@ -143,7 +160,7 @@ class ClickSession:
             The box has no pixels inside the image, or reaches over several frames.
         """
         index, box = box_mask(low, high, self.stack, self.model.spec.ndim)
-        self._advance(lambda shown: boxed(index, box, self.frames, self._protected))
+        self._advance(lambda _: from_box(index, box, self.predictor(index), self._protected))
         return self.mask
 
     def begin(self, mask: Any) -> np.ndarray:
@@ -169,18 +186,11 @@ class ClickSession:
         inside = given != 0
         if not inside.any():
             raise InputError("The mask has no pixels; give one of an object, or click on one.")
-        split = len(shape) - self.model.spec.ndim
-        window = tuple(slice(0, n) for n in shape[split:])
-        masks = {
-            index: free(ObjectMask(window, inside[index]).cropped(), index, None, self._protected)
-            for index in np.ndindex(shape[:split])
-            if inside[index].any()
-        }
-        self._advance(lambda shown: ActiveObject(masks=masks))
+        self._advance(lambda _: from_mask(inside, self.model.spec.ndim, self._protected))
         return self.mask
 
     def refine(self, place: Sequence[float]) -> np.ndarray:
-        """Take an object of the labels up again: its mask is the previous one, its id stays.
+        """Make an object of the labels the active one: later clicks correct it, its id stays.
 
         Raises
         ------
@@ -192,7 +202,7 @@ class ClickSession:
         index, pixel = self.locate(Click(tuple(place)))
         label, mask = find_object(self.labels, pixel, index)
         begun = ActiveObject(ClickSet(), {index: mask}, label, {index: mask})
-        self._advance(lambda shown: begun)
+        self._advance(lambda _: begun)
         return self.mask
 
     def grow(self) -> Iterator[Progress]:
@@ -210,47 +220,42 @@ class ClickSession:
         begun, generation = self.shown, self.generation
         if not begun.area:
             raise InputError("There is no object to grow; click on one first.")
-        masks, done = dict(begun.masks), 0
-        depth = self.stack.labels_shape[axes.index("Z")]
-        for seed in sorted(begun.masks):
-            for step in (1, -1):
-                for index, mask in follow(self.frames.at, seed, masks[seed], step, depth):
-                    if index in begun.masks or generation != self.generation:
-                        break
-                    masks[index] = free(mask, index, begun.label, self._protected)
-                    done += 1
-                    yield Progress(done, depth - len(begun.masks), "planes")
-        self._advance(lambda shown: replace(begun, masks=masks, grown=True), generation)
+        masks, depth = dict(begun.masks), self.stack.labels_shape[axes.index("Z")]
+        for done, (index, mask) in enumerate(propagate(begun, self.predictor, depth), 1):
+            if generation != self.generation:
+                return
+            masks[index] = exclude_others(mask, index, begun.label, self._protected)
+            yield Progress(done, depth - len(begun.masks), "planes")
+        self._advance(lambda _: replace(begun, masks=masks, grown=True), generation)
 
     def preview(self, click: Click) -> Mapping[Index, ObjectMask] | None:
-        """Return what a click would give, by frame; the session stays as it is.
+        """Return the masks that a click would give, by frame; the session stays as it is.
 
-        Without an object at hand it is what a first click gives. None if a newer preview was asked
-        for meanwhile, or the session went on.
+        None if a newer preview was requested meanwhile, or the session has changed.
         """
         with self._lock:
-            self._asked += 1
-            asked, generation = self._asked, self.generation
-        shown = self._clicked(self.shown, click)
-        late = asked != self._asked or generation != self.generation
-        return None if late else shown.masks
+            self._newest_preview += 1
+            number, generation = self._newest_preview, self.generation
+        following = self._add(self.shown, click)
+        late = number != self._newest_preview or generation != self.generation
+        return None if late else following.masks
 
     def undo(self) -> np.ndarray:
-        """Take the last step back (a click, a box, growth) and return the `mask`."""
+        """Undo the last step (a click, a box, growth) and return the `mask`."""
         return self._moved(self._history.undo)
 
     def redo(self) -> np.ndarray:
-        """Do again what was taken back and return the `mask`."""
+        """Redo the last step that was undone and return the `mask`."""
         return self._moved(self._history.redo)
 
     def reset(self) -> None:
-        """Drop the object at hand, for a new one."""
+        """Drop the active object, for a new one."""
         with self._lock:
             self.generation += 1
             self._history = UndoStack(ActiveObject())
 
     def proposal(self, labels: Any = None, label: int | None = None) -> LabelEdit:
-        """Return the change of the labels that `commit` would make."""
+        """Return the change that `commit` would make; arguments and errors as there."""
         labels = self.labels if labels is None else labels
         if labels is None:
             raise InputError("There are no labels to put the object into; give some.")
@@ -266,7 +271,10 @@ class ClickSession:
         )
 
     def commit(self, labels: Any = None, label: int | None = None) -> LabelEdit:
-        """Put the object into labels and make ready for the next one.
+        """Put the object into labels and get ready for the next one.
+
+        A window, whose layers are changed in its own thread, takes the change from `proposal` and
+        calls `reset` once it is made.
 
         Parameters
         ----------
@@ -277,8 +285,8 @@ class ClickSession:
 
         Returns
         -------
-        Change
-            What was changed; its `undo` takes it back.
+        LabelEdit
+            What was changed; its `undo` reverts it.
 
         Raises
         ------
@@ -292,17 +300,18 @@ class ClickSession:
         return change
 
     def locate(self, click: Click) -> tuple[Index, Index]:
-        """Return the frame that a click is in, and its pixel there; see `core.clickplaces`."""
+        """Return the frame that a click is in, and its pixel there; see `core.prompts.clicks`."""
         return locate(click, self.stack, self.model.spec.ndim)
 
     def warm(self, place: Sequence[float]) -> Iterator[Progress]:
         """Compute the features around a place, there first; yield after each part of them."""
-        yield from self.frames.warm(*self.locate(Click(tuple(place))))
+        index, pixel = self.locate(Click(tuple(place)))
+        yield from self.predictor(index).warm(pixel)
 
     def _advance(
         self, step: Callable[[ActiveObject], ActiveObject], generation: int | None = None
     ) -> None:
-        """Go on by a step, unless the session went on by another while it was computed."""
+        """Make a step, unless the session has changed while it was computed."""
         begun = self.generation if generation is None else generation
         following = step(self.shown)
         with self._lock:
@@ -316,9 +325,9 @@ class ClickSession:
             move()
             return self.mask
 
-    def _clicked(self, shown: ActiveObject, click: Click) -> ActiveObject:
+    def _add(self, active: ActiveObject, click: Click) -> ActiveObject:
         index, _ = self.locate(click)
-        return clicked(shown, click, index, self.frames, self._protected)
+        return add_click(active, click, index, self.predictor(index), self._protected)
 
     @property
     def _protected(self) -> Any:

@@ -18,7 +18,8 @@ from torch.nn import functional as F
 from napari_unet.core.errors import InputError
 from napari_unet.core.image.diameters import working_scale
 from napari_unet.core.image.frames import resize
-from napari_unet.core.prompts.clicks import Click, ClickSet, first_click, next_click
+from napari_unet.core.prompts.clicks import Click, ClickSet
+from napari_unet.core.prompts.simulation import first_click, next_click
 from napari_unet.core.training.rehearsal import resize_labels
 from napari_unet.nn.interactive.mask_predictor import pooled
 from napari_unet.nn.unet.click_head import activate
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from napari_unet.core.training.config import TrainConfig
     from napari_unet.core.training.samples import Sample, Samples
     from napari_unet.nn.inference.model import Model
-    from napari_unet.nn.interactive.initial_mask import InitialMask
+    from napari_unet.nn.interactive.mask_predictor import InitialMask
 
 
 EDGE = 288

@@ -20,12 +20,12 @@ from napari_unet.core.errors import InputError
 from napari_unet.core.image.diameters import working_scale
 from napari_unet.core.instances.heads import InstanceHead
 from napari_unet.core.io.stack import open_stack
-from napari_unet.core.prompts.clicks import ClickSet, iou, next_click, simulate_clicks
+from napari_unet.core.prompts.simulation import iou, next_click, simulate_clicks
 from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.core.training.config import TrainConfig
 from napari_unet.core.training.samples import Samples
 from napari_unet.nn.inference.model import has_fast_bfloat16
-from napari_unet.nn.interactive.initial_mask import InitialMask
+from napari_unet.nn.interactive.mask_predictor import InitialMask
 from napari_unet.nn.interactive.session import ClickSession
 from napari_unet.nn.training.cancellation import run_cancellable
 from napari_unet.nn.training.checkpoint import TrainState
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_unet.core.progress import TrainStep
+    from napari_unet.core.prompts.clicks import ClickSet
     from napari_unet.core.training.log import TrainLog
     from napari_unet.core.training.samples import Sample
     from napari_unet.nn.inference.model import Model

@@ -7,7 +7,7 @@ from skimage.draw import disk
 
 from napari_unet.core.instances.heads import InstanceHead, SemanticHead
 from napari_unet.core.instances.tile_merger import DecodeSettings
-from napari_unet.nn.interactive.initial_mask import InitialMask
+from napari_unet.nn.interactive.mask_predictor import InitialMask
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import torch
 
 from napari_unet.core.errors import SettingsError
 from napari_unet.core.settings.tasks import PredictSettings
-from napari_unet.nn.inference.tile_runner import predict
-from napari_unet.nn.inference.tta import FLIPS, OFF, TURNS, Flip, get_flips
+from napari_unet.nn.inference.map_source import predict
+from napari_unet.nn.inference.runner import FLIPS, OFF, TURNS, Flip, get_flips
 
 RNG = np.random.default_rng(0)
 

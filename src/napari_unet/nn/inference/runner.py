@@ -1,0 +1,130 @@
+"""A network ready to run: BatchNorm folded, one number format, and test-time augmentation.
+
+With augmentation it sees each tile mirrored and turned, and its answers are averaged. Only
+mirrorings and quarter turns are used: they move pixels without mixing them, and tiles that lie on
+the network's grid stay on it, so tiled and whole answers agree as they do without.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from napari_unet.nn.unet.net import UNet, fold
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from torch import Tensor
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+OFF, FLIPS, TURNS = "off", "flips", "flips and turns"
+"""The choices of `PredictSettings.augment`."""
+
+
+@dataclass(frozen=True)
+class Flip:
+    """One view of an image: its rows and columns exchanged or not, then mirrored or not.
+
+    Attributes
+    ----------
+    swap
+        Whether Y and X are exchanged.
+    flips
+        Axes along which the image is mirrored, counted from the end: -1 is X.
+    """
+
+    swap: bool = False
+    flips: tuple[int, ...] = ()
+
+    def apply(self, image: Tensor) -> Tensor:
+        """Return an image (..., Y, X) in this view."""
+        return (image.transpose(-1, -2) if self.swap else image).flip(self.flips)
+
+    def undo(self, maps: Tensor) -> Tensor:
+        """Return maps of the view in the image's orientation."""
+        maps = maps.flip(self.flips)
+        return maps.transpose(-1, -2) if self.swap else maps
+
+
+def get_flips(augment: str, ndim: int) -> tuple[Flip, ...]:
+    """Return the views that a setting stands for: 1, 2^ndim, or as many again with Y and X swapped.
+
+    Quarter turns of a volume are made in its planes only: along Z voxels have another size.
+    """
+    if augment == OFF:
+        return (Flip(),)
+    axes = range(-1, -ndim - 1, -1)
+    flips = [
+        tuple(chosen) for count in range(ndim + 1) for chosen in itertools.combinations(axes, count)
+    ]
+    swaps = (False, True) if augment == TURNS else (False,)
+    return tuple(Flip(swap, chosen) for swap in swaps for chosen in flips)
+
+
+@dataclass(frozen=True, eq=False)
+class Runner:
+    """A network with BatchNorm folded, channels last, in one number format.
+
+    With several views its answer is their average.
+    """
+
+    net: UNet
+    device: torch.device
+    dtype: torch.dtype
+    views: tuple[Flip, ...] = (Flip(),)
+
+    @classmethod
+    def from_net(cls, net: UNet, device: torch.device, precision: str) -> Runner:
+        """Make a fast copy of a network, which stays as it is."""
+        dtype, layout = DTYPES[precision], _layout(net.spec.ndim)
+        fast = fold(net).to(dtype).to(memory_format=layout)  # type: ignore[call-overload]
+        return cls(fast, device, dtype)
+
+    def __call__(self, tiles: Tensor) -> Tensor:
+        """Run tiles, float32 (N, C, *spatial) in host memory; raw maps, float32, on the device."""
+        layout = _layout(tiles.ndim - 2)
+        with torch.inference_mode(), _exactly():
+            tiles = self._sent(tiles)
+            seen = (view.apply(tiles).contiguous(memory_format=layout) for view in self.views)
+            answers = (
+                view.undo(self.net(tile).float())
+                for view, tile in zip(self.views, seen, strict=True)
+            )
+            total: Tensor = next(answers)
+            for answer in answers:
+                total = total + answer
+            return total / len(self.views) if len(self.views) > 1 else total
+
+    def trunk(self, tiles: Tensor) -> Tensor:
+        """Return the features of tiles, (N, width, *spatial) on the device; `views` do not matter.
+
+        `read` turns them into the raw maps that a call with a single view gives.
+        """
+        with torch.inference_mode(), _exactly():
+            tiles = self._sent(tiles).contiguous(memory_format=_layout(tiles.ndim - 2))
+            return self.net.trunk(tiles)
+
+    def read(self, features: Tensor) -> Tensor:
+        """Read raw maps, float32 (N, K, *spatial), off features in any number format."""
+        with torch.inference_mode(), _exactly():
+            raw: Tensor = self.net.head(features.to(self.dtype)).float()
+            return raw
+
+    def _sent(self, tiles: Tensor) -> Tensor:
+        if self.device.type == "cuda":
+            return tiles.pin_memory().to(self.device, non_blocking=True).to(self.dtype)
+        return tiles.to(self.device).to(self.dtype)
+
+
+def _exactly() -> AbstractContextManager[None]:
+    # TF32, torch's default for convolutions on recent GPUs, is not what float32 promises.
+    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+
+
+def _layout(ndim: int) -> torch.memory_format:
+    return torch.channels_last if ndim == 2 else torch.channels_last_3d
