@@ -101,7 +101,7 @@ class Window:
 
     def history(self):
         """Return the edits that are in force in the journal of the image."""
-        recording = self.panel.recorder.recordings[self.labels]
+        recording = self.panel.tracker.recordings[self.labels]
         assert recording.wait(10)
         with JournalReader(find_journals(layer_stack(self.image))[0].path) as journal:
             return journal.history()

@@ -97,7 +97,7 @@ def _demo(values: Namespace) -> int:
 
     problem = "" if values.headless else demo.why_no_window()
     if not values.headless and not problem:
-        from napari_unet.gui.launch import run_demo
+        from napari_unet.gui.open_files import run_demo
 
         run_demo(values.model, values.device)
         return 0

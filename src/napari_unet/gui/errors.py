@@ -1,4 +1,4 @@
-"""Telling the user what went wrong, the same way in every part of the window."""
+"""Showing the user what went wrong, in the same way in every part of the window."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def test_a_panel_that_is_made_to_float_keeps_click_mode_on(window, qtbot):
 def test_esc_after_the_panel_was_closed_ends_click_mode(window, qtbot):
     w = window(picture()).start()
     w.click(30, 30)
-    w.mode.stop(surely=True)
+    w.mode.stop(force=True)
     w.mode.drop()
     qtbot.waitUntil(lambda: not w.mode.on)
     assert "click" not in w.viewer.layers

@@ -44,7 +44,7 @@ def test_ctrl_click_takes_away_and_ctrl_z_takes_back_one_click(window):
         assert np.count_nonzero(w.mode.work.session.mask) < np.count_nonzero(whole)
         w.undo()
         assert np.array_equal(w.preview > 0, whole)
-    w.panel.away.click()
+    w.panel.take_away.click()
     w.click(30, 38)
     less = w.mode.work.session.mask
     assert not less[30, 38]
@@ -181,7 +181,7 @@ def test_clicks_are_in_the_journal_teach_the_model_and_come_back(window, qtbot, 
     w.panel.toggle_button.click()  # what is at hand is kept
     qtbot.waitUntil(lambda: not w.mode.on)
     left = next(x for x in w.viewer.layers if x.name == "im clicks")
-    assert w.panel.recorder.recordings[left].wait(10)
+    assert w.panel.tracker.recordings[left].wait(10)
     data = left.data.copy()
     assert data.max() == 3
     with JournalReader(find_journals(layer_stack(w.image))[0].path) as journal:
@@ -197,8 +197,8 @@ def test_clicks_are_in_the_journal_teach_the_model_and_come_back(window, qtbot, 
     viewer = make_napari_viewer()
     _, panel = viewer.window.add_plugin_dock_widget("napari-unet", "Correct and fine-tune")
     viewer.add_image(image, name="other")
-    qtbot.waitUntil(lambda: panel.correct.offers.offer is not None)
-    panel.correct.offers.button.click()
+    qtbot.waitUntil(lambda: panel.correct.restore_row.offer is not None)
+    panel.correct.restore_row.button.click()
     qtbot.waitUntil(lambda: panel.correct.labels.value is not None)
     assert np.array_equal(panel.correct.labels.value.data, data)
 

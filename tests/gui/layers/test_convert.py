@@ -7,20 +7,17 @@ from napari.layers import Image
 
 from napari_unet.core.errors import InputError
 from napari_unet.core.io.stack import Stack
-from napari_unet.gui.layers.convert import (
+from napari_unet.gui.layers.convert import layer_axes, layer_stack, voxel_size_um
+from napari_unet.gui.layers.navigation import (
     SEEN,
     SLICE,
     WHOLE,
     NearestFirst,
     VisibleRegion,
-    layer_axes,
-    layer_stack,
-    look,
-    open_fluorescence_sample,
-    open_histology_sample,
+    get_visible_region,
     plan_region,
-    voxel_size_um,
 )
+from napari_unet.gui.open_files import open_fluorescence_sample, open_histology_sample
 
 
 def image(*shape, **options):
@@ -106,43 +103,45 @@ class TestLook:
         layer = viewer.add_layer(image(400, 400, scale=(0.5, 0.5), translate=(10, 0)))
         camera = viewer.scene.camera
         camera.center, camera.zoom = (0, 60, 50), 4.0  # 25 x 50 world units, 50 x 100 pixels
-        view = look(viewer, layer, "YX")
+        view = get_visible_region(viewer, layer, "YX")
         assert view.centre == (100, 100) and view.planar and not view.volume
         assert view.window == (slice(75, 126), slice(50, 151))
         camera.center = (0, 10, 0)  # the image's corner
-        assert look(viewer, layer, "YX").window == (slice(0, 26), slice(0, 51))
+        assert get_visible_region(viewer, layer, "YX").window == (slice(0, 26), slice(0, 51))
         camera.center = (0, 10_000, 0)
-        assert look(viewer, layer, "YX").window is None
+        assert get_visible_region(viewer, layer, "YX").window is None
 
     def test_sliders(self, viewer):
         layer = viewer.add_layer(image(3, 10, 20, 20, scale=(1, 2, 1, 1)))
         viewer.dims.set_point((0, 1), (2, 9))
-        view = look(viewer, layer, "TZYX")
+        view = get_visible_region(viewer, layer, "TZYX")
         assert view.position in ({"T": 2, "Z": 4}, {"T": 2, "Z": 5})
 
     def test_an_image_with_fewer_axes_than_the_viewer(self, viewer):
         viewer.add_layer(image(3, 10, 20, 20))
         layer = viewer.add_layer(image(6, 20, 20))
         viewer.dims.set_point((0, 1), (2, 9))
-        assert look(viewer, layer, "ZYX").position == {"Z": 5}  # beyond its end: the last
+        assert get_visible_region(viewer, layer, "ZYX").position == {
+            "Z": 5
+        }  # beyond its end: the last
 
     def test_a_3d_view_shows_the_volume(self, viewer):
         layer = viewer.add_layer(image(10, 20, 20))
         viewer.dims.ndisplay = 3
-        view = look(viewer, layer, "ZYX")
+        view = get_visible_region(viewer, layer, "ZYX")
         assert view.volume and view.planar and view.window == (slice(0, 20), slice(0, 20))
 
     def test_a_cut_across_the_planes(self, viewer):
         layer = viewer.add_layer(image(10, 20, 20))
         viewer.dims.order = (1, 0, 2)
-        assert not look(viewer, layer, "ZYX").planar
+        assert not get_visible_region(viewer, layer, "ZYX").planar
 
     def test_multiscale(self, viewer):
         data = [np.zeros((400, 400)), np.zeros((200, 200))]
         layer = viewer.add_layer(Image(data, multiscale=True))
         camera = viewer.scene.camera
         camera.center, camera.zoom = (0, 200, 200), 2.0
-        view = look(viewer, layer, "YX")
+        view = get_visible_region(viewer, layer, "YX")
         assert view.window == (slice(175, 226), slice(150, 251))
 
 

@@ -6,11 +6,11 @@ from napari.components import ViewerModel
 from napari.layers import Image
 
 from napari_unet.core.errors import InputError
+from napari_unet.gui.layers.label_geometry import Placement
+from napari_unet.gui.layers.live_labels import draw_part
 from napari_unet.gui.layers.result_info import (
     RESULT_KEY,
-    Placement,
-    draw_part,
-    fingerprint,
+    labels_checksum,
     open_result,
     previous_result,
     seal_result,
@@ -157,17 +157,17 @@ class TestReplacing:
             self.open(viewer)
 
 
-def test_fingerprint(monkeypatch):
+def test_labels_checksum(monkeypatch):
     data = np.arange(4 * 8 * 8, dtype=np.uint16).reshape(4, 8, 8)
     same = np.ascontiguousarray(data.transpose(2, 1, 0)).transpose(2, 1, 0)
-    assert fingerprint(data) == fingerprint(same)
+    assert labels_checksum(data) == labels_checksum(same)
     other = data.copy()
     other[3, 7, [6, 7]] = other[3, 7, [7, 6]]
-    assert fingerprint(other) != fingerprint(data)
-    monkeypatch.setattr("napari_unet.gui.layers.result_info._ALL_BYTES", data.nbytes // 2)
-    assert fingerprint(other) == fingerprint(data)  # sampled: every other plane
+    assert labels_checksum(other) != labels_checksum(data)
+    monkeypatch.setattr("napari_unet.gui.layers.result_info._WHOLE_CHECK_BYTES", data.nbytes // 2)
+    assert labels_checksum(other) == labels_checksum(data)  # sampled: every other plane
     other[2] += 1
-    assert fingerprint(other) != fingerprint(data)
+    assert labels_checksum(other) != labels_checksum(data)
 
 
 class TestDrawPart:

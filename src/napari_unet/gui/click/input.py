@@ -1,31 +1,59 @@
-"""Mouse and keys of click mode: they are those of its layer, as long as that is the active one.
+"""Mouse and keys of click mode: those of its layer, as long as that is the active one.
 
 napari gives a layer's own keys precedence over the window's, so that no other layer loses a key.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import weakref
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from qtpy.QtWidgets import QAbstractSpinBox, QApplication, QLineEdit, QPlainTextEdit, QTextEdit
+from napari.layers import Image
 
-from napari_unet.core.instances.label_edits import DELETE, MERGE, SPLIT
-from napari_unet.gui.layers.key_bindings import REDO_KEY, UNDO_KEY
+from napari_unet.core.instances.label_edits import DELETE, EDITS, MERGE, SPLIT
+from napari_unet.gui.layers.key_bindings import (
+    REDO_KEY,
+    UNDO_KEY,
+    bind_window_key,
+    is_typing,
+    weak_callback,
+)
+from napari_unet.gui.layers.navigation import STILL_PX
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from napari.layers import Labels
+    from qtpy.QtWidgets import QWidget
 
-    from napari_unet.gui.click.mode import ClickMode
+    from napari_unet.core.prompts.clicks import Click
+    from napari_unet.gui.click.target import Target
+    from napari_unet.nn.interactive.interaction import Action, Steps
+    from napari_unet.nn.interactive.session import ClickSession
 
-STILL = 4
-"""A button that is let go within so many pixels of the screen was clicked."""
 LEFT, RIGHT = 1, 2
 KEYS = {SPLIT: "s", MERGE: "m", DELETE: "d"}
 GROW_KEY = "g"
-_FIELDS = (QLineEdit, QAbstractSpinBox, QTextEdit, QPlainTextEdit)
+TOGGLE_KEY = "c"
+
+
+class _Mode(Protocol):
+    """What of `ClickMode` mouse and keys use; that module imports this one."""
+
+    changed: Any
+
+    def click(self, position: Sequence[float], *, negative: bool, join: bool) -> None: ...
+    def box(self, first: Sequence[float], second: Sequence[float]) -> None: ...
+    def show_box(self, first: Sequence[float], second: Sequence[float]) -> None: ...
+    def hover(self, position: Sequence[float], *, negative: bool, join: bool) -> None: ...
+    def leave(self) -> None: ...
+    def keep(self) -> None: ...
+    def drop(self) -> None: ...
+    def undo(self) -> None: ...
+    def redo(self) -> None: ...
+    def grow(self) -> None: ...
+    def press_edit(self, edit: str) -> None: ...
 
 
 class ClickInput:
@@ -38,10 +66,10 @@ class ClickInput:
     layer
         The layer that is to be active.
     mode
-        Is told.
+        Does what they mean.
     """
 
-    def __init__(self, viewer: Any, layer: Labels, mode: ClickMode) -> None:
+    def __init__(self, viewer: Any, layer: Labels, mode: _Mode) -> None:
         self._viewer, self._layer, self._mode = viewer, layer, mode
         self._zoom: list[Any] = []
         layer.mouse_drag_callbacks.append(self._pressed)
@@ -95,24 +123,26 @@ class ClickInput:
         moved, boxing = False, button == LEFT and "Shift" in held
         yield
         while event.type == "mouse_move":
-            moved |= bool(np.abs(np.asarray(event.pos, float) - pixel).max() > STILL)
+            moved |= bool(np.abs(np.asarray(event.pos, float) - pixel).max() > STILL_PX)
             if moved and boxing:
                 self._mode.show_box(start, tuple(event.position))
             yield
         if moved and boxing:
             self._mode.box(start, tuple(event.position))
         elif not moved:
-            self._mode.click(start, away=button == RIGHT or "Control" in held, join="Shift" in held)
+            self._mode.click(
+                start, negative=button == RIGHT or "Control" in held, join="Shift" in held
+            )
 
     def _double_clicked(self, _: Labels, event: Any) -> None:
         if _counts(event):
-            held, away = set(event.modifiers), event.button == RIGHT
+            held, negative = set(event.modifiers), event.button == RIGHT
             place = tuple(event.position)
-            self._mode.click(place, away=away or "Control" in held, join="Shift" in held)
+            self._mode.click(place, negative=negative or "Control" in held, join="Shift" in held)
 
     def _moved(self, _: Labels, event: Any) -> None:
         held = set(event.modifiers)
-        self._mode.hover(tuple(event.position), away="Control" in held, join="Shift" in held)
+        self._mode.hover(tuple(event.position), negative="Control" in held, join="Shift" in held)
 
 
 def _counts(event: Any) -> bool:
@@ -120,16 +150,100 @@ def _counts(event: Any) -> bool:
     return event.button in (LEFT, RIGHT) and "Alt" not in event.modifiers
 
 
-def typing() -> bool:
-    """Tell whether keys are for a field: what it does not take itself, napari hands on."""
-    return isinstance(QApplication.focusWidget(), _FIELDS)
-
-
 def _pressed(action: Any, *arguments: Any) -> Any:
     """Return what a key does, which napari calls with the layer."""
 
     def pressed(_: Labels) -> None:
-        if not typing():
+        if not is_typing():
             action(*arguments)
 
     return pressed
+
+
+class EditClicks:
+    """Collects the clicks that split, merge or delete objects; until all are made they are marked.
+
+    Attributes
+    ----------
+    what
+        What the next clicks do, of `EDITS`; None: they segment.
+    marked
+        Those so far.
+    """
+
+    def __init__(self) -> None:
+        self.what: str | None = None
+        self.marked: list[Click] = []
+
+    def begin(self, what: str) -> None:
+        """Collect clicks for an edit, the first one to come."""
+        self.what, self.marked = what, []
+
+    def leave(self) -> None:
+        """Let clicks segment again."""
+        self.what, self.marked = None, []
+
+    def take(self, click: Click, target: Target) -> Action | None:
+        """Take one of the clicks; with the last one, return what is to be done, and leave."""
+        what = self.what
+        if what is None:
+            return None
+        self.marked.append(click)
+        clicks = tuple(self.marked)
+        if len(clicks) < EDITS[what]:
+            return None
+        self.leave()
+
+        def apply(session: ClickSession) -> Steps:
+            from napari_unet.nn.interactive.interaction import edit_objects
+
+            volume = target.is_volume(clicks[0], session.model.spec.ndim)
+            return edit_objects(session, what, clicks, volume=volume)
+
+        return apply
+
+
+class ToggleKey:
+    """Binds the key that turns click mode on and off, wherever the user is.
+
+    Parameters
+    ----------
+    viewer
+        The window.
+    panel
+        Gives the key back when it is destroyed; it is not kept alive.
+    toggle
+        The panel's method.
+    """
+
+    def __init__(self, viewer: Any, panel: QWidget, toggle: Callable[[], None]) -> None:
+        self._viewer = weakref.ref(viewer)
+        self._pressed = weak_callback(toggle)
+        self._image: weakref.ref[Image] | None = None
+        self._held = False
+        self._give_back = bind_window_key(viewer, panel, TOGGLE_KEY, self._pressed)
+        self.take()
+
+    def take(self) -> None:
+        """Take the key."""
+        viewer = self._viewer()
+        if viewer is not None:
+            self._held = True
+            viewer.bind_key(TOGGLE_KEY, self._pressed, overwrite=True)
+            self.follow(viewer.layers.selection.active)
+
+    def let_go(self) -> None:
+        """Give the key back to napari."""
+        self.follow(None)
+        self._held = False
+        self._give_back()
+
+    def follow(self, active: Any) -> None:
+        """Take the key on the active image, too: napari has one of its own there (contrast)."""
+        image = None if self._image is None else self._image()
+        if image is not None and image is not active:
+            image.bind_key(TOGGLE_KEY, None)
+            self._image = None
+        if self._held and isinstance(active, Image) and self._image is None:
+            active.bind_key(TOGGLE_KEY, self._pressed, overwrite=True)
+            self._image = weakref.ref(active)

@@ -14,11 +14,11 @@ from napari_unet.core.io.axes import OBJECT_AXES
 from napari_unet.core.settings import PredictSettings
 from napari_unet.gui.layers.label_geometry import find_label_geometry, get_label_geometry
 from napari_unet.gui.layers.live_labels import LIVE_DTYPE
-from napari_unet.gui.layers.result_info import IMAGE, RESULT_KEY
+from napari_unet.gui.layers.result_info import ResultInfo, update_info
 from napari_unet.gui.segment.form import quick_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from napari.layers import Image
 
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 
     Clicks = tuple[tuple[tuple[float, ...], bool], ...]
 
-GROWN = "grown"
-"""Under `RESULT_KEY` in the metadata: ids of objects that were followed through planes."""
-
 
 @dataclass(frozen=True, eq=False)
 class Target:
@@ -42,7 +39,7 @@ class Target:
     ----------
     image, layer
         The layers.
-    ground
+    geometry
         How one lies on the other.
     data
         The labels' array as it was when clicking began.
@@ -50,13 +47,13 @@ class Target:
 
     image: Image
     layer: Labels
-    ground: LabelGeometry
+    geometry: LabelGeometry
     data: Any
 
     @property
     def array(self) -> Any:
         """The labels in the order T, Z, Y, X."""
-        return self.ground.array(self.data)
+        return self.geometry.array(self.data)
 
     def place(self, viewer: Any, position: Sequence[float]) -> tuple[float, ...]:
         """Turn a position in the world into one in the labels, in the order T, Z, Y, X.
@@ -69,7 +66,7 @@ class Target:
         for axis in range(layer.ndim):
             if axis + first not in viewer.dims.displayed:
                 here[axis] = np.round(here[axis])
-        return tuple(float(here[axis]) for axis in self.ground.order)
+        return tuple(float(here[axis]) for axis in self.geometry.order)
 
     def renewed(self) -> Target:
         """Return the target with the data that the layer has got.
@@ -90,14 +87,14 @@ class Target:
     def check(self) -> None:
         """Raise InputError if the labels cannot be changed now."""
         layer = self.layer
-        if layer.metadata.get(RESULT_KEY, {}).get("running"):
+        if ResultInfo.from_layer(layer).running:
             raise InputError(
                 f"Segment is writing into the labels {layer.name!r}; wait for it, or cancel it."
             )
         if not layer.editable:
             raise InputError(f"The labels {layer.name!r} cannot be edited; choose others.")
 
-    def apply(self, change: LabelEdit, recorder: EditTracker, source: str, clicks: Clicks) -> None:
+    def apply(self, change: LabelEdit, tracker: EditTracker, source: str, clicks: Clicks) -> None:
         """Make a change to the layer: one stroke for napari, and one for the journal.
 
         Parameters
@@ -114,16 +111,16 @@ class Target:
         where, _, after = change.pixels()
         if not len(after):
             return
-        span = self.ground.place(tuple((w.start, w.stop) for w in change.window))
-        if change.label and _is_deep(span, self.ground):
-            grown = self.layer.metadata.setdefault(RESULT_KEY, {}).setdefault(GROWN, [])
-            grown.append(int(change.label))
-        with recorder.recording(self.layer).naming(source, clicks):
-            self.layer.data_setitem(self.ground.to_layer(where), after)
+        span = self.geometry.place(tuple((w.start, w.stop) for w in change.window))
+        if change.label and _is_deep(span, self.geometry):
+            grown = ResultInfo.from_layer(self.layer).grown or []
+            update_info(self.layer, grown=[*grown, int(change.label)])
+        with tracker.begin_recording(self.layer).with_source(source, clicks):
+            self.layer.data_setitem(self.geometry.to_layer(where), after)
 
     def settings(self, card: ModelCard) -> PredictSettings:
         """Return how the model is run: as the labels were made, if they are its own."""
-        provenance = self.layer.metadata.get(RESULT_KEY, {}).get("passport", {})
+        provenance = ResultInfo.from_layer(self.layer).provenance or {}
         usual = quick_settings()
         if provenance.get("model_hash") != card.hash:
             return usual
@@ -142,15 +139,73 @@ class Target:
         ndim
             The clicking model's.
         """
-        mark, array = self.layer.metadata.get(RESULT_KEY, {}), self.array
+        info, array = ResultInfo.from_layer(self.layer), self.array
         inside = all(0 <= p < n for p, n in zip(click.pixel, array.shape, strict=True))
         label = int(np.asarray(array[click.pixel])) if inside else 0
-        made_in = mark.get("passport", {}).get(OBJECT_AXES)
-        return bool(ndim == 3 or label in mark.get(GROWN, ()) or made_in in (None, "ZYX"))
+        object_axes = (info.provenance or {}).get(OBJECT_AXES)
+        return bool(ndim == 3 or label in (info.grown or ()) or object_axes in (None, "ZYX"))
+
+
+class LayerWatch:
+    """Notices when the image or the labels are removed, or get other data.
+
+    Parameters
+    ----------
+    viewer
+        The window.
+    target
+        The image and the labels.
+    layer
+        The layer of click mode itself.
+    gone
+        Called with the reason, in a sentence.
+    renewed
+        Called with the target whose labels are other data that can be clicked into as well, such
+        as the same in a larger type.
+    """
+
+    def __init__(
+        self,
+        viewer: Any,
+        target: Target,
+        layer: Labels,
+        gone: Callable[[str], None],
+        renewed: Callable[[Target], None],
+    ) -> None:
+        self._target, self._layers = target, (target.image, target.layer, layer)
+        self._gone, self._renewed = gone, renewed
+        self._emitters = (
+            (viewer.layers.events.removed, self._removed),
+            (target.image.events.data, self._replaced),
+            (target.layer.events.data, self._replaced),
+        )
+        for emitter, callback in self._emitters:
+            emitter.connect(callback)
+
+    def close(self) -> None:
+        """Watch no more."""
+        for emitter, callback in self._emitters:
+            emitter.disconnect(callback)
+
+    def _removed(self, event: Any) -> None:
+        if event.value in self._layers:
+            self._gone(f"Click mode has ended: the layer {event.value.name!r} was removed.")
+
+    def _replaced(self, event: Any) -> None:
+        target, what = self._target, f"there are other data in {event.source.name!r}."
+        if event.source is not target.layer:
+            self._gone(f"Click mode has ended: {what}")
+        elif target.layer.data is not target.data:
+            try:
+                self._target = target.renewed()
+            except InputError as error:
+                self._gone(f"Click mode has ended: {what} {error}")
+            else:
+                self._renewed(self._target)
 
 
 def open_target(
-    viewer: Any, image: Image, layer: Labels | None, recorder: EditTracker, card: ModelCard
+    viewer: Any, image: Image, layer: Labels | None, tracker: EditTracker, card: ModelCard
 ) -> Target:
     """Get labels ready for clicks, or make some that are empty.
 
@@ -158,7 +213,7 @@ def open_target(
     ----------
     layer
         None: a new layer is added.
-    recorder
+    tracker
         Records the layer from now on.
     card
         Of the model that answers the clicks.
@@ -175,29 +230,32 @@ def open_target(
     _check_data(layer)
     _check_place(target)
     _ = target.array  # raises if its axes cannot be put into order
-    if not recorder.model:
-        recorder.model = card.name  # it learns from labels of which nobody knows who made them
-    recorder.watch(layer, image)
+    if not tracker.model:
+        tracker.model = (
+            card.name
+        )  # labels of unknown origin teach the model that answers the clicks
+    tracker.watch(layer, image)
     return target
 
 
 def _new_labels(viewer: Any, image: Image, card: ModelCard) -> Labels:
-    ground = get_label_geometry(image)
+    geometry = get_label_geometry(image)
     try:
-        empty = np.zeros(ground.stack.labels_shape, LIVE_DTYPE)
+        empty = np.zeros(geometry.stack.labels_shape, LIVE_DTYPE)
     except (MemoryError, ValueError) as error:
-        size = " x ".join(map(str, ground.stack.labels_shape))
+        size = " x ".join(map(str, geometry.stack.labels_shape))
         raise InputError(
             f"Labels of {size} pixels do not fit into memory; choose labels that lie in a file."
         ) from error
     # Their ids are unlike each other, so that an object may reach through planes.
-    axes = "ZYX" if "Z" in ground.stack.labels_axes else "YX"
+    axes = "ZYX" if "Z" in geometry.stack.labels_axes else "YX"
     provenance = {"model": card.name, "model_hash": card.hash, OBJECT_AXES: axes}
+    info = ResultInfo(image=str(image.unique_id), provenance=provenance)
     layer: Labels = viewer.add_labels(
-        ground.placement.to_layer(empty),
+        geometry.placement.to_layer(empty),
         name=f"{image.name} clicks",
-        metadata={RESULT_KEY: {IMAGE: str(image.unique_id), "passport": provenance}},
-        **ground.placement.geometry(image),
+        metadata=info.to_metadata(),
+        **geometry.placement.geometry(image),
     )
     own: Labels = getattr(layer, "__wrapped__", layer)
     return own
@@ -224,7 +282,7 @@ def _check_place(target: Target) -> None:
     A click is on what is seen of the image, and its answer is seen where the labels lie.
     """
     layer, image = target.layer, target.image
-    wanted = target.ground.placement.geometry(image)
+    wanted = target.geometry.placement.geometry(image)
     if len(wanted["scale"]) != layer.ndim:
         return  # channels lie between the axes: napari does not line the two up
     like = Labels(np.zeros((1,) * layer.ndim, np.uint8), **wanted)
@@ -239,8 +297,8 @@ def _check_place(target: Target) -> None:
             )
 
 
-def _is_deep(span: tuple[slice, ...], ground: LabelGeometry) -> bool:
+def _is_deep(span: tuple[slice, ...], geometry: LabelGeometry) -> bool:
     """Tell whether a window of the layer holds more than one plane along Z."""
-    found = dict(zip(ground.placement.shown, span, strict=True))
+    found = dict(zip(geometry.placement.shown, span, strict=True))
     depth = found.get("Z", slice(0, 1))
     return bool(depth.stop - depth.start > 1)

@@ -1,4 +1,4 @@
-"""The list of a model's corrections: a thumbnail, the image and how much; leave out and export."""
+"""The list of a model's corrections, with thumbnails; leaving some out, and exporting them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from napari_unet.core.annotations.export import export, thumbnail
 from napari_unet.core.annotations.training_set import drop, list_corrections
 from napari_unet.core.errors import UnetError
 from napari_unet.core.progress import Progress
-from napari_unet.gui.correct.restore import when
+from napari_unet.gui.correct.restore_row import describe_time
 from napari_unet.gui.errors import report_error
 from napari_unet.gui.jobs.job import DONE, HOST, Job, WidgetJobs, get_device_queue
 from napari_unet.gui.widgets.settings_form import sentence
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from napari_unet.core.annotations.training_set import Correction
     from napari_unet.core.io.stack import Stack
 
-SIZE = 56  # pixels of a thumbnail
+SIZE_PX = 56  # edge length of a thumbnail
 ROWS = 5  # that are shown without scrolling
 _LAYOUTS = {"Pairs for Cellpose …": "cellpose", "Pairs for StarDist …": "stardist"}
 _TIPS = {
@@ -79,13 +79,13 @@ class CorrectionList(QWidget):
         self.rows: list[Correction] = []
         self._drawn: dict[tuple[Any, float], np.ndarray] = {}
         self._export: Job | None = None
-        self._errands = WidgetJobs(self)
+        self._jobs = WidgetJobs(self)
         self._build()
         self._show_state()
 
     def _build(self) -> None:
         self.list = QListWidget()
-        self.list.setIconSize(QSize(SIZE, SIZE))
+        self.list.setIconSize(QSize(SIZE_PX, SIZE_PX))
         self.list.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
         self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.list.setTextElideMode(Qt.TextElideMode.ElideRight)
@@ -132,7 +132,7 @@ class CorrectionList(QWidget):
             on_done=self._show,
             on_error=lambda error: self.message.setText(sentence(error)),
         )
-        self._errands.run("list", job)
+        self._jobs.run("list", job)
 
     def drop(self) -> None:
         """Withdraw what is selected from the training set."""
@@ -144,7 +144,7 @@ class CorrectionList(QWidget):
             on_error=self._report,
             on_end=lambda _: self.read(),
         )
-        self._errands.run("drop", job)
+        self._jobs.run("drop", job)
 
     def export_to(self, folder: str, layout: str) -> None:
         """Write what is selected, or everything, as pairs of TIFF files."""
@@ -158,7 +158,7 @@ class CorrectionList(QWidget):
             on_end=self._export_ended,
         )
         self.message.setText("Exporting …")
-        self._errands.run_in(get_device_queue(HOST), self._export)
+        self._jobs.run_in(get_device_queue(HOST), self._export)
         self._show_state()
 
     def cancel(self) -> None:
@@ -203,7 +203,7 @@ class CorrectionList(QWidget):
             item.setToolTip(correction.problem or correction.path or "an image in memory only")
             self.list.addItem(item)
             item.setSelected(correction.place.path in chosen)
-        self.list.setFixedHeight(min(max(1, len(rows)), ROWS) * (SIZE + 8) + 8)
+        self.list.setFixedHeight(min(max(1, len(rows)), ROWS) * (SIZE_PX + 8) + 8)
         self._show_state()
         self.changed.emit()
 
@@ -234,7 +234,7 @@ def _read(
         picture = drawn.get((correction.place.path, correction.date))
         if picture is None and correction.frames:
             try:
-                picture = thumbnail(correction, size=SIZE, opened=opened)
+                picture = thumbnail(correction, size=SIZE_PX, opened=opened)
             except UnetError:
                 picture = None  # the row says what is wrong
         rows.append((correction, picture))
@@ -252,16 +252,16 @@ def _drop(
 def _text(correction: Correction) -> str:
     count = correction.objects
     much = "checked" if not count else f"{count} object{'s' * (count != 1)}"
-    lines = [correction.name, f"{much}, {when(correction.date)}"]
+    lines = [correction.name, f"{much}, {describe_time(correction.date)}"]
     return "\n".join([*lines, "⚠ cannot be used"] if correction.problem else lines)
 
 
 def _icon(picture: np.ndarray | None) -> QIcon:
     """Return a picture as a square icon, its sides filled up."""
-    square = np.full((SIZE, SIZE, 3), 40, np.uint8)
+    square = np.full((SIZE_PX, SIZE_PX, 3), 40, np.uint8)
     if picture is not None:
         height, width = picture.shape[:2]
-        top, left = (SIZE - height) // 2, (SIZE - width) // 2
+        top, left = (SIZE_PX - height) // 2, (SIZE_PX - width) // 2
         square[top : top + height, left : left + width] = picture
-    image = QImage(square.tobytes(), SIZE, SIZE, 3 * SIZE, QImage.Format.Format_RGB888)
+    image = QImage(square.tobytes(), SIZE_PX, SIZE_PX, 3 * SIZE_PX, QImage.Format.Format_RGB888)
     return QIcon(QPixmap.fromImage(image.copy()))

@@ -1,4 +1,4 @@
-"""Which image a Labels layer belongs to, and how the layer lies to the journal's labels."""
+"""How labels lie on their image: the order of their axes, and their place in the world."""
 
 from __future__ import annotations
 
@@ -10,13 +10,76 @@ import numpy as np
 
 from napari_unet.core.errors import InputError
 from napari_unet.gui.layers.convert import full_resolution, layer_axes, layer_stack
-from napari_unet.gui.layers.result_info import RESULT_KEY, Placement
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
 
     from napari_unet.core.annotations.edits import Box
     from napari_unet.core.io.stack import Stack
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How labels, in the order T, Z, Y, X, lie in the layer that shows them over an image.
+
+    The layer has the image's axes in the image's order, so that napari lines both up. A channel
+    axis in front is dropped. One further in stays, with the length 1 and a step as long as all
+    channels together: the labels show in every channel.
+    """
+
+    axes: str
+    labels_axes: str
+    sizes: tuple[int, ...]
+
+    @property
+    def dropped(self) -> int:
+        """How many of the image's axes the labels lack, in front."""
+        return int(self.axes.startswith("C"))
+
+    @property
+    def shown(self) -> str:
+        """The axes of the layer."""
+        return self.axes[self.dropped :]
+
+    def to_layer(self, array: np.ndarray) -> np.ndarray:
+        """Return a view of the labels in the layer's order."""
+        order = [self.labels_axes.index(letter) for letter in self.shown if letter != "C"]
+        view = array.transpose(order)
+        return view if "C" not in self.shown else np.expand_dims(view, self.shown.index("C"))
+
+    def from_layer(self, data: np.ndarray) -> np.ndarray:
+        """Return a view of the layer's data in the order T, Z, Y, X."""
+        letters = self.shown
+        if "C" in letters:
+            data = data.squeeze(letters.index("C"))
+            letters = letters.replace("C", "")
+        return data.transpose([letters.index(letter) for letter in self.labels_axes])
+
+    def at(self, index: tuple[int, ...], window: tuple[slice, ...]) -> tuple[slice, ...]:
+        """Return a window of a frame as slices of the layer's data."""
+        parts = [slice(i, i + 1) for i in index] + list(window)
+        found = dict(zip(self.labels_axes, parts, strict=True))
+        return tuple(found.get(letter, slice(0, 1)) for letter in self.shown)
+
+    def geometry(self, image: Image) -> dict[str, Any]:
+        """Return the layer's place in the world, as arguments of `add_labels`."""
+        first = self.dropped
+        scale, translate = np.array(image.scale[first:]), np.array(image.translate[first:])
+        if "C" in self.shown:
+            at = self.shown.index("C")
+            count = self.sizes[first + at]
+            translate[at] += scale[at] * (count - 1) / 2
+            scale[at] *= count
+        matrix = np.asarray(image.affine.affine_matrix)
+        return {
+            "scale": scale,
+            "translate": translate,
+            "rotate": np.asarray(image.rotate)[first:, first:],
+            "shear": _without_first(np.asarray(image.shear), image.ndim, first),
+            "affine": np.delete(np.delete(matrix, slice(0, first), 0), slice(0, first), 1),
+            "units": tuple(image.units[first:]),
+            "axis_labels": tuple(image.axis_labels[first:]),
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,8 +168,8 @@ def find_label_geometry(image: Image, labels: Labels) -> LabelGeometry:
     InputError
         The labels do not fit the image, or one of them cannot be used.
     """
-    ground = get_label_geometry(image)
-    placement = ground.placement
+    geometry = get_label_geometry(image)
+    placement = geometry.placement
     if "C" in placement.shown and labels.ndim < len(placement.shown):
         pairs = zip(placement.axes, placement.sizes, strict=True)
         sizes = tuple(size for letter, size in pairs if letter != "C")
@@ -124,7 +187,7 @@ def find_label_geometry(image: Image, labels: Labels) -> LabelGeometry:
             f"The labels {labels.name!r} are {_size(shape)}, the image {image.name!r} needs "
             f"{_size(wanted)}; choose the image that they belong to."
         )
-    return replace(ground, placement=placement)
+    return replace(geometry, placement=placement)
 
 
 def fits(image: Image, labels: Labels) -> bool:
@@ -136,9 +199,14 @@ def fits(image: Image, labels: Labels) -> bool:
     return True
 
 
-def is_result(layer: Any) -> bool:
-    """Tell whether a layer is what a run of Segment made, or was restored from a journal."""
-    return "base" in layer.metadata.get(RESULT_KEY, {})
+def _without_first(shear: np.ndarray, ndim: int, first: int) -> np.ndarray:
+    """Drop the first axes from a shear given as the upper triangle of a matrix, row by row."""
+    if not first:
+        return shear
+    matrix = np.eye(ndim)
+    matrix[np.triu_indices(ndim, 1)] = shear
+    kept = matrix[first:, first:]
+    return kept[np.triu_indices(ndim - first, 1)]
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -1,35 +1,50 @@
-"""Opening an image file and its labels in the viewer, as if they had been segmented there."""
+"""Opening files in the window: an image with its labels, the samples, the demo.
+
+They are opened from the menu, from the terminal (`napari-unet view` and `demo`) and from the Batch
+panel. napari's own reader opens the first group inside a Zarr folder. In an OME-Zarr that
+holds labels that is the group of the labels, so it cannot open what a run has written its labels
+into.
+"""
 
 from __future__ import annotations
 
+import functools
 import math
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.utils.notifications import show_warning
+from qtpy.QtWidgets import QApplication, QFileDialog
 
-from napari_unet.core.errors import InputError
+from napari_unet.core.errors import InputError, SettingsError
 from napari_unet.core.instances.matching import are_whole
 from napari_unet.core.io.coordinate_transform import CoordinateTransform
 from napari_unet.core.io.label_writer import read_provenance
 from napari_unet.core.io.ome_zarr import LABELS, registered_labels
 from napari_unet.core.io.readers import count_levels
 from napari_unet.core.io.stack import open_stack
-from napari_unet.core.progress import Progress
+from napari_unet.core.progress import Progress, run_to_end
+from napari_unet.gui.errors import report_error
+from napari_unet.gui.jobs.job import Job, WidgetJobs
 from napari_unet.gui.layers.convert import full_resolution
-from napari_unet.gui.layers.result_info import IMAGE, RESULT_KEY, Placement, seal_result
+from napari_unet.gui.layers.label_geometry import Placement
+from napari_unet.gui.layers.result_info import add_result, seal_result, update_info
 from napari_unet.gui.widgets.settings_form import sentence
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
-    from pathlib import Path
 
+    import napari
     from napari.layers import Image
 
     from napari_unet.core.io.stack import Stack
+    from napari_unet.gui.segment.panel import SegmentPanel
 
+DEMO_TILE = 192
+"""Edge length of the demo's tiles in pixels: small, so that there is something to watch."""
 IN_MEMORY = 2**30
 """Images and labels of more bytes are not read whole: the viewer reads what it shows."""
 
@@ -88,12 +103,12 @@ def read_files(
     Raises
     ------
     InputError
-        The image cannot be read, or labels that were asked for are of another size.
+        The image cannot be read, or labels that were named are of another size.
     """
     yield Progress(0, 0, "reading the image")
     stack = open_stack(source)
     levels = _levels(stack) if _is_large(stack) else [np.asarray(stack.data)]
-    asked, found, problems = targets is not None, [], []
+    requested, found, problems = targets is not None, [], []
     if targets is None:
         try:
             targets = registered_labels(source)
@@ -104,7 +119,7 @@ def read_files(
         try:
             found += [_read_labels(target, stack)] if target.exists() else []
         except InputError as error:
-            if asked:
+            if requested:
                 raise
             problems.append(f"not shown: {sentence(error)}")
     return ImageFiles(stack, levels, found, problems)
@@ -148,20 +163,18 @@ def _unit(axis: dict[str, Any]) -> str:
 def _show_labels(viewer: Any, image: Image, axes: str, stack: Stack, labels: LabelFile) -> None:
     """Add labels over their image, as a result that can be corrected and run again."""
     placement = Placement(axes, stack.labels_axes, full_resolution(image).shape[: len(axes)])
-    base = f"{image.name} {labels.name}"
-    mark = {"base": base, IMAGE: str(image.unique_id), "runs": []}
-    layer = viewer.add_labels(
+    layer = add_result(
+        viewer,
         _data([placement.to_layer(level) for level in labels.levels]),
-        name=base,
+        image,
+        f"{image.name} {labels.name}",
+        placement,
         multiscale=len(labels.levels) > 1,
-        metadata={RESULT_KEY: mark},
-        **placement.geometry(image),
     )
-    layer.metadata[RESULT_KEY]["name"] = layer.name  # the viewer may have added a number
     if isinstance(layer.data, np.ndarray):
         seal_result(layer, labels.provenance, True)
     else:
-        layer.metadata[RESULT_KEY]["passport"] = labels.provenance
+        update_info(layer, provenance=labels.provenance)
         layer.editable = False
 
 
@@ -182,7 +195,7 @@ def _levels(stack: Stack) -> list[Any]:
 
 def _read_labels(target: Path, stack: Stack) -> LabelFile:
     """Read labels of an image; they may come from another program."""
-    from napari_unet.core.evaluation.label_files import read_labels  # slow, see `hits`
+    from napari_unet.core.evaluation.label_files import read_labels  # slow to import
 
     provenance: dict[str, Any] = {}
     with suppress(InputError):
@@ -219,3 +232,96 @@ def _lazy_levels(labels: Stack) -> list[Any]:
         for level in _levels(labels)
     ]
     return [level[plain].transpose(order) for level in lazy]
+
+
+def ask_for_ome_zarr(viewer: napari.Viewer) -> None:
+    """Let the user choose an OME-Zarr; open it with the labels that lie in it."""
+    chosen = QFileDialog.getExistingDirectory(None, "Open an OME-Zarr with its labels")
+    if not chosen:
+        return
+    job = Job(
+        functools.partial(read_files, Path(chosen)),
+        on_done=functools.partial(show_files, viewer),
+        on_error=lambda error: report_error(error, "an OME-Zarr could not be opened", str),
+    )
+    _get_jobs().run("open", job)
+
+
+@functools.cache
+def _get_jobs() -> WidgetJobs:
+    """Return the jobs that open files, in a queue of their own: no run holds them up."""
+    app = QApplication.instance()
+    assert app is not None
+    return WidgetJobs(app)
+
+
+def run_view(image: Path, labels: Sequence[Path]) -> None:
+    """Open napari with an image and its labels, and return when the window is closed.
+
+    Parameters
+    ----------
+    labels
+        Label files; without any, those that lie in an OME-Zarr.
+
+    Raises
+    ------
+    InputError
+        A file that does not exist, cannot be read or does not fit the image.
+    """
+    files = run_to_end(read_files(image, labels or None))
+    import napari
+
+    show_files(napari.Viewer(title=f"{image.name} - napari-unet"), files)
+    napari.run()
+
+
+def open_demo(viewer: napari.Viewer, model: str = "nuclei", device: str = "auto") -> SegmentPanel:
+    """Open the sample and the Segment panel in a window, and start a run over the whole image.
+
+    Raises
+    ------
+    SettingsError
+        A model or device that the panel does not offer.
+    """
+    for data, settings, _ in open_fluorescence_sample():
+        viewer.add_image(data, **settings)
+    panel: Any = viewer.window.add_plugin_dock_widget("napari-unet", "Segment")[1]
+    for box, value in ((panel.form.model, model), (panel.form.device, device)):
+        if value not in box.choices:
+            offered = ", ".join(map(str, box.choices))
+            raise SettingsError(f"{box.name} is {value!r}; choose one of: {offered}.")
+        box.value = value
+    tile = panel.form.advanced.settings["tile"]
+    chosen = tile.get()
+    tile.set(chosen or DEMO_TILE)
+    panel.run()
+    tile.set(chosen)  # the demo's tiles are not the user's setting
+    found: SegmentPanel = panel
+    return found
+
+
+def run_demo(model: str = "nuclei", device: str = "auto") -> None:
+    """Open napari with the demo, and return when the window is closed."""
+    import napari
+
+    open_demo(napari.Viewer(title="napari-unet"), model, device)
+    napari.run()
+
+
+def open_fluorescence_sample() -> list[tuple[np.ndarray, dict[str, Any], str]]:
+    """Return the bundled fluorescence image as napari's layer data."""
+    return _sample("fluorescence")
+
+
+def open_histology_sample() -> list[tuple[np.ndarray, dict[str, Any], str]]:
+    """Return the bundled stained tissue image as napari's layer data."""
+    return _sample("histology")
+
+
+def _sample(name: str) -> list[tuple[np.ndarray, dict[str, Any], str]]:
+    from skimage.io import imread
+
+    from napari_unet.core.io.sample_images import sample_path
+
+    image = imread(sample_path(name))
+    return [(image, {"name": name, "rgb": image.ndim == 3}, "image")]
