@@ -39,8 +39,8 @@ def get_overlay(layer: Any, key: str) -> Any:
 
 
 def is_overlay(layer: Any) -> bool:
-    """Tell whether a Labels layer shows an evaluation, scribbles or the like, and no objects."""
-    return any(get_overlay(layer, key) is not None for key in (KIND, COMPARES))
+    """Tell whether a Labels layer shows an evaluation, changes or scribbles, and no objects."""
+    return any(get_overlay(layer, key) is not None for key in (KIND, COMPARES, SHOWS))
 
 
 def is_uncertainty_layer(layer: Any) -> bool:
