@@ -213,18 +213,16 @@ class ClickMode(QObject):
         """Begin an object by two corners of a box."""
         from napari_unet.nn.interactive.interaction import take_box
 
-        corners = [self._click_at(corner, False) for corner in (first, second)]
-        low, high = (None if corner is None else corner.place for corner in corners)
+        low, high = self._click_at(first, False), self._click_at(second, False)
         if low is not None and high is not None:
-            self.message = ""
             grow = self.settings.grow
-            self.work.put(functools.partial(take_box, low=low, high=high, grow=grow))
+            self._put(functools.partial(take_box, low=low.place, high=high.place, grow=grow))
 
     def show_box(self, first: Sequence[float], second: Sequence[float]) -> None:
         """Draw a box that is being drawn."""
-        corners = [self._click_at(corner, False) for corner in (first, second)]
-        if self._overlay is not None and corners[0] is not None and corners[1] is not None:
-            self._overlay.show_box(corners[0].place, corners[1].place)
+        low, high = self._click_at(first, False), self._click_at(second, False)
+        if self._overlay is not None and low is not None and high is not None:
+            self._overlay.show_box(low.place, high.place)
 
     def hover(
         self, position: Sequence[float], *, negative: bool = False, join: bool = False
@@ -258,9 +256,7 @@ class ClickMode(QObject):
     def drop(self) -> None:
         """Drop the active object, or what was to be done to others."""
         self.message = ""
-        if (
-            self._stopping and self._forced
-        ):  # the panel is closed: there is no button left to turn it off
+        if self._stopping and self._forced:  # the panel is closed, and with it the button to stop
             self._end()
             return
         if self.edits.what is not None:
