@@ -83,7 +83,7 @@ class ClickInput:
             layer.bind_key(key, _pressed(action), overwrite=True)
         for edit, key in KEYS.items():
             layer.bind_key(key, _pressed(mode.press_edit, edit), overwrite=True)
-        viewer.events.mouse_over_canvas.connect(self._crossed)
+        viewer.events.mouse_over_canvas.connect(self._pointer_left)
         viewer.layers.selection.events.active.connect(self._follow)
         self._follow()
 
@@ -94,7 +94,7 @@ class ClickInput:
 
     def close(self) -> None:
         """Give the window back its double click."""
-        self._viewer.events.mouse_over_canvas.disconnect(self._crossed)
+        self._viewer.events.mouse_over_canvas.disconnect(self._pointer_left)
         self._viewer.layers.selection.events.active.disconnect(self._follow)
         self._hold_zoom(False)
 
@@ -102,12 +102,15 @@ class ClickInput:
         self._hold_zoom(self.active)
         self._mode.changed.emit()
 
-    def _crossed(self, *_: Any) -> None:
+    def _pointer_left(self, *_: Any) -> None:
         if not self._viewer.mouse_over_canvas:
             self._mode.leave()
 
     def _hold_zoom(self, held: bool) -> None:
-        """Keep the window from zooming at the second of two quick clicks, or let it zoom again."""
+        """Keep napari from zooming at the second of two quick clicks, or let it zoom again.
+
+        napari zooms at a double click even if the layer has a callback that handles it.
+        """
         callbacks = self._viewer.mouse_double_click_callbacks
         if held and not self._zoom:
             self._zoom, callbacks[:] = list(callbacks), []
@@ -115,12 +118,11 @@ class ClickInput:
             callbacks[:], self._zoom = [*self._zoom, *callbacks], []
 
     def _pressed(self, _: Labels, event: Any) -> Iterator[None]:
-        """Wait until the button is let go: a click, a box (with Shift), or a drag as ever."""
-        button, held = event.button, set(event.modifiers)
-        if not _counts(event):
+        """Wait until the button is released: a click, a box (with Shift), or a drag of the view."""
+        if not _is_click(event):
             return
-        start, pixel = tuple(event.position), np.asarray(event.pos, float)
-        moved, boxing = False, button == LEFT and "Shift" in held
+        start, pixel, kind = tuple(event.position), np.asarray(event.pos, float), _click_kind(event)
+        moved, boxing = False, event.button == LEFT and kind["join"]
         yield
         while event.type == "mouse_move":
             moved |= bool(np.abs(np.asarray(event.pos, float) - pixel).max() > STILL_PX)
@@ -130,28 +132,29 @@ class ClickInput:
         if moved and boxing:
             self._mode.box(start, tuple(event.position))
         elif not moved:
-            self._mode.click(
-                start, negative=button == RIGHT or "Control" in held, join="Shift" in held
-            )
+            self._mode.click(start, **kind)
 
     def _double_clicked(self, _: Labels, event: Any) -> None:
-        if _counts(event):
-            held, negative = set(event.modifiers), event.button == RIGHT
-            place = tuple(event.position)
-            self._mode.click(place, negative=negative or "Control" in held, join="Shift" in held)
+        if _is_click(event):
+            self._mode.click(tuple(event.position), **_click_kind(event))
 
     def _moved(self, _: Labels, event: Any) -> None:
-        held = set(event.modifiers)
-        self._mode.hover(tuple(event.position), negative="Control" in held, join="Shift" in held)
+        self._mode.hover(tuple(event.position), **_click_kind(event))
 
 
-def _counts(event: Any) -> bool:
-    """Tell whether a button of the mouse is one that clicks, and no other key makes it napari's."""
+def _is_click(event: Any) -> bool:
+    """Tell whether a press of the mouse is click mode's; with Alt it is napari's."""
     return event.button in (LEFT, RIGHT) and "Alt" not in event.modifiers
 
 
+def _click_kind(event: Any) -> dict[str, bool]:
+    """Return whether a click takes away, and whether it adds what lies apart."""
+    negative = event.button == RIGHT or "Control" in event.modifiers
+    return {"negative": negative, "join": "Shift" in event.modifiers}
+
+
 def _pressed(action: Any, *arguments: Any) -> Any:
-    """Return what a key does, which napari calls with the layer."""
+    """Return the callback of a key, which napari calls with the layer."""
 
     def pressed(_: Labels) -> None:
         if not is_typing():
@@ -239,7 +242,7 @@ class ToggleKey:
         self._give_back()
 
     def follow(self, active: Any) -> None:
-        """Take the key on the active image, too: napari has one of its own there (contrast)."""
+        """Take the key on the active image, too: napari may have one of its own there."""
         image = None if self._image is None else self._image()
         if image is not None and image is not active:
             image.bind_key(TOGGLE_KEY, None)

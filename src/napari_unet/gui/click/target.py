@@ -26,9 +26,8 @@ if TYPE_CHECKING:
     from napari_unet.core.models.card import ModelCard
     from napari_unet.core.prompts.clicks import Click
     from napari_unet.gui.correct.edit_tracker import EditTracker
+    from napari_unet.gui.correct.layer_recording import Clicks
     from napari_unet.gui.layers.label_geometry import LabelGeometry
-
-    Clicks = tuple[tuple[tuple[float, ...], bool], ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +39,7 @@ class Target:
     image, layer
         The layers.
     geometry
-        How one lies on the other.
+        How the labels lie on the image.
     data
         The labels' array as it was when clicking began.
     """
@@ -69,7 +68,7 @@ class Target:
         return tuple(float(here[axis]) for axis in self.geometry.order)
 
     def renewed(self) -> Target:
-        """Return the target with the data that the layer has got.
+        """Return the target with the data that the layer has now.
 
         Raises
         ------
@@ -95,7 +94,7 @@ class Target:
             raise InputError(f"The labels {layer.name!r} cannot be edited; choose others.")
 
     def apply(self, change: LabelEdit, tracker: EditTracker, source: str, clicks: Clicks) -> None:
-        """Make a change to the layer: one stroke for napari, and one for the journal.
+        """Make a change to the layer, as one step of napari's history and of the journal.
 
         Parameters
         ----------
@@ -112,14 +111,14 @@ class Target:
         if not len(after):
             return
         span = self.geometry.place(tuple((w.start, w.stop) for w in change.window))
-        if change.label and _is_deep(span, self.geometry):
+        if change.label and _reaches_through_planes(span, self.geometry):
             grown = ResultInfo.from_layer(self.layer).grown or []
             update_info(self.layer, grown=[*grown, int(change.label)])
         with tracker.begin_recording(self.layer).with_source(source, clicks):
             self.layer.data_setitem(self.geometry.to_layer(where), after)
 
     def settings(self, card: ModelCard) -> PredictSettings:
-        """Return how the model is run: as the labels were made, if they are its own."""
+        """Return the settings for the model: those of the labels, if it made them."""
         provenance = ResultInfo.from_layer(self.layer).provenance or {}
         usual = quick_settings()
         if provenance.get("model_hash") != card.hash:
@@ -231,9 +230,7 @@ def open_target(
     _check_place(target)
     _ = target.array  # raises if its axes cannot be put into order
     if not tracker.model:
-        tracker.model = (
-            card.name
-        )  # labels of unknown origin teach the model that answers the clicks
+        tracker.model = card.name  # which labels of unknown origin teach
     tracker.watch(layer, image)
     return target
 
@@ -247,7 +244,7 @@ def _new_labels(viewer: Any, image: Image, card: ModelCard) -> Labels:
         raise InputError(
             f"Labels of {size} pixels do not fit into memory; choose labels that lie in a file."
         ) from error
-    # Their ids are unlike each other, so that an object may reach through planes.
+    # No two objects share an id, in whatever plane, so one may reach through planes.
     axes = "ZYX" if "Z" in geometry.stack.labels_axes else "YX"
     provenance = {"model": card.name, "model_hash": card.hash, OBJECT_AXES: axes}
     info = ResultInfo(image=str(image.unique_id), provenance=provenance)
@@ -297,7 +294,7 @@ def _check_place(target: Target) -> None:
             )
 
 
-def _is_deep(span: tuple[slice, ...], geometry: LabelGeometry) -> bool:
+def _reaches_through_planes(span: tuple[slice, ...], geometry: LabelGeometry) -> bool:
     """Tell whether a window of the layer holds more than one plane along Z."""
     found = dict(zip(geometry.placement.shown, span, strict=True))
     depth = found.get("Z", slice(0, 1))

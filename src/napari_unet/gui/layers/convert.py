@@ -32,14 +32,14 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels
 
 
-_LETTERS = {
+_LETTER_BY_NAME = {
     **dict.fromkeys(("t", "time", "frame", "frames"), "T"),
     **dict.fromkeys(("c", "channel", "channels"), "C"),
     **dict.fromkeys(("z", "depth", "plane", "slice"), "Z"),
     **dict.fromkeys(("y", "row"), "Y"),
     **dict.fromkeys(("x", "column"), "X"),
 }
-_BY_NUMBER = {2: "YX", 3: "ZYX", 4: "TZYX", 5: "TCZYX"}
+_BY_NDIM = {2: "YX", 3: "ZYX", 4: "TZYX", 5: "TCZYX"}
 
 
 def full_resolution(layer: Image | Labels) -> Any:
@@ -55,13 +55,13 @@ def layer_axes(layer: Image | Labels) -> str:
     InputError
         The layer has more axes than can be told apart without names.
     """
-    letters = [_LETTERS.get(label.strip().casefold(), "") for label in layer.axis_labels]
+    letters = [_LETTER_BY_NAME.get(label.strip().casefold(), "") for label in layer.axis_labels]
     if all(letters) and len(set(letters)) == len(letters) and {"Y", "X"} <= set(letters):
         axes = "".join(letters)
     elif (source := _read_source(layer)) is not None and len(source.axes) == layer.ndim:
         axes = source.axes
-    elif layer.ndim in _BY_NUMBER:
-        axes = _BY_NUMBER[layer.ndim]
+    elif layer.ndim in _BY_NDIM:
+        axes = _BY_NDIM[layer.ndim]
     else:
         raise InputError(
             f"The layer {layer.name!r} has {layer.ndim} axes; name them t, c, z, y, x in its "
@@ -74,8 +74,11 @@ def layer_axes(layer: Image | Labels) -> str:
     return axes
 
 
-def _read_source(layer: Image | Labels) -> Opened | None:
-    """Return what the OME-Zarr that a layer shows in pixels says of it; None for other layers."""
+def _read_source(layer: Image | Labels, axes: str | None = None) -> Opened | None:
+    """Return what the metadata of an OME-Zarr say that a layer shows in pixels.
+
+    None for other layers, and where `axes` are given and the file has others.
+    """
     if getattr(layer, "rgb", False) or not np.all(np.asarray(layer.scale) == 1):
         return None
     if any(unit != "pixel" for unit in map(str, layer.units)):
@@ -86,10 +89,12 @@ def _read_source(layer: Image | Labels) -> Opened | None:
     if folder is None and path is not None and is_zarr(found := user_path(path)):
         folder = found
     opened = _read(str(folder.absolute())) if folder is not None else None
-    return opened if opened is not None and opened.data.shape == tuple(data.shape) else None
+    if opened is None or opened.data.shape != tuple(data.shape):
+        return None
+    return opened if axes in (None, opened.axes) else None
 
 
-@lru_cache(32)
+@lru_cache(32)  # the axes of a layer are asked for at each move of a slider
 def _read(folder: str) -> Opened | None:
     with suppress(InputError):
         return read_file(Path(folder))
@@ -106,26 +111,22 @@ def layer_stack(layer: Image) -> Stack:
     """
     axes = layer_axes(layer)
     stack = open_stack(full_resolution(layer), axes + "S" * layer.rgb, voxel_size_um(layer, axes))
-    return replace(stack, name=layer.name, place=_place(layer, axes))
+    return replace(stack, name=layer.name, place=_get_transform(layer, axes))
 
 
-def _place(layer: Image, axes: str) -> CoordinateTransform | None:
-    """Return where a layer lies: by what it says, or else the OME-Zarr that it shows in pixels.
+def _get_transform(layer: Image, axes: str) -> CoordinateTransform | None:
+    """Return where a layer lies in the world, as scale and translation.
 
-    None if it is turned, or otherwise where no scale and translation puts it.
+    None if it is rotated or sheared.
     """
     straight = (layer.rotate, layer.affine.affine_matrix)
     if np.any(layer.shear) or not all(np.array_equal(m, np.eye(len(m))) for m in straight):
         return None
-    if (
-        (source := _read_source(layer)) is not None
-        and source.axes == axes
-        and not np.any(layer.translate)
-    ):
+    if not np.any(layer.translate) and (source := _read_source(layer, axes)) is not None:
         return source.place
     scale, translation, described = [], [], []
     for letter, step, at, unit in zip(axes, layer.scale, layer.translate, layer.units, strict=True):
-        name, factor = _written_unit(unit)
+        name, factor = _file_unit(unit)
         described.append({"name": letter.lower()} | ({"unit": name} if name else {}))
         scale.append(float(step) * factor)
         translation.append(float(at) * factor)
@@ -133,8 +134,8 @@ def _place(layer: Image, axes: str) -> CoordinateTransform | None:
     return CoordinateTransform.told(axes, described, steps)
 
 
-def _written_unit(unit: Any) -> tuple[str, float]:
-    """Return a unit that files know, and how many of it one `unit` is; "" where there is none."""
+def _file_unit(unit: Any) -> tuple[str, float]:
+    """Return the unit to write to files, and how many of it one `unit` is; "" if there is none."""
     for dimension, name in (("[length]", "micrometer"), ("[time]", "second")):
         if (1 * unit).check(dimension):
             return name, float((1 * unit).to(name).magnitude)
@@ -152,7 +153,7 @@ def voxel_size_um(layer: Image, axes: str) -> tuple[float, float, float] | None:
             continue
         quantity = abs(float(step)) * unit
         if not quantity.check("[length]"):
-            source = _read_source(layer)
-            return source.voxel_size_um if source is not None and source.axes == axes else None
+            source = _read_source(layer, axes)
+            return None if source is None else source.voxel_size_um
         size[letter] = float(quantity.to("micrometer").magnitude)
     return size["Z"], size["Y"], size["X"]
