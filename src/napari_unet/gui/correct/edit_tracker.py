@@ -28,22 +28,22 @@ if TYPE_CHECKING:
     from napari_unet.core.annotations.reader import JournalReader
 
 CLOSING_S = 5.0
-"""How long a window that closes waits for what is still to be written: a slow network drive."""
+"""How long a window that closes waits for pending edits, which a slow network drive may take."""
 
 
 class EditTracker(QObject):
-    """Watches the Labels layers of a window: what Segment made, and what the user chose.
+    """Records the Labels layers of a window: those that Segment made, and the user's choices.
 
     `get_edit_tracker` gives the one of a window; it works from then on, whichever panels are open.
-    Emits `changed` with a recording that began, ended, or has a new status; what cannot be saved is
-    shown in a notification, too, for no panel need be open.
+    Emits `changed` with a recording that began, ended, or has a new status. What cannot be saved is
+    shown as a notification, too, since no panel may be open.
 
     Attributes
     ----------
     recordings
         Layers, each with its recording.
     unsaved
-        Recordings of layers that are gone, as long as not all of it is on the disk.
+        Recordings of removed layers of which not all is on the disk yet.
     model
         Name of the model that learns from labels of unknown origin.
     """
@@ -67,7 +67,7 @@ class EditTracker(QObject):
             self._watch_result(layer)
 
     def watch(self, layer: Labels, image: Image | None = None) -> None:
-        """Record a layer from its next stroke on.
+        """Record a layer from its next edit on.
 
         Parameters
         ----------
@@ -77,7 +77,7 @@ class EditTracker(QObject):
         if image is not None:
             self._images[layer] = image
             if (recording := self.recordings.get(layer)) is not None:
-                self._place(recording)
+                self._find_geometry(recording)
                 recording.retry()
         if layer not in self._watched:
             self._watched.add(layer)
@@ -86,11 +86,11 @@ class EditTracker(QObject):
             layer.events.editable.connect(self._locked)
 
     def watches(self, layer: Labels) -> bool:
-        """Tell whether a layer's strokes are recorded."""
+        """Tell whether a layer is recorded, or will be from its next edit on."""
         return layer in self._watched
 
     def begin_recording(self, layer: Labels) -> LayerRecording:
-        """Return a layer's recording; begin it, so far without a journal, if there is none."""
+        """Return a layer's recording; begin it if there is none, as yet without a journal."""
         self.watch(layer)
         if layer not in self.recordings:
             self._begin(LayerRecording(self._viewer(), layer, get_learner(layer, self.model)))
@@ -99,7 +99,10 @@ class EditTracker(QObject):
     def resume_recording(
         self, layer: Labels, image: Image, journal: JournalReader, remark: str = ""
     ) -> LayerRecording:
-        """Go on with a journal whose labels a layer shows; arguments as for `LayerRecording`."""
+        """Begin a layer's recording with the journal that it was restored from.
+
+        The arguments are those of `LayerRecording`.
+        """
         self._images[layer] = image
         self.watch(layer)
         about = journal.about
@@ -119,14 +122,14 @@ class EditTracker(QObject):
         return next((image for image in images if fits(image, layer)), None)
 
     def get_result_time(self, image: Image) -> float:
-        """Return when the latest result of an image came into the window; 0 if none is there."""
+        """Return when the latest result of an image was added (seconds since 1970), or 0."""
         viewer = self._viewer()
         shown = [] if viewer is None else [x for x in viewer.layers if x in self._added_at]
         return max((self._added_at[x] for x in shown if self.get_image(x) == image), default=0.0)
 
     @property
     def journals(self) -> list[Journal]:
-        """The journals that are open to be added to."""
+        """The journals that this window writes to."""
         found = [recording.journal for recording in (*self.recordings.values(), *self.unsaved)]
         return [journal for journal in found if isinstance(journal, Journal)]
 
@@ -137,7 +140,7 @@ class EditTracker(QObject):
                 recording.retry()
 
     def close_with(self, window: QObject) -> None:
-        """Close when the main window is gone, and not with a panel that it outlives."""
+        """Close with the main window, and not with a panel, which it outlives."""
         if window not in self._windows:
             self._windows.add(window)
             window.destroyed.connect(functools.partial(close_trackers, [self]))
@@ -151,11 +154,9 @@ class EditTracker(QObject):
 
     def _inserted(self, event: Any) -> None:
         self._watch_result(event.value)
-        for (
-            recording
-        ) in self.recordings.values():  # the image may be what one of them has waited for
-            if recording.geometry is None:
-                self._place(recording)
+        for recording in self.recordings.values():
+            if recording.geometry is None:  # it may have waited for this image
+                self._find_geometry(recording)
                 recording.retry()
 
     def _watch_result(self, layer: Any) -> None:
@@ -166,12 +167,12 @@ class EditTracker(QObject):
 
     def _begin(self, recording: LayerRecording) -> None:
         self.recordings[recording.layer] = recording
-        self._place(recording)
+        self._find_geometry(recording)
         recording.changed.connect(self._changed)
         recording.refused.connect(self._refused)
         self.changed.emit(recording)
 
-    def _place(self, recording: LayerRecording) -> None:
+    def _find_geometry(self, recording: LayerRecording) -> None:
         image = self.get_image(recording.layer)
         if recording.journal is not None and recording.geometry is not None:
             return  # a journal stays with the image that it began with
@@ -220,9 +221,9 @@ class EditTracker(QObject):
             self._reported.discard(recording)
         self.changed.emit(recording)
 
-    def _refused(self, why: str) -> None:
+    def _refused(self, reason: str) -> None:
         recording: Any = self.sender()
-        show_error(f"{recording.layer.name}: {why}")
+        show_error(f"{recording.layer.name}: {reason}")
 
 
 _trackers: weakref.WeakKeyDictionary[Any, EditTracker] = weakref.WeakKeyDictionary()
@@ -237,7 +238,7 @@ def get_edit_tracker(viewer: Any) -> EditTracker:
 
 
 def close_trackers(trackers: Iterable[EditTracker], *_: object) -> None:
-    """Close the edit trackers of a window that is gone."""
+    """Close the edit trackers of a window that was destroyed."""
     for tracker in trackers:
         tracker.close()
 
@@ -248,7 +249,7 @@ def get_learner(layer: Labels, model: str) -> Learner:
     name = provenance.get("model", model)
     found = Learner(name, provenance.get("model_hash", ""))
     if OBJECT_AXES in provenance:
-        # Objects that were put together from planes teach the model of planes that found them.
+        # Objects that were joined across planes teach the model of planes that found them.
         by_planes = provenance.get("volumes") in (JOINED, ORTHOGONAL)
         found = replace(found, ndim=2 if by_planes else len(provenance[OBJECT_AXES]))
     try:

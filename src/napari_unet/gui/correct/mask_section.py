@@ -85,11 +85,11 @@ class MaskSection(QWidget):
         self.touched = QCheckBox("What I touched")
         self.touched.setChecked(True)
         self.touched.setToolTip(_TIPS["touched"])
-        self.checked = _button("I have checked this slice", _TIPS["checked"])
+        self.checked = tip_button("I have checked this slice", _TIPS["checked"])
         self.checked.setCheckable(True)
-        self.box = _button("Draw a box that I have checked", _TIPS["box"])
-        self.scribble_objects = _button("Objects", _TIPS["objects"])
-        self.scribble_background = _button("Background", _TIPS["background"])
+        self.box = tip_button("Draw a box that I have checked", _TIPS["box"])
+        self.scribble_objects = tip_button("Objects", _TIPS["objects"])
+        self.scribble_background = tip_button("Background", _TIPS["background"])
         self.show_mask = QCheckBox("Show what is known")
         self.show_mask.setToolTip(_TIPS["show"])
         grid = QGridLayout(self)
@@ -114,7 +114,7 @@ class MaskSection(QWidget):
             bind_window_key(self._viewer, self, key, weak_callback(method))
 
     def check_slice(self) -> None:
-        """Record that the slice in view is checked; or that it no longer is."""
+        """Mark the slice in view as checked, or no longer so."""
         layer = self._chosen()
         if layer is None:
             return
@@ -124,7 +124,7 @@ class MaskSection(QWidget):
         self.marked.emit()
 
     def confirm_object(self, position: tuple[float, ...]) -> None:
-        """Record that the object at a place in the world is right as it is."""
+        """Mark the object at a place in the world as right as it is."""
         layer = self._chosen()
         if layer is None or not (number := int(layer.get_value(position, world=True) or 0)):
             return
@@ -144,7 +144,7 @@ class MaskSection(QWidget):
             self._mask_layer.hide()
 
     def show_state(self, recording: LayerRecording | None) -> None:
-        """Show what can be pressed, and whether the slice in view is checked."""
+        """Update the buttons: what can be pressed, and whether the slice in view is checked."""
         usable = self._chosen() is not None and (recording is None or not recording.read_only)
         for widget in (self.checked, self.box, self.scribble_objects, self.scribble_background):
             widget.setEnabled(usable)
@@ -168,9 +168,8 @@ class MaskSection(QWidget):
             return
         self._tracker.begin_recording(layer).mark(KNOWN, index, window)
         self.show_mask.setChecked(True)
-        QTimer.singleShot(
-            0, self._box_done
-        )  # napari still handles the rectangle: removing its layer now raises
+        # Later: napari is still handling the rectangle, whose layer is removed.
+        QTimer.singleShot(0, self._box_done)
 
     def _box_done(self) -> None:
         self._boxes.stop()
@@ -197,7 +196,8 @@ def _is_checked(recording: LayerRecording, index: tuple[int, ...]) -> bool:
     return False
 
 
-def _button(text: str, tip: str) -> QPushButton:
+def tip_button(text: str, tip: str) -> QPushButton:
+    """Return a button with a tooltip."""
     button = QPushButton(text)
     button.setToolTip(tip)
     return button
@@ -256,7 +256,7 @@ class MaskLayer:
         index = plane_in_view(self._viewer, recording)
         touched = self._touched
         job = Job(lambda: _mask_steps(recording, index, touched), on_done=self._draw)
-        self._jobs.run("known", job)
+        self._jobs.run("mask", job)
 
     def _draw(self, found: tuple[LayerRecording, tuple[int, ...], AnnotationMask]) -> None:
         recording, index, mask = found
@@ -269,10 +269,8 @@ class MaskLayer:
 
     def _new_layer(self, labels: Labels) -> Labels:
         active = self._viewer.layers.selection.active
-        empty, colours = (
-            np.zeros(labels.data.shape, np.uint8),
-            DirectLabelColormap(color_dict=_COLOURS),
-        )
+        empty = np.zeros(labels.data.shape, np.uint8)  # memory is taken page by page
+        colours = DirectLabelColormap(color_dict=_COLOURS)
         layer = add_overlay(self._viewer, labels, empty, MASK_LAYER, opacity=0.25, colormap=colours)
         layer.editable = False
         if active is not None:

@@ -1,6 +1,6 @@
-"""The row that offers to restore earlier corrections of an image, and what it then does.
+"""Restoring earlier corrections: the row that offers it, and the steps behind it.
 
-Looking for a journal and reading its labels are jobs; the layer is made in the window's thread.
+Finding a journal and reading its labels run as jobs; the layer is added in the window's thread.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class RestoreOffer:
     file
         The journal.
     corrections
-        How many edits are in force in it; 0 if parts of the image were only marked as checked.
+        How many edits were not undone; 0 if parts of the image were only marked as checked.
     """
 
     file: JournalFile
@@ -91,14 +91,14 @@ class RestoredLabels:
 class RestoreRow(QWidget):
     """Offers the latest corrections of the image that the user works on; hidden without an offer.
 
-    Emits `restored` with the recording that goes on.
+    Emits `restored` with the recording that goes on with the journal.
 
     Attributes
     ----------
     offer
         What can be restored, None if nothing.
     button, message
-        Its button, and how far it is or what went wrong.
+        Its button, and its progress or what went wrong.
     """
 
     restored = Signal(object)
@@ -120,14 +120,14 @@ class RestoreRow(QWidget):
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(SETTLE_MS)
-        self._timer.timeout.connect(self._look)
+        self._timer.timeout.connect(self._find_offer)
         events = viewer.layers.events
-        events.inserted.connect(self._kick)
-        events.removed.connect(self._kick)
-        viewer.layers.selection.events.active.connect(self._turned)
+        events.inserted.connect(self._find_offer_soon)
+        events.removed.connect(self._find_offer_soon)
+        viewer.layers.selection.events.active.connect(self._active_changed)
         tracker.changed.connect(self._recorded)
         self._show_state()
-        self._kick()
+        self._find_offer_soon()
 
     def restore(self) -> None:
         """Read the offered labels in a job, and show them as a layer."""
@@ -145,19 +145,19 @@ class RestoreRow(QWidget):
         self._jobs.run("restore", self._restoring)
         self._show_state()
 
-    def _kick(self, *_: Any) -> None:
+    def _find_offer_soon(self, *_: Any) -> None:
         self._timer.start()
 
-    def _turned(self, *_: Any) -> None:
+    def _active_changed(self, *_: Any) -> None:
         if self._current_image() is not self._image:
-            self._kick()
+            self._find_offer_soon()
 
     def _recorded(self, recording: LayerRecording) -> None:
         if recording.layer not in self._tracker.recordings:  # its layer was removed
-            self._kick()
+            self._find_offer_soon()
 
-    def _look(self) -> None:
-        """Look for an offer for the image that is worked on."""
+    def _find_offer(self) -> None:
+        """Look for something to restore of the current image."""
         image = self._current_image()
         if image is not self._image:
             self._offered(None)
@@ -169,7 +169,9 @@ class RestoreRow(QWidget):
         job = Job(
             lambda: find_offer(get_label_geometry(image).stack, since, taken),
             on_done=self._offered,
-            on_error=lambda _: self._offered(None),  # it cannot be segmented, either
+            on_error=lambda _: self._offered(
+                None
+            ),  # an image of odd axes; Segment says what is wrong
         )
         self._jobs.run("look", job)
 
@@ -229,29 +231,29 @@ class RestoreRow(QWidget):
 def find_offer(
     stack: Stack, since: float, taken: Collection[Path]
 ) -> Generator[Progress, None, RestoreOffer | None]:
-    """Look for the latest journal of an image that has something to restore.
+    """Find the latest journal of an image that has something to restore.
 
     Parameters
     ----------
     since
-        When labels of the image were last made that are in the window, in seconds since 1970:
-        older journals are passed by. 0: there are none.
+        When the latest labels of the image that are open were added, in seconds since 1970: older
+        journals are left out. 0: none are open.
     taken
-        Journals that the window works with already.
+        Journals that are open in this window.
     """
     yield Progress(0, 0, "looking for earlier corrections")
-    for place in find_journals(stack):
+    for file in find_journals(stack):
         yield Progress(0, 0, "looking for earlier corrections")
-        if place.path in taken or place.modified <= since:
+        if file.path in taken or file.modified <= since:
             continue
         try:
-            with JournalReader(place.path) as journal:
+            with JournalReader(file.path) as journal:
                 count = journal.undoable
                 checked = any(mark.meaning == KNOWN for mark in journal.marks())
         except UnetError:
-            continue  # a damaged one; there may be an older one
+            continue  # damaged; an older one may be sound
         if count or checked:
-            return RestoreOffer(place, count)
+            return RestoreOffer(file, count)
     return None
 
 
@@ -284,7 +286,7 @@ def restore_steps(offer: RestoreOffer, stack: Stack) -> Generator[Progress, None
 
 
 def add_restored(viewer: Any, image: Image, restored: RestoredLabels) -> Labels:
-    """Show restored labels as a result of Segment: the same name, place and metadata."""
+    """Add restored labels as a result of Segment: the same name, transform and metadata."""
     geometry, about = get_label_geometry(image), restored.journal.about
     base = f"{image.name} {about.model or 'labels'}"
     provenance = {
@@ -293,7 +295,8 @@ def add_restored(viewer: Any, image: Image, restored: RestoredLabels) -> Labels:
         "data_hash": about.image,
         OBJECT_AXES: "ZYX"[-about.ndim :],
     }
-    info = ResultInfo(  # without a name: no run may write into it
+    # No `name`: then no run takes the layer for its own result, and overwrites the corrections.
+    info = ResultInfo(
         base=base,
         image=str(image.unique_id),
         runs=[provenance],

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 from magicgui.widgets import ComboBox
 from napari.layers import Image, Labels
 from qtpy.QtCore import QTimer, Signal
-from qtpy.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from napari_unet.core.models.lineage import descends
 from napari_unet.gui.correct.correction_list import CorrectionList
 from napari_unet.gui.correct.edit_tracker import get_edit_tracker
-from napari_unet.gui.correct.mask_section import MaskSection
+from napari_unet.gui.correct.mask_section import MaskSection, tip_button
 from napari_unet.gui.correct.restore_row import RestoreRow
 from napari_unet.gui.layers.combos import as_choices, image_layers, object_layers, refresh_choices
 from napari_unet.gui.layers.navigation import open_stacks
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 SECTION = "correct"
 QUIET_MS = 1500
-"""The list of corrections is read anew when nothing has been painted for so long."""
+"""The list of corrections is read again when nothing was painted for so long."""
 _CHOOSE = "choose labels …"
 _HINT = "Run Segment, or choose labels, and correct them with napari's brush, fill and eraser."
 _TIPS = {
@@ -43,7 +43,7 @@ _TIPS = {
 class CorrectSection(QWidget):
     """What is corrected, whether it is saved, what the model may learn from, and the training set.
 
-    Emits `changed` when the training set may have changed, as its list has been read anew.
+    Emits `changed` when the list of the training set was read again.
 
     Parameters
     ----------
@@ -109,10 +109,10 @@ class CorrectSection(QWidget):
         layout.addWidget(self.list_section)
 
     def _state_rows(self) -> QVBoxLayout:
-        """Return the line that says what is saved, and undo and redo."""
+        """Return the status line, and the buttons for undo and redo."""
         self.status = WrappedLabel(_HINT)
-        self.retry = _button("Retry", _TIPS["retry"])
-        self.undo, self.redo = _button("Undo", _TIPS["undo"]), _button("Redo", _TIPS["redo"])
+        self.retry = tip_button("Retry", _TIPS["retry"])
+        self.undo, self.redo = tip_button("Undo", _TIPS["undo"]), tip_button("Redo", _TIPS["redo"])
         buttons = QHBoxLayout()
         for button in (self.undo, self.redo):
             buttons.addWidget(button)
@@ -149,16 +149,16 @@ class CorrectSection(QWidget):
         return None if layer is None else self.tracker.recordings.get(layer)
 
     def refresh_models(self) -> None:
-        """List the models of the store anew."""
+        """List the models of the store again."""
         offer_models(self.model)
         self._model_chosen()
 
     def check_slice(self) -> None:
-        """Record that the slice in view is checked; or that it no longer is."""
+        """Mark the slice in view as checked, or no longer so."""
         self.mask_section.check_slice()
 
     def confirm_object(self, position: tuple[float, ...]) -> None:
-        """Record that the object at a place in the world is right as it is."""
+        """Mark the object at a place in the world as right as it is."""
         self.mask_section.confirm_object(position)
 
     def _with_recording(self, what: str) -> None:
@@ -207,7 +207,7 @@ class CorrectSection(QWidget):
         self._show_state()
 
     def _follow(self, *_: Any) -> None:
-        """Choose the layer that the user turns to, if it is recorded."""
+        """Choose the active layer, if it is recorded."""
         active = self._viewer.layers.selection.active
         active = getattr(active, "__wrapped__", active)
         new = isinstance(active, Labels) and active is not self.labels.value
@@ -252,7 +252,7 @@ class CorrectSection(QWidget):
         self._read_list()
 
     def _show_state(self) -> None:
-        """Show what can be pressed, and whether all is saved."""
+        """Update the buttons, and the line that says whether all is saved."""
         layer, recording = self.labels.value, self.recording
         text = _HINT if layer is None else "Every stroke on these labels is recorded."
         if recording is not None:
@@ -268,9 +268,3 @@ class CorrectSection(QWidget):
         self.redo.setEnabled(journal is not None and journal.redoable > 0)
         self.image.enabled = recording is None or recording.journal is None
         self.mask_section.show_state(recording)
-
-
-def _button(text: str, tip: str) -> QPushButton:
-    button = QPushButton(text)
-    button.setToolTip(tip)
-    return button

@@ -1,4 +1,4 @@
-"""How labels lie on their image: the order of their axes, and their place in the world."""
+"""How labels lie on their image: the order of their axes, their shape, their transform."""
 
 from __future__ import annotations
 
@@ -20,11 +20,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Placement:
-    """How labels, in the order T, Z, Y, X, lie in the layer that shows them over an image.
+    """How the axes of a labels layer follow from those of its image.
 
-    The layer has the image's axes in the image's order, so that napari lines both up. A channel
-    axis in front is dropped. One further in stays, with the length 1 and a step as long as all
-    channels together: the labels show in every channel.
+    The layer has the image's axes in the image's order: napari aligns layers by their last axes. A
+    channel axis in front is dropped. One further in stays, with the length 1 and a scale as long as
+    all channels together, so that the labels show in every channel.
+
+    Attributes
+    ----------
+    axes, sizes
+        The image's axes, such as "TCZYX", and their lengths.
+    labels_axes
+        Those of the labels in the order T, Z, Y, X.
     """
 
     axes: str
@@ -42,13 +49,13 @@ class Placement:
         return self.axes[self.dropped :]
 
     def to_layer(self, array: np.ndarray) -> np.ndarray:
-        """Return a view of the labels in the layer's order."""
+        """Return labels in the order T, Z, Y, X as a view in the layer's order."""
         order = [self.labels_axes.index(letter) for letter in self.shown if letter != "C"]
         view = array.transpose(order)
         return view if "C" not in self.shown else np.expand_dims(view, self.shown.index("C"))
 
     def from_layer(self, data: np.ndarray) -> np.ndarray:
-        """Return a view of the layer's data in the order T, Z, Y, X."""
+        """Return the layer's data as a view in the order T, Z, Y, X."""
         letters = self.shown
         if "C" in letters:
             data = data.squeeze(letters.index("C"))
@@ -62,7 +69,7 @@ class Placement:
         return tuple(found.get(letter, slice(0, 1)) for letter in self.shown)
 
     def geometry(self, image: Image) -> dict[str, Any]:
-        """Return the layer's place in the world, as arguments of `add_labels`."""
+        """Return the layer's scale, translation and so on, as arguments of `add_labels`."""
         first = self.dropped
         scale, translate = np.array(image.scale[first:]), np.array(image.translate[first:])
         if "C" in self.shown:
@@ -84,14 +91,14 @@ class Placement:
 
 @dataclass(frozen=True, eq=False)
 class LabelGeometry:
-    """An image and labels that fit it.
+    """An image, and how labels of it lie in their layer.
 
     Attributes
     ----------
     stack
         The image; with its file's path, if the layer was read from one.
     placement
-        How the layer's axes lie to T, Z, Y, X, the order of the journal.
+        From the layer's axes to T, Z, Y, X, the order of the journal.
     """
 
     stack: Stack
@@ -99,7 +106,7 @@ class LabelGeometry:
 
     @property
     def order(self) -> list[int]:
-        """The layer's axis of each of the journal's."""
+        """The layer's axis for each of T, Z, Y, X."""
         return [self.placement.shown.index(letter) for letter in self.placement.labels_axes]
 
     def array(self, data: Any) -> Any:
@@ -108,7 +115,7 @@ class LabelGeometry:
         Raises
         ------
         InputError
-            Data of another kind than numpy's whose axes have another order.
+            The axes have another order, and the data are no numpy array.
         """
         if self.order == list(range(len(data.shape))):
             return data
@@ -145,7 +152,7 @@ class LabelGeometry:
 
 
 def get_label_geometry(image: Image) -> LabelGeometry:
-    """Return an image, and how labels lie on it that are made for it.
+    """Return the geometry of labels that are made for an image.
 
     Raises
     ------
@@ -161,7 +168,7 @@ def get_label_geometry(image: Image) -> LabelGeometry:
 
 
 def find_label_geometry(image: Image, labels: Labels) -> LabelGeometry:
-    """Return image and labels as a pair; of labels that the user brought, too.
+    """Return the geometry of labels that exist, be they from another program.
 
     Raises
     ------

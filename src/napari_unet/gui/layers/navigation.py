@@ -222,18 +222,13 @@ class NearestFirst(Sequence[Index]):
             yield nearest
 
 
-def go_to(
-    viewer: Any,
-    image: Image,
-    place: dict[str, float],
-    extent: float,
-) -> None:
-    """Bring a place of an image into the middle of the view, and near enough to be seen.
+def go_to(viewer: Any, image: Image, place: dict[str, float], extent: float) -> None:
+    """Centre the view on a place of an image, and zoom where that is too small or too large.
 
     Parameters
     ----------
     place
-        Position along the image's axes, by letter, in its pixels; along others it stays.
+        Position by the letters of the image's axes, in pixels; along other axes the view stays.
     extent
         How large the place is in y and x, in pixels.
     """
@@ -261,7 +256,7 @@ def bring_into_view(viewer: Any, layer: Labels, place: tuple[slice, ...]) -> Non
     """Move the sliders to a place in a layer's data, unless it is in view."""
     here = layer.world_to_data(viewer.dims.point)
     middle = np.array(here, float)
-    hidden = [axis for axis in range(layer.ndim) if _slider_of(viewer, layer, axis) is not None]
+    hidden = [axis for axis in range(layer.ndim) if _get_slider(viewer, layer, axis) is not None]
     for axis in hidden:
         span = place[axis]
         if not span.start <= round(float(here[axis])) < span.stop:
@@ -269,11 +264,11 @@ def bring_into_view(viewer: Any, layer: Labels, place: tuple[slice, ...]) -> Non
     there = layer.data_to_world(middle)
     for axis in hidden:
         if middle[axis] != here[axis]:
-            viewer.dims.set_point(_slider_of(viewer, layer, axis), there[axis])
+            viewer.dims.set_point(_get_slider(viewer, layer, axis), there[axis])
 
 
-def _slider_of(viewer: Any, layer: Labels, axis: int) -> int | None:
-    """Return which slider moves along an axis of a layer; None if the axis is displayed."""
+def _get_slider(viewer: Any, layer: Labels, axis: int) -> int | None:
+    """Return the slider of a layer's axis; None if the axis is displayed."""
     found = viewer.dims.ndim - layer.ndim + axis
     return None if found in viewer.dims.displayed else found
 
@@ -285,12 +280,14 @@ READ_ONLY_MODES = ("pan_zoom", "pick")
 
 
 def watch_clicks(viewer: Any, owner: QWidget, clicked: Callable[[Any], object]) -> None:
-    """Call `clicked` with the event of each left click, as long as the owner lives.
+    """Call a method with the event of each left click in the window, as long as its owner lives.
+
+    A viewer's callbacks run first and whichever layer is active; napari goes on with the click.
 
     Parameters
     ----------
     clicked
-        A method of the owner; neither is kept alive.
+        A method of the owner; neither is kept alive by the viewer.
     """
     method: Any = weakref.WeakMethod(clicked)
 
