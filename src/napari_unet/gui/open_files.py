@@ -46,22 +46,22 @@ if TYPE_CHECKING:
 DEMO_TILE = 192
 """Edge length of the demo's tiles in pixels: small, so that there is something to watch."""
 IN_MEMORY = 2**30
-"""Images and labels of more bytes are not read whole: the viewer reads what it shows."""
+"""Larger images and labels, in bytes, are not read into memory: napari reads what it shows."""
 
 
 @dataclass(frozen=True)
 class LabelFile:
-    """Labels as the viewer gets them.
+    """Labels of an image, read as far as they fit into memory.
 
     Attributes
     ----------
     name
-        What they are called beside their image's name.
+        What the layer's name says after that of the image.
     levels
-        In the order T, Z, Y, X, the full resolution first: one array in memory, or all levels of
-        those that stay on the disk.
+        In the order T, Z, Y, X, the full resolution first: a single array if it lies in memory,
+        all levels of the pyramid if it stays on the disk.
     provenance
-        What is known of how they were made.
+        Of the file; empty if another program made it.
     """
 
     name: str
@@ -80,7 +80,7 @@ class ImageFiles:
     labels
         Its labels.
     problems
-        What there is, too, but cannot be shown, in sentences.
+        Why other labels are not shown, in sentences.
     """
 
     stack: Stack
@@ -97,8 +97,8 @@ def read_files(
     Parameters
     ----------
     targets
-        Files of labels; those that do not exist are passed over. None: the label images that an
-        OME-Zarr holds.
+        Files of labels; those that do not exist are left out. None: the label images inside an
+        OME-Zarr.
 
     Raises
     ------
@@ -153,7 +153,7 @@ def _unit(axis: dict[str, Any]) -> str:
     """Return the unit of an axis of an OME-Zarr, "pixel" for one that napari does not know."""
     from pint import Unit
 
-    with suppress(Exception):  # whatever pint makes of a text that is no unit
+    with suppress(Exception):  # pint raises all kinds of errors for a text that is no unit
         unit = Unit(axis["unit"]) if isinstance(axis["unit"], str) else None
         if unit is not None and str(unit.dimensionality) in ("[length]", "[time]"):
             return str(unit)
@@ -179,6 +179,7 @@ def _show_labels(viewer: Any, image: Image, axes: str, stack: Stack, labels: Lab
 
 
 def _data(levels: list[Any]) -> Any:
+    """Return levels as a layer's data."""
     return levels if len(levels) > 1 else levels[0]
 
 
@@ -187,14 +188,14 @@ def _is_large(stack: Stack) -> bool:
 
 
 def _levels(stack: Stack) -> list[Any]:
-    """Return all levels of a stack that a file holds."""
+    """Return all levels of a stack's pyramid; without a file there is only one."""
     if stack.path is None:
         return [stack.data]
     return [open_stack(stack.path, level=n).data for n in range(count_levels(stack.path))]
 
 
 def _read_labels(target: Path, stack: Stack) -> LabelFile:
-    """Read labels of an image; they may come from another program."""
+    """Read labels of an image, be they from another program."""
     from napari_unet.core.evaluation.label_files import read_labels  # slow to import
 
     provenance: dict[str, Any] = {}
@@ -221,7 +222,7 @@ def _read_labels(target: Path, stack: Stack) -> LabelFile:
 
 
 def _lazy_levels(labels: Stack) -> list[Any]:
-    """Return labels that stay on the disk as dask arrays, their axes in the order of "TZYX"."""
+    """Return labels on the disk as dask arrays in the order T, Z, Y, X, one a level."""
     import dask.array as da
 
     left = labels.axes.replace("C", "")
@@ -235,7 +236,7 @@ def _lazy_levels(labels: Stack) -> list[Any]:
 
 
 def ask_for_ome_zarr(viewer: napari.Viewer) -> None:
-    """Let the user choose an OME-Zarr; open it with the labels that lie in it."""
+    """Let the user choose an OME-Zarr, and open it with the labels inside it."""
     chosen = QFileDialog.getExistingDirectory(None, "Open an OME-Zarr with its labels")
     if not chosen:
         return
@@ -261,12 +262,12 @@ def run_view(image: Path, labels: Sequence[Path]) -> None:
     Parameters
     ----------
     labels
-        Label files; without any, those that lie in an OME-Zarr.
+        Label files; without any, the labels inside an OME-Zarr.
 
     Raises
     ------
     InputError
-        A file that does not exist, cannot be read or does not fit the image.
+        A file does not exist, cannot be read or does not fit the image.
     """
     files = run_to_end(read_files(image, labels or None))
     import napari
@@ -281,7 +282,7 @@ def open_demo(viewer: napari.Viewer, model: str = "nuclei", device: str = "auto"
     Raises
     ------
     SettingsError
-        A model or device that the panel does not offer.
+        The panel does not offer the model or device.
     """
     for data, settings, _ in open_fluorescence_sample():
         viewer.add_image(data, **settings)

@@ -59,7 +59,7 @@ class ClickMode(QObject):
     tracker
         Records what is changed.
     owner
-        The widget that it belongs to.
+        The widget whose jobs these are.
 
     Attributes
     ----------
@@ -70,7 +70,7 @@ class ClickMode(QObject):
     edits
         What the next clicks do to objects that are there.
     message
-        What the last action did, in a sentence.
+        What the last action did, or why it could not, in a sentence.
     target
         The labels that are clicked into; None while the mode is off.
     """
@@ -103,7 +103,7 @@ class ClickMode(QObject):
 
     @property
     def active(self) -> bool:
-        """Whether clicks on the canvas are for it: its layer is the active one."""
+        """Whether clicks on the canvas are for click mode: its layer is the active one."""
         return self._input is not None and self._input.active
 
     @property
@@ -163,7 +163,7 @@ class ClickMode(QObject):
         self.changed.emit()
 
     def resume(self) -> None:
-        """Make its layer the active one again."""
+        """Make click mode's layer the active one again."""
         if self._overlay is not None:
             self._viewer.layers.selection.active = self._overlay.layer
 
@@ -173,7 +173,7 @@ class ClickMode(QObject):
         Parameters
         ----------
         force
-            Turn it off, too, if the object cannot be kept, which is lost then.
+            Also if the object cannot be kept; it is lost then.
         """
         from napari_unet.nn.interactive.interaction import finish
 
@@ -184,7 +184,7 @@ class ClickMode(QObject):
         self.work.put(functools.partial(finish, grow=self.settings.grow))
 
     def apply_settings(self, settings: ClickSettings) -> None:
-        """Go on with other settings."""
+        """Use other settings from now on."""
         self.settings = settings
         if self.work.session is not None:
             self.work.session.overwrite = settings.overwrite
@@ -196,7 +196,7 @@ class ClickMode(QObject):
     def click(
         self, position: Sequence[float], *, negative: bool = False, join: bool = False
     ) -> None:
-        """Take a click in at a place in the world; see `nn.interactive.interaction.take_click`."""
+        """Click at a position in the world; see `nn.interactive.interaction.take_click`."""
         from napari_unet.nn.interactive.interaction import take_click
 
         click = self._click_at(position, negative)
@@ -210,7 +210,7 @@ class ClickMode(QObject):
         self.work.put(functools.partial(take_click, click=click, join=join, grow=grow))
 
     def box(self, first: Sequence[float], second: Sequence[float]) -> None:
-        """Begin an object by two corners of a box."""
+        """Begin an object by two corners of a box, in the world."""
         from napari_unet.nn.interactive.interaction import take_box
 
         low, high = self._click_at(first, False), self._click_at(second, False)
@@ -219,7 +219,7 @@ class ClickMode(QObject):
             self._put(functools.partial(take_box, low=low.place, high=high.place, grow=grow))
 
     def show_box(self, first: Sequence[float], second: Sequence[float]) -> None:
-        """Draw a box that is being drawn."""
+        """Show the box while the user draws it."""
         low, high = self._click_at(first, False), self._click_at(second, False)
         if self._overlay is not None and low is not None and high is not None:
             self._overlay.show_box(low.place, high.place)
@@ -227,7 +227,7 @@ class ClickMode(QObject):
     def hover(
         self, position: Sequence[float], *, negative: bool = False, join: bool = False
     ) -> None:
-        """Preview a click at a place in the world, or get its surroundings ready."""
+        """Preview a click at a position in the world, or compute the features around it."""
         if self.edits.what is not None or not self._is_2d or self.work.session is None:
             return
         click = self._click_at(position, negative)
@@ -254,7 +254,7 @@ class ClickMode(QObject):
         self._put(grow_object)
 
     def drop(self) -> None:
-        """Drop the active object, or what was to be done to others."""
+        """Drop the active object, or the edit that was begun."""
         self.message = ""
         if self._stopping and self._forced:  # the panel is closed, and with it the button to stop
             self._end()
@@ -315,7 +315,7 @@ class ClickMode(QObject):
         return Click(target.place(self._viewer, position), positive)
 
     def _mark(self, click: Click) -> None:
-        """Take one of the clicks that an edit needs; do it with the last one."""
+        """Take one of the clicks that an edit needs; with the last one, make it."""
         if self.target is None:
             return
         action = self.edits.take(click, self.target)
@@ -328,7 +328,7 @@ class ClickMode(QObject):
         self._show()
 
     def _apply_answer(self, answer: Answer) -> None:
-        """Make the change that an action asks for, and show what is active now."""
+        """Make the change that an action results in, and draw the active object."""
         from napari_unet.nn.interactive.interaction import END
 
         target = self.target
@@ -353,17 +353,17 @@ class ClickMode(QObject):
         self.message = recording.describe()
 
     def _opened(self) -> None:
-        """Look at the image where the cursor is, before it is clicked on."""
+        """Compute the features under the cursor, where the first click is likely."""
         click = self._click_at(tuple(self._viewer.cursor.position), False)
         session = self.work.session
         if session is not None and self.target is not None:
-            session.labels = self.target.array  # they may have got other data meanwhile
+            session.labels = self.target.array  # the layer may have other data since `open`
         try:
             if click is not None and session is not None:
                 session.locate(click)
                 self.work.warm_up(click)
         except InputError:
-            pass  # the cursor is elsewhere
+            pass  # the cursor is outside the image
         self.changed.emit()
 
     def _show(self, after: Masks | None = None, *, kept: bool = False) -> None:
@@ -393,7 +393,7 @@ class ClickMode(QObject):
             self._end()
 
     def show_message(self, text: str) -> None:
-        """Show a sentence until something else is to be said."""
+        """Show a sentence until there is another one."""
         self.message = text
         self.changed.emit()
 
@@ -409,7 +409,7 @@ class ClickMode(QObject):
         self.show_message(reason)
 
     def _end(self) -> None:
-        """Turn click mode off, as it is."""
+        """Turn click mode off at once."""
         if self.target is None:
             return
         self.work.close()

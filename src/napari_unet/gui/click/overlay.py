@@ -41,7 +41,7 @@ DOT_PX = 4
 
 
 class ClickOverlay:
-    """Draws into a layer of its own, as little as possible each time.
+    """Draws into a layer of its own, only the parts that changed.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ class ClickOverlay:
     Attributes
     ----------
     layer
-        The layer; whoever wants clicks and keys listens to it.
+        The layer, which `ClickInput` listens to.
 
     Raises
     ------
@@ -75,9 +75,9 @@ class ClickOverlay:
         masks
             The object, by frame.
         after
-            What it would be after a click under the cursor; None: that is not shown.
+            The object after a click under the cursor; None: no preview.
         clicks
-            On it.
+            Those that made the object.
         """
         shown = masks if after is None else after
         pieces = []
@@ -139,7 +139,7 @@ class ClickOverlay:
 
 
 def _compared(now: ObjectMask | None, then: ObjectMask | None) -> tuple[Window, np.ndarray] | None:
-    """Return where a mask stays, gains and loses pixels, as codes in a window."""
+    """Return which pixels a mask keeps, gains and loses, as codes in a window."""
     there = [mask.cropped() for mask in (now, then) if mask is not None and mask.area]
     if not there:
         return None

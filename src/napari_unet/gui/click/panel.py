@@ -169,7 +169,7 @@ class ClickPanel(DockPanel):
         self._follow()
 
     def toggle(self) -> None:
-        """Turn click mode on or off; if another layer is chosen meanwhile, go on."""
+        """Turn click mode on or off; if another layer is active, go on with click mode."""
         if not self.mode.on:
             self._start()
         elif not self.mode.active:
@@ -246,7 +246,7 @@ class ClickPanel(DockPanel):
             self.mode.show_message("")  # what was missing may be there now
 
     def _layers_changed(self, *_: Any) -> None:
-        """Offer the layers that there are."""
+        """Update the choices of layers."""
         target = self.mode.target
         refresh_choices(self.image, self.labels)
         if target is None:
@@ -269,7 +269,7 @@ class ClickPanel(DockPanel):
         self.labels.value = own[-1] if own else None
 
     def _follow(self, *_: Any) -> None:
-        """Choose what the user turns to."""
+        """Choose the image or labels that the user makes active."""
         active = self.viewer.layers.selection.active
         self._key.follow(active)
         if self.mode.on:
@@ -292,14 +292,14 @@ class ClickPanel(DockPanel):
             self.model.value = name
 
     def _choose_next(self, name: str) -> None:
-        """Choose the model that the user wants to go on with, as soon as click mode is off."""
+        """Choose a model that another panel asks for, as soon as click mode is off."""
         self._next_model = name
         if self.mode.on:
             self.mode.show_message(f"{name} will answer when Click is turned off and on again.")
         self._show_state()
 
     def _show_state(self, *_: Any) -> None:
-        """Show what can be pressed, and what goes on."""
+        """Update the buttons and the status line."""
         mode = self.mode
         if self._next_model and not mode.on:
             name, self._next_model = self._next_model, ""
@@ -326,24 +326,27 @@ class ClickPanel(DockPanel):
         return self.mode.on
 
     def _dock_closed(self) -> None:
-        """End click mode with the panel, as its button does, and give its key back."""
+        """End click mode, as its button does, and give its key back."""
         self._key.let_go()
         self.mode.stop(force=True)
 
     def showEvent(self, event: QShowEvent | None) -> None:
-        """Look which models there are now."""
+        """Refresh the models: there may be others now."""
         super().showEvent(event)
         self._key.take()
         self.refresh_models()
 
     def hideEvent(self, event: QHideEvent | None) -> None:
-        """Remember the settings; a dock that stays hidden is closed, one behind another is not."""
+        """Save the settings; whether the dock was closed, and not only covered, shows later.
+
+        napari sends a docked widget no close event, only hide events, also when a tab covers it.
+        """
         super().hideEvent(event)
         self._save()
         self._hidden.start()
 
     def _close_if_hidden(self) -> None:
-        """End click mode if the dock is still hidden: one that begins to float is for a moment."""
+        """End click mode if the dock is still hidden: one that is undocked is so for a moment."""
         if self.dock is not None and self.dock.isHidden():
             self._dock_closed()
 

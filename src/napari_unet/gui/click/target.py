@@ -55,9 +55,9 @@ class Target:
         return self.geometry.array(self.data)
 
     def place(self, viewer: Any, position: Sequence[float]) -> tuple[float, ...]:
-        """Turn a position in the world into one in the labels, in the order T, Z, Y, X.
+        """Return a position in the world as one in the labels, in the order T, Z, Y, X.
 
-        Along an axis that is not displayed it is that of the plane in view.
+        Along an axis with a slider it is rounded to the plane in view.
         """
         layer = self.layer
         here = np.array(layer.world_to_data(position), float)
@@ -80,7 +80,7 @@ class Target:
             raise InputError(f"Their shape is {now}, and was {before}; turn click mode on again.")
         _check_data(self.layer)
         found = replace(self, data=self.layer.data)
-        _ = found.array  # refuses what cannot be taken in another order
+        _ = found.array  # raises if its axes cannot be put into order
         return found
 
     def check(self) -> None:
@@ -99,7 +99,7 @@ class Target:
         Parameters
         ----------
         source, clicks
-            What the journal says of it.
+            For the journal: what made the change.
 
         Raises
         ------
@@ -131,7 +131,7 @@ class Target:
         return replace(made, diameter=diameter, diameter_um=None, certify=False, survey=False)
 
     def is_volume(self, click: Click, ndim: int) -> bool:
-        """Tell whether the object under a click reaches through planes, or is one of a plane alone.
+        """Tell whether the object under a click is one in 3D, or one of a single plane.
 
         Parameters
         ----------
@@ -159,8 +159,8 @@ class LayerWatch:
     gone
         Called with the reason, in a sentence.
     renewed
-        Called with the target whose labels are other data that can be clicked into as well, such
-        as the same in a larger type.
+        Called with a new target, if the labels' other data can be clicked into as well: the same
+        in a larger type, for instance.
     """
 
     def __init__(
@@ -206,14 +206,14 @@ class LayerWatch:
 def open_target(
     viewer: Any, image: Image, layer: Labels | None, tracker: EditTracker, card: ModelCard
 ) -> Target:
-    """Get labels ready for clicks, or make some that are empty.
+    """Prepare labels for clicks, or add empty ones.
 
     Parameters
     ----------
     layer
-        None: a new layer is added.
+        None: a new one is added.
     tracker
-        Records the layer from now on.
+        Records the layer from then on.
     card
         Of the model that answers the clicks.
 
@@ -244,7 +244,7 @@ def _new_labels(viewer: Any, image: Image, card: ModelCard) -> Labels:
         raise InputError(
             f"Labels of {size} pixels do not fit into memory; choose labels that lie in a file."
         ) from error
-    # No two objects share an id, in whatever plane, so one may reach through planes.
+    # Each id is used once in the whole stack, so an object may reach through planes.
     axes = "ZYX" if "Z" in geometry.stack.labels_axes else "YX"
     provenance = {"model": card.name, "model_hash": card.hash, OBJECT_AXES: axes}
     info = ResultInfo(image=str(image.unique_id), provenance=provenance)

@@ -39,10 +39,10 @@ class ClickWork(QObject):
     Parameters
     ----------
     owner
-        The widget that it belongs to; nothing is answered when that is gone.
+        The widget whose jobs these are; after its end nothing is answered.
     apply
-        Called with the `Answer` of each action, in the window's thread; makes its change. What it
-        raises counts as a failure of the action.
+        Called with the `Answer` of each action, in the window's thread; makes its change. An
+        error of it is one of the action.
 
     Attributes
     ----------
@@ -86,18 +86,18 @@ class ClickWork(QObject):
         return bool(self._actions) or at_work
 
     def open(self, begin: Callable[[], Generator[Progress, None, ClickSession]]) -> None:
-        """Open a session by a generator that returns it; another one is closed."""
+        """Open a session with a generator that returns it; the one before is closed."""
         self.close()
         self._run(begin, self._opened, matters=True)
 
     def put(self, action: Action) -> None:
-        """Do this after all that was given before."""
+        """Run an action after all earlier ones."""
         self._actions.append(action)
         self._next()
         self.moved.emit()
 
     def hover(self, click: Click, join: bool = False) -> None:
-        """Preview a click when nothing else is to be done; arguments as for `take_click`."""
+        """Preview a click when no action is left; the arguments are those of `take_click`."""
         self._hover, self._place = (click, join), click
         self._next()
 
@@ -110,7 +110,7 @@ class ClickWork(QObject):
             self._next()
 
     def warm_up(self, place: Click) -> None:
-        """Compute the features around a place, when nothing else is to be done."""
+        """Compute the features around a place, when the cursor rests and no action is left."""
         self._place = place
         self._rest.start()
 
@@ -119,7 +119,7 @@ class ClickWork(QObject):
         from napari_unet.nn.interactive.interaction import reset
 
         if self.session is None:
-            self._actions.clear()  # what opens the session goes on
+            self._actions.clear()  # the session is still being opened, which goes on
         else:
             self._abandon()
             self.put(reset)
@@ -256,4 +256,4 @@ def _preview(session: ClickSession, click: Click, join: bool) -> Generator[Progr
     try:
         return (yield from preview(session, click, join=join))
     except InputError:
-        return None  # outside the image, say
+        return None  # outside the image, for instance

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from napari_unet.core.io.stack import Stack
 
 SIZE_PX = 56  # edge length of a thumbnail
-ROWS = 5  # that are shown without scrolling
+ROWS = 5  # shown without scrolling
 _LAYOUTS = {"Pairs for Cellpose …": "cellpose", "Pairs for StarDist …": "stardist"}
 _TIPS = {
     "drop": "Leave the chosen corrections out of the model's training set. The labels stay;\n"
@@ -52,11 +52,11 @@ Row = tuple["Correction", np.ndarray | None]
 class CorrectionList(QWidget):
     """Lists what a model can learn from.
 
-    Emits `changed` when the list has been read anew.
+    Emits `changed` when the list was read again.
 
     Parameters
     ----------
-    opened
+    open_stacks
         Returns the stacks of the images that are open.
     journals
         Returns the journals that this window writes to.
@@ -64,20 +64,20 @@ class CorrectionList(QWidget):
     Attributes
     ----------
     rows
-        The corrections of the list, the last one worked on first.
+        The corrections, the latest first.
     """
 
     changed = Signal()
 
     def __init__(
-        self, opened: Callable[[], list[Stack]], journals: Callable[[], list[Journal]]
+        self, open_stacks: Callable[[], list[Stack]], journals: Callable[[], list[Journal]]
     ) -> None:
         super().__init__()
-        self._opened, self._journals = opened, journals
+        self._open_stacks, self._journals = open_stacks, journals
         self.model = ""
         self.touched = True
         self.rows: list[Correction] = []
-        self._drawn: dict[tuple[Any, float], np.ndarray] = {}
+        self._thumbnails: dict[tuple[Any, float], np.ndarray] = {}
         self._export: Job | None = None
         self._jobs = WidgetJobs(self)
         self._build()
@@ -123,19 +123,24 @@ class CorrectionList(QWidget):
             self._show([])
 
     def read(self) -> None:
-        """Read the list anew, in a job."""
+        """Read the list again, in a job."""
         if not self.model:
             return
-        name, earlier, drawn, opened = self.model, self.rows, self._drawn, self._opened()
+        name, earlier, thumbnails, opened = (
+            self.model,
+            self.rows,
+            self._thumbnails,
+            self._open_stacks(),
+        )
         job = Job(
-            lambda: _read(name, earlier, drawn, opened),
+            lambda: _read(name, earlier, thumbnails, opened),
             on_done=self._show,
             on_error=lambda error: self.message.setText(sentence(error)),
         )
         self._jobs.run("list", job)
 
     def drop(self) -> None:
-        """Withdraw what is selected from the training set."""
+        """Leave the selected corrections out of the training set."""
         corrections = self.chosen
         self.message.clear()
         journals = {journal.path: journal for journal in self._journals()}
@@ -149,7 +154,7 @@ class CorrectionList(QWidget):
     def export_to(self, folder: str, layout: str) -> None:
         """Write what is selected, or everything, as pairs of TIFF files."""
         corrections = self.chosen or self.rows
-        opened, touched = self._opened(), self.touched
+        opened, touched = self._open_stacks(), self.touched
         self._export = Job(
             lambda: export(corrections, folder, layout=layout, touched=touched, opened=opened),
             on_item=self._exporting,
@@ -196,7 +201,9 @@ class CorrectionList(QWidget):
     def _show(self, rows: list[Row]) -> None:
         chosen = {correction.place.path for correction in self.chosen}
         self.rows = [correction for correction, _ in rows]
-        self._drawn = {(row.place.path, row.date): icon for row, icon in rows if icon is not None}
+        self._thumbnails = {
+            (row.place.path, row.date): icon for row, icon in rows if icon is not None
+        }
         self.list.clear()
         for correction, icon in rows:
             item = QListWidgetItem(_icon(icon), _text(correction))
@@ -222,16 +229,16 @@ class CorrectionList(QWidget):
 def _read(
     model: str,
     earlier: list[Correction],
-    drawn: dict[tuple[Any, float], np.ndarray],
+    thumbnails: dict[tuple[Any, float], np.ndarray],
     opened: list[Stack],
 ) -> Generator[Progress, None, list[Row]]:
-    """List a model's corrections with their thumbnails; what has not changed is taken over."""
+    """List a model's corrections with their thumbnails; unchanged ones are not read again."""
     rows: list[Row] = []
     for correction in list_corrections(model, earlier=earlier):
         yield Progress(len(rows), 0, "images")
         if not correction.frames and not correction.problem:
-            continue  # all of it was left out
-        picture = drawn.get((correction.place.path, correction.date))
+            continue  # all of it is left out of the training set
+        picture = thumbnails.get((correction.place.path, correction.date))
         if picture is None and correction.frames:
             try:
                 picture = thumbnail(correction, size=SIZE_PX, opened=opened)
@@ -257,7 +264,7 @@ def _text(correction: Correction) -> str:
 
 
 def _icon(picture: np.ndarray | None) -> QIcon:
-    """Return a picture as a square icon, its sides filled up."""
+    """Return a picture as a square icon, padded in grey."""
     square = np.full((SIZE_PX, SIZE_PX, 3), 40, np.uint8)
     if picture is not None:
         height, width = picture.shape[:2]

@@ -33,7 +33,7 @@ class BoxDrawer:
     viewer
         The window.
     taken
-        Called with the plane's index and the window (rows, columns) of each rectangle.
+        Called with the index of the plane and the window (rows, columns) of each rectangle.
     """
 
     def __init__(self, viewer: Any, taken: BoxTaken) -> None:
@@ -42,7 +42,7 @@ class BoxDrawer:
         self._recording: LayerRecording | None = None
 
     def start(self, recording: LayerRecording) -> None:
-        """Make the layer to draw on, and choose it."""
+        """Add the layer to draw on, and make it the active one."""
         self.stop()
         labels = recording.layer
         layer: Shapes = self._viewer.add_shapes(
@@ -103,12 +103,12 @@ _COLOURS: dict[int | None, Any] = {
 def get_scribbles(
     viewer: Any, recording: LayerRecording, values: np.ndarray | None = None
 ) -> Labels:
-    """Return the layer of scribbles of some labels; it is made if there is none yet.
+    """Return the layer of scribbles of a recording; it is added if there is none yet.
 
     Parameters
     ----------
     values
-        What was scribbled before, in the axes of the layer; with the new layer only.
+        Earlier scribbles for a new layer, in the order of its axes.
     """
     if recording.scribbles is not None:
         return recording.scribbles
@@ -124,7 +124,7 @@ def get_scribbles(
 
 
 def scribble(viewer: Any, recording: LayerRecording, value: int) -> None:
-    """Let the user scribble with a value: the layer is chosen, and its brush."""
+    """Let the user scribble with a value: activate the layer and its brush."""
     layer = get_scribbles(viewer, recording)
     viewer.layers.selection.active = layer
     layer.selected_label = value

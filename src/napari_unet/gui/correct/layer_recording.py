@@ -44,7 +44,7 @@ UNDO_WAIT_S = 0.3
 
 @dataclass(frozen=True)
 class Learner:
-    """The model that is to learn from corrections: name, hash, kind of head, and 2 or 3."""
+    """The model that is to learn from corrections: name, hash, head, and 2 or 3 axes."""
 
     model: str = ""
     model_hash: str = ""
@@ -71,7 +71,7 @@ class LayerRecording(QObject):
         A journal whose labels the layer shows; None: one is begun with the first edit. To a
         `JournalReader`, which only reads, nothing is added.
     remark
-        What to say of the journal until something is recorded.
+        Shown until something is recorded.
 
     Attributes
     ----------
@@ -125,7 +125,7 @@ class LayerRecording(QObject):
         return self._queue.error is not None
 
     def describe(self) -> str:
-        """Return in a sentence whether all is saved."""
+        """Return in a sentence whether all is saved; "" before the first edit."""
         if self._queue.error is not None:
             reason = self._sentence(self._queue.error)
             changes = self.pending - self._closing  # to close the journal is in the queue, too
@@ -212,7 +212,7 @@ class LayerRecording(QObject):
             self.changed.emit()
 
     def _get_journal(self) -> Journal:
-        """Return the journal; begin it if there is none; runs in the queue's thread."""
+        """Return the journal; begin it if there is none. Runs in the queue's thread."""
         if self.journal is None:
             if self.geometry is None:
                 raise InputError(
@@ -237,7 +237,7 @@ class LayerRecording(QObject):
     def _write(self, edit: Edit) -> None:
         try:
             self._get_journal().record(edit)
-        except JournalWarning as warning:  # where warnings are errors; the edit is written
+        except JournalWarning as warning:  # raised under -W error; the edit is written nevertheless
             self._remark = str(warning)
 
     def _close_journal(self) -> None:
@@ -259,7 +259,7 @@ class LayerRecording(QObject):
         if not self._queue.wait(UNDO_WAIT_S):
             if self._queue.error is None:
                 self._postponed.append(kind)
-            else:  # each time: a key that does nothing has to say why
+            else:  # at each press: a key without effect needs a reason
                 done = {"undo": "undone", "redo": "done again"}[kind]
                 self.refused.emit(f"Nothing can be {done} before all is saved. {self.describe()}")
             self.changed.emit()
@@ -279,7 +279,10 @@ class LayerRecording(QObject):
         self.changed.emit()
 
     def _apply(self, step: Step) -> None:
-        """Put the values of an undo or redo into the layer, and bring them into view."""
+        """Write the values of an undo or redo into the layer, and bring them into view.
+
+        Not by `data_setitem`, which would add a step to napari's own history.
+        """
         layer = self.layer if step.edit.canvas == LABELS else self.scribbles
         viewer = self._viewer()
         if layer is None or viewer is None or self.geometry is None:
@@ -295,7 +298,7 @@ class LayerRecording(QObject):
             layer.refresh(thumbnail=False, highlight=False, extent=False)
 
     def _sentence(self, error: Exception) -> str:
-        """Return an error as a sentence; where the journal lies is of no use to the user."""
+        """Return an error as a sentence, without the path of the journal."""
         text = sentence(error)
         return text if self.journal is None else text.replace(str(self.journal.path), "The journal")
 

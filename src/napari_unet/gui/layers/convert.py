@@ -143,7 +143,7 @@ def _file_unit(unit: Any) -> tuple[str, float]:
 
 
 def voxel_size_um(layer: Image, axes: str) -> tuple[float, float, float] | None:
-    """Return the size of a voxel (z, y, x) in micrometres; None where the layer knows no lengths.
+    """Return the size of a voxel (z, y, x) in micrometres; None if the layer is in pixels.
 
     A layer without Z counts as 1 um thick.
     """

@@ -22,7 +22,7 @@ LIVE_DTYPE = np.uint16
 
 
 class LiveLabels:
-    """What the engine writes to (as its `out`), and what the layer shows.
+    """The array that the engine writes to (its `out`), and the one that the layer shows.
 
     Written from the job's thread only. To the engine it is a uint32 array in the order T, Z, Y, X,
     indexed by whole numbers along the leading axes and slices in the frame.
@@ -130,9 +130,10 @@ class LiveLabels:
 
 
 def draw_part(viewer: Any, layer: Labels, place: tuple[slice, ...]) -> bool:
-    """Draw one part of a layer, as little of it as possible; return whether that was possible.
+    """Draw one part of a layer without redrawing all of it; return whether that was possible.
 
-    A part that is not in the plane on view needs no drawing.
+    napari can do that for 2D views of 8 and 16 bit labels, by the event that its brush emits. A
+    part that is not in the plane in view needs no drawing.
     """
     shown = list(viewer.dims.displayed)
     first = viewer.dims.ndim - layer.ndim

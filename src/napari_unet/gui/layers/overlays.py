@@ -54,12 +54,12 @@ def is_uncertainty_layer(layer: Any) -> bool:
 
 
 def get_transform(layer: Any) -> dict[str, Any]:
-    """Return what puts a layer into its place in the world, as arguments of a new one."""
+    """Return a layer's scale, translation and so on, as arguments of a new layer."""
     return {name: getattr(layer, name) for name in _TRANSFORM}
 
 
 def add_overlay(viewer: Any, labels: Labels, values: np.ndarray, name: str, **look: Any) -> Labels:
-    """Lay values over labels; return the layer itself, not a plugin's proxy of it.
+    """Add a layer over labels; return the layer itself, not the proxy that npe2 gives plugins.
 
     Parameters
     ----------
