@@ -197,7 +197,7 @@ def test_what_was_corrected_is_restored_in_another_window(make_napari_viewer, mo
     layer = segmented(viewer, image, objects(), scale=(3, 2), translate=(5, 6))
     stroke(layer, (30, 8))
     stroke(layer, (34, 8))
-    section.scribble_objects.click()
+    section.mask_section.scribble_objects.click()
     stroke(section.recording.scribbles, (6, 6), label=2)
     saved(section, qtbot)
     left = layer.data.copy()
@@ -269,21 +269,24 @@ def test_a_checked_slice_a_box_and_their_layer(window, qtbot):
     image = viewer.add_image(values, name="im")
     layer = segmented(viewer, image, objects(values.shape))
     viewer.dims.set_point(0, 1)
-    section.show_mask.setChecked(True)
+    section.mask_section.show_mask.setChecked(True)
     viewer.layers.selection.active = layer
-    section.checked.click()
+    section.mask_section.checked.click()
     saved(section, qtbot)
     shown = viewer.layers["what is known"]
     qtbot.waitUntil(lambda: shown.data[1].all())
     assert not shown.data[0].any() and viewer.layers.selection.active == layer
-    assert section.checked.isChecked() and section.checked.text() == "This slice is checked ✓"
+    assert (
+        section.mask_section.checked.isChecked()
+        and section.mask_section.checked.text() == "This slice is checked ✓"
+    )
     viewer.dims.set_point(0, 0)
-    assert not section.checked.isChecked()
+    assert not section.mask_section.checked.isChecked()
     viewer.dims.set_point(0, 1)
-    section.check_slice()
+    section.mask_section.check_slice()
     saved(section, qtbot)
     qtbot.waitUntil(lambda: not shown.data[1].any())
-    section.box.click()
+    section.mask_section.box.click()
     drawn = viewer.layers.selection.active
     assert isinstance(drawn, Shapes) and drawn.mode == "add_rectangle"
     drawn.add(np.array([[1, 9.6, 20], [1, 9.6, 30.4], [1, 15, 30.4], [1, 15, 20]]))
@@ -296,24 +299,24 @@ def test_a_checked_slice_a_box_and_their_layer(window, qtbot):
     assert marks(image) == [
         (KNOWN, whole), (UNKNOWN, whole), (KNOWN, ((1, 2), (10, 15), (20, 30)))
     ]  # fmt: skip
-    section.show_mask.setChecked(False)
+    section.mask_section.show_mask.setChecked(False)
     assert len(viewer.layers) == 2
 
 
 def test_what_was_touched_and_scribbled_is_shown(window, qtbot):
     viewer, section = window
     layer = segmented(viewer, viewer.add_image(VALUES, name="im"), objects())
-    section.show_mask.setChecked(True)
+    section.mask_section.show_mask.setChecked(True)
     shown = viewer.layers["what is known"]
     stroke(layer, (8, 8), label=5)
     qtbot.waitUntil(lambda: shown.data[8, 8] == 1)
     assert shown.data[4, 4] == 1 and not shown.data[20:30, 30:44].any()
-    section.scribble_objects.click()
+    section.mask_section.scribble_objects.click()
     scribbles = section.recording.scribbles
     assert viewer.layers.selection.active == scribbles and scribbles.mode == "paint"
     stroke(scribbles, (35, 50), label=scribbles.selected_label)
     qtbot.waitUntil(lambda: shown.data[35, 50] == 2)
-    section.scribble_background.click()
+    section.mask_section.scribble_background.click()
     stroke(scribbles, (2, 50), label=scribbles.selected_label)
     qtbot.waitUntil(lambda: shown.data[2, 50] == 1)
     section.touched.setChecked(False)
@@ -330,13 +333,13 @@ def test_what_was_touched_and_scribbled_is_shown(window, qtbot):
 def test_an_object_is_accepted_as_it_is(window, qtbot):
     viewer, section = window
     layer = segmented(viewer, viewer.add_image(VALUES, name="im"), objects())
-    section.confirm_object((0, 0))
+    section.mask_section.confirm_object((0, 0))
     assert section.recording is None
-    section.confirm_object((25, 35))
+    section.mask_section.confirm_object((25, 35))
     saved(section, qtbot)
     (edit,) = section.recording.journal.history()
     assert edit.confirmed == (2,) and edit.source == "confirm"
-    section.show_mask.setChecked(True)
+    section.mask_section.show_mask.setChecked(True)
     shown = viewer.layers["what is known"]
     qtbot.waitUntil(lambda: shown.data[20:30, 30:44].all())
     assert not shown.data[4:12, 4:12].any()

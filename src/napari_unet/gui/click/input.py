@@ -61,8 +61,6 @@ class ClickInput:
 
     Parameters
     ----------
-    viewer
-        The window.
     layer
         The layer that is to be active.
     mode
@@ -211,8 +209,6 @@ class ToggleKey:
 
     Parameters
     ----------
-    viewer
-        The window.
     panel
         Gives the key back when it is destroyed; it is not kept alive.
     toggle

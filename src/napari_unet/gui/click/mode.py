@@ -54,8 +54,6 @@ class ClickMode(QObject):
 
     Parameters
     ----------
-    viewer
-        The window.
     tracker
         Records what is changed.
     owner

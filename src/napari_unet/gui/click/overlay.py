@@ -43,13 +43,6 @@ DOT_PX = 4
 class ClickOverlay:
     """Draws into a layer of its own, only the parts that changed.
 
-    Parameters
-    ----------
-    viewer
-        The window.
-    target
-        The labels.
-
     Attributes
     ----------
     layer

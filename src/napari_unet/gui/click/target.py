@@ -14,7 +14,7 @@ from napari_unet.core.io.axes import OBJECT_AXES
 from napari_unet.core.settings import PredictSettings
 from napari_unet.gui.layers.label_geometry import find_label_geometry, get_label_geometry
 from napari_unet.gui.layers.live_labels import LIVE_DTYPE
-from napari_unet.gui.layers.result_info import ResultInfo, update_info
+from napari_unet.gui.layers.result_info import ResultInfo, add_labels, update_info
 from napari_unet.gui.segment.form import quick_settings
 
 if TYPE_CHECKING:
@@ -150,8 +150,6 @@ class LayerWatch:
 
     Parameters
     ----------
-    viewer
-        The window.
     target
         The image and the labels.
     layer
@@ -247,15 +245,8 @@ def _new_labels(viewer: Any, image: Image, card: ModelCard) -> Labels:
     # Each id is used once in the whole stack, so an object may reach through planes.
     axes = "ZYX" if "Z" in geometry.stack.labels_axes else "YX"
     provenance = {"model": card.name, "model_hash": card.hash, OBJECT_AXES: axes}
-    info = ResultInfo(image=str(image.unique_id), provenance=provenance)
-    layer: Labels = viewer.add_labels(
-        geometry.placement.to_layer(empty),
-        name=f"{image.name} clicks",
-        metadata=info.to_metadata(),
-        **geometry.placement.geometry(image),
-    )
-    own: Labels = getattr(layer, "__wrapped__", layer)
-    return own
+    info, data = ResultInfo(provenance=provenance), geometry.placement.to_layer(empty)
+    return add_labels(viewer, data, image, f"{image.name} clicks", geometry.placement, info)
 
 
 def _check_data(layer: Labels) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.utils.colormaps import DirectLabelColormap
 
+from napari_unet.gui.layers.convert import unwrap
 from napari_unet.gui.layers.overlays import KIND, add_overlay, get_transform, overlay_metadata
 
 if TYPE_CHECKING:
@@ -30,8 +31,6 @@ class BoxDrawer:
 
     Parameters
     ----------
-    viewer
-        The window.
     taken
         Called with the index of the plane and the window (rows, columns) of each rectangle.
     """
@@ -54,7 +53,7 @@ class BoxDrawer:
             metadata=overlay_metadata(KIND, BOX_LAYER),
             **get_transform(labels),
         )
-        self.layer = getattr(layer, "__wrapped__", layer)
+        self.layer = unwrap(layer)
         self._recording = recording
         self.layer.events.data.connect(self._drawn)
         self._viewer.layers.selection.active = self.layer

@@ -19,6 +19,7 @@ from napari_unet.core.models.folder import read_card
 from napari_unet.core.models.store import find_model
 from napari_unet.core.volumes.modes import JOINED, ORTHOGONAL
 from napari_unet.gui.correct.layer_recording import LayerRecording, Learner
+from napari_unet.gui.layers.convert import unwrap
 from napari_unet.gui.layers.label_geometry import find_label_geometry, fits
 from napari_unet.gui.layers.result_info import ResultInfo, find_source_image
 
@@ -160,7 +161,7 @@ class EditTracker(QObject):
                 recording.retry()
 
     def _watch_result(self, layer: Any) -> None:
-        layer = getattr(layer, "__wrapped__", layer)
+        layer = unwrap(layer)
         if isinstance(layer, Labels) and ResultInfo.from_layer(layer).is_result:
             self._added_at[layer] = time.time()
             self.watch(layer)

@@ -63,8 +63,6 @@ class LayerRecording(QObject):
     ----------
     viewer
         The window; it is not kept alive.
-    layer
-        The layer.
     learner
         The model that made the labels, or is to learn from them.
     journal

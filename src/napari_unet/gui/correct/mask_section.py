@@ -55,8 +55,6 @@ class MaskSection(QWidget):
 
     Parameters
     ----------
-    viewer
-        The window.
     tracker
         Records the marks.
     chosen
@@ -210,8 +208,6 @@ class MaskLayer:
 
     Parameters
     ----------
-    viewer
-        The window.
     owner
         The widget that it belongs to.
 

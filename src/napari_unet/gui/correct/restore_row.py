@@ -27,8 +27,9 @@ from napari_unet.gui.correct.drawing import get_scribbles
 from napari_unet.gui.errors import report_error
 from napari_unet.gui.jobs.job import Job, WidgetJobs
 from napari_unet.gui.layers.combos import image_layers
+from napari_unet.gui.layers.convert import unwrap
 from napari_unet.gui.layers.label_geometry import get_label_geometry
-from napari_unet.gui.layers.result_info import ResultInfo
+from napari_unet.gui.layers.result_info import ResultInfo, add_labels
 from napari_unet.gui.widgets.wrapped_label import WrappedLabel
 
 if TYPE_CHECKING:
@@ -176,8 +177,7 @@ class RestoreRow(QWidget):
         self._jobs.run("look", job)
 
     def _current_image(self) -> Image | None:
-        active = self._viewer.layers.selection.active
-        active = getattr(active, "__wrapped__", active)
+        active = unwrap(self._viewer.layers.selection.active)
         if isinstance(active, Labels):
             active = self._tracker.get_image(active)
         if isinstance(active, Image):
@@ -287,7 +287,7 @@ def restore_steps(offer: RestoreOffer, stack: Stack) -> Generator[Progress, None
 
 def add_restored(viewer: Any, image: Image, restored: RestoredLabels) -> Labels:
     """Add restored labels as a result of Segment: the same name, transform and metadata."""
-    geometry, about = get_label_geometry(image), restored.journal.about
+    placement, about = get_label_geometry(image).placement, restored.journal.about
     base = f"{image.name} {about.model or 'labels'}"
     provenance = {
         "model": about.model,
@@ -298,18 +298,12 @@ def add_restored(viewer: Any, image: Image, restored: RestoredLabels) -> Labels:
     # No `name`: then no run takes the layer for its own result, and overwrites the corrections.
     info = ResultInfo(
         base=base,
-        image=str(image.unique_id),
         runs=[provenance],
         provenance=provenance,
         journal=str(restored.journal.path),
     )
-    layer: Labels = viewer.add_labels(
-        geometry.placement.to_layer(restored.labels),
-        name=base,
-        metadata=info.to_metadata(),
-        **geometry.placement.geometry(image),
-    )
-    layer = getattr(layer, "__wrapped__", layer)
+    data = placement.to_layer(restored.labels)
+    layer = add_labels(viewer, data, image, base, placement, info)
     layer.editable = isinstance(restored.journal, Journal)
     return layer
 

@@ -15,6 +15,7 @@ from napari_unet.gui.correct.edit_tracker import get_edit_tracker
 from napari_unet.gui.correct.mask_section import MaskSection, tip_button
 from napari_unet.gui.correct.restore_row import RestoreRow
 from napari_unet.gui.layers.combos import as_choices, image_layers, object_layers, refresh_choices
+from napari_unet.gui.layers.convert import unwrap
 from napari_unet.gui.layers.navigation import open_stacks
 from napari_unet.gui.layers.result_info import ResultInfo
 from napari_unet.gui.model_events import offer_models
@@ -47,8 +48,6 @@ class CorrectSection(QWidget):
 
     Parameters
     ----------
-    viewer
-        The window.
     label_width
         Of the labels in front of the choices, in pixels.
 
@@ -63,7 +62,7 @@ class CorrectSection(QWidget):
     restore_row
         The row that offers to restore.
     mask_section
-        The annotation mask; its boxes and buttons are attributes here, too.
+        The annotation mask; its check box "What I touched" is also `touched`.
     """
 
     changed = Signal()
@@ -74,10 +73,7 @@ class CorrectSection(QWidget):
         self.tracker = get_edit_tracker(viewer)
         self._setting = False
         self.mask_section = MaskSection(viewer, self.tracker, lambda: self.labels.value)
-        self.touched, self.show_mask = self.mask_section.touched, self.mask_section.show_mask
-        self.checked, self.box = self.mask_section.checked, self.mask_section.box
-        self.scribble_objects = self.mask_section.scribble_objects
-        self.scribble_background = self.mask_section.scribble_background
+        self.touched = self.mask_section.touched
         self._quiet = QTimer(self)
         self._quiet.setSingleShot(True)
         self._quiet.setInterval(QUIET_MS)
@@ -153,14 +149,6 @@ class CorrectSection(QWidget):
         offer_models(self.model)
         self._model_chosen()
 
-    def check_slice(self) -> None:
-        """Mark the slice in view as checked, or no longer so."""
-        self.mask_section.check_slice()
-
-    def confirm_object(self, position: tuple[float, ...]) -> None:
-        """Mark the object at a place in the world as right as it is."""
-        self.mask_section.confirm_object(position)
-
     def _with_recording(self, what: str) -> None:
         if self.recording is not None:
             getattr(self.recording, what)()
@@ -208,8 +196,7 @@ class CorrectSection(QWidget):
 
     def _follow(self, *_: Any) -> None:
         """Choose the active layer, if it is recorded."""
-        active = self._viewer.layers.selection.active
-        active = getattr(active, "__wrapped__", active)
+        active = unwrap(self._viewer.layers.selection.active)
         new = isinstance(active, Labels) and active is not self.labels.value
         if new and self.tracker.watches(active):
             self._choose(active)

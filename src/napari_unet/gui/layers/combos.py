@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image, Labels
 
+from napari_unet.gui.layers.convert import unwrap
 from napari_unet.gui.layers.overlays import is_overlay, is_uncertainty_layer
 
 if TYPE_CHECKING:
@@ -14,18 +15,14 @@ if TYPE_CHECKING:
 
 def image_layers(viewer: Any) -> list[Image]:
     """Return the images, lowest first."""
-    layers = own_layers(viewer)
+    layers = map(unwrap, viewer.layers)
     return [x for x in layers if isinstance(x, Image) and not is_uncertainty_layer(x)]
 
 
 def object_layers(viewer: Any) -> list[Labels]:
     """Return the labels that hold objects, lowest first: no evaluation, no scribbles."""
-    return [x for x in own_layers(viewer) if isinstance(x, Labels) and not is_overlay(x)]
-
-
-def own_layers(viewer: Any) -> list[Any]:
-    """Return the layers themselves: npe2 hands a plugin a viewer that gives proxies of them."""
-    return [getattr(layer, "__wrapped__", layer) for layer in viewer.layers]
+    layers = map(unwrap, viewer.layers)
+    return [x for x in layers if isinstance(x, Labels) and not is_overlay(x)]
 
 
 def as_choices(layers: Iterable[Any]) -> list[tuple[str, Any]]:

@@ -42,6 +42,11 @@ _LETTER_BY_NAME = {
 _BY_NDIM = {2: "YX", 3: "ZYX", 4: "TZYX", 5: "TCZYX"}
 
 
+def unwrap(layer: Any) -> Any:
+    """Return a layer itself: npe2 hands a plugin a viewer that gives proxies of its layers."""
+    return getattr(layer, "__wrapped__", layer)
+
+
 def full_resolution(layer: Image | Labels) -> Any:
     """Return a layer's data; of a multiscale layer, those of level 0."""
     return layer.data[0] if layer.multiscale else layer.data

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from napari_unet.gui.layers.convert import unwrap
 from napari_unet.gui.layers.result_info import RESULT_KEY
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def get_transform(layer: Any) -> dict[str, Any]:
 
 
 def add_overlay(viewer: Any, labels: Labels, values: np.ndarray, name: str, **look: Any) -> Labels:
-    """Add a layer over labels; return the layer itself, not the proxy that npe2 gives plugins.
+    """Add a layer over labels.
 
     Parameters
     ----------
@@ -73,7 +74,7 @@ def add_overlay(viewer: Any, labels: Labels, values: np.ndarray, name: str, **lo
     layer = viewer.add_labels(
         values, name=name, metadata=overlay_metadata(KIND, name), **look, **get_transform(labels)
     )
-    own: Labels = getattr(layer, "__wrapped__", layer)
+    own: Labels = unwrap(layer)
     return own
 
 

@@ -9,7 +9,7 @@ import itertools
 import weakref
 import zlib
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from napari_unet.core.errors import InputError
 from napari_unet.core.io.label_writer import read_provenance
 from napari_unet.core.io.ome_zarr import ome_zarr_of, zarr_path
 from napari_unet.core.io.readers import UNREADABLE
+from napari_unet.gui.layers.convert import unwrap
 from napari_unet.gui.layers.live_labels import LIVE_DTYPE
 
 if TYPE_CHECKING:
@@ -226,11 +227,27 @@ def add_result(
     options
         Other arguments of the layer.
     """
-    info = ResultInfo(base=base, image=str(image.unique_id), runs=[], running=running)
-    layer: Labels = viewer.add_labels(
-        data, name=base, metadata=info.to_metadata(), **options, **placement.geometry(image)
-    )
+    info = ResultInfo(base=base, runs=[], running=running)
+    layer = add_labels(viewer, data, image, base, placement, info, **options)
     update_info(layer, name=layer.name)
+    return layer
+
+
+def add_labels(
+    viewer: Any,
+    data: Any,
+    image: Image,
+    name: str,
+    placement: Placement,
+    info: ResultInfo,
+    **options: Any,
+) -> Labels:
+    """Add labels over their image; the arguments are those of `add_result`."""
+    metadata = replace(info, image=str(image.unique_id)).to_metadata()
+    place = placement.geometry(image)
+    layer: Labels = unwrap(
+        viewer.add_labels(data, name=name, metadata=metadata, **options, **place)
+    )
     return layer
 
 
