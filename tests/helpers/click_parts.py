@@ -63,12 +63,12 @@ class Window:
 
     def start(self):
         self.panel.toggle_button.click()
-        self.qtbot.waitUntil(lambda: self.mode.work.session is not None, timeout=20_000)
+        self.qtbot.waitUntil(lambda: self.mode.worker.session is not None, timeout=20_000)
         self.settle()
         return self
 
     def settle(self):
-        self.qtbot.waitUntil(lambda: not self.mode.work.busy, timeout=20_000)
+        self.qtbot.waitUntil(lambda: not self.mode.worker.busy, timeout=20_000)
 
     def click(self, y, x, held=NONE, button=LEFT):
         QTest.mouseClick(self.canvas, button, held, self.pixel(y, x))

@@ -117,7 +117,7 @@ def test_a_model_of_volumes_answers_in_3d(make_napari_viewer, clicking_model, ho
     assert iou(w.labels.data == 1, ball) > 0.8
     w.undo()
     w.drag((16, 12), (24, 20), (32, 28), held=Qt.KeyboardModifier.ShiftModifier)
-    assert iou(w.mode.work.session.mask, ball) > 0.8
+    assert iou(w.mode.worker.session.mask, ball) > 0.8
 
 
 @pytest.mark.parametrize("axes", ["czyx", "tcyx", "tyx"])
@@ -290,7 +290,7 @@ def test_two_windows_click_apart_and_c_goes_on_after_another_layer(window):
     for w in (one, other):
         w.viewer.layers.selection.active = w.image
         w.key(Qt.Key.Key_C)  # on an image it is napari's own, which gives way
-        w.qtbot.waitUntil(lambda w=w: w.mode.work.session is not None)
+        w.qtbot.waitUntil(lambda w=w: w.mode.worker.session is not None)
     one.click(30, 30)
     other.click(120 - 1 - 30, 30)
     other.key(ENTER)

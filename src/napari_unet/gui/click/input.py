@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from qtpy.QtWidgets import QWidget
 
     from napari_unet.core.prompts.clicks import Click
-    from napari_unet.gui.click.target import Target
+    from napari_unet.gui.click.target import ClickTarget
     from napari_unet.nn.interactive.interaction import Action, Steps
     from napari_unet.nn.interactive.session import ClickSession
 
@@ -166,32 +166,32 @@ class EditClicks:
 
     Attributes
     ----------
-    what
+    edit
         What the next clicks do, of `EDITS`; None: they segment.
-    marked
+    clicks
         Those so far.
     """
 
     def __init__(self) -> None:
-        self.what: str | None = None
-        self.marked: list[Click] = []
+        self.edit: str | None = None
+        self.clicks: list[Click] = []
 
-    def begin(self, what: str) -> None:
+    def begin(self, edit: str) -> None:
         """Collect clicks for an edit, the first one to come."""
-        self.what, self.marked = what, []
+        self.edit, self.clicks = edit, []
 
     def leave(self) -> None:
         """Let clicks segment again."""
-        self.what, self.marked = None, []
+        self.edit, self.clicks = None, []
 
-    def take(self, click: Click, target: Target) -> Action | None:
+    def take(self, click: Click, target: ClickTarget) -> Action | None:
         """Take one of the clicks; with the last one, return what is to be done, and leave."""
-        what = self.what
-        if what is None:
+        edit = self.edit
+        if edit is None:
             return None
-        self.marked.append(click)
-        clicks = tuple(self.marked)
-        if len(clicks) < EDITS[what]:
+        self.clicks.append(click)
+        clicks = tuple(self.clicks)
+        if len(clicks) < EDITS[edit]:
             return None
         self.leave()
 
@@ -199,7 +199,7 @@ class EditClicks:
             from napari_unet.nn.interactive.interaction import edit_objects
 
             volume = target.is_volume(clicks[0], session.model.spec.ndim)
-            return edit_objects(session, what, clicks, volume=volume)
+            return edit_objects(session, edit, clicks, volume=volume)
 
         return apply
 
@@ -217,7 +217,7 @@ class ToggleKey:
 
     def __init__(self, viewer: Any, panel: QWidget, toggle: Callable[[], None]) -> None:
         self._viewer = weakref.ref(viewer)
-        self._pressed = weak_callback(toggle)
+        self._pressed = weak_callback(toggle, while_typing=False)
         self._image: weakref.ref[Image] | None = None
         self._held = False
         self._give_back = bind_window_key(viewer, panel, TOGGLE_KEY, self._pressed)

@@ -1,6 +1,7 @@
 """Click mode of one window: from clicks, keys and buttons to objects in the labels.
 
-`ClickInput` calls it, `ClickWork` runs the network, `ClickOverlay` draws, `Target` is what changes.
+`ClickInput` calls it, `ClickWorker` runs the network, `ClickOverlay` draws, and the labels of
+`ClickTarget` change.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from napari_unet.gui.click.text import (
     describe_empty,
     describe_object,
 )
-from napari_unet.gui.click.worker import ClickWork, open_session
+from napari_unet.gui.click.worker import ClickWorker, open_session
 from napari_unet.gui.errors import report_error
 from napari_unet.gui.jobs.embeddings import features_of
 from napari_unet.gui.widgets.settings_form import sentence
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
     from napari_unet.core.models.card import ModelCard
     from napari_unet.gui.click.overlay import Masks
-    from napari_unet.gui.click.target import Target
+    from napari_unet.gui.click.target import ClickTarget
     from napari_unet.gui.correct.edit_tracker import EditTracker
     from napari_unet.nn.interactive.active_object import ActiveObject
     from napari_unet.nn.interactive.interaction import Answer
@@ -81,17 +82,17 @@ class ClickMode(QObject):
         self.settings = ClickSettings()
         self.negative = False
         self.edits = EditClicks()
-        self.target: Target | None = None
+        self.target: ClickTarget | None = None
         self._overlay: ClickOverlay | None = None
         self._input: ClickInput | None = None
         self._watch: LayerWatch | None = None
         self.message = ""
         self._stopping = self._forced = False
-        self.work = ClickWork(owner, self._apply_answer)
-        self.work.opened.connect(self._opened)
-        self.work.previewed.connect(self._previewed)
-        self.work.failed.connect(self._failed)
-        self.work.moved.connect(self.changed)
+        self.worker = ClickWorker(owner, self._apply_answer)
+        self.worker.opened.connect(self._opened)
+        self.worker.previewed.connect(self._previewed)
+        self.worker.failed.connect(self._failed)
+        self.worker.updated.connect(self.changed)
         tracker.changed.connect(self.changed)
 
     @property
@@ -107,23 +108,23 @@ class ClickMode(QObject):
     @property
     def shown(self) -> ActiveObject | None:
         """The active object; None if there is none, or nothing of it."""
-        session = self.work.session
+        session = self.worker.session
         shown = None if session is None else session.shown
         return shown if shown is not None and shown.area else None
 
     def describe(self) -> str:
         """Return what goes on, in a sentence or two; "" while click mode is off."""
-        progress, session = self.work.progress, self.work.session
+        progress, session = self.worker.progress, self.worker.session
         if not self.on:
             return self.message
         if session is None:
             return f"{(progress.what or 'getting ready').capitalize()} …"
         if not self.active:
             return PAUSED
-        if progress.total and self.work.busy:
+        if progress.total and self.worker.busy:
             return f"Following the object: {progress.done} {progress.what} …"
-        if (edit := self.edits.what) is not None:
-            step = describe_edit(edit, len(self.edits.marked))
+        if (edit := self.edits.edit) is not None:
+            step = describe_edit(edit, len(self.edits.clicks))
             return " ".join(filter(None, (self.message, step)))
         if self.shown is not None:
             return (
@@ -154,7 +155,7 @@ class ClickMode(QObject):
         kept = features_of(image)
         kept.resize(self.settings.cache)
         overwrite = self.settings.overwrite
-        self.work.open(lambda: open_session(target, card.name, device, kept, overwrite))
+        self.worker.open(lambda: open_session(target, card.name, device, kept, overwrite))
         self._watch = LayerWatch(
             self._viewer, target, self._overlay.layer, self._gone, self._renewed
         )
@@ -175,17 +176,17 @@ class ClickMode(QObject):
         """
         from napari_unet.nn.interactive.interaction import finish
 
-        if self.shown is None and not self.work.has_actions:
+        if self.shown is None and not self.worker.has_actions:
             self._end()
             return
         self._stopping, self._forced = True, force
-        self.work.put(functools.partial(finish, grow=self.settings.grow))
+        self.worker.put(functools.partial(finish, grow=self.settings.grow))
 
     def apply_settings(self, settings: ClickSettings) -> None:
         """Use other settings from now on."""
         self.settings = settings
-        if self.work.session is not None:
-            self.work.session.overwrite = settings.overwrite
+        if self.worker.session is not None:
+            self.worker.session.overwrite = settings.overwrite
         if self.target is not None:
             features_of(self.target.image).resize(settings.cache)
         if not settings.hover:
@@ -201,11 +202,11 @@ class ClickMode(QObject):
         if click is None:
             return
         self.message = ""
-        if self.edits.what is not None:
+        if self.edits.edit is not None:
             self._mark(click)
             return
         grow = self.settings.grow
-        self.work.put(functools.partial(take_click, click=click, join=join, grow=grow))
+        self.worker.put(functools.partial(take_click, click=click, join=join, grow=grow))
 
     def box(self, first: Sequence[float], second: Sequence[float]) -> None:
         """Begin an object by two corners of a box, in the world."""
@@ -226,17 +227,17 @@ class ClickMode(QObject):
         self, position: Sequence[float], *, negative: bool = False, join: bool = False
     ) -> None:
         """Preview a click at a position in the world, or compute the features around it."""
-        if self.edits.what is not None or not self._is_2d or self.work.session is None:
+        if self.edits.edit is not None or not self._is_2d or self.worker.session is None:
             return
         click = self._click_at(position, negative)
         if click is not None and self.settings.hover:
-            self.work.hover(click, join)
+            self.worker.hover(click, join)
         elif click is not None:
-            self.work.warm_up(click)
+            self.worker.warm_up(click)
 
     def leave(self) -> None:
         """Preview nothing, until the cursor moves again."""
-        self.work.leave()
+        self.worker.leave()
         self._show()
 
     def keep(self) -> None:
@@ -257,16 +258,16 @@ class ClickMode(QObject):
         if self._stopping and self._forced:  # the panel is closed, and with it the button to stop
             self._end()
             return
-        if self.edits.what is not None:
+        if self.edits.edit is not None:
             self._leave_edit()
         else:
-            self.work.drop()
+            self.worker.drop()
 
     def undo(self) -> None:
         """Take back the last click, or else the last correction."""
         from napari_unet.nn.interactive.interaction import undo
 
-        if self.edits.what is not None:
+        if self.edits.edit is not None:
             self._leave_edit()
         else:
             self._put(undo)
@@ -280,7 +281,7 @@ class ClickMode(QObject):
     def press_edit(self, edit: str) -> None:
         """Begin to split, merge or delete; delete at once what is under the cursor."""
         self.begin_edit(edit)
-        if edit == DELETE == self.edits.what:
+        if edit == DELETE == self.edits.edit:
             self.click(tuple(self._viewer.cursor.position))
 
     def begin_edit(self, edit: str) -> None:
@@ -300,7 +301,7 @@ class ClickMode(QObject):
     def _put(self, action: Any) -> None:
         self.message = ""
         if self.on:
-            self.work.put(action)
+            self.worker.put(action)
 
     def _click_at(self, position: Sequence[float], negative: bool) -> Click | None:
         target = self.target
@@ -309,7 +310,7 @@ class ClickMode(QObject):
         if not self._is_2d:
             self.show_message(FLAT)
             return None
-        positive = self.edits.what is not None or not (negative or self.negative)
+        positive = self.edits.edit is not None or not (negative or self.negative)
         return Click(target.place(self._viewer, position), positive)
 
     def _mark(self, click: Click) -> None:
@@ -318,7 +319,7 @@ class ClickMode(QObject):
             return
         action = self.edits.take(click, self.target)
         if action is not None:
-            self.work.put(action)
+            self.worker.put(action)
         self._show()
 
     def _leave_edit(self) -> None:
@@ -342,7 +343,7 @@ class ClickMode(QObject):
             self._step_journal(target, answer.source)
         self._show(kept=answer.change is not None)
 
-    def _step_journal(self, target: Target, kind: str) -> None:
+    def _step_journal(self, target: ClickTarget, kind: str) -> None:
         recording = self._tracker.recordings.get(target.layer)
         if recording is None:
             self.message = f"There is nothing to {kind}."
@@ -353,34 +354,34 @@ class ClickMode(QObject):
     def _opened(self) -> None:
         """Compute the features under the cursor, where the first click is likely."""
         click = self._click_at(tuple(self._viewer.cursor.position), False)
-        session = self.work.session
+        session = self.worker.session
         if session is not None and self.target is not None:
             session.labels = self.target.array  # the layer may have other data since `open`
         try:
             if click is not None and session is not None:
                 session.locate(click)
-                self.work.warm_up(click)
+                self.worker.warm_up(click)
         except InputError:
             pass  # the cursor is outside the image
         self.changed.emit()
 
     def _show(self, after: Masks | None = None, *, kept: bool = False) -> None:
-        session = self.work.session
+        session = self.worker.session
         if self._overlay is not None and session is not None:
             shown = session.shown
-            nothing = kept or self.edits.what is not None
-            clicks = self.edits.marked if self.edits.what is not None else shown.clicks.clicks
+            nothing = kept or self.edits.edit is not None
+            clicks = self.edits.clicks if self.edits.edit is not None else shown.clicks.clicks
             self._overlay.show({} if nothing else shown.masks, after, () if kept else clicks)
         if after is None:
             self.changed.emit()
 
     def _previewed(self, masks: Any) -> None:
-        if self.edits.what is None and self.settings.hover:
+        if self.edits.edit is None and self.settings.hover:
             self._show(masks)
 
     def _failed(self, error: Exception) -> None:
         empty = self.shown is None
-        ending = self.work.session is None or (self._stopping and (self._forced or empty))
+        ending = self.worker.session is None or (self._stopping and (self._forced or empty))
         if ending or not isinstance(error, UnetError):
             report_error(error, "clicking failed", self.show_message)
         way_out = " Esc drops the object." if self._stopping and not ending else ""
@@ -395,11 +396,11 @@ class ClickMode(QObject):
         self.message = text
         self.changed.emit()
 
-    def _renewed(self, target: Target) -> None:
+    def _renewed(self, target: ClickTarget) -> None:
         """Go on with other data of the labels; the active object stays."""
         self.target, self.message = target, ""
-        if self.work.session is not None:
-            self.work.session.labels = target.array
+        if self.worker.session is not None:
+            self.worker.session.labels = target.array
         self.changed.emit()
 
     def _gone(self, reason: str) -> None:
@@ -410,7 +411,7 @@ class ClickMode(QObject):
         """Turn click mode off at once."""
         if self.target is None:
             return
-        self.work.close()
+        self.worker.close()
         target, overlay, inputs = self.target, self._overlay, self._input
         if self._watch is not None:
             self._watch.close()

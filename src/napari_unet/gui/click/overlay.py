@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from napari_unet.core.instances.mask import ObjectMask
     from napari_unet.core.prompts.clicks import Click
     from napari_unet.core.tiles import Index, Window
-    from napari_unet.gui.click.target import Target
+    from napari_unet.gui.click.target import ClickTarget
 
     Masks = Mapping[Index, ObjectMask]
 
@@ -54,7 +54,7 @@ class ClickOverlay:
         There is no memory for it.
     """
 
-    def __init__(self, viewer: Any, target: Target) -> None:
+    def __init__(self, viewer: Any, target: ClickTarget) -> None:
         self._viewer, self._geometry = viewer, target.geometry
         self._drawn: list[tuple[Index, Window]] = []
         self.layer = _new_layer(viewer, target.layer)

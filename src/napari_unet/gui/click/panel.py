@@ -19,7 +19,6 @@ from napari_unet.gui.click.text import KEY_LIST, TIPS
 from napari_unet.gui.correct.edit_tracker import get_edit_tracker
 from napari_unet.gui.errors import report_error
 from napari_unet.gui.layers.combos import as_choices, image_layers, object_layers, refresh_choices
-from napari_unet.gui.layers.key_bindings import is_typing
 from napari_unet.gui.layers.label_geometry import fits
 from napari_unet.gui.layers.navigation import image_in_view
 from napari_unet.gui.layers.result_info import ResultInfo
@@ -165,7 +164,7 @@ class ClickPanel(DockPanel):
             event.connect(self._layers_changed)
         layers.selection.events.active.connect(self._follow)
         self.docked.connect(self.tracker.close_with)
-        self._key = ToggleKey(self.viewer, self, self._toggle_pressed)
+        self._key = ToggleKey(self.viewer, self, self.toggle)
         self._follow()
 
     def toggle(self) -> None:
@@ -177,10 +176,6 @@ class ClickPanel(DockPanel):
         else:
             self.mode.stop()
         self._show_state()
-
-    def _toggle_pressed(self) -> None:
-        if not is_typing():
-            self.toggle()
 
     def refresh_models(self, *_: Any) -> None:
         """List the models of the store again; at first one that has a click head is chosen."""
@@ -217,7 +212,7 @@ class ClickPanel(DockPanel):
         self._save()
 
     def _edit_pressed(self, edit: str) -> None:
-        if self.mode.edits.what == edit:
+        if self.mode.edits.edit == edit:
             self.mode.drop()
         else:
             self.mode.begin_edit(edit)
@@ -304,16 +299,16 @@ class ClickPanel(DockPanel):
         if self._next_model and not mode.on:
             name, self._next_model = self._next_model, ""
             self._choose_model(name)
-        on, ready = mode.on, mode.on and mode.work.session is not None
+        on, ready = mode.on, mode.on and mode.worker.session is not None
         self.toggle_button.setChecked(on and mode.active)
         for box in (self.image, self.model, self.labels):
             box.enabled = not on
         for button in (self.add, self.take_away, *self.edits.values(), self.undo, self.redo):
             button.setEnabled(ready)
         for edit, button in self.edits.items():
-            button.setChecked(mode.edits.what == edit)
+            button.setChecked(mode.edits.edit == edit)
         self.keep.setEnabled(mode.shown is not None)
-        self.drop.setEnabled(mode.shown is not None or mode.edits.what is not None)
+        self.drop.setEnabled(mode.shown is not None or mode.edits.edit is not None)
         text = mode.describe()
         if not on and not text:
             text = _OFF if self.image.value is not None else "Open an image to begin."

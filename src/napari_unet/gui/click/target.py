@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Target:
+class ClickTarget:
     """Labels, and the image that they belong to.
 
     Attributes
@@ -67,7 +67,7 @@ class Target:
                 here[axis] = np.round(here[axis])
         return tuple(float(here[axis]) for axis in self.geometry.order)
 
-    def renewed(self) -> Target:
+    def renewed(self) -> ClickTarget:
         """Return the target with the data that the layer has now.
 
         Raises
@@ -164,10 +164,10 @@ class LayerWatch:
     def __init__(
         self,
         viewer: Any,
-        target: Target,
+        target: ClickTarget,
         layer: Labels,
         gone: Callable[[str], None],
-        renewed: Callable[[Target], None],
+        renewed: Callable[[ClickTarget], None],
     ) -> None:
         self._target, self._layers = target, (target.image, target.layer, layer)
         self._gone, self._renewed = gone, renewed
@@ -203,7 +203,7 @@ class LayerWatch:
 
 def open_target(
     viewer: Any, image: Image, layer: Labels | None, tracker: EditTracker, card: ModelCard
-) -> Target:
+) -> ClickTarget:
     """Prepare labels for clicks, or add empty ones.
 
     Parameters
@@ -222,7 +222,7 @@ def open_target(
     """
     if layer is None:
         layer = _new_labels(viewer, image, card)
-    target = Target(image, layer, find_label_geometry(image, layer), layer.data)
+    target = ClickTarget(image, layer, find_label_geometry(image, layer), layer.data)
     target.check()
     _check_data(layer)
     _check_place(target)
@@ -264,7 +264,7 @@ def _check_data(layer: Labels) -> None:
         raise InputError(f"{layer.name!r}: {error}") from error
 
 
-def _check_place(target: Target) -> None:
+def _check_place(target: ClickTarget) -> None:
     """Raise InputError if the labels do not lie where the image does, to a pixel.
 
     A click is on what is seen of the image, and its answer is seen where the labels lie.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from napari_unet.core.prompts.clicks import Click
     from napari_unet.core.settings import PredictSettings
-    from napari_unet.gui.click.target import Target
+    from napari_unet.gui.click.target import ClickTarget
     from napari_unet.gui.jobs.embeddings import KeptFeatures
     from napari_unet.nn.interactive.interaction import Action, Answer
     from napari_unet.nn.interactive.session import ClickSession
@@ -30,11 +30,11 @@ REST_MS = 250
 """Features around the cursor are computed when it has rested for so long: it has stopped moving."""
 
 
-class ClickWork(QObject):
+class ClickWorker(QObject):
     """Does one action after the other in a session, beside the window.
 
     Emits, in the window's thread: `opened` when the session is open; `previewed` with what a click
-    under the cursor would give; `failed` with an exception; `moved` when something began or ended.
+    under the cursor would give; `failed` with an exception; `updated` with each action's progress.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ class ClickWork(QObject):
     opened = Signal()
     previewed = Signal(object)
     failed = Signal(object)
-    moved = Signal()
+    updated = Signal()
 
     def __init__(self, owner: QObject, apply: Callable[[Answer], None]) -> None:
         super().__init__(owner)
@@ -82,8 +82,8 @@ class ClickWork(QObject):
     @property
     def has_actions(self) -> bool:
         """Whether an action is waiting or running; opening the session is none."""
-        at_work = self.session is not None and self._job is not None and self._job_matters
-        return bool(self._actions) or at_work
+        running = self.session is not None and self._job is not None and self._job_matters
+        return bool(self._actions) or running
 
     def open(self, begin: Callable[[], Generator[Progress, None, ClickSession]]) -> None:
         """Open a session with a generator that returns it; the one before is closed."""
@@ -94,7 +94,7 @@ class ClickWork(QObject):
         """Run an action after all earlier ones."""
         self._actions.append(action)
         self._next()
-        self.moved.emit()
+        self.updated.emit()
 
     def hover(self, click: Click, join: bool = False) -> None:
         """Preview a click when no action is left; the arguments are those of `take_click`."""
@@ -175,7 +175,7 @@ class ClickWork(QObject):
     def _keep_progress(self, item: Progress) -> None:
         self.progress = item
         if self._job_matters:
-            self.moved.emit()
+            self.updated.emit()
 
     def _opened(self, session: ClickSession) -> None:
         self.session = session
@@ -204,7 +204,7 @@ class ClickWork(QObject):
         mattered = self._job_matters
         self._next()
         if mattered:
-            self.moved.emit()
+            self.updated.emit()
 
     def _warm(self) -> None:
         session, place = self.session, self._place
@@ -225,7 +225,7 @@ class ClickWork(QObject):
 
 
 def open_session(
-    target: Target, model: str, device: str, kept: KeptFeatures, overwrite: bool
+    target: ClickTarget, model: str, device: str, kept: KeptFeatures, overwrite: bool
 ) -> Generator[Progress, None, ClickSession]:
     """Load the model and open a session for it; runs in a job's thread."""
     yield Progress(0, 0, "loading the model")

@@ -26,13 +26,21 @@ def is_typing() -> bool:
     return isinstance(QApplication.focusWidget(), _TEXT_FIELDS)
 
 
-def weak_callback(method: Callable[[], object]) -> Callable[[Any], None]:
-    """Return a key's callback that calls a method as long as its owner is alive."""
+def weak_callback(
+    method: Callable[[], object], *, while_typing: bool = True
+) -> Callable[[Any], None]:
+    """Return a key's callback that calls a method as long as its owner is alive.
+
+    Parameters
+    ----------
+    while_typing
+        Also if the key was meant for a text field.
+    """
     found: Any = weakref.WeakMethod(method)
 
     def pressed(_: Any) -> None:
         call = found()
-        if call is not None:
+        if call is not None and (while_typing or not is_typing()):
             call()
 
     return pressed
