@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
+from napari.layers import Image
 from qtpy.QtWidgets import QFileDialog
 
 from napari_unet.cli import main
 from napari_unet.gui import open_files
 from napari_unet.gui.layers.result_info import IMAGE, RESULT_KEY
+from napari_unet.gui.open_files import open_fluorescence_sample, open_histology_sample
 
 
 def spots(shape=(3, 64, 80)):
@@ -205,3 +207,10 @@ def test_without_a_display(tmp_path, monkeypatch, capsys):
     tifffile.imwrite(tmp_path / "a.tif", spots(), photometric="minisblack")
     assert main(["view", str(tmp_path / "a.tif")]) == 2
     assert "there is no display" in capsys.readouterr().err
+
+
+def test_samples_open_as_layers():
+    for reader, rgb in ((open_fluorescence_sample, False), (open_histology_sample, True)):
+        ((data, options, kind),) = reader()
+        layer = Image(data, **options)
+        assert kind == "image" and layer.rgb == rgb and layer.ndim == 2

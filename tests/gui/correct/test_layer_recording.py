@@ -21,12 +21,12 @@ from napari_unet.gui.correct.edit_tracker import get_edit_tracker
 from napari_unet.gui.layers.key_bindings import REDO_KEY, UNDO_KEY
 from napari_unet.gui.layers.result_info import RESULT_KEY
 
-PROVENANCE_KEY = {"model": "cells", "model_hash": "ab", "object_axes": "YX"}
+PROVENANCE = {"model": "cells", "model_hash": "ab", "object_axes": "YX"}
 
 
 def result(viewer, image, data, **geometry):
     """Add a layer as Segment leaves it."""
-    mark = {"base": f"{image.name} cells", "runs": [PROVENANCE_KEY], "passport": PROVENANCE_KEY}
+    mark = {"base": f"{image.name} cells", "runs": [PROVENANCE], "passport": PROVENANCE}
     return viewer.add_labels(
         data,
         name=f"{image.name} cells",

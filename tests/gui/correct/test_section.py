@@ -256,7 +256,7 @@ def test_the_second_window_can_only_look(make_napari_viewer, models, qtbot):
     assert np.array_equal(other.labels.value.data, layer.data)
     assert not other.labels.value.editable
     assert other.status.text().startswith("Another window works on these corrections;")
-    assert not other.undo.isEnabled() and not other.checked.isEnabled()
+    assert not other.undo.isEnabled() and not other.mask_section.checked.isEnabled()
     other.labels.value.data_setitem((np.array([0]), np.array([0])), 5)
     assert not other.recording.pending
     stroke(layer, (34, 8))
@@ -362,7 +362,7 @@ def test_labels_of_the_user_are_recorded_once_they_are_chosen(window, qtbot):
     stroke(mine, (34, 8))
     saved(section, qtbot)
     assert section.recording.journal.about.model == "cells"
-    assert not section.image.enabled
+    qtbot.waitUntil(lambda: not section.image.enabled)
 
 
 def test_labels_without_an_image_say_so_and_are_kept(window, qtbot):

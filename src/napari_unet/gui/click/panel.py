@@ -274,9 +274,7 @@ class ClickPanel(DockPanel):
             self.image.value = image
         if isinstance(active, Labels) and active in self.labels.choices:
             self.labels.value = active
-            if (
-                active is not self._followed
-            ):  # not again when click mode ends, which makes the labels active
+            if active is not self._followed:  # as it is when click mode ends and activates them
                 self._choose_model(ResultInfo.from_layer(active).model)
             self._followed = active
 
