@@ -55,13 +55,13 @@ class Clicking:
         run_until(after(1.5))
         self.panel.toggle()
         limit = after(OPENING_S)
-        run_until(lambda: self.mode.work.session is not None or not self.mode.on or limit())
-        if self.mode.work.session is None:
+        run_until(lambda: self.mode.worker.session is not None or not self.mode.on or limit())
+        if self.mode.worker.session is None:
             raise SystemExit(f"click mode did not begin: {self.panel.status.text()}")
         run_until(after(1.0))
         self.canvas = self.viewer.window._qt_viewer.canvas.native
         self.drawn, self.drawings, self._new = 0, 0, False
-        self.mode.work.previewed.connect(self._previewed)
+        self.mode.worker.previewed.connect(self._previewed)
         self.viewer.window._qt_viewer.canvas._scene_canvas.events.draw.connect(self._painted)
 
     def click(self, place: np.ndarray) -> float:
@@ -72,12 +72,12 @@ class Clicking:
 
         began = time.perf_counter()
         QTest.mouseClick(self.canvas, Qt.MouseButton.LeftButton, pos=self._pixel(place))
-        while self.mode.work.busy:
+        while self.mode.worker.busy:
             QApplication.processEvents()
         self._drawing()
         seconds = time.perf_counter() - began
         self.mode.drop()
-        run_until(lambda: not self.mode.work.busy)
+        run_until(lambda: not self.mode.worker.busy)
         return seconds
 
     def move(self, place: np.ndarray) -> None:

@@ -33,7 +33,7 @@ def main() -> int:
     from qtpy.QtWidgets import QApplication
     from skimage.io import imsave
 
-    from napari_unet.gui.launch import open_demo
+    from napari_unet.gui.open_files import open_demo
 
     viewer = napari.Viewer(title="napari-unet", show_welcome_screen=False)
     viewer.window.set_geometry(0, 0, *SIZE)

@@ -42,7 +42,6 @@ class FakeEngine:
     error: Exception = field(default_factory=lambda: RuntimeError("the device is on fire"))
     offset: int = 0
     closed: int = 0
-    asked: list = field(default_factory=list)
     request: object = None
     frames: list = field(default_factory=list)
     focus: list = field(default_factory=list)

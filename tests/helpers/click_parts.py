@@ -63,12 +63,12 @@ class Window:
 
     def start(self):
         self.panel.toggle_button.click()
-        self.qtbot.waitUntil(lambda: self.mode.work.session is not None, timeout=20_000)
+        self.qtbot.waitUntil(lambda: self.mode.worker.session is not None, timeout=20_000)
         self.settle()
         return self
 
     def settle(self):
-        self.qtbot.waitUntil(lambda: not self.mode.work.busy, timeout=20_000)
+        self.qtbot.waitUntil(lambda: not self.mode.worker.busy, timeout=20_000)
 
     def click(self, y, x, held=NONE, button=LEFT):
         QTest.mouseClick(self.canvas, button, held, self.pixel(y, x))
@@ -101,7 +101,7 @@ class Window:
 
     def history(self):
         """Return the edits that are in force in the journal of the image."""
-        recording = self.panel.recorder.recordings[self.labels]
+        recording = self.panel.tracker.recordings[self.labels]
         assert recording.wait(10)
         with JournalReader(find_journals(layer_stack(self.image))[0].path) as journal:
             return journal.history()

@@ -15,7 +15,7 @@ from napari_unet.gui.layers.result_info import RESULT_KEY
 def main() -> None:
     image = np.random.default_rng(0).integers(0, 255, (3, 120, 140), np.uint8)
     viewer = napari.Viewer(show=False)
-    recorder = get_edit_tracker(viewer)
+    tracker = get_edit_tracker(viewer)
     viewer.add_image(image, name="im")
     mark = {"base": "im cells", "passport": {"model": "cells", "object_axes": "YX"}}
     layer = viewer.add_labels(np.zeros(image.shape, np.uint16), metadata={RESULT_KEY: mark})
@@ -28,7 +28,7 @@ def main() -> None:
         with layer.block_history():
             for step in range(5):
                 layer.paint((z, y, min(x + 2 * step, 139)), number)
-        recording = recorder.recordings[layer]
+        recording = tracker.recordings[layer]
         while recording.pending:
             QApplication.processEvents()
         print(recording.journal.undoable, flush=True)

@@ -31,7 +31,7 @@ def _view(values: Namespace) -> int:
     check_exists(image, *labels)
     if problem := why_no_window():
         raise InputError(f"{problem}; give the files to napari where there is a window.")
-    from napari_unet.gui.launch import run_view
+    from napari_unet.gui.open_files import run_view
 
     run_view(image, labels)
     return 0

@@ -1,7 +1,8 @@
-"""The news of the model store, for all that show its models: what came, and what is used now."""
+"""Events of the model store, for all panels that show its models."""
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from qtpy.QtCore import QObject, Signal
@@ -10,7 +11,7 @@ from napari_unet.core.models.store import ModelEntry, list_models
 
 
 class ModelEvents(QObject):
-    """Tells the sections of the window about models.
+    """Connects the panels that store, remove or choose a model with those that offer models.
 
     Emits `changed` when a model was stored or removed, and `chosen` with the name of the model that
     the user wants to go on with.
@@ -20,14 +21,10 @@ class ModelEvents(QObject):
     chosen = Signal(str)
 
 
-_shelf: list[ModelEvents] = []
-
-
+@functools.cache
 def get_model_events() -> ModelEvents:
-    """Return the window's only shelf; to be asked for in the window's thread."""
-    if not _shelf:
-        _shelf.append(ModelEvents())
-    return _shelf[0]
+    """Return the only instance of the process; to be called in the window's thread."""
+    return ModelEvents()
 
 
 def offer_models(box: Any, *, usable: bool = False) -> dict[str, ModelEntry]:

@@ -12,9 +12,9 @@ from napari_unet.core.settings.tasks import LinkSettings
 from napari_unet.gui.jobs.layer_section import LayerSection
 from napari_unet.gui.jobs.run import ResultRun
 from napari_unet.gui.jobs.run_button import RunButton
-from napari_unet.gui.layers.combos import image_layers, named, object_layers, offer_anew
+from napari_unet.gui.layers.combos import as_choices, image_layers, object_layers, refresh_choices
 from napari_unet.gui.layers.convert import full_resolution, layer_axes, voxel_size_um
-from napari_unet.gui.layers.result_info import IMAGE, RESULT_KEY
+from napari_unet.gui.layers.result_info import find_source_image
 from napari_unet.gui.widgets.settings_form import SettingsForm
 
 if TYPE_CHECKING:
@@ -135,10 +135,10 @@ class LinkSection(LayerSection):
         )
 
     def _choices(self, *_: Any) -> list[tuple[str, Labels]]:
-        return named(la for la in object_layers(self._viewer) if la.ndim in (3, 4))
+        return as_choices(la for la in object_layers(self._viewer) if la.ndim in (3, 4))
 
     def _refresh(self) -> None:
-        offer_anew(self.labels)
+        refresh_choices(self.labels)
 
     @property
     def _possible(self) -> bool:
@@ -168,12 +168,9 @@ def time_axes(layer: Labels) -> str:
 
 def _image_of(viewer: Any, layer: Labels, shape: tuple[int, ...]) -> Any:
     """Return the data of the image that labels were found in; None if it is not there as such."""
-    wanted = layer.metadata.get(RESULT_KEY, {}).get(IMAGE)
-    for other in image_layers(viewer):
-        if str(other.unique_id) == wanted:
-            data = full_resolution(other)
-            return data if tuple(data.shape) == shape else None
-    return None
+    image = find_source_image(layer, image_layers(viewer))
+    data = None if image is None else full_resolution(image)
+    return data if data is not None and tuple(data.shape) == shape else None
 
 
 def _steps(

@@ -76,7 +76,7 @@ def test_a_panel_that_is_made_to_float_keeps_click_mode_on(window, qtbot):
 def test_esc_after_the_panel_was_closed_ends_click_mode(window, qtbot):
     w = window(picture()).start()
     w.click(30, 30)
-    w.mode.stop(surely=True)
+    w.mode.stop(force=True)
     w.mode.drop()
     qtbot.waitUntil(lambda: not w.mode.on)
     assert "click" not in w.viewer.layers
@@ -115,10 +115,10 @@ def test_labels_converted_while_the_model_is_loaded_are_clicked_into(window, qtb
     w = window(picture())
     labels = w.viewer.add_labels(np.zeros((120, 130), np.uint8), name="mine")
     w.panel.toggle_button.click()
-    assert w.mode.work.session is None
+    assert w.mode.worker.session is None
     labels.data = labels.data.astype(np.uint16)
     w.settle()
     w.click(30, 30)
     w.key(ENTER)
-    assert w.mode.work.session.labels is labels.data
+    assert w.mode.worker.session.labels is labels.data
     assert iou(labels.data == 1, disc(1)) > 0.9

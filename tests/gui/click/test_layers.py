@@ -13,8 +13,8 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QLineEdit
 
-from napari_unet.gui.click.input import typing
 from napari_unet.gui.jobs.embeddings import features_of
+from napari_unet.gui.layers.key_bindings import is_typing
 from napari_unet.gui.layers.result_info import RESULT_KEY
 from napari_unet.nn.inference.embeddings import FrameFeatures
 from napari_unet.nn.inference.model import save_model
@@ -91,12 +91,12 @@ def test_keys_in_a_field_of_some_panel_are_not_those_of_click_mode(window):
     w = window(picture()).start()
     w.click(30, 30)
     spin, line = w.panel.settings.settings["cache"].widget.native, QLineEdit()
-    w.panel.settings_fold.open(True)
+    w.panel.settings_section.open(True)
     w.viewer.window.add_dock_widget(line, name="field")
     for field in (spin, line):
         field.window().activateWindow()
         field.setFocus()
-        w.qtbot.waitUntil(typing)
+        w.qtbot.waitUntil(is_typing)
         for key in (ENTER, ESCAPE, Qt.Key.Key_C, Qt.Key.Key_D):
             QTest.keyClick(field, key)
         w.settle()
@@ -117,7 +117,7 @@ def test_a_model_of_volumes_answers_in_3d(make_napari_viewer, clicking_model, ho
     assert iou(w.labels.data == 1, ball) > 0.8
     w.undo()
     w.drag((16, 12), (24, 20), (32, 28), held=Qt.KeyboardModifier.ShiftModifier)
-    assert iou(w.mode.work.session.mask, ball) > 0.8
+    assert iou(w.mode.worker.session.mask, ball) > 0.8
 
 
 @pytest.mark.parametrize("axes", ["czyx", "tcyx", "tyx"])
@@ -183,7 +183,7 @@ def test_what_cannot_be_clicked_is_said_in_a_sentence(window, qtbot):
     w = window(image).start()
     w.click(-20, 30)
     assert "outside the image" in w.status
-    w.panel.away.click()
+    w.panel.take_away.click()
     w.click(30, 30)
     assert "first click must be on the object" in w.status
     w.panel.add.click()
@@ -290,7 +290,7 @@ def test_two_windows_click_apart_and_c_goes_on_after_another_layer(window):
     for w in (one, other):
         w.viewer.layers.selection.active = w.image
         w.key(Qt.Key.Key_C)  # on an image it is napari's own, which gives way
-        w.qtbot.waitUntil(lambda w=w: w.mode.work.session is not None)
+        w.qtbot.waitUntil(lambda w=w: w.mode.worker.session is not None)
     one.click(30, 30)
     other.click(120 - 1 - 30, 30)
     other.key(ENTER)

@@ -41,16 +41,16 @@ def test_ctrl_click_takes_away_and_ctrl_z_takes_back_one_click(window):
     whole = w.preview > 0
     for away in (lambda: w.click(30, 38, held=CTRL), lambda: w.click(30, 38, button=RIGHT)):
         away()
-        assert np.count_nonzero(w.mode.work.session.mask) < np.count_nonzero(whole)
+        assert np.count_nonzero(w.mode.worker.session.mask) < np.count_nonzero(whole)
         w.undo()
         assert np.array_equal(w.preview > 0, whole)
-    w.panel.away.click()
+    w.panel.take_away.click()
     w.click(30, 38)
-    less = w.mode.work.session.mask
+    less = w.mode.worker.session.mask
     assert not less[30, 38]
     w.undo()
     w.redo()
-    assert np.array_equal(w.mode.work.session.mask, less)
+    assert np.array_equal(w.mode.worker.session.mask, less)
     w.panel.add.click()
     w.undo()
     w.undo()
@@ -67,7 +67,7 @@ def test_a_click_on_another_object_keeps_the_first(window):
     w.click(30, 30)
     w.click(30, 90)
     assert iou(w.labels.data == 1, disc(1)) > 0.9
-    assert iou(w.mode.work.session.mask, disc(2)) > 0.9
+    assert iou(w.mode.worker.session.mask, disc(2)) > 0.9
     assert "Object 1 added." in w.status
     w.click(80, 60, held=SHIFT)  # joined to the second, though it lies apart
     w.key(ENTER)
@@ -104,7 +104,7 @@ def test_dragging_moves_the_view_and_shift_dragging_draws_a_box(window, qtbot):
     before = np.array(w.viewer.scene.camera.center)
     w.drag((18, 18), (30, 30), (42, 42), held=SHIFT)
     assert np.array_equal(w.viewer.scene.camera.center, before)
-    assert iou(w.mode.work.session.mask, disc(1)) > 0.8
+    assert iou(w.mode.worker.session.mask, disc(1)) > 0.8
     assert not w.mode.shown.clicks.clicks
     w.click(30, 30)
     w.key(ENTER)
@@ -162,7 +162,7 @@ def test_split_merge_and_delete_are_one_entry_and_one_undo_each(window):
     assert np.array_equal(labels.data, split)
     w.key(Qt.Key.Key_M)
     w.key(ESCAPE)
-    assert w.mode.edits.what is None
+    assert w.mode.edits.edit is None
     w.key(Qt.Key.Key_S)
     w.click(25, 25)
     w.click(85, 85)
@@ -181,7 +181,7 @@ def test_clicks_are_in_the_journal_teach_the_model_and_come_back(window, qtbot, 
     w.panel.toggle_button.click()  # what is at hand is kept
     qtbot.waitUntil(lambda: not w.mode.on)
     left = next(x for x in w.viewer.layers if x.name == "im clicks")
-    assert w.panel.recorder.recordings[left].wait(10)
+    assert w.panel.tracker.recordings[left].wait(10)
     data = left.data.copy()
     assert data.max() == 3
     with JournalReader(find_journals(layer_stack(w.image))[0].path) as journal:
@@ -197,8 +197,8 @@ def test_clicks_are_in_the_journal_teach_the_model_and_come_back(window, qtbot, 
     viewer = make_napari_viewer()
     _, panel = viewer.window.add_plugin_dock_widget("napari-unet", "Correct and fine-tune")
     viewer.add_image(image, name="other")
-    qtbot.waitUntil(lambda: panel.correct.offers.offer is not None)
-    panel.correct.offers.button.click()
+    qtbot.waitUntil(lambda: panel.correct.restore_row.offer is not None)
+    panel.correct.restore_row.button.click()
     qtbot.waitUntil(lambda: panel.correct.labels.value is not None)
     assert np.array_equal(panel.correct.labels.value.data, data)
 
@@ -211,7 +211,7 @@ def test_redo_leaves_the_object_at_hand_alone(window):
     w.click(30, 90)
     w.redo()
     assert w.status.endswith("There is nothing to redo.")
-    assert iou(w.mode.work.session.mask, disc(2)) > 0.9 and not w.labels.data.any()
+    assert iou(w.mode.worker.session.mask, disc(2)) > 0.9 and not w.labels.data.any()
     w.key(ESCAPE)
     w.redo()
     assert w.mode.shown is None and iou(w.labels.data == 1, disc(1)) > 0.9
@@ -255,23 +255,23 @@ def test_an_object_that_loses_all_its_pixels_keeps_its_place_in_the_labels(windo
     w.click(80, 60, held=CTRL)
     assert "first click must be on the object" in w.status
     w.click(80, 60)
-    assert iou(w.mode.work.session.mask, disc(3)) > 0.9
+    assert iou(w.mode.worker.session.mask, disc(3)) > 0.9
 
 
 def test_what_is_clicked_while_the_model_is_loaded_comes_next(window, qtbot):
     w = window(picture())
     w.panel.toggle_button.click()
     QTest.mouseClick(w.canvas, LEFT, NONE, w.pixel(30, 30))
-    assert w.mode.work.session is None
+    assert w.mode.worker.session is None
     w.settle()
-    assert iou(w.mode.work.session.mask, disc(1)) > 0.9
+    assert iou(w.mode.worker.session.mask, disc(1)) > 0.9
     QTest.mouseClick(w.canvas, LEFT, NONE, w.pixel(30, 90))
     labels = w.labels
     w.panel.toggle_button.click()  # before the answer
     qtbot.waitUntil(lambda: not w.mode.on)
     assert iou(labels.data == 1, disc(1)) > 0.9 and iou(labels.data == 2, disc(2)) > 0.9
     w.panel.toggle_button.click()
-    assert w.mode.on and w.mode.work.session is None
+    assert w.mode.on and w.mode.worker.session is None
     w.panel.toggle_button.click()
     assert not w.mode.on
 
@@ -300,4 +300,4 @@ def test_a_model_that_was_tuned_meanwhile_answers_the_next_time(window, clicking
     w.settle()
     assert w.panel.model.value == "tuned"
     w.start()
-    assert w.mode.work.session.model.name == "tuned"
+    assert w.mode.worker.session.model.name == "tuned"

@@ -21,12 +21,12 @@ from napari_unet.gui.correct.edit_tracker import get_edit_tracker
 from napari_unet.gui.layers.key_bindings import REDO_KEY, UNDO_KEY
 from napari_unet.gui.layers.result_info import RESULT_KEY
 
-PROVENANCE_KEY = {"model": "cells", "model_hash": "ab", "object_axes": "YX"}
+PROVENANCE = {"model": "cells", "model_hash": "ab", "object_axes": "YX"}
 
 
 def result(viewer, image, data, **geometry):
     """Add a layer as Segment leaves it."""
-    mark = {"base": f"{image.name} cells", "runs": [PROVENANCE_KEY], "passport": PROVENANCE_KEY}
+    mark = {"base": f"{image.name} cells", "runs": [PROVENANCE], "passport": PROVENANCE}
     return viewer.add_labels(
         data,
         name=f"{image.name} cells",
@@ -43,7 +43,7 @@ def objects(shape):
 
 
 @pytest.fixture
-def recorder(viewer):
+def tracker(viewer):
     return get_edit_tracker(viewer)
 
 
@@ -78,44 +78,44 @@ def written(stack):
     """Labels as the image's latest journal has them."""
     place = find_journals(stack)[0]
     with JournalReader(place.path) as journal:
-        out = np.zeros(journal.header.shape, journal.dtype)
+        out = np.zeros(journal.about.shape, journal.dtype)
         for index, frame in journal.replay_all():
             out[index] = frame
         return out
 
 
-def test_strokes_fills_erasing_and_programs_are_on_the_disk(viewer, recorder):
+def test_strokes_fills_erasing_and_programs_are_on_the_disk(viewer, tracker):
     layer, stack = scene(viewer)
     stroke(layer, (20, 20), (20, 24), (22, 28))
     layer.fill((5, 5), 9)
     layer.mode = "erase"
     stroke(layer, (14, 12), label=0)
     layer.data_setitem((np.array([0, 1]), np.array([0, 0])), np.array([3, 4]))
-    recording = recorder.recording(layer)
+    recording = tracker.begin_recording(layer)
     assert recording.wait(10)
     assert recording.describe() == "All 4 corrections saved."
     assert np.array_equal(written(stack), layer.data)
-    about = recording.journal.header
+    about = recording.journal.about
     assert (about.model, about.model_hash, about.ndim, about.name) == ("cells", "ab", 2, "im")
     assert [edit.source for edit in recording.journal.history()] == [
         "pan_zoom", "pan_zoom", "erase", "set",
     ]  # fmt: skip
 
 
-def test_nothing_is_recorded_of_other_layers_and_of_live_tiles(viewer, recorder):
+def test_nothing_is_recorded_of_other_layers_and_of_live_tiles(viewer, tracker):
     layer, stack = scene(viewer)
     other = viewer.add_labels(objects((30, 40)), name="mine")
     stroke(other, (20, 20))
     layer.data[0:5] = 3
     layer.refresh()
-    assert recorder.recordings == {} and find_journals(stack) == []
-    recorder.watch(other)
+    assert tracker.recordings == {} and find_journals(stack) == []
+    tracker.watch(other)
     stroke(other, (24, 20))
-    assert recorder.recordings[other].wait(10)
+    assert tracker.recordings[other].wait(10)
     assert np.array_equal(written(stack), other.data)
 
 
-def test_undo_and_redo_go_across_slices_and_bring_them_into_view(viewer, recorder):
+def test_undo_and_redo_go_across_slices_and_bring_them_into_view(viewer, tracker):
     layer, stack = scene(viewer, (5, 30, 40), "ZYX")
     states = [layer.data.copy()]
     for z in (3, 0, 4):
@@ -127,37 +127,37 @@ def test_undo_and_redo_go_across_slices_and_bring_them_into_view(viewer, recorde
         press(layer, UNDO_KEY)
         assert np.array_equal(layer.data, state)
         assert viewer.dims.current_step[0] == z
-    assert recorder.recordings[layer].describe() == "All is saved."
+    assert tracker.recordings[layer].describe() == "All is saved."
     press(layer, UNDO_KEY)
-    assert recorder.recordings[layer].describe() == "There is nothing to undo."
+    assert tracker.recordings[layer].describe() == "There is nothing to undo."
     for state in states[1:]:
         press(layer, REDO_KEY)
         assert np.array_equal(layer.data, state)
     assert np.array_equal(written(stack), layer.data)
 
 
-def test_an_undo_right_after_a_stroke_waits_for_it(viewer, recorder, qtbot, monkeypatch):
+def test_an_undo_right_after_a_stroke_waits_for_it(viewer, tracker, qtbot, monkeypatch):
     layer, stack = scene(viewer)
     before, let = layer.data.copy(), threading.Event()
     sync = os.fsync
     monkeypatch.setattr(os, "fsync", lambda handle: (let.wait(10), sync(handle)))
     stroke(layer, (20, 20))
     press(layer, UNDO_KEY)
-    assert recorder.recordings[layer].describe() == "Saving …"
+    assert tracker.recordings[layer].describe() == "Saving …"
     assert not np.array_equal(layer.data, before)
     let.set()
     qtbot.waitUntil(lambda: np.array_equal(layer.data, before))
     assert np.array_equal(written(stack), before)
 
 
-def test_axes_in_another_order_and_a_scaled_layer(viewer, recorder):
+def test_axes_in_another_order_and_a_scaled_layer(viewer, tracker):
     values = np.zeros((30, 4, 2, 40), np.uint8)  # Y T Z X
     labels_ = ("y", "t", "z", "x")
     image = viewer.add_image(values, name="im", axis_labels=labels_, scale=(2, 1, 3, 2))
     data = np.zeros(values.shape, np.uint16)
     layer = result(viewer, image, data, scale=(2, 1, 3, 2), translate=(5, 0, 0, 1))
     layer.data_setitem(tuple(np.array([n]) for n in (7, 3, 1, 9)), 5)
-    recording = recorder.recordings[layer]
+    recording = tracker.recordings[layer]
     assert recording.wait(10)
     (edit,) = recording.journal.history((3, 1))
     assert edit.box == ((3, 4), (1, 2), (7, 8), (9, 10))
@@ -167,14 +167,15 @@ def test_axes_in_another_order_and_a_scaled_layer(viewer, recorder):
     assert layer.data[7, 3, 1, 9] == 5
 
 
-def test_of_large_labels_the_planes_that_were_worked_on_are_kept(viewer, recorder, monkeypatch):
-    monkeypatch.setattr("napari_unet.core.annotations.header.WHOLE_BYTES", 0)
+def test_of_large_labels_the_planes_that_were_worked_on_are_kept(viewer, tracker, monkeypatch):
+    for module in ("journal", "initial_labels"):
+        monkeypatch.setattr(f"napari_unet.core.annotations.{module}.WHOLE", 0)
     layer, stack = scene(viewer, (4, 30, 40), "ZYX")
     before = layer.data.copy()
     stroke(layer, (1, 20, 20), (1, 22, 22))
     stroke(layer, (1, 21, 21), label=8)
     stroke(layer, (2, 21, 21), label=9)
-    recording = recorder.recordings[layer]
+    recording = tracker.recordings[layer]
     assert recording.wait(10)
     found = written(stack)
     assert np.array_equal(found[1:3], layer.data[1:3]) and not found[0].any()
@@ -184,53 +185,53 @@ def test_of_large_labels_the_planes_that_were_worked_on_are_kept(viewer, recorde
     assert np.array_equal(written(stack)[1:3], before[1:3])
 
 
-def test_data_that_are_replaced_begin_a_new_journal(viewer, recorder):
+def test_data_that_are_replaced_begin_a_new_journal(viewer, tracker):
     layer, stack = scene(viewer)
     stroke(layer, (20, 20))
-    first = recorder.recordings[layer]
+    first = tracker.recordings[layer]
     layer.data = objects((30, 40)) * 3
-    assert layer not in recorder.recordings and first.wait(10)  # the latest journal comes first
+    assert layer not in tracker.recordings and first.wait(10)  # the latest journal comes first
     layer.undo()
     assert np.array_equal(layer.data, objects((30, 40)) * 3)  # napari has forgotten the stroke
     stroke(layer, (25, 5), label=8)
-    assert recorder.recordings[layer].wait(10)
+    assert tracker.recordings[layer].wait(10)
     assert len(find_journals(stack)) == 2
     assert np.array_equal(written(stack), layer.data)
 
 
-def test_a_run_that_writes_into_the_layer_ends_its_record(viewer, recorder):
+def test_a_run_that_writes_into_the_layer_ends_its_record(viewer, tracker):
     layer, stack = scene(viewer)
     stroke(layer, (20, 20))
-    first = recorder.recordings[layer]
+    first = tracker.recordings[layer]
     assert first.wait(10)
     layer.metadata[RESULT_KEY]["running"] = True
     layer.editable = False
-    assert layer not in recorder.recordings
+    assert layer not in tracker.recordings
     layer.data[:] = 4
     layer.metadata[RESULT_KEY].pop("running")
     layer.editable = True
     stroke(layer, (20, 20))
-    assert recorder.recordings[layer].wait(10) and first.wait(10)
+    assert tracker.recordings[layer].wait(10) and first.wait(10)
     assert np.array_equal(written(stack), layer.data)
 
 
-def test_a_renamed_layer_goes_on_and_a_removed_one_lets_others_write(viewer, recorder):
+def test_a_renamed_layer_goes_on_and_a_removed_one_lets_others_write(viewer, tracker):
     layer, stack = scene(viewer)
     stroke(layer, (20, 20))
     layer.name = "other"
     stroke(layer, (25, 20))
-    recording = recorder.recordings[layer]
+    recording = tracker.recordings[layer]
     viewer.layers.remove(layer)
     assert recording.wait(10)
-    assert recorder.recordings == {}
+    assert tracker.recordings == {}
     with Journal.open(find_journals(stack)[0].path) as journal:
         assert journal.undoable == 2
 
 
-def test_a_full_disk_is_said_and_nothing_is_lost(viewer, recorder, qtbot, monkeypatch):
+def test_a_full_disk_is_said_and_nothing_is_lost(viewer, tracker, qtbot, monkeypatch):
     layer, stack = scene(viewer)
     stroke(layer, (20, 20))
-    recording = recorder.recordings[layer]
+    recording = tracker.recordings[layer]
     assert recording.wait(10)
 
     def full(handle):
@@ -255,18 +256,18 @@ def test_a_full_disk_is_said_and_nothing_is_lost(viewer, recorder, qtbot, monkey
             said = str(notification_manager.records[-1].message)
             assert "Nothing can be undone before all is saved. " in said
             assert "kept: 2 changes. " in said and "No space left on device; make room" in said
-    recorder.go_on()
+    tracker.retry()
     assert recording.wait(10)
     assert recording.describe() == "All 3 corrections saved."
     assert np.array_equal(written(stack), layer.data)
 
 
 def test_what_a_removed_layer_still_has_to_save_is_counted_right(
-    viewer, recorder, qtbot, monkeypatch
+    viewer, tracker, qtbot, monkeypatch
 ):
     layer, stack = scene(viewer)
     stroke(layer, (20, 20))
-    recording = recorder.recordings[layer]
+    recording = tracker.recordings[layer]
     assert recording.wait(10)
 
     def full(handle):
@@ -277,19 +278,19 @@ def test_what_a_removed_layer_still_has_to_save_is_counted_right(
         stroke(layer, (24, 20))
         viewer.layers.remove(layer)
         qtbot.waitUntil(lambda: recording.failed)
-        assert recorder.unsaved == [recording]
+        assert tracker.unsaved == [recording]
         assert recording.describe().startswith("Not saved yet, but kept: 1 change. ")
-    recorder.go_on()
+    tracker.retry()
     assert recording.wait(10)
     assert np.array_equal(written(stack), layer.data)
 
 
-def test_strokes_wait_for_the_image(viewer, recorder, qtbot):
+def test_strokes_wait_for_the_image(viewer, tracker, qtbot):
     layer, stack = scene(viewer)
     image = viewer.layers["im"]
     viewer.layers.remove(image)
     stroke(layer, (20, 20))
-    recording = recorder.recordings[layer]
+    recording = tracker.recordings[layer]
     qtbot.waitUntil(lambda: recording.failed)
     assert "The image of the labels 'im cells' is not open" in recording.describe()
     viewer.add_layer(image)
@@ -297,12 +298,12 @@ def test_strokes_wait_for_the_image(viewer, recorder, qtbot):
     assert np.array_equal(written(stack), layer.data)
 
 
-def test_an_image_in_a_file_is_known_by_its_path(viewer, recorder, tmp_path):
+def test_an_image_in_a_file_is_known_by_its_path(viewer, tracker, tmp_path):
     values = np.random.default_rng(1).integers(0, 255, (30, 40), np.uint8)
     tifffile.imwrite(tmp_path / "a.tif", values)
     (image,) = viewer.open(tmp_path / "a.tif", plugin="napari")
     layer = result(viewer, image, objects((30, 40)))
-    recording = recorder.recording(layer)
+    recording = tracker.begin_recording(layer)
     recording.mark(KNOWN, ())
     assert recording.wait(10)
-    assert recording.journal.header.path == str(tmp_path / "a.tif")
+    assert recording.journal.about.path == str(tmp_path / "a.tif")

@@ -25,7 +25,7 @@ from napari_unet.core.annotations.reader import JournalReader
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.models.store import list_models
 from napari_unet.gui.correct.edit_tracker import get_edit_tracker
-from napari_unet.gui.correct.restore import when
+from napari_unet.gui.correct.restore_row import describe_time
 from napari_unet.gui.layers.convert import layer_stack
 from napari_unet.gui.layers.result_info import RESULT_KEY, is_unedited
 
@@ -157,8 +157,8 @@ def test_a_polygon_is_saved_and_restored(make_napari_viewer, models, qtbot):
 
     viewer, section = opened(make_napari_viewer)
     viewer.add_image(VALUES, name="im", scale=(2, 2))
-    qtbot.waitUntil(lambda: section.offers.offer is not None)
-    section.offers.button.click()
+    qtbot.waitUntil(lambda: section.restore_row.offer is not None)
+    section.restore_row.button.click()
     qtbot.waitUntil(lambda: section.recording is not None)
     assert np.array_equal(section.labels.value.data, left)
     section.undo.click()
@@ -197,21 +197,21 @@ def test_what_was_corrected_is_restored_in_another_window(make_napari_viewer, mo
     layer = segmented(viewer, image, objects(), scale=(3, 2), translate=(5, 6))
     stroke(layer, (30, 8))
     stroke(layer, (34, 8))
-    section.scribble_objects.click()
+    section.mask_section.scribble_objects.click()
     stroke(section.recording.scribbles, (6, 6), label=2)
     saved(section, qtbot)
     left = layer.data.copy()
     viewer.close()
 
     viewer, section = opened(make_napari_viewer)
-    assert section.offers.isHidden()
+    assert section.restore_row.isHidden()
     image = viewer.add_image(VALUES, name="other name", scale=(3, 2), translate=(5, 6))
-    qtbot.waitUntil(lambda: section.offers.offer is not None)
+    qtbot.waitUntil(lambda: section.restore_row.offer is not None)
     now = datetime.datetime.now()
-    text = section.offers.button.text()
+    text = section.restore_row.button.text()
     assert text.startswith("Restore 3 corrections of today, ") or now.hour == 0
-    assert not section.offers.isHidden()
-    section.offers.button.click()
+    assert not section.restore_row.isHidden()
+    section.restore_row.button.click()
     qtbot.waitUntil(lambda: len(viewer.layers) == 3)
     layer = section.labels.value
     assert np.array_equal(layer.data, left) and layer.data.dtype == np.uint16
@@ -221,7 +221,7 @@ def test_what_was_corrected_is_restored_in_another_window(make_napari_viewer, mo
     assert not is_unedited(layer, SHAPE)  # a new run leaves it alone
     assert section.model.value == "cells" and section.status.text() == "All 3 corrections saved."
     assert (section.recording.scribbles.data == 2).any()
-    qtbot.waitUntil(lambda: section.offers.isHidden())
+    qtbot.waitUntil(lambda: section.restore_row.isHidden())
     section.undo.click()
     assert not section.recording.scribbles.data.any()
     section.undo.click()
@@ -238,9 +238,9 @@ def test_nothing_is_offered_where_newer_labels_are_shown(make_napari_viewer, mod
     stroke(layer, (30, 8))
     saved(section, qtbot)
     viewer.layers.remove(layer)
-    qtbot.waitUntil(lambda: section.offers.offer is not None)
+    qtbot.waitUntil(lambda: section.restore_row.offer is not None)
     segmented(viewer, viewer.layers["im"], objects())
-    qtbot.waitUntil(lambda: section.offers.offer is None)
+    qtbot.waitUntil(lambda: section.restore_row.offer is None)
 
 
 def test_the_second_window_can_only_look(make_napari_viewer, models, qtbot):
@@ -250,13 +250,13 @@ def test_the_second_window_can_only_look(make_napari_viewer, models, qtbot):
     saved(section, qtbot)
     second, other = opened(make_napari_viewer)
     second.add_image(VALUES, name="im")
-    qtbot.waitUntil(lambda: other.offers.offer is not None)
-    other.offers.restore()
+    qtbot.waitUntil(lambda: other.restore_row.offer is not None)
+    other.restore_row.restore()
     qtbot.waitUntil(lambda: len(second.layers) == 2)
     assert np.array_equal(other.labels.value.data, layer.data)
     assert not other.labels.value.editable
     assert other.status.text().startswith("Another window works on these corrections;")
-    assert not other.undo.isEnabled() and not other.checked.isEnabled()
+    assert not other.undo.isEnabled() and not other.mask_section.checked.isEnabled()
     other.labels.value.data_setitem((np.array([0]), np.array([0])), 5)
     assert not other.recording.pending
     stroke(layer, (34, 8))
@@ -269,21 +269,24 @@ def test_a_checked_slice_a_box_and_their_layer(window, qtbot):
     image = viewer.add_image(values, name="im")
     layer = segmented(viewer, image, objects(values.shape))
     viewer.dims.set_point(0, 1)
-    section.show_known.setChecked(True)
+    section.mask_section.show_mask.setChecked(True)
     viewer.layers.selection.active = layer
-    section.checked.click()
+    section.mask_section.checked.click()
     saved(section, qtbot)
     shown = viewer.layers["what is known"]
     qtbot.waitUntil(lambda: shown.data[1].all())
     assert not shown.data[0].any() and viewer.layers.selection.active == layer
-    assert section.checked.isChecked() and section.checked.text() == "This slice is checked ✓"
+    assert (
+        section.mask_section.checked.isChecked()
+        and section.mask_section.checked.text() == "This slice is checked ✓"
+    )
     viewer.dims.set_point(0, 0)
-    assert not section.checked.isChecked()
+    assert not section.mask_section.checked.isChecked()
     viewer.dims.set_point(0, 1)
-    section.check_slice()
+    section.mask_section.check_slice()
     saved(section, qtbot)
     qtbot.waitUntil(lambda: not shown.data[1].any())
-    section.box.click()
+    section.mask_section.box.click()
     drawn = viewer.layers.selection.active
     assert isinstance(drawn, Shapes) and drawn.mode == "add_rectangle"
     drawn.add(np.array([[1, 9.6, 20], [1, 9.6, 30.4], [1, 15, 30.4], [1, 15, 20]]))
@@ -296,24 +299,24 @@ def test_a_checked_slice_a_box_and_their_layer(window, qtbot):
     assert marks(image) == [
         (KNOWN, whole), (UNKNOWN, whole), (KNOWN, ((1, 2), (10, 15), (20, 30)))
     ]  # fmt: skip
-    section.show_known.setChecked(False)
+    section.mask_section.show_mask.setChecked(False)
     assert len(viewer.layers) == 2
 
 
 def test_what_was_touched_and_scribbled_is_shown(window, qtbot):
     viewer, section = window
     layer = segmented(viewer, viewer.add_image(VALUES, name="im"), objects())
-    section.show_known.setChecked(True)
+    section.mask_section.show_mask.setChecked(True)
     shown = viewer.layers["what is known"]
     stroke(layer, (8, 8), label=5)
     qtbot.waitUntil(lambda: shown.data[8, 8] == 1)
     assert shown.data[4, 4] == 1 and not shown.data[20:30, 30:44].any()
-    section.scribble_objects.click()
+    section.mask_section.scribble_objects.click()
     scribbles = section.recording.scribbles
     assert viewer.layers.selection.active == scribbles and scribbles.mode == "paint"
     stroke(scribbles, (35, 50), label=scribbles.selected_label)
     qtbot.waitUntil(lambda: shown.data[35, 50] == 2)
-    section.scribble_background.click()
+    section.mask_section.scribble_background.click()
     stroke(scribbles, (2, 50), label=scribbles.selected_label)
     qtbot.waitUntil(lambda: shown.data[2, 50] == 1)
     section.touched.setChecked(False)
@@ -330,13 +333,13 @@ def test_what_was_touched_and_scribbled_is_shown(window, qtbot):
 def test_an_object_is_accepted_as_it_is(window, qtbot):
     viewer, section = window
     layer = segmented(viewer, viewer.add_image(VALUES, name="im"), objects())
-    section.confirm_object((0, 0))
+    section.mask_section.confirm_object((0, 0))
     assert section.recording is None
-    section.confirm_object((25, 35))
+    section.mask_section.confirm_object((25, 35))
     saved(section, qtbot)
     (edit,) = section.recording.journal.history()
     assert edit.confirmed == (2,) and edit.source == "confirm"
-    section.show_known.setChecked(True)
+    section.mask_section.show_mask.setChecked(True)
     shown = viewer.layers["what is known"]
     qtbot.waitUntil(lambda: shown.data[20:30, 30:44].all())
     assert not shown.data[4:12, 4:12].any()
@@ -351,15 +354,15 @@ def test_labels_of_the_user_are_recorded_once_they_are_chosen(window, qtbot):
     viewer.add_image(np.zeros((5, 5)), name="too small")
     mine = viewer.add_labels(objects(), name="mine")
     stroke(mine, (30, 8))
-    assert section.labels.value is None and section.recorder.recordings == {}
+    assert section.labels.value is None and section.tracker.recordings == {}
     section.labels.value = mine
     assert section.image.value is image
     assert section.status.text() == "Every stroke on these labels is recorded."
     section.model.value = "cells"
     stroke(mine, (34, 8))
     saved(section, qtbot)
-    assert section.recording.journal.header.model == "cells"
-    assert not section.image.enabled
+    assert section.recording.journal.about.model == "cells"
+    qtbot.waitUntil(lambda: not section.image.enabled)
 
 
 def test_labels_without_an_image_say_so_and_are_kept(window, qtbot):
@@ -378,7 +381,7 @@ def test_labels_without_an_image_say_so_and_are_kept(window, qtbot):
 def test_the_list_leaves_out_and_exports(window, qtbot, tmp_path):
     viewer, section = window
     listed = section.corrections
-    section.fold.open()
+    section.list_section.open()
     assert listed.message.text() == "Nothing was corrected for this model yet."
     image = viewer.add_image(VALUES, name="im")
     layer = segmented(viewer, image, objects())
@@ -419,7 +422,7 @@ def test_strokes_are_recorded_though_only_segment_is_open(viewer, panel, qtbot):
 def test_times_in_words():
     now = datetime.datetime(2026, 3, 4, 9, 30)
     days = [now.replace(hour=7, minute=5) - datetime.timedelta(days=n) for n in (0, 1, 2)]
-    words = [when(day.timestamp(), now) for day in days]
+    words = [describe_time(day.timestamp(), now) for day in days]
     assert words == ["today, 07:05", "yesterday, 07:05", "2 March 2026, 07:05"]
 
 
@@ -432,9 +435,9 @@ def test_all_that_was_saved_is_there_after_a_kill(make_napari_viewer, models, qt
         reports += [int(line) for line in child.stdout if line.endswith("\n")]
     viewer, section = opened(make_napari_viewer)
     viewer.add_image(np.random.default_rng(0).integers(0, 255, (3, 120, 140), np.uint8), name="im")
-    qtbot.waitUntil(lambda: section.offers.offer is not None, timeout=10_000)
-    assert section.offers.offer.corrections in (reports[-1], reports[-1] + 1)
-    section.offers.restore()
+    qtbot.waitUntil(lambda: section.restore_row.offer is not None, timeout=10_000)
+    assert section.restore_row.offer.corrections in (reports[-1], reports[-1] + 1)
+    section.restore_row.restore()
     qtbot.waitUntil(lambda: section.recording is not None, timeout=10_000)
     assert section.recording.journal.undoable >= reports[-1]
     found = set(np.unique(section.labels.value.data)) - {0}

@@ -7,7 +7,7 @@ import pytest
 import tune_parts as parts
 
 from napari_unet.core.models.store import list_models
-from napari_unet.gui.finetune.changes import SHOWS
+from napari_unet.gui.layers.overlays import SHOWS
 from napari_unet.gui.layers.result_info import RESULT_KEY
 
 
@@ -40,7 +40,7 @@ def test_a_missed_object_is_painted_and_learned(viewer, panel, qtbot):
     layer, missed = result(viewer)
     with layer.block_history():
         layer.data_setitem(np.nonzero(missed), 1)
-    panel.correct.check_slice()
+    panel.correct.mask_section.check_slice()
     qtbot.waitUntil(
         lambda: panel.correct.recording is not None and not panel.correct.recording.pending
     )
@@ -82,7 +82,7 @@ def test_a_closed_dock_ends_the_training(viewer, panel, qtbot):
     layer, missed = result(viewer)
     with layer.block_history():
         layer.data_setitem(np.nonzero(missed), 1)
-    panel.correct.check_slice()
+    panel.correct.mask_section.check_slice()
     qtbot.waitUntil(lambda: not panel.correct.recording.pending)
     panel.tune.form.first.settings["minutes"].set(5.0)
     panel.tune.start.native.click()

@@ -19,8 +19,8 @@ from napari_unet.core.training.run_state import (
     lock_training,
     training_folder,
 )
-from napari_unet.gui.finetune.changes import SHOWS
 from napari_unet.gui.finetune.section import TuneSection
+from napari_unet.gui.layers.overlays import SHOWS
 from napari_unet.gui.layers.result_info import RESULT_KEY
 from napari_unet.nn.inference.model import load_model
 

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from napari.components import ViewerModel
 
-from napari_unet.gui.layers.live_labels import LiveLabels
+from napari_unet.gui.layers.live_labels import LiveLabels, draw_part
 
 Y, X = slice(2, 5), slice(1, 4)
 
@@ -86,3 +87,39 @@ def test_frames_are_written_one_by_one():
     with pytest.raises(IndexError, match="frame by frame"):
         live[:, 0, 0] = 1
     assert live[:, 0, 0].tolist() == [9, 9, 9]
+
+
+class TestDrawPart:
+    @pytest.fixture
+    def layer(self):
+        viewer = ViewerModel()
+        layer = viewer.add_labels(np.zeros((4, 8, 8), np.uint16), scale=(2, 1, 1))
+        layer.drawn = []
+        layer.events.labels_update.connect(lambda e: layer.drawn.append((e.data.shape, e.offset)))
+        viewer.dims.set_point(0, 4)  # plane 2
+        layer.viewer = viewer
+        return layer
+
+    def draw(self, layer, plane):
+        place = (slice(plane, plane + 1), slice(2, 5), slice(1, 8))
+        return draw_part(layer.viewer, layer, place)
+
+    def test_only_the_part(self, layer):
+        assert self.draw(layer, 2)
+        assert layer.drawn == [((3, 7), [2, 1])]
+
+    def test_nothing_of_another_plane(self, layer):
+        assert self.draw(layer, 1) and layer.drawn == []
+
+    def test_not_in_3d_nor_across_nor_outlined_nor_wide(self, layer):
+        layer.contour = 1
+        assert not self.draw(layer, 2)
+        layer.contour = 0
+        layer.viewer.dims.order = (1, 0, 2)
+        assert not self.draw(layer, 2)
+        layer.viewer.dims.order = (0, 1, 2)
+        layer.viewer.dims.ndisplay = 3
+        assert not self.draw(layer, 2)
+        layer.viewer.dims.ndisplay = 2
+        layer.data = layer.data.astype(np.uint32)
+        assert not self.draw(layer, 2)

@@ -3,77 +3,39 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from napari.components import ViewerModel
-from napari.layers import Image
+from napari.layers import Labels
 
 from napari_unet.core.errors import InputError
+from napari_unet.gui.layers.label_geometry import Placement
 from napari_unet.gui.layers.result_info import (
     RESULT_KEY,
-    Placement,
-    draw_part,
-    fingerprint,
+    ResultInfo,
+    labels_checksum,
     open_result,
     previous_result,
     seal_result,
+    update_info,
 )
 
 
-@pytest.mark.parametrize(
-    ("axes", "shape", "shown"),
-    [
-        ("YX", (5, 6), (5, 6)),
-        ("TZYX", (2, 3, 5, 6), (2, 3, 5, 6)),
-        ("ZTYX", (3, 2, 5, 6), (3, 2, 5, 6)),
-        ("CZYX", (4, 3, 5, 6), (3, 5, 6)),
-        ("TCZYX", (2, 4, 3, 5, 6), (2, 1, 3, 5, 6)),
-        ("XY", (6, 5), (6, 5)),
-    ],
-)
-def test_labels_lie_as_the_image_does(axes, shape, shown):
-    labels_axes = "".join(letter for letter in "TZYX" if letter in axes)
-    sizes = dict(zip(axes, shape, strict=True))
-    labels = np.arange(np.prod([sizes[a] for a in labels_axes]), dtype=np.uint16)
-    labels = labels.reshape([sizes[a] for a in labels_axes])
-    placement = Placement(axes, labels_axes, shape)
-    layer = placement.to_layer(labels)
-    assert layer.shape == shown and np.shares_memory(layer, labels)
-    back = placement.from_layer(layer)
-    assert np.array_equal(back, labels) and np.shares_memory(back, labels)
-    index = tuple(sizes[a] - 1 for a in labels_axes[:-2])
-    window = (slice(1, 3), slice(2, 5))
-    part = layer[placement.at(index, window)]
-    assert part.size == 6
-    assert np.array_equal(np.unique(part), np.unique(labels[(*index, *window)]))
+def test_the_metadata_keep_their_keys():
+    info = ResultInfo("im cells", "im cells", "1", True, [], {"model": "cells"}, checksum=5)
+    stored = {
+        "base": "im cells", "name": "im cells", "image": "1", "running": True, "runs": [],
+        "passport": {"model": "cells"}, "fingerprint": 5,
+    }  # fmt: skip
+    assert info.to_metadata() == {RESULT_KEY: stored}
+    layer = Labels(np.zeros((4, 4), np.uint16), metadata=info.to_metadata())
+    assert ResultInfo.from_layer(layer) == info and info.is_result and info.model == "cells"
+    update_info(layer, running=None, grown=[3])
+    stored.pop("running")
+    assert layer.metadata == {RESULT_KEY: {**stored, "grown": [3]}}
 
 
-def test_labels_show_in_every_channel():
-    image = Image(np.zeros((2, 4, 5, 6)), scale=(1, 3, 1, 1), translate=(0, 7, 0, 0))
-    geometry = Placement("TCYX", "TYX", (2, 4, 5, 6)).geometry(image)
-    viewer = ViewerModel()
-    viewer.add_layer(image)
-    layer = viewer.add_labels(np.zeros((2, 1, 5, 6), np.uint8), **geometry)
-    for channel in range(4):
-        assert round(layer.world_to_data((0, 7 + 3 * channel, 0, 0))[1]) == 0
-    assert viewer.dims.nsteps[1] == 4
-
-
-def test_the_place_in_the_world_is_the_images():
-    image = Image(
-        np.zeros((3, 4, 5, 6)),
-        scale=(1, 2, 0.5, 0.5),
-        translate=(0, 10, 20, 30),
-        rotate=np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, -1], [0, 0, 1, 0]]),
-        shear=[0, 0, 0, 0, 0, 0.1],
-        affine=np.diag([1, 1, 2, 2, 1]),
-        units=("pixel", "um", "um", "um"),
-        axis_labels=("c", "z", "y", "x"),
-    )
-    layer = ViewerModel().add_labels(
-        np.zeros((4, 5, 6), np.uint8),
-        **Placement("CZYX", "ZYX", (3, 4, 5, 6)).geometry(image),
-    )
-    for corner in [(0, 0, 0), (3, 4, 5), (1, 0, 2)]:
-        assert layer.data_to_world(corner) == pytest.approx(image.data_to_world((0, *corner))[1:])
-    assert layer.units == image.units[1:] and layer.axis_labels == ("z", "y", "x")
+def test_a_layer_of_the_users_says_nothing():
+    layer = Labels(np.zeros((4, 4), np.uint16))
+    assert ResultInfo.from_layer(layer) == ResultInfo() and not ResultInfo().is_result
+    assert ResultInfo().to_metadata() == {RESULT_KEY: {}} and layer.metadata == {}
 
 
 class TestReplacing:
@@ -157,50 +119,14 @@ class TestReplacing:
             self.open(viewer)
 
 
-def test_fingerprint(monkeypatch):
+def test_labels_checksum(monkeypatch):
     data = np.arange(4 * 8 * 8, dtype=np.uint16).reshape(4, 8, 8)
     same = np.ascontiguousarray(data.transpose(2, 1, 0)).transpose(2, 1, 0)
-    assert fingerprint(data) == fingerprint(same)
+    assert labels_checksum(data) == labels_checksum(same)
     other = data.copy()
     other[3, 7, [6, 7]] = other[3, 7, [7, 6]]
-    assert fingerprint(other) != fingerprint(data)
-    monkeypatch.setattr("napari_unet.gui.layers.result_info._ALL_BYTES", data.nbytes // 2)
-    assert fingerprint(other) == fingerprint(data)  # sampled: every other plane
+    assert labels_checksum(other) != labels_checksum(data)
+    monkeypatch.setattr("napari_unet.gui.layers.result_info._WHOLE_CHECK_BYTES", data.nbytes // 2)
+    assert labels_checksum(other) == labels_checksum(data)  # sampled: every other plane
     other[2] += 1
-    assert fingerprint(other) != fingerprint(data)
-
-
-class TestDrawPart:
-    @pytest.fixture
-    def layer(self):
-        viewer = ViewerModel()
-        layer = viewer.add_labels(np.zeros((4, 8, 8), np.uint16), scale=(2, 1, 1))
-        layer.drawn = []
-        layer.events.labels_update.connect(lambda e: layer.drawn.append((e.data.shape, e.offset)))
-        viewer.dims.set_point(0, 4)  # plane 2
-        layer.viewer = viewer
-        return layer
-
-    def draw(self, layer, plane):
-        place = (slice(plane, plane + 1), slice(2, 5), slice(1, 8))
-        return draw_part(layer.viewer, layer, place)
-
-    def test_only_the_part(self, layer):
-        assert self.draw(layer, 2)
-        assert layer.drawn == [((3, 7), [2, 1])]
-
-    def test_nothing_of_another_plane(self, layer):
-        assert self.draw(layer, 1) and layer.drawn == []
-
-    def test_not_in_3d_nor_across_nor_outlined_nor_wide(self, layer):
-        layer.contour = 1
-        assert not self.draw(layer, 2)
-        layer.contour = 0
-        layer.viewer.dims.order = (1, 0, 2)
-        assert not self.draw(layer, 2)
-        layer.viewer.dims.order = (0, 1, 2)
-        layer.viewer.dims.ndisplay = 3
-        assert not self.draw(layer, 2)
-        layer.viewer.dims.ndisplay = 2
-        layer.data = layer.data.astype(np.uint32)
-        assert not self.draw(layer, 2)
+    assert labels_checksum(other) != labels_checksum(data)

@@ -9,7 +9,7 @@ import pytest
 from napari.utils.notifications import notification_manager
 
 from napari_unet.core.errors import DeviceError
-from napari_unet.gui.layers.convert import SEEN, SLICE
+from napari_unet.gui.layers.navigation import SEEN, SLICE
 from napari_unet.gui.layers.result_info import RESULT_KEY
 
 SHAPE = (40, 60)

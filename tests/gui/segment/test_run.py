@@ -7,8 +7,8 @@ import pytest
 
 from napari_unet.core.errors import SettingsError
 from napari_unet.core.settings.tasks import PredictSettings
-from napari_unet.gui import launch as demo
-from napari_unet.gui.correct.edit_tracker import _learner
+from napari_unet.gui import open_files as demo
+from napari_unet.gui.correct.edit_tracker import get_learner
 from napari_unet.gui.jobs import engine
 from napari_unet.gui.layers.result_info import RESULT_KEY
 
@@ -140,6 +140,6 @@ def test_stacks_in_three_ways_are_as_by_library(viewer, real_panel, real, discs,
     provenance = layer.metadata[RESULT_KEY]["passport"]
     assert provenance["volumes"] == way
     assert provenance["object_axes"] == ("YX" if way == "planes" else "ZYX")
-    assert _learner(layer, "real").ndim == 2  # the model of planes learns what is corrected
+    assert get_learner(layer, "real").ndim == 2  # the model of planes learns what is corrected
     provenance["model_hash"] = "of a version that is gone"
-    assert _learner(layer, "real").ndim == 2
+    assert get_learner(layer, "real").ndim == 2

@@ -20,7 +20,7 @@ from napari_unet.gui.errors import report_error
 from napari_unet.gui.jobs.engine import loaded_model
 from napari_unet.gui.jobs.eta import format_duration
 from napari_unet.gui.jobs.job import CANCELLED, Job, WidgetJobs, abandon_all, get_device_queue
-from napari_unet.gui.layers.open_files import ImageFiles, read_files, show_files
+from napari_unet.gui.open_files import ImageFiles, read_files, show_files
 from napari_unet.gui.widgets.collapsible import ScrollPanel
 from napari_unet.gui.widgets.dock_panel import DockPanel
 from napari_unet.gui.widgets.wrapped_label import WrappedLabel

@@ -1,31 +1,59 @@
-"""Mouse and keys of click mode: they are those of its layer, as long as that is the active one.
+"""Mouse and keys of click mode: those of its layer, as long as that is the active one.
 
 napari gives a layer's own keys precedence over the window's, so that no other layer loses a key.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import weakref
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from qtpy.QtWidgets import QAbstractSpinBox, QApplication, QLineEdit, QPlainTextEdit, QTextEdit
+from napari.layers import Image
 
-from napari_unet.core.instances.label_edits import DELETE, MERGE, SPLIT
-from napari_unet.gui.layers.key_bindings import REDO_KEY, UNDO_KEY
+from napari_unet.core.instances.label_edits import DELETE, EDITS, MERGE, SPLIT
+from napari_unet.gui.layers.key_bindings import (
+    REDO_KEY,
+    UNDO_KEY,
+    bind_window_key,
+    is_typing,
+    weak_callback,
+)
+from napari_unet.gui.layers.navigation import STILL_PX
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from napari.layers import Labels
+    from qtpy.QtWidgets import QWidget
 
-    from napari_unet.gui.click.mode import ClickMode
+    from napari_unet.core.prompts.clicks import Click
+    from napari_unet.gui.click.target import ClickTarget
+    from napari_unet.nn.interactive.interaction import Action, Steps
+    from napari_unet.nn.interactive.session import ClickSession
 
-STILL = 4
-"""A button that is let go within so many pixels of the screen was clicked."""
 LEFT, RIGHT = 1, 2
 KEYS = {SPLIT: "s", MERGE: "m", DELETE: "d"}
 GROW_KEY = "g"
-_FIELDS = (QLineEdit, QAbstractSpinBox, QTextEdit, QPlainTextEdit)
+TOGGLE_KEY = "c"
+
+
+class _Mode(Protocol):
+    """What of `ClickMode` mouse and keys use; that module imports this one."""
+
+    changed: Any
+
+    def click(self, position: Sequence[float], *, negative: bool, join: bool) -> None: ...
+    def box(self, first: Sequence[float], second: Sequence[float]) -> None: ...
+    def show_box(self, first: Sequence[float], second: Sequence[float]) -> None: ...
+    def hover(self, position: Sequence[float], *, negative: bool, join: bool) -> None: ...
+    def leave(self) -> None: ...
+    def keep(self) -> None: ...
+    def drop(self) -> None: ...
+    def undo(self) -> None: ...
+    def redo(self) -> None: ...
+    def grow(self) -> None: ...
+    def press_edit(self, edit: str) -> None: ...
 
 
 class ClickInput:
@@ -33,15 +61,13 @@ class ClickInput:
 
     Parameters
     ----------
-    viewer
-        The window.
     layer
         The layer that is to be active.
     mode
-        Is told.
+        Does what they mean.
     """
 
-    def __init__(self, viewer: Any, layer: Labels, mode: ClickMode) -> None:
+    def __init__(self, viewer: Any, layer: Labels, mode: _Mode) -> None:
         self._viewer, self._layer, self._mode = viewer, layer, mode
         self._zoom: list[Any] = []
         layer.mouse_drag_callbacks.append(self._pressed)
@@ -55,7 +81,7 @@ class ClickInput:
             layer.bind_key(key, _pressed(action), overwrite=True)
         for edit, key in KEYS.items():
             layer.bind_key(key, _pressed(mode.press_edit, edit), overwrite=True)
-        viewer.events.mouse_over_canvas.connect(self._crossed)
+        viewer.events.mouse_over_canvas.connect(self._pointer_left)
         viewer.layers.selection.events.active.connect(self._follow)
         self._follow()
 
@@ -66,7 +92,7 @@ class ClickInput:
 
     def close(self) -> None:
         """Give the window back its double click."""
-        self._viewer.events.mouse_over_canvas.disconnect(self._crossed)
+        self._viewer.events.mouse_over_canvas.disconnect(self._pointer_left)
         self._viewer.layers.selection.events.active.disconnect(self._follow)
         self._hold_zoom(False)
 
@@ -74,12 +100,15 @@ class ClickInput:
         self._hold_zoom(self.active)
         self._mode.changed.emit()
 
-    def _crossed(self, *_: Any) -> None:
+    def _pointer_left(self, *_: Any) -> None:
         if not self._viewer.mouse_over_canvas:
             self._mode.leave()
 
     def _hold_zoom(self, held: bool) -> None:
-        """Keep the window from zooming at the second of two quick clicks, or let it zoom again."""
+        """Keep napari from zooming at the second of two quick clicks, or let it zoom again.
+
+        napari zooms at a double click even if the layer has a callback that handles it.
+        """
         callbacks = self._viewer.mouse_double_click_callbacks
         if held and not self._zoom:
             self._zoom, callbacks[:] = list(callbacks), []
@@ -87,49 +116,133 @@ class ClickInput:
             callbacks[:], self._zoom = [*self._zoom, *callbacks], []
 
     def _pressed(self, _: Labels, event: Any) -> Iterator[None]:
-        """Wait until the button is let go: a click, a box (with Shift), or a drag as ever."""
-        button, held = event.button, set(event.modifiers)
-        if not _counts(event):
+        """Wait until the button is released: a click, a box (with Shift), or a drag of the view."""
+        if not _is_click(event):
             return
-        start, pixel = tuple(event.position), np.asarray(event.pos, float)
-        moved, boxing = False, button == LEFT and "Shift" in held
+        start, pixel, kind = tuple(event.position), np.asarray(event.pos, float), _click_kind(event)
+        moved, boxing = False, event.button == LEFT and kind["join"]
         yield
         while event.type == "mouse_move":
-            moved |= bool(np.abs(np.asarray(event.pos, float) - pixel).max() > STILL)
+            moved |= bool(np.abs(np.asarray(event.pos, float) - pixel).max() > STILL_PX)
             if moved and boxing:
                 self._mode.show_box(start, tuple(event.position))
             yield
         if moved and boxing:
             self._mode.box(start, tuple(event.position))
         elif not moved:
-            self._mode.click(start, away=button == RIGHT or "Control" in held, join="Shift" in held)
+            self._mode.click(start, **kind)
 
     def _double_clicked(self, _: Labels, event: Any) -> None:
-        if _counts(event):
-            held, away = set(event.modifiers), event.button == RIGHT
-            place = tuple(event.position)
-            self._mode.click(place, away=away or "Control" in held, join="Shift" in held)
+        if _is_click(event):
+            self._mode.click(tuple(event.position), **_click_kind(event))
 
     def _moved(self, _: Labels, event: Any) -> None:
-        held = set(event.modifiers)
-        self._mode.hover(tuple(event.position), away="Control" in held, join="Shift" in held)
+        self._mode.hover(tuple(event.position), **_click_kind(event))
 
 
-def _counts(event: Any) -> bool:
-    """Tell whether a button of the mouse is one that clicks, and no other key makes it napari's."""
+def _is_click(event: Any) -> bool:
+    """Tell whether a press of the mouse is click mode's; with Alt it is napari's."""
     return event.button in (LEFT, RIGHT) and "Alt" not in event.modifiers
 
 
-def typing() -> bool:
-    """Tell whether keys are for a field: what it does not take itself, napari hands on."""
-    return isinstance(QApplication.focusWidget(), _FIELDS)
+def _click_kind(event: Any) -> dict[str, bool]:
+    """Return whether a click takes away, and whether it adds what lies apart."""
+    negative = event.button == RIGHT or "Control" in event.modifiers
+    return {"negative": negative, "join": "Shift" in event.modifiers}
 
 
 def _pressed(action: Any, *arguments: Any) -> Any:
-    """Return what a key does, which napari calls with the layer."""
+    """Return the callback of a key, which napari calls with the layer."""
 
     def pressed(_: Labels) -> None:
-        if not typing():
+        if not is_typing():
             action(*arguments)
 
     return pressed
+
+
+class EditClicks:
+    """Collects the clicks that split, merge or delete objects; until all are made they are marked.
+
+    Attributes
+    ----------
+    edit
+        What the next clicks do, of `EDITS`; None: they segment.
+    clicks
+        Those so far.
+    """
+
+    def __init__(self) -> None:
+        self.edit: str | None = None
+        self.clicks: list[Click] = []
+
+    def begin(self, edit: str) -> None:
+        """Collect clicks for an edit, the first one to come."""
+        self.edit, self.clicks = edit, []
+
+    def leave(self) -> None:
+        """Let clicks segment again."""
+        self.edit, self.clicks = None, []
+
+    def take(self, click: Click, target: ClickTarget) -> Action | None:
+        """Take one of the clicks; with the last one, return what is to be done, and leave."""
+        edit = self.edit
+        if edit is None:
+            return None
+        self.clicks.append(click)
+        clicks = tuple(self.clicks)
+        if len(clicks) < EDITS[edit]:
+            return None
+        self.leave()
+
+        def apply(session: ClickSession) -> Steps:
+            from napari_unet.nn.interactive.interaction import edit_objects
+
+            volume = target.is_volume(clicks[0], session.model.spec.ndim)
+            return edit_objects(session, edit, clicks, volume=volume)
+
+        return apply
+
+
+class ToggleKey:
+    """Binds the key that turns click mode on and off, wherever the user is.
+
+    Parameters
+    ----------
+    panel
+        Gives the key back when it is destroyed; it is not kept alive.
+    toggle
+        The panel's method.
+    """
+
+    def __init__(self, viewer: Any, panel: QWidget, toggle: Callable[[], None]) -> None:
+        self._viewer = weakref.ref(viewer)
+        self._pressed = weak_callback(toggle, while_typing=False)
+        self._image: weakref.ref[Image] | None = None
+        self._held = False
+        self._give_back = bind_window_key(viewer, panel, TOGGLE_KEY, self._pressed)
+        self.take()
+
+    def take(self) -> None:
+        """Take the key."""
+        viewer = self._viewer()
+        if viewer is not None:
+            self._held = True
+            viewer.bind_key(TOGGLE_KEY, self._pressed, overwrite=True)
+            self.follow(viewer.layers.selection.active)
+
+    def let_go(self) -> None:
+        """Give the key back to napari."""
+        self.follow(None)
+        self._held = False
+        self._give_back()
+
+    def follow(self, active: Any) -> None:
+        """Take the key on the active image, too: napari may have one of its own there."""
+        image = None if self._image is None else self._image()
+        if image is not None and image is not active:
+            image.bind_key(TOGGLE_KEY, None)
+            self._image = None
+        if self._held and isinstance(active, Image) and self._image is None:
+            active.bind_key(TOGGLE_KEY, self._pressed, overwrite=True)
+            self._image = weakref.ref(active)

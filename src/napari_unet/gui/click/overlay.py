@@ -1,4 +1,4 @@
-"""The layer over the labels: the object at hand, what a click would change, and the clicks."""
+"""The layer over the labels: the active object, what a click would change, and the clicks."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 from napari.utils.colormaps import DirectLabelColormap
 
 from napari_unet.core.errors import InputError
+from napari_unet.gui.layers.live_labels import draw_part
 from napari_unet.gui.layers.overlays import add_overlay
-from napari_unet.gui.layers.result_info import draw_part
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from napari_unet.core.instances.mask import ObjectMask
     from napari_unet.core.prompts.clicks import Click
     from napari_unet.core.tiles import Index, Window
-    from napari_unet.gui.click.target import Target
+    from napari_unet.gui.click.target import ClickTarget
 
     Masks = Mapping[Index, ObjectMask]
 
@@ -36,24 +36,17 @@ _COLOURS: dict[int | None, Any] = {
     MINUS: (1.0, 0.1, 0.1, 1.0),
     BOX: (1.0, 1.0, 1.0, 1.0),
 }
-DOT = 4
+DOT_PX = 4
 """Radius of the dot that shows a click, in pixels of the screen, where the image allows."""
 
 
 class ClickOverlay:
-    """Draws into a layer of its own, as little as possible each time.
-
-    Parameters
-    ----------
-    viewer
-        The window.
-    target
-        The labels.
+    """Draws into a layer of its own, only the parts that changed.
 
     Attributes
     ----------
     layer
-        The layer; whoever wants clicks and keys listens to it.
+        The layer, which `ClickInput` listens to.
 
     Raises
     ------
@@ -61,23 +54,23 @@ class ClickOverlay:
         There is no memory for it.
     """
 
-    def __init__(self, viewer: Any, target: Target) -> None:
-        self._viewer, self._ground = viewer, target.ground
+    def __init__(self, viewer: Any, target: ClickTarget) -> None:
+        self._viewer, self._geometry = viewer, target.geometry
         self._drawn: list[tuple[Index, Window]] = []
         self.layer = _new_layer(viewer, target.layer)
-        self._array = target.ground.array(self.layer.data)
+        self._array = target.geometry.array(self.layer.data)
 
     def show(self, masks: Masks, after: Masks | None, clicks: Iterable[Click]) -> None:
-        """Draw the object at hand.
+        """Draw the active object.
 
         Parameters
         ----------
         masks
             The object, by frame.
         after
-            What it would be after a click under the cursor; None: that is not shown.
+            The object after a click under the cursor; None: no preview.
         clicks
-            On it.
+            Those that made the object.
         """
         shown = masks if after is None else after
         pieces = []
@@ -105,8 +98,8 @@ class ClickOverlay:
     def _dot(self, click: Click) -> tuple[Index, Window, np.ndarray]:
         """Return a disc at a click."""
         *leading, y, x = click.pixel
-        pixel = abs(float(self.layer.scale[self._ground.order[-1]])) or 1.0
-        radius = min(12, max(1, round(DOT / (self._viewer.scene.camera.zoom * pixel))))
+        pixel = abs(float(self.layer.scale[self._geometry.order[-1]])) or 1.0
+        radius = min(12, max(1, round(DOT_PX / (self._viewer.scene.camera.zoom * pixel))))
         height, width = self._array.shape[-2:]
         window = tuple(
             slice(max(0, at - radius), min(n, at + radius + 1))
@@ -128,8 +121,8 @@ class ClickOverlay:
             part[codes > 0] = codes[codes > 0]
             self._drawn.append((index, window))
         touched += self._drawn
-        placement, layer = self._ground.placement, self.layer
-        if layer.editable:  # switching between 2D and 3D makes it so
+        placement, layer = self._geometry.placement, self.layer
+        if layer.editable:  # napari makes it so when the view switches between 2D and 3D
             layer.editable = False
         places = {i: _union([w for j, w in touched if j == i]) for i in {j for j, _ in touched}}
         if not all(
@@ -139,7 +132,7 @@ class ClickOverlay:
 
 
 def _compared(now: ObjectMask | None, then: ObjectMask | None) -> tuple[Window, np.ndarray] | None:
-    """Return where a mask stays, gains and loses pixels, as codes in a window."""
+    """Return which pixels a mask keeps, gains and loses, as codes in a window."""
     there = [mask.cropped() for mask in (now, then) if mask is not None and mask.area]
     if not there:
         return None
@@ -160,7 +153,7 @@ def _union(windows: list[Window]) -> Window:
 def _new_layer(viewer: Any, labels: Labels) -> Labels:
     shape = tuple(int(n) for n in labels.data.shape)
     try:
-        empty = np.zeros(shape, np.uint8)  # memory is taken page by page, when written
+        empty = np.zeros(shape, np.uint8)  # the system takes memory page by page, when written
     except (MemoryError, ValueError) as error:
         size = f"{math.prod(shape) / 1e9:.0f} GB"
         raise InputError(

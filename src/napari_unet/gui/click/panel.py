@@ -1,4 +1,4 @@
-"""The Click panel: what is clicked on and into, the buttons, and what click mode says."""
+"""The Click panel: the choices of image, model and labels, the buttons, and the status line."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from qtpy.QtWidgets import QButtonGroup, QHBoxLayout, QLabel, QPushButton, QVBox
 from napari_unet.core.errors import InputError, ModelError, UnetError
 from napari_unet.core.instances.label_edits import DELETE, MERGE, SPLIT
 from napari_unet.core.settings.tasks import ClickSettings
+from napari_unet.gui.click.input import ToggleKey
 from napari_unet.gui.click.mode import ClickMode
-from napari_unet.gui.click.text import KEYS, TIPS, describe
-from napari_unet.gui.click.toggle_key import ToggleKey
+from napari_unet.gui.click.text import KEY_LIST, TIPS
 from napari_unet.gui.correct.edit_tracker import get_edit_tracker
 from napari_unet.gui.errors import report_error
-from napari_unet.gui.layers.combos import image_layers, named, object_layers
+from napari_unet.gui.layers.combos import as_choices, image_layers, object_layers, refresh_choices
 from napari_unet.gui.layers.label_geometry import fits
 from napari_unet.gui.layers.navigation import image_in_view
-from napari_unet.gui.layers.result_info import RESULT_KEY
+from napari_unet.gui.layers.result_info import ResultInfo
 from napari_unet.gui.model_events import get_model_events, offer_models
 from napari_unet.gui.segment.form import SECTION as SEGMENT
 from napari_unet.gui.widgets.collapsible import CollapsibleSection, ScrollPanel
@@ -70,15 +70,15 @@ class ClickPanel(DockPanel):
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__(self._dock_closed)
         self.viewer: Any = getattr(napari_viewer, "__wrapped__", napari_viewer)
-        self.recorder = get_edit_tracker(self.viewer)
-        self.mode = ClickMode(self.viewer, self.recorder, self)
+        self.tracker = get_edit_tracker(self.viewer)
+        self.mode = ClickMode(self.viewer, self.tracker, self)
         self._models: dict[str, ModelEntry] = {}
-        self._next, self._turned_to = "", None
+        self._next_model, self._followed = "", None
         self._hidden = QTimer(self)
         self._hidden.setSingleShot(True)
-        self._hidden.timeout.connect(self._look_whether_hidden)
+        self._hidden.timeout.connect(self._close_if_hidden)
         self._build()
-        self.settings_fold.open(remembered(SECTION).get("open") is True)
+        self.settings_section.open(remembered(SECTION).get("open") is True)
         self.settings.restore(remembered(SECTION).get("settings"))
         self.refresh_models()
         self._layers_changed()
@@ -94,18 +94,20 @@ class ClickPanel(DockPanel):
         )
         rows = [("image", self.image), ("model", self.model), ("labels", self.labels)]
         self.settings = SettingsForm(ClickSettings, _ROWS)
-        self.settings_fold = CollapsibleSection("Settings", rows_widget(self.settings.rows(), 140))
-        keys = QLabel(KEYS)
+        self.settings_section = CollapsibleSection(
+            "Settings", rows_widget(self.settings.rows(), 140)
+        )
+        keys = QLabel(KEY_LIST)
         keys.setTextFormat(Qt.TextFormat.RichText)
-        self.keys_fold = CollapsibleSection("Keys", keys)
+        self.keys_section = CollapsibleSection("Keys", keys)
         inside = QWidget()
         content = QVBoxLayout(inside)
         content.setContentsMargins(4, 4, 4, 4)
         content.addWidget(rows_widget(rows, LABEL_WIDTH))
         content.addLayout(self._buttons())
-        content.addWidget(self.settings_fold)
-        content.addWidget(self.keys_fold)
-        # Not by the layout's alignment: that gives wrapped text no more height than its hint.
+        content.addWidget(self.settings_section)
+        content.addWidget(self.keys_section)
+        # Not by the layout's alignment: Qt then gives wrapped text no more height than its hint.
         content.addStretch(1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -115,9 +117,9 @@ class ClickPanel(DockPanel):
         mode = self.mode
         self.toggle_button = _button("Click (C)", TIPS["mode"], checkable=True)
         self.add = _button("Add", TIPS["add"], checkable=True)
-        self.away = _button("Take away", TIPS["away"], checkable=True)
+        self.take_away = _button("Take away", TIPS["take away"], checkable=True)
         kinds = QButtonGroup(self)
-        for button in (self.add, self.away):
+        for button in (self.add, self.take_away):
             kinds.addButton(button)
         self.add.setChecked(True)
         self.keep = _button("Keep (Enter)", TIPS["keep"], mode.keep)
@@ -135,7 +137,7 @@ class ClickPanel(DockPanel):
         whole = QVBoxLayout()
         whole.setContentsMargins(6, 0, 6, 0)
         whole.addWidget(self.toggle_button)
-        for row in ((self.add, self.away), (self.keep, self.drop), (self.undo, self.redo),
+        for row in ((self.add, self.take_away), (self.keep, self.drop), (self.undo, self.redo),
                     tuple(self.edits.values())):  # fmt: skip
             line = QHBoxLayout()
             for button in row:
@@ -146,14 +148,14 @@ class ClickPanel(DockPanel):
 
     def _connect(self) -> None:
         self.toggle_button.clicked.connect(lambda: self.toggle())
-        self.away.toggled.connect(self._away_toggled)
+        self.take_away.toggled.connect(self._negative_toggled)
         self.mode.changed.connect(self._show_state)
         self.mode.changed.connect(self.leave)
         self.image.changed.connect(self._guess_labels)
         self.model.changed.connect(self._show_state)
         for setting in self.settings.settings.values():
             setting.widget.changed.connect(self._settings_changed)
-        self.settings_fold.toggled.connect(self._settings_changed)
+        self.settings_section.toggled.connect(self._settings_changed)
         get_model_events().changed.connect(self.refresh_models)
         get_model_events().chosen.connect(self._choose_next)
         layers = self.viewer.layers
@@ -161,12 +163,12 @@ class ClickPanel(DockPanel):
         for event in (layers.events.inserted, layers.events.removed, layers.events.renamed):
             event.connect(self._layers_changed)
         layers.selection.events.active.connect(self._follow)
-        self.docked.connect(self.recorder.close_with)
-        self._key = ToggleKey(self.viewer, self)
+        self.docked.connect(self.tracker.close_with)
+        self._key = ToggleKey(self.viewer, self, self.toggle)
         self._follow()
 
     def toggle(self) -> None:
-        """Turn click mode on or off; if another layer is chosen meanwhile, go on."""
+        """Turn click mode on or off; if another layer is active, go on with click mode."""
         if not self.mode.on:
             self._start()
         elif not self.mode.active:
@@ -176,7 +178,7 @@ class ClickPanel(DockPanel):
         self._show_state()
 
     def refresh_models(self, *_: Any) -> None:
-        """List the models of the store anew; one that answers clicks is chosen at first."""
+        """List the models of the store again; at first one that has a click head is chosen."""
         chosen = self.model.value
         self._models = offer_models(self.model)
         able = [name for name, entry in self._models.items() if entry.card and entry.card.click]
@@ -203,20 +205,20 @@ class ClickPanel(DockPanel):
                 )
             self.mode.start(image, self.labels.value, entry.card, device)
         except UnetError as error:
-            report_error(error, "click mode does not begin", self.mode.say)
+            report_error(error, "click mode does not begin", self.mode.show_message)
             return
-        self._turned_to = None if self.mode.target is None else self.mode.target.layer
+        self._followed = None if self.mode.target is None else self.mode.target.layer
         self._layers_changed()
         self._save()
 
     def _edit_pressed(self, edit: str) -> None:
-        if self.mode.edits.what == edit:
+        if self.mode.edits.edit == edit:
             self.mode.drop()
         else:
             self.mode.begin_edit(edit)
 
-    def _away_toggled(self, wanted: bool) -> None:
-        self.mode.away = wanted
+    def _negative_toggled(self, wanted: bool) -> None:
+        self.mode.negative = wanted
 
     def _settings_changed(self, *_: Any) -> None:
         self.mode.apply_settings(ClickSettings(**self.settings.values()))
@@ -224,28 +226,30 @@ class ClickPanel(DockPanel):
 
     def _save(self) -> None:
         values: dict[str, Any] = {"settings": self.settings.values()}
-        remember(SECTION, {**values, "model": self.model.value, "open": self.settings_fold.is_open})
+        remember(
+            SECTION, {**values, "model": self.model.value, "open": self.settings_section.is_open}
+        )
 
     def _images(self, *_: Any) -> list[tuple[str, Image]]:
-        return named(image_layers(self.viewer))
+        return as_choices(image_layers(self.viewer))
 
     def _label_choices(self, *_: Any) -> list[tuple[str, Labels | None]]:
-        return [(_NEW, None), *named(object_layers(self.viewer))]
+        return [(_NEW, None), *as_choices(object_layers(self.viewer))]
 
     def _inserted(self, *_: Any) -> None:
         if not self.mode.on:
-            self.mode.say("")  # what was missing may be there now
+            self.mode.show_message("")  # what was missing may be there now
 
     def _layers_changed(self, *_: Any) -> None:
-        """Offer the layers that there are."""
+        """Update the choices of layers."""
         target = self.mode.target
-        for box, layer in ((self.image, "image"), (self.labels, "layer")):
-            chosen = box.value if target is None else getattr(target, layer)
-            box.reset_choices()
-            if chosen in box.choices:
-                box.value = chosen
+        refresh_choices(self.image, self.labels)
         if target is None:
             self._guess_labels()
+        else:
+            for box, layer in ((self.image, target.image), (self.labels, target.layer)):
+                if layer in box.choices:
+                    box.value = layer
         self._show_state()
 
     def _guess_labels(self, *_: Any) -> None:
@@ -253,14 +257,14 @@ class ClickPanel(DockPanel):
         image, chosen = self.image.value, self.labels.value
         if self.mode.on or image is None:
             return
-        if chosen is not None and self.recorder.image_of(chosen) is image:
+        if chosen is not None and self.tracker.get_image(chosen) is image:
             return
         found = [layer for _, layer in self._label_choices() if layer is not None]
-        own = [x for x in found if self.recorder.image_of(x) is image and fits(image, x)]
+        own = [x for x in found if self.tracker.get_image(x) is image and fits(image, x)]
         self.labels.value = own[-1] if own else None
 
     def _follow(self, *_: Any) -> None:
-        """Choose what the user turns to."""
+        """Choose the image or labels that the user makes active."""
         active = self.viewer.layers.selection.active
         self._key.follow(active)
         if self.mode.on:
@@ -270,10 +274,9 @@ class ClickPanel(DockPanel):
             self.image.value = image
         if isinstance(active, Labels) and active in self.labels.choices:
             self.labels.value = active
-            if active is not self._turned_to:  # not again when click mode ends
-                made_by = active.metadata.get(RESULT_KEY, {}).get("passport", {}).get("model")
-                self._choose_model(made_by)
-            self._turned_to = active
+            if active is not self._followed:  # as it is when click mode ends and activates them
+                self._choose_model(ResultInfo.from_layer(active).model)
+            self._followed = active
 
     def _choose_model(self, name: str | None) -> None:
         """Choose a model, if it answers clicks."""
@@ -282,29 +285,29 @@ class ClickPanel(DockPanel):
             self.model.value = name
 
     def _choose_next(self, name: str) -> None:
-        """Choose the model that the user wants to go on with, as soon as click mode is off."""
-        self._next = name
+        """Choose a model that another panel asks for, as soon as click mode is off."""
+        self._next_model = name
         if self.mode.on:
-            self.mode.say(f"{name} will answer when Click is turned off and on again.")
+            self.mode.show_message(f"{name} will answer when Click is turned off and on again.")
         self._show_state()
 
     def _show_state(self, *_: Any) -> None:
-        """Show what can be pressed, and what goes on."""
+        """Update the buttons and the status line."""
         mode = self.mode
-        if self._next and not mode.on:
-            name, self._next = self._next, ""
+        if self._next_model and not mode.on:
+            name, self._next_model = self._next_model, ""
             self._choose_model(name)
-        on, ready = mode.on, mode.on and mode.work.session is not None
+        on, ready = mode.on, mode.on and mode.worker.session is not None
         self.toggle_button.setChecked(on and mode.active)
         for box in (self.image, self.model, self.labels):
             box.enabled = not on
-        for button in (self.add, self.away, *self.edits.values(), self.undo, self.redo):
+        for button in (self.add, self.take_away, *self.edits.values(), self.undo, self.redo):
             button.setEnabled(ready)
         for edit, button in self.edits.items():
-            button.setChecked(mode.edits.what == edit)
+            button.setChecked(mode.edits.edit == edit)
         self.keep.setEnabled(mode.shown is not None)
-        self.drop.setEnabled(mode.shown is not None or mode.edits.what is not None)
-        text = describe(mode)
+        self.drop.setEnabled(mode.shown is not None or mode.edits.edit is not None)
+        text = mode.describe()
         if not on and not text:
             text = _OFF if self.image.value is not None else "Open an image to begin."
         if self.status.text() != text:
@@ -316,24 +319,27 @@ class ClickPanel(DockPanel):
         return self.mode.on
 
     def _dock_closed(self) -> None:
-        """End click mode with the panel, as its button does, and give its key back."""
+        """End click mode, as its button does, and give its key back."""
         self._key.let_go()
-        self.mode.stop(surely=True)
+        self.mode.stop(force=True)
 
     def showEvent(self, event: QShowEvent | None) -> None:
-        """Look which models there are now."""
+        """Refresh the models: there may be others now."""
         super().showEvent(event)
         self._key.take()
         self.refresh_models()
 
     def hideEvent(self, event: QHideEvent | None) -> None:
-        """Remember the settings; a dock that stays hidden is closed, one behind another is not."""
+        """Save the settings; whether the dock was closed, and not only covered, shows later.
+
+        napari sends a docked widget no close event, only hide events, also when a tab covers it.
+        """
         super().hideEvent(event)
         self._save()
         self._hidden.start()
 
-    def _look_whether_hidden(self) -> None:
-        """End click mode if the dock is still hidden: one that begins to float is for a moment."""
+    def _close_if_hidden(self) -> None:
+        """End click mode if the dock is still hidden: one that is undocked is so for a moment."""
         if self.dock is not None and self.dock.isHidden():
             self._dock_closed()
 

@@ -14,11 +14,11 @@ from napari_unet.core.io.axes import OBJECT_AXES
 from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.gui.layers.label_geometry import find_label_geometry, get_label_geometry
 from napari_unet.gui.layers.live_labels import LIVE_DTYPE
-from napari_unet.gui.layers.result_info import IMAGE, RESULT_KEY
+from napari_unet.gui.layers.result_info import ResultInfo, add_labels, update_info
 from napari_unet.gui.segment.form import quick_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from napari.layers import Image
 
@@ -26,42 +26,38 @@ if TYPE_CHECKING:
     from napari_unet.core.models.card import ModelCard
     from napari_unet.core.prompts.clicks import Click
     from napari_unet.gui.correct.edit_tracker import EditTracker
+    from napari_unet.gui.correct.layer_recording import Clicks
     from napari_unet.gui.layers.label_geometry import LabelGeometry
-
-    Clicks = tuple[tuple[tuple[float, ...], bool], ...]
-
-GROWN = "grown"
-"""Under `RESULT_KEY` in the metadata: ids of objects that were followed through planes."""
 
 
 @dataclass(frozen=True, eq=False)
-class Target:
+class ClickTarget:
     """Labels, and the image that they belong to.
 
     Attributes
     ----------
     image, layer
         The layers.
-    ground
-        How one lies on the other.
+    geometry
+        How the labels lie on the image.
     data
         The labels' array as it was when clicking began.
     """
 
     image: Image
     layer: Labels
-    ground: LabelGeometry
+    geometry: LabelGeometry
     data: Any
 
     @property
     def array(self) -> Any:
         """The labels in the order T, Z, Y, X."""
-        return self.ground.array(self.data)
+        return self.geometry.array(self.data)
 
     def place(self, viewer: Any, position: Sequence[float]) -> tuple[float, ...]:
-        """Turn a position in the world into one in the labels, in the order T, Z, Y, X.
+        """Return a position in the world as one in the labels, in the order T, Z, Y, X.
 
-        Along an axis that is not displayed it is that of the plane in view.
+        Along an axis with a slider it is rounded to the plane in view.
         """
         layer = self.layer
         here = np.array(layer.world_to_data(position), float)
@@ -69,10 +65,10 @@ class Target:
         for axis in range(layer.ndim):
             if axis + first not in viewer.dims.displayed:
                 here[axis] = np.round(here[axis])
-        return tuple(float(here[axis]) for axis in self.ground.order)
+        return tuple(float(here[axis]) for axis in self.geometry.order)
 
-    def renewed(self) -> Target:
-        """Return the target with the data that the layer has got.
+    def renewed(self) -> ClickTarget:
+        """Return the target with the data that the layer has now.
 
         Raises
         ------
@@ -84,26 +80,26 @@ class Target:
             raise InputError(f"Their shape is {now}, and was {before}; turn click mode on again.")
         _check_data(self.layer)
         found = replace(self, data=self.layer.data)
-        _ = found.array  # refuses what cannot be taken in another order
+        _ = found.array  # raises if its axes cannot be put into order
         return found
 
     def check(self) -> None:
         """Raise InputError if the labels cannot be changed now."""
         layer = self.layer
-        if layer.metadata.get(RESULT_KEY, {}).get("running"):
+        if ResultInfo.from_layer(layer).running:
             raise InputError(
                 f"Segment is writing into the labels {layer.name!r}; wait for it, or cancel it."
             )
         if not layer.editable:
             raise InputError(f"The labels {layer.name!r} cannot be edited; choose others.")
 
-    def apply(self, change: LabelEdit, recorder: EditTracker, source: str, clicks: Clicks) -> None:
-        """Make a change to the layer: one stroke for napari, and one for the journal.
+    def apply(self, change: LabelEdit, tracker: EditTracker, source: str, clicks: Clicks) -> None:
+        """Make a change to the layer, as one step of napari's history and of the journal.
 
         Parameters
         ----------
         source, clicks
-            What the journal says of it.
+            For the journal: what made the change.
 
         Raises
         ------
@@ -114,16 +110,16 @@ class Target:
         where, _, after = change.pixels()
         if not len(after):
             return
-        span = self.ground.place(tuple((w.start, w.stop) for w in change.window))
-        if change.label and _is_deep(span, self.ground):
-            grown = self.layer.metadata.setdefault(RESULT_KEY, {}).setdefault(GROWN, [])
-            grown.append(int(change.label))
-        with recorder.recording(self.layer).naming(source, clicks):
-            self.layer.data_setitem(self.ground.to_layer(where), after)
+        span = self.geometry.place(tuple((w.start, w.stop) for w in change.window))
+        if change.label and _reaches_through_planes(span, self.geometry):
+            grown = ResultInfo.from_layer(self.layer).grown or []
+            update_info(self.layer, grown=[*grown, int(change.label)])
+        with tracker.begin_recording(self.layer).with_source(source, clicks):
+            self.layer.data_setitem(self.geometry.to_layer(where), after)
 
     def settings(self, card: ModelCard) -> PredictSettings:
-        """Return how the model is run: as the labels were made, if they are its own."""
-        provenance = self.layer.metadata.get(RESULT_KEY, {}).get("passport", {})
+        """Return the settings for the model: those of the labels, if it made them."""
+        provenance = ResultInfo.from_layer(self.layer).provenance or {}
         usual = quick_settings()
         if provenance.get("model_hash") != card.hash:
             return usual
@@ -135,31 +131,87 @@ class Target:
         return replace(made, diameter=diameter, diameter_um=None, certify=False, survey=False)
 
     def is_volume(self, click: Click, ndim: int) -> bool:
-        """Tell whether the object under a click reaches through planes, or is one of a plane alone.
+        """Tell whether the object under a click is one in 3D, or one of a single plane.
 
         Parameters
         ----------
         ndim
             The clicking model's.
         """
-        mark, array = self.layer.metadata.get(RESULT_KEY, {}), self.array
+        info, array = ResultInfo.from_layer(self.layer), self.array
         inside = all(0 <= p < n for p, n in zip(click.pixel, array.shape, strict=True))
         label = int(np.asarray(array[click.pixel])) if inside else 0
-        made_in = mark.get("passport", {}).get(OBJECT_AXES)
-        return bool(ndim == 3 or label in mark.get(GROWN, ()) or made_in in (None, "ZYX"))
+        object_axes = (info.provenance or {}).get(OBJECT_AXES)
+        return bool(ndim == 3 or label in (info.grown or ()) or object_axes in (None, "ZYX"))
+
+
+class LayerWatch:
+    """Notices when the image or the labels are removed, or get other data.
+
+    Parameters
+    ----------
+    target
+        The image and the labels.
+    layer
+        The layer of click mode itself.
+    gone
+        Called with the reason, in a sentence.
+    renewed
+        Called with a new target, if the labels' other data can be clicked into as well: the same
+        in a larger type, for instance.
+    """
+
+    def __init__(
+        self,
+        viewer: Any,
+        target: ClickTarget,
+        layer: Labels,
+        gone: Callable[[str], None],
+        renewed: Callable[[ClickTarget], None],
+    ) -> None:
+        self._target, self._layers = target, (target.image, target.layer, layer)
+        self._gone, self._renewed = gone, renewed
+        self._emitters = (
+            (viewer.layers.events.removed, self._removed),
+            (target.image.events.data, self._replaced),
+            (target.layer.events.data, self._replaced),
+        )
+        for emitter, callback in self._emitters:
+            emitter.connect(callback)
+
+    def close(self) -> None:
+        """Watch no more."""
+        for emitter, callback in self._emitters:
+            emitter.disconnect(callback)
+
+    def _removed(self, event: Any) -> None:
+        if event.value in self._layers:
+            self._gone(f"Click mode has ended: the layer {event.value.name!r} was removed.")
+
+    def _replaced(self, event: Any) -> None:
+        target, what = self._target, f"there are other data in {event.source.name!r}."
+        if event.source is not target.layer:
+            self._gone(f"Click mode has ended: {what}")
+        elif target.layer.data is not target.data:
+            try:
+                self._target = target.renewed()
+            except InputError as error:
+                self._gone(f"Click mode has ended: {what} {error}")
+            else:
+                self._renewed(self._target)
 
 
 def open_target(
-    viewer: Any, image: Image, layer: Labels | None, recorder: EditTracker, card: ModelCard
-) -> Target:
-    """Get labels ready for clicks, or make some that are empty.
+    viewer: Any, image: Image, layer: Labels | None, tracker: EditTracker, card: ModelCard
+) -> ClickTarget:
+    """Prepare labels for clicks, or add empty ones.
 
     Parameters
     ----------
     layer
-        None: a new layer is added.
-    recorder
-        Records the layer from now on.
+        None: a new one is added.
+    tracker
+        Records the layer from then on.
     card
         Of the model that answers the clicks.
 
@@ -170,37 +222,31 @@ def open_target(
     """
     if layer is None:
         layer = _new_labels(viewer, image, card)
-    target = Target(image, layer, find_label_geometry(image, layer), layer.data)
+    target = ClickTarget(image, layer, find_label_geometry(image, layer), layer.data)
     target.check()
     _check_data(layer)
     _check_place(target)
     _ = target.array  # raises if its axes cannot be put into order
-    if not recorder.model:
-        recorder.model = card.name  # it learns from labels of which nobody knows who made them
-    recorder.watch(layer, image)
+    if not tracker.model:
+        tracker.model = card.name  # which labels of unknown origin teach
+    tracker.watch(layer, image)
     return target
 
 
 def _new_labels(viewer: Any, image: Image, card: ModelCard) -> Labels:
-    ground = get_label_geometry(image)
+    geometry = get_label_geometry(image)
     try:
-        empty = np.zeros(ground.stack.labels_shape, LIVE_DTYPE)
+        empty = np.zeros(geometry.stack.labels_shape, LIVE_DTYPE)
     except (MemoryError, ValueError) as error:
-        size = " x ".join(map(str, ground.stack.labels_shape))
+        size = " x ".join(map(str, geometry.stack.labels_shape))
         raise InputError(
             f"Labels of {size} pixels do not fit into memory; choose labels that lie in a file."
         ) from error
-    # Their ids are unlike each other, so that an object may reach through planes.
-    axes = "ZYX" if "Z" in ground.stack.labels_axes else "YX"
+    # Each id is used once in the whole stack, so an object may reach through planes.
+    axes = "ZYX" if "Z" in geometry.stack.labels_axes else "YX"
     provenance = {"model": card.name, "model_hash": card.hash, OBJECT_AXES: axes}
-    layer: Labels = viewer.add_labels(
-        ground.placement.to_layer(empty),
-        name=f"{image.name} clicks",
-        metadata={RESULT_KEY: {IMAGE: str(image.unique_id), "passport": provenance}},
-        **ground.placement.geometry(image),
-    )
-    own: Labels = getattr(layer, "__wrapped__", layer)
-    return own
+    info, data = ResultInfo(provenance=provenance), geometry.placement.to_layer(empty)
+    return add_labels(viewer, data, image, f"{image.name} clicks", geometry.placement, info)
 
 
 def _check_data(layer: Labels) -> None:
@@ -218,13 +264,13 @@ def _check_data(layer: Labels) -> None:
         raise InputError(f"{layer.name!r}: {error}") from error
 
 
-def _check_place(target: Target) -> None:
+def _check_place(target: ClickTarget) -> None:
     """Raise InputError if the labels do not lie where the image does, to a pixel.
 
     A click is on what is seen of the image, and its answer is seen where the labels lie.
     """
     layer, image = target.layer, target.image
-    wanted = target.ground.placement.geometry(image)
+    wanted = target.geometry.placement.geometry(image)
     if len(wanted["scale"]) != layer.ndim:
         return  # channels lie between the axes: napari does not line the two up
     like = Labels(np.zeros((1,) * layer.ndim, np.uint8), **wanted)
@@ -239,8 +285,8 @@ def _check_place(target: Target) -> None:
             )
 
 
-def _is_deep(span: tuple[slice, ...], ground: LabelGeometry) -> bool:
+def _reaches_through_planes(span: tuple[slice, ...], geometry: LabelGeometry) -> bool:
     """Tell whether a window of the layer holds more than one plane along Z."""
-    found = dict(zip(ground.placement.shown, span, strict=True))
+    found = dict(zip(geometry.placement.shown, span, strict=True))
     depth = found.get("Z", slice(0, 1))
     return bool(depth.stop - depth.start > 1)

@@ -1,4 +1,4 @@
-"""What click mode says, in plain words."""
+"""The sentences, tooltips and list of keys of click mode."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 from napari_unet.core.instances.label_edits import DELETE, MERGE, SPLIT
 
 if TYPE_CHECKING:
-    from napari_unet.gui.click.mode import ClickMode
     from napari_unet.nn.interactive.active_object import ActiveObject
     from napari_unet.nn.interactive.interaction import Answer
 
 HINT = "Click on an object. Shift-drag draws a box around one."
 FLAT = "Clicks need the 2D view; press the cube below the layer list (Ctrl+Y)."
-_PAUSED = "Another layer is chosen; press C to go on clicking."
-_EDITING = {
+PAUSED = "Another layer is chosen; press C to go on clicking."
+_EDIT_STEPS = {
     SPLIT: ("Click on one part of the object to split (Esc: don't).", "Click on its other part."),
     MERGE: (
         "Click on the object whose id stays (Esc: don't).",
@@ -35,7 +34,7 @@ _EMPTY = "Nothing is left of the object; Ctrl+Z takes the last click back."
 _EMPTIED = "Nothing is left of object {}; Ctrl+Z takes the last click back, D deletes the object."
 _BOX_EMPTY = "Nothing that is free was found in the box; draw another one, or click on the object."
 
-KEYS = """
+KEY_LIST = """
 <table cellspacing="0" cellpadding="1">
 <tr><td><b>click</b>&nbsp;</td><td>begin an object, or add to it</td></tr>
 <tr><td><b>Ctrl-click</b>&nbsp;</td><td>take away (or the right button)</td></tr>
@@ -53,7 +52,8 @@ TIPS = {
     "labels": "Where the objects go. One that is there already is corrected by clicking on it.",
     "mode": "Click on objects (key C). Dragging still moves the view.",
     "add": "A click adds to the object.",
-    "away": "A click takes away from the object; so does a click with Ctrl, or the right button.",
+    "take away": "A click takes away from the object; so does a click with Ctrl, or the right "
+    "button.",
     "keep": "Put the object into the labels (Enter, or a click on another object).",
     "drop": "Forget the object (Esc).",
     "undo": "Take back the last click, or else the last correction of the labels (Ctrl+Z).",
@@ -64,48 +64,33 @@ TIPS = {
 }
 
 
-def describe(mode: ClickMode) -> str:
-    """Return what goes on in click mode, in a sentence or two; "" while it is off."""
-    progress, shown = mode.work.progress, mode.shown
-    if not mode.on:
-        return mode.said
-    if mode.work.session is None:
-        return f"{(progress.what or 'getting ready').capitalize()} …"
-    if not mode.active:
-        return _PAUSED
-    if progress.total and mode.work.busy:
-        return f"Following the object: {progress.done} {progress.what} …"
-    if (what := mode.edits.what) is not None:
-        return " ".join(filter(None, (mode.said, _EDITING[what][len(mode.edits.marked)])))
-    if shown is not None:
-        return f"{_about(shown)} {mode.said or 'Enter keeps it, Esc drops it.'}"
-    return mode.said or _missing(mode) or HINT
+def describe_object(shown: ActiveObject) -> str:
+    """Return how large an object is, and from how many clicks, in a sentence."""
+    clicks, planes = len(shown.clicks), sum(mask.area > 0 for mask in shown.masks.values())
+    what = "New object" if shown.label is None else f"Object {shown.label}"
+    parts = [f"{shown.area:,} px"]
+    parts += [f"{planes} slices"] if planes > 1 else []
+    parts += [f"{clicks} click{'s' * (clicks != 1)}"] if clicks else []
+    return f"{what}: {', '.join(parts)}."
 
 
-def _missing(mode: ClickMode) -> str:
-    """Return what became of an object at hand that has no pixels; "" if there is none."""
-    session = mode.work.session
-    if session is None or not session.shown.masks:
+def describe_empty(shown: ActiveObject) -> str:
+    """Return why nothing is drawn of the active object; "" if there is none."""
+    if not shown.masks:
         return ""
-    if session.shown.label is not None:
-        return _EMPTIED.format(session.shown.label)
-    return _EMPTY if session.shown.clicks else _BOX_EMPTY
+    if shown.label is not None:
+        return _EMPTIED.format(shown.label)
+    return _EMPTY if shown.clicks else _BOX_EMPTY
 
 
-def done(answer: Answer) -> str:
-    """Return what a change did."""
+def describe_edit(edit: str, clicks: int) -> str:
+    """Return what the next click of an edit is for, after so many."""
+    return _EDIT_STEPS[edit][clicks]
+
+
+def describe_change(answer: Answer) -> str:
+    """Return what a change did to the labels."""
     label = 0 if answer.change is None else answer.change.label
     if answer.change is not None and not answer.change.changed.any():
         return _SAME.format(label)
     return _DONE[answer.source].format(label)
-
-
-def _about(shown: ActiveObject) -> str:
-    """Return what there is of an object, in a sentence."""
-    pixels = shown.area
-    clicks, planes = len(shown.clicks), sum(mask.area > 0 for mask in shown.masks.values())
-    what = "New object" if shown.label is None else f"Object {shown.label}"
-    parts = [f"{pixels:,} px"]
-    parts += [f"{planes} slices"] if planes > 1 else []
-    parts += [f"{clicks} click{'s' * (clicks != 1)}"] if clicks else []
-    return f"{what}: {', '.join(parts)}."

@@ -1,7 +1,7 @@
-"""The clicks' own thread: actions one after the other, previews when there is nothing else to do.
+"""Runs the clicks beside the window: actions in order, previews when there is nothing else to do.
 
-What the user does is never skipped; of the places that the cursor passes only the newest matters.
-When both rest, the features around the cursor are computed.
+What the user does is never skipped; of the cursor's places only the newest is previewed. When both
+rest, the features around the cursor are computed.
 """
 
 from __future__ import annotations
@@ -21,52 +21,52 @@ if TYPE_CHECKING:
 
     from napari_unet.core.prompts.clicks import Click
     from napari_unet.core.settings.tasks import PredictSettings
-    from napari_unet.gui.click.target import Target
+    from napari_unet.gui.click.target import ClickTarget
     from napari_unet.gui.jobs.embeddings import KeptFeatures
     from napari_unet.nn.interactive.interaction import Action, Answer
     from napari_unet.nn.interactive.session import ClickSession
 
 REST_MS = 250
-"""The surroundings of the cursor are computed when it has rested for so long."""
+"""Features around the cursor are computed when it has rested for so long: it has stopped moving."""
 
 
-class ClickWork(QObject):
+class ClickWorker(QObject):
     """Does one action after the other in a session, beside the window.
 
-    Emits, in the window's thread: `opened` when the session is there; `previewed` with what a click
-    under the cursor would give; `failed` with an exception; `moved` when something began or ended.
+    Emits, in the window's thread: `opened` when the session is open; `previewed` with what a click
+    under the cursor would give; `failed` with an exception; `updated` with each action's progress.
 
     Parameters
     ----------
     owner
-        The widget that it belongs to; nothing is answered when that is gone.
-    take
-        Called with the `Answer` of each action, in the window's thread; makes its change. What it
-        raises counts as a failure of the action.
+        The widget whose jobs these are; after its end nothing is answered.
+    apply
+        Called with the `Answer` of each action, in the window's thread; makes its change. An
+        error of it is one of the action.
 
     Attributes
     ----------
     session
         None before it is opened and after `close`.
     progress
-        Of the action at work.
+        Of the running action.
     """
 
     opened = Signal()
     previewed = Signal(object)
     failed = Signal(object)
-    moved = Signal()
+    updated = Signal()
 
-    def __init__(self, owner: QObject, take: Callable[[Answer], None]) -> None:
+    def __init__(self, owner: QObject, apply: Callable[[Answer], None]) -> None:
         super().__init__(owner)
-        self._take_answer = take
-        self._errands = WidgetJobs(owner)
+        self._apply = apply
+        self._jobs = WidgetJobs(owner)
         self.session: ClickSession | None = None
         self.progress = Progress(0, 0, "")
         self._actions: deque[Action] = deque()
         self._job: Job | None = None
         self._job_matters = False
-        self._warming: Job | None = None
+        self._warm_job: Job | None = None
         self._hover: tuple[Click, bool] | None = None
         self._place: Click | None = None
         self._rest = QTimer(self)
@@ -76,56 +76,56 @@ class ClickWork(QObject):
 
     @property
     def busy(self) -> bool:
-        """Whether something that the user did is waiting or at work."""
-        return self.asked or (self._job is not None and self._job_matters)
+        """Whether an action of the user is waiting or running, or the session is being opened."""
+        return self.has_actions or (self._job is not None and self._job_matters)
 
     @property
-    def asked(self) -> bool:
-        """Whether an action is waiting or at work; a session that is being opened is none."""
-        at_work = self.session is not None and self._job is not None and self._job_matters
-        return bool(self._actions) or at_work
+    def has_actions(self) -> bool:
+        """Whether an action is waiting or running; opening the session is none."""
+        running = self.session is not None and self._job is not None and self._job_matters
+        return bool(self._actions) or running
 
     def open(self, begin: Callable[[], Generator[Progress, None, ClickSession]]) -> None:
-        """Open a session by a generator that returns it; another one is closed."""
+        """Open a session with a generator that returns it; the one before is closed."""
         self.close()
         self._run(begin, self._opened, matters=True)
 
     def put(self, action: Action) -> None:
-        """Do this after all that was given before."""
+        """Run an action after all earlier ones."""
         self._actions.append(action)
         self._next()
-        self.moved.emit()
+        self.updated.emit()
 
     def hover(self, click: Click, join: bool = False) -> None:
-        """Preview a click when nothing else is to be done; arguments as for `take_click`."""
+        """Preview a click when no action is left; the arguments are those of `take_click`."""
         self._hover, self._place = (click, join), click
         self._next()
 
     def leave(self) -> None:
-        """Preview nothing any more; what is at work comes too late."""
+        """Preview nothing any more; a preview that is running is dropped."""
         self._hover = None
         if self._job is not None and not self._job_matters:
             self._job.abandon()
             self._job = None
             self._next()
 
-    def look(self, place: Click) -> None:
-        """Compute the features around a place, when nothing else is to be done."""
+    def warm_up(self, place: Click) -> None:
+        """Compute the features around a place, when the cursor rests and no action is left."""
         self._place = place
         self._rest.start()
 
     def drop(self) -> None:
-        """Drop the object at hand, and all that is waiting or at work."""
+        """Drop the active object, and all actions that are waiting or running."""
         from napari_unet.nn.interactive.interaction import reset
 
         if self.session is None:
-            self._actions.clear()  # what opens the session goes on
+            self._actions.clear()  # the session is still being opened, which goes on
         else:
             self._abandon()
             self.put(reset)
 
     def close(self) -> None:
-        """Let go of the session; what is late is not told."""
+        """Let go of the session; late answers are dropped."""
         self._abandon()
         self._stop_warming()
         self._rest.stop()
@@ -139,7 +139,7 @@ class ClickWork(QObject):
             self._job = None
 
     def _next(self) -> None:
-        """Begin what is next, if nothing is at work."""
+        """Begin what is next, if nothing is running."""
         session = self.session
         if session is None or self._job is not None:
             return
@@ -164,18 +164,18 @@ class ClickWork(QObject):
         self.progress = Progress(0, 0, "")
         job = Job(
             begin,
-            on_item=self._take,
+            on_item=self._keep_progress,
             on_done=done,
             on_error=functools.partial(self._fail, matters),
             on_end=self._ended,
         )
         self._job = job
-        self._errands.run("click", job)
+        self._jobs.run("click", job)
 
-    def _take(self, item: Progress) -> None:
+    def _keep_progress(self, item: Progress) -> None:
         self.progress = item
         if self._job_matters:
-            self.moved.emit()
+            self.updated.emit()
 
     def _opened(self, session: ClickSession) -> None:
         self.session = session
@@ -185,7 +185,7 @@ class ClickWork(QObject):
         from napari_unet.nn.interactive.interaction import reset
 
         try:
-            self._take_answer(answer)
+            self._apply(answer)
         except UnetError as error:
             self._fail(True, error)
             return
@@ -196,7 +196,7 @@ class ClickWork(QObject):
 
     def _fail(self, matters: bool, error: Exception) -> None:
         if matters or not isinstance(error, UnetError):
-            self._actions.clear()  # they were meant for what would have come of this
+            self._actions.clear()  # they were meant for the result of this one
             self.failed.emit(error)
 
     def _ended(self, _: str) -> None:
@@ -204,28 +204,28 @@ class ClickWork(QObject):
         mattered = self._job_matters
         self._next()
         if mattered:
-            self.moved.emit()
+            self.updated.emit()
 
     def _warm(self) -> None:
         session, place = self.session, self._place
         if session is None or place is None or self._job is not None:
             return
         self._place = None
-        self._warming = Job(lambda: _warm(session, place), on_error=self._ignore)
-        self._errands.run("warm", self._warming)
+        self._warm_job = Job(lambda: _warm(session, place), on_error=self._ignore)
+        self._jobs.run("warm", self._warm_job)
 
     def _ignore(self, error: Exception) -> None:
         if not isinstance(error, UnetError):
             self.failed.emit(error)
 
     def _stop_warming(self) -> None:
-        if self._warming is not None:
-            self._warming.cancel()
-            self._warming = None
+        if self._warm_job is not None:
+            self._warm_job.cancel()
+            self._warm_job = None
 
 
 def open_session(
-    target: Target, model: str, device: str, kept: KeptFeatures, overwrite: bool
+    target: ClickTarget, model: str, device: str, kept: KeptFeatures, overwrite: bool
 ) -> Generator[Progress, None, ClickSession]:
     """Load the model and open a session for it; runs in a job's thread."""
     yield Progress(0, 0, "loading the model")
@@ -238,7 +238,7 @@ def open_session(
     cache = kept.open(network)
     return ClickSession(
         network,
-        target.ground.stack,
+        target.geometry.stack,
         target.array,
         settings=settings,
         overwrite=overwrite,
@@ -256,4 +256,4 @@ def _preview(session: ClickSession, click: Click, join: bool) -> Generator[Progr
     try:
         return (yield from preview(session, click, join=join))
     except InputError:
-        return None  # outside the image, say
+        return None  # outside the image, for instance

@@ -1,4 +1,4 @@
-"""The list of a model's corrections: a thumbnail, the image and how much; leave out and export."""
+"""The list of a model's corrections, with thumbnails; leaving some out, and exporting them."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from qtpy.QtWidgets import (
 )
 
 from napari_unet.core.annotations.export import draw_correction, export_corrections
-from napari_unet.core.annotations.training_set import drop_correction, list_corrections
+from napari_unet.core.annotations.training_set import drop, list_corrections
 from napari_unet.core.errors import UnetError
 from napari_unet.core.progress import Progress
-from napari_unet.gui.correct.restore import when
+from napari_unet.gui.correct.restore_row import describe_time
 from napari_unet.gui.errors import report_error
 from napari_unet.gui.jobs.job import DONE, HOST, Job, WidgetJobs, get_device_queue
 from napari_unet.gui.widgets.settings_form import sentence
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from napari_unet.core.annotations.training_set import Correction
     from napari_unet.core.io.stack import Stack
 
-SIZE = 56  # pixels of a thumbnail
-ROWS = 5  # that are shown without scrolling
+SIZE_PX = 56  # edge length of a thumbnail
+ROWS = 5  # shown without scrolling
 _LAYOUTS = {"Pairs for Cellpose …": "cellpose", "Pairs for StarDist …": "stardist"}
 _TIPS = {
     "drop": "Leave the chosen corrections out of the model's training set. The labels stay;\n"
@@ -52,11 +52,11 @@ Row = tuple["Correction", np.ndarray | None]
 class CorrectionList(QWidget):
     """Lists what a model can learn from.
 
-    Emits `changed` when the list has been read anew.
+    Emits `changed` when the list was read again.
 
     Parameters
     ----------
-    opened
+    open_stacks
         Returns the stacks of the images that are open.
     journals
         Returns the journals that this window writes to.
@@ -64,28 +64,28 @@ class CorrectionList(QWidget):
     Attributes
     ----------
     rows
-        The corrections of the list, the last one worked on first.
+        The corrections, the latest first.
     """
 
     changed = Signal()
 
     def __init__(
-        self, opened: Callable[[], list[Stack]], journals: Callable[[], list[Journal]]
+        self, open_stacks: Callable[[], list[Stack]], journals: Callable[[], list[Journal]]
     ) -> None:
         super().__init__()
-        self._opened, self._journals = opened, journals
+        self._open_stacks, self._journals = open_stacks, journals
         self.model = ""
         self.touched = True
         self.rows: list[Correction] = []
-        self._drawn: dict[tuple[Any, float], np.ndarray] = {}
+        self._thumbnails: dict[tuple[Any, float], np.ndarray] = {}
         self._export: Job | None = None
-        self._errands = WidgetJobs(self)
+        self._jobs = WidgetJobs(self)
         self._build()
         self._show_state()
 
     def _build(self) -> None:
         self.list = QListWidget()
-        self.list.setIconSize(QSize(SIZE, SIZE))
+        self.list.setIconSize(QSize(SIZE_PX, SIZE_PX))
         self.list.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
         self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.list.setTextElideMode(Qt.TextElideMode.ElideRight)
@@ -123,19 +123,24 @@ class CorrectionList(QWidget):
             self._show([])
 
     def read(self) -> None:
-        """Read the list anew, in a job."""
+        """Read the list again, in a job."""
         if not self.model:
             return
-        name, earlier, drawn, opened = self.model, self.rows, self._drawn, self._opened()
+        name, earlier, thumbnails, opened = (
+            self.model,
+            self.rows,
+            self._thumbnails,
+            self._open_stacks(),
+        )
         job = Job(
-            lambda: _read(name, earlier, drawn, opened),
+            lambda: _read(name, earlier, thumbnails, opened),
             on_done=self._show,
             on_error=lambda error: self.message.setText(sentence(error)),
         )
-        self._errands.run("list", job)
+        self._jobs.run("list", job)
 
     def drop(self) -> None:
-        """Withdraw what is selected from the training set."""
+        """Leave the selected corrections out of the training set."""
         corrections = self.chosen
         self.message.clear()
         journals = {journal.path: journal for journal in self._journals()}
@@ -144,12 +149,12 @@ class CorrectionList(QWidget):
             on_error=self._report,
             on_end=lambda _: self.read(),
         )
-        self._errands.run("drop", job)
+        self._jobs.run("drop", job)
 
     def export_to(self, folder: str, layout: str) -> None:
         """Write what is selected, or everything, as pairs of TIFF files."""
         corrections = self.chosen or self.rows
-        opened, touched = self._opened(), self.touched
+        opened, touched = self._open_stacks(), self.touched
         self._export = Job(
             lambda: export_corrections(
                 corrections, folder, layout=layout, touched=touched, opened=opened
@@ -160,7 +165,7 @@ class CorrectionList(QWidget):
             on_end=self._export_ended,
         )
         self.message.setText("Exporting …")
-        self._errands.run_in(get_device_queue(HOST), self._export)
+        self._jobs.run_in(get_device_queue(HOST), self._export)
         self._show_state()
 
     def cancel(self) -> None:
@@ -196,16 +201,18 @@ class CorrectionList(QWidget):
         report_error(error, "the corrections cannot be used", self.message.setText)
 
     def _show(self, rows: list[Row]) -> None:
-        chosen = {correction.journal.path for correction in self.chosen}
+        chosen = {correction.place.path for correction in self.chosen}
         self.rows = [correction for correction, _ in rows]
-        self._drawn = {(row.journal.path, row.date): icon for row, icon in rows if icon is not None}
+        self._thumbnails = {
+            (row.place.path, row.date): icon for row, icon in rows if icon is not None
+        }
         self.list.clear()
         for correction, icon in rows:
             item = QListWidgetItem(_icon(icon), _text(correction))
             item.setToolTip(correction.problem or correction.path or "an image in memory only")
             self.list.addItem(item)
-            item.setSelected(correction.journal.path in chosen)
-        self.list.setFixedHeight(min(max(1, len(rows)), ROWS) * (SIZE + 8) + 8)
+            item.setSelected(correction.place.path in chosen)
+        self.list.setFixedHeight(min(max(1, len(rows)), ROWS) * (SIZE_PX + 8) + 8)
         self._show_state()
         self.changed.emit()
 
@@ -224,19 +231,19 @@ class CorrectionList(QWidget):
 def _read(
     model: str,
     earlier: list[Correction],
-    drawn: dict[tuple[Any, float], np.ndarray],
+    thumbnails: dict[tuple[Any, float], np.ndarray],
     opened: list[Stack],
 ) -> Generator[Progress, None, list[Row]]:
-    """List a model's corrections with their thumbnails; what has not changed is taken over."""
+    """List a model's corrections with their thumbnails; unchanged ones are not read again."""
     rows: list[Row] = []
     for correction in list_corrections(model, earlier=earlier):
         yield Progress(len(rows), 0, "images")
         if not correction.frames and not correction.problem:
-            continue  # all of it was left out
-        picture = drawn.get((correction.journal.path, correction.date))
+            continue  # all of it is left out of the training set
+        picture = thumbnails.get((correction.place.path, correction.date))
         if picture is None and correction.frames:
             try:
-                picture = draw_correction(correction, size=SIZE, opened=opened)
+                picture = draw_correction(correction, size=SIZE_PX, opened=opened)
             except UnetError:
                 picture = None  # the row says what is wrong
         rows.append((correction, picture))
@@ -248,22 +255,22 @@ def _drop(
 ) -> Generator[Progress, None, None]:
     for done, correction in enumerate(corrections):
         yield Progress(done, len(corrections), "images")
-        drop_correction(correction, journal=journals.get(correction.journal.path))
+        drop(correction, journal=journals.get(correction.place.path))
 
 
 def _text(correction: Correction) -> str:
     count = correction.objects
     much = "checked" if not count else f"{count} object{'s' * (count != 1)}"
-    lines = [correction.name, f"{much}, {when(correction.date)}"]
+    lines = [correction.name, f"{much}, {describe_time(correction.date)}"]
     return "\n".join([*lines, "⚠ cannot be used"] if correction.problem else lines)
 
 
 def _icon(picture: np.ndarray | None) -> QIcon:
-    """Return a picture as a square icon, its sides filled up."""
-    square = np.full((SIZE, SIZE, 3), 40, np.uint8)
+    """Return a picture as a square icon, padded in grey."""
+    square = np.full((SIZE_PX, SIZE_PX, 3), 40, np.uint8)
     if picture is not None:
         height, width = picture.shape[:2]
-        top, left = (SIZE - height) // 2, (SIZE - width) // 2
+        top, left = (SIZE_PX - height) // 2, (SIZE_PX - width) // 2
         square[top : top + height, left : left + width] = picture
-    image = QImage(square.tobytes(), SIZE, SIZE, 3 * SIZE, QImage.Format.Format_RGB888)
+    image = QImage(square.tobytes(), SIZE_PX, SIZE_PX, 3 * SIZE_PX, QImage.Format.Format_RGB888)
     return QIcon(QPixmap.fromImage(image.copy()))

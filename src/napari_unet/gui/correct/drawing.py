@@ -1,4 +1,4 @@
-"""Rectangles that the user draws to say "in here, all is right"."""
+"""Layers to draw on: boxes in which all is right, and scribbles."""
 
 from __future__ import annotations
 
@@ -7,44 +7,41 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.utils.colormaps import DirectLabelColormap
 
-from napari_unet.gui.layers.overlays import KIND, add_overlay, place_of
-from napari_unet.gui.layers.result_info import RESULT_KEY
+from napari_unet.gui.layers.convert import unwrap
+from napari_unet.gui.layers.overlays import KIND, add_overlay, get_transform, overlay_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from napari.layers import Shapes
+    from napari.layers import Labels, Shapes
 
     from napari_unet.gui.correct.layer_recording import LayerRecording
+    from napari_unet.gui.layers.label_geometry import LabelGeometry
 
-    Taken = Callable[[tuple[int, ...], tuple[slice, slice]], None]
-    from napari.layers import Labels
+    BoxTaken = Callable[[tuple[int, ...], tuple[slice, slice]], None]
 
 
 BOX_LAYER = "checked boxes"
 
 
 class BoxDrawer:
-    """Lets the user draw a rectangle over labels, and tells which pixels are in it.
+    """Lets the user draw a rectangle over labels, and passes on which pixels are in it.
 
-    The rectangle itself is gone afterwards: what is known is shown by a layer of its own, and the
-    journal alone says where.
+    The rectangle itself is removed: the annotation mask is a layer of its own.
 
     Parameters
     ----------
-    viewer
-        The window.
     taken
-        Called with the plane's index and the window (rows, columns) of each rectangle.
+        Called with the index of the plane and the window (rows, columns) of each rectangle.
     """
 
-    def __init__(self, viewer: Any, taken: Taken) -> None:
+    def __init__(self, viewer: Any, taken: BoxTaken) -> None:
         self._viewer, self._taken = viewer, taken
         self.layer: Shapes | None = None
         self._recording: LayerRecording | None = None
 
     def start(self, recording: LayerRecording) -> None:
-        """Make the layer to draw on, and choose it."""
+        """Add the layer to draw on, and make it the active one."""
         self.stop()
         labels = recording.layer
         layer: Shapes = self._viewer.add_shapes(
@@ -53,10 +50,10 @@ class BoxDrawer:
             edge_color="#2ee6a6",
             face_color="transparent",
             edge_width=2,
-            metadata={RESULT_KEY: {KIND: BOX_LAYER}},
-            **place_of(labels),
+            metadata=overlay_metadata(KIND, BOX_LAYER),
+            **get_transform(labels),
         )
-        self.layer = getattr(layer, "__wrapped__", layer)
+        self.layer = unwrap(layer)
         self._recording = recording
         self.layer.events.data.connect(self._drawn)
         self._viewer.layers.selection.active = self.layer
@@ -73,14 +70,14 @@ class BoxDrawer:
         if str(event.action) != "added" or layer is None or recording is None:
             return
         corners = np.asarray(layer.data[-1])
-        ground = recording.ground
-        if ground is not None and (window := _window(corners, ground)) is not None:
-            self._taken(ground.plane(corners[0]), window)
+        geometry = recording.geometry
+        if geometry is not None and (window := _window(corners, geometry)) is not None:
+            self._taken(geometry.plane(corners[0]), window)
 
 
-def _window(corners: np.ndarray, ground: Any) -> tuple[slice, slice] | None:
+def _window(corners: np.ndarray, geometry: LabelGeometry) -> tuple[slice, slice] | None:
     """Return the pixels inside a rectangle; None if there are none."""
-    order, array_shape = ground.order[-2:], ground.stack.labels_shape[-2:]
+    order, array_shape = geometry.order[-2:], geometry.stack.labels_shape[-2:]
     spans = []
     for axis, size in zip(order, array_shape, strict=True):
         low, high = corners[:, axis].min(), corners[:, axis].max()
@@ -102,15 +99,15 @@ _COLOURS: dict[int | None, Any] = {
 }
 
 
-def scribbles_of(
+def get_scribbles(
     viewer: Any, recording: LayerRecording, values: np.ndarray | None = None
 ) -> Labels:
-    """Return the layer of scribbles of some labels; it is made if there is none yet.
+    """Return the layer of scribbles of a recording; it is added if there is none yet.
 
     Parameters
     ----------
     values
-        What was scribbled before, in the axes of the layer; with the new layer only.
+        Earlier scribbles for a new layer, in the order of its axes.
     """
     if recording.scribbles is not None:
         return recording.scribbles
@@ -121,13 +118,13 @@ def scribbles_of(
     colours = None if with_classes else DirectLabelColormap(color_dict=_COLOURS)
     layer = add_overlay(viewer, labels, values, SCRIBBLE_LAYER, opacity=0.9, colormap=colours)
     layer.brush_size = 4
-    recording.scribble_on(layer)
+    recording.record_scribbles(layer)
     return layer
 
 
 def scribble(viewer: Any, recording: LayerRecording, value: int) -> None:
-    """Let the user scribble with a value: the layer is chosen, and its brush."""
-    layer = scribbles_of(viewer, recording)
+    """Let the user scribble with a value: activate the layer and its brush."""
+    layer = get_scribbles(viewer, recording)
     viewer.layers.selection.active = layer
     layer.selected_label = value
     layer.mode = "paint"

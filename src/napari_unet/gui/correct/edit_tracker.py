@@ -1,4 +1,4 @@
-"""Which Labels layers of a window are recorded, and with which image and model each belongs."""
+"""Which Labels layers of a window are recorded, and to which image and model each belongs."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from napari_unet.core.models.folder import read_card
 from napari_unet.core.models.store import find_model
 from napari_unet.core.volumes.modes import JOINED, ORTHOGONAL
 from napari_unet.gui.correct.layer_recording import LayerRecording, Learner
-from napari_unet.gui.layers.label_geometry import find_label_geometry, fits, is_result
-from napari_unet.gui.layers.result_info import IMAGE, RESULT_KEY
+from napari_unet.gui.layers.convert import unwrap
+from napari_unet.gui.layers.label_geometry import find_label_geometry, fits
+from napari_unet.gui.layers.result_info import ResultInfo, find_source_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,24 +29,24 @@ if TYPE_CHECKING:
     from napari_unet.core.annotations.reader import JournalReader
 
 CLOSING_S = 5.0
-"""How long a window that closes waits for what is still to be written."""
+"""How long a window that closes waits for pending edits, which a slow network drive may take."""
 
 
 class EditTracker(QObject):
-    """Watches the Labels layers of a window: what Segment made, and what the user chose.
+    """Records the Labels layers of a window: those that Segment made, and the user's choices.
 
     `get_edit_tracker` gives the one of a window; it works from then on, whichever panels are open.
-    Emits `changed` with a recording that began, ended, or has something new to say; what cannot be
-    saved is also said in a notification, for no panel need be open.
+    Emits `changed` with a recording that began, ended, or has a new status. What cannot be saved is
+    shown as a notification, too, since no panel may be open.
 
     Attributes
     ----------
     recordings
         Layers, each with its recording.
     unsaved
-        Recordings of layers that are gone, as long as not all of it is on the disk.
+        Recordings of removed layers of which not all is on the disk yet.
     model
-        Name of the model that learns from labels of which it is not known who made them.
+        Name of the model that learns from labels of unknown origin.
     """
 
     changed = Signal(object)
@@ -58,16 +59,16 @@ class EditTracker(QObject):
         self.model = ""
         self._images: weakref.WeakKeyDictionary[Labels, Image] = weakref.WeakKeyDictionary()
         self._watched: weakref.WeakSet[Labels] = weakref.WeakSet()
-        self._since: weakref.WeakKeyDictionary[Labels, float] = weakref.WeakKeyDictionary()
-        self._told: weakref.WeakSet[LayerRecording] = weakref.WeakSet()
+        self._added_at: weakref.WeakKeyDictionary[Labels, float] = weakref.WeakKeyDictionary()
+        self._reported: weakref.WeakSet[LayerRecording] = weakref.WeakSet()
         self._windows: weakref.WeakSet[QObject] = weakref.WeakSet()
         viewer.layers.events.inserted.connect(self._inserted)
         viewer.layers.events.removed.connect(self._removed)
         for layer in viewer.layers:
-            self._take(layer)
+            self._watch_result(layer)
 
     def watch(self, layer: Labels, image: Image | None = None) -> None:
-        """Record a layer from its next stroke on.
+        """Record a layer from its next edit on.
 
         Parameters
         ----------
@@ -77,8 +78,8 @@ class EditTracker(QObject):
         if image is not None:
             self._images[layer] = image
             if (recording := self.recordings.get(layer)) is not None:
-                self._place(recording)
-                recording.go_on()
+                self._find_geometry(recording)
+                recording.retry()
         if layer not in self._watched:
             self._watched.add(layer)
             layer.events.paint.connect(self._painted)
@@ -86,20 +87,23 @@ class EditTracker(QObject):
             layer.events.editable.connect(self._locked)
 
     def watches(self, layer: Labels) -> bool:
-        """Tell whether a layer's strokes are recorded."""
+        """Tell whether a layer is recorded, or will be from its next edit on."""
         return layer in self._watched
 
-    def recording(self, layer: Labels) -> LayerRecording:
-        """Return a layer's recording; begin it, so far without a journal, if there is none."""
+    def begin_recording(self, layer: Labels) -> LayerRecording:
+        """Return a layer's recording; begin it if there is none, as yet without a journal."""
         self.watch(layer)
         if layer not in self.recordings:
-            self._begin(LayerRecording(self._viewer(), layer, _learner(layer, self.model)))
+            self._begin(LayerRecording(self._viewer(), layer, get_learner(layer, self.model)))
         return self.recordings[layer]
 
-    def adopt(
+    def resume_recording(
         self, layer: Labels, image: Image, journal: JournalReader, remark: str = ""
     ) -> LayerRecording:
-        """Go on with a journal whose labels a layer shows; arguments as for `LayerRecording`."""
+        """Begin a layer's recording with the journal that it was restored from.
+
+        The arguments are those of `LayerRecording`.
+        """
         self._images[layer] = image
         self.watch(layer)
         about = journal.header
@@ -107,82 +111,81 @@ class EditTracker(QObject):
         self._begin(LayerRecording(self._viewer(), layer, learner, journal, remark))
         return self.recordings[layer]
 
-    def image_of(self, layer: Labels) -> Image | None:
+    def get_image(self, layer: Labels) -> Image | None:
         """Return the image that a layer belongs to; None if there is none that fits."""
         viewer = self._viewer()
         images = [] if viewer is None else [i for i in viewer.layers if isinstance(i, Image)]
         chosen = self._images.get(layer)
         if chosen in images:
             return chosen
-        made_from = layer.metadata.get(RESULT_KEY, {}).get(IMAGE)
-        own = [image for image in images if str(image.unique_id) == made_from]
-        others = [] if made_from else [image for image in images if fits(image, layer)]
-        return next(iter(own or others), None)
+        if ResultInfo.from_layer(layer).image is not None:
+            return find_source_image(layer, images)
+        return next((image for image in images if fits(image, layer)), None)
 
-    def labelled(self, image: Image) -> float:
-        """Return when the latest result of an image came into the window; 0 if none is there."""
+    def get_result_time(self, image: Image) -> float:
+        """Return when the latest result of an image was added (seconds since 1970), or 0."""
         viewer = self._viewer()
-        shown = [] if viewer is None else [x for x in viewer.layers if x in self._since]
-        return max((self._since[x] for x in shown if self.image_of(x) == image), default=0.0)
+        shown = [] if viewer is None else [x for x in viewer.layers if x in self._added_at]
+        return max((self._added_at[x] for x in shown if self.get_image(x) == image), default=0.0)
 
     @property
     def journals(self) -> list[Journal]:
-        """The journals that are open to be added to."""
+        """The journals that this window writes to."""
         found = [recording.journal for recording in (*self.recordings.values(), *self.unsaved)]
         return [journal for journal in found if isinstance(journal, Journal)]
 
-    def go_on(self) -> None:
+    def retry(self) -> None:
         """Try again to write what could not be written, of any layer."""
         for recording in [*self.recordings.values(), *self.unsaved]:
             if recording.pending:
-                recording.go_on()
+                recording.retry()
 
     def close_with(self, window: QObject) -> None:
-        """Close when the main window is gone, and not with a panel that it outlives."""
+        """Close with the main window, and not with a panel, which it outlives."""
         if window not in self._windows:
             self._windows.add(window)
-            window.destroyed.connect(functools.partial(close_recorders, [self]))
+            window.destroyed.connect(functools.partial(close_trackers, [self]))
 
     def close(self) -> None:
-        """Let go of every layer; what is pending is written."""
+        """End every recording; what is pending is written."""
         for layer in list(self.recordings):
             self._end(layer)
         for recording in list(self.unsaved):
             recording.wait(CLOSING_S)
 
     def _inserted(self, event: Any) -> None:
-        self._take(event.value)
-        for recording in self.recordings.values():  # an image may be what one has waited for
-            if recording.ground is None:
-                self._place(recording)
-                recording.go_on()
+        self._watch_result(event.value)
+        for recording in self.recordings.values():
+            if recording.geometry is None:  # it may have waited for this image
+                self._find_geometry(recording)
+                recording.retry()
 
-    def _take(self, layer: Any) -> None:
-        layer = getattr(layer, "__wrapped__", layer)
-        if isinstance(layer, Labels) and is_result(layer):
-            self._since[layer] = time.time()
+    def _watch_result(self, layer: Any) -> None:
+        layer = unwrap(layer)
+        if isinstance(layer, Labels) and ResultInfo.from_layer(layer).is_result:
+            self._added_at[layer] = time.time()
             self.watch(layer)
 
     def _begin(self, recording: LayerRecording) -> None:
         self.recordings[recording.layer] = recording
-        self._place(recording)
+        self._find_geometry(recording)
         recording.changed.connect(self._changed)
         recording.refused.connect(self._refused)
         self.changed.emit(recording)
 
-    def _place(self, recording: LayerRecording) -> None:
-        image = self.image_of(recording.layer)
-        if recording.journal is not None and recording.ground is not None:
-            return  # a journal stays with its image
+    def _find_geometry(self, recording: LayerRecording) -> None:
+        image = self.get_image(recording.layer)
+        if recording.journal is not None and recording.geometry is not None:
+            return  # a journal stays with the image that it began with
         try:
-            recording.ground = (
+            recording.geometry = (
                 None if image is None else find_label_geometry(image, recording.layer)
             )
         except InputError:
-            recording.ground = None
+            recording.geometry = None
 
     def _painted(self, event: Any) -> None:
-        self.recording(event.source).stroke(event.value)
+        self.begin_recording(event.source).record(event.value)
 
     def _replaced(self, event: Any) -> None:
         recording = self.recordings.get(event.source)
@@ -190,8 +193,8 @@ class EditTracker(QObject):
             self._end(event.source)
 
     def _locked(self, event: Any) -> None:
-        """End the record of a layer that Segment is about to write into."""
-        if event.source.metadata.get(RESULT_KEY, {}).get("running"):
+        """End the recording of a layer that Segment is about to write into."""
+        if ResultInfo.from_layer(event.source).running:
             self._end(event.source)
 
     def _removed(self, event: Any) -> None:
@@ -212,42 +215,42 @@ class EditTracker(QObject):
         recording: Any = self.sender()
         if recording in self.unsaved and not recording.pending:
             self.unsaved.remove(recording)
-        if recording.failed and recording not in self._told:
-            self._told.add(recording)
+        if recording.failed and recording not in self._reported:
+            self._reported.add(recording)
             show_error(f"{recording.layer.name}: {recording.describe()}")
         elif not recording.pending:
-            self._told.discard(recording)
+            self._reported.discard(recording)
         self.changed.emit(recording)
 
-    def _refused(self, why: str) -> None:
+    def _refused(self, reason: str) -> None:
         recording: Any = self.sender()
-        show_error(f"{recording.layer.name}: {why}")
+        show_error(f"{recording.layer.name}: {reason}")
 
 
-_recorders: weakref.WeakKeyDictionary[Any, EditTracker] = weakref.WeakKeyDictionary()
+_trackers: weakref.WeakKeyDictionary[Any, EditTracker] = weakref.WeakKeyDictionary()
 
 
 def get_edit_tracker(viewer: Any) -> EditTracker:
-    """Return the recorder of a window; the first call makes it."""
+    """Return the edit tracker of a window; the first call makes it."""
     viewer = getattr(viewer, "__wrapped__", viewer)
-    if viewer not in _recorders:
-        _recorders[viewer] = EditTracker(viewer)
-    return _recorders[viewer]
+    if viewer not in _trackers:
+        _trackers[viewer] = EditTracker(viewer)
+    return _trackers[viewer]
 
 
-def close_recorders(recorders: Iterable[EditTracker], *_: object) -> None:
-    """Close the recorders of a window that is gone."""
-    for recorder in recorders:
-        recorder.close()
+def close_trackers(trackers: Iterable[EditTracker], *_: object) -> None:
+    """Close the edit trackers of a window that was destroyed."""
+    for tracker in trackers:
+        tracker.close()
 
 
-def _learner(layer: Labels, model: str) -> Learner:
+def get_learner(layer: Labels, model: str) -> Learner:
     """Return the model that made a layer's labels, or else the one that is to learn from them."""
-    provenance = layer.metadata.get(RESULT_KEY, {}).get("passport", {})
+    provenance = ResultInfo.from_layer(layer).provenance or {}
     name = provenance.get("model", model)
     found = Learner(name, provenance.get("model_hash", ""))
     if OBJECT_AXES in provenance:
-        # Objects that were put together from planes teach the model of planes that found them.
+        # Objects that were joined across planes teach the model of planes that found them.
         by_planes = provenance.get("volumes") in (JOINED, ORTHOGONAL)
         found = replace(found, ndim=2 if by_planes else len(provenance[OBJECT_AXES]))
     try:

@@ -1,6 +1,6 @@
-"""The record of one Labels layer: each of its strokes in the journal, undo and redo from it.
+"""The recording of one Labels layer: its edits go into a journal, undo and redo come from there.
 
-Ctrl+Z and Ctrl+Shift+Z of a layer that is recorded are the journal's; see `undokeys`.
+Ctrl+Z and Ctrl+Shift+Z of a layer that is recorded are the journal's; see `key_bindings`.
 """
 
 from __future__ import annotations
@@ -19,11 +19,10 @@ from napari_unet.core.annotations.edits import LABELS, SCRIBBLES
 from napari_unet.core.annotations.journal import Journal
 from napari_unet.core.errors import InputError, UnetError
 from napari_unet.core.text import pluralise
-from napari_unet.gui.correct.paint_event import pixels_of, source_of
-from napari_unet.gui.correct.write_queue import WriteQueue
-from napari_unet.gui.layers.key_bindings import give_keys_back, take_keys
+from napari_unet.gui.correct.write_queue import WriteQueue, get_changed_pixels, get_source
+from napari_unet.gui.layers.key_bindings import give_undo_keys_back, take_undo_keys
+from napari_unet.gui.layers.live_labels import draw_part
 from napari_unet.gui.layers.navigation import bring_into_view
-from napari_unet.gui.layers.result_info import draw_part
 from napari_unet.gui.widgets.settings_form import sentence
 
 if TYPE_CHECKING:
@@ -39,13 +38,13 @@ if TYPE_CHECKING:
     Clicks = tuple[tuple[tuple[float, ...], bool], ...]
 
 
-PATIENCE_S = 0.3
-"""How long undo keeps the window waiting for strokes that are being saved; then it comes later."""
+UNDO_WAIT_S = 0.3
+"""How long the window waits in undo for edits that are being saved; then undo comes later."""
 
 
 @dataclass(frozen=True)
 class Learner:
-    """The model that is to learn from corrections: name, hash, kind of head, and 2 or 3."""
+    """The model that is to learn from corrections: name, hash, head, and 2 or 3 axes."""
 
     model: str = ""
     model_hash: str = ""
@@ -54,34 +53,32 @@ class Learner:
 
 
 class LayerRecording(QObject):
-    """Records what the user does to a Labels layer, from the first stroke on.
+    """Records what the user does to a Labels layer, from the first edit on.
 
     Emits `changed`, in the window's thread, whenever `describe` has something new to say, `saved`
-    when all that was painted is on the disk, and `refused`, with the reason, when an undo or redo
+    when all edits are on the disk, and `refused`, with the reason, when an undo or redo
     cannot be done.
 
     Parameters
     ----------
     viewer
         The window; it is not kept alive.
-    layer
-        The layer.
     learner
         The model that made the labels, or is to learn from them.
     journal
-        A journal whose labels the layer shows; None: one is begun with the first stroke. One that
-        is only open to be looked at can be shown, and nothing is recorded.
+        A journal whose labels the layer shows; None: one is begun with the first edit. To a
+        `JournalReader`, which only reads, nothing is added.
     remark
-        What to say of the journal until something is recorded.
+        Shown until something is recorded.
 
     Attributes
     ----------
-    ground
-        The image and how the labels lie on it; None, as long as nobody knows. The strokes wait.
+    geometry
+        The image and how the labels lie on it. While that is None, nothing is written: edits wait.
     scribbles
         The layer of scribbles, None without one.
     journal
-        None before the first stroke is saved.
+        None before the first edit is saved.
     """
 
     changed = Signal()
@@ -99,20 +96,20 @@ class LayerRecording(QObject):
         super().__init__()
         self._viewer = weakref.ref(viewer)
         self.layer, self.learner, self.journal = layer, learner, journal
-        self.ground: LabelGeometry | None = None
+        self.geometry: LabelGeometry | None = None
         self.scribbles: Labels | None = None
         self.data = layer.data
-        self._later: list[str] = []
+        self._postponed: list[str] = []
         self._closing = False
-        self._problem = remark
-        self._said: tuple[str, Clicks] = ("", ())
+        self._remark = remark
+        self._source: tuple[str, Clicks] = ("", ())
         self._queue = WriteQueue()
-        self._queue.changed.connect(self._moved)
-        self._hold(layer)
+        self._queue.changed.connect(self._queue_changed)
+        take_undo_keys(layer, self.undo, self.redo)
 
     @property
     def pending(self) -> int:
-        """Strokes and marks that are not on the disk yet."""
+        """How many edits and marks are not on the disk yet."""
         return self._queue.pending
 
     @property
@@ -122,19 +119,19 @@ class LayerRecording(QObject):
 
     @property
     def failed(self) -> bool:
-        """Whether what is pending could not be written."""
+        """Whether writing has failed; what is pending is kept."""
         return self._queue.error is not None
 
     def describe(self) -> str:
-        """Return in a sentence whether all is saved."""
+        """Return in a sentence whether all is saved; "" before the first edit."""
         if self._queue.error is not None:
             reason = self._sentence(self._queue.error)
             changes = self.pending - self._closing  # to close the journal is in the queue, too
             return f"Not saved yet, but kept: {pluralise(changes, 'change')}. {reason}"
         if self._queue.pending:
             return "Saving …"
-        if self._problem:
-            return self._problem
+        if self._remark:
+            return self._remark
         if self.journal is None:
             return ""
         count = self.journal.undoable
@@ -142,30 +139,30 @@ class LayerRecording(QObject):
             return "All is saved."
         return f"All {count:,} corrections saved." if count > 1 else "1 correction saved."
 
-    def stroke(self, atoms: list[Any], canvas: str = LABELS) -> None:
-        """Record a stroke: the value of the layer's `paint` event. Returns at once."""
+    def record(self, atoms: list[Any], canvas: str = LABELS) -> None:
+        """Record the value of the layer's `paint` event. Returns at once."""
         layer = self.layer if canvas == LABELS else self.scribbles
         if layer is not None:
-            self._put(_Stroke(self, layer.data.shape, atoms, str(layer.mode), canvas))
+            self._put(_EditWrite(self, layer.data.shape, atoms, str(layer.mode), canvas))
 
     @contextlib.contextmanager
-    def naming(self, source: str, clicks: Clicks = ()) -> Iterator[None]:
-        """Record the strokes meanwhile as what they are, such as "split", and with their clicks."""
-        self._said = (source, clicks)
+    def with_source(self, source: str, clicks: Clicks = ()) -> Iterator[None]:
+        """Record the edits meanwhile with what made them, such as "split", and with its clicks."""
+        self._source = (source, clicks)
         try:
             yield
         finally:
-            self._said = ("", ())
+            self._source = ("", ())
 
     def mark(
         self, meaning: str, index: tuple[int, ...], window: tuple[slice, ...] | None = None
     ) -> None:
         """Record that a region is known, unknown or dropped; see `Journal.mark`."""
-        self._put(lambda: self._begun().mark(meaning, index, window, labels=self._labels()))
+        self._put(lambda: self._get_journal().mark(meaning, index, window, labels=self._labels()))
 
     def confirm(self, ids: Sequence[int], index: tuple[int, ...]) -> None:
         """Record that objects of a plane or frame are right as they are."""
-        self._put(lambda: self._begun().confirm(ids, index, labels=self._labels()))
+        self._put(lambda: self._get_journal().confirm(ids, index, labels=self._labels()))
 
     def undo(self, *_: Any) -> None:
         """Take the last correction back, in whatever slice or frame it was."""
@@ -175,30 +172,30 @@ class LayerRecording(QObject):
         """Do the correction again that was taken back last."""
         self._step("redo")
 
-    def go_on(self) -> None:
+    def retry(self) -> None:
         """Try again to write what could not be written."""
-        self._queue.go_on()
+        self._queue.start()
         self.changed.emit()
 
     def wait(self, seconds: float) -> bool:
         """Wait until all is on the disk; return whether it is."""
         return self._queue.wait(seconds)
 
-    def scribble_on(self, layer: Labels) -> None:
-        """Record the strokes on a layer of scribbles, too; undo and redo are shared."""
+    def record_scribbles(self, layer: Labels) -> None:
+        """Record a layer of scribbles, too; undo and redo are shared."""
         self.scribbles = layer
-        self._hold(layer)
+        take_undo_keys(layer, self.undo, self.redo)
         layer.events.paint.connect(self._scribbled)
 
     def drop_scribbles(self) -> None:
-        """Let go of the scribbles' layer, which was removed; the scribbles stay recorded."""
+        """Let go of the scribbles' layer, which was removed; they stay in the journal."""
         if self.scribbles is not None:
-            self._let_go(self.scribbles)
+            self._release(self.scribbles)
             self.scribbles = None
 
     def close(self) -> None:
-        """Let go of the layer, and close the journal when all is written."""
-        self._let_go(self.layer)
+        """Record the layer no longer, and close the journal when all is written."""
+        self._release(self.layer)
         self.drop_scribbles()
         self._closing = True
         self._queue.put(self._close_journal)
@@ -206,23 +203,23 @@ class LayerRecording(QObject):
     def _put(self, write: Callable[[], None]) -> None:
         if self.read_only:
             return
-        self._problem = ""
+        self._remark = ""
         idle = not self._queue.pending
         self._queue.put(write)
         if idle:
             self.changed.emit()
 
-    def _begun(self) -> Journal:
-        """Return the journal; begin it if there is none; runs in the queue's thread."""
+    def _get_journal(self) -> Journal:
+        """Return the journal; begin it if there is none. Runs in the queue's thread."""
         if self.journal is None:
-            if self.ground is None:
+            if self.geometry is None:
                 raise InputError(
                     f"The image of the labels {self.layer.name!r} is not open, or does not fit; "
                     "open or choose it."
                 )
             learner = self.learner
             self.journal = Journal.begin(
-                self.ground.stack,
+                self.geometry.stack,
                 self._labels(),
                 model=learner.model,
                 model_hash=learner.model_hash,
@@ -233,22 +230,22 @@ class LayerRecording(QObject):
         return self.journal
 
     def _labels(self) -> Any:
-        return None if self.ground is None else self.ground.array(self.data)
+        return None if self.geometry is None else self.geometry.array(self.data)
 
     def _write(self, edit: Edit) -> None:
         try:
-            self._begun().record(edit)
-        except JournalWarning as warning:  # where warnings are errors; the edit is written
-            self._problem = str(warning)
+            self._get_journal().record(edit)
+        except JournalWarning as warning:  # raised under -W error; the edit is written nevertheless
+            self._remark = str(warning)
 
     def _close_journal(self) -> None:
         if self.journal is not None:
             self.journal.close()
 
-    def _moved(self) -> None:
+    def _queue_changed(self) -> None:
         if not self._queue.pending and not self.failed:
-            later, self._later = self._later, []
-            for kind in later:
+            postponed, self._postponed = self._postponed, []
+            for kind in postponed:
                 self._step(kind)
             self.saved.emit()
         self.changed.emit()
@@ -256,11 +253,11 @@ class LayerRecording(QObject):
     def _step(self, kind: str) -> None:
         if self.read_only:
             return
-        self._problem = ""
-        if not self._queue.wait(PATIENCE_S):
+        self._remark = ""
+        if not self._queue.wait(UNDO_WAIT_S):
             if self._queue.error is None:
-                self._later.append(kind)
-            else:  # each time: a key that does nothing has to say why
+                self._postponed.append(kind)
+            else:  # at each press: a key without effect needs a reason
                 done = {"undo": "undone", "redo": "done again"}[kind]
                 self.refused.emit(f"Nothing can be {done} before all is saved. {self.describe()}")
             self.changed.emit()
@@ -270,24 +267,27 @@ class LayerRecording(QObject):
         try:
             step = self.journal.undo() if kind == "undo" else self.journal.redo()
         except UnetError as error:
-            self._problem = self._sentence(error)
+            self._remark = self._sentence(error)
         else:
             if step is None:
-                self._problem = f"There is nothing to {kind}."
+                self._remark = f"There is nothing to {kind}."
             else:
                 self._apply(step)
                 self.saved.emit()
         self.changed.emit()
 
     def _apply(self, step: UndoStep) -> None:
-        """Put the values of an undo or redo into the layer, and bring them into view."""
+        """Write the values of an undo or redo into the layer, and bring them into view.
+
+        Not by `data_setitem`, which would add a step to napari's own history.
+        """
         layer = self.layer if step.edit.canvas == LABELS else self.scribbles
         viewer = self._viewer()
-        if layer is None or viewer is None or self.ground is None:
+        if layer is None or viewer is None or self.geometry is None:
             return
-        place = self.ground.place(step.edit.box)
+        place = self.geometry.place(step.edit.box)
         if len(step.values):
-            layer.data[self.ground.to_layer(step.where)] = step.values.astype(layer.data.dtype)
+            layer.data[self.geometry.to_layer(step.where)] = step.values.astype(layer.data.dtype)
         bring_into_view(viewer, layer, place)
         plain = isinstance(layer.data, np.ndarray) and isinstance(
             layer.colormap, CyclicLabelColormap
@@ -296,23 +296,20 @@ class LayerRecording(QObject):
             layer.refresh(thumbnail=False, highlight=False, extent=False)
 
     def _sentence(self, error: Exception) -> str:
-        """Return an error as a sentence; where the journal lies is of no use to the user."""
+        """Return an error as a sentence, without the path of the journal."""
         text = sentence(error)
         return text if self.journal is None else text.replace(str(self.journal.path), "The journal")
 
     def _scribbled(self, event: Any) -> None:
-        self.stroke(event.value, SCRIBBLES)
+        self.record(event.value, SCRIBBLES)
 
-    def _hold(self, layer: Labels) -> None:
-        take_keys(layer, self.undo, self.redo)
-
-    def _let_go(self, layer: Labels) -> None:
+    def _release(self, layer: Labels) -> None:
         layer.events.paint.disconnect(self._scribbled)
-        give_keys_back(layer)
+        give_undo_keys_back(layer)
 
 
-class _Stroke:
-    """A stroke that is to be written: napari's atoms, then the journal's edit, which is smaller."""
+class _EditWrite:
+    """Writes a paint event, kept as napari's atoms until they are a smaller `Edit`."""
 
     def __init__(
         self,
@@ -323,19 +320,19 @@ class _Stroke:
         canvas: str,
     ) -> None:
         self._recording, self._shape = recording, shape
-        named, self._clicks = recording._said
-        self._source, self._canvas = named or source_of(atoms, mode), canvas
+        named, self._clicks = recording._source
+        self._source, self._canvas = named or get_source(atoms, mode), canvas
         self._atoms: list[Any] = atoms
         self._edit: Edit | None = None
 
     def __call__(self) -> None:
         recording = self._recording
-        journal = recording._begun()
+        journal = recording._get_journal()
         if self._edit is None:
-            ground, pixels = recording.ground, pixels_of(self._atoms, self._shape)
-            assert ground is not None
+            geometry, pixels = recording.geometry, get_changed_pixels(self._atoms, self._shape)
+            assert geometry is not None
             edit = journal.edit(
-                ground.to_journal(pixels.where),
+                geometry.to_journal(pixels.where),
                 pixels.old,
                 pixels.new,
                 labels=recording._labels(),

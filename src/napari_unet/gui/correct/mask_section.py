@@ -1,20 +1,27 @@
-"""The ways to say what is known: touched objects, a slice, a box, scribbles; and what is shown."""
+"""The section for the annotation mask: what a model may learn from, and the layer that shows it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from napari.utils.colormaps import DirectLabelColormap
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QCheckBox, QGridLayout, QLabel, QPushButton, QWidget
 
 from napari_unet.core.annotations.edits import KNOWN, UNKNOWN
+from napari_unet.core.annotations.mask import AnnotationMask, mask_from_events
+from napari_unet.core.progress import Progress
 from napari_unet.gui.correct.drawing import BACKGROUND, OBJECT, BoxDrawer, scribble
-from napari_unet.gui.correct.mask_layer import MaskLayer, plane_in_view
+from napari_unet.gui.jobs.job import Job, WidgetJobs
+from napari_unet.gui.layers.key_bindings import bind_window_key, weak_callback
+from napari_unet.gui.layers.overlays import add_overlay
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from napari.layers import Labels
+    from qtpy.QtCore import QObject
 
     from napari_unet.gui.correct.edit_tracker import EditTracker
     from napari_unet.gui.correct.layer_recording import LayerRecording
@@ -31,36 +38,42 @@ _TIPS = {
     "background": "Draw a few lines where there are no objects.",
     "show": "Show in green what is known of this slice, and teaches the model.",
 }
+MASK_LAYER = "what is known"
+_KNOWN_CODE, _SCRIBBLED_CODE = 1, 2
+_COLOURS: dict[int | None, Any] = {
+    None: (0, 0, 0, 0),
+    0: (0, 0, 0, 0),
+    _KNOWN_CODE: (0.18, 0.9, 0.65, 1),
+    _SCRIBBLED_CODE: (1, 0.75, 0.1, 1),
+}
 
 
 class MaskSection(QWidget):
     """What a model may learn from the chosen labels.
 
-    Emits `marked` when the user has said something of the slice in view.
+    Emits `marked` when the slice in view was marked.
 
     Parameters
     ----------
-    viewer
-        The window.
-    recorder
-        Records what is said.
+    tracker
+        Records the marks.
     chosen
         Returns the labels that are corrected, None without any.
 
     Attributes
     ----------
-    touched, checked, box, scribble_objects, scribble_background, show_known
+    touched, checked, box, scribble_objects, scribble_background, show_mask
         The boxes and buttons.
     """
 
     marked = Signal()
 
     def __init__(
-        self, viewer: Any, recorder: EditTracker, chosen: Callable[[], Labels | None]
+        self, viewer: Any, tracker: EditTracker, chosen: Callable[[], Labels | None]
     ) -> None:
         super().__init__()
-        self._viewer, self._recorder, self._chosen = viewer, recorder, chosen
-        self._known = MaskLayer(viewer, self)
+        self._viewer, self._tracker, self._chosen = viewer, tracker, chosen
+        self._mask_layer = MaskLayer(viewer, self)
         self._boxes = BoxDrawer(viewer, self._box_drawn)
         self._build()
         self._connect()
@@ -70,13 +83,13 @@ class MaskSection(QWidget):
         self.touched = QCheckBox("What I touched")
         self.touched.setChecked(True)
         self.touched.setToolTip(_TIPS["touched"])
-        self.checked = _button("I have checked this slice", _TIPS["checked"])
+        self.checked = tip_button("I have checked this slice", _TIPS["checked"])
         self.checked.setCheckable(True)
-        self.box = _button("Draw a box that I have checked", _TIPS["box"])
-        self.scribble_objects = _button("Objects", _TIPS["objects"])
-        self.scribble_background = _button("Background", _TIPS["background"])
-        self.show_known = QCheckBox("Show what is known")
-        self.show_known.setToolTip(_TIPS["show"])
+        self.box = tip_button("Draw a box that I have checked", _TIPS["box"])
+        self.scribble_objects = tip_button("Objects", _TIPS["objects"])
+        self.scribble_background = tip_button("Background", _TIPS["background"])
+        self.show_mask = QCheckBox("Show what is known")
+        self.show_mask.setToolTip(_TIPS["show"])
         grid = QGridLayout(self)
         grid.setContentsMargins(6, 6, 6, 0)
         grid.addWidget(title, 0, 0, 1, 3)
@@ -86,7 +99,7 @@ class MaskSection(QWidget):
         grid.addWidget(QLabel("Scribble"), 4, 0)
         grid.addWidget(self.scribble_objects, 4, 1)
         grid.addWidget(self.scribble_background, 4, 2)
-        grid.addWidget(self.show_known, 5, 0, 1, 3)
+        grid.addWidget(self.show_mask, 5, 0, 1, 3)
 
     def _connect(self) -> None:
         self.checked.clicked.connect(self.check_slice)
@@ -94,42 +107,42 @@ class MaskSection(QWidget):
         self.scribble_objects.clicked.connect(lambda: self._scribble(OBJECT))
         self.scribble_background.clicked.connect(lambda: self._scribble(BACKGROUND))
         self.touched.toggled.connect(self.show_layer)
-        self.show_known.toggled.connect(self.show_layer)
-        self._viewer.bind_key(CHECK_KEY, self._check_pressed, overwrite=True)
-        self._viewer.bind_key(CONFIRM_KEY, self._confirm_pressed, overwrite=True)
+        self.show_mask.toggled.connect(self.show_layer)
+        for key, method in ((CHECK_KEY, self.check_slice), (CONFIRM_KEY, self._confirm_pressed)):
+            bind_window_key(self._viewer, self, key, weak_callback(method))
 
     def check_slice(self) -> None:
-        """Record that the slice in view is checked; or that it no longer is."""
+        """Mark the slice in view as checked, or no longer so."""
         layer = self._chosen()
         if layer is None:
             return
-        recording = self._recorder.recording(layer)
+        recording = self._tracker.begin_recording(layer)
         index = plane_in_view(self._viewer, recording)
         recording.mark(UNKNOWN if _is_checked(recording, index) else KNOWN, index)
         self.marked.emit()
 
     def confirm_object(self, position: tuple[float, ...]) -> None:
-        """Record that the object at a place in the world is right as it is."""
+        """Mark the object at a place in the world as right as it is."""
         layer = self._chosen()
         if layer is None or not (number := int(layer.get_value(position, world=True) or 0)):
             return
-        recording = self._recorder.recording(layer)
+        recording = self._tracker.begin_recording(layer)
         recording.confirm([number], plane_in_view(self._viewer, recording))
 
     def refresh(self) -> None:
-        """Show what is known now, or of another slice."""
-        self._known.refresh()
+        """Show the mask as it is now, or of another slice."""
+        self._mask_layer.refresh()
 
     def show_layer(self, *_: Any) -> None:
-        """Show what is known of the chosen labels, if that is wanted."""
+        """Show the mask of the chosen labels, if that is wanted."""
         layer = self._chosen()
-        if self.show_known.isChecked() and layer is not None:
-            self._known.show(self._recorder.recording(layer), self.touched.isChecked())
+        if self.show_mask.isChecked() and layer is not None:
+            self._mask_layer.show(self._tracker.begin_recording(layer), self.touched.isChecked())
         else:
-            self._known.hide()
+            self._mask_layer.hide()
 
     def show_state(self, recording: LayerRecording | None) -> None:
-        """Show what can be pressed, and whether the slice in view is checked."""
+        """Update the buttons: what can be pressed, and whether the slice in view is checked."""
         usable = self._chosen() is not None and (recording is None or not recording.read_only)
         for widget in (self.checked, self.box, self.scribble_objects, self.scribble_background):
             widget.setEnabled(usable)
@@ -139,24 +152,22 @@ class MaskSection(QWidget):
             text = "This slice is checked ✓" if is_checked else "I have checked this slice"
             self.checked.setText(text)
 
-    def _check_pressed(self, *_: Any) -> None:
-        self.check_slice()
-
-    def _confirm_pressed(self, *_: Any) -> None:
+    def _confirm_pressed(self) -> None:
         self.confirm_object(tuple(self._viewer.cursor.position))
 
     def _draw_box(self) -> None:
         layer = self._chosen()
         if layer is not None:
-            self._boxes.start(self._recorder.recording(layer))
+            self._boxes.start(self._tracker.begin_recording(layer))
 
     def _box_drawn(self, index: tuple[int, ...], window: tuple[slice, slice]) -> None:
         layer = self._chosen()
         if layer is None:
             return
-        self._recorder.recording(layer).mark(KNOWN, index, window)
-        self.show_known.setChecked(True)
-        QTimer.singleShot(0, self._box_done)  # napari is still at work on the rectangle
+        self._tracker.begin_recording(layer).mark(KNOWN, index, window)
+        self.show_mask.setChecked(True)
+        # Later: napari is still handling the rectangle, whose layer is removed.
+        QTimer.singleShot(0, self._box_done)
 
     def _box_done(self) -> None:
         self._boxes.stop()
@@ -167,11 +178,11 @@ class MaskSection(QWidget):
     def _scribble(self, value: int) -> None:
         layer = self._chosen()
         if layer is not None:
-            scribble(self._viewer, self._recorder.recording(layer), value)
+            scribble(self._viewer, self._tracker.begin_recording(layer), value)
 
 
 def _is_checked(recording: LayerRecording, index: tuple[int, ...]) -> bool:
-    """Tell whether the user has said that a plane is right, all of it."""
+    """Tell whether the user has marked all of a plane as checked."""
     journal = recording.journal
     if journal is None:
         return False
@@ -183,7 +194,109 @@ def _is_checked(recording: LayerRecording, index: tuple[int, ...]) -> bool:
     return False
 
 
-def _button(text: str, tip: str) -> QPushButton:
+def tip_button(text: str, tip: str) -> QPushButton:
+    """Return a button with a tooltip."""
     button = QPushButton(text)
     button.setToolTip(tip)
     return button
+
+
+class MaskLayer:
+    """A translucent layer with the annotation mask of the plane in view.
+
+    The mask is computed in a job, of which only the newest counts; the window only draws.
+
+    Parameters
+    ----------
+    owner
+        The widget that it belongs to.
+
+    Attributes
+    ----------
+    layer
+        None while nothing is shown.
+    """
+
+    def __init__(self, viewer: Any, owner: QObject) -> None:
+        self._viewer, self._jobs = viewer, WidgetJobs(owner)
+        self.layer: Labels | None = None
+        self._recording: LayerRecording | None = None
+        self._touched = True
+
+    def show(self, recording: LayerRecording, touched: bool) -> None:
+        """Show the mask of a recording's labels, or show it again.
+
+        Parameters
+        ----------
+        touched
+            Objects that were edited are known, too.
+        """
+        if self._recording is not recording:
+            self.hide()
+        self._recording, self._touched = recording, touched
+        if self.layer is None or self.layer not in self._viewer.layers:
+            self.layer = self._new_layer(recording.layer)
+        self.refresh()
+
+    def hide(self) -> None:
+        """Remove the layer."""
+        layer, self.layer, self._recording = self.layer, None, None
+        if layer is not None and layer in self._viewer.layers:
+            self._viewer.layers.remove(layer)
+
+    def refresh(self) -> None:
+        """Compute the mask of the plane in view again."""
+        recording = self._recording
+        if recording is None or self.layer is None or recording.geometry is None:
+            return
+        index = plane_in_view(self._viewer, recording)
+        touched = self._touched
+        job = Job(lambda: _mask_steps(recording, index, touched), on_done=self._draw)
+        self._jobs.run("mask", job)
+
+    def _draw(self, found: tuple[LayerRecording, tuple[int, ...], AnnotationMask]) -> None:
+        recording, index, mask = found
+        layer, geometry = self.layer, recording.geometry
+        if layer is None or recording is not self._recording or geometry is None:
+            return
+        plane = geometry.array(layer.data)[index]
+        plane[...] = np.where(mask.scribbled, _SCRIBBLED_CODE, mask.known * _KNOWN_CODE)
+        layer.refresh(thumbnail=False, highlight=False, extent=False)
+
+    def _new_layer(self, labels: Labels) -> Labels:
+        active = self._viewer.layers.selection.active
+        empty = np.zeros(labels.data.shape, np.uint8)  # memory is taken page by page
+        colours = DirectLabelColormap(color_dict=_COLOURS)
+        layer = add_overlay(self._viewer, labels, empty, MASK_LAYER, opacity=0.25, colormap=colours)
+        layer.editable = False
+        if active is not None:
+            self._viewer.layers.selection.active = active
+        return layer
+
+
+def plane_in_view(viewer: Any, recording: LayerRecording) -> tuple[int, ...]:
+    """Return the index of the plane of a recording's labels that the sliders point at."""
+    if recording.geometry is None:
+        return ()
+    return recording.geometry.plane(recording.layer.world_to_data(viewer.dims.point))
+
+
+def _mask_steps(
+    recording: LayerRecording, index: tuple[int, ...], touched: bool
+) -> Generator[Progress, None, tuple[LayerRecording, tuple[int, ...], AnnotationMask]]:
+    """Compute the annotation mask of a plane, from the layer's data and the journal."""
+    yield Progress(0, 0, "what is known")
+    geometry, journal = recording.geometry, recording.journal
+    assert geometry is not None
+    labels = np.array(geometry.array(recording.data)[index])
+    if journal is None:
+        nothing = np.zeros(labels.shape, bool)
+        return recording, index, AnnotationMask(labels, nothing, nothing)
+    mask = mask_from_events(
+        labels,
+        journal.history(index),
+        journal.box(index),
+        classes=journal.about.head == "semantic",
+        touched=touched,
+    )
+    return recording, index, mask

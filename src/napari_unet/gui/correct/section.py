@@ -1,4 +1,4 @@
-"""The section in which the user corrects labels, says what is known, and sees that all is saved."""
+"""The section to correct labels in: what is corrected, what is saved, and the training set."""
 
 from __future__ import annotations
 
@@ -7,21 +7,17 @@ from typing import TYPE_CHECKING, Any
 from magicgui.widgets import ComboBox
 from napari.layers import Image, Labels
 from qtpy.QtCore import QTimer, Signal
-from qtpy.QtWidgets import (
-    QHBoxLayout,
-    QPushButton,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from napari_unet.core.models.store import is_descendant
 from napari_unet.gui.correct.correction_list import CorrectionList
 from napari_unet.gui.correct.edit_tracker import get_edit_tracker
-from napari_unet.gui.correct.mask_section import MaskSection
+from napari_unet.gui.correct.mask_section import MaskSection, tip_button
 from napari_unet.gui.correct.restore_row import RestoreRow
-from napari_unet.gui.layers.combos import image_layers, named, object_layers, offer_anew
+from napari_unet.gui.layers.combos import as_choices, image_layers, object_layers, refresh_choices
+from napari_unet.gui.layers.convert import unwrap
 from napari_unet.gui.layers.navigation import open_stacks
-from napari_unet.gui.layers.result_info import RESULT_KEY
+from napari_unet.gui.layers.result_info import ResultInfo
 from napari_unet.gui.model_events import offer_models
 from napari_unet.gui.widgets.collapsible import CollapsibleSection
 from napari_unet.gui.widgets.settings_form import rows_widget
@@ -32,7 +28,7 @@ if TYPE_CHECKING:
 
 SECTION = "correct"
 QUIET_MS = 1500
-"""The list of corrections is read anew when nothing has been painted for so long."""
+"""The list of corrections is read again when nothing was painted for so long."""
 _CHOOSE = "choose labels …"
 _HINT = "Run Segment, or choose labels, and correct them with napari's brush, fill and eraser."
 _TIPS = {
@@ -46,29 +42,27 @@ _TIPS = {
 
 
 class CorrectSection(QWidget):
-    """What is corrected, whether it is saved, what counts as known, and the training set.
+    """What is corrected, whether it is saved, what the model may learn from, and the training set.
 
-    Emits `changed` when the training set may have changed, as its list has been read anew.
+    Emits `changed` when the list of the training set was read again.
 
     Parameters
     ----------
-    viewer
-        The window.
     label_width
         Of the labels in front of the choices, in pixels.
 
     Attributes
     ----------
-    recorder
-        Records the strokes, whether this section is open or not.
+    tracker
+        Records the edits, whether this section is open or not.
     labels, image, model
         The choices; values are layers and the model's name.
     corrections
         The list of the model's training set; its `rows` are what can be trained on.
-    offers
+    restore_row
         The row that offers to restore.
-    known
-        The ways to say what is known; its boxes and buttons are attributes here, too.
+    mask_section
+        The annotation mask; its check box "What I touched" is also `touched`.
     """
 
     changed = Signal()
@@ -76,13 +70,10 @@ class CorrectSection(QWidget):
     def __init__(self, viewer: Any, label_width: int) -> None:
         super().__init__()
         self._viewer = viewer
-        self.recorder = get_edit_tracker(viewer)
+        self.tracker = get_edit_tracker(viewer)
         self._setting = False
-        self.known = MaskSection(viewer, self.recorder, lambda: self.labels.value)
-        self.touched, self.show_known = self.known.touched, self.known.show_known
-        self.checked, self.box = self.known.checked, self.known.box
-        self.scribble_objects = self.known.scribble_objects
-        self.scribble_background = self.known.scribble_background
+        self.mask_section = MaskSection(viewer, self.tracker, lambda: self.labels.value)
+        self.touched = self.mask_section.touched
         self._quiet = QTimer(self)
         self._quiet.setSingleShot(True)
         self._quiet.setInterval(QUIET_MS)
@@ -100,24 +91,24 @@ class CorrectSection(QWidget):
         self.image: Any = ComboBox(name="image", choices=self._images, tooltip=_TIPS["image"])
         self.model: Any = ComboBox(name="model", choices=(), tooltip=_TIPS["model"])
         rows = [("labels", self.labels), ("image", self.image), ("model", self.model)]
-        self.offers = RestoreRow(self._viewer, self.recorder)
+        self.restore_row = RestoreRow(self._viewer, self.tracker)
         self.corrections = CorrectionList(
-            lambda: open_stacks(self._viewer), lambda: self.recorder.journals
+            lambda: open_stacks(self._viewer), lambda: self.tracker.journals
         )
-        self.fold = CollapsibleSection("Corrections so far", self.corrections, SECTION)
+        self.list_section = CollapsibleSection("Corrections so far", self.corrections, SECTION)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.offers)
+        layout.addWidget(self.restore_row)
         layout.addWidget(rows_widget(rows, label_width))
         layout.addLayout(self._state_rows())
-        layout.addWidget(self.known)
-        layout.addWidget(self.fold)
+        layout.addWidget(self.mask_section)
+        layout.addWidget(self.list_section)
 
     def _state_rows(self) -> QVBoxLayout:
-        """Return the line that says what is saved, and undo and redo."""
+        """Return the status line, and the buttons for undo and redo."""
         self.status = WrappedLabel(_HINT)
-        self.retry = _button("Retry", _TIPS["retry"])
-        self.undo, self.redo = _button("Undo", _TIPS["undo"]), _button("Redo", _TIPS["redo"])
+        self.retry = tip_button("Retry", _TIPS["retry"])
+        self.undo, self.redo = tip_button("Undo", _TIPS["undo"]), tip_button("Redo", _TIPS["redo"])
         buttons = QHBoxLayout()
         for button in (self.undo, self.redo):
             buttons.addWidget(button)
@@ -132,14 +123,14 @@ class CorrectSection(QWidget):
         self.labels.changed.connect(self._labels_chosen)
         self.image.changed.connect(self._image_chosen)
         self.model.changed.connect(self._model_chosen)
-        self.retry.clicked.connect(self.recorder.go_on)
+        self.retry.clicked.connect(self.tracker.retry)
         self.undo.clicked.connect(lambda: self._with_recording("undo"))
         self.redo.clicked.connect(lambda: self._with_recording("redo"))
         self.touched.toggled.connect(self._touched_changed)
-        self.known.marked.connect(self._show_state)
-        self.fold.toggled.connect(self._read_list)
-        self.recorder.changed.connect(self._recording_changed)
-        self.offers.restored.connect(lambda recording: self._choose(recording.layer))
+        self.mask_section.marked.connect(self._show_state)
+        self.list_section.toggled.connect(self._read_list)
+        self.tracker.changed.connect(self._recording_changed)
+        self.restore_row.restored.connect(lambda recording: self._choose(recording.layer))
         self.corrections.changed.connect(self.changed)
         events = self._viewer.layers.events
         for event in (events.inserted, events.removed, events.renamed):
@@ -149,22 +140,14 @@ class CorrectSection(QWidget):
 
     @property
     def recording(self) -> LayerRecording | None:
-        """The record of the chosen labels; None before the first correction."""
+        """The recording of the chosen labels; None before the first correction."""
         layer = self.labels.value
-        return None if layer is None else self.recorder.recordings.get(layer)
+        return None if layer is None else self.tracker.recordings.get(layer)
 
     def refresh_models(self) -> None:
-        """List the models of the store anew."""
+        """List the models of the store again."""
         offer_models(self.model)
         self._model_chosen()
-
-    def check_slice(self) -> None:
-        """Record that the slice in view is checked; or that it no longer is."""
-        self.known.check_slice()
-
-    def confirm_object(self, position: tuple[float, ...]) -> None:
-        """Record that the object at a place in the world is right as it is."""
-        self.known.confirm_object(position)
 
     def _with_recording(self, what: str) -> None:
         if self.recording is not None:
@@ -174,49 +157,48 @@ class CorrectSection(QWidget):
         self.corrections.touched = wanted
 
     def _moved(self, *_: Any) -> None:
-        self.known.refresh()
+        self.mask_section.refresh()
         self._show_state()
 
     def _recording_changed(self, recording: LayerRecording) -> None:
         if recording is self.recording:
             if not recording.pending:
-                self.known.refresh()
+                self.mask_section.refresh()
             self._show_state()
         if not recording.pending:
             self._quiet.start()
 
     def _read_list(self, *_: Any) -> None:
-        if self.fold.is_open:
+        if self.list_section.is_open:
             self.corrections.read()
 
     def _images(self, *_: Any) -> list[tuple[str, Image]]:
-        return named(image_layers(self._viewer))
+        return as_choices(image_layers(self._viewer))
 
     def _label_choices(self, *_: Any) -> list[tuple[str, Labels | None]]:
-        return [(_CHOOSE, None), *named(object_layers(self._viewer))]
+        return [(_CHOOSE, None), *as_choices(object_layers(self._viewer))]
 
     def _layers_changed(self, *_: Any) -> None:
         """Offer the layers that there are; the latest result is chosen until the user chooses."""
         self._setting = True
         try:
-            offer_anew(self.labels, self.image)
+            refresh_choices(self.labels, self.image)
         finally:
             self._setting = False
         if self.labels.value is None:
             watched = [
                 layer
                 for _, layer in self._label_choices()
-                if layer is not None and self.recorder.watches(layer)
+                if layer is not None and self.tracker.watches(layer)
             ]
             self._choose(watched[-1] if watched else None)
         self._show_state()
 
     def _follow(self, *_: Any) -> None:
-        """Choose the layer that the user turns to, if it is recorded."""
-        active = self._viewer.layers.selection.active
-        active = getattr(active, "__wrapped__", active)
+        """Choose the active layer, if it is recorded."""
+        active = unwrap(self._viewer.layers.selection.active)
         new = isinstance(active, Labels) and active is not self.labels.value
-        if new and self.recorder.watches(active):
+        if new and self.tracker.watches(active):
             self._choose(active)
 
     def _choose(self, layer: Labels | None) -> None:
@@ -225,44 +207,44 @@ class CorrectSection(QWidget):
             if layer in self.labels.choices:
                 self.labels.value = layer
             if layer is not None:
-                image = self.recorder.image_of(layer)
+                image = self.tracker.get_image(layer)
                 if image is not None and image in self.image.choices:
                     self.image.value = image
-                made_by = layer.metadata.get(RESULT_KEY, {}).get("passport", {}).get("model")
+                made_by = ResultInfo.from_layer(layer).model
                 tuned_from_it = is_descendant(self.model.value or "", made_by or "")
                 if made_by in self.model.choices and not tuned_from_it:
                     self.model.value = made_by
         finally:
             self._setting = False
         self._model_chosen()
-        self.known.show_layer()
+        self.mask_section.show_layer()
         self._show_state()
 
     def _labels_chosen(self, layer: Labels | None) -> None:
         if self._setting:
             return
         if layer is not None:
-            self.recorder.watch(layer)
+            self.tracker.watch(layer)
         self._choose(layer)
 
     def _image_chosen(self, image: Image | None) -> None:
         if not self._setting and image is not None and self.labels.value is not None:
-            self.recorder.watch(self.labels.value, image)
+            self.tracker.watch(self.labels.value, image)
             self._show_state()
 
     def _model_chosen(self, *_: Any) -> None:
         name = self.model.value or ""
-        self.recorder.model = name
+        self.tracker.model = name
         self.corrections.choose(name)
         self._read_list()
 
     def _show_state(self) -> None:
-        """Show what can be pressed, and whether all is saved."""
+        """Update the buttons, and the line that says whether all is saved."""
         layer, recording = self.labels.value, self.recording
         text = _HINT if layer is None else "Every stroke on these labels is recorded."
         if recording is not None:
             text = recording.describe() or text
-        left = [other for other in self.recorder.unsaved if other.failed]
+        left = [other for other in self.tracker.unsaved if other.failed]
         if left and (recording is None or not recording.failed):
             text = f"{text} {left[0].layer.name}: {left[0].describe()}"
         if self.status.text() != text:
@@ -272,10 +254,4 @@ class CorrectSection(QWidget):
         self.undo.setEnabled(journal is not None and journal.undoable > 0)
         self.redo.setEnabled(journal is not None and journal.redoable > 0)
         self.image.enabled = recording is None or recording.journal is None
-        self.known.show_state(recording)
-
-
-def _button(text: str, tip: str) -> QPushButton:
-    button = QPushButton(text)
-    button.setToolTip(tip)
-    return button
+        self.mask_section.show_state(recording)

@@ -1,7 +1,7 @@
-"""Writing beside the window: one thread, one thing after the other, nothing dropped.
+"""From a paint event to the disk: the pixels that changed, and the queue that writes them.
 
-What cannot be written stays first in the queue, and what came after it waits: the next `put`, or
-`go_on`, tries again.
+The queue has a thread of its own and drops nothing. What cannot be written stays first, and what
+came after it waits: the next `put`, or `start`, tries again.
 """
 
 from __future__ import annotations
@@ -10,21 +10,85 @@ import atexit
 import threading
 import weakref
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 from qtpy.QtCore import QObject, Signal
 
 from napari_unet.gui.jobs.job import MainThreadNotifier
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
 
-LAST_CHANCE_S = 10.0
-"""How long the end of the program waits for what is still to be written."""
+EXIT_WAIT_S = 10.0
+"""How long the end of the program waits for each queue: a server may answer late, or never."""
+
+
+class ChangedPixels(NamedTuple):
+    """Pixels that changed: index arrays, one an axis, and the values before and after."""
+
+    where: tuple[np.ndarray, ...]
+    old: np.ndarray
+    new: np.ndarray
+
+
+def get_changed_pixels(atoms: Iterable[Any], shape: Sequence[int]) -> ChangedPixels:
+    """Return the pixels that a paint event changed; those of several dabs come more than once.
+
+    napari's history has two kinds of atoms. One of painting has a box, a mask in it (None: all of
+    it) and the values before; one of `data_setitem` has index arrays and the values before and
+    after. A stroke of the brush is a list of atoms, one a dab; a fill or polygon is a single one.
+
+    Parameters
+    ----------
+    atoms
+        The value of the layer's `paint` event.
+    shape
+        Of the layer's data; the indices are along its axes.
+    """
+    parts = [
+        _from_painting(atom) if hasattr(atom, "slice_key") else _from_setting(atom, shape)
+        for atom in atoms
+    ]
+    if not parts:
+        return ChangedPixels(
+            (np.zeros(0, np.int64),) * len(shape), np.zeros(0, int), np.zeros(0, int)
+        )
+    where = tuple(
+        np.concatenate([part.where[axis] for part in parts]) for axis in range(len(shape))
+    )
+    old, new = (np.concatenate([part[side] for part in parts]) for side in (1, 2))
+    return ChangedPixels(where, old, new)
+
+
+def get_source(atoms: Iterable[Any], mode: str) -> str:
+    """Return what made an edit: the layer's mode, or "set" for `data_setitem`."""
+    return mode if all(hasattr(atom, "slice_key") for atom in atoms) else "set"
+
+
+def _from_painting(atom: Any) -> ChangedPixels:
+    corner = [span.start for span in atom.slice_key]
+    if atom.mask is None:
+        where = np.indices(atom.old_values.shape).reshape(len(corner), -1)
+    else:
+        where = np.asarray(np.nonzero(atom.mask))
+    old = np.ravel(atom.old_values)
+    moved = tuple(axis + start for axis, start in zip(where, corner, strict=True))
+    return ChangedPixels(moved, old, np.full(old.shape, atom.new_value, np.int64))
+
+
+def _from_setting(atom: Any, shape: Sequence[int]) -> ChangedPixels:
+    indices, old, new = atom
+    flat = [np.ravel(np.asarray(axis)) for axis in indices]
+    where = tuple(
+        np.where(axis < 0, axis + size, axis) for axis, size in zip(flat, shape, strict=True)
+    )
+    old = np.ravel(old)
+    return ChangedPixels(where, old, np.broadcast_to(np.ravel(new), old.shape).astype(np.int64))
 
 
 class WriteQueue(QObject):
-    """Does pieces of writing in the order in which they are given.
+    """Calls functions that write, in the order in which they are given.
 
     Emits `changed`, in the window's thread, when something was written or could not be. Made and
     used in the window's thread; its own thread lives while there is something to write.
@@ -32,7 +96,7 @@ class WriteQueue(QObject):
     Attributes
     ----------
     error
-        Why the first piece could not be written; None if nothing is wrong.
+        Why the first one failed; None if nothing is wrong.
     """
 
     changed = Signal()
@@ -40,16 +104,16 @@ class WriteQueue(QObject):
     def __init__(self) -> None:
         super().__init__()
         self.error: Exception | None = None
-        self._pieces: deque[Callable[[], None]] = deque()
+        self._writes: deque[Callable[[], None]] = deque()
         self._guard = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._bell = MainThreadNotifier(self.changed.emit)
+        self._notifier = MainThreadNotifier(self.changed.emit)
         _queues.add(self)
 
     @property
     def pending(self) -> int:
-        """How many pieces are still to be written."""
-        return len(self._pieces)
+        """How many are still to be called."""
+        return len(self._writes)
 
     def put(self, write: Callable[[], None]) -> None:
         """Write this after all that was given before; returns at once.
@@ -58,15 +122,15 @@ class WriteQueue(QObject):
         ----------
         write
             Called in the queue's thread. What it raises is kept as `error`, and it is called again
-            later: it must have done nothing then.
+            later, so it must be all or nothing.
         """
-        self._pieces.append(write)
-        self.go_on()
+        self._writes.append(write)
+        self.start()
 
-    def go_on(self) -> None:
-        """Write what is pending, if that is not under way already."""
+    def start(self) -> None:
+        """Write what is pending, unless that is under way already."""
         with self._guard:
-            if self._thread is not None or not self._pieces:
+            if self._thread is not None or not self._writes:
                 return
             self._thread = threading.Thread(
                 target=self._work, name="napari-unet journal", daemon=True
@@ -75,11 +139,11 @@ class WriteQueue(QObject):
 
     def wait(self, seconds: float) -> bool:
         """Wait until all is written or cannot be; return whether all is written."""
-        self.go_on()
+        self.start()
         thread = self._thread
         if thread is not None:
             thread.join(seconds)
-        return not self._pieces
+        return not self._writes
 
     def _work(self) -> None:
         error: Exception | None = None
@@ -89,17 +153,17 @@ class WriteQueue(QObject):
             except Exception as raised:
                 error = raised
             else:
-                self._pieces.popleft()
+                self._writes.popleft()
                 self.error = None
             del write
-            self._bell.ring()
-        self._bell.ring()
+            self._notifier.ring()
+        self._notifier.ring()
 
     def _next(self, error: Exception | None) -> Callable[[], None] | None:
-        """Return what to write; None, and the thread ends, if there is nothing or it failed."""
+        """Return what to write; None, and the thread ends, if all is written or one failed."""
         with self._guard:
-            if error is None and self._pieces:
-                return self._pieces[0]
+            if error is None and self._writes:
+                return self._writes[0]
             self.error = error
             self._thread = None
             return None
@@ -112,4 +176,4 @@ _queues: weakref.WeakSet[WriteQueue] = weakref.WeakSet()
 def write_all() -> None:
     """Write what is pending in any queue, as far as it can be written."""
     for queue in list(_queues):
-        queue.wait(LAST_CHANCE_S)
+        queue.wait(EXIT_WAIT_S)

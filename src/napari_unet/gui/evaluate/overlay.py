@@ -8,22 +8,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from napari_unet.gui.layers.overlays import legend, overlay_colormap, overlay_names, place_of
-from napari_unet.gui.layers.result_info import RESULT_KEY
+from napari_unet.gui.layers.overlays import (
+    COMPARES,
+    get_overlay,
+    get_transform,
+    legend,
+    overlay_colormap,
+    overlay_metadata,
+    overlay_names,
+)
 
 if TYPE_CHECKING:
     import numpy as np
     from napari.layers import Labels
 
     from napari_unet.core.evaluation.metrics import Scores
-
-COMPARES = "compares"
-"""Under `RESULT_KEY` in the layer's metadata: the ids of the two layers that it compares."""
-
-
-def is_evaluation_layer(layer: Any) -> bool:
-    """Tell whether a layer shows an evaluation, and no objects."""
-    return COMPARES in layer.metadata.get(RESULT_KEY, {})
 
 
 def show_evaluation(viewer: Any, labels: Labels, truth: Labels, codes: np.ndarray) -> Labels:
@@ -39,7 +38,7 @@ def show_evaluation(viewer: Any, labels: Labels, truth: Labels, codes: np.ndarra
         uint8, of the labels' shape, as `match_status.draw_match_status` writes them.
     """
     pair = [str(labels.unique_id), str(truth.unique_id)]
-    place = place_of(labels)
+    place = get_transform(labels)
     layer = _find(viewer, pair, codes.shape)
     if layer is not None:
         layer.editable = False  # forgets the history of undone edits, too
@@ -51,7 +50,7 @@ def show_evaluation(viewer: Any, labels: Labels, truth: Labels, codes: np.ndarra
 
     active = viewer.layers.selection.active
     layer = viewer.add_labels(
-        codes, name=f"{labels.name} vs {truth.name}", metadata={RESULT_KEY: {COMPARES: pair}},
+        codes, name=f"{labels.name} vs {truth.name}", metadata=overlay_metadata(COMPARES, pair),
         colormap=overlay_colormap(COLOURS), opacity=1, features=overlay_names(COLOURS), **place
     )  # fmt: skip
     layer.editable = False
@@ -71,7 +70,7 @@ def evaluation_legend(scores: Scores) -> str:
 def _find(viewer: Any, pair: list[str], shape: tuple[int, ...]) -> Labels | None:
     """Find the layer of an earlier evaluation; one that has another shape is removed."""
     for layer in list(viewer.layers):
-        if layer.metadata.get(RESULT_KEY, {}).get(COMPARES) != pair:
+        if get_overlay(layer, COMPARES) != pair:
             continue
         if layer.data.shape == shape:
             found: Labels = layer

@@ -14,9 +14,9 @@ from napari_unet.gui.evaluate.overlay import evaluation_legend, show_evaluation
 from napari_unet.gui.jobs.layer_section import LayerSection
 from napari_unet.gui.jobs.run import ResultRun
 from napari_unet.gui.jobs.run_button import RunButton
-from napari_unet.gui.layers.combos import named, object_layers, offer_anew
+from napari_unet.gui.layers.combos import as_choices, object_layers, refresh_choices
 from napari_unet.gui.layers.convert import full_resolution, layer_axes
-from napari_unet.gui.layers.result_info import RESULT_KEY, get_provenance
+from napari_unet.gui.layers.result_info import ResultInfo, get_provenance
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -81,14 +81,14 @@ class EvaluateSection(LayerSection):
             show_evaluation(self._viewer, run.labels, run.truth, run.codes)
 
     def _choices(self, *_: Any) -> list[tuple[str, Labels]]:
-        return named(object_layers(self._viewer))
+        return as_choices(object_layers(self._viewer))
 
     def _refresh(self) -> None:
         """Offer the layers that there are; guess which is which until the user has chosen."""
-        offer_anew(self.labels, self.truth)
+        refresh_choices(self.labels, self.truth)
         layers = list(self.labels.choices)
         if len(layers) > 1 and self.labels.value == self.truth.value:
-            results = [layer for layer in layers if "base" in layer.metadata.get(RESULT_KEY, {})]
+            results = [layer for layer in layers if ResultInfo.from_layer(layer).is_result]
             self.labels.value = results[-1] if results else self.labels.value
             self.truth.value = next(layer for layer in layers if layer != self.labels.value)
 

@@ -13,7 +13,7 @@ from napari_unet.core.models.store import ModelEntry, check_name
 from napari_unet.core.settings.tasks import DEVICES, TrainSettings
 from napari_unet.core.training.run_state import propose_name
 from napari_unet.gui.finetune.work import NetworkSettings, TuneRequest, taken_names
-from napari_unet.gui.layers.result_info import RESULT_KEY
+from napari_unet.gui.layers.result_info import ResultInfo
 from napari_unet.gui.model_events import get_model_events, offer_models
 from napari_unet.gui.segment import form as segment_form
 from napari_unet.gui.widgets.collapsible import CollapsibleSection
@@ -168,7 +168,6 @@ class TuneForm(QWidget):
 def used_model(viewer: napari.Viewer) -> str:
     """Return the model that made the last result in the window, or that was used last."""
     for layer in reversed(list(viewer.layers)):
-        provenance = layer.metadata.get(RESULT_KEY, {}).get("passport")
-        if provenance and provenance.get("model"):
-            return str(provenance["model"])
+        if model := ResultInfo.from_layer(layer).model:
+            return model
     return str(remembered(segment_form.SECTION).get("model", ""))

@@ -56,7 +56,7 @@ class FineTunePanel(DockPanel):
         self._connect()
 
     def _connect(self) -> None:
-        self.docked.connect(self.correct.recorder.close_with)
+        self.docked.connect(self.correct.tracker.close_with)
         self.correct.model.changed.connect(self._model_chosen)
         self.tune.form.base.changed.connect(self._base_chosen)
         self.correct.touched.toggled.connect(self._touched_changed)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import weakref
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_error
@@ -13,14 +12,18 @@ from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QPushButton, QVBoxLay
 from napari_unet.core.errors import UnetError
 from napari_unet.gui.finetune.uncertainty_search import Search, search_steps
 from napari_unet.gui.jobs.job import CANCELLED, HOST, Job, abandon_all, get_device_queue
-from napari_unet.gui.layers.combos import DOUBTS, is_uncertainty_layer
+from napari_unet.gui.layers.key_bindings import bind_window_key, weak_callback
+from napari_unet.gui.layers.label_geometry import Placement
 from napari_unet.gui.layers.navigation import go_to, image_in_view
-from napari_unet.gui.layers.result_info import RESULT_KEY, Placement
+from napari_unet.gui.layers.overlays import (
+    DOUBTS,
+    get_overlay,
+    is_uncertainty_layer,
+    overlay_metadata,
+)
 from napari_unet.gui.widgets.settings_form import sentence
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import napari
     from napari.layers import Image
 
@@ -84,8 +87,7 @@ class UncertaintySection(QWidget):
         self.next.clicked.connect(self.go)
         self.layer.toggled.connect(self._show_layer)
         self.destroyed.connect(functools.partial(abandon_all, self._jobs))
-        self.destroyed.connect(functools.partial(_unbind, weakref.ref(viewer)))
-        viewer.bind_key(KEY, _key_of(weakref.ref(self)), overwrite=True)
+        bind_window_key(viewer, self, KEY, weak_callback(self.go))
 
     def go(self, *_: Any) -> None:
         """Go to the next place; search first where nothing was found yet."""
@@ -200,7 +202,7 @@ class UncertaintySection(QWidget):
         if search is None:
             self.go()
             return
-        if layer is not None and layer.metadata[RESULT_KEY][DOUBTS] == id(search):
+        if layer is not None and get_overlay(layer, DOUBTS) == id(search):
             layer.refresh()
             return
         if layer is not None:
@@ -210,7 +212,7 @@ class UncertaintySection(QWidget):
         self._viewer.add_image(
             placement.to_layer(search.codes),
             name=f"{search.image.name} doubt",
-            metadata={RESULT_KEY: {DOUBTS: id(search)}},
+            metadata=overlay_metadata(DOUBTS, id(search)),
             colormap="inferno",
             contrast_limits=(0, 255),
             blending="additive",
@@ -224,20 +226,3 @@ class UncertaintySection(QWidget):
         if self.status.text() != text:
             self.status.setText(text)
             self.status.setVisible(bool(text))
-
-
-def _key_of(section: weakref.ref[UncertaintySection]) -> Callable[[Any], None]:
-    """Return what the key does, which keeps no section alive."""
-
-    def pressed(_: Any) -> None:
-        found = section()
-        if found is not None:
-            found.go()
-
-    return pressed
-
-
-def _unbind(viewer: weakref.ref[Any], *_: object) -> None:
-    found = viewer()
-    if found is not None:
-        found.bind_key(KEY, None, overwrite=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_unet.core.progress import Progress
 from napari_unet.core.settings.tasks import PredictSettings
-from napari_unet.gui.layers.convert import WHOLE
+from napari_unet.gui.layers.navigation import WHOLE
 
 if TYPE_CHECKING:
     from napari_unet.core.io.stack import Stack

@@ -1,4 +1,4 @@
-"""Which image a Labels layer belongs to, and how the layer lies to the journal's labels."""
+"""How labels lie on their image: the order of their axes, their shape, their transform."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 
 from napari_unet.core.errors import InputError
 from napari_unet.gui.layers.convert import full_resolution, layer_axes, layer_stack
-from napari_unet.gui.layers.result_info import RESULT_KEY, Placement
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
@@ -19,16 +18,87 @@ if TYPE_CHECKING:
     from napari_unet.core.io.stack import Stack
 
 
+@dataclass(frozen=True)
+class Placement:
+    """How the axes of a labels layer follow from those of its image.
+
+    The layer has the image's axes in the image's order: napari aligns layers by their last axes. A
+    channel axis in front is dropped. One further in stays, with the length 1 and a scale as long as
+    all channels together, so that the labels show in every channel.
+
+    Attributes
+    ----------
+    axes, sizes
+        The image's axes, such as "TCZYX", and their lengths.
+    labels_axes
+        Those of the labels in the order T, Z, Y, X.
+    """
+
+    axes: str
+    labels_axes: str
+    sizes: tuple[int, ...]
+
+    @property
+    def dropped(self) -> int:
+        """How many of the image's axes the labels lack, in front."""
+        return int(self.axes.startswith("C"))
+
+    @property
+    def shown(self) -> str:
+        """The axes of the layer."""
+        return self.axes[self.dropped :]
+
+    def to_layer(self, array: np.ndarray) -> np.ndarray:
+        """Return labels in the order T, Z, Y, X as a view in the layer's order."""
+        order = [self.labels_axes.index(letter) for letter in self.shown if letter != "C"]
+        view = array.transpose(order)
+        return view if "C" not in self.shown else np.expand_dims(view, self.shown.index("C"))
+
+    def from_layer(self, data: np.ndarray) -> np.ndarray:
+        """Return the layer's data as a view in the order T, Z, Y, X."""
+        letters = self.shown
+        if "C" in letters:
+            data = data.squeeze(letters.index("C"))
+            letters = letters.replace("C", "")
+        return data.transpose([letters.index(letter) for letter in self.labels_axes])
+
+    def at(self, index: tuple[int, ...], window: tuple[slice, ...]) -> tuple[slice, ...]:
+        """Return a window of a frame as slices of the layer's data."""
+        parts = [slice(i, i + 1) for i in index] + list(window)
+        found = dict(zip(self.labels_axes, parts, strict=True))
+        return tuple(found.get(letter, slice(0, 1)) for letter in self.shown)
+
+    def geometry(self, image: Image) -> dict[str, Any]:
+        """Return the layer's scale, translation and so on, as arguments of `add_labels`."""
+        first = self.dropped
+        scale, translate = np.array(image.scale[first:]), np.array(image.translate[first:])
+        if "C" in self.shown:
+            at = self.shown.index("C")
+            count = self.sizes[first + at]
+            translate[at] += scale[at] * (count - 1) / 2
+            scale[at] *= count
+        matrix = np.asarray(image.affine.affine_matrix)
+        return {
+            "scale": scale,
+            "translate": translate,
+            "rotate": np.asarray(image.rotate)[first:, first:],
+            "shear": _without_first(np.asarray(image.shear), image.ndim, first),
+            "affine": np.delete(np.delete(matrix, slice(0, first), 0), slice(0, first), 1),
+            "units": tuple(image.units[first:]),
+            "axis_labels": tuple(image.axis_labels[first:]),
+        }
+
+
 @dataclass(frozen=True, eq=False)
 class LabelGeometry:
-    """An image and labels that fit it.
+    """An image, and how labels of it lie in their layer.
 
     Attributes
     ----------
     stack
         The image; with its file's path, if the layer was read from one.
     placement
-        How the layer's axes lie to T, Z, Y, X, the order of the journal.
+        From the layer's axes to T, Z, Y, X, the order of the journal.
     """
 
     stack: Stack
@@ -36,7 +106,7 @@ class LabelGeometry:
 
     @property
     def order(self) -> list[int]:
-        """The layer's axis of each of the journal's."""
+        """The layer's axis for each of T, Z, Y, X."""
         return [self.placement.shown.index(letter) for letter in self.placement.labels_axes]
 
     def array(self, data: Any) -> Any:
@@ -45,7 +115,7 @@ class LabelGeometry:
         Raises
         ------
         InputError
-            Data of another kind than numpy's whose axes have another order.
+            The axes have another order, and the data are no numpy array.
         """
         if self.order == list(range(len(data.shape))):
             return data
@@ -82,7 +152,7 @@ class LabelGeometry:
 
 
 def get_label_geometry(image: Image) -> LabelGeometry:
-    """Return an image, and how labels lie on it that are made for it.
+    """Return the geometry of labels that are made for an image.
 
     Raises
     ------
@@ -98,15 +168,15 @@ def get_label_geometry(image: Image) -> LabelGeometry:
 
 
 def find_label_geometry(image: Image, labels: Labels) -> LabelGeometry:
-    """Return image and labels as a pair; of labels that the user brought, too.
+    """Return the geometry of labels that exist, be they from another program.
 
     Raises
     ------
     InputError
         The labels do not fit the image, or one of them cannot be used.
     """
-    ground = get_label_geometry(image)
-    placement = ground.placement
+    geometry = get_label_geometry(image)
+    placement = geometry.placement
     if "C" in placement.shown and labels.ndim < len(placement.shown):
         pairs = zip(placement.axes, placement.sizes, strict=True)
         sizes = tuple(size for letter, size in pairs if letter != "C")
@@ -124,7 +194,7 @@ def find_label_geometry(image: Image, labels: Labels) -> LabelGeometry:
             f"The labels {labels.name!r} are {_size(shape)}, the image {image.name!r} needs "
             f"{_size(wanted)}; choose the image that they belong to."
         )
-    return replace(ground, placement=placement)
+    return replace(geometry, placement=placement)
 
 
 def fits(image: Image, labels: Labels) -> bool:
@@ -136,9 +206,14 @@ def fits(image: Image, labels: Labels) -> bool:
     return True
 
 
-def is_result(layer: Any) -> bool:
-    """Tell whether a layer is what a run of Segment made, or was restored from a journal."""
-    return "base" in layer.metadata.get(RESULT_KEY, {})
+def _without_first(shear: np.ndarray, ndim: int, first: int) -> np.ndarray:
+    """Drop the first axes from a shear given as the upper triangle of a matrix, row by row."""
+    if not first:
+        return shear
+    matrix = np.eye(ndim)
+    matrix[np.triu_indices(ndim, 1)] = shear
+    kept = matrix[first:, first:]
+    return kept[np.triu_indices(ndim - first, 1)]
 
 
 def _size(shape: tuple[int, ...]) -> str:

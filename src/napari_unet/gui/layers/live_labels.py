@@ -1,4 +1,4 @@
-"""The array behind the Labels layer while the engine is still working. Numpy only.
+"""The array behind a Labels layer while a run still writes into it, and drawing parts of it.
 
 The engine numbers objects with uint32 and may renumber a frame until the frame is done; the layer
 shows uint16, which napari draws without a copy. So a frame under way exists twice: its provisional
@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from napari.layers import Labels
+
     from napari_unet.core.tiles import Index, Window
 
 LIVE_DTYPE = np.uint16
-"""napari shows it as it is; int32 and uint32 are converted, the whole plane at every drawing."""
+"""napari shows uint16 as it is; it converts int32 and uint32, the whole plane at each drawing."""
 
 
 class LiveLabels:
-    """What the engine writes to (as its `out`), and what the layer shows.
+    """The array that the engine writes to (its `out`), and the one that the layer shows.
 
     Written from the job's thread only. To the engine it is a uint32 array in the order T, Z, Y, X,
     indexed by whole numbers along the leading axes and slices in the frame.
@@ -125,3 +127,26 @@ class LiveLabels:
 
     def _key(self, index: Index, window: tuple[Any, ...]) -> tuple[Any, ...]:
         return (*index, *window)
+
+
+def draw_part(viewer: Any, layer: Labels, place: tuple[slice, ...]) -> bool:
+    """Draw one part of a layer without redrawing all of it; return whether that was possible.
+
+    napari can do that for 2D views of 8 and 16 bit labels, by the event that its brush emits. A
+    part that is not in the plane in view needs no drawing.
+    """
+    shown = list(viewer.dims.displayed)
+    first = viewer.dims.ndim - layer.ndim
+    if len(shown) != 2 or layer.data.dtype.itemsize > 2 or layer.contour:
+        return False
+    axes = [axis - first for axis in shown]
+    if min(axes) < 0 or axes != [layer.ndim - 2, layer.ndim - 1] or not layer.visible:
+        return not layer.visible
+    here = np.round(layer.world_to_data(viewer.dims.point)).astype(int)
+    for axis in range(layer.ndim - 2):
+        if not place[axis].start <= here[axis] < place[axis].stop:
+            return True
+    plane = layer.data[tuple(int(i) for i in here[:-2])]
+    part = plane[place[-2:]]
+    layer.events.labels_update(data=part, offset=[place[-2].start, place[-1].start])
+    return True

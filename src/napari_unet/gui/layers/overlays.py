@@ -1,9 +1,13 @@
-"""Layers that the plugin lays over labels, to show something: no objects to choose or measure."""
+"""Layers that show something over an image or labels, and hold no objects to choose or measure.
+
+What one shows stands in its metadata, under `RESULT_KEY`, by one of the keys below.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from napari_unet.gui.layers.convert import unwrap
 from napari_unet.gui.layers.result_info import RESULT_KEY
 
 if TYPE_CHECKING:
@@ -12,24 +16,51 @@ if TYPE_CHECKING:
     import numpy as np
     from napari.layers import Labels
 
-
 KIND = "kind"
-"""Under `RESULT_KEY` in the metadata of such a layer: what it shows."""
-_PLACE = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
+"""Scribbles, clicks, boxes, the annotation mask: its name."""
+COMPARES = "compares"
+"""An evaluation: the ids of the two layers that it compares."""
+SHOWS = "changes"
+"""What fine-tuning changed: the names of the two models."""
+DOUBTS = "doubts"
+"""The model's uncertainty, an image: the search that it belongs to."""
+
+_TRANSFORM = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
+_INSIDE_OPACITY = 0.3  # the image below and the outlines of other objects can be seen
+
+
+def overlay_metadata(key: str, value: object) -> dict[str, Any]:
+    """Return the `metadata` of a new overlay layer."""
+    return {RESULT_KEY: {key: value}}
+
+
+def get_overlay(layer: Any, key: str) -> Any:
+    """Return what an overlay layer shows; None if it is not one of these."""
+    return layer.metadata.get(RESULT_KEY, {}).get(key)
 
 
 def is_overlay(layer: Any) -> bool:
-    """Tell whether a layer shows scribbles, clicks or what is known, and no objects."""
-    return KIND in layer.metadata.get(RESULT_KEY, {})
+    """Tell whether a Labels layer shows an evaluation, changes or scribbles, and no objects."""
+    return any(get_overlay(layer, key) is not None for key in (KIND, COMPARES, SHOWS))
 
 
-def place_of(layer: Any) -> dict[str, Any]:
-    """Return what says where a layer lies in the world, as arguments of a new one."""
-    return {name: getattr(layer, name) for name in _PLACE}
+def is_evaluation_layer(layer: Any) -> bool:
+    """Tell whether a layer shows an evaluation."""
+    return get_overlay(layer, COMPARES) is not None
+
+
+def is_uncertainty_layer(layer: Any) -> bool:
+    """Tell whether a layer shows where a model is uncertain, and no image."""
+    return get_overlay(layer, DOUBTS) is not None
+
+
+def get_transform(layer: Any) -> dict[str, Any]:
+    """Return a layer's scale, translation and so on, as arguments of a new layer."""
+    return {name: getattr(layer, name) for name in _TRANSFORM}
 
 
 def add_overlay(viewer: Any, labels: Labels, values: np.ndarray, name: str, **look: Any) -> Labels:
-    """Lay values over labels; return the layer itself, not a plugin's proxy of it.
+    """Add a layer over labels.
 
     Parameters
     ----------
@@ -41,13 +72,10 @@ def add_overlay(viewer: Any, labels: Labels, values: np.ndarray, name: str, **lo
         Other arguments of the layer: opacity, colormap.
     """
     layer = viewer.add_labels(
-        values, name=name, metadata={RESULT_KEY: {KIND: name}}, **look, **place_of(labels)
+        values, name=name, metadata=overlay_metadata(KIND, name), **look, **get_transform(labels)
     )
-    own: Labels = getattr(layer, "__wrapped__", layer)
+    own: Labels = unwrap(layer)
     return own
-
-
-_INSIDE = 0.3  # opacity: the image below and the rims of other objects can be seen
 
 
 def overlay_colormap(colours: Mapping[str, tuple[int, int, int]]) -> Any:
@@ -61,12 +89,12 @@ def overlay_colormap(colours: Mapping[str, tuple[int, int, int]]) -> Any:
     for kind, colour in colours.items():
         rgb = tuple(value / 255 for value in colour)
         table[outline_code(kind, kinds)] = (*rgb, 1)
-        table[inside_code(kind, kinds)] = (*rgb, _INSIDE)
+        table[inside_code(kind, kinds)] = (*rgb, _INSIDE_OPACITY)
     return DirectLabelColormap(color_dict=table)
 
 
 def overlay_names(colours: Mapping[str, tuple[int, int, int]]) -> dict[str, list[Any]]:
-    """Name the codes, for the status bar."""
+    """Return the layer's `features`: napari shows in the status bar what each code means."""
     from napari_unet.core.evaluation.comparison import inside_code, outline_code
 
     kinds = list(colours)

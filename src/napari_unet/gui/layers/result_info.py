@@ -1,10 +1,15 @@
-"""The Labels layer that a run fills: where it lies, what it is called, whether it was edited."""
+"""What the plugin knows of a Labels layer: which image, model and run it comes from; its edits.
+
+It is kept in the layer's metadata, so that it goes where the layer goes.
+"""
 
 from __future__ import annotations
 
+import itertools
+import weakref
 import zlib
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,106 +18,106 @@ from napari_unet.core.errors import InputError
 from napari_unet.core.io.files import UNREADABLE
 from napari_unet.core.io.ome_zarr import containing_ome_zarr, zarr_path
 from napari_unet.core.io.provenance import read_provenance
+from napari_unet.gui.layers.convert import unwrap
 from napari_unet.gui.layers.live_labels import LIVE_DTYPE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
     from napari.layers import Image, Labels
 
+    from napari_unet.gui.layers.label_geometry import Placement
+
 RESULT_KEY = "napari-unet"
-"""Under this name in the layer's metadata: name, fingerprint, and the provenance of its runs."""
+"""The key of the layer's metadata under which all of this lies."""
 IMAGE = "image"
 """Under `RESULT_KEY`: the id of the image layer that the labels belong to."""
 
-_ALL_BYTES = 1 << 30
+# The fields of `ResultInfo` by their keys in the metadata, which users and older sessions know.
+_KEYS = {
+    "base": "base", "name": "name", "image": IMAGE, "running": "running", "runs": "runs",
+    "provenance": "passport", "checksum": "fingerprint", "grown": "grown", "preview": "preview",
+    "journal": "journal",
+}  # fmt: skip
+_WHOLE_CHECK_BYTES = 1 << 30  # a checksum of 1 GiB takes about a second
 
 
 @dataclass(frozen=True)
-class Placement:
-    """How labels, in the order T, Z, Y, X, lie in the layer that shows them over an image.
+class ResultInfo:
+    """What a layer's metadata say of its labels; None is what they do not say.
 
-    The layer has the image's axes in the image's order, so that napari lines both up. A channel
-    axis in front is dropped. One further in stays, with the length 1 and a step as long as all
-    channels together: the labels show in every channel.
+    Attributes
+    ----------
+    base
+        The image's and the model's name, by which a run finds the layer of an earlier one. Only
+        results have it: labels that Segment made, or that were restored from a journal or a file.
+    name
+        The layer's name as the run left it: one that was renamed is the user's.
+    image
+        The `unique_id` of the image layer that the labels belong to.
+    running
+        True while a run writes into the layer.
+    runs
+        The provenance of each run that went into the labels.
+    provenance
+        That of the last run: model, settings, versions.
+    checksum
+        Of the data as the run left them.
+    grown
+        Ids of objects that clicks followed through planes.
+    preview
+        The file that the layer shows while a run in blocks is unfinished.
+    journal
+        The journal that the labels were restored from.
     """
 
-    axes: str
-    labels_axes: str
-    sizes: tuple[int, ...]
+    base: str | None = None
+    name: str | None = None
+    image: str | None = None
+    running: bool | None = None
+    runs: list[dict[str, Any]] | None = None
+    provenance: dict[str, Any] | None = None
+    checksum: int | None = None
+    grown: list[int] | None = None
+    preview: str | None = None
+    journal: str | None = None
+
+    @classmethod
+    def from_layer(cls, layer: Any) -> ResultInfo:
+        """Read what a layer's metadata say; nothing is known of a layer that is no result."""
+        stored = layer.metadata.get(RESULT_KEY, {})
+        return cls(**{field: stored.get(key) for field, key in _KEYS.items()})
+
+    def to_metadata(self) -> dict[str, Any]:
+        """Return this as the `metadata` of a new layer."""
+        found = {key: getattr(self, field) for field, key in _KEYS.items()}
+        return {RESULT_KEY: {key: value for key, value in found.items() if value is not None}}
 
     @property
-    def dropped(self) -> int:
-        """How many of the image's axes the labels lack, in front."""
-        return int(self.axes.startswith("C"))
+    def is_result(self) -> bool:
+        """Whether a run made the labels, or they were restored or opened as its result."""
+        return self.base is not None
 
     @property
-    def shown(self) -> str:
-        """The axes of the layer."""
-        return self.axes[self.dropped :]
-
-    def to_layer(self, array: np.ndarray) -> np.ndarray:
-        """Return a view of the labels in the layer's order."""
-        order = [self.labels_axes.index(letter) for letter in self.shown if letter != "C"]
-        view = array.transpose(order)
-        return view if "C" not in self.shown else np.expand_dims(view, self.shown.index("C"))
-
-    def from_layer(self, data: np.ndarray) -> np.ndarray:
-        """Return a view of the layer's data in the order T, Z, Y, X."""
-        letters = self.shown
-        if "C" in letters:
-            data = data.squeeze(letters.index("C"))
-            letters = letters.replace("C", "")
-        return data.transpose([letters.index(letter) for letter in self.labels_axes])
-
-    def at(self, index: tuple[int, ...], window: tuple[slice, ...]) -> tuple[slice, ...]:
-        """Return a window of a frame as slices of the layer's data."""
-        parts = [slice(i, i + 1) for i in index] + list(window)
-        found = dict(zip(self.labels_axes, parts, strict=True))
-        return tuple(found.get(letter, slice(0, 1)) for letter in self.shown)
-
-    def geometry(self, image: Image) -> dict[str, Any]:
-        """Return the layer's place in the world, as arguments of `add_labels`."""
-        first = self.dropped
-        scale, translate = np.array(image.scale[first:]), np.array(image.translate[first:])
-        if "C" in self.shown:
-            at = self.shown.index("C")
-            count = self.sizes[first + at]
-            translate[at] += scale[at] * (count - 1) / 2
-            scale[at] *= count
-        matrix = np.asarray(image.affine.affine_matrix)
-        return {
-            "scale": scale,
-            "translate": translate,
-            "rotate": np.asarray(image.rotate)[first:, first:],
-            "shear": _without_first(np.asarray(image.shear), image.ndim, first),
-            "affine": np.delete(np.delete(matrix, slice(0, first), 0), slice(0, first), 1),
-            "units": tuple(image.units[first:]),
-            "axis_labels": tuple(image.axis_labels[first:]),
-        }
+    def model(self) -> str | None:
+        """The name of the model that made the labels."""
+        return (self.provenance or {}).get("model")
 
 
-def _without_first(shear: np.ndarray, ndim: int, first: int) -> np.ndarray:
-    """Drop the first axes from a shear given as the upper triangle of a matrix, row by row."""
-    if not first:
-        return shear
-    matrix = np.eye(ndim)
-    matrix[np.triu_indices(ndim, 1)] = shear
-    kept = matrix[first:, first:]
-    return kept[np.triu_indices(ndim - first, 1)]
+def update_info(layer: Labels, **values: Any) -> None:
+    """Set fields of a layer's `ResultInfo`; None removes one."""
+    stored = layer.metadata.setdefault(RESULT_KEY, {})
+    for field, value in values.items():
+        if value is None:
+            stored.pop(_KEYS[field], None)
+        else:
+            stored[_KEYS[field]] = value
 
 
-def fingerprint(data: np.ndarray) -> int:
-    """Return a checksum by which a changed array is known.
-
-    Arrays of more than 1 GiB are sampled, plane by plane at equal distances.
-    """
-    if data.nbytes > _ALL_BYTES and data.ndim > 2:
-        planes = data.reshape(-1, *data.shape[-2:])
-        step = -(-data.nbytes // _ALL_BYTES)
-        data = planes[::step]
-    check = 0
-    for part in data if data.ndim > 2 else (data,):
-        check = zlib.crc32(np.ascontiguousarray(part).data, check)
-    return check
+def find_source_image(labels: Labels, images: Iterable[Image]) -> Image | None:
+    """Return the image that labels were made from; None if it is not among these."""
+    source = ResultInfo.from_layer(labels).image
+    return next((image for image in images if str(image.unique_id) == source), None)
 
 
 def get_provenance(layer: Labels) -> dict[str, Any] | None:
@@ -120,33 +125,46 @@ def get_provenance(layer: Labels) -> dict[str, Any] | None:
 
     The run that made them here says so, else the file that the layer was opened from or made of.
     """
-    mark: dict[str, Any] = layer.metadata.get(RESULT_KEY, {})
-    if (known := mark.get("passport")) is not None:
-        found: dict[str, Any] = known
-        return found
+    info = ResultInfo.from_layer(layer)
+    if info.provenance is not None:
+        return info.provenance
     array = zarr_path(layer.data[0] if layer.multiscale else layer.data)
     with suppress(InputError, *UNREADABLE):
         path = layer.source.path if array is None else containing_ome_zarr(array)
-        if path is not None and not mark:
+        if path is not None and info == ResultInfo():
             return read_provenance(path)
     return None
 
 
+def labels_checksum(data: np.ndarray) -> int:
+    """Return a checksum by which a changed array is known.
+
+    Arrays of more than 1 GiB are sampled, plane by plane at equal distances.
+    """
+    if data.nbytes > _WHOLE_CHECK_BYTES and data.ndim > 2:
+        planes = data.reshape(-1, *data.shape[-2:])
+        step = -(-data.nbytes // _WHOLE_CHECK_BYTES)
+        data = planes[::step]
+    check = 0
+    for part in data if data.ndim > 2 else (data,):
+        check = zlib.crc32(np.ascontiguousarray(part).data, check)
+    return check
+
+
 def is_unedited(layer: Labels, data_shape: tuple[int, ...]) -> bool:
     """Tell whether a layer still is what the last run left, name included."""
-    mark = layer.metadata.get(RESULT_KEY, {})
-    if mark.get("name") != layer.name or not isinstance(layer.data, np.ndarray):
+    info = ResultInfo.from_layer(layer)
+    if info.name != layer.name or not isinstance(layer.data, np.ndarray):
         return False
     if layer.data.shape != data_shape or layer.data.dtype.kind != "u":
         return False
-    return bool(mark.get("running") or mark.get("fingerprint") == fingerprint(layer.data))
+    return bool(info.running or info.checksum == labels_checksum(layer.data))
 
 
 def previous_result(viewer: Any, base: str, data_shape: tuple[int, ...]) -> Labels | None:
     """Find the layer that a new run may write into: an earlier result, unedited, not renamed."""
     for layer in reversed(list(viewer.layers)):
-        mark = layer.metadata.get(RESULT_KEY, {})
-        if mark.get("base") == base and is_unedited(layer, data_shape):
+        if ResultInfo.from_layer(layer).base == base and is_unedited(layer, data_shape):
             found: Labels = layer
             return found
     return None
@@ -176,18 +194,61 @@ def open_result(
     shown = placement.to_layer(fresh)
     layer = previous_result(viewer, base, shown.shape)
     if layer is None:
-        mark = {"base": base, IMAGE: str(image.unique_id), "runs": [], "running": True}
-        layer = viewer.add_labels(
-            shown, name=base, metadata={RESULT_KEY: mark}, **placement.geometry(image)
-        )
-        layer.metadata[RESULT_KEY]["name"] = layer.name  # the viewer may have added a number
+        layer = add_result(viewer, shown, image, base, placement, running=True)
         layer.editable = False
         return layer, fresh, True
-    layer.metadata[RESULT_KEY].update({"running": True, IMAGE: str(image.unique_id)})
-    layer.editable = False  # forgets the history of undone edits, too
+    update_info(layer, running=True, image=str(image.unique_id))
+    layer.editable = False  # napari forgets the history of undone edits, too
     for name, value in placement.geometry(image).items():
         setattr(layer, name, value)
     return layer, placement.from_layer(layer.data), False
+
+
+def add_result(
+    viewer: Any,
+    data: Any,
+    image: Image,
+    base: str,
+    placement: Placement,
+    *,
+    running: bool | None = None,
+    **options: Any,
+) -> Labels:
+    """Add labels over their image, as the result of a run.
+
+    Parameters
+    ----------
+    data
+        In the layer's own order of axes; a list of levels with `multiscale=True`.
+    base
+        The layer's name, to which the viewer may add a number.
+    running
+        True if a run is about to write into it.
+    options
+        Other arguments of the layer.
+    """
+    info = ResultInfo(base=base, runs=[], running=running)
+    layer = add_labels(viewer, data, image, base, placement, info, **options)
+    update_info(layer, name=layer.name)
+    return layer
+
+
+def add_labels(
+    viewer: Any,
+    data: Any,
+    image: Image,
+    name: str,
+    placement: Placement,
+    info: ResultInfo,
+    **options: Any,
+) -> Labels:
+    """Add labels over their image; the arguments are those of `add_result`."""
+    metadata = replace(info, image=str(image.unique_id)).to_metadata()
+    place = placement.geometry(image)
+    layer: Labels = unwrap(
+        viewer.add_labels(data, name=name, metadata=metadata, **options, **place)
+    )
+    return layer
 
 
 def seal_result(layer: Labels, provenance: dict[str, Any] | None, whole: bool) -> None:
@@ -200,34 +261,79 @@ def seal_result(layer: Labels, provenance: dict[str, Any] | None, whole: bool) -
     whole
         The run covered the whole stack, so that nothing of earlier runs is left.
     """
-    mark = layer.metadata.setdefault(RESULT_KEY, {})
-    mark.pop("running", None)
-    mark["fingerprint"] = fingerprint(layer.data)
+    update_info(layer, running=None, checksum=labels_checksum(layer.data))
     if provenance is not None:
-        earlier = [] if whole else mark.get("runs", [])
-        mark["runs"] = [*earlier, provenance]
-        mark["passport"] = provenance
+        earlier = [] if whole else ResultInfo.from_layer(layer).runs or []
+        update_info(layer, runs=[*earlier, provenance], provenance=provenance)
     layer.editable = True
     layer.refresh()
 
 
-def draw_part(viewer: Any, layer: Labels, place: tuple[slice, ...]) -> bool:
-    """Draw one part of a layer, as little of it as possible; return whether that was possible.
+PlaneChecksums = dict[tuple[int, ...], int]
+"""Checksums of the planes of an array, by their position along the leading axes."""
 
-    A part that is not in the plane on view needs no drawing.
+
+def plane_checksums(data: Any) -> Iterator[tuple[tuple[int, ...], int]]:
+    """Yield the position and checksum of each plane of an array; of lazy ones nothing."""
+    if isinstance(data, np.ndarray):
+        for index in itertools.product(*map(range, data.shape[:-2])):
+            yield index, labels_checksum(data[index])
+
+
+class EditWatch:
+    """Calls `edited` once, in the window's thread, when a Labels layer is no longer what it was.
+
+    napari emits events for paint strokes, but for an undo only `set_data`, which it also emits
+    whenever a slider moves. So the plane in view is compared with its checksum at each drawing.
+
+    Parameters
+    ----------
+    viewer, layer
+        Neither is kept alive by the watch.
+    checksums
+        The planes' checksums, as `plane_checksums` gives them.
     """
-    shown = list(viewer.dims.displayed)
-    first = viewer.dims.ndim - layer.ndim
-    if len(shown) != 2 or layer.data.dtype.itemsize > 2 or layer.contour:
-        return False
-    axes = [axis - first for axis in shown]
-    if min(axes) < 0 or axes != [layer.ndim - 2, layer.ndim - 1] or not layer.visible:
-        return not layer.visible
-    here = np.round(layer.world_to_data(viewer.dims.point)).astype(int)
-    for axis in range(layer.ndim - 2):
-        if not place[axis].start <= here[axis] < place[axis].stop:
-            return True
-    plane = layer.data[tuple(int(i) for i in here[:-2])]
-    part = plane[place[-2:]]
-    layer.events.labels_update(data=part, offset=[place[-2].start, place[-1].start])
-    return True
+
+    def __init__(
+        self, viewer: Any, layer: Labels, checksums: PlaneChecksums, edited: Callable[[], object]
+    ) -> None:
+        self._viewer, self._layer = weakref.ref(viewer), weakref.ref(layer)
+        self._checksums = checksums
+        self._edited: Callable[[], object] | None = edited
+        events = layer.events
+        self._edit_events: tuple[Any, ...] = (events.paint, events.labels_update, events.data)
+        for event in self._edit_events:
+            event.connect(self._report)
+        events.set_data.connect(self._compare)
+        self._compare()
+
+    def stop(self) -> None:
+        """Watch no longer."""
+        self._edited = None
+        layer = self._layer()
+        if layer is not None:
+            for event in self._edit_events:
+                event.disconnect(self._report)
+            layer.events.set_data.disconnect(self._compare)
+        self._edit_events = ()
+
+    def _report(self, *_: Any) -> None:
+        edited = self._edited
+        self.stop()
+        if edited is not None:
+            edited()
+
+    def _compare(self, *_: Any) -> None:
+        """Compare the plane in view with its checksum, unless the view cuts across the planes."""
+        viewer, layer = self._viewer(), self._layer()
+        if viewer is None or layer is None or not isinstance(layer.data, np.ndarray):
+            return
+        first = viewer.dims.ndim - layer.ndim
+        shown = [axis - first for axis in viewer.dims.displayed]
+        if first < 0 or sorted(shown) != [layer.ndim - 2, layer.ndim - 1]:
+            return
+        here = np.round(layer.world_to_data(viewer.dims.point)).astype(int)
+        index = tuple(int(at) for at in here[:-2])
+        expected = self._checksums.get(index)
+        if expected is not None and expected != labels_checksum(layer.data[index]):
+            self._report()

@@ -9,8 +9,8 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_unet.core.io.axes import FRAMES
-from napari_unet.gui.layers.combos import image_layers, named, object_layers, offer_anew
-from napari_unet.gui.layers.result_info import IMAGE, RESULT_KEY
+from napari_unet.gui.layers.combos import as_choices, image_layers, object_layers, refresh_choices
+from napari_unet.gui.layers.result_info import find_source_image
 from napari_unet.gui.widgets.settings_form import remember, remembered, rows_widget
 
 if TYPE_CHECKING:
@@ -81,14 +81,14 @@ class MeasureForm(QWidget):
             self.solidity.value = values["solidity"]
 
     def _labels_layers(self, *_: Any) -> list[tuple[str, Labels]]:
-        return named(object_layers(self._viewer))
+        return as_choices(object_layers(self._viewer))
 
     def _image_layers(self, *_: Any) -> list[tuple[str, Image]]:
-        return named(image_layers(self._viewer))
+        return as_choices(image_layers(self._viewer))
 
     def _layers_changed(self, *_: Any) -> None:
         """Offer the layers that there are."""
-        offer_anew(self.objects, self.image)
+        refresh_choices(self.objects, self.image)
         if self.image.value is None:
             self._guess_image()
         self.changed.emit()
@@ -99,9 +99,8 @@ class MeasureForm(QWidget):
         if layer is None:
             return
         images = [image for image in self.image.choices if image is not None]
-        made_of = layer.metadata.get(RESULT_KEY, {}).get(IMAGE)
-        found = [image for image in images if str(image.unique_id) == made_of]
-        if not found and len(images) == 1:
-            found = images
-        if found:
-            self.image.value = found[0]
+        found = find_source_image(layer, images)
+        if found is None and len(images) == 1:
+            found = images[0]
+        if found is not None:
+            self.image.value = found

@@ -13,8 +13,8 @@ from napari_unet.core.errors import UnetError
 from napari_unet.core.text import pluralise
 from napari_unet.gui.errors import report_error
 from napari_unet.gui.jobs.run_button import RunButton
-from napari_unet.gui.layers.edit_watch import EditWatch
-from napari_unet.gui.layers.navigation import HARMLESS, go_to, object_under, watch_clicks
+from napari_unet.gui.layers.navigation import READ_ONLY_MODES, go_to, object_under, watch_clicks
+from napari_unet.gui.layers.result_info import EditWatch
 from napari_unet.gui.measure.form import LABEL_WIDTH, MeasureForm
 from napari_unet.gui.measure.run import MeasureRun
 from napari_unet.gui.measure.table import ObjectView
@@ -210,7 +210,7 @@ class MeasurePanel(DockPanel):
         if run is None or run.labels not in self.viewer.layers or not run.labels.visible:
             return
         active = self.viewer.layers.selection.active
-        if isinstance(active, Labels) and str(active.mode) not in HARMLESS:
+        if isinstance(active, Labels) and str(active.mode) not in READ_ONLY_MODES:
             return
         found = object_under(run.labels, event)
         if found is None:

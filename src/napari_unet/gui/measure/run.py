@@ -11,8 +11,7 @@ from napari_unet.core.io.stack import open_stack
 from napari_unet.core.progress import Progress
 from napari_unet.gui.jobs.run import ResultRun
 from napari_unet.gui.layers.convert import full_resolution, layer_axes, layer_stack, voxel_size_um
-from napari_unet.gui.layers.edit_watch import Checks, plane_checks
-from napari_unet.gui.layers.result_info import get_provenance
+from napari_unet.gui.layers.result_info import PlaneChecksums, get_provenance, plane_checksums
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -62,7 +61,7 @@ class MeasureRun(ResultRun):
         super().__init__(progress, ended)
         self.labels, self.image = labels, image
         self.axes = ""
-        self.checks: Checks = {}
+        self.checks: PlaneChecksums = {}
         self._how: dict[str, Any] = {"frames": frames, "solidity": solidity}
 
     @property
@@ -117,7 +116,7 @@ class MeasureRun(ResultRun):
             measure_steps,
         )
 
-        for number, (index, check) in enumerate(plane_checks(data)):
+        for number, (index, check) in enumerate(plane_checksums(data)):
             self.checks[index] = check
             if not number % TIMES:
                 yield Progress(0, 0, "reading the labels")

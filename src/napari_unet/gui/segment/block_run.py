@@ -26,8 +26,10 @@ from napari_unet.core.models.store import home
 from napari_unet.core.progress import Progress
 from napari_unet.core.volumes.modes import AUTO, JOINED
 from napari_unet.gui.jobs.job import DONE
-from napari_unet.gui.layers.convert import WHOLE, full_resolution, layer_axes, layer_stack
-from napari_unet.gui.layers.result_info import IMAGE, RESULT_KEY, Placement, seal_result
+from napari_unet.gui.layers.convert import full_resolution, layer_axes, layer_stack
+from napari_unet.gui.layers.label_geometry import Placement
+from napari_unet.gui.layers.navigation import WHOLE
+from napari_unet.gui.layers.result_info import ResultInfo, add_result, seal_result, update_info
 from napari_unet.gui.segment.run import SegmentRun
 
 if TYPE_CHECKING:
@@ -163,25 +165,20 @@ class BlockwiseRun(SegmentRun):
         if self.layer is None:
             levels = open_preview(preview)
             self.layer = self._add(levels if self._stays_on_disk(levels[0]) else levels[0])
-            self.layer.metadata[RESULT_KEY]["preview"] = str(preview)
+            update_info(self.layer, preview=str(preview))
         self.layer.editable = False
 
     def _unfinished_layer(self, preview: Path) -> Any:
         """Return the layer in which an earlier, unfinished run shows the same preview, if any."""
         for layer in self.viewer.layers:
-            if layer.metadata.get(RESULT_KEY, {}).get("preview") == str(preview):
+            if ResultInfo.from_layer(layer).preview == str(preview):
                 return layer
         return None
 
     def _add(self, data: Any) -> Any:
         assert self._placement is not None
         name = f"{self.image.name} {self.request.model}"
-        mark = {"base": name, IMAGE: str(self.image.unique_id), "runs": []}
-        layer = self.viewer.add_labels(
-            data, name=name, metadata={RESULT_KEY: mark}, **self._placement.geometry(self.image)
-        )
-        layer.metadata[RESULT_KEY]["name"] = layer.name
-        return layer
+        return add_result(self.viewer, data, self.image, name, self._placement)
 
     def follow_view(self, *_: Any) -> None:
         """Do nothing: blocks come in their order."""
@@ -216,11 +213,11 @@ class BlockwiseRun(SegmentRun):
             shown = self.layer = self._add(data)
         if shown is None:
             return
-        shown.metadata[RESULT_KEY].pop("preview", None)
+        update_info(shown, preview=None)
         if isinstance(data, np.ndarray):
             seal_result(shown, self.result.provenance, True)
         else:
-            shown.metadata[RESULT_KEY]["passport"] = self.result.provenance
+            update_info(shown, provenance=self.result.provenance)
             shown.editable = False
 
 

@@ -13,7 +13,7 @@ from napari_unet.core.errors import InputError, ModelError, SettingsError
 from napari_unet.core.settings.tasks import DEVICES, PredictSettings
 from napari_unet.gui.jobs.engine import Request
 from napari_unet.gui.layers.combos import image_layers
-from napari_unet.gui.layers.convert import REGIONS, SEEN, SLICE, WHOLE
+from napari_unet.gui.layers.navigation import REGIONS, SEEN, SLICE, WHOLE
 from napari_unet.gui.model_events import get_model_events, offer_models
 from napari_unet.gui.widgets.collapsible import CollapsibleSection
 from napari_unet.gui.widgets.settings_form import SettingsForm, remember, remembered, rows_widget

@@ -18,17 +18,11 @@ from napari_unet.gui.jobs.embeddings import features_of
 from napari_unet.gui.jobs.eta import Eta
 from napari_unet.gui.jobs.job import CANCELLED, DONE, FAILED
 from napari_unet.gui.jobs.run import ResultRun
-from napari_unet.gui.layers.convert import (
-    WHOLE,
-    NearestFirst,
-    full_resolution,
-    layer_axes,
-    layer_stack,
-    look,
-    plan_region,
-)
-from napari_unet.gui.layers.live_labels import LiveLabels
-from napari_unet.gui.layers.result_info import Placement, draw_part, open_result, seal_result
+from napari_unet.gui.layers.convert import full_resolution, layer_axes, layer_stack
+from napari_unet.gui.layers.label_geometry import Placement
+from napari_unet.gui.layers.live_labels import LiveLabels, draw_part
+from napari_unet.gui.layers.navigation import WHOLE, NearestFirst, get_visible_region, plan_region
+from napari_unet.gui.layers.result_info import open_result, seal_result
 from napari_unet.gui.widgets.settings_form import sentence
 
 if TYPE_CHECKING:
@@ -95,7 +89,7 @@ class SegmentRun(ResultRun):
             return
         if self.viewer.dims.ndim < self.image.ndim:
             return  # the layers are being removed
-        view = look(self.viewer, self.image, self._placement.axes)
+        view = get_visible_region(self.viewer, self.image, self._placement.axes)
         leading = self._placement.labels_axes[: self._live.leading]
         self._here = tuple(view.position[letter] for letter in leading)
         depth = [view.position["Z"]] if self._ndim == 3 else []
@@ -147,7 +141,7 @@ class SegmentRun(ResultRun):
                 f"The model {request.model!r} needs volumes, but {image.name!r} has no z axis "
                 f"({axes}); choose a model for planes."
             )
-        view = look(self.viewer, image, axes)
+        view = get_visible_region(self.viewer, image, axes)
         way = resolve_volume_mode(request.settings.volumes, request.ndim, "instance", stack)
         self._ndim = get_mode_ndim(way)
         frames, window = plan_region(request.region, view, stack, self._ndim, image.name)

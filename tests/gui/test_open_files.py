@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
+from napari.layers import Image
 from qtpy.QtWidgets import QFileDialog
 
 from napari_unet.cli import main
-from napari_unet.gui import launch as view
-from napari_unet.gui.layers import open_files as resultfile
+from napari_unet.gui import open_files
 from napari_unet.gui.layers.result_info import IMAGE, RESULT_KEY
+from napari_unet.gui.open_files import open_fluorescence_sample, open_histology_sample
 
 
 def spots(shape=(3, 64, 80)):
@@ -65,7 +66,7 @@ def opened(viewer, embryo, monkeypatch, qtbot):
     """Choose the OME-Zarr in the dialog of the menu's command; return the viewer's layers."""
     monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: str(embryo))
     warned = []
-    monkeypatch.setattr(resultfile, "show_warning", warned.append)
+    monkeypatch.setattr(open_files, "show_warning", warned.append)
 
     def choose():
         [action] = actions(viewer.window.file_menu, "Open an OME-Zarr with its labels")
@@ -90,7 +91,7 @@ def test_an_ome_zarr_with_labels_in_it(opened, embryo):
 
 
 def test_what_is_large_stays_on_the_disk_with_all_its_levels(opened, monkeypatch):
-    monkeypatch.setattr(resultfile, "IN_MEMORY", 1000)
+    monkeypatch.setattr(open_files, "IN_MEMORY", 1000)
     image, labels = opened()
     for layer, values in ((image, spots()), (labels, spots() > 0)):
         assert layer.multiscale and [level.shape for level in layer.data] == [
@@ -125,7 +126,7 @@ def test_a_movie_lies_where_its_metadata_say(terminal, viewer, tmp_path, unit, s
 
 def test_nothing_is_chosen(viewer, monkeypatch):
     monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: "")
-    view.ask_for_ome_zarr(viewer)
+    open_files.ask_for_ome_zarr(viewer)
     assert not viewer.layers
 
 
@@ -133,7 +134,7 @@ def test_a_folder_that_is_no_zarr(viewer, tmp_path, monkeypatch, qtbot):
     told = []
     monkeypatch.setattr("napari_unet.gui.errors.show_error", told.append)
     monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: str(tmp_path))
-    view.ask_for_ome_zarr(viewer)
+    open_files.ask_for_ome_zarr(viewer)
     qtbot.waitUntil(lambda: bool(told))
     assert "without a Zarr" in told[0] and not viewer.layers
 
@@ -152,7 +153,7 @@ def terminal(viewer, monkeypatch):
 @pytest.mark.parametrize("stays", [False, True])
 def test_from_the_terminal(terminal, viewer, tmp_path, monkeypatch, stays):
     if stays:
-        monkeypatch.setattr(resultfile, "IN_MEMORY", 1000)
+        monkeypatch.setattr(open_files, "IN_MEMORY", 1000)
     tifffile.imwrite(tmp_path / "a.tif", spots(), metadata={"axes": "ZYX"}, ome=True)
     tifffile.imwrite(tmp_path / "truth.tif", np.uint8(spots() > 0), photometric="minisblack")
     assert terminal(tmp_path / "a.tif", tmp_path / "truth.tif") == 0
@@ -166,7 +167,7 @@ def test_from_the_terminal(terminal, viewer, tmp_path, monkeypatch, stays):
     "attributes", ['{"zarr_format": ', '{"attributes": {"ome": {"labels": null}}}']
 )
 def test_damaged_labels_leave_the_image(terminal, viewer, embryo, monkeypatch, attributes):
-    monkeypatch.setattr(resultfile, "show_warning", lambda text: None)
+    monkeypatch.setattr(open_files, "show_warning", lambda text: None)
     whole = {"zarr_format": 3, "node_type": "group"}
     text = attributes if attributes.endswith(": ") else json.dumps(whole | json.loads(attributes))
     (embryo / "labels" / "zarr.json").write_text(text)
@@ -206,3 +207,10 @@ def test_without_a_display(tmp_path, monkeypatch, capsys):
     tifffile.imwrite(tmp_path / "a.tif", spots(), photometric="minisblack")
     assert main(["view", str(tmp_path / "a.tif")]) == 2
     assert "there is no display" in capsys.readouterr().err
+
+
+def test_samples_open_as_layers():
+    for reader, rgb in ((open_fluorescence_sample, False), (open_histology_sample, True)):
+        ((data, options, kind),) = reader()
+        layer = Image(data, **options)
+        assert kind == "image" and layer.rgb == rgb and layer.ndim == 2

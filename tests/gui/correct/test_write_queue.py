@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from napari.layers import Labels
 
-from napari_unet.gui.correct.paint_event import pixels_of, source_of
+from napari_unet.gui.correct.write_queue import get_changed_pixels, get_source
 
 
 @pytest.fixture
@@ -42,19 +42,19 @@ def test_a_stroke_of_many_dabs_is_one(layer, told):
             layer.paint((0, 6, x), 7)
     (atoms,) = told
     assert len(atoms) > 3
-    pixels = pixels_of(atoms, before.shape)
+    pixels = get_changed_pixels(atoms, before.shape)
     assert np.array_equal(applied(before, pixels), layer.data)
     assert set(zip(*(part.tolist() for part in pixels.where), strict=True)) == set(
         zip(*changed(before, layer.data), strict=True)
     )
-    assert source_of(atoms, "paint") == "paint"
+    assert get_source(atoms, "paint") == "paint"
 
 
 def test_a_fill_in_every_slice(layer, told):
     before = layer.data.copy()
     layer.n_edit_dimensions = 3
     layer.fill((0, 5, 5), 9)
-    pixels = pixels_of(told[0], before.shape)
+    pixels = get_changed_pixels(told[0], before.shape)
     assert np.array_equal(applied(before, pixels), layer.data)
     assert len(pixels.old) == 75
 
@@ -63,14 +63,14 @@ def test_values_that_a_program_sets(layer, told):
     before = layer.data.copy()
     where = (np.array([0, 1, 1]), np.array([5, -1, 5]), np.array([5, 2, -20]))
     layer.data_setitem(where, np.array([3, 4, 1]))
-    pixels = pixels_of(told[0], before.shape)
+    pixels = get_changed_pixels(told[0], before.shape)
     assert np.array_equal(applied(before, pixels), layer.data)
     assert sorted(pixels.new.tolist()) == [3, 4]
     assert min(part.min() for part in pixels.where) >= 0
-    assert source_of(told[0], "paint") == "set"
+    assert get_source(told[0], "paint") == "set"
 
 
 def test_what_changes_nothing_is_not_told(layer, told):
     layer.fill((0, 5, 5), 1)
     assert told == []
-    assert len(pixels_of([], layer.data.shape).old) == 0
+    assert len(get_changed_pixels([], layer.data.shape).old) == 0

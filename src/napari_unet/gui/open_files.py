@@ -1,0 +1,327 @@
+"""Opening files in the window: an image with its labels, the samples, the demo.
+
+They are opened from the menu, from the terminal (`napari-unet view` and `demo`) and from the Batch
+panel. napari's own reader opens the first group inside a Zarr folder. In an OME-Zarr that
+holds labels that is the group of the labels, so it cannot open what a run has written its labels
+into.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.utils.notifications import show_warning
+from qtpy.QtWidgets import QApplication, QFileDialog
+
+from napari_unet.core.errors import InputError, SettingsError
+from napari_unet.core.instances.matching import are_whole
+from napari_unet.core.io.coordinate_transform import CoordinateTransform
+from napari_unet.core.io.ome_zarr import LABELS, count_levels, registered_labels
+from napari_unet.core.io.provenance import read_provenance
+from napari_unet.core.io.stack import open_stack
+from napari_unet.core.progress import Progress, run_to_end
+from napari_unet.gui.errors import report_error
+from napari_unet.gui.jobs.job import Job, WidgetJobs
+from napari_unet.gui.layers.convert import full_resolution
+from napari_unet.gui.layers.label_geometry import Placement
+from napari_unet.gui.layers.result_info import add_result, seal_result, update_info
+from napari_unet.gui.widgets.settings_form import sentence
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
+    import napari
+    from napari.layers import Image
+
+    from napari_unet.core.io.stack import Stack
+    from napari_unet.gui.segment.panel import SegmentPanel
+
+DEMO_TILE = 192
+"""Edge length of the demo's tiles in pixels: small, so that there is something to watch."""
+IN_MEMORY = 2**30
+"""Larger images and labels, in bytes, are not read into memory: napari reads what it shows."""
+
+
+@dataclass(frozen=True)
+class LabelFile:
+    """Labels of an image, read as far as they fit into memory.
+
+    Attributes
+    ----------
+    name
+        What the layer's name says after that of the image.
+    levels
+        In the order T, Z, Y, X, the full resolution first: a single array if it lies in memory,
+        all levels of the pyramid if it stays on the disk.
+    provenance
+        Of the file; empty if another program made it.
+    """
+
+    name: str
+    levels: list[Any]
+    provenance: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """An image and its labels, read as far as they fit into memory.
+
+    Attributes
+    ----------
+    stack, levels
+        The image, and its values in the stack's order; as in `LabelFile`.
+    labels
+        Its labels.
+    problems
+        Why other labels are not shown, in sentences.
+    """
+
+    stack: Stack
+    levels: list[Any]
+    labels: list[LabelFile]
+    problems: list[str]
+
+
+def read_files(
+    source: Path, targets: Sequence[Path] | None = None
+) -> Generator[Progress, None, ImageFiles]:
+    """Read an image and its labels, in a job's thread.
+
+    Parameters
+    ----------
+    targets
+        Files of labels; those that do not exist are left out. None: the label images inside an
+        OME-Zarr.
+
+    Raises
+    ------
+    InputError
+        The image cannot be read, or labels that were named are of another size.
+    """
+    yield Progress(0, 0, "reading the image")
+    stack = open_stack(source)
+    levels = _levels(stack) if _is_large(stack) else [np.asarray(stack.data)]
+    requested, found, problems = targets is not None, [], []
+    if targets is None:
+        try:
+            targets = registered_labels(source)
+        except InputError as error:
+            targets, problems = [], [f"not shown: {sentence(error)}"]
+    for target in targets:
+        yield Progress(0, 0, "reading the labels")
+        try:
+            found += [_read_labels(target, stack)] if target.exists() else []
+        except InputError as error:
+            if requested:
+                raise
+            problems.append(f"not shown: {sentence(error)}")
+    return ImageFiles(stack, levels, found, problems)
+
+
+def show_files(viewer: Any, files: ImageFiles) -> Image:
+    """Add an image and its labels to the viewer; return the image's layer."""
+    stack, axes = files.stack, files.stack.axes
+    rgb = stack.rgb and axes.endswith("C")
+    letters = axes.removesuffix("C") if rgb else axes
+    place = stack.place and stack.place.along(letters)
+    place = place or CoordinateTransform.from_voxel_size(letters, stack.voxel_size_um)
+    image: Image = viewer.add_image(
+        _data(files.levels),
+        name=stack.name,
+        rgb=rgb,
+        multiscale=len(files.levels) > 1,
+        axis_labels=tuple(letters.lower()),
+        scale=place.scale,
+        translate=place.translation,
+        units=[_unit(axis) for axis in place.axes],
+    )
+    for labels in files.labels:
+        _show_labels(viewer, image, letters, stack, labels)
+    for problem in files.problems:
+        show_warning(problem)
+    return image
+
+
+def _unit(axis: dict[str, Any]) -> str:
+    """Return the unit of an axis of an OME-Zarr, "pixel" for one that napari does not know."""
+    from pint import Unit
+
+    with suppress(Exception):  # pint raises all kinds of errors for a text that is no unit
+        unit = Unit(axis["unit"]) if isinstance(axis["unit"], str) else None
+        if unit is not None and str(unit.dimensionality) in ("[length]", "[time]"):
+            return str(unit)
+    return "pixel"
+
+
+def _show_labels(viewer: Any, image: Image, axes: str, stack: Stack, labels: LabelFile) -> None:
+    """Add labels over their image, as a result that can be corrected and run again."""
+    placement = Placement(axes, stack.labels_axes, full_resolution(image).shape[: len(axes)])
+    layer = add_result(
+        viewer,
+        _data([placement.to_layer(level) for level in labels.levels]),
+        image,
+        f"{image.name} {labels.name}",
+        placement,
+        multiscale=len(labels.levels) > 1,
+    )
+    if isinstance(layer.data, np.ndarray):
+        seal_result(layer, labels.provenance, True)
+    else:
+        update_info(layer, provenance=labels.provenance)
+        layer.editable = False
+
+
+def _data(levels: list[Any]) -> Any:
+    """Return levels as a layer's data."""
+    return levels if len(levels) > 1 else levels[0]
+
+
+def _is_large(stack: Stack) -> bool:
+    return int(math.prod(stack.data.shape)) * stack.dtype.itemsize > IN_MEMORY
+
+
+def _levels(stack: Stack) -> list[Any]:
+    """Return all levels of a stack's pyramid; without a file there is only one."""
+    if stack.path is None:
+        return [stack.data]
+    return [open_stack(stack.path, level=n).data for n in range(count_levels(stack.path))]
+
+
+def _read_labels(target: Path, stack: Stack) -> LabelFile:
+    """Read labels of an image, be they from another program."""
+    from napari_unet.core.io.stack import read_labels  # slow to import
+
+    provenance: dict[str, Any] = {}
+    with suppress(InputError):
+        provenance = read_provenance(target)
+    found = open_stack(target)
+    if _is_large(found) and found.channels == 1:
+        levels = _lazy_levels(found)
+    else:
+        levels = [read_labels(target)]  # refuses channels
+    if levels[0].dtype.kind == "f" and isinstance(levels[0], np.ndarray) and are_whole(levels[0]):
+        levels = [levels[0].astype(np.int64)]
+    if levels[0].dtype.kind not in "biu":
+        raise InputError(f"{target} holds {levels[0].dtype}; give labels, which are whole numbers.")
+    if levels[0].shape != stack.labels_shape:
+        raise InputError(
+            f"{target} has the size {levels[0].shape}, the image {stack.labels_shape}; give "
+            "labels of this image."
+        )
+    inside = target.parent.name == LABELS
+    return LabelFile(
+        provenance.get("model", target.name if inside else "labels"), levels, provenance
+    )
+
+
+def _lazy_levels(labels: Stack) -> list[Any]:
+    """Return labels on the disk as dask arrays in the order T, Z, Y, X, one a level."""
+    import dask.array as da
+
+    left = labels.axes.replace("C", "")
+    order = [left.index(letter) for letter in labels.labels_axes]
+    plain = tuple(0 if letter == "C" else slice(None) for letter in labels.axes)
+    lazy: list[Any] = [
+        da.from_array(level, getattr(level, "chunks", "auto"))  # type: ignore[no-untyped-call]
+        for level in _levels(labels)
+    ]
+    return [level[plain].transpose(order) for level in lazy]
+
+
+def ask_for_ome_zarr(viewer: napari.Viewer) -> None:
+    """Let the user choose an OME-Zarr, and open it with the labels inside it."""
+    chosen = QFileDialog.getExistingDirectory(None, "Open an OME-Zarr with its labels")
+    if not chosen:
+        return
+    job = Job(
+        functools.partial(read_files, Path(chosen)),
+        on_done=functools.partial(show_files, viewer),
+        on_error=lambda error: report_error(error, "an OME-Zarr could not be opened", str),
+    )
+    _get_jobs().run("open", job)
+
+
+@functools.cache
+def _get_jobs() -> WidgetJobs:
+    """Return the jobs that open files, in a queue of their own: no run holds them up."""
+    app = QApplication.instance()
+    assert app is not None
+    return WidgetJobs(app)
+
+
+def run_view(image: Path, labels: Sequence[Path]) -> None:
+    """Open napari with an image and its labels, and return when the window is closed.
+
+    Parameters
+    ----------
+    labels
+        Label files; without any, the labels inside an OME-Zarr.
+
+    Raises
+    ------
+    InputError
+        A file does not exist, cannot be read or does not fit the image.
+    """
+    files = run_to_end(read_files(image, labels or None))
+    import napari
+
+    show_files(napari.Viewer(title=f"{image.name} - napari-unet"), files)
+    napari.run()
+
+
+def open_demo(viewer: napari.Viewer, model: str = "nuclei", device: str = "auto") -> SegmentPanel:
+    """Open the sample and the Segment panel in a window, and start a run over the whole image.
+
+    Raises
+    ------
+    SettingsError
+        The panel does not offer the model or device.
+    """
+    for data, settings, _ in open_fluorescence_sample():
+        viewer.add_image(data, **settings)
+    panel: Any = viewer.window.add_plugin_dock_widget("napari-unet", "Segment")[1]
+    for box, value in ((panel.form.model, model), (panel.form.device, device)):
+        if value not in box.choices:
+            offered = ", ".join(map(str, box.choices))
+            raise SettingsError(f"{box.name} is {value!r}; choose one of: {offered}.")
+        box.value = value
+    tile = panel.form.advanced.settings["tile"]
+    chosen = tile.get()
+    tile.set(chosen or DEMO_TILE)
+    panel.run()
+    tile.set(chosen)  # the demo's tiles are not the user's setting
+    found: SegmentPanel = panel
+    return found
+
+
+def run_demo(model: str = "nuclei", device: str = "auto") -> None:
+    """Open napari with the demo, and return when the window is closed."""
+    import napari
+
+    open_demo(napari.Viewer(title="napari-unet"), model, device)
+    napari.run()
+
+
+def open_fluorescence_sample() -> list[tuple[np.ndarray, dict[str, Any], str]]:
+    """Return the bundled fluorescence image as napari's layer data."""
+    return _sample("fluorescence")
+
+
+def open_histology_sample() -> list[tuple[np.ndarray, dict[str, Any], str]]:
+    """Return the bundled stained tissue image as napari's layer data."""
+    return _sample("histology")
+
+
+def _sample(name: str) -> list[tuple[np.ndarray, dict[str, Any], str]]:
+    from skimage.io import imread
+
+    from napari_unet.core.io.sample_images import sample_path
+
+    image = imread(sample_path(name))
+    return [(image, {"name": name, "rgb": image.ndim == 3}, "image")]
