@@ -59,7 +59,7 @@ __all__ = [
     "write_model",
 ]
 
-BUNDLED = Path(__file__).parent.parent / "models"
+BUNDLED = Path(__file__).parents[2] / "models"
 """Folder of the models that come with the package."""
 
 _NAME = re.compile(r"\w[\w .+-]{0,59}")
