@@ -8,12 +8,22 @@ from typing import TYPE_CHECKING
 from napari.utils.notifications import show_error
 
 from napari_unet.core.errors import UnetError
-from napari_unet.gui.widgets.settings_form import sentence
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 logger = logging.getLogger(__name__)
+
+
+def describe_error(error: BaseException) -> str:
+    """Return an error as the one sentence that the window shows."""
+    if isinstance(error, UnetError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "There is not enough memory; close other programs, or run on a part of the stack."
+    lines = str(error).strip().splitlines()
+    first = lines[0] if lines else "no reason given"
+    return f"The run failed: {type(error).__name__}: {first}"
 
 
 def report_error(error: Exception, what: str, show: Callable[[str], object]) -> None:
@@ -26,5 +36,5 @@ def report_error(error: Exception, what: str, show: Callable[[str], object]) -> 
     """
     if not isinstance(error, UnetError):
         logger.error(what, exc_info=error)
-    show(sentence(error))
-    show_error(sentence(error))
+    show(describe_error(error))
+    show_error(describe_error(error))

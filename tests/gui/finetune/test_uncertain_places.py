@@ -9,7 +9,7 @@ import tune_parts as parts
 from napari_unet.core.annotations.edits import KNOWN
 from napari_unet.core.annotations.journal import Journal
 from napari_unet.core.io.stack import open_stack
-from napari_unet.gui.finetune.section import TuneSection
+from napari_unet.gui.finetune.panel import TuneSection
 from napari_unet.gui.layers.combos import is_uncertainty_layer
 from napari_unet.gui.layers.navigation import image_in_view
 
@@ -37,7 +37,7 @@ def doubts(viewer, threshold_model, image):
     viewer.window.add_dock_widget(section, name="Fine-tune")
     section.form.choose("bright")
     section.form.device.value = "cpu"
-    return section.doubts
+    return section.uncertain
 
 
 def key_of(viewer):

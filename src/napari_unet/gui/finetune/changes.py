@@ -11,7 +11,8 @@ import numpy as np
 
 from napari_unet.core.errors import InputError
 from napari_unet.core.progress import Progress
-from napari_unet.gui.jobs.run import ResultRun, nobody
+from napari_unet.gui.jobs.job import do_nothing
+from napari_unet.gui.jobs.run import ResultRun
 from napari_unet.gui.layers.convert import (
     SEEN,
     full_resolution,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from napari.layers import Image
 
     from napari_unet.core.evaluation.match_status import LabelDiff
-    from napari_unet.gui.finetune.work import TuneWork
+    from napari_unet.gui.finetune.run import TuneWork
     from napari_unet.nn.inference.model import Model
 
 SHOWS = "changes"
@@ -66,7 +67,7 @@ class ChangesRun(ResultRun):
         progress: Callable[[str], None],
         ended: Callable[[ChangesRun, str], None],
     ) -> None:
-        super().__init__(self._take, ended)
+        super().__init__(self._begin, self._take, ended)
         self.viewer, self.image, self.request = viewer, image, work.request
         self._work, self._progress = work, progress
         self._placement: Placement | None = None
@@ -81,7 +82,7 @@ class ChangesRun(ResultRun):
     def abandon(self) -> None:
         """Cancel; the panel is gone, so nobody is told of anything."""
         super().abandon()
-        self._progress = nobody
+        self._progress = do_nothing
 
     def _begin(self) -> Generator[Any, None, LabelDiff]:
         """Look at what is in view, in the window's thread; return the work itself."""
@@ -141,7 +142,7 @@ class ChangesRun(ResultRun):
         self._progress(f"Comparing: {item.what} …")
 
     def _end(self, state: str) -> None:
-        self._progress = nobody
+        self._progress = do_nothing
         super()._end(state)
 
 

@@ -13,8 +13,8 @@ from napari_unet.core.models.store import list_models
 from napari_unet.core.text import pluralise
 from napari_unet.core.training.learning_curve import Round, advice, rounds_of
 from napari_unet.core.training.model_comparison import UNITS
-from napari_unet.gui.segment.form import go_on_with
-from napari_unet.gui.widgets.collapsible import CollapsibleSection
+from napari_unet.gui.segment.form import use_model
+from napari_unet.gui.widgets.panel import CollapsibleSection
 from napari_unet.gui.widgets.plots import BLUE, Line, Plot
 
 if TYPE_CHECKING:
@@ -147,4 +147,4 @@ def describe(card: ModelCard) -> str:
 
 
 def _choose(name: str, *_: Any) -> None:
-    go_on_with(name)
+    use_model(name)

@@ -59,11 +59,11 @@ class MeasureRun(ResultRun):
         progress: Callable[[Progress], None],
         ended: Callable[[MeasureRun, str], None],
     ) -> None:
-        super().__init__(progress, ended)
+        super().__init__(self._begin, progress, ended)
         self.labels, self.image = labels, image
         self.axes = ""
         self.checks: Checks = {}
-        self._how: dict[str, Any] = {"frames": frames, "solidity": solidity}
+        self._frames, self._solidity = frames, solidity
 
     @property
     def table(self) -> Table | None:
@@ -105,11 +105,10 @@ class MeasureRun(ResultRun):
         data, size = full_resolution(self.labels), voxel_size_um(self.labels, self.axes)
         labels = replace(open_stack(data, self.axes, size), name=self.labels.name)
         image = None if self.image is None else layer_stack(self.image)
-        self._how["passport"] = get_provenance(self.labels)
-        return self._steps(data, labels, image)
+        return self._steps(data, labels, image, get_provenance(self.labels))
 
     def _steps(
-        self, data: Any, labels: Stack, image: Stack | None
+        self, data: Any, labels: Stack, image: Stack | None, provenance: Any
     ) -> Generator[Progress, None, Table]:
         """Measure, in the job's thread; the checksums first: edits meanwhile are noticed."""
         from napari_unet.core.regionprops.measure import (  # slow, and not needed before
@@ -121,4 +120,11 @@ class MeasureRun(ResultRun):
             self.checks[index] = check
             if not number % TIMES:
                 yield Progress(0, 0, "reading the labels")
-        return (yield from measure_steps(Measuring.of(labels, image, **self._how)))
+        measuring = Measuring.of(
+            labels,
+            image,
+            frames=self._frames,
+            solidity=self._solidity,
+            provenance=provenance,
+        )
+        return (yield from measure_steps(measuring))
