@@ -19,9 +19,8 @@ from napari_unet.gui.click.overlay import ClickOverlay
 from napari_unet.gui.click.target import open_target
 from napari_unet.gui.click.text import FLAT, done
 from napari_unet.gui.click.worker import ClickWork, open_session
-from napari_unet.gui.errors import report_error
-from napari_unet.gui.jobs.embeddings import features_of
-from napari_unet.gui.widgets.settings_form import sentence
+from napari_unet.gui.errors import describe_error, report_error
+from napari_unet.gui.jobs.engine import get_features
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -124,7 +123,7 @@ class ClickMode(QObject):
         self._view = ClickOverlay(self._viewer, target)
         self.target, self.said = target, ""
         self._input = ClickInput(self._viewer, self._view.layer, self)
-        kept = features_of(image)
+        kept = get_features(image)
         kept.resize(self.settings.cache)
         overwrite = self.settings.overwrite
         self.work.open(lambda: open_session(target, card.name, device, kept, overwrite))
@@ -158,7 +157,7 @@ class ClickMode(QObject):
         if self.work.session is not None:
             self.work.session.overwrite = settings.overwrite
         if self.target is not None:
-            features_of(self.target.image).resize(settings.cache)
+            get_features(self.target.image).resize(settings.cache)
         if not settings.hover:
             self.leave()
 
@@ -358,7 +357,7 @@ class ClickMode(QObject):
             report_error(error, "clicking failed", self.say)
         way_out = " Esc drops the object." if self._stopping and not ending else ""
         self._stopping = False
-        self.say(sentence(error) + way_out)
+        self.say(describe_error(error) + way_out)
         self._show()
         if ending:
             self._end()

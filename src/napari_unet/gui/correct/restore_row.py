@@ -14,7 +14,7 @@ from napari_unet.gui.errors import report_error
 from napari_unet.gui.jobs.job import Job, WidgetJobs
 from napari_unet.gui.layers.combos import image_layers
 from napari_unet.gui.layers.label_geometry import get_label_geometry
-from napari_unet.gui.widgets.wrapped_label import WrappedLabel
+from napari_unet.gui.widgets.panel import WrappedLabel
 
 if TYPE_CHECKING:
     from napari_unet.core.progress import Progress

@@ -23,9 +23,9 @@ from napari_unet.gui.layers.combos import image_layers, named, object_layers, of
 from napari_unet.gui.layers.navigation import open_stacks
 from napari_unet.gui.layers.result_info import RESULT_KEY
 from napari_unet.gui.model_events import offer_models
-from napari_unet.gui.widgets.collapsible import CollapsibleSection
+from napari_unet.gui.remembered import remember_open
+from napari_unet.gui.widgets.panel import CollapsibleSection, WrappedLabel
 from napari_unet.gui.widgets.settings_form import rows_widget
-from napari_unet.gui.widgets.wrapped_label import WrappedLabel
 
 if TYPE_CHECKING:
     from napari_unet.gui.correct.layer_recording import LayerRecording
@@ -104,7 +104,8 @@ class CorrectSection(QWidget):
         self.corrections = CorrectionList(
             lambda: open_stacks(self._viewer), lambda: self.recorder.journals
         )
-        self.fold = CollapsibleSection("Corrections so far", self.corrections, SECTION)
+        self.fold = CollapsibleSection("Corrections so far", self.corrections)
+        remember_open(self.fold, SECTION)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.offers)

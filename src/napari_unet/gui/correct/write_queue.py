@@ -92,8 +92,8 @@ class WriteQueue(QObject):
                 self._pieces.popleft()
                 self.error = None
             del write
-            self._bell.ring()
-        self._bell.ring()
+            self._bell.notify()
+        self._bell.notify()
 
     def _next(self, error: Exception | None) -> Callable[[], None] | None:
         """Return what to write; None, and the thread ends, if there is nothing or it failed."""

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image, Labels
 
-from napari_unet.gui.evaluate.overlay import is_evaluation_layer
-from napari_unet.gui.layers.overlays import is_overlay
+from napari_unet.gui.layers.overlays import is_evaluation_layer, is_overlay
 from napari_unet.gui.layers.result_info import RESULT_KEY
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ from napari_unet.core.io.ome_zarr import LABELS, registered_labels
 from napari_unet.core.io.readers import count_levels
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.progress import Progress
+from napari_unet.gui.errors import describe_error
 from napari_unet.gui.layers.convert import full_resolution
 from napari_unet.gui.layers.result_info import IMAGE, RESULT_KEY, Placement, seal_result
-from napari_unet.gui.widgets.settings_form import sentence
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -98,7 +98,7 @@ def read_files(
         try:
             targets = registered_labels(source)
         except InputError as error:
-            targets, problems = [], [f"not shown: {sentence(error)}"]
+            targets, problems = [], [f"not shown: {describe_error(error)}"]
     for target in targets:
         yield Progress(0, 0, "reading the labels")
         try:
@@ -106,7 +106,7 @@ def read_files(
         except InputError as error:
             if asked:
                 raise
-            problems.append(f"not shown: {sentence(error)}")
+            problems.append(f"not shown: {describe_error(error)}")
     return ImageFiles(stack, levels, found, problems)
 
 

@@ -18,6 +18,15 @@ KIND = "kind"
 _PLACE = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 
 
+COMPARES = "compares"
+"""An evaluation: the ids of the two layers that it compares."""
+
+
+def is_evaluation_layer(layer: Any) -> bool:
+    """Tell whether a layer shows an evaluation, and no objects."""
+    return COMPARES in layer.metadata.get(RESULT_KEY, {})
+
+
 def is_overlay(layer: Any) -> bool:
     """Tell whether a layer shows scribbles, clicks or what is known, and no objects."""
     return KIND in layer.metadata.get(RESULT_KEY, {})

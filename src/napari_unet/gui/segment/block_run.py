@@ -99,11 +99,10 @@ class BlockwiseRun(SegmentRun):
 
     _place: OutputLocation | None = None
     _about = ""
-    _problems = 0
 
     def describe(self) -> str:
         """Return the progress as a line; at first, what the run needs."""
-        line = self._pace.describe(self.progress)
+        line = super().describe()
         return f"{self._about}\n{line}" if self._about else line
 
     def summary(self, state: str) -> str:
@@ -119,13 +118,6 @@ class BlockwiseRun(SegmentRun):
         if failed:
             line += f" {failed} blocks could not be read and are empty; run again to try them."
         return f"{line} Saved in {self._place.path}."
-
-    def draw(self) -> None:
-        """Show the blocks that came since the last drawing."""
-        dirty, self._dirty = self._dirty, []
-        if dirty and self.layer is not None:
-            self.layer.editable = False  # switching between 2D and 3D makes it so
-            self.layer.refresh(thumbnail=False, highlight=False, extent=False)
 
     def _begin(self) -> Generator[Any, None, Any]:
         image, request = self.image, self.request
@@ -146,9 +138,7 @@ class BlockwiseRun(SegmentRun):
         super()._take(item)
         if isinstance(item, Preflight) and item.needs is not None:
             self._about = item.needs.line()
-        elif window := getattr(item, "window", None):
-            self._pace.tick(item.done)
-            self._dirty.append((getattr(item, "index", ()), window))
+        elif getattr(item, "window", None):
             self._show_preview()
 
     def _show_preview(self) -> None:
@@ -179,9 +169,6 @@ class BlockwiseRun(SegmentRun):
         )
         layer.metadata[RESULT_KEY]["name"] = layer.name
         return layer
-
-    def follow_view(self, *_: Any) -> None:
-        """Do nothing: blocks come in their order."""
 
     @staticmethod
     def _stays_on_disk(labels: Any) -> bool:
