@@ -260,7 +260,7 @@ def test_the_window_closed_meanwhile_and_resumed(viewer, section, journal, qtbot
     assert list(unfinished()) == ["tiny-tuned"] and names() == ["tiny"]
     again = TuneSection(viewer)
     viewer.window.add_dock_widget(again, name="Fine-tune")
-    assert "'tiny-tuned' was not finished" in again._offer_text.text()
+    assert "'tiny-tuned' was not finished" in again._resume_text.text()
     again.resume.native.click()
     qtbot.waitUntil(
         lambda: again.active.work.usable and again.active.work.tuning.state.step > 1,
@@ -298,7 +298,7 @@ def test_forgetting_an_unfinished_training(section, journal, over, qtbot):
     section._look_for_unfinished()
     assert section.form.name.value == "tiny-tuned"
     section.forget.native.click()
-    assert unfinished() == {} and not section._offer.isVisible()
+    assert unfinished() == {} and not section._resume_row.isVisible()
 
 
 def test_layers_deleted_and_images_switched_meanwhile(viewer, section, journal, over, qtbot):

@@ -53,7 +53,7 @@ def press(viewer, doubts, qtbot):
         before = doubts.status.text()
         key_of(viewer)(viewer)
         qtbot.waitUntil(
-            lambda: doubts.job is None and doubts._picking is None and not doubts._wanted,
+            lambda: doubts.job is None and doubts._picking is None and not doubts._go_when_found,
             timeout=60_000,
         )
         assert doubts.status.text() != before

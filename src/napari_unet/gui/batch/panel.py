@@ -103,7 +103,7 @@ class BatchForm(PredictForm):
 
 
 class BatchPanel(DockPanel):
-    """Segments a list of files with a model.
+    """Segments a list of files with a model, one after the other.
 
     Parameters
     ----------
@@ -119,16 +119,16 @@ class BatchPanel(DockPanel):
     start
         The button: "Run", or "Cancel" while it goes on.
     status
-        How far it is, or what is wrong.
+        Line for the result and errors.
     job
-        What works through the list, None if nothing does.
+        The job that works through the list; None without one.
     """
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__(self.cancel)
         self.viewer = napari_viewer
         self.job: Job | None = None
-        self._began = self._written = 0.0
+        self._start_time = self._last_written = 0.0
         self._build()
         self._jobs = WidgetJobs(self)
         self._show_state()
@@ -172,18 +172,18 @@ class BatchPanel(DockPanel):
         self._show_state()
 
     def run(self, *_: Any) -> None:
-        """Work through the list; what is finished already is passed over."""
+        """Work through the list; files that are finished already are skipped."""
         if self.job is not None:
             return
         try:
-            job = self._planned()
+            job = self._plan_job()
         except UnetError as error:
             self._report(error)
             return
         for number in range(len(self.files.rows)):
             self.files.show_waiting(number)
         self.job = job
-        self._began = time.perf_counter()
+        self._start_time = time.perf_counter()
         self.status.setText("Running …")
         self._jobs.run_in(get_device_queue(self.form.device.value), job)
         self._show_state()
@@ -206,8 +206,8 @@ class BatchPanel(DockPanel):
         )
         self._jobs.run("open", job)
 
-    def _planned(self) -> Job:
-        """Return the job that the form asks for."""
+    def _plan_job(self) -> Job:
+        """Return the job that the form requests."""
         rows, form = self.files.rows, self.form
         if not rows:
             raise InputError("There is no file in the list; add images to begin.")
@@ -227,8 +227,8 @@ class BatchPanel(DockPanel):
     def _take(self, step: FileStep) -> None:
         now = time.perf_counter()
         begins = self.files.rows[step.number].state != step.state
-        if begins or not step.total or step.remarks or now - self._written > DRAW_S:
-            self._written = now
+        if begins or not step.total or step.remarks or now - self._last_written > DRAW_S:
+            self._last_written = now
             self.files.show_step(step)
         if begins:
             self._show_state()
@@ -239,7 +239,7 @@ class BatchPanel(DockPanel):
             if row.state == RUNNING:
                 self.files.show_waiting(number)
         done, failed = self._count(DONE), self._count(FAILED)
-        took = format_duration(time.perf_counter() - self._began)
+        took = format_duration(time.perf_counter() - self._start_time)
         text = f"{done} of {len(self.files.rows)} files done"
         text += f", {failed} failed, in {took}." if failed else f" in {took}."
         if state == CANCELLED:
@@ -280,7 +280,7 @@ class BatchPanel(DockPanel):
         return sum(row.state == state for row in self.files.rows)
 
     def _show_state(self) -> None:
-        """Show what can be pressed and how many files are through."""
+        """Show what can be pressed and how many files are finished."""
         rows, busy = self.files.rows, self.job is not None
         stopping = self.job is not None and self.job.cancelled
         self.start.setText("Cancel" if busy else "Run")

@@ -177,7 +177,7 @@ class TuneSection(QWidget):
         self.review.decided.connect(self._decided)
 
     def tune(self, *_: Any) -> None:
-        """Start what the form says."""
+        """Start what the form requests."""
         try:
             request = replace(self.form.request(), touched=self.touched)
         except UnetError as error:

@@ -73,12 +73,12 @@ class TuneWork:
         return self.tuning is not None and self.tuning.state.step > 0
 
     def steps(self) -> Generator[Progress, None, None]:
-        """Gather the corrections and train; yields at least twice a second.
+        """Read the corrections and train; yields at least twice a second, so that Cancel works.
 
         Raises
         ------
         UnetError
-            Whatever the user can mend: nothing corrected, a store that cannot be written.
+            What the user can fix: nothing corrected, a store that cannot be written.
         """
         request = self.request
         yield Progress(0, 0, "loading the model")
@@ -116,7 +116,7 @@ class TuneWork:
         Raises
         ------
         UnetError
-            The store cannot be written, or the name was taken meanwhile; the model is still there.
+            The store cannot be written, or the name was taken meanwhile; nothing is lost.
         """
         if self.tuning is None:
             raise ModelError("Nothing was trained yet; press Start first.")
@@ -131,7 +131,7 @@ class TuneWork:
         self.tuning = None
 
     def release(self) -> None:
-        """Let others train under this name."""
+        """Unlock the training's folder, for other windows and programs."""
         if self._lock is not None:
             self._lock.release()
 
@@ -200,7 +200,7 @@ class TuneRun(ResultRun):
     Attributes
     ----------
     work
-        What runs in the job's thread, and holds the result.
+        The work in the job's thread; it holds the result.
     progress
         The last report.
     """
@@ -239,7 +239,7 @@ class TuneRun(ResultRun):
         return f"{many}{images} image{'s' * (images != 1)}"
 
     def describe(self) -> str:
-        """Return the progress as a line: time left, loss, score."""
+        """Return the progress as a line: time left, and what it is trained on."""
         progress = self.progress
         if not isinstance(progress, TrainStep) or not progress.total:
             count = f" {progress.done} of {progress.total}" if progress.total else ""
@@ -252,7 +252,7 @@ class TuneRun(ResultRun):
         return " · ".join(part for part in parts if part)
 
     def lines(self) -> list[Line]:
-        """Return the curves: the loss, and the score on what was held out."""
+        """Return the curves: the loss, and the validation score."""
         tuning = self.work.tuning
         history = list(tuning.state.history) if tuning else []
         earlier = [(e["step"], e["loss"]) for e in history if "loss" in e]
@@ -272,7 +272,7 @@ class TuneRun(ResultRun):
 
     @property
     def rounds(self) -> list[Round]:
-        """The rounds so far, with this one, and how well the model did after each."""
+        """The rounds so far, this one included, with the model's score after each."""
         tuning = self.work.tuning
         if tuning is None or not self.work.usable:
             return []

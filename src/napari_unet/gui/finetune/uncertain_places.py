@@ -76,7 +76,7 @@ class UncertaintySection(QWidget):
         self.job: Job | None = None
         self._picking: Job | None = None
         self.place: UncertainRegion | None = None
-        self._wanted = False
+        self._go_when_found = False
         self._jobs = WidgetJobs(self)
         self.next = QPushButton("Next doubtful object (N)")
         self.next.setToolTip(_TIPS["next"])
@@ -100,9 +100,9 @@ class UncertaintySection(QWidget):
             self._show_status("Open an image and choose a model to look for doubt.")
             return
         if self.search is None or not self.search.fits(image, entry.name):
-            self._begin(image, entry.name)
+            self._start_search(image, entry.name)
         elif self.job is not None and not self.search.left:
-            self._wanted = True
+            self._go_when_found = True
         else:
             self._show_next()
 
@@ -111,19 +111,14 @@ class UncertaintySection(QWidget):
         if self.job is not None:
             self.job.cancel()
 
-    def forget(self, *_: Any) -> None:
-        """Search anew at the next press: much was corrected, or there is another model."""
-        self.cancel()
-        self.search = None
-
-    def _begin(self, image: Image, model: str) -> None:
+    def _start_search(self, image: Image, model: str) -> None:
         self.cancel()
         try:
             search = UncertaintySearch(image, model, self._form.device.value)
         except UnetError as error:
             self._show_status(describe_error(error))
             return
-        self.search, self._wanted = search, True
+        self.search, self._go_when_found = search, True
         job = Job(
             functools.partial(search_steps, search.stack, model, search.device),
             on_item=functools.partial(self._take, search),
@@ -139,14 +134,14 @@ class UncertaintySection(QWidget):
             return
         if search.take(item) and self.layer.isChecked():
             self._show_layer(True)
-        if item.total > 1 and self._wanted:
+        if item.total > 1 and self._go_when_found:
             self._show_status(f"Looking for doubt: {item.done} of {item.total} {item.what} …")
 
     def _fail(self, search: UncertaintySearch, error: Exception) -> None:
         if not isinstance(error, UnetError):
             logger.error("looking for doubt failed", exc_info=error)
         if search is self.search:
-            self.search, self._wanted = None, False
+            self.search, self._go_when_found = None, False
             self._show_status(describe_error(error))
             show_error(describe_error(error))
 
@@ -155,13 +150,13 @@ class UncertaintySection(QWidget):
             return  # there is a newer search
         self.job = None
         if state == CANCELLED:
-            self.search, self._wanted = None, False
+            self.search, self._go_when_found = None, False
             self._show_status("")
-        elif self._wanted:
+        elif self._go_when_found:
             self._show_next()
 
     def _show_next(self) -> None:
-        self._wanted = False
+        self._go_when_found = False
         search = self.search
         if search is None or self._picking is not None:
             return
@@ -271,17 +266,17 @@ class UncertaintySearch:
 
         Runs in a job's thread, as it reads the journals again: the user corrects meanwhile.
         """
-        known = open_annotations(self.stack)
-        seen: dict[Index, np.ndarray] = {}
+        read = open_annotations(self.stack)
+        annotated: dict[Index, np.ndarray] = {}
         for place in list(self.places):
             name = (place.index, place.centre)
             if name in self._shown:
                 continue
             self._shown.add(name)
-            if place.index not in seen:
+            if place.index not in annotated:
                 yield Progress(0, 0, "reading what was corrected")
-                seen[place.index] = known(place.index)
-            if seen[place.index][place.window].mean() < SEEN:
+                annotated[place.index] = read(place.index)
+            if annotated[place.index][place.window].mean() < SEEN:
                 return place
         return None
 

@@ -246,9 +246,9 @@ class LayerSection(QWidget):
         inside = QWidget()
         below = vbox(self.start.native, self.result, margins=(6, 0, 6, 4))
         vbox(rows_widget(rows, label_width), below, owner=inside)
-        self.fold = CollapsibleSection(title, inside)
-        remember_open(self.fold, section)
-        vbox(self.fold, owner=self)
+        self.collapsible = CollapsibleSection(title, inside)
+        remember_open(self.collapsible, section)
+        vbox(self.collapsible, owner=self)
         self.button.changed.connect(self._show_state)
         events = self._viewer.layers.events
         for event in (events.inserted, events.removed, events.renamed):

@@ -138,11 +138,11 @@ class MeasurePanel(DockPanel):
     button, start
         The `RunButton`, and its widget.
     status
-        How far it is, what there is, or why not.
+        Line for the progress, the result and errors.
     histogram, column, view
-        What was measured: its distribution, of which column, and the table.
+        The distribution of a column, which column, and the table.
     shown
-        The measurement in the table, None before the first.
+        The measurement in the table; None before the first.
     stale
         Whether the labels were changed since.
     """
@@ -190,11 +190,11 @@ class MeasurePanel(DockPanel):
 
     @property
     def active(self) -> ResultRun | None:
-        """The measurement that waits or goes on, None if there is none."""
+        """The measurement that waits or goes on; None without one."""
         return self.button.active
 
     def measure(self) -> None:
-        """Measure the chosen layers in a job's thread, and show the table when it is through."""
+        """Measure the chosen layers in a job's thread, and show the table at the end."""
         form = self.form
         if form.objects.value is None or self.active is not None:
             return
@@ -234,7 +234,7 @@ class MeasurePanel(DockPanel):
             self.save(path if path.suffix else path.with_suffix(".csv"))
 
     def _show(self, run: MeasureRun) -> None:
-        """Show a table, and give it to the layer."""
+        """Show a table, and make it the layer's features."""
         from napari_unet.core.regionprops.table import features_of
 
         table = run.table
@@ -279,10 +279,10 @@ class MeasurePanel(DockPanel):
             return
         run.labels.selected_label = int(run.table["label"][number])
         self.viewer.layers.selection.active = run.labels
-        place = run.place_of(number)
-        if self.viewer.dims.ndisplay == 2:  # a slice, not a place between two
+        place = run.get_place(number)
+        if self.viewer.dims.ndisplay == 2:  # a slice, not a position between two
             place |= {letter: float(round(place[letter])) for letter in "TZ" if letter in place}
-        go_to(self.viewer, run.labels, place, run.extent_of(number))
+        go_to(self.viewer, run.labels, place, run.get_extent(number))
 
     def _clicked(self, event: Any) -> None:
         """Select the row of the object under a click, unless the click draws something."""

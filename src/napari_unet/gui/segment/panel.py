@@ -99,7 +99,7 @@ class SegmentPanel(DockPanel):
         self.stop.changed.connect(self.cancel)
 
     def run(self, *_: Any) -> None:
-        """Start what the form says; a run that is under way is cancelled and waited for first."""
+        """Start what the form requests, once a run that is under way has stopped."""
         try:
             request = self.form.request()
         except UnetError as error:

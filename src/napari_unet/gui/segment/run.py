@@ -137,7 +137,7 @@ class SegmentRun(ResultRun):
         raise NotImplementedError
 
     def _take(self, item: Progress) -> None:
-        """Note a report, and which part of the labels it says has changed."""
+        """Note a report, and which part of the labels has changed."""
         self.progress = item
         if isinstance(item, ImageSurvey):
             self.remarks = item.remarks
@@ -146,7 +146,7 @@ class SegmentRun(ResultRun):
             self._dirty.append((getattr(item, "index", ()), window))
 
     def _end(self, state: str) -> None:
-        """Leave the layer in order, whatever ended the run, and let go of all that is large."""
+        """Leave the layer in order, whatever ended the run, and drop all that is large."""
         try:
             self._leave_layer(state)
         finally:

@@ -17,11 +17,11 @@ if typing.TYPE_CHECKING:
 
 
 AUTO = "auto"
-_NO_LIMIT = 999_999_999
+_NO_LIMIT = 999_999_999  # Qt's number boxes need an upper bound
 
 
 class SettingWidget:
-    """One setting: a magicgui widget that knows how to say "decide for me".
+    """One setting as a magicgui widget, which can also stand for None, shown as "auto".
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ class SettingWidget:
     kind
         The field's type without None: bool, int, float or str.
     optional
-        None is allowed: a number box then shows "auto" below its lowest value, or when emptied.
+        Whether None is allowed: a number box then shows "auto" below its lowest value, or empty.
     """
 
     def __init__(self, item: Field[Any], kind: type, optional: bool) -> None:
@@ -75,7 +75,10 @@ class SettingWidget:
         return bool((self._low or 0) <= value <= high) and self.kind(value) == value
 
     def _number(self, item: Field[Any], tip: str) -> FloatSpinBox:
-        """Make a number box; whole numbers, too, for only this kind can say "auto"."""
+        """Make a number box.
+
+        Whole numbers have a FloatSpinBox, too: magicgui's SpinBox cannot show a special text.
+        """
         low, high = self._low or 0, _NO_LIMIT if self._high is None else self._high
         step = 0.05 if high <= 1 else 16 if low >= 16 else 1
         if self.optional:
@@ -124,11 +127,11 @@ class SettingsForm:
         return [(self.labels[name], setting.widget) for name, setting in self.settings.items()]
 
     def values(self) -> dict[str, Any]:
-        """Return what the form says, as arguments of the settings class."""
+        """Return the values, as arguments of the settings class."""
         return {name: setting.get() for name, setting in self.settings.items()}
 
     def restore(self, values: Any) -> None:
-        """Show remembered values; what is unknown or not allowed any more is passed over."""
+        """Show remembered values; what is unknown or not allowed any more is ignored."""
         if isinstance(values, dict):
             for name, setting in self.settings.items():
                 if name in values:
