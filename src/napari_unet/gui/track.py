@@ -154,7 +154,7 @@ def time_axes(layer: Labels) -> str:
 
 
 def _image_of(viewer: Any, layer: Labels, shape: tuple[int, ...]) -> Any:
-    """Return the data of the image that labels were made from; None if it is not open any more."""
+    """Return the image that labels were made from; None if it is closed, or has other axes."""
     wanted = layer.metadata.get(RESULT_KEY, {}).get(IMAGE)
     for other in image_layers(viewer):
         if str(other.unique_id) == wanted:
