@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def measure(minutes: float) -> dict[str, Any]:
     """Fine-tune in the window; return the delays of each part."""
-    from napari_unet.gui.finetune.section import TuneSection
+    from napari_unet.gui.finetune.panel import TuneSection
     from napari_unet.gui.open_files import open_histology_sample
 
     ((image, options, _),) = open_histology_sample()
@@ -44,21 +44,21 @@ def measure(minutes: float) -> dict[str, Any]:
     first = run_until(lambda: section.active is None or section.active.work.usable)
     found["loading torch, reading corrections"] = delay(first)
     found["fine-tuning"] = delay(run_until(lambda: section.active is None))
-    work = section.outcome.work
+    work = section.review.work
     if work is None or work.tuning is None:
-        raise SystemExit(section.status.text() or section.outcome.verdict.text())
+        raise SystemExit(section.status.text() or section.review.summary.text())
     found["steps"] = work.tuning.state.step
-    found["comparing"] = delay(run_until(lambda: section.outcome.comparison is None))
-    section.outcome.keep.native.click()
-    found["keeping"] = delay(run_until(lambda: section.outcome.work is None))
-    section.doubts.go()
+    found["comparing"] = delay(run_until(lambda: section.review.comparison is None))
+    section.review.keep.native.click()
+    found["keeping"] = delay(run_until(lambda: section.review.work is None))
+    section.uncertain.go()
     found["looking for doubt"] = delay(run_until(_still(section)))
     viewer.close()
     return found
 
 
 def _still(section: Any) -> Callable[[], bool]:
-    return lambda: section.doubts.job is None and section.doubts.place is not None
+    return lambda: section.uncertain.job is None and section.uncertain.place is not None
 
 
 def _correct(layer: Any, shape: tuple[int, int]) -> None:

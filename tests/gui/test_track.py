@@ -20,7 +20,7 @@ def dividing():
 
 @pytest.fixture
 def section(panel):
-    panel.linking.fold.open()
+    panel.linking.collapsible.open()
     return panel.linking
 
 

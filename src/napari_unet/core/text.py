@@ -13,6 +13,13 @@ def pluralise(number: int, what: str) -> str:
     return f"{number:,} {what}{'s' * (number != 1)}"
 
 
+def format_duration(seconds: float) -> str:
+    """Return a duration as 0:07, 12:30 or 3:05:00."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
 def align(rows: Sequence[Sequence[str]]) -> list[str]:
     """Return rows as lines with aligned columns; the first is text, the others are numbers."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -26,12 +26,11 @@ from napari_unet.core.io.ome_zarr import LABELS, count_levels, registered_labels
 from napari_unet.core.io.provenance import read_provenance
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.progress import Progress, run_to_end
-from napari_unet.gui.errors import report_error
+from napari_unet.gui.errors import describe_error, report_error
 from napari_unet.gui.jobs.job import Job, WidgetJobs
 from napari_unet.gui.layers.convert import full_resolution
 from napari_unet.gui.layers.label_geometry import Placement
 from napari_unet.gui.layers.result_info import add_result, seal_result, update_info
-from napari_unet.gui.widgets.settings_form import sentence
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -112,7 +111,7 @@ def read_files(
         try:
             targets = registered_labels(source)
         except InputError as error:
-            targets, problems = [], [f"not shown: {sentence(error)}"]
+            targets, problems = [], [f"not shown: {describe_error(error)}"]
     for target in targets:
         yield Progress(0, 0, "reading the labels")
         try:
@@ -120,7 +119,7 @@ def read_files(
         except InputError as error:
             if requested:
                 raise
-            problems.append(f"not shown: {sentence(error)}")
+            problems.append(f"not shown: {describe_error(error)}")
     return ImageFiles(stack, levels, found, problems)
 
 

@@ -1,7 +1,9 @@
-"""The Link section of the panel: the objects of a Labels layer are followed through time."""
+"""The Link section of the Segment panel: follows the objects of a Labels layer through time."""
 
 from __future__ import annotations
 
+import functools
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,20 +11,17 @@ from magicgui.widgets import ComboBox
 
 from napari_unet.core.errors import InputError, UnetError
 from napari_unet.core.settings.tasks import LinkSettings
-from napari_unet.gui.jobs.layer_section import LayerSection
-from napari_unet.gui.jobs.run import ResultRun
-from napari_unet.gui.jobs.run_button import RunButton
+from napari_unet.gui.jobs.run import LayerSection, ResultRun
 from napari_unet.gui.layers.combos import as_choices, image_layers, object_layers, refresh_choices
 from napari_unet.gui.layers.convert import full_resolution, layer_axes, voxel_size_um
-from napari_unet.gui.layers.result_info import find_source_image
+from napari_unet.gui.layers.result_info import IMAGE, RESULT_KEY
 from napari_unet.gui.widgets.settings_form import SettingsForm
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Generator
 
     import napari
     from napari.layers import Labels
-    from qtpy.QtWidgets import QLabel
 
     from napari_unet.core.progress import Progress
     from napari_unet.core.tracking import Tracks
@@ -37,37 +36,26 @@ _TIPS = {
 }
 
 
-class LinkRun(ResultRun):
-    """One linking: the objects of a Labels layer, followed in a job's thread.
+@dataclass(frozen=True)
+class LinkedLabels:
+    """The objects of a Labels layer, numbered by track.
 
-    Parameters
+    Attributes
     ----------
-    viewer
-        The window, in which the image of the labels is looked for.
+    layer
+        The layer whose objects were followed.
     labels
-        The layer.
-    settings
-        How objects are followed.
-    progress, ended
-        As for `ResultRun`; the result is what `_steps` returns.
+        uint16 or uint32, its shape: objects of a track have the same number at all times.
+    tracks
+        The tracks.
+    axes
+        TYX or TZYX.
     """
 
-    def __init__(
-        self,
-        viewer: napari.Viewer,
-        labels: Labels,
-        settings: LinkSettings,
-        progress: Callable[[Progress], None],
-        ended: Callable[[LinkRun, str], None],
-    ) -> None:
-        super().__init__(progress, ended)
-        self._viewer, self.labels, self.settings = viewer, labels, settings
-
-    def _begin(self) -> Generator[Progress, None, Any]:
-        layer = self.labels
-        data, axes = full_resolution(layer), time_axes(layer)
-        image = _image_of(self._viewer, layer, tuple(data.shape))
-        return _steps(data, axes, self.settings, voxel_size_um(layer, axes), image)
+    layer: Labels
+    labels: np.ndarray
+    tracks: Tracks
+    axes: str
 
 
 class LinkSection(LayerSection):
@@ -78,18 +66,27 @@ class LinkSection(LayerSection):
     labels
         The choice of a layer.
     form
-        How objects are followed.
+        The settings of the linking.
     """
 
     def __init__(self, viewer: napari.Viewer, label_width: int) -> None:
         super().__init__(viewer)
         self.labels: Any = ComboBox(name="labels", choices=self._choices, tooltip=_TIPS["labels"])
         self.form = SettingsForm(LinkSettings, FIELDS)
-        rows = [("labels", self.labels), *self.form.rows()]
-        self.build("Link through time", SECTION, rows, label_width, _HINT, self._button)
+        self.build(
+            "Link through time",
+            SECTION,
+            [("labels", self.labels), *self.form.rows()],
+            label_width,
+            _HINT,
+            text="Link",
+            tip=_TIPS["start"],
+            doing="Linking …",
+            failing="linking failed",
+        )
 
-    def link(self) -> None:
-        """Follow the chosen layer's objects in a job's thread, and show the result after that."""
+    def run(self) -> None:
+        """Follow the chosen layer's objects in a job's thread, and show the result at the end."""
         layer = self.labels.value
         if layer is None or self.active is not None:
             return
@@ -98,22 +95,12 @@ class LinkSection(LayerSection):
         except UnetError as error:
             self.button.report(error)
             return
-        self.button.launch(LinkRun, self._viewer, layer, settings)
+        begin = functools.partial(begin_linking, self._viewer, layer, settings)
+        self.button.launch(ResultRun, begin)
 
-    def _button(self, line: QLabel) -> RunButton:
-        return RunButton(
-            self,
-            "Link",
-            _TIPS["start"],
-            doing="Linking …",
-            failing="linking failed",
-            line=line,
-            start=self.link,
-            show=self._show,
-        )
-
-    def _show(self, run: LinkRun) -> None:
-        layer, tracks, axes = run.labels, run.result[1], run.result[2]
+    def _show(self, run: ResultRun) -> None:
+        found: LinkedLabels = run.result
+        layer, tracks = found.layer, found.tracks
         if layer not in self._viewer.layers:
             return
         if not len(tracks.table):
@@ -125,9 +112,9 @@ class LinkSection(LayerSection):
             "units": layer.units,
             "axis_labels": layer.axis_labels,
         }
-        self._viewer.add_labels(run.result[0], name=f"{layer.name} linked", **place)
+        self._viewer.add_labels(found.labels, name=f"{layer.name} linked", **place)
         self._viewer.add_tracks(
-            tracks.layer_table(axes), graph=tracks.graph, name=f"{layer.name} tracks", **place
+            tracks.layer_table(found.axes), graph=tracks.graph, name=f"{layer.name} tracks", **place
         )
         parents = {parent for (parent,) in tracks.graph.values()}
         self.result.setText(
@@ -148,7 +135,7 @@ class LinkSection(LayerSection):
 def time_axes(layer: Labels) -> str:
     """Return the axes of a layer that is a time-lapse: TYX or TZYX.
 
-    Three axes without names are TYX here: who links says that the first one is time.
+    Three axes without names are TYX here: whoever links objects means that the first one is time.
 
     Raises
     ------
@@ -167,20 +154,38 @@ def time_axes(layer: Labels) -> str:
 
 
 def _image_of(viewer: Any, layer: Labels, shape: tuple[int, ...]) -> Any:
-    """Return the data of the image that labels were found in; None if it is not there as such."""
-    image = find_source_image(layer, image_layers(viewer))
-    data = None if image is None else full_resolution(image)
-    return data if data is not None and tuple(data.shape) == shape else None
+    """Return the image that labels were made from; None if it is closed, or has other axes."""
+    wanted = layer.metadata.get(RESULT_KEY, {}).get(IMAGE)
+    for other in image_layers(viewer):
+        if str(other.unique_id) == wanted:
+            data = full_resolution(other)
+            return data if tuple(data.shape) == shape else None
+    return None
 
 
-def _steps(
-    labels: Any, axes: str, settings: LinkSettings, voxel: Any, image: Any
-) -> Generator[Progress, None, tuple[np.ndarray, Tracks, str]]:
-    """Link, in the job's thread."""
-    from napari_unet.nn.inference.linking import link_steps
+def begin_linking(
+    viewer: napari.Viewer, layer: Labels, settings: LinkSettings
+) -> Generator[Progress, None, LinkedLabels]:
+    """Read a layer, in the window's thread; return the work that links its objects.
 
-    out = np.zeros(labels.shape, np.uint32)
-    steps = link_steps(labels, axes, settings, out=out, voxel_size_um=voxel, image=image)
-    tracks = yield from steps
-    # napari draws uint16 without a copy.
-    return (out.astype(np.uint16) if out.max(initial=0) < 2**16 else out), tracks, axes
+    Raises
+    ------
+    InputError
+        The layer is no time-lapse.
+    """
+    data, axes = full_resolution(layer), time_axes(layer)
+    image = _image_of(viewer, layer, tuple(data.shape))
+    voxel_size = voxel_size_um(layer, axes)
+
+    def steps() -> Generator[Progress, None, LinkedLabels]:
+        from napari_unet.nn.inference.linking import link_steps
+
+        out = np.zeros(data.shape, np.uint32)
+        tracks = yield from link_steps(
+            data, axes, settings, out=out, voxel_size_um=voxel_size, image=image
+        )
+        if out.max(initial=0) < 2**16:
+            out = out.astype(np.uint16)  # napari shows uint16 without a copy
+        return LinkedLabels(layer, out, tracks, axes)
+
+    return steps()

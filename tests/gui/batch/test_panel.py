@@ -15,7 +15,7 @@ from qtpy.QtWidgets import QFileDialog
 
 from napari_unet.batch import run as batchrun
 from napari_unet.gui.layers.result_info import IMAGE, RESULT_KEY
-from napari_unet.gui.widgets.settings_form import remember
+from napari_unet.gui.remembered import remember
 
 SIZES = {"a": 2, "b": 0, "c": 1}
 

@@ -13,7 +13,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QLineEdit
 
-from napari_unet.gui.jobs.embeddings import features_of
+from napari_unet.gui.jobs.engine import get_features
 from napari_unet.gui.layers.key_bindings import is_typing
 from napari_unet.gui.layers.result_info import RESULT_KEY
 from napari_unet.nn.inference.embeddings import FrameFeatures
@@ -170,7 +170,7 @@ def test_features_of_segment_answer_the_click(window, qtbot, monkeypatch):
     w.click(30, 30)
     assert w.mode.shown is not None and computed == []
     w.panel.settings.settings["cache"].widget.value = 20
-    kept = features_of(w.image)
+    kept = get_features(w.image)
     assert kept._cache.limit == 20e6 and kept._cache.bytes > 0
     w.image.data = picture() * 2
     assert "other data" in w.status and not w.mode.on

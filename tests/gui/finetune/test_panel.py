@@ -47,11 +47,11 @@ def test_a_missed_object_is_painted_and_learned(viewer, panel, qtbot):
     assert panel.tune.form.base.value == panel.correct.model.value == "tiny"
     panel.tune.start.native.click()
     qtbot.waitUntil(
-        lambda: panel.tune.active is None and panel.tune.outcome.comparison is None, timeout=60_000
+        lambda: panel.tune.active is None and panel.tune.review.comparison is None, timeout=60_000
     )
     assert panel.tune.status.text().startswith("Learned from ")
-    panel.tune.outcome.keep.native.click()
-    qtbot.waitUntil(lambda: panel.tune.outcome.work is None, timeout=30_000)
+    panel.tune.review.keep.native.click()
+    qtbot.waitUntil(lambda: panel.tune.review.work is None, timeout=30_000)
     assert "tiny-tuned" in panel.correct.model.choices
 
     models = panel.correct.model, panel.tune.form.base

@@ -9,7 +9,7 @@ import tune_parts as parts
 from napari_unet.core.annotations.edits import KNOWN
 from napari_unet.core.annotations.journal import Journal
 from napari_unet.core.io.stack import open_stack
-from napari_unet.gui.finetune.section import TuneSection
+from napari_unet.gui.finetune.panel import TuneSection
 from napari_unet.gui.layers.navigation import image_in_view
 from napari_unet.gui.layers.overlays import is_uncertainty_layer
 
@@ -37,7 +37,7 @@ def doubts(viewer, threshold_model, image):
     viewer.window.add_dock_widget(section, name="Fine-tune")
     section.form.choose("bright")
     section.form.device.value = "cpu"
-    return section.doubts
+    return section.uncertain
 
 
 def key_of(viewer):
@@ -53,7 +53,7 @@ def press(viewer, doubts, qtbot):
         before = doubts.status.text()
         key_of(viewer)(viewer)
         qtbot.waitUntil(
-            lambda: doubts.job is None and doubts._picking is None and not doubts._wanted,
+            lambda: doubts.job is None and doubts._picking is None and not doubts._go_when_found,
             timeout=60_000,
         )
         assert doubts.status.text() != before

@@ -215,7 +215,7 @@ def test_errands_of_a_kind_give_way_and_none_answers_a_widget_that_is_gone(qtbot
 
 @pytest.mark.slow
 def test_the_end_of_the_program_waits_for_a_long_tile(qapp, monkeypatch):
-    monkeypatch.setattr(jobs, "_slots", {"cpu": DeviceQueue()})
+    monkeypatch.setattr(jobs, "_queues", {"cpu": DeviceQueue()})
     closed = []
 
     def steps():

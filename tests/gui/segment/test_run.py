@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from napari_unet.core.errors import SettingsError
+from napari_unet.core.progress import Progress
 from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.gui import open_files as demo
 from napari_unet.gui.correct.edit_tracker import get_learner
 from napari_unet.gui.jobs import engine
 from napari_unet.gui.layers.result_info import RESULT_KEY
+from napari_unet.gui.segment import run
 
 
 @pytest.fixture
@@ -143,3 +145,17 @@ def test_stacks_in_three_ways_are_as_by_library(viewer, real_panel, real, discs,
     assert get_learner(layer, "real").ndim == 2  # the model of planes learns what is corrected
     provenance["model_hash"] = "of a version that is gone"
     assert get_learner(layer, "real").ndim == 2
+
+
+def test_the_rate_is_told_from_the_second_tile_on(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(run.time, "perf_counter", lambda: now[0])
+    speed = run.Eta()
+    assert speed.describe(Progress(0, 0, "loading the model")) == "Loading the model …"
+    now[0] = 103.0  # loading took its time
+    speed.tick(1)
+    assert speed.describe(Progress(1, 9, "tiles")) == "1 of 9 tiles"
+    now[0] = 104.0
+    speed.tick(3)
+    assert speed.describe(Progress(3, 9, "tiles")) == "3 of 9 tiles · 2.0 tiles/s · 0:03 left"
+    assert speed.seconds == 4.0

@@ -4,10 +4,9 @@ from dataclasses import dataclass, fields
 
 import pytest
 
-from napari_unet.core.errors import SettingsError
 from napari_unet.core.settings.fields import setting
 from napari_unet.core.settings.tasks import PredictSettings, TrainSettings
-from napari_unet.gui.widgets.settings_form import SettingsForm, remember, remembered, sentence
+from napari_unet.gui.widgets.settings_form import SettingsForm
 
 
 @dataclass(frozen=True)
@@ -84,41 +83,3 @@ def test_what_is_not_allowed_any_more_is_passed_over(form, values):
 def test_the_help_text_is_the_tooltip(form):
     assert form.settings["rate"].widget.tooltip == "A rate."
     assert [text for text, _ in form.rows()][:2] == ["share", "count"]
-
-
-def test_remembered(home):
-    assert remembered("segment") == {}
-    remember("segment", {"a": 1})
-    remember("train", {"b": [2.5, None]})
-    assert remembered("segment") == {"a": 1} and remembered("train") == {"b": [2.5, None]}
-    assert [path.name for path in home.iterdir()] == ["window.json"]
-
-
-@pytest.mark.parametrize("text", ["", "{", "[1]", '{"segment": 3}', "\ufeff{}", "nul\0"])
-def test_a_damaged_memory_is_none(home, text):
-    (home / "window.json").write_text(text, encoding="utf-8")
-    assert remembered("segment") == {}
-    remember("segment", {"a": 1})
-    assert remembered("segment") == {"a": 1}
-
-
-def test_a_folder_that_cannot_be_written_is_no_error(home, monkeypatch):
-    blocked = home / "file"
-    blocked.write_text("")
-    monkeypatch.setenv("NAPARI_UNET_HOME", str(blocked / "home"))
-    remember("segment", {"a": 1})
-    assert remembered("segment") == {}
-
-
-@pytest.mark.parametrize(
-    ("error", "text"),
-    [
-        (SettingsError("tile is 3; it must be more."), "tile is 3; it must be more."),
-        (RuntimeError("CUDA error\nand much more"), "The run failed: RuntimeError: CUDA error"),
-        (KeyError(), "The run failed: KeyError: no reason given"),
-        (MemoryError(), "There is not enough memory; close other programs, or run on a part of "
-         "the stack."),
-    ],
-)  # fmt: skip
-def test_errors_are_one_sentence(error, text):
-    assert sentence(error) == text

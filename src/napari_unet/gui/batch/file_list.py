@@ -1,4 +1,4 @@
-"""The list of files of a batch: one row a file, with what became of it."""
+"""The list of files of a batch: one row a file, with its state."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class FileRow:
     state
         "waiting", "running", "done" or "failed".
     text
-        What there is to say of it.
+        The state, as the row shows it.
     """
 
     source: Path
@@ -45,7 +45,7 @@ class FileRow:
 
 
 class FileList(QTreeWidget):
-    """Shows files and what became of them; files and folders can be dropped on it.
+    """Shows files and their states; files and folders can be dropped on it.
 
     Emits `dropped` with the paths, and `opened` with the row that was double-clicked.
 
@@ -73,7 +73,7 @@ class FileList(QTreeWidget):
         self.itemDoubleClicked.connect(self._double_clicked)
 
     def add(self, images: Iterable[Path]) -> None:
-        """Append files; those that are in the list already stay where they are."""
+        """Append files; those that are in the list already keep their rows."""
         known = {row.source for row in self.rows}
         for image in images:
             if image not in known:
@@ -94,7 +94,7 @@ class FileList(QTreeWidget):
         return [self.rows[self.indexOfTopLevelItem(item)] for item in self.selectedItems()]
 
     def show_step(self, step: FileProgress) -> None:
-        """Show how far a file is, or what became of it."""
+        """Show how far a file is, or its result."""
         remarks = "\n".join(step.remarks)
         if step.state == DONE:
             text = f"done: {pluralise(step.objects, 'object')}"
@@ -108,18 +108,20 @@ class FileList(QTreeWidget):
         self._show(step.number, step.state, text, remarks)
 
     def show_waiting(self, number: int) -> None:
-        """Show that a file's turn has not come, or that it is to be begun anew."""
+        """Show that a file's turn has not come, or that it will start again."""
         self._show(number, WAITING, WAITING)
 
     def _show(self, number: int, state: str, text: str, remarks: str = "") -> None:
-        """Show a file's state; what is cut off, and remarks, stand in the tooltip."""
+        """Show a file's state; the tooltip has its whole text, and the remarks."""
         row, item = self.rows[number], self.topLevelItem(number)
         row.state, row.text = state, text
         if item is None:
             return
         item.setText(_STATE, text)
         if remarks or state != RUNNING:
-            item.setToolTip(_STATE, "\n".join(filter(None, (text, remarks or _kept(item, state)))))
+            item.setToolTip(
+                _STATE, "\n".join(filter(None, (text, remarks or _get_remarks(item, state))))
+            )
         colour = _COLOURS.get(state)
         item.setForeground(_STATE, QBrush() if colour is None else QBrush(QColor(*colour)))
         if state == RUNNING:
@@ -129,25 +131,25 @@ class FileList(QTreeWidget):
         self.opened.emit(self.rows[self.indexOfTopLevelItem(item)])
 
     def dragEnterEvent(self, event: QDragEnterEvent | None) -> None:
-        """Take files from other programs."""
+        """Accept files from other programs."""
         if event is not None and _paths(event):
             event.acceptProposedAction()
 
     def dragMoveEvent(self, event: QDragMoveEvent | None) -> None:
-        """Take them anywhere in the list."""
+        """Accept them anywhere in the list."""
         if event is not None and _paths(event):
             event.acceptProposedAction()
 
     def dropEvent(self, event: QDropEvent | None) -> None:
-        """Tell which files were dropped."""
+        """Emit the paths that were dropped."""
         if event is not None and (paths := _paths(event)):
             event.setDropAction(Qt.DropAction.CopyAction)
             event.accept()
             self.dropped.emit(paths)
 
 
-def _kept(item: QTreeWidgetItem, state: str) -> str:
-    """Return the remarks that stand in a row's tooltip already, below its text."""
+def _get_remarks(item: QTreeWidgetItem, state: str) -> str:
+    """Return the remarks that a row's tooltip already has, below the text."""
     return "" if state == WAITING else "\n".join(item.toolTip(_STATE).split("\n")[1:])
 
 

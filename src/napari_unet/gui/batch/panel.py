@@ -1,4 +1,4 @@
-"""The Batch panel: the model of the moment, over a list of files."""
+"""The Batch panel: one model over a list of files, their labels into a folder."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from magicgui.types import FileDialogMode
+from magicgui.widgets import CheckBox, FileEdit
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QProgressBar, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFileDialog, QProgressBar, QPushButton, QWidget
 
 from napari_unet.batch.file_job import plan_files
 from napari_unet.batch.run import DONE, FAILED, RUNNING, FileProgress, batch_steps, find_images
-from napari_unet.core.errors import InputError, UnetError
-from napari_unet.core.io.files import SUFFIXES, make_folder
+from napari_unet.core.errors import InputError, OutputError, UnetError
+from napari_unet.core.io.files import SUFFIXES, expand_path, make_folder
+from napari_unet.core.text import format_duration
 from napari_unet.gui.batch.file_list import FileList, FileRow
-from napari_unet.gui.batch.form import BatchForm
 from napari_unet.gui.errors import report_error
 from napari_unet.gui.jobs.engine import loaded_model
-from napari_unet.gui.jobs.eta import format_duration
-from napari_unet.gui.jobs.job import CANCELLED, Job, WidgetJobs, abandon_all, get_device_queue
+from napari_unet.gui.jobs.job import CANCELLED, Job, WidgetJobs, get_device_queue
 from napari_unet.gui.open_files import ImageFiles, read_files, show_files
-from napari_unet.gui.widgets.collapsible import ScrollPanel
-from napari_unet.gui.widgets.dock_panel import DockPanel
-from napari_unet.gui.widgets.wrapped_label import WrappedLabel
+from napari_unet.gui.segment.form import PredictForm, Rows
+from napari_unet.gui.widgets.panel import DockPanel, ScrollPanel, WrappedLabel, hbox, vbox
 
 if TYPE_CHECKING:
     import napari
@@ -32,10 +32,77 @@ if TYPE_CHECKING:
 DRAW_S = 0.15
 """How often the progress of a file is written."""
 _HINT = "Add images, or drop files and folders on the list."
+_TIPS = {
+    "folder": "Where the labels go, one TIFF for each image; it is made if it does not exist.",
+    "overwrite": "Replace labels in the output folder that come from elsewhere, or from other\n"
+    "settings. Without it such a file is left as it is.",
+}
+
+
+class BatchForm(PredictForm):
+    """Model, device, diameter and output folder; the other settings in a collapsible section.
+
+    It begins with what the Segment panel has. Emits `changed`.
+
+    Attributes
+    ----------
+    folder, overwrite
+        The choices.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder: Any = FileEdit(
+            name="folder", mode=FileDialogMode.EXISTING_DIRECTORY, tooltip=_TIPS["folder"]
+        )
+        self.folder.choose_btn.text = "…"
+        self.folder.choose_btn.max_width = 30
+        self.folder.line_edit.value = ""  # not the folder that napari was started in
+        self.overwrite: Any = CheckBox(name="overwrite", tooltip=_TIPS["overwrite"])
+        self.overwrite.text = ""
+        rows: Rows = [("model", self.model), ("device", self.device), *self.first.rows()]
+        rows += [("output folder", self.folder), ("replace results", self.overwrite)]
+        self.build(rows, self.advanced.rows())
+        self.model.changed.connect(self._changed)
+        self.folder.changed.connect(self._changed)
+
+    @property
+    def complete(self) -> bool:
+        """Whether there is a model and a place for the results."""
+        return self.model.value is not None and self.output is not None
+
+    @property
+    def output(self) -> Path | None:
+        """The output folder; None until the user has named one."""
+        text = self.folder.line_edit.value.strip()
+        return expand_path(text) if text else None
+
+    def target(self) -> Path:
+        """Return the output folder.
+
+        Raises
+        ------
+        OutputError
+            None was given, or it is a file.
+        """
+        folder = self.output
+        if folder is None:
+            raise OutputError("There is no output folder; choose where the labels are to go.")
+        if folder.exists() and not folder.is_dir():
+            raise OutputError(f"{folder} is a file; choose a folder for the labels.")
+        return folder
+
+    def propose_folder(self, beside: Path) -> None:
+        """Name an output folder beside an image, unless the user has named one."""
+        if self.output is None:
+            self.folder.value = beside.parent / "segmented"
+
+    def _changed(self, *_: Any) -> None:
+        self.changed.emit()
 
 
 class BatchPanel(DockPanel):
-    """Segments a list of files with a model.
+    """Segments a list of files with a model, one after the other.
 
     Parameters
     ----------
@@ -51,20 +118,18 @@ class BatchPanel(DockPanel):
     start
         The button: "Run", or "Cancel" while it goes on.
     status
-        How far it is, or what is wrong.
+        Line for the result and errors.
     job
-        What works through the list, None if nothing does.
+        The job that works through the list; None without one.
     """
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__(self.cancel)
         self.viewer = napari_viewer
         self.job: Job | None = None
-        self._jobs: list[Job] = []
-        self._began = self._written = 0.0
+        self._start_time = self._last_written = 0.0
         self._build()
-        self._errands = WidgetJobs(self)
-        self.destroyed.connect(functools.partial(abandon_all, self._jobs))
+        self._jobs = WidgetJobs(self)
         self._show_state()
 
     def _build(self) -> None:
@@ -76,22 +141,13 @@ class BatchPanel(DockPanel):
         self.remove_button.setToolTip("Take the selected files out of the list, or all of them.")
         self.files.setToolTip("Double click: open the image and its labels.")
         self.bar.setAlignment(Qt.AlignmentFlag.AlignCenter)
-        buttons = QHBoxLayout()
-        for button in (self.add_files_button, self.add_folder_button, self.remove_button):
-            buttons.addWidget(button)
+        buttons = hbox(self.add_files_button, self.add_folder_button, self.remove_button)
+        parts = (buttons, self.files, self.start, self.bar, self.status)
+        below = vbox(*parts, margins=(6, 0, 6, 4))
         inside = QWidget()
-        content = QVBoxLayout(inside)
-        content.setContentsMargins(4, 4, 4, 4)
-        below = QVBoxLayout()
-        below.setContentsMargins(6, 0, 6, 4)
-        below.addLayout(buttons)
-        for widget in (self.files, self.start, self.bar, self.status):
-            below.addWidget(widget)
-        content.addWidget(self.form)
-        content.addLayout(below, 1)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(ScrollPanel(inside))
+        content = vbox(self.form, below, margins=(4, 4, 4, 4), owner=inside)
+        content.setStretchFactor(below, 1)
+        vbox(ScrollPanel(inside), owner=self)
         self.form.changed.connect(self._show_state)
         self.files.dropped.connect(self.add)
         self.files.opened.connect(self.open)
@@ -115,21 +171,20 @@ class BatchPanel(DockPanel):
         self._show_state()
 
     def run(self, *_: Any) -> None:
-        """Work through the list; what is finished already is passed over."""
+        """Work through the list; files that are finished already are skipped."""
         if self.job is not None:
             return
         try:
-            job = self._planned()
+            job = self._plan_job()
         except UnetError as error:
             self._report(error)
             return
         for number in range(len(self.files.rows)):
             self.files.show_waiting(number)
         self.job = job
-        self._jobs[:] = [job]
-        self._began = time.perf_counter()
+        self._start_time = time.perf_counter()
         self.status.setText("Running …")
-        get_device_queue(self.form.device.value).submit(job)
+        self._jobs.run_in(get_device_queue(self.form.device.value), job)
         self._show_state()
 
     def cancel(self) -> None:
@@ -148,10 +203,10 @@ class BatchPanel(DockPanel):
             on_done=functools.partial(self._opened, before),
             on_error=self._report,
         )
-        self._errands.run("open", job)
+        self._jobs.run("open", job)
 
-    def _planned(self) -> Job:
-        """Return the job that the form asks for."""
+    def _plan_job(self) -> Job:
+        """Return the job that the form requests."""
         rows, form = self.files.rows, self.form
         if not rows:
             raise InputError("There is no file in the list; add images to begin.")
@@ -171,20 +226,19 @@ class BatchPanel(DockPanel):
     def _take(self, step: FileProgress) -> None:
         now = time.perf_counter()
         begins = self.files.rows[step.number].state != step.state
-        if begins or not step.total or step.remarks or now - self._written > DRAW_S:
-            self._written = now
+        if begins or not step.total or step.remarks or now - self._last_written > DRAW_S:
+            self._last_written = now
             self.files.show_step(step)
         if begins:
             self._show_state()
 
     def _ended(self, state: str) -> None:
         self.job = None
-        self._jobs.clear()
         for number, row in enumerate(self.files.rows):
             if row.state == RUNNING:
                 self.files.show_waiting(number)
         done, failed = self._count(DONE), self._count(FAILED)
-        took = format_duration(time.perf_counter() - self._began)
+        took = format_duration(time.perf_counter() - self._start_time)
         text = f"{done} of {len(self.files.rows)} files done"
         text += f", {failed} failed, in {took}." if failed else f" in {took}."
         if state == CANCELLED:
@@ -225,7 +279,7 @@ class BatchPanel(DockPanel):
         return sum(row.state == state for row in self.files.rows)
 
     def _show_state(self) -> None:
-        """Show what can be pressed and how many files are through."""
+        """Show what can be pressed and how many files are finished."""
         rows, busy = self.files.rows, self.job is not None
         stopping = self.job is not None and self.job.cancelled
         self.start.setText("Cancel" if busy else "Run")

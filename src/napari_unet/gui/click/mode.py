@@ -29,9 +29,8 @@ from napari_unet.gui.click.text import (
     describe_object,
 )
 from napari_unet.gui.click.worker import ClickWorker, open_session
-from napari_unet.gui.errors import report_error
-from napari_unet.gui.jobs.embeddings import features_of
-from napari_unet.gui.widgets.settings_form import sentence
+from napari_unet.gui.errors import describe_error, report_error
+from napari_unet.gui.jobs.engine import get_features
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -152,7 +151,7 @@ class ClickMode(QObject):
         self._overlay = ClickOverlay(self._viewer, target)
         self.target, self.message = target, ""
         self._input = ClickInput(self._viewer, self._overlay.layer, self)
-        kept = features_of(image)
+        kept = get_features(image)
         kept.resize(self.settings.cache)
         overwrite = self.settings.overwrite
         self.worker.open(lambda: open_session(target, card.name, device, kept, overwrite))
@@ -188,7 +187,7 @@ class ClickMode(QObject):
         if self.worker.session is not None:
             self.worker.session.overwrite = settings.overwrite
         if self.target is not None:
-            features_of(self.target.image).resize(settings.cache)
+            get_features(self.target.image).resize(settings.cache)
         if not settings.hover:
             self.leave()
 
@@ -386,7 +385,7 @@ class ClickMode(QObject):
             report_error(error, "clicking failed", self.show_message)
         way_out = " Esc drops the object." if self._stopping and not ending else ""
         self._stopping = False
-        self.show_message(sentence(error) + way_out)
+        self.show_message(describe_error(error) + way_out)
         self._show()
         if ending:
             self._end()

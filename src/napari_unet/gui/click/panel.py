@@ -23,11 +23,10 @@ from napari_unet.gui.layers.label_geometry import fits
 from napari_unet.gui.layers.navigation import image_in_view
 from napari_unet.gui.layers.result_info import ResultInfo
 from napari_unet.gui.model_events import get_model_events, offer_models
+from napari_unet.gui.remembered import remember, remembered
 from napari_unet.gui.segment.form import SECTION as SEGMENT
-from napari_unet.gui.widgets.collapsible import CollapsibleSection, ScrollPanel
-from napari_unet.gui.widgets.dock_panel import DockPanel
-from napari_unet.gui.widgets.settings_form import SettingsForm, remember, remembered, rows_widget
-from napari_unet.gui.widgets.wrapped_label import WrappedLabel
+from napari_unet.gui.widgets.panel import CollapsibleSection, DockPanel, ScrollPanel, WrappedLabel
+from napari_unet.gui.widgets.settings_form import SettingsForm, rows_widget
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from napari_unet.core.prompts.clicks import Click
     from napari_unet.core.settings.tasks import PredictSettings
     from napari_unet.gui.click.target import ClickTarget
-    from napari_unet.gui.jobs.embeddings import KeptFeatures
+    from napari_unet.gui.jobs.engine import KeptFeatures
     from napari_unet.nn.interactive.interaction import Action, Answer
     from napari_unet.nn.interactive.session import ClickSession
 

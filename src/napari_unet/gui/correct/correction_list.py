@@ -24,10 +24,9 @@ from napari_unet.core.annotations.training_set import drop, list_corrections
 from napari_unet.core.errors import UnetError
 from napari_unet.core.progress import Progress
 from napari_unet.gui.correct.restore_row import describe_time
-from napari_unet.gui.errors import report_error
+from napari_unet.gui.errors import describe_error, report_error
 from napari_unet.gui.jobs.job import DONE, HOST, Job, WidgetJobs, get_device_queue
-from napari_unet.gui.widgets.settings_form import sentence
-from napari_unet.gui.widgets.wrapped_label import WrappedLabel
+from napari_unet.gui.widgets.panel import WrappedLabel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -135,7 +134,7 @@ class CorrectionList(QWidget):
         job = Job(
             lambda: _read(name, earlier, thumbnails, opened),
             on_done=self._show,
-            on_error=lambda error: self.message.setText(sentence(error)),
+            on_error=lambda error: self.message.setText(describe_error(error)),
         )
         self._jobs.run("list", job)
 

@@ -20,10 +20,10 @@ from napari_unet.core.annotations.journal import Journal
 from napari_unet.core.errors import InputError, UnetError
 from napari_unet.core.text import pluralise
 from napari_unet.gui.correct.write_queue import WriteQueue, get_changed_pixels, get_source
+from napari_unet.gui.errors import describe_error
 from napari_unet.gui.layers.key_bindings import give_undo_keys_back, take_undo_keys
 from napari_unet.gui.layers.live_labels import draw_part
 from napari_unet.gui.layers.navigation import bring_into_view
-from napari_unet.gui.widgets.settings_form import sentence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -297,7 +297,7 @@ class LayerRecording(QObject):
 
     def _sentence(self, error: Exception) -> str:
         """Return an error as a sentence, without the path of the journal."""
-        text = sentence(error)
+        text = describe_error(error)
         return text if self.journal is None else text.replace(str(self.journal.path), "The journal")
 
     def _scribbled(self, event: Any) -> None:

@@ -30,7 +30,7 @@ from napari_unet.gui.layers.combos import image_layers
 from napari_unet.gui.layers.convert import unwrap
 from napari_unet.gui.layers.label_geometry import get_label_geometry
 from napari_unet.gui.layers.result_info import ResultInfo, add_labels
-from napari_unet.gui.widgets.wrapped_label import WrappedLabel
+from napari_unet.gui.widgets.panel import WrappedLabel
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator

@@ -19,9 +19,8 @@ from napari_unet.gui.layers.convert import unwrap
 from napari_unet.gui.layers.navigation import open_stacks
 from napari_unet.gui.layers.result_info import ResultInfo
 from napari_unet.gui.model_events import offer_models
-from napari_unet.gui.widgets.collapsible import CollapsibleSection
+from napari_unet.gui.widgets.panel import CollapsibleSection, WrappedLabel
 from napari_unet.gui.widgets.settings_form import rows_widget
-from napari_unet.gui.widgets.wrapped_label import WrappedLabel
 
 if TYPE_CHECKING:
     from napari_unet.gui.correct.layer_recording import LayerRecording

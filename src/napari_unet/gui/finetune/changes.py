@@ -1,6 +1,6 @@
-"""What changed: the old and the tuned model on what the user looks at, and the layer that shows it.
+"""What changed: the old and the tuned model on what is in view, and a layer of the differences.
 
-The layer lies over the image and is replaced by the next comparison.
+The layer lies over the image and is replaced by that of the next comparison.
 """
 
 from __future__ import annotations
@@ -11,19 +11,14 @@ import numpy as np
 
 from napari_unet.core.errors import InputError
 from napari_unet.core.progress import Progress
-from napari_unet.gui.jobs.run import ResultRun, nobody
+from napari_unet.gui.jobs.job import do_nothing
+from napari_unet.gui.jobs.run import ResultRun
 from napari_unet.gui.layers.convert import full_resolution, layer_axes, layer_stack
 from napari_unet.gui.layers.label_geometry import Placement
 from napari_unet.gui.layers.live_labels import LIVE_DTYPE, LiveLabels
 from napari_unet.gui.layers.navigation import SEEN, get_visible_region, plan_region
-from napari_unet.gui.layers.overlays import (
-    SHOWS,
-    get_overlay,
-    legend,
-    overlay_colormap,
-    overlay_metadata,
-    overlay_names,
-)
+from napari_unet.gui.layers.overlays import legend, overlay_colormap, overlay_names
+from napari_unet.gui.layers.result_info import RESULT_KEY
 from napari_unet.gui.segment.form import quick_settings
 
 if TYPE_CHECKING:
@@ -32,11 +27,13 @@ if TYPE_CHECKING:
     from napari.layers import Image
 
     from napari_unet.core.evaluation.label_diff import LabelDiff
-    from napari_unet.gui.finetune.work import TuneWork
+    from napari_unet.gui.finetune.run import TuneWork
     from napari_unet.nn.inference.model import Model
 
+SHOWS = "changes"
+"""Under `RESULT_KEY` in the layer's metadata: the names of the two models."""
 COLOURS = {"gained": (0, 200, 120), "lost": (255, 80, 40), "changed": (70, 150, 255)}
-"""Those of hits, false and missed objects: a red-green weakness is no hindrance."""
+"""As in the evaluation overlay; they can be told apart with a red-green colour deficiency, too."""
 
 
 class ChangesRun(ResultRun):
@@ -54,7 +51,7 @@ class ChangesRun(ResultRun):
     Attributes
     ----------
     result
-        The `LabelDiff` that were found; None before.
+        The `LabelDiff`; None until it is there.
     """
 
     def __init__(
@@ -65,7 +62,7 @@ class ChangesRun(ResultRun):
         progress: Callable[[str], None],
         ended: Callable[[ChangesRun, str], None],
     ) -> None:
-        super().__init__(self._take, ended)
+        super().__init__(self._begin, self._take, ended)
         self.viewer, self.image, self.request = viewer, image, work.request
         self._work, self._progress = work, progress
         self._placement: Placement | None = None
@@ -78,12 +75,12 @@ class ChangesRun(ResultRun):
         return found
 
     def abandon(self) -> None:
-        """Cancel; the panel is gone, so nobody is told of anything."""
+        """Cancel, and report to nobody: the panel is gone."""
         super().abandon()
-        self._progress = nobody
+        self._progress = do_nothing
 
     def _begin(self) -> Generator[Any, None, LabelDiff]:
-        """Look at what is in view, in the window's thread; return the work itself."""
+        """Read what is in view, in the window's thread; return the work itself."""
         image, tuning = self.image, self._work.tuning
         if tuning is None:
             raise InputError("There is no tuned model to compare with.")
@@ -103,20 +100,20 @@ class ChangesRun(ResultRun):
         return _steps(self._work, stack, frames[0], window)
 
     def show(self) -> None:
-        """Show the changes in their layer, which is made if there is none."""
+        """Show the changes in a new layer, in place of an earlier one."""
         if self.changes is None or self._placement is None or self.image not in self.viewer.layers:
             return
         hide_changes(self.viewer)
         index, window = self._place
         sizes = dict(zip(self._placement.axes, self._placement.sizes, strict=False))
         shape = [sizes[letter] for letter in self._placement.labels_axes]
-        codes = np.zeros(shape, np.uint8)  # memory is taken page by page, when written
+        codes = np.zeros(shape, np.uint8)  # the system provides pages only where it is written
         codes[(*index, *window)] = self.changes.codes
         active = self.viewer.layers.selection.active
         layer = self.viewer.add_labels(
             self._placement.to_layer(codes),
             name=f"{self.image.name} changes",
-            metadata=overlay_metadata(SHOWS, [self.request.base, self.request.name]),
+            metadata={RESULT_KEY: {SHOWS: [self.request.base, self.request.name]}},
             colormap=overlay_colormap(COLOURS),
             opacity=1,
             features=overlay_names(COLOURS),
@@ -127,7 +124,7 @@ class ChangesRun(ResultRun):
             self.viewer.layers.selection.active = active
 
     def text(self) -> str:
-        """Return what was found as rich text."""
+        """Return the differences as rich text."""
         changes = self.changes
         if changes is None:
             return ""
@@ -142,7 +139,7 @@ class ChangesRun(ResultRun):
         self._progress(f"Comparing: {item.what} …")
 
     def _end(self, state: str) -> None:
-        self._progress = nobody
+        self._progress = do_nothing
         super()._end(state)
 
 
@@ -173,12 +170,14 @@ def _steps(
 
 
 def _old_model(work: TuneWork) -> Model:
-    """Return the base model, if it finds the same kind of thing as the new one.
+    """Return the model as it was before the training.
+
+    A new network or head knew nothing then: the base model is loaded instead.
 
     Raises
     ------
     InputError
-        A new network or a new head: before the training it found nothing but noise.
+        The base model has another head, or other dimensions.
     """
     assert work.tuning is not None  # `_steps` has looked
     model, network = work.tuning.model, work.request.network
@@ -198,5 +197,5 @@ def _old_model(work: TuneWork) -> Model:
 
 def hide_changes(viewer: Any) -> None:
     """Remove the layer of an earlier comparison."""
-    for layer in [x for x in viewer.layers if get_overlay(x, SHOWS) is not None]:
+    for layer in [x for x in viewer.layers if SHOWS in x.metadata.get(RESULT_KEY, {})]:
         viewer.layers.remove(layer)

@@ -1,23 +1,25 @@
-"""The form of the Fine-tune section: which model, which name, how long; the rest folded away."""
+"""The form of the Fine-tune section: which model, under which name, for how long."""
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import ComboBox, LineEdit
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QVBoxLayout, QWidget
+from qtpy.QtWidgets import QWidget
 
-from napari_unet.core.errors import ModelError
-from napari_unet.core.models.store import ModelEntry, check_name
+from napari_unet.core.errors import InputError, ModelError
+from napari_unet.core.models.store import ModelEntry, check_name, list_models
+from napari_unet.core.settings.fields import setting
 from napari_unet.core.settings.tasks import DEVICES, TrainSettings
-from napari_unet.core.training.run_state import propose_name
-from napari_unet.gui.finetune.work import NetworkSettings, TuneRequest, taken_names
-from napari_unet.gui.layers.result_info import ResultInfo
+from napari_unet.core.training.run_state import CHECKPOINT, RunState, propose_name, training_folder
+from napari_unet.gui.layers.result_info import RESULT_KEY
 from napari_unet.gui.model_events import get_model_events, offer_models
+from napari_unet.gui.remembered import remember, remembered
 from napari_unet.gui.segment import form as segment_form
-from napari_unet.gui.widgets.collapsible import CollapsibleSection
-from napari_unet.gui.widgets.settings_form import SettingsForm, remember, remembered, rows_widget
+from napari_unet.gui.widgets.panel import CollapsibleSection, vbox
+from napari_unet.gui.widgets.settings_form import SettingsForm, restore_choices, rows_widget
 
 if TYPE_CHECKING:
     import napari
@@ -40,7 +42,7 @@ NETWORK = {
     "width": "new: width",
 }
 BUDGETS = {"auto": "GPU: 1, CPU: 3", "cpu": "3"}
-"""How the box of the minutes says "decide for me", by device; any other stands for a GPU's."""
+"""Text of the empty box of minutes, by device; "1" for any other, which is a GPU."""
 _TIPS = {
     "base": "The model to start from; it stays as it is.",
     "name": "What the tuned model will be called.",
@@ -48,8 +50,81 @@ _TIPS = {
 }
 
 
+@dataclass(frozen=True)
+class NetworkSettings:
+    """Which network is trained: the model's own, or a new one."""
+
+    scratch: bool = setting(False, "forget what the model knows and train a new network")
+    ndim: int | None = setting(
+        None, "of a new network: 2 for planes, 3 for volumes. Empty: the model's", low=2, high=3
+    )
+    depth: int | None = setting(
+        None, "of a new network: how often it pools. Empty: 4 for planes, 3 for volumes", low=1,
+        high=7,
+    )  # fmt: skip
+    width: int | None = setting(
+        None, "of a new network: channels at full resolution. Empty: 16", low=1, high=256
+    )
+    classes: int | None = setting(
+        None, "where labels are classes, how many, background included: another number than the "
+        "model's puts a new head on it. Empty: the model's", low=2, high=255,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TuneRequest:
+    """What the form requests.
+
+    Attributes
+    ----------
+    base
+        Name of the model to tune; its corrections are the training data.
+    name
+        Of the new model.
+    touched
+        Whether objects that were only touched count as annotated, too.
+    resume
+        Whether to go on from the checkpoint of an unfinished training.
+    """
+
+    base: str
+    name: str
+    device: str = "auto"
+    settings: TrainSettings = field(default_factory=TrainSettings)
+    network: NetworkSettings = field(default_factory=NetworkSettings)
+    touched: bool = True
+    resume: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what the state of an unfinished training holds of it."""
+        values = asdict(self)
+        return {name: value for name, value in values.items() if name not in ("name", "resume")}
+
+    @classmethod
+    def from_run_state(cls, name: str, state: RunState) -> TuneRequest:
+        """Return the request to go on with a training.
+
+        Raises
+        ------
+        InputError
+            It was not begun in the window.
+        """
+        values = dict(state.request)
+        try:
+            settings = TrainSettings(**values.pop("settings"))
+            network = NetworkSettings(**values.pop("network"))
+            return cls(name=name, settings=settings, network=network, resume=True, **values)
+        except (KeyError, TypeError) as error:
+            raise InputError(
+                f"The training of {name!r} was not begun in the window; go on with it by "
+                "`napari-unet train ... --resume`."
+            ) from error
+
+
 class TuneForm(QWidget):
-    """Base model, name and minutes; the other settings folded away.
+    """Base model, name and minutes; the other settings in a collapsible section.
+
+    Emits `changed` when another model can be tuned, or under another name.
 
     Attributes
     ----------
@@ -82,10 +157,7 @@ class TuneForm(QWidget):
         top = [("base model", self.base), ("new name", self.name), *self.first.rows()]
         rows = [("device", self.device), *self.advanced.rows(), *self.network.rows()]
         self.more = CollapsibleSection("Advanced settings", rows_widget(rows, label_width))
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(rows_widget(top, label_width))
-        layout.addWidget(self.more)
+        vbox(rows_widget(top, label_width), self.more, owner=self)
 
     def _connect(self) -> None:
         self.base.changed.connect(self._base_changed)
@@ -123,7 +195,7 @@ class TuneForm(QWidget):
         self.name.value = self._proposed
 
     def request(self) -> TuneRequest:
-        """Return what the form asks for.
+        """Return what the form requests.
 
         Raises
         ------
@@ -138,19 +210,17 @@ class TuneForm(QWidget):
         return TuneRequest(self.entry.name, name, self.device.value, settings, network)
 
     def save(self) -> None:
-        """Remember the settings for the next session; which model and how, not from scratch."""
+        """Remember the settings for the next session, but not those of a new network."""
         settings = self.first.values() | self.advanced.values()
         values = {"device": self.device.value, "settings": settings, "advanced": self.more.is_open}
         remember(SECTION, remembered(SECTION) | values)
 
     def _restore(self) -> None:
         values = remembered(SECTION)
-        if values.get("device") in DEVICES:
-            self.device.value = values["device"]
+        restore_choices(values, device=self.device)
         self.first.restore(values.get("settings"))
         self.advanced.restore(values.get("settings"))
-        if values.get("advanced") is True:
-            self.more.open()
+        self.more.open(values.get("advanced") is True)
 
     def _base_changed(self, *_: Any) -> None:
         self.propose_name()
@@ -160,14 +230,21 @@ class TuneForm(QWidget):
         self.changed.emit()
 
     def _show_budget(self, *_: Any) -> None:
-        """Say what no minutes mean; with epochs given, it is they that count."""
+        """Show which budget an empty box of minutes means; epochs, if given, take precedence."""
         box: Any = self.first.settings["minutes"].widget.native
         box.setSpecialValueText(BUDGETS.get(self.device.value, "1"))
+
+
+def taken_names() -> set[str]:
+    """Return the names that a new model cannot have: those of models and unfinished trainings."""
+    places = training_folder("").glob(f"*/{CHECKPOINT}")
+    return {entry.name for entry in list_models()} | {path.parent.name for path in places}
 
 
 def used_model(viewer: napari.Viewer) -> str:
     """Return the model that made the last result in the window, or that was used last."""
     for layer in reversed(list(viewer.layers)):
-        if model := ResultInfo.from_layer(layer).model:
-            return model
+        provenance = layer.metadata.get(RESULT_KEY, {}).get("passport")
+        if provenance and provenance.get("model"):
+            return str(provenance["model"])
     return str(remembered(segment_form.SECTION).get("model", ""))

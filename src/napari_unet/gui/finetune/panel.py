@@ -1,25 +1,44 @@
-"""The panel "Correct and fine-tune"."""
+"""The Fine-tune panel: the corrections, and the section that tunes a model with them."""
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtWidgets import QVBoxLayout, QWidget
+from magicgui.widgets import PushButton
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtWidgets import QLabel, QProgressBar, QWidget
 
+from napari_unet.core.errors import UnetError
+from napari_unet.core.training.run_state import forget_training, list_unfinished, training_folder
 from napari_unet.gui.correct.section import CorrectSection
-from napari_unet.gui.finetune.section import TuneSection
+from napari_unet.gui.errors import report_error
+from napari_unet.gui.finetune.form import TuneForm, TuneRequest
+from napari_unet.gui.finetune.review import ReviewBox
+from napari_unet.gui.finetune.run import TuneRun
+from napari_unet.gui.finetune.uncertain_places import UncertaintySection
+from napari_unet.gui.finetune.versions import VersionsBox
+from napari_unet.gui.jobs.job import CANCELLED, FAILED, WidgetJobs
+from napari_unet.gui.layers.navigation import open_stacks
 from napari_unet.gui.model_events import get_model_events
-from napari_unet.gui.widgets.collapsible import ScrollPanel
-from napari_unet.gui.widgets.dock_panel import DockPanel
+from napari_unet.gui.widgets.panel import DockPanel, ScrollPanel, hbox, vbox
+from napari_unet.gui.widgets.plots import Plot
 
 if TYPE_CHECKING:
     import napari
-    from qtpy.QtGui import QShowEvent
+    from qtpy.QtGui import QHideEvent, QShowEvent
 
 LABEL_WIDTH = 88
-"""That of the longest label: the boxes of all sections begin below each other."""
+"""Pixels for the longest label of all sections, so that their boxes are aligned."""
 WIDTH = 324
-"""Room for the name of the panel in napari's title bar, in pixels."""
+"""Pixels: room for the name of the panel in napari's title bar."""
+DRAW_MS, CURVE_S = 300, 1.0
+"""How often the progress is written, and the curve drawn."""
+_TIPS = {
+    "start": "Learn from all corrections made with this model; the model itself stays as it is.",
+    "stop": "Stop. The best so far can be kept.",
+}
 
 
 class FineTunePanel(DockPanel):
@@ -33,9 +52,9 @@ class FineTunePanel(DockPanel):
     Attributes
     ----------
     correct
-        The section of the corrections.
+        The section that shows the corrections.
     tune
-        The section that learns from them.
+        The section that tunes a model with them.
     """
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
@@ -44,15 +63,10 @@ class FineTunePanel(DockPanel):
         self.tune = TuneSection(napari_viewer, LABEL_WIDTH)
         inside = QWidget()
         inside.setMinimumWidth(WIDTH)
-        content = QVBoxLayout(inside)
-        content.setContentsMargins(4, 4, 4, 4)
-        content.addWidget(self.correct)
-        content.addWidget(self.tune)
+        content = vbox(self.correct, self.tune, margins=(4, 4, 4, 4), owner=inside)
         # Not by the layout's alignment: that gives wrapped text no more height than its hint.
         content.addStretch(1)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(ScrollPanel(inside))
+        vbox(ScrollPanel(inside), owner=self)
         self._connect()
 
     def _connect(self) -> None:
@@ -79,9 +93,220 @@ class FineTunePanel(DockPanel):
 
     def _cancel_all(self) -> None:
         self.tune.cancel()
-        self.tune.doubts.cancel()
+        self.tune.uncertain.cancel()
 
     def showEvent(self, event: QShowEvent | None) -> None:
         """Look which models there are now."""
         super().showEvent(event)
         self.correct.refresh_models()
+
+
+class TuneSection(QWidget):
+    """Fine-tunes a model with the corrections, and asks whether to keep the result.
+
+    Parameters
+    ----------
+    viewer
+        The window.
+    label_width
+        Of the labels beside the boxes, in pixels.
+
+    Attributes
+    ----------
+    form
+        What to do.
+    active
+        The training that waits or goes on; None without one.
+    touched
+        Whether objects that were only touched count as annotated; set by the corrections' section.
+    review, versions
+        The result to decide on, and the models before and after.
+    uncertain
+        Leads to the next uncertain place.
+    """
+
+    def __init__(self, viewer: napari.Viewer, label_width: int = 90) -> None:
+        super().__init__()
+        self._viewer = viewer
+        self.active: TuneRun | None = None
+        self.touched = True
+        self._unfinished = ""
+        self._last_drawn = 0.0
+        self._jobs = WidgetJobs(self)
+        self._timer = QTimer(self)
+        self._timer.setInterval(DRAW_MS)
+        self._timer.timeout.connect(self._tick)
+        self._build(label_width)
+        self._connect()
+        self._model_changed()
+        self._look_for_unfinished()
+
+    def _build(self, label_width: int) -> None:
+        self.form = TuneForm(self._viewer, label_width)
+        self.start: Any = PushButton(text="Fine-tune", tooltip=_TIPS["start"])
+        self.stop: Any = PushButton(text="Cancel", tooltip=_TIPS["stop"])
+        self.bar = QProgressBar()
+        self.bar.setRange(0, 100)
+        self.bar.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self.status = QLabel()
+        self.status.setWordWrap(True)
+        self.status.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.plot = Plot("steps")
+        self.plot.hide()
+        self.review = ReviewBox(self._viewer)
+        self.versions = VersionsBox()
+        self.uncertain = UncertaintySection(self._viewer, self.form)
+        self.resume: Any = PushButton(text="Go on")
+        self.forget: Any = PushButton(text="Forget it")
+        self._resume_row, self._resume_text = QWidget(), QLabel()
+        self._resume_text.setWordWrap(True)
+        choice = hbox(self.resume.native, self.forget.native, stretch=1)
+        vbox(self._resume_text, choice, owner=self._resume_row)
+        buttons = hbox(self.start.native, self.stop.native, stretch=1)
+        widgets = (self.bar, self.status, self.plot, self.review, self.versions)
+        above = vbox(self.uncertain, margins=(6, 4, 6, 0))
+        below = vbox(self._resume_row, buttons, *widgets, margins=(6, 0, 6, 0))
+        vbox(above, self.form, below, owner=self)
+
+    def _connect(self) -> None:
+        self.start.changed.connect(self.tune)
+        self.stop.changed.connect(self.cancel)
+        self.resume.changed.connect(self._resume)
+        self.forget.changed.connect(self._forget)
+        self.form.changed.connect(self._model_changed)
+        self.review.decided.connect(self._decided)
+
+    def tune(self, *_: Any) -> None:
+        """Start what the form requests."""
+        try:
+            request = replace(self.form.request(), touched=self.touched)
+        except UnetError as error:
+            self.report(error)
+            return
+        self.form.save()
+        self._launch(request)
+
+    def cancel(self, *_: Any) -> None:
+        """Stop after the step under way; the best so far can be kept."""
+        if self.active is not None:
+            self.active.cancel()
+            self._show_state()
+        self.review.cancel()
+
+    def report(self, error: Exception) -> None:
+        """Show an error in one sentence, here and as a notification."""
+        report_error(error, "the fine-tuning failed", self.status.setText)
+
+    def _launch(self, request: TuneRequest) -> None:
+        if self.active is not None or self.review.work is not None:
+            return
+        self.review.clear()
+        run = TuneRun(request, open_stacks(self._viewer), self._ended)
+        self.active = run
+        self._last_drawn = time.perf_counter()
+        self.plot.show_lines([])
+        self.plot.show()
+        self._timer.start()
+        self._show_state()
+        self._jobs.start(run, request.device)
+
+    def _ended(self, run: TuneRun, state: str) -> None:
+        self._timer.stop()
+        self.active = None
+        self.plot.show_lines(run.lines())
+        self.bar.reset()
+        remarks = " ".join(run.work.remarks)
+        self.status.setText("Cancelled before anything was learned." if state == CANCELLED else "")
+        if run.work.usable:
+            self.bar.setValue(100)
+            self.status.setText(f"Learned from {run.training_data}. {remarks}".strip())
+        self.review.show_run(run, state)
+        if run.judgement is not None:
+            self.versions.show_rounds(run.rounds, run.judgement.metric)
+        self._look_for_unfinished()
+        self._show_state()
+        if state == FAILED and run.error is not None:
+            self.report(run.error)
+
+    def _decided(self) -> None:
+        self.plot.hide()
+        self.bar.reset()
+        self.status.clear()
+        self.form.propose_name()
+        self.versions.show_model(self.form.base.value or "")
+        self._look_for_unfinished()
+
+    def _tick(self) -> None:
+        """Write the progress, and draw the curve less often."""
+        now = time.perf_counter()
+        if self.active is not None and now - self._last_drawn > CURVE_S:
+            self._last_drawn = now
+            self.plot.show_lines(self.active.lines())
+        self._show_state()
+
+    def _model_changed(self, *_: Any) -> None:
+        name = self.form.entry.name if self.form.entry else ""
+        if name != self.versions.model:
+            self.versions.show_model(name)
+        self._show_state()
+
+    def _show_state(self, *_: Any) -> None:
+        """Show what can be pressed and how far the training is.
+
+        Only what changed is written, see `SegmentPanel`.
+        """
+        run, pending = self.active, self.review.work is not None
+        self.start.enabled = self.form.complete and run is None and not pending
+        self.stop.enabled = run is not None and not run.job.cancelled
+        self.bar.setVisible(run is not None or pending)
+        self._resume_row.setVisible(bool(self._unfinished) and run is None and not pending)
+        if run is None:
+            return
+        text = "Stopping …" if run.job.cancelled else run.describe()
+        if self.bar.value() != run.percent:
+            self.bar.setValue(run.percent)
+        if self.status.text() != text:
+            self.status.setText(text)
+
+    def _look_for_unfinished(self) -> None:
+        """Offer to go on with the last training that was begun in the window and did not end."""
+        left = [] if self.active else [n for n, state in list_unfinished().items() if state.request]
+        pending = self.review.work.request.name if self.review.work else ""
+        self._unfinished = next((name for name in left if name != pending), "")
+        self._resume_text.setText(
+            f"The training of {self._unfinished!r} was not finished or decided on."
+        )
+        self._show_state()
+
+    def _resume(self, *_: Any) -> None:
+        state = list_unfinished().get(self._unfinished)
+        if state is None:
+            self._look_for_unfinished()
+            return
+        try:
+            request = TuneRequest.from_run_state(self._unfinished, state)
+        except UnetError as error:
+            self.report(error)
+            return
+        self.form.choose(request.base)
+        self._launch(request)
+
+    def _forget(self, *_: Any) -> None:
+        try:
+            if self._unfinished:
+                forget_training(training_folder(self._unfinished))
+        except UnetError as error:
+            self.report(error)
+        self.form.propose_name()
+        self._look_for_unfinished()
+
+    def showEvent(self, event: QShowEvent | None) -> None:
+        """Look which models there are now."""
+        super().showEvent(event)
+        self.form.refresh_models()
+        self._look_for_unfinished()
+
+    def hideEvent(self, event: QHideEvent | None) -> None:
+        """Remember the settings."""
+        super().hideEvent(event)
+        self.form.save()

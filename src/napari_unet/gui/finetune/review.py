@@ -1,4 +1,4 @@
-"""After a round: the judgement, what changed in view, Keep or Discard."""
+"""After a fine-tuning: is the model better, what changed in view, Keep or Discard."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import PushButton
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLabel, QWidget
 
 from napari_unet.core.errors import UnetError
 from napari_unet.core.progress import Progress
-from napari_unet.gui.errors import report_error
+from napari_unet.gui.errors import describe_error, report_error
 from napari_unet.gui.finetune.changes import ChangesRun, hide_changes
-from napari_unet.gui.finetune.run import TuneRun, judgement_text
-from napari_unet.gui.jobs.job import CANCELLED, DONE, HOST, Job, abandon_all, get_device_queue
+from napari_unet.gui.jobs.job import CANCELLED, DONE, HOST, Job, WidgetJobs, get_device_queue
 from napari_unet.gui.layers.navigation import image_in_view
 from napari_unet.gui.model_events import get_model_events
-from napari_unet.gui.segment.form import go_on_with
-from napari_unet.gui.widgets.settings_form import sentence
+from napari_unet.gui.segment.form import use_model
+from napari_unet.gui.widgets.panel import hbox, vbox
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
     import napari
 
-    from napari_unet.gui.finetune.work import TuneWork
+    from napari_unet.core.training.model_comparison import ModelComparison
+    from napari_unet.gui.finetune.run import TuneRun, TuneWork
 
 _TIPS = {
     "keep": "Put the tuned model into the store, beside the old one.",
@@ -42,9 +42,11 @@ class ReviewBox(QWidget):
     Attributes
     ----------
     work
-        The fine-tuning to decide on; None if there is none.
-    verdict, difference
-        The judgement, and what changed in view.
+        The fine-tuning to decide on; None without one.
+    summary, difference
+        Lines: whether the model is better, and what changed in view.
+    comparison
+        The comparison in view that goes on; None without one.
     """
 
     decided = Signal()
@@ -55,30 +57,24 @@ class ReviewBox(QWidget):
         self.work: TuneWork | None = None
         self.comparison: ChangesRun | None = None
         self._saving: Job | None = None
-        self._runs: list[Any] = []
-        self._works: list[TuneWork] = []
+        self._jobs = WidgetJobs(self)
+        self._undecided: list[TuneWork] = []
         self._build()
-        self.destroyed.connect(functools.partial(abandon_all, self._runs))
-        self.destroyed.connect(functools.partial(_release_all, self._works))
+        self.destroyed.connect(functools.partial(_release_all, self._undecided))
         self._show_state()
 
     def _build(self) -> None:
-        self.verdict, self.difference = QLabel(), QLabel()
-        for label in (self.verdict, self.difference):
+        self.summary, self.difference = QLabel(), QLabel()
+        for label in (self.summary, self.difference):
             label.setWordWrap(True)
             label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.keep: Any = PushButton(text="Keep", tooltip=_TIPS["keep"])
         self.discard: Any = PushButton(text="Discard", tooltip=_TIPS["discard"])
         self.compare: Any = PushButton(text="Compare", tooltip=_TIPS["compare"])
         self._buttons = QWidget()
-        row = QHBoxLayout(self._buttons)
-        row.setContentsMargins(0, 0, 0, 0)
-        for button in (self.keep, self.discard, self.compare):
-            row.addWidget(button.native, 1)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        for widget in (self.verdict, self.difference, self._buttons):
-            layout.addWidget(widget)
+        buttons = (self.keep, self.discard, self.compare)
+        hbox(*(button.native for button in buttons), owner=self._buttons, stretch=1)
+        vbox(self.summary, self.difference, self._buttons, owner=self)
         self.keep.changed.connect(self._keep)
         self.discard.changed.connect(self._discard)
         self.compare.changed.connect(self.compare_now)
@@ -88,7 +84,7 @@ class ReviewBox(QWidget):
         judgement = run.judgement
         if judgement is None:
             return
-        self.verdict.setText(judgement_text(judgement, state, run.request.base))
+        self.summary.setText(describe_judgement(judgement, state, run.request.base))
         self.difference.clear()
         self.show()
         if not judgement.keep:
@@ -98,13 +94,13 @@ class ReviewBox(QWidget):
                 self._report(error)
             return
         self.work = run.work
-        self._works[:] = [run.work]
+        self._undecided[:] = [run.work]
         self._show_state()
         self.compare_now()
 
     def clear(self) -> None:
         """Show nothing; a new round begins."""
-        self.verdict.clear()
+        self.summary.clear()
         self.difference.clear()
         self._show_state()
 
@@ -114,32 +110,30 @@ class ReviewBox(QWidget):
         if self.work is None or self.comparison is not None:
             return
         if image is None:
-            self._say("Open an image to see what changed.")
+            self._show_status("Open an image to see what changed.")
             return
-        run = ChangesRun(self._viewer, image, self.work, self._say, self._compared)
+        run = ChangesRun(self._viewer, image, self.work, self._show_status, self._compared)
         self.comparison = run
-        self._runs[:] = [run]
-        self._say("Comparing the old model with the tuned one …")
+        self._show_status("Comparing the old model with the tuned one …")
         self._show_state()
-        get_device_queue(run.request.device).submit(run.job)
+        self._jobs.start(run, run.request.device)
 
     def cancel(self) -> None:
         """Stop comparing."""
         if self.comparison is not None:
-            self.comparison.job.cancel()
+            self.comparison.cancel()
 
     def _compared(self, run: ChangesRun, state: str) -> None:
-        self._runs.clear()
         self.comparison = None
         self._show_state()
         if self.work is None:
             return
         if run.error is not None:
-            self._say(sentence(run.error))
+            self._show_status(describe_error(run.error))
         elif state == CANCELLED:
-            self._say("Not compared.")
+            self._show_status("Not compared.")
         else:
-            self._say(run.text())
+            self._show_status(run.text())
             run.show()
 
     def _keep(self, *_: Any) -> None:
@@ -148,22 +142,20 @@ class ReviewBox(QWidget):
             return
         self.cancel()
         self._saving = Job(
-            functools.partial(_saved, self.work),
+            functools.partial(_save_steps, self.work),
             on_done=self._kept,
             on_error=self._report,
-            on_end=self._saved,
+            on_end=self._saving_ended,
         )
         self._show_state()
-        get_device_queue(HOST).submit(self._saving)
+        get_device_queue(HOST).submit(self._saving)  # goes on when the panel is closed
 
     def _kept(self, name: str) -> None:
-        hide_changes(self._viewer)
-        self._settled()
-        self.verdict.setText(f"Kept as {name!r}, and chosen from now on.")
+        self._leave_work(f"Kept as {name!r}, and chosen from now on.")
         get_model_events().changed.emit()
-        go_on_with(name)
+        use_model(name)
 
-    def _saved(self, state: str) -> None:
+    def _saving_ended(self, state: str) -> None:
         self._saving = None
         self._show_state()
         if state == DONE:
@@ -179,23 +171,24 @@ class ReviewBox(QWidget):
         except UnetError as error:
             self._report(error)
             return
-        hide_changes(self._viewer)
-        self._settled()
-        self.verdict.setText(f"Discarded; {base!r} is as it was.")
+        self._leave_work(f"Discarded; {base!r} is as it was.")
         self.decided.emit()
 
-    def _settled(self) -> None:
+    def _leave_work(self, summary: str) -> None:
+        """Show what was decided, and nothing of the comparison any more."""
+        hide_changes(self._viewer)
         self.work = None
-        self._works.clear()
+        self._undecided.clear()
         self.difference.clear()
         self._show_state()
+        self.summary.setText(summary)
 
-    def _say(self, text: str) -> None:
+    def _show_status(self, text: str) -> None:
         if self.difference.text() != text:
             self.difference.setText(text)
 
     def _report(self, error: Exception) -> None:
-        report_error(error, "the model was not kept", self._say)
+        report_error(error, "the model was not kept", self._show_status)
 
     def _show_state(self) -> None:
         busy = self._saving is not None
@@ -203,16 +196,42 @@ class ReviewBox(QWidget):
         self.keep.enabled = self.discard.enabled = not busy
         self.compare.enabled = self.comparison is None and not busy
         self._buttons.setVisible(self.work is not None)
-        self.setVisible(bool(self.work or self.verdict.text()))
+        self.setVisible(bool(self.work or self.summary.text()))
 
 
-def _saved(work: TuneWork) -> Generator[Progress, None, str]:
+def describe_judgement(judgement: ModelComparison, state: str, base: str) -> str:
+    """Return whether a tuned model is better, in a few plain sentences.
+
+    Parameters
+    ----------
+    state
+        How the training ended: "done", or else it was stopped before.
+    base
+        The model that was tuned.
+    """
+    head = {"better": "Better.", "worse": f"Worse: {base!r} stays as it is."}
+    words = [head.get(judgement.verdict, "Not measurable whether it is better.")]
+    if state != DONE:
+        words.insert(0, "Stopped; this is the best so far.")
+    words.append(judgement.reason)
+    before, after = judgement.before, judgement.after
+    if before is not None and after is not None:
+        words.append(f"{judgement.metric} {before:.3f} → {after:.3f} on the {judgement.share}.")
+    elif after is not None:
+        words.append(f"{judgement.metric} {after:.3f} on what was held out.")
+    old, new = judgement.replay_before, judgement.replay_after
+    if old is not None and new is not None:
+        words.append(f"{old:.3f} → {new:.3f} on what it learned before.")
+    return " ".join(word for word in words if word)
+
+
+def _save_steps(work: TuneWork) -> Generator[Progress, None, str]:
     """Store a model, in the job's thread."""
     yield Progress(0, 0, "saving")
     return work.keep()
 
 
 def _release_all(works: list[TuneWork], *_: object) -> None:
-    """Let others go on with a training that was not decided on."""
+    """Let other windows go on with a training that was not decided on."""
     for work in works:
         work.release()

@@ -1,38 +1,47 @@
-"""Where to look next: one place after the other at which the model is most in doubt."""
+"""Where to look next: one place after the other at which the model is least certain.
+
+A search goes through the image once; each press of the button then leads to the most uncertain
+place that the user has neither seen nor corrected.
+"""
 
 from __future__ import annotations
 
 import functools
 import logging
+import weakref
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from napari.utils.notifications import show_error
-from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QLabel, QPushButton, QWidget
 
 from napari_unet.core.errors import UnetError
-from napari_unet.gui.finetune.uncertainty_search import Search, search_steps
-from napari_unet.gui.jobs.job import CANCELLED, HOST, Job, abandon_all, get_device_queue
-from napari_unet.gui.layers.key_bindings import bind_window_key, weak_callback
+from napari_unet.core.progress import Progress
+from napari_unet.gui.errors import describe_error
+from napari_unet.gui.jobs.job import CANCELLED, HOST, Job, WidgetJobs, get_device_queue
+from napari_unet.gui.layers.convert import full_resolution, layer_axes, layer_stack
 from napari_unet.gui.layers.label_geometry import Placement
 from napari_unet.gui.layers.navigation import go_to, image_in_view
-from napari_unet.gui.layers.overlays import (
-    DOUBTS,
-    get_overlay,
-    is_uncertainty_layer,
-    overlay_metadata,
-)
-from napari_unet.gui.widgets.settings_form import sentence
+from napari_unet.gui.layers.overlays import DOUBTS, is_uncertainty_layer
+from napari_unet.gui.layers.result_info import RESULT_KEY
+from napari_unet.gui.segment.form import quick_settings
+from napari_unet.gui.widgets.panel import hbox, vbox
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
     import napari
     from napari.layers import Image
 
     from napari_unet.core.instances.uncertainty import UncertainRegion
-    from napari_unet.core.progress import Progress
+    from napari_unet.core.io.stack import Stack
+    from napari_unet.core.tiles import Index
     from napari_unet.gui.finetune.form import TuneForm
 
 logger = logging.getLogger(__name__)
 
+SEEN = 0.5
+"""A place counts as looked at if this share of its pixels is annotated."""
 KEY = "n"
 _TIPS = {
     "next": "Go to the place, in any slice or frame, at which the model is most in doubt and that "
@@ -42,21 +51,21 @@ _TIPS = {
 
 
 class UncertaintySection(QWidget):
-    """A button that leads from one doubtful place to the next; a layer of the doubt.
+    """A button that leads from one uncertain place to the next, and a layer of the uncertainty.
 
     Parameters
     ----------
     viewer
         The window.
     form
-        Says which model, and on which device.
+        Tells which model, and on which device.
 
     Attributes
     ----------
     search
-        The last search, None before the first.
+        The last search; None before the first.
     job
-        What searches, None if nothing does.
+        The job that searches; None without one.
     place
         The place that was shown last.
     """
@@ -64,41 +73,37 @@ class UncertaintySection(QWidget):
     def __init__(self, viewer: napari.Viewer, form: TuneForm) -> None:
         super().__init__()
         self._viewer, self._form = viewer, form
-        self.search: Search | None = None
+        self.search: UncertaintySearch | None = None
         self.job: Job | None = None
         self._picking: Job | None = None
         self.place: UncertainRegion | None = None
-        self._wanted = False
-        self._jobs: list[Job] = []
+        self._go_when_found = False
+        self._jobs = WidgetJobs(self)
         self.next = QPushButton("Next doubtful object (N)")
         self.next.setToolTip(_TIPS["next"])
         self.layer = QCheckBox("show doubt")
         self.layer.setToolTip(_TIPS["layer"])
         self.status = QLabel()
         self.status.setWordWrap(True)
-        row = QHBoxLayout()
-        row.addWidget(self.next, 1)
-        row.addWidget(self.layer)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addLayout(row)
-        layout.addWidget(self.status)
+        row = hbox(self.next, self.layer)
+        row.setStretch(0, 1)
+        vbox(row, self.status, owner=self)
         self.status.hide()
         self.next.clicked.connect(self.go)
         self.layer.toggled.connect(self._show_layer)
-        self.destroyed.connect(functools.partial(abandon_all, self._jobs))
-        bind_window_key(viewer, self, KEY, weak_callback(self.go))
+        self.destroyed.connect(functools.partial(_unbind, weakref.ref(viewer)))
+        viewer.bind_key(KEY, _key_of(weakref.ref(self)), overwrite=True)
 
     def go(self, *_: Any) -> None:
         """Go to the next place; search first where nothing was found yet."""
         image, entry = image_in_view(self._viewer), self._form.entry
         if image is None or entry is None:
-            self._say("Open an image and choose a model to look for doubt.")
+            self._show_status("Open an image and choose a model to look for doubt.")
             return
         if self.search is None or not self.search.fits(image, entry.name):
-            self._begin(image, entry.name)
+            self._start_search(image, entry.name)
         elif self.job is not None and not self.search.left:
-            self._wanted = True
+            self._go_when_found = True
         else:
             self._show_next()
 
@@ -107,19 +112,14 @@ class UncertaintySection(QWidget):
         if self.job is not None:
             self.job.cancel()
 
-    def forget(self, *_: Any) -> None:
-        """Search anew at the next press: much was corrected, or there is another model."""
-        self.cancel()
-        self.search = None
-
-    def _begin(self, image: Image, model: str) -> None:
+    def _start_search(self, image: Image, model: str) -> None:
         self.cancel()
         try:
-            search = Search(image, model, self._form.device.value)
+            search = UncertaintySearch(image, model, self._form.device.value)
         except UnetError as error:
-            self._say(sentence(error))
+            self._show_status(describe_error(error))
             return
-        self.search, self._wanted = search, True
+        self.search, self._go_when_found = search, True
         job = Job(
             functools.partial(search_steps, search.stack, model, search.device),
             on_item=functools.partial(self._take, search),
@@ -127,39 +127,37 @@ class UncertaintySection(QWidget):
             on_end=functools.partial(self._end, search),
         )
         self.job = search.job = job
-        self._jobs[:] = [job]
-        self._say("Looking for doubt …")
-        get_device_queue(search.device).submit(job)
+        self._show_status("Looking for doubt …")
+        self._jobs.run_in(get_device_queue(search.device), job)
 
-    def _take(self, search: Search, item: Progress) -> None:
+    def _take(self, search: UncertaintySearch, item: Progress) -> None:
         if search is not self.search:
             return
         if search.take(item) and self.layer.isChecked():
             self._show_layer(True)
-        if item.total > 1 and self._wanted:
-            self._say(f"Looking for doubt: {item.done} of {item.total} {item.what} …")
+        if item.total > 1 and self._go_when_found:
+            self._show_status(f"Looking for doubt: {item.done} of {item.total} {item.what} …")
 
-    def _fail(self, search: Search, error: Exception) -> None:
+    def _fail(self, search: UncertaintySearch, error: Exception) -> None:
         if not isinstance(error, UnetError):
             logger.error("looking for doubt failed", exc_info=error)
         if search is self.search:
-            self.search, self._wanted = None, False
-            self._say(sentence(error))
-            show_error(sentence(error))
+            self.search, self._go_when_found = None, False
+            self._show_status(describe_error(error))
+            show_error(describe_error(error))
 
-    def _end(self, search: Search, state: str) -> None:
+    def _end(self, search: UncertaintySearch, state: str) -> None:
         if search.job is not self.job:
             return  # there is a newer search
         self.job = None
-        self._jobs.clear()
         if state == CANCELLED:
-            self.search, self._wanted = None, False
-            self._say("")
-        elif self._wanted:
+            self.search, self._go_when_found = None, False
+            self._show_status("")
+        elif self._go_when_found:
             self._show_next()
 
     def _show_next(self) -> None:
-        self._wanted = False
+        self._go_when_found = False
         search = self.search
         if search is None or self._picking is not None:
             return
@@ -169,18 +167,17 @@ class UncertaintySection(QWidget):
             on_error=functools.partial(self._fail, search),
             on_end=self._picking_ended,
         )
-        self._jobs.append(self._picking)
-        get_device_queue(HOST).submit(self._picking)
+        self._jobs.run_in(get_device_queue(HOST), self._picking)
 
     def _picking_ended(self, _: str) -> None:
         self._picking = None
 
-    def _picked(self, search: Search, place: UncertainRegion | None) -> None:
+    def _picked(self, search: UncertaintySearch, place: UncertainRegion | None) -> None:
         if search is not self.search:
             return
         self.place = place
         if place is None:
-            self._say("No doubtful place is left that was not looked at.")
+            self._show_status("No doubtful place is left that was not looked at.")
             self.search = None if self.job is None else search
             return
         letters = search.stack.labels_axes
@@ -189,10 +186,10 @@ class UncertaintySection(QWidget):
         if search.image in self._viewer.layers:
             go_to(self._viewer, search.image, position, float(extent))
         what = "an object" if place.label else "a place without an object"
-        self._say(f"Doubt {place.score:.0%}: {what}; {search.left} more to look at.")
+        self._show_status(f"Doubt {place.score:.0%}: {what}; {search.left} more to look at.")
 
     def _show_layer(self, wanted: bool) -> None:
-        """Show the doubt, or hide it; where nothing was searched yet, search."""
+        """Show the uncertainty, or hide it; search first where nothing was searched yet."""
         layer = next((x for x in self._viewer.layers if is_uncertainty_layer(x)), None)
         if not wanted:
             if layer is not None:
@@ -202,7 +199,7 @@ class UncertaintySection(QWidget):
         if search is None:
             self.go()
             return
-        if layer is not None and get_overlay(layer, DOUBTS) == id(search):
+        if layer is not None and layer.metadata[RESULT_KEY][DOUBTS] == id(search):
             layer.refresh()
             return
         if layer is not None:
@@ -212,7 +209,7 @@ class UncertaintySection(QWidget):
         self._viewer.add_image(
             placement.to_layer(search.codes),
             name=f"{search.image.name} doubt",
-            metadata=overlay_metadata(DOUBTS, id(search)),
+            metadata={RESULT_KEY: {DOUBTS: id(search)}},
             colormap="inferno",
             contrast_limits=(0, 255),
             blending="additive",
@@ -222,7 +219,122 @@ class UncertaintySection(QWidget):
         if active is not None:
             self._viewer.layers.selection.active = active
 
-    def _say(self, text: str) -> None:
+    def _show_status(self, text: str) -> None:
         if self.status.text() != text:
             self.status.setText(text)
             self.status.setVisible(bool(text))
+
+
+class UncertaintySearch:
+    """One search: an image, a model, the uncertain places found so far.
+
+    Attributes
+    ----------
+    places
+        The most uncertain first; of all frames that were searched.
+    codes
+        uint8, the uncertainty of each pixel from 0 to 255.
+    job
+        The job that searches, or has searched.
+    """
+
+    def __init__(self, image: Image, model: str, device: str) -> None:
+        self.image, self.model, self.device = image, model, device
+        self.data = full_resolution(image)
+        self.stack = layer_stack(image)
+        self.axes = layer_axes(image)
+        self.places: list[UncertainRegion] = []
+        self.codes = np.zeros(self.stack.labels_shape, np.uint8)  # taken page by page
+        self.job: Job | None = None
+        self._shown: set[tuple[Any, ...]] = set()
+
+    def fits(self, image: Image, model: str) -> bool:
+        """Whether this search is one of this image as it is, with this model."""
+        return image == self.image and full_resolution(image) is self.data and model == self.model
+
+    def take(self, item: Progress) -> bool:
+        """Take in a report; return whether a frame is finished."""
+        doubt = getattr(item, "doubt", None)
+        if doubt is None:
+            return False
+        index, places = item.index, item.places  # type: ignore[attr-defined]
+        self.codes[index] = np.round(255 * np.clip(doubt, 0, 1)).astype(np.uint8)
+        self.places = sorted([*self.places, *places], key=lambda place: -place.score)
+        return True
+
+    def pick(self) -> Generator[Progress, None, UncertainRegion | None]:
+        """Return the most uncertain place that was neither shown nor corrected; None without any.
+
+        Runs in a job's thread, as it reads the journals again: the user corrects meanwhile.
+        """
+        read = open_annotations(self.stack)
+        annotated: dict[Index, np.ndarray] = {}
+        for place in list(self.places):
+            name = (place.index, place.centre)
+            if name in self._shown:
+                continue
+            self._shown.add(name)
+            if place.index not in annotated:
+                yield Progress(0, 0, "reading what was corrected")
+                annotated[place.index] = read(place.index)
+            if annotated[place.index][place.window].mean() < SEEN:
+                return place
+        return None
+
+    @property
+    def left(self) -> int:
+        """How many places were not shown yet."""
+        return len(self.places) - len(self._shown)
+
+
+def search_steps(stack: Stack, model: str, device: str) -> Generator[Progress, None, Any]:
+    """Search a stack, in the job's thread."""
+    yield Progress(0, 0, "loading the model")
+    from napari_unet.gui.jobs.engine import loaded_model
+    from napari_unet.nn.inference.uncertainty import find_uncertain_regions
+
+    network = loaded_model(model, device)
+    yield Progress(0, 0, "reading what was corrected")
+    known = open_annotations(stack)
+    return (yield from find_uncertain_regions(stack, network, quick_settings(), known=known))
+
+
+def open_annotations(stack: Stack) -> Callable[[Index], np.ndarray]:
+    """Return a function that reads which pixels of a frame, at an index, are annotated already."""
+    from napari_unet.core.annotations.header import find_journals
+    from napari_unet.core.annotations.mask import read_annotation_mask
+    from napari_unet.core.annotations.reader import JournalReader
+
+    paths = [place.path for place in find_journals(stack)]
+
+    def read(index: Index) -> np.ndarray:
+        shape = stack.labels_shape[len(index) :]
+        seen = np.zeros(shape, bool)
+        for path in paths:
+            try:
+                with JournalReader(path) as journal:
+                    for plane in journal.frames(2):
+                        if plane[: len(index)] == index:
+                            seen[plane[len(index) :]] |= read_annotation_mask(journal, plane).seen
+            except UnetError as error:
+                logger.info("a journal is skipped: %s", error)
+        return seen
+
+    return read
+
+
+def _key_of(section: weakref.ref[UncertaintySection]) -> Callable[[Any], None]:
+    """Return what the key does, which keeps no section alive."""
+
+    def pressed(_: Any) -> None:
+        found = section()
+        if found is not None:
+            found.go()
+
+    return pressed
+
+
+def _unbind(viewer: weakref.ref[Any], *_: object) -> None:
+    found = viewer()
+    if found is not None:
+        found.bind_key(KEY, None, overwrite=True)

@@ -1,18 +1,18 @@
-"""A model's versions, each one click away, and the learning curve of its rounds."""
+"""The versions of a model, and how its score grew with the corrections of each round."""
 
 from __future__ import annotations
 
 import functools
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_unet.core.errors import UnetError
 from napari_unet.core.models.store import get_family, list_models
 from napari_unet.core.text import pluralise
 from napari_unet.core.training.model_comparison import UNITS, CorrectionRound, advise, get_rounds
-from napari_unet.gui.segment.form import go_on_with
-from napari_unet.gui.widgets.collapsible import CollapsibleSection
+from napari_unet.gui.segment.form import use_model
+from napari_unet.gui.widgets.panel import CollapsibleSection, hbox, vbox
 from napari_unet.gui.widgets.plots import BLUE, Line, Plot
 
 if TYPE_CHECKING:
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 
 class VersionsBox(QWidget):
-    """Lists the models that the chosen one descends from, and those that descend from it.
+    """Lists the ancestors and descendants of the chosen model, each with a button that chooses it.
 
     Attributes
     ----------
     model
         The chosen model's name; "" without any.
     rows
-        Name and button of each, the oldest first; the chosen one has no button.
+        Name and button of each, parents first; the chosen one has no button.
     advice
-        Whether more corrections are likely to help; empty before the first round.
+        Line that tells whether more corrections are likely to help; hidden before the first round.
     """
 
     def __init__(self) -> None:
@@ -42,15 +42,9 @@ class VersionsBox(QWidget):
         self._list = QVBoxLayout()
         self._list.setSpacing(2)
         inside = QWidget()
-        content = QVBoxLayout(inside)
-        content.setContentsMargins(6, 0, 6, 0)
-        content.addLayout(self._list)
-        self.fold = CollapsibleSection("Versions", inside)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        for widget in (self.plot, self.advice):
-            layout.addWidget(widget)
-        layout.addWidget(self.fold)
+        vbox(self._list, margins=(6, 0, 6, 0), owner=inside)
+        self.collapsible = CollapsibleSection("Versions", inside)
+        vbox(self.plot, self.advice, self.collapsible, owner=self)
         self.show_model("")
 
     def show_model(self, name: str) -> None:
@@ -66,12 +60,12 @@ class VersionsBox(QWidget):
         self.show_rounds(rounds, metric)
         self._clear()
         names = {entry.card.hash: entry.name for entry in list_models() if entry.card is not None}
-        for card in in_order(cards):
+        for card in sort_by_descent(cards):
             self._add(card, names.get(card.hash, card.name), chosen=card is own)
-        self.fold.setVisible(len(cards) > 1)
+        self.collapsible.setVisible(len(cards) > 1)
 
     def show_rounds(self, rounds: list[CorrectionRound], metric: str) -> None:
-        """Show how the score grew with the corrections, and whether more of them will help."""
+        """Plot the score over the corrected objects, and advise whether to correct more."""
         what = UNITS.get(metric, "objects")
         self.plot.what = f"corrected {what}"
         points = tuple((float(found.objects), found.score) for found in rounds)
@@ -91,23 +85,21 @@ class VersionsBox(QWidget):
 
     def _add(self, card: ModelCard, name: str, *, chosen: bool) -> None:
         row = QWidget()
-        line = QHBoxLayout(row)
-        line.setContentsMargins(0, 0, 0, 0)
         label = QLabel(f"<b>{name}</b>" if chosen else name)
         label.setToolTip(describe(card))
-        line.addWidget(label, 1)
-        line.addWidget(QLabel(score_of(card)))
+        line = hbox(label, QLabel(format_score(card)), owner=row)
+        line.setStretch(0, 1)
         button = None
         if not chosen:
             button = QPushButton("Go to")
             button.setToolTip(f"Go on with {name}: choose it to tune and to segment with.")
-            button.clicked.connect(functools.partial(_choose, name))
+            button.clicked.connect(functools.partial(_use_model, name))
             line.addWidget(button)
         self.rows[name] = button
         self._list.addWidget(row)
 
 
-def in_order(cards: list[ModelCard]) -> list[ModelCard]:
+def sort_by_descent(cards: list[ModelCard]) -> list[ModelCard]:
     """Sort a family so that parents come before their children."""
     known = {card.hash: card for card in cards}
 
@@ -121,7 +113,7 @@ def in_order(cards: list[ModelCard]) -> list[ModelCard]:
     return sorted(cards, key=lambda card: (depth(card), card.name))
 
 
-def score_of(card: ModelCard) -> str:
+def format_score(card: ModelCard) -> str:
     """Return a model's score on what was held out when it was tuned; "" without any."""
     tuning: dict[str, Any] = card.metrics.get("tuning", {})
     after = tuning.get("after")
@@ -129,7 +121,7 @@ def score_of(card: ModelCard) -> str:
 
 
 def describe(card: ModelCard) -> str:
-    """Say in a few lines what a model was tuned on, and what came of it."""
+    """Return in a few lines what a model was tuned on, and how much better it became."""
     tuning, training = card.metrics.get("tuning", {}), card.training
     if not tuning:
         return "It was not tuned here."
@@ -144,5 +136,6 @@ def describe(card: ModelCard) -> str:
     return "\n".join(lines)
 
 
-def _choose(name: str, *_: Any) -> None:
-    go_on_with(name)
+def _use_model(name: str, *_: Any) -> None:
+    """Call `use_model` without what the button's signal passes."""
+    use_model(name)

@@ -1,1 +1,6 @@
-"""jobs."""
+"""Long work beside the window.
+
+job      one generator in a thread of its own; the queue of each device, the jobs of a widget
+run      a job with one result, the button that starts and cancels it, a panel's section around it
+engine   what the window requests of the network, and the one place where it loads models
+"""

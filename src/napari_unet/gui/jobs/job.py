@@ -1,4 +1,4 @@
-"""Long work beside the window: one thread for a job, one job at a time for a device.
+"""Long work beside the window: each job has a thread, each device works at one job at a time.
 
 napari's own workers swallow a `RuntimeError` raised inside a generator (every torch error is one),
 never close a generator that was told to quit, and keep its arguments alive as long as the window. A
@@ -14,9 +14,10 @@ import functools
 import itertools
 import logging
 import threading
+import weakref
 from collections import deque
-from collections.abc import Callable, Generator
-from typing import Any
+from collections.abc import Callable, Generator, Iterable
+from typing import Any, Protocol
 
 from qtpy.QtCore import QObject, Qt, Signal
 
@@ -26,14 +27,14 @@ Begin = Callable[[], Generator[Any, None, Any]]
 WAITING, RUNNING, DONE, CANCELLED, FAILED = "waiting", "running", "done", "cancelled", "failed"
 EXIT_S = 30.0
 """How long the end of the program waits for a tile or a training step that is under way: a thread
-that is in torch when the interpreter goes down brings the process down with it."""
+that is still in torch when the interpreter shuts down crashes the process."""
 HOST = "host"
-"""The slot of work that needs no network, such as scoring; it goes on beside the devices'."""
+"""The queue of work that needs no network, such as scoring; it goes on beside the devices'."""
 _numbers = itertools.count(1)
 
 
-def _nothing(*_: Any) -> None:
-    """Stand in for a callback that was not given."""
+def do_nothing(*_: object) -> None:
+    """Take the place of a callback that was not given, or whose owner is gone."""
 
 
 class Job:
@@ -55,18 +56,18 @@ class Job:
 
     Notes
     -----
-    All callbacks run in the window's thread. An exception raised by `on_item` ends the job as its
-    own would. `number` grows from job to job: an answer that carries an older one is late.
+    All callbacks run in the window's thread. An exception raised by `on_item` ends the job as one
+    of its own does. `number` grows from job to job: an answer that carries an older one is late.
     """
 
     def __init__(
         self,
         begin: Begin,
         *,
-        on_item: Callable[[Any], None] = _nothing,
-        on_done: Callable[[Any], None] = _nothing,
-        on_error: Callable[[Exception], None] = _nothing,
-        on_end: Callable[[str], None] = _nothing,
+        on_item: Callable[[Any], None] = do_nothing,
+        on_done: Callable[[Any], None] = do_nothing,
+        on_error: Callable[[Exception], None] = do_nothing,
+        on_end: Callable[[str], None] = do_nothing,
     ) -> None:
         self.number = next(_numbers)
         self.state = WAITING
@@ -78,7 +79,7 @@ class Job:
         self._thread: threading.Thread | None = None
         self._result: Any = None
         self._error: Exception | None = None
-        self._through = threading.Event()
+        self._finished = threading.Event()
 
     @property
     def active(self) -> bool:
@@ -95,18 +96,18 @@ class Job:
         self._stop.set()
 
     def abandon(self) -> None:
-        """Cancel; whoever wanted to know of it is gone and is not told."""
+        """Cancel, and call no callback any more: their owner is gone."""
         self.cancel()
-        self._on_item = self._on_done = self._on_error = self._on_end = _nothing
+        self._on_item = self._on_done = self._on_error = self._on_end = do_nothing
 
     def wait(self, seconds: float) -> bool:
-        """Wait until the thread is through with the generator; return whether it is."""
+        """Wait until the thread has ended; return whether it has."""
         if self._thread is not None:
             self._thread.join(seconds)
         return self._thread is None or not self._thread.is_alive()
 
-    def start(self, ring: Callable[[], None]) -> None:
-        """Start the thread; `ring` is called from it whenever there is news to `deliver`."""
+    def start(self, notify: Callable[[], None]) -> None:
+        """Start the thread; it calls `notify` whenever there is something to `deliver`."""
         self.state = RUNNING
         begin, self._begin = self._begin, None
         try:
@@ -114,16 +115,16 @@ class Job:
         except Exception as error:
             self._error, generator = error, None
         if generator is None:
-            self._through.set()
-            ring()
+            self._finished.set()
+            notify()
             return
         name = f"napari-unet job {self.number}"
         self._thread = threading.Thread(
-            target=self._work, args=(generator, ring), name=name, daemon=True
+            target=self._work, args=(generator, notify), name=name, daemon=True
         )
         self._thread.start()
 
-    def _work(self, generator: Generator[Any, None, Any], ring: Callable[[], None]) -> None:
+    def _work(self, generator: Generator[Any, None, Any], notify: Callable[[], None]) -> None:
         """Drive the generator to its end, its failure or the stop; runs in the job's thread."""
         try:
             while not self._stop.is_set():
@@ -134,7 +135,7 @@ class Job:
                     break
                 self._items.append(item)
                 del item
-                ring()
+                notify()
         except Exception as error:
             self._error = error
         try:
@@ -142,12 +143,12 @@ class Job:
         except Exception as error:
             self._error = self._error or error
         del generator
-        self._through.set()
-        ring()
+        self._finished.set()
+        notify()
 
     def deliver(self) -> bool:
-        """Hand the news to the callbacks, in the window's thread; return whether that was all."""
-        through = self._through.is_set()  # asked first: nothing is appended after it is set
+        """Call the callbacks, in the window's thread; return whether the job is over."""
+        finished = self._finished.is_set()  # read first: nothing is appended after it is set
         try:
             while self._items:
                 item = self._items.popleft()
@@ -156,12 +157,12 @@ class Job:
         except Exception as error:
             self._error = self._error or error
             self.cancel()
-        if through:
+        if finished:
             self._finish()
-        return through
+        return finished
 
     def _finish(self) -> None:
-        """Report the end and let go of everything."""
+        """Report the end, and drop all references."""
         if self._thread is not None:
             self._thread.join()
         try:
@@ -175,28 +176,28 @@ class Job:
                 self._on_done(self._result)
         finally:
             on_end, self._result, self._error = self._on_end, None, None
-            self._on_item = self._on_done = self._on_error = self._on_end = _nothing
+            self._on_item = self._on_done = self._on_error = self._on_end = do_nothing
             on_end(self.state)
 
 
 class DeviceQueue:
-    """The place where the jobs of one device run, one after the other.
+    """Runs the jobs of one device, one after the other.
 
-    A job that has not started yet gives way to a newer one; a running one is left to its owner to
-    cancel. Made and used in the window's thread.
+    A job that has not started yet is replaced by a newer one; a running one goes on until its owner
+    cancels it. To be made and used in the window's thread.
     """
 
     def __init__(self) -> None:
         self.running: Job | None = None
         self.waiting: Job | None = None
-        self._bell = MainThreadNotifier(self._answer)
+        self._notifier = MainThreadNotifier(self._deliver)
 
     def submit(self, job: Job) -> Job:
         """Run `job` now, or as the next one; a job that was waiting ends as cancelled."""
         replaced, self.waiting = self.waiting, job
         if replaced is not None:
             replaced.cancel()
-            replaced.start(_nothing)  # never begins: it was cancelled
+            replaced.start(do_nothing)  # never begins: it was cancelled
             replaced.deliver()
         self._next()
         return job
@@ -214,9 +215,9 @@ class DeviceQueue:
     def _next(self) -> None:
         if self.running is None and self.waiting is not None:
             self.running, self.waiting = self.waiting, None
-            self.running.start(self._bell.ring)
+            self.running.start(self._notifier.notify)
 
-    def _answer(self) -> None:
+    def _deliver(self) -> None:
         job = self.running
         if job is None:
             return
@@ -231,21 +232,31 @@ class DeviceQueue:
                 self._next()
 
 
-_slots: dict[str, DeviceQueue] = {}
+_queues: dict[str, DeviceQueue] = {}
 
 
 def get_device_queue(device: str) -> DeviceQueue:
-    """Return the slot of a device; "auto" shares the accelerator's."""
-    key = device if device in ("cpu", HOST) else "accelerator"
-    if key not in _slots:
-        _slots[key] = DeviceQueue()
-    return _slots[key]
+    """Return the queue of a device; "auto" shares the accelerator's."""
+    return _get_queue(device if device in ("cpu", HOST) else "accelerator")
+
+
+def _get_queue(name: str) -> DeviceQueue:
+    if name not in _queues:
+        _queues[name] = DeviceQueue()
+    return _queues[name]
+
+
+class JobOwner(Protocol):
+    """What has a job and more to tidy up, such as `napari_unet.gui.jobs.run.ResultRun`."""
+
+    job: Job
+
+    def abandon(self) -> None:
+        """Cancel the job, and report to nobody."""
 
 
 class WidgetJobs:
-    """Small jobs of a widget that need no network; none answers a widget that is gone.
-
-    Each kind has a slot of its own: of several jobs of a kind that wait, only the newest matters.
+    """The jobs of a widget; they are abandoned when the widget is gone.
 
     Parameters
     ----------
@@ -255,61 +266,70 @@ class WidgetJobs:
 
     def __init__(self, owner: QObject) -> None:
         self._prefix = f"{HOST} {next(_numbers)}"
-        self._jobs: list[Job] = []
-        owner.destroyed.connect(functools.partial(abandon_all, self._jobs))
+        # Weak: a job or run at work is held by its queue, and one that is over may go.
+        self._jobs: weakref.WeakSet[Job | JobOwner] = weakref.WeakSet()
+        owner.destroyed.connect(functools.partial(_abandon_all, self._jobs))
 
     def run(self, kind: str, job: Job) -> Job:
-        """Run a job, or run it next."""
-        return self.run_in(_slots.setdefault(f"{self._prefix} {kind}", DeviceQueue()), job)
+        """Run a small job that needs no network, now or as the next one of its kind.
 
-    def run_in(self, slot: DeviceQueue, job: Job) -> Job:
-        """Run a job in a slot that others use, too."""
-        self._jobs[:] = [*(other for other in self._jobs if other.active), job]
-        return slot.submit(job)
+        Each kind has a queue of its own: of several that wait, only the newest matters.
+        """
+        return self.run_in(_get_queue(f"{self._prefix} {kind}"), job)
+
+    def run_in(self, queue: DeviceQueue, job: Job) -> Job:
+        """Run a job in a queue that others use, too."""
+        self._jobs.add(job)
+        return queue.submit(job)
+
+    def start(self, run: JobOwner, device: str) -> None:
+        """Start a run in the queue of a device."""
+        self._jobs.add(run)
+        get_device_queue(device).submit(run.job)
 
 
-def abandon_all(runs: list[Any], *_: object) -> None:
-    """Let go of the runs of a panel that is gone by now."""
-    for run in runs:
-        run.abandon()
+def _abandon_all(jobs: Iterable[Job | JobOwner], *_: object) -> None:
+    """Abandon the jobs of a widget that is gone by now."""
+    for job in list(jobs):
+        job.abandon()
 
 
 @atexit.register
 def stop_all() -> None:
-    """Stop every job: a thread must not run torch while the interpreter goes down."""
-    for slot in _slots.values():
-        slot.stop(EXIT_S)
-    _slots.clear()
+    """Stop every job: no thread may be in torch while the interpreter shuts down."""
+    for queue in _queues.values():
+        queue.stop(EXIT_S)
+    _queues.clear()
 
 
 class MainThreadNotifier(QObject):
-    """Has something called in the window's thread, once for all rings since the last time.
+    """Calls a function in the window's thread, once for all notifications since the last call.
 
-    Made in the window's thread.
+    To be made in the window's thread.
 
     Parameters
     ----------
-    answer
-        What is called.
+    respond
+        The function.
     """
 
-    _rang = Signal()
+    _notified = Signal()
 
-    def __init__(self, answer: Callable[[], object]) -> None:
+    def __init__(self, respond: Callable[[], object]) -> None:
         super().__init__()
-        self._on_answer = answer
-        self._rung = False
-        connect: Any = self._rang.connect  # PyQt's stub leaves out the second argument
-        connect(self._answer, Qt.ConnectionType.QueuedConnection)
+        self._on_notified = respond
+        self._pending = False
+        connect: Any = self._notified.connect  # PyQt's stub leaves out the second argument
+        connect(self._respond, Qt.ConnectionType.QueuedConnection)
 
-    def ring(self) -> None:
-        """Ask for an answer; returns at once, from any thread."""
-        if self._rung:
+    def notify(self) -> None:
+        """Have the function called soon; returns at once, safe from any thread."""
+        if self._pending:
             return
-        self._rung = True
-        with contextlib.suppress(RuntimeError):  # Qt has gone down before the thread
-            self._rang.emit()
+        self._pending = True
+        with contextlib.suppress(RuntimeError):  # Qt may be deleted before the thread has ended
+            self._notified.emit()
 
-    def _answer(self) -> None:
-        self._rung = False  # first: what comes from now on asks for another answer
-        self._on_answer()
+    def _respond(self) -> None:
+        self._pending = False  # first: what comes from now on needs another call
+        self._on_notified()

@@ -1,39 +1,125 @@
-"""The Measure panel: the objects of a Labels layer as a table, a histogram and a file."""
+"""The Measure panel: its form, and the objects of a Labels layer as table, histogram and file."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from magicgui.widgets import ComboBox, PushButton
+from magicgui.widgets import CheckBox, ComboBox, PushButton
 from napari.layers import Labels
-from qtpy.QtWidgets import QFileDialog, QVBoxLayout, QWidget
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_unet.core.errors import UnetError
+from napari_unet.core.io.axes import FRAMES
 from napari_unet.core.text import pluralise
 from napari_unet.gui.errors import report_error
-from napari_unet.gui.jobs.run_button import RunButton
+from napari_unet.gui.jobs.run import RunButton
+from napari_unet.gui.layers.combos import as_choices, image_layers, object_layers, refresh_choices
 from napari_unet.gui.layers.navigation import READ_ONLY_MODES, go_to, object_under, watch_clicks
-from napari_unet.gui.layers.result_info import EditWatch
-from napari_unet.gui.measure.form import LABEL_WIDTH, MeasureForm
+from napari_unet.gui.layers.result_info import IMAGE, RESULT_KEY, EditWatch
 from napari_unet.gui.measure.run import MeasureRun
 from napari_unet.gui.measure.table import ObjectView
-from napari_unet.gui.widgets.dock_panel import DockPanel
+from napari_unet.gui.remembered import remember, remembered
+from napari_unet.gui.widgets.panel import DockPanel, WrappedLabel, vbox
 from napari_unet.gui.widgets.plots import Histogram
-from napari_unet.gui.widgets.settings_form import rows_widget
-from napari_unet.gui.widgets.wrapped_label import WrappedLabel
+from napari_unet.gui.widgets.settings_form import restore_choices, rows_widget
 
 if TYPE_CHECKING:
     import napari
+    from napari.layers import Image
 
     from napari_unet.gui.jobs.run import ResultRun
 
+SECTION = "measure"
+LABEL_WIDTH = 80
 _STALE = "The labels were changed since; measure again."
 _TIPS = {
+    "objects": "The labels whose objects are measured.",
+    "image": "The image whose intensities are measured, in each of its channels.",
+    "frames": "Whether the objects of a stack end with their plane, or extend through volumes.\n"
+    "auto: planes for what a 2D model found, otherwise volumes.",
+    "solidity": "Measure how much of its convex hull each object fills; takes longest.",
     "start": "Measure every object; the table becomes the features of the Labels layer, too.",
     "column": "What the histogram shows.",
     "save": "Write the table as a CSV file.",
 }
+
+
+class MeasureForm(QWidget):
+    """Labels, image and how to measure; the latter is remembered between sessions.
+
+    Emits `changed` when there are other layers to choose from.
+
+    Attributes
+    ----------
+    objects, image, frames, solidity
+        The choices.
+    """
+
+    changed = Signal()
+
+    def __init__(self, viewer: napari.Viewer) -> None:
+        super().__init__()
+        self._viewer = viewer
+        self.objects: Any = ComboBox(
+            name="objects", choices=self._labels_layers, tooltip=_TIPS["objects"]
+        )
+        self.image: Any = ComboBox(
+            name="image", choices=self._image_layers, nullable=True, tooltip=_TIPS["image"]
+        )
+        self.frames: Any = ComboBox(name="frames", choices=FRAMES, tooltip=_TIPS["frames"])
+        self.solidity: Any = CheckBox(name="solidity", value=True, tooltip=_TIPS["solidity"])
+        self.solidity.text = ""
+        rows = [
+            ("labels", self.objects),
+            ("image", self.image),
+            ("objects in", self.frames),
+            ("solidity", self.solidity),
+        ]
+        vbox(rows_widget(rows, LABEL_WIDTH), owner=self)
+        self._restore()
+        events = viewer.layers.events
+        for event in (events.inserted, events.removed, events.renamed):
+            event.connect(self._layers_changed)
+        self.objects.changed.connect(self._guess_image)
+        self._layers_changed()
+
+    def save(self) -> None:
+        """Remember how to measure for the next session."""
+        remember(SECTION, {"frames": self.frames.value, "solidity": self.solidity.value})
+
+    def _restore(self) -> None:
+        values = remembered(SECTION)
+        restore_choices(values, frames=self.frames)
+        if isinstance(values.get("solidity"), bool):
+            self.solidity.value = values["solidity"]
+
+    def _labels_layers(self, *_: Any) -> list[tuple[str, Labels]]:
+        return as_choices(object_layers(self._viewer))
+
+    def _image_layers(self, *_: Any) -> list[tuple[str, Image]]:
+        return as_choices(image_layers(self._viewer))
+
+    def _layers_changed(self, *_: Any) -> None:
+        """Offer the layers that there are."""
+        refresh_choices(self.objects, self.image)
+        if self.image.value is None:
+            self._guess_image()
+        self.changed.emit()
+
+    def _guess_image(self, *_: Any) -> None:
+        """Choose the image that the labels were found in, or else the only one that fits."""
+        layer = self.objects.value
+        if layer is None:
+            return
+        images = [image for image in self.image.choices if image is not None]
+        made_of = layer.metadata.get(RESULT_KEY, {}).get(IMAGE)
+        found = [image for image in images if str(image.unique_id) == made_of]
+        if not found and len(images) == 1:
+            found = images
+        if found:
+            self.image.value = found[0]
 
 
 class MeasurePanel(DockPanel):
@@ -51,11 +137,11 @@ class MeasurePanel(DockPanel):
     button, start
         The `RunButton`, and its widget.
     status
-        How far it is, what there is, or why not.
+        Line for the progress, the result and errors.
     histogram, column, view
-        What was measured: its distribution, of which column, and the table.
+        The distribution of a column, which column, and the table.
     shown
-        The measurement in the table, None before the first.
+        The measurement in the table; None before the first.
     stale
         Whether the labels were changed since.
     """
@@ -86,19 +172,12 @@ class MeasurePanel(DockPanel):
             show=self._show,
         )
         self.start: Any = self.button.widget
-        inside = QWidget()
-        content = QVBoxLayout(inside)
-        content.setContentsMargins(6, 0, 6, 4)
-        for widget in (self.start.native, self.status, self.view):
-            content.addWidget(widget)
+        choice = rows_widget([("histogram", self.column)], LABEL_WIDTH)
+        parts = (self.start.native, self.status, self.view, choice, self.histogram)
+        content = vbox(*parts, self.save_button.native, margins=(6, 0, 6, 4))
         content.setStretchFactor(self.view, 1)
-        content.addWidget(rows_widget([("histogram", self.column)], LABEL_WIDTH))
-        content.addWidget(self.histogram)
-        content.addWidget(self.save_button.native)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(4, 4, 4, 4)
-        layout.addWidget(self.form)
-        layout.addWidget(inside, 1)
+        layout = vbox(self.form, content, margins=(4, 4, 4, 4), owner=self)
+        layout.setStretchFactor(content, 1)
 
     def _connect(self) -> None:
         self.form.changed.connect(self._show_state)
@@ -110,11 +189,11 @@ class MeasurePanel(DockPanel):
 
     @property
     def active(self) -> ResultRun | None:
-        """The measurement that waits or goes on, None if there is none."""
+        """The measurement that waits or goes on; None without one."""
         return self.button.active
 
     def measure(self) -> None:
-        """Measure the chosen layers in a job's thread, and show the table when it is through."""
+        """Measure the chosen layers in a job's thread, and show the table at the end."""
         form = self.form
         if form.objects.value is None or self.active is not None:
             return
@@ -154,7 +233,7 @@ class MeasurePanel(DockPanel):
             self.save(path if path.suffix else path.with_suffix(".csv"))
 
     def _show(self, run: MeasureRun) -> None:
-        """Show a table, and give it to the layer."""
+        """Show a table, and make it the layer's features."""
         from napari_unet.core.regionprops.table import layer_features
 
         table = run.table
@@ -199,10 +278,10 @@ class MeasurePanel(DockPanel):
             return
         run.labels.selected_label = int(run.table["label"][number])
         self.viewer.layers.selection.active = run.labels
-        place = run.place_of(number)
-        if self.viewer.dims.ndisplay == 2:  # a slice, not a place between two
+        place = run.get_place(number)
+        if self.viewer.dims.ndisplay == 2:  # a slice, not a position between two
             place |= {letter: float(round(place[letter])) for letter in "TZ" if letter in place}
-        go_to(self.viewer, run.labels, place, run.extent_of(number))
+        go_to(self.viewer, run.labels, place, run.get_extent(number))
 
     def _clicked(self, event: Any) -> None:
         """Select the row of the object under a click, unless the click draws something."""

@@ -1,4 +1,4 @@
-"""One measurement: layers, their objects' table in a job's thread, and finding an object again."""
+"""One measurement: the table of a layer's objects, and finding an object again in the layer."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from napari_unet.core.io.stack import Stack
     from napari_unet.core.regionprops.table import Table
 
-TIMES = 64
-"""Planes whose checksums are computed between two reports of progress."""
+PLANES_A_STEP = 64
+"""Planes whose checksums are computed between two steps, at which a run can be cancelled."""
 
 
 class MeasureRun(ResultRun):
@@ -46,7 +46,7 @@ class MeasureRun(ResultRun):
     axes
         One letter for each axis of the labels' data.
     checks
-        Of the labels as they were measured; see `EditWatch`.
+        Checksums of the labels' planes as they were measured; see `EditWatch`.
     """
 
     def __init__(
@@ -58,11 +58,11 @@ class MeasureRun(ResultRun):
         progress: Callable[[Progress], None],
         ended: Callable[[MeasureRun, str], None],
     ) -> None:
-        super().__init__(progress, ended)
+        super().__init__(self._begin, progress, ended)
         self.labels, self.image = labels, image
         self.axes = ""
         self.checks: PlaneChecksums = {}
-        self._how: dict[str, Any] = {"frames": frames, "solidity": solidity}
+        self._frames, self._solidity = frames, solidity
 
     @property
     def table(self) -> Table | None:
@@ -70,8 +70,8 @@ class MeasureRun(ResultRun):
         table: Table | None = self.result
         return table
 
-    def place_of(self, number: int) -> dict[str, float]:
-        """Return where an object is in the labels' data, by the letters of its axes."""
+    def get_place(self, number: int) -> dict[str, float]:
+        """Return an object's centroid in voxels of the labels' data, by the letters of its axes."""
         assert self.table is not None
         row = {name: values[number] for name, values in self.table.items()}
         place = {letter: float(row[f"centroid_{letter.lower()}"]) for letter in "YX"}
@@ -81,14 +81,14 @@ class MeasureRun(ResultRun):
                 place[letter] = float(at)
         return place
 
-    def extent_of(self, number: int) -> float:
-        """Return how long an object is along y or x, in pixels."""
+    def get_extent(self, number: int) -> float:
+        """Return the longer side of an object's bounding box in the plane, in pixels."""
         assert self.table is not None
         sides = (self.table[f"stop_{a}"][number] - self.table[f"start_{a}"][number] for a in "yx")
         return float(max(sides))
 
     def find(self, label: int, place: dict[str, int]) -> int | None:
-        """Return the number of the object with a label at a place; None where it is not known."""
+        """Return the row of the object that has a label at a place; None if it was not measured."""
         if self.table is None:
             return None
         fits = self.table["label"] == label
@@ -99,18 +99,17 @@ class MeasureRun(ResultRun):
         return int(found[0]) if len(found) else None
 
     def _begin(self) -> Generator[Progress, None, Table]:
-        """Look at the layers, in the window's thread; return the work itself."""
+        """Read the layers, in the window's thread; return the work itself."""
         self.axes = layer_axes(self.labels)
         data, size = full_resolution(self.labels), voxel_size_um(self.labels, self.axes)
         labels = replace(open_stack(data, self.axes, size), name=self.labels.name)
         image = None if self.image is None else layer_stack(self.image)
-        self._how["passport"] = get_provenance(self.labels)
-        return self._steps(data, labels, image)
+        return self._steps(data, labels, image, get_provenance(self.labels))
 
     def _steps(
-        self, data: Any, labels: Stack, image: Stack | None
+        self, data: Any, labels: Stack, image: Stack | None, provenance: Any
     ) -> Generator[Progress, None, Table]:
-        """Measure, in the job's thread; the checksums first: edits meanwhile are noticed."""
+        """Measure, in the job's thread; the checksums come first, so that edits meanwhile show."""
         from napari_unet.core.regionprops.measure import (  # slow, and not needed before
             MeasureInput,
             measure_steps,
@@ -118,6 +117,13 @@ class MeasureRun(ResultRun):
 
         for number, (index, check) in enumerate(plane_checksums(data)):
             self.checks[index] = check
-            if not number % TIMES:
+            if not number % PLANES_A_STEP:
                 yield Progress(0, 0, "reading the labels")
-        return (yield from measure_steps(MeasureInput.open(labels, image, **self._how)))
+        measuring = MeasureInput.open(
+            labels,
+            image,
+            frames=self._frames,
+            solidity=self._solidity,
+            provenance=provenance,
+        )
+        return (yield from measure_steps(measuring))

@@ -1,4 +1,8 @@
-"""The table of measured objects in the window: any number of rows, sorted by any column."""
+"""The table of measured objects: any number of rows, sorted by any column.
+
+napari's own features table does not serve here: it lies in a private module and finds a row by the
+label alone, which is not enough where objects of several planes or times have the same label.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +17,18 @@ if TYPE_CHECKING:
 
     from napari_unet.core.regionprops.table import Table
 
-_FIRST = 150  # rows whose texts decide how wide a column is
+_WIDTH_ROWS = 150  # rows whose texts decide how wide a column is: all would take seconds
 
 
 class ObjectModel(QAbstractTableModel):
-    """A table as Qt asks for it, cell by cell; only what is in view is turned into text.
+    """The table as Qt reads it, cell by cell: only the rows in view are turned into text.
 
     Attributes
     ----------
     table
         The columns.
     order
-        Which object stands in each row.
+        The number of the object in each row.
     """
 
     def __init__(self) -> None:
@@ -49,7 +53,7 @@ class ObjectModel(QAbstractTableModel):
         return 0 if parent is not None and parent.isValid() else len(self._names)
 
     def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
-        """Return a cell's text, or where in the cell it stands."""
+        """Return a cell's text, or its alignment."""
         if role == Qt.ItemDataRole.TextAlignmentRole:
             return int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         if role != Qt.ItemDataRole.DisplayRole or not index.isValid():
@@ -80,10 +84,9 @@ class ObjectModel(QAbstractTableModel):
 
 
 class ObjectView(QTableView):
-    """Shows measured objects.
+    """Shows measured objects, numbered as in the table.
 
-    Emits `chosen` with the number of the object, its place in the table, whose row the user
-    selects.
+    Emits `chosen` with the number of the object whose row the user selects.
     """
 
     chosen = Signal(int)
@@ -99,8 +102,8 @@ class ObjectView(QTableView):
         side: Any = self.verticalHeader()
         side.hide()
         side.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
-        self._top().setResizeContentsPrecision(_FIRST)
-        self._top().setSortIndicator(-1, Qt.SortOrder.AscendingOrder)
+        self._header().setResizeContentsPrecision(_WIDTH_ROWS)
+        self._header().setSortIndicator(-1, Qt.SortOrder.AscendingOrder)
         self.current: int | None = None
         self._quiet = False
         self.objects.modelReset.connect(self._select_again)
@@ -108,7 +111,7 @@ class ObjectView(QTableView):
     def show_table(self, table: Table) -> None:
         """Show a table instead of the one before, sorted as the user has it."""
         self.current = None
-        column, order = self._top().sortIndicatorSection(), self._top().sortIndicatorOrder()
+        column, order = self._header().sortIndicatorSection(), self._header().sortIndicatorOrder()
         self.objects.show(table)
         self.objects.sort(column, order)
         self.resizeColumnsToContents()
@@ -126,14 +129,14 @@ class ObjectView(QTableView):
             self._quiet = False
 
     def selectionChanged(self, selected: QItemSelection, deselected: QItemSelection) -> None:
-        """Tell which object was chosen."""
+        """Emit which object was chosen."""
         super().selectionChanged(selected, deselected)
         rows = self.selectedIndexes()
         if rows and not self._quiet:
             self.current = int(self.objects.order[rows[0].row()])
             self.chosen.emit(self.current)
 
-    def _top(self) -> Any:
+    def _header(self) -> Any:
         return self.horizontalHeader()
 
     def _select_again(self) -> None:
@@ -143,7 +146,7 @@ class ObjectView(QTableView):
 
 
 def cell_text(value: Any) -> str:
-    """Return a value as it stands in the table."""
+    """Return a value as the table shows it."""
     if isinstance(value, (bool, np.bool_)):
         return "yes" if value else "no"
     if isinstance(value, (int, np.integer)):

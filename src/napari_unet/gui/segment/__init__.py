@@ -1,1 +1,7 @@
-"""Behind the Segment panel: its form, runs and results, and the Evaluate section."""
+"""The Segment panel: objects appear tile by tile as a Labels layer.
+
+panel      the panel: form, buttons, progress, remarks on an unusual image
+form       what to segment, with which model, how; the settings that other panels share with it
+run        one run: its progress, and the layer it fills in memory
+block_run  runs over stacks larger than the memory, block by block to the disk
+"""

@@ -108,7 +108,7 @@ class BlockwiseRun(SegmentRun):
 
     def describe(self) -> str:
         """Return the progress as a line, below what the run was estimated to take."""
-        line = self._pace.describe(self.progress)
+        line = self._eta.describe(self.progress)
         return f"{self._estimate}\n{line}" if self._estimate else line
 
     def summary(self, state: str) -> str:
@@ -152,7 +152,7 @@ class BlockwiseRun(SegmentRun):
         if isinstance(item, RunEstimated) and item.estimate is not None:
             self._estimate = item.estimate.line()
         elif window := getattr(item, "window", None):  # a `BlockDone`, whose module loads torch
-            self._pace.tick(item.done)
+            self._eta.tick(item.done)
             self._dirty.append((getattr(item, "index", ()), window))
             self._show_preview()
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from magicgui.widgets import ComboBox, Container, LineEdit, PushButton, create_widget
 from napari.layers import Image
 from qtpy.QtCore import QTimer, Signal
-from qtpy.QtWidgets import QVBoxLayout, QWidget
+from qtpy.QtWidgets import QWidget
 
 from napari_unet.core.errors import InputError, ModelError, SettingsError
 from napari_unet.core.settings.tasks import DEVICES, PredictSettings
@@ -15,14 +15,19 @@ from napari_unet.gui.jobs.engine import Request
 from napari_unet.gui.layers.combos import image_layers
 from napari_unet.gui.layers.navigation import REGIONS, SEEN, SLICE, WHOLE
 from napari_unet.gui.model_events import get_model_events, offer_models
-from napari_unet.gui.widgets.collapsible import CollapsibleSection
-from napari_unet.gui.widgets.settings_form import SettingsForm, remember, remembered, rows_widget
+from napari_unet.gui.remembered import remember, remembered
+from napari_unet.gui.widgets.panel import CollapsibleSection, vbox
+from napari_unet.gui.widgets.settings_form import SettingsForm, restore_choices, rows_widget
 
 if TYPE_CHECKING:
     import napari
 
+    from napari_unet.core.models.card import ModelCard
     from napari_unet.core.models.store import ModelEntry
 
+Rows = list[tuple[str, Any]]
+SAVE_MS = 400
+"""How long after the last change the settings are written to the disk."""
 SECTION = "segment"
 FIRST = {"diameter": ""}
 ADVANCED = {
@@ -55,31 +60,107 @@ _TIPS = {
 }
 
 
-class SegmentForm(QWidget):
-    """Image, model, device, diameter and region; the other settings folded away.
+class PredictForm(QWidget):
+    """Model, device and prediction settings: what the forms of Segment and Batch share.
 
-    What is chosen is remembered between sessions, the image apart.
+    A subclass calls `build` with its rows. Emits `changed` when there is something new to run.
+
+    Attributes
+    ----------
+    model, device
+        The choices.
+    first, advanced
+        The settings that are always shown, and the others.
+    more
+        The section that holds the others.
     """
 
     changed = Signal()
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._models: dict[str, ModelEntry] = {}
+        self.model: Any = ComboBox(name="model", choices=(), tooltip=_TIPS["model"])
+        self.device: Any = ComboBox(name="device", choices=DEVICES, tooltip=_TIPS["device"])
+        self.first = SettingsForm(PredictSettings, FIRST)
+        self.advanced = SettingsForm(PredictSettings, ADVANCED)
+
+    def build(self, rows: Rows, advanced: Rows) -> None:
+        """Lay out the rows, list the models, and show what the Segment panel used last."""
+        self.more = CollapsibleSection("Advanced settings", rows_widget(advanced, LABEL_WIDTH))
+        vbox(rows_widget(rows, LABEL_WIDTH), self.more, owner=self)
+        self.refresh_models()
+        self._restore(remembered(SECTION))
+        get_model_events().changed.connect(self.refresh_models)
+        get_model_events().chosen.connect(self.choose_model)
+
+    def refresh_models(self, *_: Any) -> None:
+        """List the models of the store anew; the chosen one stays chosen if it is still there."""
+        self._models = offer_models(self.model)
+        self.changed.emit()
+
+    def choose_model(self, name: str) -> None:
+        """Choose a model of the store, if it is there."""
+        self.refresh_models()
+        if name in self._models:
+            self.model.value = name
+
+    def card(self) -> ModelCard:
+        """Return the chosen model's card.
+
+        Raises
+        ------
+        ModelError
+            There is none, or it is damaged.
+        """
+        entry = self._models.get(self.model.value)
+        if entry is None:
+            raise ModelError("There is no model; import one with `napari-unet models import`.")
+        if entry.card is None:
+            raise ModelError(entry.problem)
+        return entry.card
+
+    def settings(self) -> PredictSettings:
+        """Return how the model is to be run.
+
+        Raises
+        ------
+        SettingsError
+            Settings that contradict each other.
+        """
+        return PredictSettings(**self.first.values(), **self.advanced.values())
+
+    def _restore(self, values: dict[str, Any]) -> None:
+        """Show remembered values, as far as they can still be chosen."""
+        restore_choices(values, model=self.model, device=self.device)
+        self.first.restore(values.get("settings"))
+        self.advanced.restore(values.get("settings"))
+
+
+class SegmentForm(PredictForm):
+    """Image, model, device, diameter and region; the other settings in a collapsible section.
+
+    All but the image is remembered between sessions.
+
+    Attributes
+    ----------
+    image, region, save_in, scheduler
+        The choices.
+    """
+
     def __init__(self, viewer: napari.Viewer) -> None:
         super().__init__()
         self._viewer = viewer
-        self._models: dict[str, ModelEntry] = {}
         self._saver = QTimer(self)
-        self._saver.setInterval(400)
+        self._saver.setInterval(SAVE_MS)
         self._saver.setSingleShot(True)
         self._saver.timeout.connect(self.save)
         self._build()
-        self.refresh_models()
-        self._restore()
         self._connect()
 
     def _build(self) -> None:
         self.image: Any = create_widget(annotation=Image, name="image")
         self.image.tooltip = _TIPS["image"]
-        self.model = ComboBox(name="model", choices=(), tooltip=_TIPS["model"])
         refresh = PushButton(name="refresh", text="↻", tooltip=_TIPS["refresh"])
         refresh.native.setFixedWidth(30)
         refresh.changed.connect(self.refresh_models)
@@ -90,43 +171,29 @@ class SegmentForm(QWidget):
             tooltip=_TIPS["model"],
         )
         models.margins = (0, 0, 0, 0)
-        self.device = ComboBox(
-            name="device", choices=DEVICES, value=DEVICES[0], tooltip=_TIPS["device"]
-        )
         self.region = ComboBox(name="region", choices=REGIONS, value=WHOLE, tooltip=_TIPS["region"])
-        self.first = SettingsForm(PredictSettings, FIRST)
-        self.advanced = SettingsForm(PredictSettings, ADVANCED)
-        top: list[tuple[str, Any]] = [
+        self.save_in = LineEdit(name="save in", tooltip=_TIPS["save_in"])
+        self.scheduler = LineEdit(name="cluster", tooltip=_TIPS["scheduler"])
+        rows: Rows = [
             ("image", self.image), ("model", models), ("device", self.device),
             *self.first.rows(), ("run on", self.region),
         ]  # fmt: skip
-        self.save_in = LineEdit(name="save in", tooltip=_TIPS["save_in"])
-        self.scheduler = LineEdit(name="cluster", tooltip=_TIPS["scheduler"])
-        large = [("save in", self.save_in), ("cluster", self.scheduler)]
-        self._widgets: list[Any] = [self.image, self.model, self.device, self.region]
-        self._widgets += [widget for _, widget in self.first.rows() + self.advanced.rows()]
-        self.more = CollapsibleSection(
-            "Advanced settings", rows_widget([*self.advanced.rows(), *large], LABEL_WIDTH)
-        )
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(rows_widget(top, LABEL_WIDTH))
-        layout.addWidget(self.more)
+        large: Rows = [("save in", self.save_in), ("cluster", self.scheduler)]
+        self.build(rows, [*self.advanced.rows(), *large])
 
     def _connect(self) -> None:
-        for widget in self._widgets:
+        settings = [widget for _, widget in self.first.rows() + self.advanced.rows()]
+        for widget in (self.image, self.model, self.device, self.region, *settings):
             widget.changed.connect(self._changed)
         self.more.toggled.connect(self._changed)
         events = self._viewer.layers.events
         events.inserted.connect(self._layers_changed)
         events.removed.connect(self._layers_changed)
-        get_model_events().changed.connect(self.refresh_models)
-        get_model_events().chosen.connect(self.choose_model)
-        self._viewer.layers.selection.events.active.connect(self._follow)
-        self._follow()
+        self._viewer.layers.selection.events.active.connect(self._choose_active)
+        self._choose_active()
 
-    def _follow(self, *_: Any) -> None:
-        """Choose the image that the user turns to, or has just opened."""
+    def _choose_active(self, *_: Any) -> None:
+        """Choose the image that the user selects in the layer list, or has just opened."""
         active = self._viewer.layers.selection.active
         active = getattr(active, "__wrapped__", active)
         if active in image_layers(self._viewer) and active in self.image.choices:
@@ -142,19 +209,12 @@ class SegmentForm(QWidget):
         self.changed.emit()
 
     def refresh_models(self, *_: Any) -> None:
-        """List the models of the store anew; what was chosen stays chosen if it is still there."""
-        self._models = offer_models(self.model)
+        """List the models of the store anew; the chosen one stays chosen if it is still there."""
+        super().refresh_models()
         self._describe_model()
-        self.changed.emit()
-
-    def choose_model(self, name: str) -> None:
-        """Choose a model of the store, if it is there."""
-        self.refresh_models()
-        if name in self._models:
-            self.model.value = name
 
     def _describe_model(self) -> None:
-        """Say in the tooltip what the model was made for."""
+        """Show in the tooltip what the model was made for."""
         entry = self._models.get(self.model.value)
         tip = _TIPS["model"]
         if entry is not None and entry.card is None:
@@ -191,19 +251,13 @@ class SegmentForm(QWidget):
         self._saver.stop()
         remember(SECTION, self.values())
 
-    def _restore(self) -> None:
-        values = remembered(SECTION)
-        for name in ("model", "device", "region"):
-            box = getattr(self, name)
-            if values.get(name) in box.choices:
-                box.value = values[name]
-        self.first.restore(values.get("settings"))
-        self.advanced.restore(values.get("settings"))
-        if values.get("advanced") is True:
-            self.more.open()
+    def _restore(self, values: dict[str, Any]) -> None:
+        super()._restore(values)
+        restore_choices(values, region=self.region)
+        self.more.open(values.get("advanced") is True)
 
     def request(self) -> Request:
-        """Return what the form asks for.
+        """Return what the form requests.
 
         Raises
         ------
@@ -212,19 +266,20 @@ class SegmentForm(QWidget):
         """
         if self.image.value is None:
             raise InputError("There is no image layer; open an image first.")
-        entry = self._models.get(self.model.value)
-        if entry is None:
-            raise ModelError("There is no model; import one with `napari-unet models import`.")
-        if entry.card is None:
-            raise ModelError(entry.problem)
-        settings = PredictSettings(**self.first.values(), **self.advanced.values())
-        ndim = entry.card.spec.ndim
-        where = (self.save_in.value.strip(), self.scheduler.value.strip())
-        return Request(entry.name, ndim, self.device.value, self.region.value, settings, *where)
+        card = self.card()
+        return Request(
+            self.model.value,
+            card.spec.ndim,
+            self.device.value,
+            self.region.value,
+            self.settings(),
+            self.save_in.value.strip(),
+            self.scheduler.value.strip(),
+        )
 
 
 def quick_settings() -> PredictSettings:
-    """Return the settings last used, without what only looks for problems."""
+    """Return the settings last used, without the checks: for results that are only looked at."""
     quick: dict[str, Any] = {"certify": False, "survey": False}
     values = remembered(SECTION).get("settings")
     try:
@@ -233,7 +288,7 @@ def quick_settings() -> PredictSettings:
         return PredictSettings(**quick)
 
 
-def go_on_with(model: str) -> None:
-    """Choose a model from now on, also in panels that are opened later."""
+def use_model(model: str) -> None:
+    """Choose a model in all panels, also in those that are opened later."""
     remember(SECTION, remembered(SECTION) | {"model": model})
     get_model_events().chosen.emit(model)

@@ -1,28 +1,25 @@
-"""The Segment panel: the form, the buttons, the progress, and the run that they start."""
+"""The Segment panel: its form, its buttons, the progress of a run, remarks on an unusual image."""
 
 from __future__ import annotations
 
-import functools
 import time
 from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import PushButton
 from qtpy.QtCore import Qt, QTimer, Signal
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLabel, QProgressBar, QPushButton, QWidget
 
 from napari_unet.core.errors import UnetError
 from napari_unet.gui.correct.edit_tracker import get_edit_tracker
 from napari_unet.gui.errors import report_error
-from napari_unet.gui.evaluate.section import EvaluateSection
+from napari_unet.gui.evaluate import EvaluateSection
 from napari_unet.gui.jobs.engine import Engine, engine_steps
-from napari_unet.gui.jobs.job import DONE, FAILED, abandon_all, get_device_queue
+from napari_unet.gui.jobs.job import DONE, FAILED, WidgetJobs
 from napari_unet.gui.segment.block_run import BlockwiseRun, writes_to_disk
 from napari_unet.gui.segment.form import LABEL_WIDTH, SegmentForm
-from napari_unet.gui.segment.run import SegmentRun
+from napari_unet.gui.segment.run import InMemoryRun, SegmentRun
 from napari_unet.gui.track import LinkSection
-from napari_unet.gui.widgets.collapsible import ScrollPanel
-from napari_unet.gui.widgets.dock_panel import DockPanel
-from napari_unet.gui.widgets.wrapped_label import WrappedLabel
+from napari_unet.gui.widgets.panel import DockPanel, ScrollPanel, WrappedLabel, hbox, vbox
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,9 +32,9 @@ if TYPE_CHECKING:
 
 DRAW_MS = 150
 """How often finished tiles are drawn and the progress is written."""
-SLOW_S, REST, LONGEST_REST_S = 0.05, 4, 1.0
-"""A drawing that keeps the window from answering for so long is followed by a rest, so many times
-as long, up to the longest rest."""
+SLOW_S, REST, MAX_REST_S = 0.05, 4, 1.0
+"""A drawing that blocks the window for longer than SLOW_S is followed by a pause REST times as
+long, of MAX_REST_S at most: the window answers most of the time."""
 
 
 class SegmentPanel(DockPanel):
@@ -53,9 +50,11 @@ class SegmentPanel(DockPanel):
     form
         What to do.
     active
-        The run that waits or goes on, None if there is none.
+        The run that waits or goes on; None without one.
     engine
-        What runs the model, in a job's thread.
+        What runs the model, in a job's thread; tests replace it.
+    recorder
+        Records what the user corrects in the result.
     """
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
@@ -70,8 +69,7 @@ class SegmentPanel(DockPanel):
         self._timer.setInterval(DRAW_MS)
         self._timer.timeout.connect(self._tick)
         self._build()
-        self._runs: list[SegmentRun] = []
-        self.destroyed.connect(functools.partial(abandon_all, self._runs))
+        self._jobs = WidgetJobs(self)
         self.recorder = get_edit_tracker(napari_viewer)  # from the first stroke on the first result
         self.docked.connect(self.recorder.close_with)
         self._show_state()
@@ -80,42 +78,28 @@ class SegmentPanel(DockPanel):
         self.form = SegmentForm(self.viewer)
         self.start: Any = PushButton(text="Run")
         self.stop: Any = PushButton(text="Cancel", tooltip="Stop. What is finished stays.")
-        buttons = QHBoxLayout()
-        buttons.setContentsMargins(6, 0, 6, 0)
-        buttons.addWidget(self.start.native, 1)
-        buttons.addWidget(self.stop.native, 1)
         self.bar = QProgressBar()
         self.bar.setRange(0, 1)
         self.bar.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self.status = WrappedLabel()
-        below = QVBoxLayout()
-        below.setContentsMargins(6, 0, 6, 0)
-        below.addWidget(self.bar)
-        below.addWidget(self.status)
         self.remarks = RemarkBox()
         self.remarks.diameter_wanted.connect(self._run_with_diameter)
-        below.addWidget(self.remarks)
         self.evaluation = EvaluateSection(self.viewer, LABEL_WIDTH)
-        inside = QWidget()
-        content = QVBoxLayout(inside)
-        content.setContentsMargins(4, 4, 4, 4)
-        content.addWidget(self.form)
-        content.addLayout(buttons)
-        content.addLayout(below)
         self.linking = LinkSection(self.viewer, LABEL_WIDTH)
-        content.addWidget(self.evaluation)
-        content.addWidget(self.linking)
+        buttons = hbox(self.start.native, self.stop.native, margins=(6, 0, 6, 0), stretch=1)
+        below = vbox(self.bar, self.status, self.remarks, margins=(6, 0, 6, 0))
+        parts = (self.form, buttons, below, self.evaluation, self.linking)
+        inside = QWidget()
+        content = vbox(*parts, margins=(4, 4, 4, 4), owner=inside)
         # Not by the layout's alignment: that gives wrapped text no more height than its hint.
         content.addStretch(1)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(ScrollPanel(inside))
+        vbox(ScrollPanel(inside), owner=self)
         self.form.changed.connect(self._show_state)
         self.start.changed.connect(self.run)
         self.stop.changed.connect(self.cancel)
 
     def run(self, *_: Any) -> None:
-        """Start what the form says; a run that is under way is cancelled and waited for first."""
+        """Start what the form requests, once a run that is under way has stopped."""
         try:
             request = self.form.request()
         except UnetError as error:
@@ -123,7 +107,7 @@ class SegmentPanel(DockPanel):
             return
         self.form.save()
         image = self.form.image.value
-        kind = BlockwiseRun if writes_to_disk(image, request) else SegmentRun
+        kind = BlockwiseRun if writes_to_disk(image, request) else InMemoryRun
         run = kind(self.viewer, image, request, self.engine, self._run_ended)
         if self.active is None:
             self._launch(run)
@@ -149,15 +133,13 @@ class SegmentPanel(DockPanel):
 
     def _launch(self, run: SegmentRun) -> None:
         self.active = run
-        self._runs[:] = [run]
         self._ticked = self._rest_until = time.perf_counter()
         self._timer.start()
-        get_device_queue(run.request.device).submit(run.job)
+        self._jobs.start(run, run.request.device)
         self._show_state()
 
     def _run_ended(self, run: SegmentRun, state: str) -> None:
         self._timer.stop()
-        self._runs.clear()
         self.active = None
         following, self._next = self._next, None
         if following is not None:
@@ -178,7 +160,7 @@ class SegmentPanel(DockPanel):
         now = time.perf_counter()
         late, self._ticked = now - self._ticked - DRAW_MS / 1000, now
         if self._drew and late > SLOW_S:
-            self._rest_until = now + min(REST * late, LONGEST_REST_S)
+            self._rest_until = now + min(REST * late, MAX_REST_S)
         self._drew = now >= self._rest_until
         if self.active is not None:
             if self._drew:
@@ -224,9 +206,9 @@ class SegmentPanel(DockPanel):
 
 
 class RemarkBox(QWidget):
-    """Shows remarks; hidden without any.
+    """Shows what is unusual about the image, and a remedy; hidden without any remark.
 
-    Emits `diameter_wanted` with the diameter in pixels when the user takes the remedy.
+    Emits `diameter_wanted` with the diameter in pixels when the user presses the remedy.
     """
 
     diameter_wanted = Signal(float)
@@ -238,10 +220,7 @@ class RemarkBox(QWidget):
         self.text.setWordWrap(True)
         self.remedy = QPushButton()
         self.remedy.clicked.connect(self._take_remedy)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.text)
-        layout.addWidget(self.remedy)
+        vbox(self.text, self.remedy, owner=self)
         self.show_remarks(())
 
     def show_remarks(self, remarks: Sequence[ShiftRemark]) -> None:

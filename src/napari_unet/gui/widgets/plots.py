@@ -1,7 +1,6 @@
-"""A small plot that costs the window next to nothing: a few lines, drawn when they change.
+"""Small plots that cost the window next to nothing: a few lines, and a histogram.
 
-matplotlib would take half a second to load when the panel opens, and tens of milliseconds a
-drawing.
+matplotlib would take half a second to load when the panel opens, and tens of milliseconds to draw.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from qtpy.QtCore import QPointF, QRectF, QSize, Qt
-from qtpy.QtGui import QColor, QPainter, QPaintEvent, QPalette, QPen, QPolygonF
+from qtpy.QtGui import QColor, QPainter, QPalette, QPen, QPolygonF
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
 Points = tuple[tuple[float, float], ...]
 BINS = 120
-"""Longer lines are drawn as the means of so many parts."""
+"""A line of more points is drawn as the means of so many parts: a panel has few more pixels."""
 ORANGE, BLUE = (230, 140, 40), (70, 150, 255)
 _HEIGHT, _MARGIN, _DOT = 120, 4, 2.5
 
@@ -49,7 +48,46 @@ class Line:
     right: bool = False
 
 
-class Plot(QWidget):
+class _SmallPlot(QWidget):
+    """A plot of fixed height, in the colours of the theme."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+
+    def sizeHint(self) -> QSize:
+        """Return the usual size; the width may be anything."""
+        return QSize(160, _HEIGHT)
+
+    def _start_painting(self, lines_above: int, smooth: bool) -> tuple[QPainter, QRectF, QColor]:
+        """Draw the frame, with room for text; return painter, frame and the colour of text."""
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing, smooth)
+        font = painter.font()
+        font.setPointSizeF(max(6.0, font.pointSizeF() * 0.8))
+        painter.setFont(font)
+        ink = self.palette().color(QPalette.ColorRole.WindowText)
+        height = painter.fontMetrics().height()
+        frame = QRectF(self.rect()).adjusted(
+            _MARGIN, lines_above * height + _MARGIN, -_MARGIN, -height - _MARGIN
+        )
+        faint = QColor(ink)
+        faint.setAlphaF(0.25)
+        painter.setPen(QPen(faint, 1))
+        painter.drawRect(frame)
+        return painter, frame, ink
+
+    @staticmethod
+    def _label_axis(painter: QPainter, frame: QRectF, low: str, middle: str, high: str) -> None:
+        """Write the ends of the horizontal axis, and what it counts, below the frame."""
+        height = painter.fontMetrics().height()
+        below = QRectF(frame.left(), frame.bottom() + 1, frame.width(), height)
+        painter.drawText(below, Qt.AlignmentFlag.AlignLeft, low)
+        painter.drawText(below, Qt.AlignmentFlag.AlignHCenter, middle)
+        painter.drawText(below, Qt.AlignmentFlag.AlignRight, high)
+
+
+class Plot(_SmallPlot):
     """Draws lines over one horizontal axis; empty without any.
 
     Parameters
@@ -62,7 +100,6 @@ class Plot(QWidget):
         super().__init__()
         self.what = what
         self.lines: tuple[Line, ...] = ()
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
     def show_lines(self, lines: Sequence[Line]) -> None:
         """Draw these lines instead of the ones before."""
@@ -71,35 +108,16 @@ class Plot(QWidget):
             self.lines = fresh
             self.update()
 
-    def sizeHint(self) -> QSize:
-        """Return the usual size; the width may be anything."""
-        return QSize(160, _HEIGHT)
-
     def paintEvent(self, event: QPaintEvent | None) -> None:
-        """Draw frame, axes and lines in the colours of the theme."""
-        painter = QPainter(self)
-        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        font = painter.font()
-        font.setPointSizeF(max(6.0, font.pointSizeF() * 0.8))
-        painter.setFont(font)
-        ink = self.palette().color(QPalette.ColorRole.WindowText)
-        line_height = painter.fontMetrics().height()
-        frame = QRectF(self.rect()).adjusted(
-            _MARGIN, line_height + _MARGIN, -_MARGIN, -line_height - _MARGIN
-        )
-        faint = QColor(ink)
-        faint.setAlphaF(0.25)
-        painter.setPen(QPen(faint, 1))
-        painter.drawRect(frame)
+        """Draw axes and lines; the label of each line stands above the frame."""
+        painter, frame, ink = self._start_painting(lines_above=1, smooth=True)
         drawn = [line for line in self.lines if line.points]
         if not drawn:
             return
         left, right = _limits([x for line in drawn for x, _ in line.points], 0.0)
-        below = QRectF(frame.left(), frame.bottom() + 1, frame.width(), line_height)
         painter.setPen(ink)
-        painter.drawText(below, Qt.AlignmentFlag.AlignLeft, f"{left:,.0f}")
-        painter.drawText(below, Qt.AlignmentFlag.AlignHCenter, self.what)
-        painter.drawText(below, Qt.AlignmentFlag.AlignRight, f"{right:,.0f}")
+        self._label_axis(painter, frame, f"{left:,.0f}", self.what, f"{right:,.0f}")
+        line_height = painter.fontMetrics().height()
         for line in drawn:
             low, high = _limits([y for _, y in line.points], 0.02)
             area = frame.adjusted(6, line_height, -6, -6)
@@ -148,11 +166,11 @@ def binned(points: Sequence[tuple[float, float]]) -> Points:
     return tuple((part[-1][0], sum(y for _, y in part) / len(part)) for part in parts)
 
 
-def _limits(values: Sequence[float], least: float) -> tuple[float, float]:
-    """Return the ends of an axis, apart by more than `least`."""
+def _limits(values: Sequence[float], minimum: float) -> tuple[float, float]:
+    """Return the ends of an axis, which are at least `minimum` apart."""
     low, high = min(values), max(values)
-    if high - low <= least:
-        middle, half = (low + high) / 2, max(least, abs(high) * 0.05, 1e-6) / 2
+    if high - low <= minimum:
+        middle, half = (low + high) / 2, max(minimum, abs(high) * 0.05, 1e-6) / 2
         if middle - half < 0 <= low:
             return 0.0, 2 * half
         if high <= 1 < middle + half:
@@ -161,25 +179,24 @@ def _limits(values: Sequence[float], least: float) -> tuple[float, float]:
     return low, high
 
 
-MOST_BINS = 60
+MAX_BINS = 60
 
 
-class Histogram(QWidget):
-    """Draws how values are distributed, and where one of them lies; empty without any.
+class Histogram(_SmallPlot):
+    """Draws how values are distributed, and marks one of them; empty without any.
 
     Attributes
     ----------
     counts, edges
         The bars: (N,) counts and (N + 1,) ends, ascending.
     mark
-        The value that is pointed out, None without one.
+        The value that is marked; None without one.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.counts, self.edges = histogram(np.zeros(0))
         self.mark: float | None = None
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
     def show_values(self, values: np.ndarray) -> None:
         """Draw these values instead of the ones before."""
@@ -192,23 +209,9 @@ class Histogram(QWidget):
         self.mark = value
         self.update()
 
-    def sizeHint(self) -> QSize:
-        """Return the usual size; the width may be anything."""
-        return QSize(160, _HEIGHT)
-
     def paintEvent(self, event: QPaintEvent | None) -> None:
-        """Draw frame, bars and the ends of the axis in the colours of the theme."""
-        painter = QPainter(self)
-        font = painter.font()
-        font.setPointSizeF(max(6.0, font.pointSizeF() * 0.8))
-        painter.setFont(font)
-        ink = self.palette().color(QPalette.ColorRole.WindowText)
-        line = painter.fontMetrics().height()
-        frame = QRectF(self.rect()).adjusted(_MARGIN, _MARGIN, -_MARGIN, -line - _MARGIN)
-        faint = QColor(ink)
-        faint.setAlphaF(0.25)
-        painter.setPen(QPen(faint, 1))
-        painter.drawRect(frame)
+        """Draw bars and the ends of the axis."""
+        painter, frame, ink = self._start_painting(lines_above=0, smooth=False)
         if not self.counts.size:
             return
         low, high = float(self.edges[0]), float(self.edges[-1])
@@ -224,27 +227,24 @@ class Histogram(QWidget):
             at = area.left() + (self.mark - low) / (high - low) * area.width()
             painter.fillRect(QRectF(at - 1, area.top(), 2, area.height()), QColor(*ORANGE))
         painter.setPen(ink)
-        below = QRectF(frame.left(), frame.bottom() + 1, frame.width(), line)
-        painter.drawText(below, Qt.AlignmentFlag.AlignLeft, f"{low:.4g}")
-        most = f"most in a bar: {int(top):,}"
-        painter.drawText(below, Qt.AlignmentFlag.AlignHCenter, most)
-        painter.drawText(below, Qt.AlignmentFlag.AlignRight, f"{high:.4g}")
+        highest = f"most in a bar: {int(top):,}"
+        self._label_axis(painter, frame, f"{low:.4g}", highest, f"{high:.4g}")
 
 
 def histogram(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the counts and ends of bars that suit the values; what is not finite is left out."""
+    """Return the counts and edges of bars that suit the values; what is not finite is left out."""
     known = np.asarray(values, float)
     known = known[np.isfinite(known)]
     if not known.size:
         return np.zeros(0, int), np.zeros(1)
     whole = bool((known == np.round(known)).all())
     span = float(known.max() - known.min())
-    if whole and span < MOST_BINS:  # a bar for each number
+    if whole and span < MAX_BINS:  # a bar for each whole number
         edges = np.arange(known.min() - 0.5, known.max() + 1)
     else:
-        count = int(np.clip(2 * np.cbrt(known.size), 5, MOST_BINS))
+        count = int(np.clip(2 * np.cbrt(known.size), 5, MAX_BINS))  # the Rice rule
         edges = np.linspace(known.min(), known.max(), count + 1)
-        if not (np.diff(edges) > 0).all():  # as good as one number
+        if not (np.diff(edges) > 0).all():  # all values are equal but for rounding
             edges = known.mean() + np.array([-0.5, 0.5]) * max(1.0, abs(float(known.mean())))
     counts, edges = np.histogram(known, edges)
     return counts, edges

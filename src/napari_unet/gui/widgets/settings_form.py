@@ -1,11 +1,7 @@
-"""Forms made from the fields of a settings class, and their memory between sessions."""
+"""Forms made from the fields of a settings class."""
 
 from __future__ import annotations
 
-import contextlib
-import json
-import logging
-import os
 import types
 import typing
 from dataclasses import Field, fields
@@ -16,20 +12,16 @@ from magicgui.widgets import CheckBox, ComboBox, FloatSpinBox, Widget
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFormLayout, QLabel, QWidget
 
-from napari_unet.core.errors import UnetError
-from napari_unet.core.models.store import home
-
 if typing.TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-logger = logging.getLogger(__name__)
 
 AUTO = "auto"
-_NO_LIMIT = 999_999_999
+_NO_LIMIT = 999_999_999  # Qt's number boxes need an upper bound
 
 
 class SettingWidget:
-    """One setting: a magicgui widget that knows how to say "decide for me".
+    """One setting as a magicgui widget, which can also stand for None, shown as "auto".
 
     Parameters
     ----------
@@ -39,7 +31,7 @@ class SettingWidget:
     kind
         The field's type without None: bool, int, float or str.
     optional
-        None is allowed: a number box then shows "auto" below its lowest value, or when emptied.
+        Whether None is allowed: a number box then shows "auto" below its lowest value, or empty.
     """
 
     def __init__(self, item: Field[Any], kind: type, optional: bool) -> None:
@@ -83,7 +75,10 @@ class SettingWidget:
         return bool((self._low or 0) <= value <= high) and self.kind(value) == value
 
     def _number(self, item: Field[Any], tip: str) -> FloatSpinBox:
-        """Make a number box; whole numbers, too, for only this kind can say "auto"."""
+        """Make a number box.
+
+        Whole numbers have a FloatSpinBox, too: magicgui's SpinBox cannot show a special text.
+        """
         low, high = self._low or 0, _NO_LIMIT if self._high is None else self._high
         step = 0.05 if high <= 1 else 16 if low >= 16 else 1
         if self.optional:
@@ -132,11 +127,11 @@ class SettingsForm:
         return [(self.labels[name], setting.widget) for name, setting in self.settings.items()]
 
     def values(self) -> dict[str, Any]:
-        """Return what the form says, as arguments of the settings class."""
+        """Return the values, as arguments of the settings class."""
         return {name: setting.get() for name, setting in self.settings.items()}
 
     def restore(self, values: Any) -> None:
-        """Show remembered values; what is unknown or not allowed any more is passed over."""
+        """Show remembered values; what is unknown or not allowed any more is ignored."""
         if isinstance(values, dict):
             for name, setting in self.settings.items():
                 if name in values:
@@ -158,6 +153,13 @@ def rows_widget(rows: Iterable[tuple[str, Any]], label_width: int) -> QWidget:
     return whole
 
 
+def restore_choices(values: Mapping[str, Any], **boxes: Any) -> None:
+    """Show remembered values in combo boxes, by name, where they can still be chosen."""
+    for name, box in boxes.items():
+        if values.get(name) in box.choices:
+            box.value = values[name]
+
+
 def _kind(hint: Any) -> tuple[type, bool]:
     """Return a hint's type without None, and whether None was there."""
     if isinstance(hint, types.UnionType):
@@ -175,45 +177,3 @@ def _tip(item: Field[Any]) -> str:
     text: str = item.metadata["help"]
     text = text[:1].upper() + text[1:]
     return text if text.endswith(".") else f"{text}."
-
-
-def remembered(section: str) -> dict[str, Any]:
-    """Return what was remembered under a name; nothing where the file is missing or damaged."""
-    values = _read().get(section)
-    return values if isinstance(values, dict) else {}
-
-
-def remember(section: str, values: dict[str, Any]) -> None:
-    """Remember JSON values under a name. A folder that cannot be written is no reason to stop."""
-    known = _read()
-    if known.get(section) == values:
-        return
-    path = home() / "window.json"
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps({**known, section: values}, indent=1), encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        logger.info("settings are not remembered: %s", error)
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-
-
-def _read() -> dict[str, Any]:
-    try:
-        values = json.loads((home() / "window.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return values if isinstance(values, dict) else {}
-
-
-def sentence(error: BaseException) -> str:
-    """Return an error as the one sentence that the window shows."""
-    if isinstance(error, UnetError):
-        return str(error)
-    if isinstance(error, MemoryError):
-        return "There is not enough memory; close other programs, or run on a part of the stack."
-    lines = str(error).strip().splitlines()
-    first = lines[0] if lines else "no reason given"
-    return f"The run failed: {type(error).__name__}: {first}"

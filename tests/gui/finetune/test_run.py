@@ -19,7 +19,7 @@ from napari_unet.core.training.run_state import (
     lock_training,
     training_folder,
 )
-from napari_unet.gui.finetune.section import TuneSection
+from napari_unet.gui.finetune.panel import TuneSection
 from napari_unet.gui.layers.overlays import SHOWS
 from napari_unet.gui.layers.result_info import RESULT_KEY
 from napari_unet.nn.inference.model import load_model
@@ -62,7 +62,7 @@ def over(section, qtbot):
 
     def wait():
         qtbot.waitUntil(
-            lambda: section.active is None and section.outcome.comparison is None, timeout=60_000
+            lambda: section.active is None and section.review.comparison is None, timeout=60_000
         )
 
     return wait
@@ -87,8 +87,8 @@ def started(section, qtbot, steps=2):
 
 
 def kept(section, qtbot):
-    section.outcome.keep.native.click()
-    qtbot.waitUntil(lambda: section.outcome.work is None, timeout=30_000)
+    section.review.keep.native.click()
+    qtbot.waitUntil(lambda: section.review.work is None, timeout=30_000)
     qtbot.waitUntil(lambda: section.start.enabled)
 
 
@@ -103,7 +103,7 @@ def changes_layers(viewer):
 def test_a_round_from_corrections_to_a_kept_child(viewer, tuned, qtbot, image):
     section = tuned
     assert section.status.text() == "Learned from 32 objects of 1 image."
-    assert "held out" in section.outcome.verdict.text()
+    assert "held out" in section.review.summary.text()
     loss, score = section.plot.lines
     assert loss.points and loss.label == "loss"
     assert score.label == "AP50 held out" and score.points[0][0] == 0
@@ -114,16 +114,16 @@ def test_a_round_from_corrections_to_a_kept_child(viewer, tuned, qtbot, image):
     assert child.parent == parent.hash and child.training["objects"] == 32
     assert child.training["data_hash"].startswith("sha256:")
     assert child.metrics["tuning"]["metric"] == "AP50"
-    assert section.outcome.verdict.text().startswith("Kept as 'tiny-tuned'")
+    assert section.review.summary.text().startswith("Kept as 'tiny-tuned'")
     assert section.form.base.value == "tiny-tuned" and section.form.name.value == "tiny-tuned-2"
     assert not (training_folder("tiny-tuned") / CHECKPOINT).exists()
     assert section.versions.advice.text().startswith("Too early to tell")
 
 
 def test_discarding_leaves_everything_as_it_was(viewer, tuned):
-    tuned.outcome.discard.native.click()
+    tuned.review.discard.native.click()
     assert names() == ["tiny"] and list_unfinished() == {} and not changes_layers(viewer)
-    assert tuned.outcome.verdict.text() == "Discarded; 'tiny' is as it was."
+    assert tuned.review.summary.text() == "Discarded; 'tiny' is as it was."
     assert tuned.start.enabled and tuned.form.base.value == "tiny"
 
 
@@ -148,7 +148,7 @@ def test_cancelling_keeps_the_best_so_far(section, journal, over, qtbot):
     assert section.bar.value() < 100 and section.bar.isVisibleTo(section)
     section.stop.native.click()
     over()
-    assert section.outcome.verdict.text().startswith("Stopped; this is the best so far.")
+    assert section.review.summary.text().startswith("Stopped; this is the best so far.")
     kept(section, qtbot)
     assert names() == ["tiny", "tiny-tuned"]
 
@@ -158,7 +158,7 @@ def test_cancelling_before_the_first_step(section, journal, over):
     section.stop.native.click()
     over()
     assert section.status.text() == "Cancelled before anything was learned."
-    assert section.outcome.work is None and section.start.enabled and list_unfinished() == {}
+    assert section.review.work is None and section.start.enabled and list_unfinished() == {}
 
 
 def test_without_corrections_one_sentence_says_so(section, over):
@@ -177,9 +177,9 @@ def test_a_single_object_cannot_be_judged_but_decided_on(section, image, over):
     parts.corrected(image.data, labels)
     section.start.native.click()
     over()
-    text = section.outcome.verdict.text()
+    text = section.review.summary.text()
     assert text.startswith("Not measurable whether it is better. With 1 known object nothing can")
-    assert section.outcome.keep.enabled
+    assert section.review.keep.enabled
 
 
 def test_a_worse_model_is_not_offered(section, image, threshold_model, over):
@@ -191,9 +191,9 @@ def test_a_worse_model_is_not_offered(section, image, threshold_model, over):
     section.form.advanced.restore({"epochs": 40.0, "learning_rate": 1.0})
     section.start.native.click()
     over()
-    text = section.outcome.verdict.text()
+    text = section.review.summary.text()
     assert text.startswith("Worse: 'good' stays as it is. It does worse on what it was not shown.")
-    assert section.outcome.work is None and not section.outcome.keep.native.isVisible()
+    assert section.review.work is None and not section.review.keep.native.isVisible()
     assert list_unfinished() == {} and section.start.enabled and "good-tuned" not in names()
 
 
@@ -208,9 +208,9 @@ def test_keeping_where_the_store_is_full_can_be_tried_again(tuned, qtbot, home):
     store = home / "models"
     store.rename(home / "aside")
     store.write_text("in the way")
-    tuned.outcome.keep.native.click()
-    qtbot.waitUntil(lambda: tuned.outcome.keep.enabled, timeout=30_000)
-    assert tuned.outcome.work is not None and tuned.outcome.difference.text()
+    tuned.review.keep.native.click()
+    qtbot.waitUntil(lambda: tuned.review.keep.enabled, timeout=30_000)
+    assert tuned.review.work is not None and tuned.review.difference.text()
     store.unlink()
     (home / "aside").rename(store)
     kept(tuned, qtbot)
@@ -230,12 +230,12 @@ def test_a_disk_that_is_full_while_the_model_is_stored(tuned, qtbot, home, monke
     before = sorted(path.name for path in store.iterdir())
     with monkeypatch.context() as patch, notification_manager:
         patch.setattr(Path, "write_bytes", full)
-        tuned.outcome.keep.native.click()
-        qtbot.waitUntil(lambda: tuned.outcome.keep.enabled, timeout=30_000)
-    said = tuned.outcome.difference.text()
+        tuned.review.keep.native.click()
+        qtbot.waitUntil(lambda: tuned.review.keep.enabled, timeout=30_000)
+    said = tuned.review.difference.text()
     assert "tiny-tuned" in said and "No space left on device" in said and "make room" in said
     assert sorted(path.name for path in store.iterdir()) == before, "nothing half written is left"
-    assert (training_folder("tiny-tuned") / CHECKPOINT).exists() and tuned.outcome.work
+    assert (training_folder("tiny-tuned") / CHECKPOINT).exists() and tuned.review.work
     kept(tuned, qtbot)
     assert names() == ["tiny", "tiny-tuned"]
     assert load_model("tiny-tuned", "cpu").card.parent == read_card(store / "tiny").hash
@@ -260,7 +260,7 @@ def test_the_window_closed_meanwhile_and_resumed(viewer, section, journal, qtbot
     assert list(list_unfinished()) == ["tiny-tuned"] and names() == ["tiny"]
     again = TuneSection(viewer)
     viewer.window.add_dock_widget(again, name="Fine-tune")
-    assert "'tiny-tuned' was not finished" in again._offer_text.text()
+    assert "'tiny-tuned' was not finished" in again._resume_text.text()
     again.resume.native.click()
     qtbot.waitUntil(
         lambda: again.active.work.usable and again.active.work.tuning.state.step > 1,
@@ -268,9 +268,9 @@ def test_the_window_closed_meanwhile_and_resumed(viewer, section, journal, qtbot
     )
     assert again.active.request.settings.minutes == LONG
     again.cancel()
-    qtbot.waitUntil(lambda: again.active is None and again.outcome.comparison is None)
-    assert again.outcome.work is not None and step > 0
-    again.outcome.discard.native.click()
+    qtbot.waitUntil(lambda: again.active is None and again.review.comparison is None)
+    assert again.review.work is not None and step > 0
+    again.review.discard.native.click()
     assert list_unfinished() == {}
 
 
@@ -282,7 +282,7 @@ def test_an_undecided_model_is_offered_again(viewer, tuned, qtbot):
     viewer.window.add_dock_widget(again, name="Fine-tune")
     again.resume.native.click()
     qtbot.waitUntil(
-        lambda: again.active is None and again.outcome.comparison is None, timeout=60_000
+        lambda: again.active is None and again.review.comparison is None, timeout=60_000
     )
     kept(again, qtbot)
     assert names() == ["tiny", "tiny-tuned"]
@@ -298,7 +298,7 @@ def test_forgetting_an_unfinished_training(section, journal, over, qtbot):
     section._look_for_unfinished()
     assert section.form.name.value == "tiny-tuned"
     section.forget.native.click()
-    assert list_unfinished() == {} and not section._offer.isVisible()
+    assert list_unfinished() == {} and not section._resume_row.isVisible()
 
 
 def test_layers_deleted_and_images_switched_meanwhile(viewer, section, journal, over, qtbot):
@@ -307,7 +307,7 @@ def test_layers_deleted_and_images_switched_meanwhile(viewer, section, journal, 
     viewer.add_image(np.zeros((3, 40, 40), np.float32), name="other")
     section.cancel()
     over()
-    assert section.outcome.work is not None
+    assert section.review.work is not None
     kept(section, qtbot)
     assert names() == ["tiny", "tiny-tuned"]
 
@@ -317,7 +317,7 @@ def test_no_image_to_compare_on(viewer, section, journal, over, qtbot):
     viewer.layers.clear()
     section.cancel()
     over()
-    assert section.outcome.difference.text() == "Open an image to see what changed."
+    assert section.review.difference.text() == "Open an image to see what changed."
 
 
 def test_two_windows_do_not_train_one_model(section, journal, over):
@@ -333,10 +333,10 @@ def test_the_training_is_the_users_in_every_setting(section, journal, over, qtbo
     section.form.advanced.restore({"freeze": "all but the head", "validation": 0.0})
     section.start.native.click()
     over()
-    tuning = section.outcome.work.tuning
+    tuning = section.review.work.tuning
     assert tuning.scratch and (tuning.model.spec.depth, tuning.model.spec.width) == (1, 3)
-    assert tuning.config.freeze == "all but the head" and tuning.split.validation is None
-    assert "n view" in section.outcome.difference.text(), "compared with the base model"
+    assert tuning.recipe.freeze == "all but the head" and tuning.split.validation is None
+    assert "n view" in section.review.difference.text(), "compared with the base model"
     kept(section, qtbot)
     assert {entry.name: entry for entry in list_models()}["tiny-tuned"].card.parent is None
 
@@ -351,8 +351,8 @@ def test_volumes(viewer, section, over, qtbot):
     section.form.choose("deep")
     section.start.native.click()
     over()
-    assert section.outcome.work.tuning.model.spec.ndim == 3
-    assert "n view" in section.outcome.difference.text()
+    assert section.review.work.tuning.model.spec.ndim == 3
+    assert "n view" in section.review.difference.text()
     for layer in changes_layers(viewer):
         assert layer.data.shape == image.data.shape
     kept(section, qtbot)
@@ -368,8 +368,8 @@ def test_new_classes_get_a_new_head(viewer, section, image, over, qtbot):
     section.form.network.restore({"classes": 3})
     section.start.native.click()
     over()
-    assert section.outcome.work.tuning.model.spec.classes == 3
-    assert "pixel" in section.outcome.difference.text()
+    assert section.review.work.tuning.model.spec.classes == 3
+    assert "pixel" in section.review.difference.text()
     kept(section, qtbot)
 
 
@@ -381,11 +381,11 @@ def test_classes_are_painted_on_labels_of_objects(viewer, section, image, over, 
     section.form.network.restore({"classes": 3})
     section.start.native.click()
     over()
-    spec = section.outcome.work.tuning.model.spec
+    spec = section.review.work.tuning.model.spec
     assert (spec.head, spec.classes) == ("semantic", 3)
-    labels = section.outcome.work.tuning.samples.items[0].labels
+    labels = section.review.work.tuning.samples.items[0].labels
     assert np.array_equal(labels, classes), "they are no objects to be counted anew"
-    assert "finds something else than 'tiny'" in section.outcome.difference.text()
+    assert "finds something else than 'tiny'" in section.review.difference.text()
     kept(section, qtbot)
 
 

@@ -33,7 +33,7 @@ def rims(data: np.ndarray, *places: int) -> list[int]:
 
 @pytest.fixture
 def section(panel):
-    panel.evaluation.fold.open()
+    panel.evaluation.collapsible.open()
     return panel.evaluation
 
 
@@ -305,6 +305,6 @@ def test_an_unexpected_error_is_one_sentence(viewer, section, pair, score, monke
 
 def test_it_stays_open_in_the_next_session(viewer, panel, section):
     again = type(section)(viewer, 100)
-    assert again.fold.is_open
-    again.fold.open(False)
-    assert not type(section)(viewer, 100).fold.is_open
+    assert again.collapsible.is_open
+    again.collapsible.open(False)
+    assert not type(section)(viewer, 100).collapsible.is_open

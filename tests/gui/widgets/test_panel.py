@@ -1,4 +1,4 @@
-"""What folds away, and what scrolls; no window is needed."""
+"""Sections that collapse, panels that scroll, text that wraps; no window is needed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QWheelEvent
 from qtpy.QtWidgets import QApplication, QComboBox, QLabel, QSpinBox, QVBoxLayout, QWidget
 
-from napari_unet.gui.widgets.collapsible import CollapsibleSection, ScrollPanel
+from napari_unet.gui.widgets.panel import CollapsibleSection, ScrollPanel, WrappedLabel
 
 
 @pytest.fixture
@@ -108,3 +108,17 @@ def test_a_box_with_focus_takes_the_wheel(qtbot, content):
     qtbot.waitUntil(box.hasFocus)
     assert wheel(box)
     assert box.value() == 4
+
+
+def test_a_long_path_does_not_widen_the_panel(qtbot):
+    label = WrappedLabel()
+    qtbot.addWidget(label)
+    assert label.isHidden()
+    text = "Exported to /home/" + "a_long-name/" * 30 + "."
+    label.setText(text)
+    assert label.text() == text
+    assert not label.isHidden()
+    assert label.minimumWidth() == 180
+    assert label.heightForWidth(200) > 3 * label.fontMetrics().height()
+    label.clear()
+    assert label.text() == "" and label.isHidden()

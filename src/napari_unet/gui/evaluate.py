@@ -1,0 +1,239 @@
+"""The Evaluate section of the Segment panel: labels against the true labels, scores, a layer.
+
+What matches objects is imported by the functions that need it: its libraries take a quarter of a
+second, which the window must not wait for when the panel opens.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from magicgui.widgets import ComboBox
+
+from napari_unet.core.errors import InputError
+from napari_unet.core.io.axes import FRAMES, object_ndim, shared_axes
+from napari_unet.gui.jobs.run import LayerSection, ResultRun
+from napari_unet.gui.layers.combos import as_choices, object_layers, refresh_choices
+from napari_unet.gui.layers.convert import full_resolution, layer_axes
+from napari_unet.gui.layers.overlays import (
+    COMPARES,
+    get_transform,
+    legend,
+    overlay_colormap,
+    overlay_names,
+)
+from napari_unet.gui.layers.result_info import RESULT_KEY, get_provenance
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    import napari
+    from napari.layers import Labels
+
+    from napari_unet.core.evaluation.metrics import Scores
+    from napari_unet.core.progress import Progress
+
+
+SECTION = "evaluate"
+_HINT = "Open the true objects as a Labels layer to compare with."
+_TIPS = {
+    "labels": "The objects to evaluate.",
+    "truth": "The objects as they should be.",
+    "frames": "How a stack is divided before its objects are matched: into planes, or into the "
+    "volumes\nof its time points. auto: planes for what a 2D model found, otherwise volumes.",
+    "start": "Score the labels, and show hits, false and missed objects in a layer.",
+}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The scores of a Labels layer.
+
+    Attributes
+    ----------
+    labels, truth
+        The layers that were compared.
+    scores
+        The result.
+    codes
+        uint8, the labels' shape: the match status of each object, as
+        `match_status.draw_match_status` writes it.
+    frames
+        What the stack was divided into: "planes" or "volumes".
+    """
+
+    labels: Labels
+    truth: Labels
+    scores: Scores
+    codes: np.ndarray
+    frames: str
+
+
+class EvaluateSection(LayerSection):
+    """Compares a Labels layer with the truth.
+
+    Attributes
+    ----------
+    labels, truth, frames
+        The choices.
+    """
+
+    def __init__(self, viewer: napari.Viewer, label_width: int) -> None:
+        super().__init__(viewer)
+        self.labels: Any = ComboBox(name="labels", choices=self._choices, tooltip=_TIPS["labels"])
+        self.truth: Any = ComboBox(name="truth", choices=self._choices, tooltip=_TIPS["truth"])
+        self.frames: Any = ComboBox(name="frames", choices=FRAMES, tooltip=_TIPS["frames"])
+        self.build(
+            "Evaluate",
+            SECTION,
+            [("labels", self.labels), ("truth", self.truth), ("match in", self.frames)],
+            label_width,
+            _HINT,
+            text="Evaluate",
+            tip=_TIPS["start"],
+            doing="Comparing …",
+            failing="the evaluation failed",
+        )
+
+    def run(self) -> None:
+        """Compare the chosen layers in a job's thread, and show the scores at the end."""
+        labels, truth = self.labels.value, self.truth.value
+        if labels is not None and truth is not None and self.active is None:
+            begin = functools.partial(begin_evaluation, labels, truth, self.frames.value)
+            self.button.launch(ResultRun, begin)
+
+    def _show(self, run: ResultRun) -> None:
+        found: Evaluation = run.result
+        self.result.setText(format_evaluation(found))
+        if found.labels in self._viewer.layers:
+            show_evaluation(self._viewer, found)
+
+    def _choices(self, *_: Any) -> list[tuple[str, Labels]]:
+        return as_choices(object_layers(self._viewer))
+
+    def _refresh(self) -> None:
+        """Offer the layers that there are; guess which is which until the user has chosen."""
+        refresh_choices(self.labels, self.truth)
+        layers = list(self.labels.choices)
+        if len(layers) > 1 and self.labels.value == self.truth.value:
+            results = [layer for layer in layers if "base" in layer.metadata.get(RESULT_KEY, {})]
+            self.labels.value = results[-1] if results else self.labels.value
+            self.truth.value = next(layer for layer in layers if layer != self.labels.value)
+
+    @property
+    def _possible(self) -> bool:
+        return len(self.labels.choices) > 1
+
+
+def begin_evaluation(
+    labels: Labels, truth: Labels, frames: str
+) -> Generator[Progress, None, Evaluation]:
+    """Read two layers, in the window's thread; return the work that compares them.
+
+    Parameters
+    ----------
+    frames
+        One of `napari_unet.core.io.axes.FRAMES`; "auto" looks at the labels' provenance.
+
+    Raises
+    ------
+    InputError
+        It is one layer twice, the shapes differ, or the axes cannot be told apart.
+    """
+    if labels == truth:
+        raise InputError(
+            f"{labels.name!r} would be compared with itself; choose the true labels under truth."
+        )
+    found, wanted = full_resolution(labels), full_resolution(truth)
+    if tuple(found.shape) != tuple(wanted.shape):
+        raise InputError(
+            f"{labels.name!r} has shape {tuple(found.shape)}, {truth.name!r} "
+            f"{tuple(wanted.shape)}; choose two layers with labels of the same image."
+        )
+    axes = shared_axes(layer_axes(labels), layer_axes(truth))
+    ndim = object_ndim(frames, get_provenance(labels))
+
+    def steps() -> Generator[Progress, None, Evaluation]:
+        from napari_unet.core.evaluation.comparison import Comparison, score_steps
+
+        comparison = Comparison(found, wanted, axes, ndim)
+        codes = np.zeros(comparison.labels.shape, np.uint8)
+        scores = yield from score_steps(comparison, codes)
+        return Evaluation(labels, truth, scores, codes, comparison.what)
+
+    return steps()
+
+
+# Two columns: three would make the panel wider.
+_COLUMNS = ("AP50", "AP75", "AP90", "pq", ""), ("precision", "recall", "f1", "dice", "iou")
+_NAMES = {"f1": "F1", "pq": "PQ", "dice": "Dice", "iou": "IoU"}
+
+
+def format_evaluation(found: Evaluation) -> str:
+    """Return an evaluation as rich text: a short table, and what the colours mean."""
+    from napari_unet.core.evaluation.overlay import COLOURS
+
+    scores = found.scores
+    row = scores.row()
+    table = zip(*_COLUMNS, strict=True)
+    count = f"{scores.objects:,} objects found, {scores.true_objects:,} are there"
+    if scores.images > 1:
+        count += f", in {scores.images:,} {found.frames}"
+    cells = "".join(f"<tr>{_cells(row, left)}{_cells(row, right)}</tr>" for left, right in table)
+    counts = {"hit": scores.tp[0], "false": scores.fp[0], "missed": scores.fn[0]}
+    return (
+        f"{escape(found.labels.name)} against {escape(found.truth.name)}<br>"
+        f"{count}<table>{cells}</table>{legend(COLOURS, counts)}"
+    )
+
+
+def _cells(row: dict[str, float], name: str) -> str:
+    """Return a score's name and value as two cells of a table."""
+    if not name:
+        return "<td></td><td></td>"
+    shown = _NAMES.get(name, name)
+    return f"<td>{shown}&nbsp;</td><td><b>{row[name]:.3f}</b>&nbsp;&nbsp;&nbsp;</td>"
+
+
+def show_evaluation(viewer: Any, found: Evaluation) -> Labels:
+    """Show an evaluation where its labels lie, in the layer of an earlier one if there is one.
+
+    The layer that was active stays it, so that the user can go on to correct it.
+    """
+    labels, truth, codes = found.labels, found.truth, found.codes
+    pair = [str(labels.unique_id), str(truth.unique_id)]
+    place = get_transform(labels)
+    layer = _find_layer(viewer, pair, codes.shape)
+    if layer is not None:
+        layer.editable = False  # also clears napari's history, whose edits no longer fit
+        layer.data = codes
+        for name, value in place.items():
+            setattr(layer, name, value)
+        return layer
+    from napari_unet.core.evaluation.overlay import COLOURS
+
+    active = viewer.layers.selection.active
+    layer = viewer.add_labels(
+        codes, name=f"{labels.name} vs {truth.name}", metadata={RESULT_KEY: {COMPARES: pair}},
+        colormap=overlay_colormap(COLOURS), opacity=1, features=overlay_names(COLOURS), **place
+    )  # fmt: skip
+    layer.editable = False
+    if active is not None:
+        viewer.layers.selection.active = active
+    return layer
+
+
+def _find_layer(viewer: Any, pair: list[str], shape: tuple[int, ...]) -> Labels | None:
+    """Find the layer of an earlier evaluation; one that has another shape is removed."""
+    for layer in list(viewer.layers):
+        if layer.metadata.get(RESULT_KEY, {}).get(COMPARES) != pair:
+            continue
+        if layer.data.shape == shape:
+            found: Labels = layer
+            return found
+        viewer.layers.remove(layer)
+    return None
