@@ -51,7 +51,7 @@ def measure(model: Model, shape: tuple[int, ...], threads: int, repeats: int) ->
     runner, tile = model.runner(model.choose_precision()), whole_tile(shape)
     values = torch.rand(1, model.spec.in_channels, *shape)
     raw = torch.from_numpy(synthetic_maps(shape)).to(model.device)
-    cut = InstanceHead.cut(DecodeSettings().threshold)
+    cut = InstanceHead.raw_threshold(DecodeSettings().threshold)
 
     def in_numpy() -> Basins:
         maps = raw.cpu().numpy()

@@ -5,8 +5,8 @@
 
 Each walk is done with the mouse and the buttons that a user presses, and every function of the
 package that is called on the way is noted, in all threads. A file counts when something in it was
-called; those of which nothing but a helper of one or two calls was needed are named apart, because a
-reader who follows the walk need not open them. The model is the shipped nuclei model, the image the
+called; those of which only one or two functions were needed are counted apart, because a reader who
+follows the walk need not open them. The model is the shipped nuclei model, the image the
 fluorescence sample.
 """
 
@@ -175,7 +175,7 @@ def report(name: str, walk: Walk, functions: bool) -> None:
     brief = [f for f in files if len(walk.functions[f]) <= 2]
     count = sum(len(walk.functions[f]) for f in files)
     print(
-        f"\n{name}: {len(files)} files, {count} functions; {len(brief)} of them for 1 or 2 functions"
+        f"\n{name}: {len(files)} files, {len(brief)} of them for 1 or 2 functions; {count} functions"
     )
     for file in files:
         names = walk.functions[file]

@@ -217,7 +217,7 @@ class TestJournalOfPlanes:
 
 class TestTrainingSet:
     def rows(self):
-        return {row.place.begin.ndim: row for row in list_corrections()}
+        return {row.place.header.ndim: row for row in list_corrections()}
 
     def test_the_corrections_of_all_images_are_listed(self, old_home):
         rows = self.rows()

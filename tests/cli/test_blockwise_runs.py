@@ -331,7 +331,7 @@ def test_a_cluster_of_which_one_worker_dies(cluster, image, tmp_path, tiny_model
     settings = PredictSettings(tile=32, survey=False)
     model = load_model(tiny_model, "cpu")
     here = BlockwiseRequest(
-        image, OutputLocation.of(tmp_path / "a.zarr", None, ""), settings, block=32
+        image, OutputLocation.resolve(tmp_path / "a.zarr", None, ""), settings, block=32
     )
     wanted = run_to_end(segment_blocks(here, model)).labels[:]
     with Client(cluster, timeout=20) as client:
@@ -339,7 +339,7 @@ def test_a_cluster_of_which_one_worker_dies(cluster, image, tmp_path, tiny_model
         pids = client.run(os.getpid)
     there = BlockwiseRequest(
         image,
-        OutputLocation.of(tmp_path / "b.zarr", None, ""),
+        OutputLocation.resolve(tmp_path / "b.zarr", None, ""),
         settings,
         block=32,
         scheduler=cluster,

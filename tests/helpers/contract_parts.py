@@ -256,7 +256,7 @@ def history_of(journal: Any) -> dict[str, Any]:
             names = ("source", "canvas", "ids", "confirmed", "pixels", "clicks", "box", "date")
         events.append({name: getattr(event, name) for name in names})
     found = {
-        "about": dataclasses.asdict(journal.about),
+        "about": dataclasses.asdict(journal.header),
         "frames": journal.frames(),
         "planes": journal.frames(2),
         "held": journal.holds().tolist(),

@@ -17,7 +17,7 @@ from napari_unet.nn.inference.model import load_model
 def main(image: str, model: str, target: str, block: str) -> None:
     """Segment an .npy, going on with what is there."""
     settings = PredictSettings(tile=64, survey=False, certify=False)
-    place = OutputLocation.of(target, None, "")
+    place = OutputLocation.resolve(target, None, "")
     print("begun", flush=True)
     request = BlockwiseRequest(np.load(image), place, settings, block=int(block), resume=True)
     run_to_end(segment_blocks(request, load_model(model, "cpu")))

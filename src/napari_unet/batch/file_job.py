@@ -51,7 +51,7 @@ class FileJob:
 
     def output_location(self, name: str) -> OutputLocation:
         """Return where labels made in blocks go; `name` as for `OutputLocation`."""
-        return OutputLocation.of(self.target, self.source, name)
+        return OutputLocation.resolve(self.target, self.source, name)
 
     @property
     def is_unfinished(self) -> bool:

@@ -19,11 +19,9 @@ from napari_unet.core.text import pluralise
 from napari_unet.core.training.pairs import Labelled, pair_paths, read_labelled, samples_of
 from napari_unet.core.training.run_state import (
     CHECKPOINT,
-    RunState,
     forget_training,
     lock_training,
     training_folder,
-    write_run_state,
 )
 
 if TYPE_CHECKING:
@@ -34,7 +32,6 @@ if TYPE_CHECKING:
 
     from napari_unet.core.progress import Progress
     from napari_unet.nn.inference.model import Model
-    from napari_unet.nn.training.finetune import Tuning
 
 
 @dataclass(frozen=True)
@@ -128,14 +125,17 @@ class TrainingRun:
     def _steps(self) -> Generator[Progress, None, Path]:
         images = [self._read(name) for name in self._paths]
         model = self._model(images)
-        from napari_unet.nn.training.finetune import Tuning
+        from napari_unet.nn.training.finetune import begin_tuning
 
         spec, request = model.spec, self.request
         samples = samples_of(images, spec.ndim, spec.in_channels, get_head(spec), request.channel)
-        data = samples.card()["data_hash"]
-        write_run_state(self.folder, RunState(model.card.hash, model.spec.to_json(), data))
-        self.tuning = Tuning(
-            model, samples, request.settings, folder=self.folder, resume=request.resume
+        self.tuning = begin_tuning(
+            model,
+            samples,
+            request.settings,
+            self.folder,
+            data_hash=samples.card()["data_hash"],
+            resume=request.resume,
         )
         yield from self.tuning.steps()
         if not (self.tuning.judgement.keep or request.keep):

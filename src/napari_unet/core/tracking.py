@@ -112,7 +112,7 @@ class _Pairs:
         near = cKDTree(there).sparse_distance_matrix(
             cKDTree(here), float(far.max()), output_type="coo_matrix"
         )
-        overlap = Overlap.of(before.labels, now.labels)
+        overlap = Overlap.from_labels(before.labels, now.labels)
         keys = np.union1d(
             near.row.astype(np.int64) * len(here) + near.col,
             overlap.predicted * len(here) + overlap.true,

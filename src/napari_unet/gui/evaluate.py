@@ -21,12 +21,14 @@ from napari_unet.gui.layers.combos import as_choices, object_layers, refresh_cho
 from napari_unet.gui.layers.convert import full_resolution, layer_axes
 from napari_unet.gui.layers.overlays import (
     COMPARES,
+    get_overlay,
     get_transform,
     legend,
     overlay_colormap,
+    overlay_metadata,
     overlay_names,
 )
-from napari_unet.gui.layers.result_info import RESULT_KEY, get_provenance
+from napari_unet.gui.layers.result_info import ResultInfo, get_provenance
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -120,7 +122,7 @@ class EvaluateSection(LayerSection):
         refresh_choices(self.labels, self.truth)
         layers = list(self.labels.choices)
         if len(layers) > 1 and self.labels.value == self.truth.value:
-            results = [layer for layer in layers if "base" in layer.metadata.get(RESULT_KEY, {})]
+            results = [layer for layer in layers if ResultInfo.from_layer(layer).is_result]
             self.labels.value = results[-1] if results else self.labels.value
             self.truth.value = next(layer for layer in layers if layer != self.labels.value)
 
@@ -218,7 +220,7 @@ def show_evaluation(viewer: Any, found: Evaluation) -> Labels:
 
     active = viewer.layers.selection.active
     layer = viewer.add_labels(
-        codes, name=f"{labels.name} vs {truth.name}", metadata={RESULT_KEY: {COMPARES: pair}},
+        codes, name=f"{labels.name} vs {truth.name}", metadata=overlay_metadata(COMPARES, pair),
         colormap=overlay_colormap(COLOURS), opacity=1, features=overlay_names(COLOURS), **place
     )  # fmt: skip
     layer.editable = False
@@ -230,7 +232,7 @@ def show_evaluation(viewer: Any, found: Evaluation) -> Labels:
 def _find_layer(viewer: Any, pair: list[str], shape: tuple[int, ...]) -> Labels | None:
     """Find the layer of an earlier evaluation; one that has another shape is removed."""
     for layer in list(viewer.layers):
-        if layer.metadata.get(RESULT_KEY, {}).get(COMPARES) != pair:
+        if get_overlay(layer, COMPARES) != pair:
             continue
         if layer.data.shape == shape:
             found: Labels = layer

@@ -128,17 +128,17 @@ def show_files(viewer: Any, files: ImageFiles) -> Image:
     stack, axes = files.stack, files.stack.axes
     rgb = stack.rgb and axes.endswith("C")
     letters = axes.removesuffix("C") if rgb else axes
-    place = stack.place and stack.place.along(letters)
-    place = place or CoordinateTransform.from_voxel_size(letters, stack.voxel_size_um)
+    transform = stack.transform and stack.transform.select_axes(letters)
+    transform = transform or CoordinateTransform.from_voxel_size(letters, stack.voxel_size_um)
     image: Image = viewer.add_image(
         _data(files.levels),
         name=stack.name,
         rgb=rgb,
         multiscale=len(files.levels) > 1,
         axis_labels=tuple(letters.lower()),
-        scale=place.scale,
-        translate=place.translation,
-        units=[_unit(axis) for axis in place.axes],
+        scale=transform.scale,
+        translate=transform.translation,
+        units=[_unit(axis) for axis in transform.axes],
     )
     for labels in files.labels:
         _show_labels(viewer, image, letters, stack, labels)

@@ -14,7 +14,7 @@ from napari_unet.core.settings.tasks import LinkSettings
 from napari_unet.gui.jobs.run import LayerSection, ResultRun
 from napari_unet.gui.layers.combos import as_choices, image_layers, object_layers, refresh_choices
 from napari_unet.gui.layers.convert import full_resolution, layer_axes, voxel_size_um
-from napari_unet.gui.layers.result_info import IMAGE, RESULT_KEY
+from napari_unet.gui.layers.result_info import find_source_image
 from napari_unet.gui.widgets.settings_form import SettingsForm
 
 if TYPE_CHECKING:
@@ -155,12 +155,9 @@ def time_axes(layer: Labels) -> str:
 
 def _image_of(viewer: Any, layer: Labels, shape: tuple[int, ...]) -> Any:
     """Return the image that labels were made from; None if it is closed, or has other axes."""
-    wanted = layer.metadata.get(RESULT_KEY, {}).get(IMAGE)
-    for other in image_layers(viewer):
-        if str(other.unique_id) == wanted:
-            data = full_resolution(other)
-            return data if tuple(data.shape) == shape else None
-    return None
+    image = find_source_image(layer, image_layers(viewer))
+    data = None if image is None else full_resolution(image)
+    return data if data is not None and tuple(data.shape) == shape else None
 
 
 def begin_linking(

@@ -155,7 +155,7 @@ def boxes(*corners: tuple[int, int, int, int], shape=(12, 20)) -> np.ndarray:
 
 
 def judged(labels, truth, threshold=0.5):
-    status = MatchStatus.from_overlap(Overlap.of(labels, truth), threshold)
+    status = MatchStatus.from_overlap(Overlap.from_labels(labels, truth), threshold)
     return status, status.split(labels, truth)
 
 
@@ -195,7 +195,7 @@ def test_a_plane_is_drawn_as_its_volume_was_judged() -> None:
     truth, labels = np.zeros((2, 4, 4, 4), np.uint8)
     truth[:] = 1
     labels[1:] = 1
-    status = MatchStatus.from_overlap(Overlap.of(labels, truth))
+    status = MatchStatus.from_overlap(Overlap.from_labels(labels, truth))
     assert not any((part > 0).any() for part in status.split(labels[0], truth[0]).values())
 
 

@@ -78,7 +78,7 @@ def written(stack):
     """Labels as the image's latest journal has them."""
     place = find_journals(stack)[0]
     with JournalReader(place.path) as journal:
-        out = np.zeros(journal.about.shape, journal.dtype)
+        out = np.zeros(journal.header.shape, journal.dtype)
         for index, frame in journal.replay_all():
             out[index] = frame
         return out
@@ -95,7 +95,7 @@ def test_strokes_fills_erasing_and_programs_are_on_the_disk(viewer, tracker):
     assert recording.wait(10)
     assert recording.describe() == "All 4 corrections saved."
     assert np.array_equal(written(stack), layer.data)
-    about = recording.journal.about
+    about = recording.journal.header
     assert (about.model, about.model_hash, about.ndim, about.name) == ("cells", "ab", 2, "im")
     assert [edit.source for edit in recording.journal.history()] == [
         "pan_zoom", "pan_zoom", "erase", "set",
@@ -306,4 +306,4 @@ def test_an_image_in_a_file_is_known_by_its_path(viewer, tracker, tmp_path):
     recording = tracker.begin_recording(layer)
     recording.mark(KNOWN, ())
     assert recording.wait(10)
-    assert recording.journal.about.path == str(tmp_path / "a.tif")
+    assert recording.journal.header.path == str(tmp_path / "a.tif")

@@ -361,7 +361,7 @@ def test_labels_of_the_user_are_recorded_once_they_are_chosen(window, qtbot):
     section.model.value = "cells"
     stroke(mine, (34, 8))
     saved(section, qtbot)
-    assert section.recording.journal.about.model == "cells"
+    assert section.recording.journal.header.model == "cells"
     qtbot.waitUntil(lambda: not section.image.enabled)
 
 

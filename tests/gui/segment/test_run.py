@@ -105,7 +105,7 @@ def test_the_demo_runs_a_model_over_the_sample(viewer, real, monkeypatch, engine
     finish(panel)
     image, labels = viewer.layers
     assert labels.name.startswith(f"{image.name} ") and labels.data.shape == image.data.shape
-    assert engine.request.settings.tile == demo.TILE
+    assert engine.request.settings.tile == demo.DEMO_TILE
     assert engine.request.model == real.name
     assert panel.form.advanced.values()["tile"] is None
 

@@ -114,7 +114,9 @@ def test_windows_show_what_was_clicked(make_model, seed):
     rng = np.random.default_rng(seed)
     model = make_model(in_channels=3)
     views = [make_view(model, GeneratedScenes(0), rng) for _ in range(2)]
-    windows = draw_click_samples(views, TrainConfig(batch=6, crop=48), rng, InitialMask.of(model))
+    windows = draw_click_samples(
+        views, TrainConfig(batch=6, crop=48), rng, InitialMask.from_model(model)
+    )
     assert len(windows) == 6
     for window in windows:
         assert window.inputs.shape[1:] == window.target.shape == window.previous.shape
@@ -136,7 +138,7 @@ def test_small_objects_are_clicked_on_where_they_are_seen_closest(
     view = TrainingView(
         torch.zeros(4 + 1 + 2, 288, 288), labels, [(0, 1, boxes[0]), (0, 2, boxes[1])]
     )
-    rng, guess = np.random.default_rng(0), InitialMask.of(make_model())
+    rng, guess = np.random.default_rng(0), InitialMask.from_model(make_model())
     windows = draw_click_samples([view], TrainConfig(batch=12, crop=128), rng, guess)
     assert any(window.target.sum() < 100 for window in windows) == clicked
 

@@ -198,7 +198,7 @@ class Comparison:
 
     def get_status(self, frame: Selection) -> MatchStatus:
         """Match the objects of one frame."""
-        return MatchStatus.from_overlap(Overlap.of(*self.read(frame)), HIT_IOU)
+        return MatchStatus.from_overlap(Overlap.from_labels(*self.read(frame)), HIT_IOU)
 
 
 def score_steps(
@@ -228,7 +228,7 @@ def score_steps(
         progress = Progress(number, len(frames), comparison.what)
         yield progress
         labels, truth = comparison.read(frame)
-        overlap = Overlap.of(labels, truth)
+        overlap = Overlap.from_labels(labels, truth)
         scores.append(score(overlap))
         if out is not None:
             status = MatchStatus.from_overlap(overlap, HIT_IOU)

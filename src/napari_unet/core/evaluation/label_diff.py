@@ -55,7 +55,7 @@ def diff_objects(before: NDArray[np.integer], after: NDArray[np.integer]) -> Lab
     InputError
         The shapes differ.
     """
-    overlap = Overlap.of(after, before)
+    overlap = Overlap.from_labels(after, before)
     pairs = match(overlap, FOUND)
     same = pairs.iou >= SAME
     old, new = overlap.true_ids, overlap.predicted_ids

@@ -151,7 +151,7 @@ def draw_comparison(
         The shapes differ, or are not those of pictures.
     """
     found, wanted = np.asarray(labels), np.asarray(truth)
-    status = status or MatchStatus.from_overlap(Overlap.of(found, wanted), threshold)
+    status = status or MatchStatus.from_overlap(Overlap.from_labels(found, wanted), threshold)
     ground = to_rgb(np.zeros(found.shape, np.uint8) if image is None else image)
     drawn, found = _enlarged(ground, found, zoom)
     _, wanted = _enlarged(ground, wanted, zoom)

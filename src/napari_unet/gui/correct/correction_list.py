@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_unet.core.annotations.export import draw_correction, export_corrections
-from napari_unet.core.annotations.training_set import drop, list_corrections
+from napari_unet.core.annotations.training_set import drop_correction, list_corrections
 from napari_unet.core.errors import UnetError
 from napari_unet.core.progress import Progress
 from napari_unet.gui.correct.restore_row import describe_time
@@ -200,17 +200,17 @@ class CorrectionList(QWidget):
         report_error(error, "the corrections cannot be used", self.message.setText)
 
     def _show(self, rows: list[Row]) -> None:
-        chosen = {correction.place.path for correction in self.chosen}
+        chosen = {correction.journal.path for correction in self.chosen}
         self.rows = [correction for correction, _ in rows]
         self._thumbnails = {
-            (row.place.path, row.date): icon for row, icon in rows if icon is not None
+            (row.journal.path, row.date): icon for row, icon in rows if icon is not None
         }
         self.list.clear()
         for correction, icon in rows:
             item = QListWidgetItem(_icon(icon), _text(correction))
             item.setToolTip(correction.problem or correction.path or "an image in memory only")
             self.list.addItem(item)
-            item.setSelected(correction.place.path in chosen)
+            item.setSelected(correction.journal.path in chosen)
         self.list.setFixedHeight(min(max(1, len(rows)), ROWS) * (SIZE_PX + 8) + 8)
         self._show_state()
         self.changed.emit()
@@ -239,7 +239,7 @@ def _read(
         yield Progress(len(rows), 0, "images")
         if not correction.frames and not correction.problem:
             continue  # all of it is left out of the training set
-        picture = thumbnails.get((correction.place.path, correction.date))
+        picture = thumbnails.get((correction.journal.path, correction.date))
         if picture is None and correction.frames:
             try:
                 picture = draw_correction(correction, size=SIZE_PX, opened=opened)
@@ -254,7 +254,7 @@ def _drop(
 ) -> Generator[Progress, None, None]:
     for done, correction in enumerate(corrections):
         yield Progress(done, len(corrections), "images")
-        drop(correction, journal=journals.get(correction.place.path))
+        drop_correction(correction, journal=journals.get(correction.journal.path))
 
 
 def _text(correction: Correction) -> str:

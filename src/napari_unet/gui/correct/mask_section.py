@@ -296,7 +296,7 @@ def _mask_steps(
         labels,
         journal.history(index),
         journal.box(index),
-        classes=journal.about.head == "semantic",
+        classes=journal.header.head == "semantic",
         touched=touched,
     )
     return recording, index, mask

@@ -218,9 +218,9 @@ class RestoreRow(QWidget):
     def _show_state(self) -> None:
         if self.offer is not None:
             self.button.setText(self.offer.button_text())
-            model = self.offer.file.begin.model
+            model = self.offer.file.header.model
             self.button.setToolTip(
-                f"Of {self.offer.file.begin.name}{f', found by {model}' if model else ''}: shows "
+                f"Of {self.offer.file.header.name}{f', found by {model}' if model else ''}: shows "
                 "the labels as you left them, and goes on from there."
             )
         self.button.setEnabled(self._restoring is None)
@@ -268,7 +268,7 @@ def restore_steps(offer: RestoreOffer, stack: Stack) -> Generator[Progress, None
     yield Progress(0, 0, "opening the journal")
     journal, remark = _open_journal(offer.file.path, stack)
     try:
-        about = journal.about
+        about = journal.header
         labels = np.zeros(about.shape, journal.dtype)
         for done, (index, frame) in enumerate(journal.replay_all()):
             labels[index] = frame
@@ -287,7 +287,7 @@ def restore_steps(offer: RestoreOffer, stack: Stack) -> Generator[Progress, None
 
 def add_restored(viewer: Any, image: Image, restored: RestoredLabels) -> Labels:
     """Add restored labels as a result of Segment: the same name, transform and metadata."""
-    placement, about = get_label_geometry(image).placement, restored.journal.about
+    placement, about = get_label_geometry(image).placement, restored.journal.header
     base = f"{image.name} {about.model or 'labels'}"
     provenance = {
         "model": about.model,

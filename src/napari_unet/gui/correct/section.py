@@ -19,6 +19,7 @@ from napari_unet.gui.layers.convert import unwrap
 from napari_unet.gui.layers.navigation import open_stacks
 from napari_unet.gui.layers.result_info import ResultInfo
 from napari_unet.gui.model_events import offer_models
+from napari_unet.gui.remembered import remember_open
 from napari_unet.gui.widgets.panel import CollapsibleSection, WrappedLabel
 from napari_unet.gui.widgets.settings_form import rows_widget
 
@@ -94,7 +95,8 @@ class CorrectSection(QWidget):
         self.corrections = CorrectionList(
             lambda: open_stacks(self._viewer), lambda: self.tracker.journals
         )
-        self.list_section = CollapsibleSection("Corrections so far", self.corrections, SECTION)
+        self.list_section = CollapsibleSection("Corrections so far", self.corrections)
+        remember_open(self.list_section, SECTION)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.restore_row)

@@ -156,8 +156,8 @@ class WriteQueue(QObject):
                 self._writes.popleft()
                 self.error = None
             del write
-            self._notifier.ring()
-        self._notifier.ring()
+            self._notifier.notify()
+        self._notifier.notify()
 
     def _next(self, error: Exception | None) -> Callable[[], None] | None:
         """Return what to write; None, and the thread ends, if all is written or one failed."""

@@ -17,8 +17,14 @@ from napari_unet.gui.layers.convert import full_resolution, layer_axes, layer_st
 from napari_unet.gui.layers.label_geometry import Placement
 from napari_unet.gui.layers.live_labels import LIVE_DTYPE, LiveLabels
 from napari_unet.gui.layers.navigation import SEEN, get_visible_region, plan_region
-from napari_unet.gui.layers.overlays import legend, overlay_colormap, overlay_names
-from napari_unet.gui.layers.result_info import RESULT_KEY
+from napari_unet.gui.layers.overlays import (
+    SHOWS,
+    get_overlay,
+    legend,
+    overlay_colormap,
+    overlay_metadata,
+    overlay_names,
+)
 from napari_unet.gui.segment.form import quick_settings
 
 if TYPE_CHECKING:
@@ -30,8 +36,6 @@ if TYPE_CHECKING:
     from napari_unet.gui.finetune.run import TuneWork
     from napari_unet.nn.inference.model import Model
 
-SHOWS = "changes"
-"""Under `RESULT_KEY` in the layer's metadata: the names of the two models."""
 COLOURS = {"gained": (0, 200, 120), "lost": (255, 80, 40), "changed": (70, 150, 255)}
 """As in the evaluation overlay; they can be told apart with a red-green colour deficiency, too."""
 
@@ -113,7 +117,7 @@ class ChangesRun(ResultRun):
         layer = self.viewer.add_labels(
             self._placement.to_layer(codes),
             name=f"{self.image.name} changes",
-            metadata={RESULT_KEY: {SHOWS: [self.request.base, self.request.name]}},
+            metadata=overlay_metadata(SHOWS, [self.request.base, self.request.name]),
             colormap=overlay_colormap(COLOURS),
             opacity=1,
             features=overlay_names(COLOURS),
@@ -197,5 +201,5 @@ def _old_model(work: TuneWork) -> Model:
 
 def hide_changes(viewer: Any) -> None:
     """Remove the layer of an earlier comparison."""
-    for layer in [x for x in viewer.layers if SHOWS in x.metadata.get(RESULT_KEY, {})]:
+    for layer in [x for x in viewer.layers if get_overlay(x, SHOWS) is not None]:
         viewer.layers.remove(layer)

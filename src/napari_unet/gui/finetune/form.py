@@ -14,7 +14,7 @@ from napari_unet.core.models.store import ModelEntry, check_name, list_models
 from napari_unet.core.settings.fields import setting
 from napari_unet.core.settings.tasks import DEVICES, TrainSettings
 from napari_unet.core.training.run_state import CHECKPOINT, RunState, propose_name, training_folder
-from napari_unet.gui.layers.result_info import RESULT_KEY
+from napari_unet.gui.layers.result_info import ResultInfo
 from napari_unet.gui.model_events import get_model_events, offer_models
 from napari_unet.gui.remembered import remember, remembered
 from napari_unet.gui.segment import form as segment_form
@@ -244,7 +244,6 @@ def taken_names() -> set[str]:
 def used_model(viewer: napari.Viewer) -> str:
     """Return the model that made the last result in the window, or that was used last."""
     for layer in reversed(list(viewer.layers)):
-        provenance = layer.metadata.get(RESULT_KEY, {}).get("passport")
-        if provenance and provenance.get("model"):
-            return str(provenance["model"])
+        if model := ResultInfo.from_layer(layer).model:
+            return model
     return str(remembered(segment_form.SECTION).get("model", ""))

@@ -18,11 +18,9 @@ from napari_unet.core.training.model_comparison import (
 )
 from napari_unet.core.training.run_state import (
     CHECKPOINT,
-    RunState,
     forget_training,
     lock_training,
     training_folder,
-    write_run_state,
 )
 from napari_unet.gui.jobs.run import ResultRun
 from napari_unet.gui.widgets.plots import BLUE, ORANGE, Line
@@ -95,7 +93,7 @@ class TuneWork:
                 f"A training of {request.name!r} did not finish; go on with it or forget it, or "
                 "choose another name."
             )
-        from napari_unet.nn.training.finetune import Tuning
+        from napari_unet.nn.training.finetune import begin_tuning
 
         model = self._model()
         yield Progress(0, 0, "reading the corrections")
@@ -103,13 +101,15 @@ class TuneWork:
         samples = yield from self._samples(model, corrections)
         card = samples.card()
         self.objects, self.images = card["objects"], len({item.source for item in samples.items})
-        state = RunState(
-            model.card.hash, model.spec.to_json(), card["data_hash"], request.to_json()
-        )
-        write_run_state(self.folder, state)
         yield Progress(0, 0, "preparing")
-        self.tuning = Tuning(
-            model, samples, request.settings, folder=self.folder, resume=request.resume
+        self.tuning = begin_tuning(
+            model,
+            samples,
+            request.settings,
+            self.folder,
+            data_hash=card["data_hash"],
+            resume=request.resume,
+            request=request.to_json(),
         )
         yield from self.tuning.steps()
         if self.tuning.state.step == 1:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,10 +19,15 @@ from napari_unet.core.progress import Progress
 from napari_unet.gui.errors import describe_error
 from napari_unet.gui.jobs.job import CANCELLED, HOST, Job, WidgetJobs, get_device_queue
 from napari_unet.gui.layers.convert import full_resolution, layer_axes, layer_stack
+from napari_unet.gui.layers.key_bindings import bind_window_key, weak_callback
 from napari_unet.gui.layers.label_geometry import Placement
 from napari_unet.gui.layers.navigation import go_to, image_in_view
-from napari_unet.gui.layers.overlays import DOUBTS, is_uncertainty_layer
-from napari_unet.gui.layers.result_info import RESULT_KEY
+from napari_unet.gui.layers.overlays import (
+    DOUBTS,
+    get_overlay,
+    is_uncertainty_layer,
+    overlay_metadata,
+)
 from napari_unet.gui.segment.form import quick_settings
 from napari_unet.gui.widgets.panel import hbox, vbox
 
@@ -91,8 +95,7 @@ class UncertaintySection(QWidget):
         self.status.hide()
         self.next.clicked.connect(self.go)
         self.layer.toggled.connect(self._show_layer)
-        self.destroyed.connect(functools.partial(_unbind, weakref.ref(viewer)))
-        viewer.bind_key(KEY, _key_of(weakref.ref(self)), overwrite=True)
+        bind_window_key(viewer, self, KEY, weak_callback(self.go))
 
     def go(self, *_: Any) -> None:
         """Go to the next place; search first where nothing was found yet."""
@@ -199,7 +202,7 @@ class UncertaintySection(QWidget):
         if search is None:
             self.go()
             return
-        if layer is not None and layer.metadata[RESULT_KEY][DOUBTS] == id(search):
+        if layer is not None and get_overlay(layer, DOUBTS) == id(search):
             layer.refresh()
             return
         if layer is not None:
@@ -209,7 +212,7 @@ class UncertaintySection(QWidget):
         self._viewer.add_image(
             placement.to_layer(search.codes),
             name=f"{search.image.name} doubt",
-            metadata={RESULT_KEY: {DOUBTS: id(search)}},
+            metadata=overlay_metadata(DOUBTS, id(search)),
             colormap="inferno",
             contrast_limits=(0, 255),
             blending="additive",
@@ -315,26 +318,11 @@ def open_annotations(stack: Stack) -> Callable[[Index], np.ndarray]:
                 with JournalReader(path) as journal:
                     for plane in journal.frames(2):
                         if plane[: len(index)] == index:
-                            seen[plane[len(index) :]] |= read_annotation_mask(journal, plane).seen
+                            seen[plane[len(index) :]] |= read_annotation_mask(
+                                journal, plane
+                            ).annotated
             except UnetError as error:
                 logger.info("a journal is skipped: %s", error)
         return seen
 
     return read
-
-
-def _key_of(section: weakref.ref[UncertaintySection]) -> Callable[[Any], None]:
-    """Return what the key does, which keeps no section alive."""
-
-    def pressed(_: Any) -> None:
-        found = section()
-        if found is not None:
-            found.go()
-
-    return pressed
-
-
-def _unbind(viewer: weakref.ref[Any], *_: object) -> None:
-    found = viewer()
-    if found is not None:
-        found.bind_key(KEY, None, overwrite=True)

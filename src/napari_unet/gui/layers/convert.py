@@ -116,7 +116,7 @@ def layer_stack(layer: Image) -> Stack:
     """
     axes = layer_axes(layer)
     stack = open_stack(full_resolution(layer), axes + "S" * layer.rgb, voxel_size_um(layer, axes))
-    return replace(stack, name=layer.name, place=_get_transform(layer, axes))
+    return replace(stack, name=layer.name, transform=_get_transform(layer, axes))
 
 
 def _get_transform(layer: Image, axes: str) -> CoordinateTransform | None:
@@ -128,7 +128,7 @@ def _get_transform(layer: Image, axes: str) -> CoordinateTransform | None:
     if np.any(layer.shear) or not all(np.array_equal(m, np.eye(len(m))) for m in straight):
         return None
     if not np.any(layer.translate) and (source := _read_source(layer, axes)) is not None:
-        return source.place
+        return source.transform
     scale, translation, described = [], [], []
     for letter, step, at, unit in zip(axes, layer.scale, layer.translate, layer.units, strict=True):
         name, factor = _file_unit(unit)

@@ -43,11 +43,6 @@ COMPARES = "compares"
 """An evaluation: the ids of the two layers that it compares."""
 
 
-def is_evaluation_layer(layer: Any) -> bool:
-    """Tell whether a layer shows an evaluation, and no objects."""
-    return COMPARES in layer.metadata.get(RESULT_KEY, {})
-
-
 def is_overlay(layer: Any) -> bool:
     """Tell whether a Labels layer shows an evaluation, changes or scribbles, and no objects."""
     return any(get_overlay(layer, key) is not None for key in (KIND, COMPARES, SHOWS))

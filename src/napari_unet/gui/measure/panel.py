@@ -17,7 +17,7 @@ from napari_unet.gui.errors import report_error
 from napari_unet.gui.jobs.run import RunButton
 from napari_unet.gui.layers.combos import as_choices, image_layers, object_layers, refresh_choices
 from napari_unet.gui.layers.navigation import READ_ONLY_MODES, go_to, object_under, watch_clicks
-from napari_unet.gui.layers.result_info import IMAGE, RESULT_KEY, EditWatch
+from napari_unet.gui.layers.result_info import EditWatch, find_source_image
 from napari_unet.gui.measure.run import MeasureRun
 from napari_unet.gui.measure.table import ObjectView
 from napari_unet.gui.remembered import remember, remembered
@@ -114,12 +114,11 @@ class MeasureForm(QWidget):
         if layer is None:
             return
         images = [image for image in self.image.choices if image is not None]
-        made_of = layer.metadata.get(RESULT_KEY, {}).get(IMAGE)
-        found = [image for image in images if str(image.unique_id) == made_of]
-        if not found and len(images) == 1:
-            found = images
-        if found:
-            self.image.value = found[0]
+        found = find_source_image(layer, images)
+        if found is None and len(images) == 1:
+            found = images[0]
+        if found is not None:
+            self.image.value = found
 
 
 class MeasurePanel(DockPanel):

@@ -205,14 +205,14 @@ class BlockRun:
         """
         maps, decoder, out = self.maps(frame), self.decoder, _WindowIds(window)
         decoder.out = out
-        decoder.start((), maps.size)
+        decoder.start((), maps.frame.size)
         for tile, raw in maps.run(tiles):
             decoder.add(tile, raw)
             yield tile
         decoder.out = None
         if isinstance(decoder, SemanticDecoder):
             return out.ids, None
-        table, summary = decoder.pieces(window)
+        table, summary = decoder.summarise(window)
         return table[out.ids], summary
 
 
@@ -264,7 +264,7 @@ def _compute_frame(
 ) -> Generator[int, None, dict[str, np.ndarray]]:
     """Compute a block of one frame; return the arrays of its file."""
     maps, plan = run.maps(frame), run.directory.plan
-    tiles = run.decode(frame, window, [] if maps.blank else maps.plan(window))
+    tiles = run.decode(frame, window, [] if maps.frame.blank else maps.plan(window))
 
     def count(tile: Tile) -> int:
         nonlocal done

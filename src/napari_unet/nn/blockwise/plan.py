@@ -31,6 +31,7 @@ from napari_unet.core.volumes.modes import JOINED, get_mode_ndim, object_axes
 from napari_unet.nn.inference.decode import decode_settings
 from napari_unet.nn.inference.diameter_estimation import ESTIMATING
 from napari_unet.nn.inference.model import choose_scale, write_exactly
+from napari_unet.nn.inference.seam_check import check_seams
 from napari_unet.nn.inference.segment import resolve_settings
 from napari_unet.nn.inference.tile_runner import LIVE_TENSORS
 
@@ -213,7 +214,7 @@ def measure_tile(run: BlockRun) -> TileCost:
         return unknown
     number = plan.blocks.count // 2
     tiles = maps.plan(plan.blocks.window(number))
-    if maps.blank or not tiles:
+    if maps.frame.blank or not tiles:
         return unknown
     seam = _check_seams(run, maps, number) if run.settings.certify else None
     try:
@@ -234,7 +235,7 @@ def _check_seams(run: BlockRun, maps: MapSource, number: int) -> float | None:
     if len(tiles) == 1:
         return 0.0  # one piece has no seams
     try:
-        return maps.certify(tiles, np.random.default_rng(run.settings.seed))
+        return check_seams(maps, tiles, np.random.default_rng(run.settings.seed))
     except UnreadableError:
         return None
 

@@ -67,7 +67,7 @@ class InstanceDecoder:
 
     def __init__(self, model: Model, settings: DecodeSettings, out: Any, preview: bool) -> None:
         self.out, self.on_device = out, decodes_on(model.device)
-        self._settings, self._cut = settings, InstanceHead.cut(settings.threshold)
+        self._settings, self._cut = settings, InstanceHead.raw_threshold(settings.threshold)
         # A stream of its own: decoding does not queue behind the network's next tiles, which the
         # device has been given already.
         cuda = model.device.type == "cuda"

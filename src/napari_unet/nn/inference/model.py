@@ -185,8 +185,7 @@ def save_model(
     overwrite
         Whether a model of that name in the store may be replaced.
     replay
-        What `pack_rehearsal` made of its training set; None: what the folder that it was loaded from
-        holds.
+        Its rehearsal set, by `pack_rehearsal`; None: that of the folder it was loaded from.
 
     Returns
     -------

@@ -295,7 +295,7 @@ class MaskPredictor:
                 before = torch.from_numpy(found.astype(np.float32))[None, None].to(seen.device)
             else:
                 before = self._before(click_window, previous, seen)
-            prompts = Prompts.of(inside[:1], inside[1:], before)
+            prompts = Prompts.from_clicks(inside[:1], inside[1:], before)
             logit = self.head(seen[:, :width], seen[:, width:], prompts)[0]
             return click_window.enlarged(logit.sigmoid().cpu().numpy())
 

@@ -105,7 +105,7 @@ def train_clicks(
         The state after the last step.
     """
     head = cast("ClickHead", state.net)
-    guess = InitialMask.of(model)
+    guess = InitialMask.from_model(model)
     views = ViewPool(model, sources, settings.seed, state.step)
 
     def step(config: TrainConfig) -> tuple[dict[str, float], TrainConfig]:
