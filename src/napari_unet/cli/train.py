@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from napari_unet.core.progress import Progress
     from napari_unet.nn.inference.model import Model
+    from napari_unet.nn.training.finetune import Tuning
 
 
 @dataclass(frozen=True)
