@@ -174,9 +174,7 @@ def report(name: str, walk: Walk, functions: bool) -> None:
     files = walk.files()
     brief = [f for f in files if len(walk.functions[f]) <= 2]
     count = sum(len(walk.functions[f]) for f in files)
-    print(
-        f"\n{name}: {len(files)} files, {len(brief)} of them for 1 or 2 functions; {count} functions"
-    )
+    print(f"\n{name}: {len(files)} files ({len(brief)} with 1 or 2 functions), {count} functions")
     for file in files:
         names = walk.functions[file]
         print(f"  {file} ({len(names)})" + (": " + ", ".join(names) if functions else ""))
