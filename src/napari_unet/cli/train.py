@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainRequest:
-    """What to train, on which images.
+    """What to train, on which images: the options of the command.
 
     Attributes
     ----------
@@ -257,7 +257,11 @@ def add_train(commands: Any) -> None:
         "for planes of a stack that have no label",
     )
     command.add_argument(
-        "--ignore-label", type=int, metavar="V", help="value of labels that says: not looked at"
+        "--ignore-label",
+        dest="ignore",
+        type=int,
+        metavar="V",
+        help="value of labels that says: not looked at",
     )
     command.add_argument(
         "--classes",
@@ -282,26 +286,12 @@ def add_train(commands: Any) -> None:
 
 
 def _train(values: Namespace) -> int:
-    run = TrainingRun(
-        TrainRequest(
-            images=values.images,
-            labels=values.labels,
-            name=values.name,
-            start=values.start,
-            known=values.known,
-            ignore=values.ignore_label,
-            classes=values.classes,
-            ndim=values.ndim,
-            depth=values.depth,
-            width=values.width,
-            channel=values.channel,
-            axes=values.axes,
-            device=values.device,
-            resume=values.resume,
-            keep=values.keep,
-            settings=settings_from(values, TrainSettings),
-        )
-    )
+    options = {
+        item.name: getattr(values, item.name)
+        for item in fields(TrainRequest)
+        if item.name != "settings"
+    }
+    run = TrainingRun(TrainRequest(**options, settings=settings_from(values, TrainSettings)))
     try:
         with progress_bar(1) as bar:
             place = follow(_show_loss(run.steps(), bar), bar)

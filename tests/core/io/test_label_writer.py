@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 VOXEL = (2.0, 0.5, 0.25)
-PROVENANCE_KEY = {"model": "nuclei", "settings": {"diameter": None, "tile": 512}, "who": "Jürgen µ"}
+PROVENANCE = {"model": "nuclei", "settings": {"diameter": None, "tile": 512}, "who": "Jürgen µ"}
 SHAPES = [
     ("YX", (30, 40)),
     ("YX", (1, 1)),
@@ -71,7 +71,7 @@ def test_a_result_opens_as_it_was_made(
     with create_output(path, shape, axes, "u4", VOXEL, {}) as output:
         assert not np.asarray(output.array[...]).any()
         output.array[...] = values
-        output.finish(dtype, PROVENANCE_KEY)
+        output.finish(dtype, PROVENANCE)
         assert not path.exists()
     assert os.listdir(tmp_path) == [path.name]
     stack = open_stack(path)
@@ -81,7 +81,7 @@ def test_a_result_opens_as_it_was_made(
     assert stack.voxel_size_um == pytest.approx((depth, 0.5, 0.25))
     assert stack.dtype == ("u2" if suffix == ".png" and dtype != "u1" else dtype)
     np.testing.assert_array_equal(whole(path), values)
-    assert read_provenance(path) == PROVENANCE_KEY
+    assert read_provenance(path) == PROVENANCE
 
 
 def test_windows_are_written_and_read(tmp_path: Path, storage: str) -> None:
@@ -101,13 +101,13 @@ def test_what_a_tif_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """ImageJ where ImageJ can, OME-TIFF where it cannot or where the name says so."""
     table = [("a.tif", "u2", "imagej"), ("b.tif", "u4", "ome"), ("c.ome.tif", "u2", "ome")]
     for name, dtype, kind in table:
-        with create_output(tmp_path / name, (3, 50, 60), "ZYX", dtype, VOXEL, PROVENANCE_KEY):
+        with create_output(tmp_path / name, (3, 50, 60), "ZYX", dtype, VOXEL, PROVENANCE):
             pass
         with tifffile.TiffFile(tmp_path / name) as file:
             assert file.series[0].kind == kind
             assert not file.is_bigtiff
     monkeypatch.setattr(results, "IN_MEMORY", 0)
-    with create_output(tmp_path / "big.tif", (3, 50, 60), "ZYX", "u2", VOXEL, PROVENANCE_KEY):
+    with create_output(tmp_path / "big.tif", (3, 50, 60), "ZYX", "u2", VOXEL, PROVENANCE):
         pass
     with tifffile.TiffFile(tmp_path / "big.tif") as file:
         assert file.series[0].kind == "ome"
@@ -116,7 +116,7 @@ def test_what_a_tif_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         meta = file.imagej_metadata
         assert meta is not None
         assert (meta["unit"], meta["spacing"], meta["slices"]) == ("um", 2.0, 3)
-        assert json.loads(meta["Info"]) == PROVENANCE_KEY
+        assert json.loads(meta["Info"]) == PROVENANCE
 
 
 @pytest.mark.parametrize(("axes", "shape"), [*SHAPES, ("YX", (0, 5)), ("YX", (2500, 1100))])
@@ -125,7 +125,7 @@ def test_zarr_results_are_valid_ome_label_images(
     tmp_path: Path, storage: str, axes: str, shape: tuple[int, ...], voxel: object
 ) -> None:
     path, values = tmp_path / "nuclei.ome.zarr", labels(shape, "u2")
-    with create_output(path, shape, axes, "u4", voxel, PROVENANCE_KEY) as output:  # type: ignore[arg-type]
+    with create_output(path, shape, axes, "u4", voxel, PROVENANCE) as output:  # type: ignore[arg-type]
         output.array[...] = values
         output.finish("u2")
     yaozarrs.validate_zarr_store(str(path))

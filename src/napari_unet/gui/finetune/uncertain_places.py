@@ -257,7 +257,7 @@ class UncertaintySearch:
 
     def take(self, item: Progress) -> bool:
         """Take in a report; return whether a frame is finished."""
-        doubt = getattr(item, "doubt", None)
+        doubt = getattr(item, "uncertainty", None)
         if doubt is None:
             return False
         index, places = item.index, item.places  # type: ignore[attr-defined]

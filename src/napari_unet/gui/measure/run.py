@@ -104,7 +104,8 @@ class MeasureRun(ResultRun):
         data, size = full_resolution(self.labels), voxel_size_um(self.labels, self.axes)
         labels = replace(open_stack(data, self.axes, size), name=self.labels.name)
         image = None if self.image is None else layer_stack(self.image)
-        return self._steps(data, labels, image, get_provenance(self.labels))
+        self._how["provenance"] = get_provenance(self.labels)
+        return self._steps(data, labels, image)
 
     def _steps(
         self, data: Any, labels: Stack, image: Stack | None, provenance: Any

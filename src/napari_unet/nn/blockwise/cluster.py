@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_unet.core.blockwise.run_directory import RunDirectory, write_text
+from napari_unet.core.blockwise.run_directory import RunDirectory, write_run_text
 from napari_unet.core.errors import InputError, OutputError, UnetError
 from napari_unet.core.io.stack import Stack, open_stack
 from napari_unet.core.progress import run_to_end
@@ -187,7 +187,7 @@ class ClusterExecutor:
             directory, (batch, number) = RunDirectory(Path(self._opened.folder)), task[0]
             frames = directory.plan.batches.frames(batch)
             for frame in frames:
-                write_text(directory.failure(frame, number), json.dumps({"reason": reason}))
+                write_run_text(directory.failure(frame, number), json.dumps({"reason": reason}))
             yield task[0], [reason] * len(frames)
 
     def _threads(self) -> int:
