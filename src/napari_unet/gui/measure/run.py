@@ -104,8 +104,7 @@ class MeasureRun(ResultRun):
         data, size = full_resolution(self.labels), voxel_size_um(self.labels, self.axes)
         labels = replace(open_stack(data, self.axes, size), name=self.labels.name)
         image = None if self.image is None else layer_stack(self.image)
-        self._how["provenance"] = get_provenance(self.labels)
-        return self._steps(data, labels, image)
+        return self._steps(data, labels, image, get_provenance(self.labels))
 
     def _steps(
         self, data: Any, labels: Stack, image: Stack | None, provenance: Any
