@@ -1,6 +1,6 @@
 """Train a tiny network in a folder, from the checkpoint that is there; say each step.
 
-Started by `test_resume.py`, which kills it: python drive_training.py FOLDER STEPS
+Started by `test_checkpoint.py`, which kills it: python drive_training.py FOLDER STEPS
 """
 
 from __future__ import annotations
