@@ -28,7 +28,7 @@ from napari_unet.core.image.domain_shift import ShiftWarning
 
 
 def zoomed(values: np.ndarray, zoom: float, labels: bool = False) -> np.ndarray:
-    """Resample an image or labels as a camera with other pixels would have seen them."""
+    """Resample an image or labels to another pixel size."""
     if zoom == 1:
         return values
     return np.asarray(
@@ -44,7 +44,7 @@ def zoomed(values: np.ndarray, zoom: float, labels: bool = False) -> np.ndarray:
 
 
 def main() -> None:
-    """Print the table."""
+    """Segment every image, and print a table of scores by modality."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--model", default="nuclei")

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tifffile
 import torch
-from lab.scenes import make_scene
+from lab.synthetic_images import make_synthetic_image
 from scipy import ndimage
 from skimage.segmentation import random_walker, watershed
 
@@ -80,7 +80,7 @@ def planes(data: Path) -> Iterator[Pair]:
 def scenes(count: int) -> Iterator[Pair]:
     """Yield generated scenes and, of each, one of its layers."""
     for number in range(count):
-        scene = make_scene([BENCHMARK_SCENES, number])
+        scene = make_synthetic_image([BENCHMARK_SCENES, number])
         yield f"scenes, {scene.kind}", scene.image, scene.layers[number % len(scene.layers)]
 
 

@@ -1,4 +1,4 @@
-"""Whether looking where the model is in doubt pays: tuned on doubtful crops against random ones.
+"""Whether correcting where the model is uncertain pays: tuned on uncertain or random crops.
 
     python benchmarks/doubtful.py DATA --out RUN          # 5 seeds; goes on where it stopped
     python benchmarks/doubtful.py DATA --out RUN --quick  # a minute, to see that it works
@@ -29,6 +29,7 @@ from finetune import Bench, base_model, show
 
 import napari_unet as nu
 from napari_unet.core.image.domain_shift import ShiftWarning
+from napari_unet.core.progress import run_to_end
 from napari_unet.nn.inference.uncertainty import find_uncertain_regions
 
 if TYPE_CHECKING:
@@ -70,19 +71,14 @@ def first_apart(crops: Iterator[Crop], count: int) -> list[Crop]:
 
 
 def doubtful_crops(bench: Bench, base: nu.Model, pool: list[str], edge: int) -> Iterator[Crop]:
-    """Yield crops around the most doubtful places of some images, the most doubtful first."""
+    """Yield crops around the most uncertain places of some images, the most uncertain first."""
     found = []
     for name in pool:
         path, labels = bench.pair(name)
         steps = find_uncertain_regions(path, base, nu.PredictSettings(certify=False, survey=False))
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                places = end.value
-                break
         found += [
-            (place.score, name, window_around(place.centre, labels.shape, edge)) for place in places
+            (place.score, name, window_around(place.centre, labels.shape, edge))
+            for place in run_to_end(steps)
         ]
     for _, name, window in sorted(found, key=lambda crop: -crop[0]):
         yield name, window
@@ -100,7 +96,7 @@ def random_crops(
         yield pool[at], window_around(centre, shapes[at], edge)
 
 
-def samples_of(bench: Bench, crops: list[Crop]) -> nu.Samples:
+def make_samples(bench: Bench, crops: list[Crop]) -> nu.Samples:
     """Return images of which the crops alone are known."""
     pairs, known = [], []
     for name in sorted({name for name, _ in crops}):
@@ -123,10 +119,9 @@ def measure(
 ) -> None:
     """Tune on crops, score on other images and write the figure."""
     began = time.monotonic()
-    samples = samples_of(bench, choose())
+    samples = make_samples(bench, choose())
     tuning = nu.Tuning(base, samples, bench.settings(seed))
-    for _ in tuning.steps():
-        pass
+    run_to_end(tuning.steps())
     bench.add(
         what,
         AP50=bench.ap50_on(others, tuning.best(), told=True),

@@ -1,20 +1,20 @@
-"""How fast a model adapts to what it never saw, and what it forgets: one line a figure.
+"""How fast a model adapts to a new kind of image, and what it forgets.
 
-    python benchmarks/finetune.py DATA --out RUN           # hours; goes on where it stopped
+    python benchmarks/finetune.py DATA --out RUN           # hours; resumes where it stopped
     python benchmarks/finetune.py DATA --out RUN --quick   # two minutes, to see that it works
     python benchmarks/finetune.py DATA --out RUN --parts images scratch touched volume
     python benchmarks/finetune.py DATA --out RUN --settings '{"replay": 0.5}'
 
 DATA holds the folders `bbbc038` and, for the part `volume`, `ovule_nuclei_3d`. A base is trained on
 the fluorescence images of the training split alone, then tuned on histology images of the same
-split; AP50 is measured on the validation split, where nothing was ever trained on or chosen by.
+split; AP50 is measured on the validation split, which is used for nothing else.
 
 images   tuned on 1, 2, 4 and 8 images
 scratch  the same network trained on the same images from scratch
 touched  tuned on 20, 50, 100 and 200 objects with a margin of background, nothing else being known
 volume   a 3D network, from scratch, on 3 labelled planes of one volume, scored on the other
 
-Results are lines of JSON in RUN/results.jsonl; what is there is not measured again.
+Results are lines of JSON in RUN/results.jsonl; existing ones are not measured again.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ from napari_unet.core.evaluation.metrics import Scores
 from napari_unet.core.image.diameters import median_diameter
 from napari_unet.core.models.card import ModelCard
 from napari_unet.core.models.folder import attach_rehearsal
+from napari_unet.core.progress import run_to_end
 from napari_unet.core.training.rehearsal import choose_rehearsal_crops, pack_rehearsal
+from napari_unet.core.training.run_state import CHECKPOINT
 from napari_unet.nn.inference.diameter_estimation import training_statistics
 from napari_unet.nn.inference.model import Model
 from napari_unet.nn.training.checkpoint import TrainState, load_checkpoint
@@ -50,13 +52,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DIAMETER, MARGIN = 22.0, 8
-CHECKPOINT = "checkpoint.safetensors"
 PARTS = ("images", "scratch", "touched", "volume")
 
 
 @dataclass
 class Bench:
-    """What is measured, with what, and what was measured already."""
+    """The options of a benchmark, and the results so far."""
 
     data: Path
     out: Path
@@ -81,13 +82,13 @@ class Bench:
         return self.out / "results.jsonl"
 
     def measured(self, what: str) -> bool:
-        """Tell whether a figure is there; if so, print it."""
+        """Tell whether a result exists; if so, print it."""
         if what in self.done:
             show(self.done[what])
         return what in self.done
 
     def add(self, what: str, **figures: Any) -> None:
-        """Write and print one figure."""
+        """Write and print a result."""
         row = {"what": what, **figures}
         self.done[what] = row
         with self._file.open("a") as file:
@@ -120,7 +121,8 @@ class Bench:
     def ap50_on(self, names: list[str], model: nu.Model, *, told: bool = False) -> float:
         """Score a model on images, pooled over their objects.
 
-        It estimates their size, or is told the true one: what an estimate costs.
+        The model estimates the objects' size, or is told the true one: that shows what the estimate
+        costs.
         """
         scores = []
         for name in names:
@@ -131,12 +133,12 @@ class Bench:
 
 
 def show(row: dict[str, Any]) -> None:
-    """Print one figure in one line."""
+    """Print a result in one line."""
     print("  ".join(f"{k} {v}" if k != "what" else f"{v}:" for k, v in row.items()), flush=True)
 
 
 def base_model(bench: Bench) -> nu.Model:
-    """Train the base, or load it: fluorescence images alone."""
+    """Train the base model on fluorescence images alone, or load it."""
     folder = bench.out / "base"
     if (folder / "model.json").exists():
         return nu.load_model(str(folder), bench.device)
@@ -168,7 +170,7 @@ def base_model(bench: Bench) -> nu.Model:
 
 
 def measure_base(bench: Bench, base: nu.Model) -> None:
-    """Score what a tuned model is compared with."""
+    """Score the models that tuned ones are compared with."""
     for what, model in (("base", base), ("full data (nuclei)", None)):
         if not bench.measured(what):
             model = model or nu.load_model("nuclei", bench.device)
@@ -183,7 +185,7 @@ def measure_base(bench: Bench, base: nu.Model) -> None:
 def tune(
     bench: Bench, model: nu.Model, samples: nu.Samples, seed: int, what: str, *, forgets: bool
 ) -> None:
-    """Tune a model, score it and write the figure."""
+    """Tune a model, score it and write the result."""
     began = time.monotonic()
     tuning = nu.Tuning(model, samples, bench.settings(seed))
     first = None
@@ -209,7 +211,7 @@ def tune(
 
 
 def image_sets(bench: Bench) -> Iterator[tuple[str, int, nu.Samples]]:
-    """Yield what is trained on, with its name and the seed that chose it."""
+    """Yield the sets of images to train on: name, seed of the choice, samples."""
     names = bench.names("train", "histology")
     for count in bench.images:
         for seed in range(bench.seeds):
@@ -234,7 +236,7 @@ def measure_scratch(bench: Bench) -> None:
 
 
 def touched_samples(bench: Bench, count: int, seed: int) -> nu.Samples:
-    """Take objects at random, a few of each image; they and what is around them are known."""
+    """Draw objects, a few of each image; they and a margin of background are known."""
     rng = np.random.default_rng(seed)
     pairs, known, left = [], [], count
     for name in rng.permutation(bench.names("train", "histology")):
@@ -281,8 +283,7 @@ def measure_volume(bench: Bench) -> None:
         model = fresh_model(spec, "volume", bench.device)
         samples = nu.Samples.from_labels([(stack, labels)], [mask], channels=1)
         tuning = nu.Tuning(model, samples, bench.settings(0))
-        for _ in tuning.steps():
-            pass
+        run_to_end(tuning.steps())
         scores = nu.evaluate(nu.segment(other, tuning.best()), truth)
         bench.add(
             f"volume: from scratch on {what}",
@@ -294,7 +295,7 @@ def measure_volume(bench: Bench) -> None:
 
 
 def main() -> None:
-    """Measure what is asked for and not there yet."""
+    """Measure what was requested and does not exist yet."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--out", type=Path, required=True)

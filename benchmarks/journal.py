@@ -3,19 +3,18 @@
     python benchmarks/journal.py [--strokes 300] [--kills 1000] [--json FILE]
 
 Cost: brush strokes of 2,000 to 20,000 pixels on a 4096 x 4096 uint16 labels array full of objects;
-milliseconds from the pixels at hand to the record on the disk, with and without the disk's sync,
-and of the processor's time alone, which other work on the machine does not change.
+milliseconds from the changed pixels to the record on the disk, with and without the sync, and CPU
+time alone, which does not depend on other work on the machine.
 
-Kills: a process paints random strokes (some undone and redone), and reports each one's number as
-soon as the journal says that it is saved. It is killed (SIGKILL) at a random moment. The next one
-restores the labels from the journal, compares them with what was reported, and goes on painting.
+Kills: a process paints random strokes (some undone and redone), and reports the number of each as
+soon as it is saved. It is killed (SIGKILL) at a random moment. The next process restores the labels
+from the journal, compares them with the reports, and goes on painting.
 POSIX only.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import signal
 import struct
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lab.report import summarise_times, write_results
 
 from napari_unet.core.annotations.append_log import JournalWarning, RecordFile
 from napari_unet.core.annotations.header import find_journals
@@ -38,7 +38,7 @@ _NUMBER = struct.Struct("<q")
 
 
 def measure_strokes(strokes: int, size: int = 4096, seed: int = 0) -> dict[str, Any]:
-    """Return milliseconds of a stroke: in all, without the sync, and its bytes on the disk."""
+    """Measure recording a stroke: milliseconds with and without the sync, bytes on the disk."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:size, :size]
     labels = np.where((y % 40 - 20) ** 2 + (x % 40 - 20) ** 2 < 300, y // 40 * 103 + x // 40 + 1, 0)
@@ -81,9 +81,9 @@ def measure_strokes(strokes: int, size: int = 4096, seed: int = 0) -> dict[str, 
     return {
         "strokes": strokes,
         "pixels": [min(pixels), max(pixels)],
-        "ms_of_processor": _spread(busy),
-        "ms_without_sync": _spread(np.subtract(times, synced)),
-        "ms_with_sync": _spread(times),
+        "ms_of_processor": summarise_times(busy),
+        "ms_without_sync": summarise_times(np.subtract(times, synced)),
+        "ms_with_sync": summarise_times(times),
         "bytes_a_stroke": grown / strokes,
         "begin_ms": begin_ms,
         "replay_ms": replay_ms,
@@ -91,12 +91,8 @@ def measure_strokes(strokes: int, size: int = 4096, seed: int = 0) -> dict[str, 
     }
 
 
-def _spread(times: Any) -> dict[str, float]:
-    return {"median": float(np.median(times)), "p95": float(np.percentile(times, 95))}
-
-
 def stroke(rng: np.random.Generator, size: int) -> tuple[np.ndarray, ...]:
-    """Return the pixels of a brush stroke, as napari gives them: dab by dab, none twice."""
+    """Return the pixels of a brush stroke, as napari reports them: dab by dab, none twice."""
     radius = int(rng.integers(12, 24))
     dabs = int(rng.integers(60, 250))
     steps = np.cumsum(rng.normal(0, 5, (dabs, 2)) + rng.normal(0, 4, 2), axis=0)
@@ -109,11 +105,11 @@ def stroke(rng: np.random.Generator, size: int) -> tuple[np.ndarray, ...]:
 
 
 def kill_test(kills: int, seed: int = 0) -> dict[str, int]:
-    """Kill a painting process many times; returns kills, actions saved, and how many were lost."""
+    """Kill a painting process many times; count kills, saved actions and lost ones."""
     rng = np.random.default_rng(seed)
     found = {"kills": 0, "saved": 0, "lost": 0, "torn": 0, "written_not_reported": 0}
     while found["kills"] < kills:
-        # A new image from time to time: journals grow, and so does the time to check them.
+        # A new image now and then: journals grow, and with them the time to check them.
         image = rng.integers(0, 255, SHAPE, np.uint8)
         first = np.zeros(SHAPE, np.uint16)
         with Journal.begin(open_stack(image, "YX"), first) as journal:
@@ -140,7 +136,7 @@ def kill_test(kills: int, seed: int = 0) -> dict[str, int]:
 
 
 class Expected:
-    """The labels after some number of actions; what each action is follows from its number."""
+    """The expected labels after a number of actions; each action follows from its number."""
 
     def __init__(self, seed: int) -> None:
         self.seed, self.number = seed, 0
@@ -149,7 +145,7 @@ class Expected:
         self.undone: list[np.ndarray] = []
 
     def go_on(self, number: int) -> None:
-        """Do the actions up to this number."""
+        """Perform the actions up to a number."""
         while self.number < number:
             what, where, value = action(self.seed, self.number, len(self.done), len(self.undone))
             self.number += 1
@@ -168,7 +164,7 @@ class Expected:
 def action(
     seed: int, number: int, undoable: int, redoable: int
 ) -> tuple[str, tuple[slice, slice], int]:
-    """Return what the action of this number is: its kind, a box to paint and its label."""
+    """Return an action by its number: kind, box to paint and label."""
     rng = np.random.default_rng((seed, number))
     kind = rng.uniform()
     what = "undo" if kind < 0.15 and undoable else "redo" if kind < 0.25 and redoable else "paint"
@@ -177,7 +173,7 @@ def action(
 
 
 def _paint_until_killed(path: Path, seed: int, delay: float) -> int:
-    """Let a process go on painting and kill it; returns how many actions it reported as saved."""
+    """Start a painting process and kill it; return how many actions it reported as saved."""
     read, write = os.pipe()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of fork where there are threads
@@ -236,10 +232,7 @@ def main() -> int:
             found["cost"] = measure_strokes(arguments.strokes, seed=arguments.seed)
         if arguments.kills:
             found["kills"] = kill_test(arguments.kills, arguments.seed)
-    text = json.dumps(found, indent=2)
-    print(text)
-    if arguments.json:
-        arguments.json.write_text(text)
+    write_results(found, arguments.json)
     slow = "cost" in found and found["cost"]["ms_of_processor"]["p95"] > GOAL_MS
     return int(slow or bool(found.get("kills", {}).get("lost")))
 

@@ -1,18 +1,17 @@
-"""What recording costs the window's thread while the user paints.
+"""What recording costs the main thread while the user paints.
 
     xvfb-run -a python benchmarks/strokes.py [--strokes 200] [--size 4096] [--json FILE]
 
 Brush strokes of 60 to 250 dabs on a 4096 x 4096 uint16 labels layer full of objects, in a viewer
-that records. Milliseconds in the window's thread: what recording adds to a stroke (the answer to
-napari's `paint` event, and to the journal's news), the stroke itself with recording and without,
-and an undo, its sync included.
+that records. Milliseconds in the main thread: what recording adds to a stroke (handling napari's
+`paint` event and the journal's messages), the stroke itself with recording and without, and an
+undo, including its sync.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
-import json
 import os
 import tempfile
 import time
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lab.report import summarise_times, write_results
 
 GOAL_MS = 5.0
 
@@ -34,10 +34,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["NAPARI_UNET_HOME"] = folder
         found = measure(arguments.strokes, arguments.size)
-    text = json.dumps(found, indent=2)
-    print(text)
-    if arguments.json:
-        arguments.json.write_text(text)
+    write_results(found, arguments.json)
     return int(found["added_ms"]["p95"] > GOAL_MS or not found["restored"])
 
 
@@ -53,10 +50,10 @@ def measure(strokes: int, size: int) -> dict[str, Any]:
     image = viewer.add_image(rng.integers(0, 255, (size, size), np.uint8), name="image")
     viewer.window.add_plugin_dock_widget("napari-unet", "Correct and fine-tune")
     recorder, clock = get_edit_tracker(viewer), _Clock()
-    plain = viewer.add_labels(labels_of(size), name="not recorded")
+    plain = viewer.add_labels(make_labels(size), name="not recorded")
     without = [clock.time(functools.partial(paint, rng, plain, n)) for n in range(strokes)]
     viewer.layers.remove(plain)
-    layer = viewer.add_labels(labels_of(size), name="recorded")
+    layer = viewer.add_labels(make_labels(size), name="recorded")
     clock.watch(layer)
     recorder.watch(layer, image)
     paint(rng, layer, 1)  # begins the journal
@@ -67,7 +64,7 @@ def measure(strokes: int, size: int) -> dict[str, Any]:
     for number in range(strokes):
         clock.spent = 0.0
         within.append(clock.time(functools.partial(paint, rng, layer, number + 2)))
-        # News that come while the next stroke is painted are answered here, too.
+        # Messages that arrive while the next stroke is painted are handled here, too.
         news = clock.time(QApplication.processEvents)
         added.append(clock.spent + news)
     recording.wait(60)
@@ -79,16 +76,16 @@ def measure(strokes: int, size: int) -> dict[str, Any]:
     viewer.close()
     return {
         "strokes": strokes,
-        "added_ms": _summary(added),
-        "stroke_ms_recorded": _summary(within),
-        "stroke_ms_not_recorded": _summary(without),
-        "undo_ms": _summary(undone),
+        "added_ms": summarise_times(added),
+        "stroke_ms_recorded": summarise_times(within),
+        "stroke_ms_not_recorded": summarise_times(without),
+        "undo_ms": summarise_times(undone),
         "restored": restored,
     }
 
 
 class _Clock:
-    """Times calls, and what is spent in the answer to a layer's `paint` event."""
+    """Times calls, and the handlers of a layer's `paint` event."""
 
     def __init__(self) -> None:
         self.spent = self._began = 0.0
@@ -99,7 +96,7 @@ class _Clock:
         return 1e3 * (time.perf_counter() - began)
 
     def watch(self, layer: Any) -> None:
-        """Surround whatever is connected to the event later with a start and a stop."""
+        """Connect a start before all handlers of the event, and a stop after them."""
         layer.events.paint.connect(self._stop, position="last")
         layer.events.paint.connect(self._start, position="first")
 
@@ -110,7 +107,7 @@ class _Clock:
         self.spent += 1e3 * (time.perf_counter() - self._began)
 
 
-def labels_of(size: int) -> np.ndarray:
+def make_labels(size: int) -> np.ndarray:
     """Return labels full of discs."""
     y, x = np.mgrid[:size, :size]
     inside = (y % 40 - 20) ** 2 + (x % 40 - 20) ** 2 < 300
@@ -125,10 +122,6 @@ def paint(rng: np.random.Generator, layer: Any, label: int) -> None:
     with layer.block_history():
         for point in points:
             layer.paint(point, 60000 + label % 5000, refresh=False)
-
-
-def _summary(times: list[float]) -> dict[str, float]:
-    return {"median": float(np.median(times)), "p95": float(np.percentile(times, 95))}
 
 
 if __name__ == "__main__":

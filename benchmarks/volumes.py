@@ -19,7 +19,7 @@ from pathlib import Path
 
 import tifffile
 import torch
-from lab.volume_scenes import make_volume
+from lab.synthetic_volumes import make_volume
 
 import napari_unet as nu
 from napari_unet.core.instances.heads import get_head

@@ -5,11 +5,11 @@
     python scripts/train_clicks.py DATA --model nuclei --out RUN --minutes 60 --start nuclei
 
 DATA is a folder with `images/`, `labels/` and a `split.csv` (BBBC038). Half of the pictures come
-from its training split, half are generated scenes, so that clicks work on things that are no
-nuclei. RUN gets the checkpoint, `log.csv`, `curve.png` and, at the end, the model folder
-`RUN/MODEL`: the model as it was, with the averaged head that scored best on objects of the
-validation split and of held-out scenes. With --start the training begins with the click head of a
-model that has one, which may be MODEL itself. The run is seeded.
+from its training split, half are generated, so that clicks work on objects that are no nuclei. RUN
+gets the checkpoint, `log.csv`, `curve.png` and, at the end, the model folder `RUN/MODEL`: the
+unchanged model with the averaged head that scored best on objects of the validation split and of
+held-out generated images. With --start the training begins with the click head of a model, which
+may be MODEL itself. The run is seeded.
 """
 
 from __future__ import annotations
@@ -50,19 +50,19 @@ from napari_unet.nn.training.click_training import (
 from napari_unet.nn.unet.click_head import ClickHead
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-from lab.scenes import GeneratedScenes, make_scene, normalise
+from lab.synthetic_images import SyntheticImageSource, make_synthetic_image, normalise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 TRAIN_SCENES, VALIDATION_SCENES = 0, 1
-"""Scenes' seeds begin with one of these."""
+"""The seeds of generated images begin with one of these."""
 PER_IMAGE = 2
-"""Objects that are clicked on in each image at a validation."""
+"""Number of objects that are clicked on in each image of a validation."""
 
 
 def read_split(data: Path, split: str, channels: int) -> Samples:
-    """Read one split of the data set; targets, which only a trunk's training needs, are empty."""
+    """Read one split of the data set, without targets: only a trunk's training needs them."""
     with (data / "split.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["split"] == split]
     items = []
@@ -87,7 +87,7 @@ def with_head(model: Model, head: ClickHead) -> Model:
 
 
 def first_head(model: Model, start: str | None) -> ClickHead:
-    """Return the head that a training begins with: a fresh one, or that of another model."""
+    """Return the head to begin with: a new one, or that of another model."""
     head = ClickHead(model.spec)
     if start:
         other = load_model(start, "cpu").click
@@ -97,11 +97,11 @@ def first_head(model: Model, start: str | None) -> ClickHead:
     return head.to(model.device)
 
 
-def scene_trials(model: Model, count: int, rng: np.random.Generator) -> Iterator[ClickTrial]:
-    """Yield objects of generated scenes, seen at their own scale."""
+def synthetic_trials(model: Model, count: int, rng: np.random.Generator) -> Iterator[ClickTrial]:
+    """Yield objects of generated images, at their own scale."""
     settings = nu.PredictSettings(diameter=model.diameter)
     for number in range(count):
-        scene = make_scene([VALIDATION_SCENES, number])
+        scene = make_synthetic_image([VALIDATION_SCENES, number])
         axes = "YXS" if scene.image.ndim == 3 else "YX"
         session = ClickSession(model, open_stack(scene.image, axes=axes), settings=settings)
         layer = scene.layers[int(rng.integers(len(scene.layers)))]
@@ -110,14 +110,14 @@ def scene_trials(model: Model, count: int, rng: np.random.Generator) -> Iterator
 
 
 def validation(model: Model, data: Path, images: int) -> ClickValidator:
-    """Choose the objects that the head is scored on: from so many images, and as many scenes."""
+    """Choose the objects to score the head on: from images, and as many generated ones."""
     rng = np.random.default_rng(VALIDATION_SCENES)
     samples = read_split(data, "val", model.spec.in_channels)
     some = rng.permutation(len(samples.items))[:images]
     chosen = Samples(
         [replace(samples.items[i], group="images") for i in sorted(some.tolist())], samples.head
     )
-    trials = [*make_trials(model, chosen, PER_IMAGE, rng), *scene_trials(model, images, rng)]
+    trials = [*make_trials(model, chosen, PER_IMAGE, rng), *synthetic_trials(model, images, rng)]
     return ClickValidator(trials)
 
 
@@ -128,7 +128,7 @@ def finish(
     out: Path,
     thumbnail: np.ndarray | None,
 ) -> None:
-    """Write the model with its new head; its card says how the head was trained and scored."""
+    """Write the model with its new head, and training and scores of the head on its card."""
     head = cast("ClickHead", cast("Any", state.best_net()))
     best = max((h for h in state.history if "IoU" in h), key=lambda h: h["IoU"])
     scores = {name: round(v, 4) for name, v in best.items() if name not in {"step", "loss"}}
@@ -140,7 +140,7 @@ def finish(
 
 
 def main() -> None:
-    """Run the training that the arguments ask for."""
+    """Train the click head of a model, as the arguments say."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--model", default="nuclei")
@@ -174,7 +174,7 @@ def main() -> None:
     steps = train_clicks(
         state,
         model,
-        [LabelledImages.from_samples(samples), GeneratedScenes(TRAIN_SCENES)],
+        [LabelledImages.from_samples(samples), SyntheticImageSource(TRAIN_SCENES)],
         settings,
         validate=validation(with_head(model, head), args.data, args.validate_on),
         checkpoint=args.out / CHECKPOINT,

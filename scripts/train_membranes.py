@@ -7,9 +7,9 @@ DATA is a folder with `images/`, `labels/` (1 inside cells, 0 on membranes) and 
 (columns id, split). RUN gets the checkpoint, `log.csv`, `curve.png` and, at the end, the model
 folder `RUN/membranes`. The run is seeded.
 
-The sections of the split `val` are scored during the training, for the curve alone: the averaged
-weights of the last step are what is kept and, in the end, scored as the challenge does. That takes
-the best threshold on the very sections that are scored; nothing else is chosen on them.
+The sections of the split `val` are scored during the training for the curve alone: the averaged
+weights of the last step are stored and, at the end, scored as the challenge does. The challenge
+chooses the best threshold on the scored sections; nothing else is chosen on them.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def score(model: Model, data: Path) -> dict[str, float]:
 
 
 def main() -> None:
-    """Run the training that the arguments ask for."""
+    """Train and score the network, as the arguments say."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--out", type=Path, required=True)
@@ -128,7 +128,7 @@ def main() -> None:
         budget = {"steps": state.step, "seconds": round(state.seconds), "seed": args.seed}
         card = ModelCard("membranes", SPEC, licence=LICENCE, training=samples.card() | budget)
         model = Model(card, state.averaged_net(), device)
-        # float16 rounds the weights: what is scored is what was written.
+        # float16 rounds the weights: score those that were written.
         model = load_model(save_model(model, args.out / "membranes"), device.type)
         metrics = score(model, args.data)
         save_model(

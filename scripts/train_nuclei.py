@@ -8,12 +8,12 @@
 DATA is a folder with `images/`, `labels/` and a `split.csv` (columns id, split, modality). RUN gets
 the checkpoint, the log and, at the end, the model folder `RUN/nuclei`: the averaged weights that
 scored best on the validation split, decoding calibrated there, and the card. Polishing trains those
-weights a little further as they will be used: with frozen BatchNorm statistics (those of a small
-batch of unlike images are far from the running ones), and mostly on pixels that are neither warped
-nor varied. The run is seeded.
+weights a little further under the conditions of use: with frozen BatchNorm statistics (those of a
+small batch of unlike images are far from the running ones), and mostly on pixels that are neither
+warped nor varied. The run is seeded.
 
-The model folder gets a replay, too: some training crops that fine-tuning mixes in against
-forgetting. With --replay nothing is trained: a model that is there gets one.
+The model folder also gets a rehearsal set: training crops that fine-tuning mixes in against
+forgetting. With --replay nothing is trained: an existing model gets one.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def first_part(args: argparse.Namespace, device: torch.device) -> TrainState:
 
 
 def polish(net: UNet, args: argparse.Namespace) -> TrainState:
-    """Train weights further, as they will be used."""
+    """Train weights further under the conditions of use."""
     settings = TrainSettings(
         minutes=args.polish,
         seed=args.seed + 1,
@@ -136,7 +136,7 @@ def finish(net: UNet, data: Path, out: Path, training: dict) -> None:
     validation, device = read_split(data, "val"), pick_device("auto")
     training["working_diameter_px"] = DIAMETER
     card = ModelCard(name="nuclei", spec=SPEC, licence=LICENCE, training=training)
-    # float16 rounds the weights: what is calibrated and measured is what will be shipped.
+    # float16 rounds the weights: calibrate and measure those that will be shipped.
     folder = save_model(Model(card, net.to(device), device), out / "nuclei")
     model = load_model(folder, device.type)
 
@@ -150,12 +150,12 @@ def finish(net: UNet, data: Path, out: Path, training: dict) -> None:
     card = model.card.replace(metrics=metrics, training=training)
     model = Model(card, model.net, device)
     save_model(model, out / "nuclei", thumbnail=thumbnail(model, data))
-    add_replay(out / "nuclei", data)
+    add_rehearsal(out / "nuclei", data)
     sys.stderr.write(f"{json.dumps({'decode': chosen, 'metrics': metrics}, indent=2)}\n")
 
 
 def scores_at(groups: dict[str, Scores]) -> dict[str, Any]:
-    """Return average precision as the card keeps it."""
+    """Return average precision as it is stored on the card."""
     return {
         group: {
             f"AP{100 * t:.0f}": round(float(v), 4) for t, v in zip(s.thresholds, s.ap, strict=True)
@@ -164,8 +164,8 @@ def scores_at(groups: dict[str, Scores]) -> dict[str, Any]:
     }
 
 
-def add_replay(folder: Path, data: Path) -> None:
-    """Give a model folder the crops of the training split that stand for all of it."""
+def add_rehearsal(folder: Path, data: Path) -> None:
+    """Add crops that represent the training split to a model folder."""
     replay = pack_rehearsal(choose_rehearsal_crops(read_split(data, "train"), DIAMETER))
     attach_rehearsal(folder, replay)
     sys.stderr.write(f"{folder}: replay of {len(replay):,} bytes\n")
@@ -183,7 +183,7 @@ def thumbnail(model: Model, data: Path) -> np.ndarray:
 
 
 def main() -> None:
-    """Run the training that the arguments ask for."""
+    """Train the model, as the arguments say."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--out", type=Path)
@@ -197,7 +197,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
     if args.replay:
-        add_replay(args.replay, args.data)
+        add_rehearsal(args.replay, args.data)
         return
     if not args.out:
         parser.error("give --out RUN, or --replay MODEL_FOLDER.")

@@ -1,6 +1,7 @@
 """What only trainings and benchmarks use, and no user of the package runs.
 
-scenes          generated pictures with labels: cells, fibres, textures and more
-volume_scenes   generated volumes of nuclei with labels
-membranes       maps of membranes scored as in the ISBI 2012 challenge
+synthetic_images    generated images with labels: cells, fibres, textures and more
+synthetic_volumes   generated volumes of nuclei with labels
+membranes           scores of membrane maps as in the ISBI 2012 challenge
+report              medians and percentiles of times; results as JSON
 """

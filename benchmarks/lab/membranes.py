@@ -1,7 +1,7 @@
-"""Scores of membrane maps, as in the ISBI 2012 challenge (Arganda-Carreras et al. 2015).
+"""Scores of membrane maps as in the ISBI 2012 challenge (Arganda-Carreras et al. 2015).
 
-They measure whether membranes separate the cells, not how thick they are drawn: membranes are
-thinned to lines of one pixel, and the regions between them are compared with the true cells.
+The scores tell whether membranes separate the cells, not how thick they are: membranes are thinned
+to lines of one pixel, and the regions between are compared with the true cells.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ def score_membranes(
     true_cells = number_cells(true)
     rand = [rand_score(thinned_cells(inside > t), true_cells) for t in thresholds]
     wrong = [float(np.mean((inside > t) != true)) for t in thresholds]
-    best, fewest = int(np.argmax(rand)), int(np.argmin(wrong))
-    return MembraneScores(rand[best], thresholds[best], wrong[fewest], thresholds[fewest])
+    best, lowest = int(np.argmax(rand)), int(np.argmin(wrong))
+    return MembraneScores(rand[best], thresholds[best], wrong[lowest], thresholds[lowest])
 
 
 def thinned_cells(inside: np.ndarray) -> np.ndarray:

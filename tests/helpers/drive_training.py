@@ -1,12 +1,9 @@
-"""Train a tiny network in a folder, from the checkpoint that is there; say each step.
+"""Train a tiny network in a folder, or resume it there, and report each step.
 
-Started by `test_resume.py`, which kills it: python drive_training.py FOLDER STEPS
+`test_checkpoint.py` runs it in processes of its own, and kills them.
 """
 
 from __future__ import annotations
-
-import sys
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -54,10 +51,6 @@ def go_on(folder, steps):
     )
 
 
-def main():
-    for step in go_on(Path(sys.argv[1]), int(sys.argv[2])):
-        print(step.done, flush=True)
-
-
-if __name__ == "__main__":
-    main()
+def main(folder, steps, reports):
+    for step in go_on(folder, steps):
+        reports.send(step.done)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from lab.volume_scenes import make_volume
+from lab.synthetic_volumes import make_volume
 from scipy import ndimage
 
 import napari_unet as nu

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from lab.scenes import GeneratedScenes
+from lab.synthetic_images import SyntheticImageSource
 from scipy import ndimage
 
 import napari_unet as nu
@@ -113,7 +113,7 @@ def test_pictures_without_objects_are_refused(make_model):
 def test_windows_show_what_was_clicked(make_model, seed):
     rng = np.random.default_rng(seed)
     model = make_model(in_channels=3)
-    views = [make_view(model, GeneratedScenes(0), rng) for _ in range(2)]
+    views = [make_view(model, SyntheticImageSource(0), rng) for _ in range(2)]
     windows = draw_click_samples(
         views, TrainConfig(batch=6, crop=48), rng, InitialMask.from_model(model)
     )

@@ -19,7 +19,6 @@ from napari_unet.core.progress import run_to_end
 from napari_unet.core.settings.model_spec import ModelSpec
 from napari_unet.core.settings.tasks import TrainSettings
 from napari_unet.core.training import config as config_module
-from napari_unet.core.training.config import resolve_config
 from napari_unet.core.training.model_comparison import get_rounds
 from napari_unet.core.training.rehearsal import (
     GROUP,
@@ -32,7 +31,7 @@ from napari_unet.nn.inference.model import load_model, save_model
 from napari_unet.nn.training import calibrate as calibrate_module
 from napari_unet.nn.training import loop as train_module
 from napari_unet.nn.training.finetune import Tuning, fine_tune
-from napari_unet.nn.training.head_transfer import fresh_model, fresh_spec, transfer_head
+from napari_unet.nn.training.head_transfer import fresh_model, transfer_head
 from napari_unet.nn.training.held_out import HeldOutEvaluation
 
 FEW = TrainSettings(steps=6, batch=2, crop=32, learning_rate=1e-3)
@@ -265,29 +264,6 @@ def test_a_new_head_on_the_old_trunk(model):
     assert set(np.unique(nu.segment(image, tuned))) <= {0, 1, 2}
 
 
-def test_grafting_nothing_gives_the_model_itself(model):
-    assert transfer_head(model, None) is model
-
-
-def test_other_channels_see_the_same_grey_image(make_model):
-    """Three equal channels for a network that had one give what the one gave."""
-    one = make_model(in_channels=1)
-    three = transfer_head(one, None, channels=3)
-    grey = torch.rand(1, 1, 16, 16)
-    with torch.inference_mode():
-        assert torch.allclose(one.net(grey), three.net(grey.repeat(1, 3, 1, 1)), atol=1e-5)
-
-
-def test_the_user_chooses_depth_and_width():
-    spec = fresh_spec(2, 1, depth=2, width=6)
-    assert (spec.depth, spec.width, spec.head) == (2, 6, "instance")
-    spec = fresh_spec(3, 1, 2, voxel_size_um=(1.0, 0.25, 0.25))
-    assert spec.factors == ((1, 2, 2), (1, 2, 2), (2, 2, 2))
-    assert spec.stride == (2, 8, 8)
-    assert spec.kernels == ((1, 3, 3), (1, 3, 3), (3, 3, 3), (3, 3, 3))
-    assert fresh_spec(3, 1, voxel_size_um=(1.0, 1.0, 1.0)).kernels is None
-
-
 # --------------------------------------------------------------------------------------- volumes
 
 
@@ -437,25 +413,3 @@ def test_slow_steps_take_fewer_crops(model, samples, monkeypatch):
     drain(tuning.steps())
     assert sizes[0] == 4
     assert sizes[-1] == 2
-
-
-def test_slow_steps_of_volumes_take_smaller_crops():
-    spec = ModelSpec(ndim=3, depth=2, width=4)
-    config = resolve_config(TrainSettings(crop=128, batch=2), spec, None)
-    sizes = []
-    while not sizes or sizes[-1] != (config.batch, config.planes, config.crop):
-        sizes.append((config.batch, config.planes, config.crop))
-        config = config.with_faster_steps()
-    assert sizes == [(2, 64, 128), (1, 64, 128), (1, 32, 64), (1, 16, 32)]
-    planes = resolve_config(TrainSettings(batch=2), ModelSpec(), None)
-    assert planes.with_faster_steps() is planes
-
-
-def test_a_config_is_left_as_it_is(samples):
-    spec = ModelSpec(in_channels=1, depth=1, width=4)
-    config = resolve_config(TrainSettings(), spec, samples)
-    assert (config.steps, config.batch, config.crop, config.learning_rate) == (4000, 8, 192, 2e-3)
-    assert resolve_config(config, spec, samples) is config
-    flat = ModelSpec(ndim=3, depth=2, pooling=((1, 2, 2), (2, 2, 2)))
-    volume = resolve_config(TrainSettings(), flat, samples)
-    assert (volume.planes, volume.crop) == (16, 64)

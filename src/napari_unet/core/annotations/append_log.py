@@ -189,7 +189,7 @@ class RecordFile:
             f"The last {size - end} bytes of {self.path} were torn or damaged and are left out; "
             f"everything before is restored.{kept}",
             JournalWarning,
-            stacklevel=5,
+            stacklevel=5,  # whoever opens the journal
         )
 
     def _trim(self) -> None:
@@ -205,6 +205,7 @@ class RecordFile:
 
 def _packed(record: Record) -> bytes:
     header = json.dumps(record.header, separators=(",", ":")).encode()
+    # Level 1: a stroke must be saved within a few milliseconds.
     payload = zlib.compress(record.payload, 1) if record.payload else b""
     body = _HEAD.pack(len(header)) + header + payload
     return _FRAME.pack(len(body), zlib.crc32(body)) + body

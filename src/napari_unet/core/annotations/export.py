@@ -160,7 +160,7 @@ def _name(owner: Correction, patch: Patch) -> str:
     """Return a unique file name: image, journal, frame and position."""
     frame = [f"f{'-'.join(map(str, patch.index))}"] if patch.index else []
     corner = "-".join(str(span.start) for span in patch.window)
-    plain = re.sub(r"[^\w .+-]", "_", owner.name)[:60]  # a layer may be called anything
+    plain = re.sub(r"[^\w .+-]", "_", owner.name)[:60]  # a layer may have any name
     return "_".join([plain, owner.journal.path.stem[-6:], *frame, f"at{corner}"])
 
 

@@ -150,6 +150,7 @@ def image_fingerprint(stack: Stack) -> str:
 
 def journal_folder(image: str) -> Path:
     """Return the folder of an image's journals, by its fingerprint; it need not exist."""
+    # 128 bits of the hash identify an image; paths on Windows must stay short.
     return home() / "journal" / image.rpartition(":")[2][:32]
 
 

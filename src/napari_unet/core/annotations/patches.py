@@ -185,6 +185,8 @@ def _context(mask: AnnotationMask, ndim: int) -> int:
     values = mask.labels[mask.known]
     sizes = np.unique(values[values > 0], return_counts=True)[1]
     size = float(np.median(sizes)) if len(sizes) else 0.0
+    # The diameter of a disc is 1.13 times the root of its area, that of a ball 1.24 times the cube
+    # root of its volume.
     diameter = size ** (1 / ndim) * 1.2
     return int(np.clip(diameter, *CONTEXT[ndim]))
 

@@ -38,7 +38,7 @@ NORM_TRAINED = 0.7
 """Share of the budget after which a training from scratch freezes the statistics of BatchNorm:
 those of a small batch are far from the ones that the network is used with."""
 MAX_STEP_S = 0.5
-"""Seconds that a step may take on a CPU, so that Cancel takes effect soon."""
+"""Seconds that a step of a tuning may take, so that Cancel takes effect soon."""
 OBJECT_SHARE = 0.25
 """Share of an image that objects are assumed to cover, for a model that does not say ..."""
 OBJECT_SHARE_LIMITS = (0.15, 0.6)
@@ -155,7 +155,7 @@ def resolve_tuning_config(
         defaults |= {"validate_every": 0, "max_step_s": max_step_s}
     settings = replace(settings, plain=max(settings.plain, TUNING_PLAIN))
     config = resolve_config(settings, spec, samples, **defaults)
-    if config.minutes is None and settings.validate_every is None:
+    if config.minutes is None and settings.validate_every is None:  # at least 8 validations
         config = replace(config, validate_every=max(1, min(250, config.steps // 8)))
     return config
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.errors import ModelError
-from napari_unet.core.evaluation.overlay import draw_outlines
 from napari_unet.core.image.diameters import working_scale
 from napari_unet.core.image.frames import resize
 from napari_unet.core.training.samples import Sample, Samples, known_targets
@@ -147,8 +146,9 @@ def unpack_rehearsal(data: bytes) -> list[RehearsalCrop]:
         ) from error
 
 
-def draw_thumbnail(samples: Samples, edge: int = THUMBNAIL_EDGE) -> np.ndarray:
+def draw_thumbnail(samples: Samples) -> np.ndarray:
     """Draw a part of the sample with the most known objects: a model's picture, uint8 (Y, X, 3)."""
+    edge = THUMBNAIL_EDGE
     sample = max(samples.items, key=lambda item: len(np.unique(item.known_labels)))
     image, labels = sample.image, sample.known_labels
     if labels.ndim == 3:
@@ -162,9 +162,9 @@ def draw_thumbnail(samples: Samples, edge: int = THUMBNAIL_EDGE) -> np.ndarray:
     place = tuple(slice(start, start + edge) for start in low)
     image = image[:3] if len(image) >= 3 else np.repeat(image[:1], 3, 0)
     shown = np.asarray(255 * np.clip(np.moveaxis(image, 0, -1)[place], 0, 1), np.uint8)
-    drawn = draw_outlines(shown, labels[place], zoom=1)
-    beyond = [(0, edge - n) for n in drawn.shape[:2]]
-    return np.pad(drawn, [*beyond, (0, 0)])
+    drawn = outline(shown, labels[place], zoom=1)
+    missing = [(0, edge - n) for n in drawn.shape[:2]]
+    return np.pad(drawn, [*missing, (0, 0)])
 
 
 def _checked(arrays: Any, number: int, diameter: float, group: str) -> RehearsalCrop:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 CHECKPOINT, RUN_STATE, LOCK = "checkpoint.safetensors", "plan.json", ".lock"
 _NUMBERED = re.compile(r"(?P<stem>.*?)(-tuned(-(?P<number>\d+))?)?")
-_LONGEST = 60
+_LONGEST = 60  # characters of a model's name, see `check_name`
 
 
 @dataclass(frozen=True)
@@ -129,6 +129,7 @@ def lock_training(folder: Path) -> FileLock:
         The folder cannot be written.
     """
     make_folder(folder)
+    # thread_local would allow only this thread to release it; the window does so in another.
     lock = FileLock(folder / LOCK, thread_local=False)
     try:
         lock.acquire(timeout=0)

@@ -204,7 +204,7 @@ def warp_crop(
     height, width = sample.labels.shape[-2:]
     grid = _crop_grid(plan, size)
     # Only the part under the crop goes through grid_sample: images may be far larger.
-    low = torch.floor(grid.amin((0, 1))).long() - 2
+    low = torch.floor(grid.amin((0, 1))).long() - 2  # a margin for the interpolation
     high = torch.ceil(grid.amax((0, 1))).long() + 3
     rows = _mirror(np.arange(int(low[0]), int(high[0])), height)
     columns = _mirror(np.arange(int(low[1]), int(high[1])), width)

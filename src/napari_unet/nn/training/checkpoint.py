@@ -58,6 +58,7 @@ class TrainState:
     @classmethod
     def start(cls, net: UNet, settings: TrainSettings) -> TrainState:
         """Begin a training of `net`, which is trained in place."""
+        # Weight decay is for the kernels, not for biases and BatchNorm.
         decayed = [p for p in net.parameters() if p.ndim > 1]
         plain = [p for p in net.parameters() if p.ndim <= 1]
         optimizer = torch.optim.AdamW(

@@ -263,6 +263,7 @@ def redraw(inside: np.ndarray, box: tuple[slice, slice], rng: np.random.Generato
     depth = ndimage.distance_transform_edt(part)
     # Thin objects must not vanish.
     outwards = max(rng.uniform(*REDRAW_RANGE) * size, -0.4 * float(depth.max()))
+    # Distances to the outline, which lies half a pixel from the pixels on either side.
     signed = np.where(part, depth - 0.5, 0.5 - ndimage.distance_transform_edt(~part))
     drawn = inside.copy()
     drawn[around] = signed > -outwards

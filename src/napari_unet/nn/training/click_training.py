@@ -67,6 +67,8 @@ WINDOW, BATCH = 96, 8
 IMAGES_PER_GROUP, OBJECTS_PER_IMAGE, CLICKS = 8, 2, 5
 """A tuned head is compared with the one before on so many images of each group, objects in each
 image and clicks on each object."""
+MIN_PIXELS = 40
+"""Smaller objects are not clicked on to score a head."""
 MAX_CLICKS = 20
 """Clicks after which simulated users give up."""
 
@@ -209,7 +211,7 @@ def tune_clicks(
         batch=min(BATCH, config.batch),
         crop=WINDOW,
         learning_rate=RATE,
-        validate_every=2**31,
+        validate_every=2**31,  # only after the last step
     )
     validator = ClickValidator(
         [*make_trials(model, _few_of_each(_clickable(held)), OBJECTS_PER_IMAGE)], CLICKS
@@ -317,12 +319,10 @@ def score_trials(trials: Sequence[ClickTrial], count: int = MAX_CLICKS) -> dict[
     return {group: ClickScores(np.array(these)) for group, these in sorted(rows.items())}
 
 
-def pick_objects(
-    labels: np.ndarray, count: int, rng: np.random.Generator, smallest: int = 40
-) -> Iterator[np.ndarray]:
-    """Draw objects of at least `smallest` pixels; yield each as bool of the labels' shape."""
+def pick_objects(labels: np.ndarray, count: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Draw objects of at least `MIN_PIXELS`; yield each as bool of the labels' shape."""
     sizes = np.bincount(labels.ravel())
-    large = np.flatnonzero(sizes[1:] >= smallest) + 1
+    large = np.flatnonzero(sizes[1:] >= MIN_PIXELS) + 1
     for label in rng.choice(large, min(count, len(large)), replace=False):
         yield labels == label
 

@@ -223,7 +223,7 @@ class Tuning:
             "steps": self.state.step,
             "seconds": round(self.state.seconds),
             "seed": self.config.seed,
-            "working_diameter_px": self._card.training.get("working_diameter_px"),
+            "working_diameter_px": self._diameter,
         }
         before = self.model.card.training
         if "statistics" in before:
@@ -285,8 +285,7 @@ class Tuning:
         return diameter
 
     def _read_rehearsal(self) -> list[RehearsalCrop]:
-        model = self.model
-        if self.model.folder is None or not model.card.replay:
+        if self.model.folder is None or not self.model.card.replay:
             return []
         return unpack_rehearsal(read_rehearsal(self.model.folder))
 

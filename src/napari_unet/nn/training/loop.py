@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 NamedScores = dict[str, float]
 Validate = Callable[[UNet], NamedScores | Generator[None, None, NamedScores]]
 LAYOUT = {2: torch.channels_last, 3: torch.channels_last_3d}
+"""Memory layout of networks and batches: convolutions are faster in it, on CPUs and GPUs."""
 MIN_WARM_UP = 20
 """Steps in which the rate rises, at least: Adam's first steps are as long for noise as signal."""
 VALIDATION_SHARE = 0.1
@@ -228,7 +229,7 @@ def _draw_batch(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Draw the crops of the next step; everything random follows from seed and step."""
     rng = np.random.default_rng([config.seed, state.step])
-    torch.manual_seed(int(rng.integers(2**31)))  # dropout
+    torch.manual_seed(int(rng.integers(2**31)))  # for dropout
     plans = [
         draw_crop(samples, weights, rng, plain=config.plain, diameter=config.diameter)
         for _ in range(config.batch)
@@ -305,6 +306,7 @@ def _rate(state: TrainState) -> float:
 
 def update_average(state: TrainState, decay: float) -> None:
     """Move the averaged weights towards the network's; faster during the first steps."""
+    # As in TensorFlow's ExponentialMovingAverage: 0.1 at first, 0.9 after some 80 steps.
     decay = min(decay, (1 + state.step) / (10 + state.step))
     for name, value in state.net.state_dict().items():
         if value.dtype.is_floating_point:

@@ -137,6 +137,6 @@ def _resolution(scale: tuple[int, ...]) -> str:
     return " x ".join("1" if s == 1 else f"1/{s}" for s in scale)
 
 
-def _costs(summarise_network: PartSummary | NetworkSummary) -> tuple[str, str]:
+def _costs(entry: PartSummary | NetworkSummary) -> tuple[str, str]:
     """Format parameters and operations with separated thousands."""
-    return f"{summarise_network.parameters:,}", f"{summarise_network.flops:,.0f}"
+    return f"{entry.parameters:,}", f"{entry.flops:,.0f}"

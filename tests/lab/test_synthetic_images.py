@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from lab.scenes import KINDS, SMALLEST, make_scene, normalise
+from lab.synthetic_images import KINDS, SMALLEST, make_synthetic_image, normalise
 from scipy import ndimage
 
 
 def test_a_seed_gives_one_scene():
-    first, again, other = (make_scene(seed, 96) for seed in (3, 3, 4))
+    first, again, other = (make_synthetic_image(seed, 96) for seed in (3, 3, 4))
     assert np.array_equal(first.image, again.image)
     assert np.array_equal(first.layers, again.layers)
     assert other.image.shape != first.image.shape or not np.array_equal(other.image, first.image)
@@ -19,7 +19,7 @@ def test_a_seed_gives_one_scene():
 def test_objects_hang_together_and_are_large_enough(kind):
     found = 0
     for seed in range(4):
-        scene = make_scene([seed, 1], 128, kind)
+        scene = make_synthetic_image([seed, 1], 128, kind)
         assert scene.kind == kind
         assert scene.layers.shape[1:] == scene.image.shape[:2] == (128, 128)
         assert scene.image.dtype == np.float32 and np.isfinite(scene.image).all()
@@ -32,7 +32,7 @@ def test_objects_hang_together_and_are_large_enough(kind):
 
 
 def test_what_is_nested_lies_in_the_layer_below():
-    scenes = [make_scene(seed, 128, "cells") for seed in range(6)]
+    scenes = [make_synthetic_image(seed, 128, "cells") for seed in range(6)]
     nested = [scene for scene in scenes if len(scene.layers) == 2 and scene.layers[1].any()]
     assert nested
     for scene in nested:
@@ -46,7 +46,7 @@ def test_objects_can_be_told_from_what_is_around_them():
     """In most scenes an object's pixels differ from its surroundings in mean or in spread."""
     clear = []
     for seed in range(20):
-        scene = make_scene(seed, 128, "blobs")
+        scene = make_synthetic_image(seed, 128, "blobs")
         image = scene.image.mean(-1) if scene.image.ndim == 3 else scene.image
         inside = scene.layers[0] > 0
         near = ndimage.binary_dilation(inside, iterations=6) & ~inside

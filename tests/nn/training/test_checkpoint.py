@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import multiprocessing
 import os
 import random
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,8 +17,6 @@ from PIL import Image
 from safetensors import safe_open
 
 from napari_unet.core.training.log import CURVE, TABLE, read_table
-
-PROGRAM = Path(drive_training.__file__)
 
 CHECKPOINT = drive_training.CHECKPOINT
 
@@ -70,6 +68,10 @@ def test_every_file_operation_may_be_the_last(tmp_path, monkeypatch):
 
         return counted
 
+    def blank(figure, path, **_):  # drawing takes most of the time, and is tested elsewhere
+        Image.new("L", (1, 1)).save(path, format="png")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", blank)
     monkeypatch.setattr(os, "fsync", at(os.fsync))
     monkeypatch.setattr(Path, "replace", at(Path.replace))
     last = 0
@@ -92,19 +94,33 @@ def test_killed_again_and_again(tmp_path):
     whole, folder = tmp_path / "whole", tmp_path / "killed"
     run_program(whole, steps)
     for _ in range(6):
-        with subprocess.Popen(command(folder, steps), stdout=subprocess.PIPE) as process:
+        process, reports = start_program(folder, steps)
+        with contextlib.suppress(EOFError):  # it has come to its end
             for _ in range(chance.randint(1, 12)):
-                process.stdout.readline()
-            time.sleep(chance.random() * 0.2)
-            process.kill()
+                reports.recv()
+        time.sleep(chance.random() * 0.2)
+        process.kill()
+        process.join()
     run_program(folder, steps)
     check_same(folder, outcome(whole))
 
 
-def command(folder, steps):
-    return [sys.executable, str(PROGRAM), str(folder), str(steps)]
+def start_program(folder, steps):
+    """Start the training in a process that has torch already, where processes can be forked."""
+    methods = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+    context.set_forkserver_preload(["matplotlib.figure", "napari_unet.nn.training.held_out"])
+    reports, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=drive_training.main, args=(folder, steps, theirs))
+    process.start()
+    theirs.close()
+    return process, reports
 
 
 def run_program(folder, steps):
-    run = subprocess.run(command(folder, steps), capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
+    process, reports = start_program(folder, steps)
+    with contextlib.suppress(EOFError):  # a full pipe would hold the process up
+        while True:
+            reports.recv()
+    process.join()
+    assert process.exitcode == 0

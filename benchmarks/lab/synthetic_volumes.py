@@ -1,8 +1,8 @@
-"""Generated volumes of nuclei with labels: to train 3D networks on, and to test with.
+"""Generated volumes of nuclei with labels, to train and test 3D networks with.
 
-Ellipsoids with bumps, of which many touch, each with a brightness and a texture of its own, under
-haze that grows with depth, blurred more along z than in the plane, sampled more coarsely along z,
-with the noise of photons and of the camera. Everything follows from the seed.
+Ellipsoids with bumps, many of them touching, each with its own brightness and texture; haze that
+grows with depth; blur and sampling that are coarser along z; photon and camera noise. Everything
+follows from the seed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from lab.scenes import largest_parts, log_uniform
+from lab.synthetic_images import largest_parts, log_uniform
 
 Rng = np.random.Generator
 
@@ -21,8 +21,8 @@ SMALLEST = 30
 
 
 @dataclass(frozen=True)
-class VolumeScene:
-    """A volume and what is in it.
+class SyntheticVolume:
+    """A generated volume and its objects.
 
     Attributes
     ----------
@@ -46,7 +46,7 @@ def make_volume(
     anisotropy: float | None = None,
     diameter: float | None = None,
     crowding: float | None = None,
-) -> VolumeScene:
+) -> SyntheticVolume:
     """Generate a volume of nuclei.
 
     Parameters
@@ -67,7 +67,7 @@ def make_volume(
     size = log_uniform(rng, 10, 28) if diameter is None else diameter
     share = rng.uniform(0.1, 0.6) if crowding is None else crowding
     labels = _nuclei(rng, shape, ratio, size, share)
-    return VolumeScene(_photograph(rng, labels, ratio, size), labels, (ratio, 1.0, 1.0))
+    return SyntheticVolume(_photograph(rng, labels, ratio, size), labels, (ratio, 1.0, 1.0))
 
 
 def _nuclei(

@@ -1,7 +1,7 @@
-"""Generated scenes with labels: things that are no nuclei, to train and measure clicks on.
+"""Generated images with labels: objects other than nuclei, to train and measure clicks on.
 
-Shapes come first, as layers of labels; then each is given a look, and the whole the faults of a
-microscope. Everything follows from the seed.
+Shapes are drawn first, as layers of labels; then each object gets an appearance, and the image the
+faults of a microscope. Everything follows from the seed.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 Rng = np.random.Generator
 
 SMALLEST = 40
-"""Objects of fewer pixels are dropped: nobody clicks on them."""
+"""Objects of fewer pixels are dropped: nobody would click on them."""
 
 
 @dataclass(frozen=True)
-class Scene:
-    """A picture and what is in it.
+class SyntheticImage:
+    """A generated image and its objects.
 
     Attributes
     ----------
@@ -37,7 +37,7 @@ class Scene:
     layers
         uint16 (L, Y, X): objects of one layer lie in those of the layer below.
     kind
-        Which shapes it shows, one of `KINDS`.
+        Kind of its shapes, one of `KINDS`.
     """
 
     image: np.ndarray
@@ -45,8 +45,10 @@ class Scene:
     kind: str
 
 
-def make_scene(seed: int | list[int], size: int = 256, kind: str | None = None) -> Scene:
-    """Generate a scene.
+def make_synthetic_image(
+    seed: int | list[int], size: int = 256, kind: str | None = None
+) -> SyntheticImage:
+    """Generate an image.
 
     Parameters
     ----------
@@ -65,7 +67,7 @@ def make_scene(seed: int | list[int], size: int = 256, kind: str | None = None) 
         layers.append(_nested(rng, base))
     image = _draw(rng, layers, flat=kind == "textures")
     clean = np.stack([largest_parts(layer, SMALLEST) for layer in layers])
-    return Scene(_photograph(rng, image), clean, kind)
+    return SyntheticImage(_photograph(rng, image), clean, kind)
 
 
 def _blobs(rng: Rng, size: int) -> np.ndarray:
@@ -290,19 +292,19 @@ def log_uniform(rng: Rng, low: float, high: float) -> float:
 
 
 @dataclass(frozen=True)
-class GeneratedScenes:
-    """Pictures from `make_scene`, of seeds that begin with a number of their own."""
+class SyntheticImageSource:
+    """Pictures from `make_synthetic_image`, with seeds that begin with a given number."""
 
     seed: int
 
     def draw(self, rng: np.random.Generator, channels: int, diameter: float | None) -> Picture:
-        """Generate a scene and normalise it as a frame is."""
-        scene = make_scene([self.seed, int(rng.integers(2**31))], EDGE)
+        """Generate an image and normalise it as a frame."""
+        scene = make_synthetic_image([self.seed, int(rng.integers(2**31))], EDGE)
         return normalise(scene.image, channels), scene.layers
 
 
 def normalise(image: np.ndarray, channels: int) -> np.ndarray:
-    """Return a picture (Y, X) or (Y, X, 3) as the network sees it, float32 (C, Y, X)."""
+    """Normalise an image (Y, X) or (Y, X, 3) as a frame, float32 (C, Y, X)."""
     colour = image.ndim == 3
     stack = open_stack(image, axes="YXS" if colour else "YX")
     picked = stack.pick_channels(channels, None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from lab.volume_scenes import SMALLEST, make_volume
+from lab.synthetic_volumes import SMALLEST, make_volume
 from scipy import ndimage
 
 
