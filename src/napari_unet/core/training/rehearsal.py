@@ -162,7 +162,7 @@ def draw_thumbnail(samples: Samples) -> np.ndarray:
     place = tuple(slice(start, start + edge) for start in low)
     image = image[:3] if len(image) >= 3 else np.repeat(image[:1], 3, 0)
     shown = np.asarray(255 * np.clip(np.moveaxis(image, 0, -1)[place], 0, 1), np.uint8)
-    drawn = outline(shown, labels[place], zoom=1)
+    drawn = draw_outlines(shown, labels[place], zoom=1)
     missing = [(0, edge - n) for n in drawn.shape[:2]]
     return np.pad(drawn, [*missing, (0, 0)])
 
