@@ -228,7 +228,7 @@ def _click_deepest(mask: ObjectMask) -> ClickSet:
 
 
 def _is_same_object(before: ObjectMask, after: ObjectMask) -> bool:
-    """Tell whether what was found in the next plane is the same object still."""
+    """Return whether what was found in the next plane is still the same object."""
     if after.area < MINIMUM_AREA or after.certainty < MINIMUM_CERTAINTY:
         return False
     both = int(np.count_nonzero(before.within(after.window) & after.inside))
