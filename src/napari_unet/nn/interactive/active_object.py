@@ -5,6 +5,7 @@ All functions here are pure: the session keeps the object's history, and decides
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +17,14 @@ from napari_unet.core.prompts.clicks import Click, ClickSet
 from napari_unet.core.prompts.simulation import first_click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from napari_unet.core.image.frames import Frame
     from napari_unet.core.tiles import Index
     from napari_unet.nn.interactive.mask_predictor import MaskPredictor
+
+PredictorAt = Callable[["Index"], "MaskPredictor"]
+"""Returns what answers clicks in a frame, by its position along the leading axes."""
 
 BOX_SLACK = 0.15
 """By this share of its size an object may be larger than the box that was drawn around it: boxes
@@ -68,14 +72,16 @@ class ActiveObject:
 
 
 def add_click(
-    active: ActiveObject, click: Click, index: Index, predictor: MaskPredictor, protected: Any
+    active: ActiveObject, click: Click, index: Index, predictor_at: PredictorAt, protected: Any
 ) -> ActiveObject:
     """Return the object after a click; after a positive one where nothing is left, a new object.
 
     Parameters
     ----------
-    index, predictor
-        The frame that the click is in, and what answers there.
+    index
+        The frame that the click is in.
+    predictor_at
+        Measures a frame that is new, so it is not called before the click is checked.
     protected
         As for `exclude_others`.
 
@@ -90,7 +96,7 @@ def add_click(
         active = ActiveObject()
     clicks = active.clicks.added(click)
     previous = active.masks.get(index)
-    mask = predictor.answer(clicks.within(index), previous)
+    mask = predictor_at(index).answer(clicks.within(index), previous)
     if previous is not None and (rest := beyond(previous, mask.window)).area:
         mask = joined(rest, mask)
     masks = {**active.masks, index: exclude_others(mask, index, active.label, protected)}
@@ -98,9 +104,10 @@ def add_click(
 
 
 def from_box(
-    index: Index, box: ObjectMask, predictor: MaskPredictor, protected: Any
+    index: Index, box: ObjectMask, predictor_at: PredictorAt, protected: Any
 ) -> ActiveObject:
     """Return the object in a box of a frame; arguments as for `add_click`."""
+    predictor = predictor_at(index)
     box = _deepen(box, predictor.features.frame)
     mask = predictor.answer(ClickSet(), box)
     wide = tuple(
@@ -171,14 +178,14 @@ def _deepen(box: ObjectMask, frame: Frame) -> ObjectMask:
 
 
 def propagate(
-    active: ActiveObject, predictor_at: Callable[[Index], MaskPredictor], depth: int
+    active: ActiveObject, predictor_at: PredictorAt, depth: int
 ) -> Iterator[tuple[Index, ObjectMask]]:
     """Follow an object through the planes on either side of those where it is known.
 
     Parameters
     ----------
     predictor_at
-        Returns what answers clicks in a plane, by its position along the leading axes.
+        As for `add_click`.
     depth
         How many planes there are.
 
@@ -196,7 +203,7 @@ def propagate(
 
 
 def _follow(
-    predictor_at: Callable[[Index], MaskPredictor],
+    predictor_at: PredictorAt,
     seed: Index,
     mask: ObjectMask,
     step: int,
