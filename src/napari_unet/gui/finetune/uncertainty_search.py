@@ -54,7 +54,7 @@ class Search:
 
     def take(self, item: Progress) -> bool:
         """Take a report in; return whether a frame is through."""
-        doubt = getattr(item, "doubt", None)
+        doubt = getattr(item, "uncertainty", None)
         if doubt is None:
             return False
         index, places = item.index, item.places  # type: ignore[attr-defined]
