@@ -84,7 +84,7 @@ def scenes(count: int) -> Iterator[Pair]:
         yield f"scenes, {scene.kind}", scene.image, scene.layers[number % len(scene.layers)]
 
 
-def stack_of(image: np.ndarray) -> nu.Stack:
+def open_image(image: np.ndarray) -> nu.Stack:
     """Open an image whose last axis may be colours."""
     return open_stack(image, axes="YXS" if image.ndim == 3 else "YX")
 
@@ -147,7 +147,7 @@ def accuracy(args: argparse.Namespace, model: nu.Model) -> None:
     rng = np.random.default_rng(0)
     found: dict[str, list[list[float]]] = {}
     for group, image, labels in pairs:
-        stack = stack_of(image)
+        stack = open_image(image)
         session = nu.ClickSession(model, stack)
         for truth in pick_objects(labels, args.objects, rng):
             found.setdefault(group, []).append(click_through(ClickTrial(session, truth)))

@@ -4,7 +4,7 @@
     python benchmarks/memory.py --size 4000 --model tiny
 
 The image is made in a temporary folder (800 MB at 20,000 px) and removed at the end. The command
-runs in a process of its own, whose resident memory is looked at every 20 ms.
+runs in a process of its own, whose resident memory is read every 20 ms.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def _blocks(size: int) -> Iterator[np.ndarray]:
         yield np.ascontiguousarray(block[: size - top, : size - left])
 
 
-def peak_of(command: Sequence[str]) -> tuple[int, float]:
+def measure_peak(command: Sequence[str]) -> tuple[int, float]:
     """Run a command; return the most bytes that it had resident, and its seconds."""
     began, peak = time.perf_counter(), 0
     with subprocess.Popen(command) as process:
@@ -85,9 +85,9 @@ def measure(size: int, model: str, options: Sequence[str], folder: Path) -> dict
     image, labels = folder / "image.tif", folder / "labels.tif"
     write_image(image, size)
     name = str(tiny_model(folder)) if model == "tiny" else model
-    base, _ = peak_of([sys.executable, "-c", "import torch, time; time.sleep(0.5)"])
+    base, _ = measure_peak([sys.executable, "-c", "import torch, time; time.sleep(0.5)"])
     segment = [sys.executable, "-m", "napari_unet", "segment", str(image), str(labels)]
-    peak, seconds = peak_of([*segment, "--model", name, *options])
+    peak, seconds = measure_peak([*segment, "--model", name, *options])
     return {
         "size": size,
         "model": model,

@@ -3,12 +3,12 @@
     python benchmarks/shape_fields.py DATA --steps 450
 
 DATA is a folder with `images/`, `labels/` and `split.csv` (BBBC038). Every field is a second map
-beside the foreground whose hills are the objects; the same watershed divides them all. So are
-network, seed, crops, steps and loss the same, and each field has its decoding calibrated.
+beside the foreground with a peak in each object; the same watershed divides them all. Network,
+seed, crops, steps and loss are the same, too, and each field has its decoding calibrated.
 
 - distance: how deep inside its object a pixel lies, as a share of the deepest (what is shipped)
 - interior: 1 inside, 0 on a rim of two pixels (the three classes of many U-Nets)
-- centre: a bell around the object's deepest pixel, half as wide as the object
+- centre: a Gaussian around the object's deepest pixel, half as wide as the object
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def interior(labels: np.ndarray) -> np.ndarray:
 
 
 def centre(labels: np.ndarray) -> np.ndarray:
-    """Draw a bell around each object's deepest pixel."""
+    """Draw a Gaussian around each object's deepest pixel."""
     depth, found = relative_distance(labels), np.zeros(labels.shape, np.float32)
     for index, box in enumerate(ndimage.find_objects(labels.astype(np.int32)), 1):
         if box is None:
@@ -67,8 +67,8 @@ def centre(labels: np.ndarray) -> np.ndarray:
         at = np.unravel_index(np.where(inside, depth[box], -1).argmax(), inside.shape)
         y, x = np.ogrid[tuple(slice(0, n) for n in inside.shape)]
         width = np.sqrt(inside.sum() / np.pi) / 2
-        bell = np.exp(-((y - at[0]) ** 2 + (x - at[1]) ** 2) / (2 * width**2))
-        found[box][inside] = bell[inside]
+        peak = np.exp(-((y - at[0]) ** 2 + (x - at[1]) ** 2) / (2 * width**2))
+        found[box][inside] = peak[inside]
     return found
 
 

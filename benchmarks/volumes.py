@@ -1,4 +1,4 @@
-"""3D, three ways: a 2D model plane by plane, joined or orthogonal, and a native 3D network.
+"""3D in three ways: a 2D model plane by plane, joined or orthogonal, and a native 3D network.
 
     python benchmarks/volumes.py DATA                # minutes on one core, see the options
     python benchmarks/volumes.py DATA --train 1136 --test 1135
@@ -69,10 +69,10 @@ def native_model(volume: Labelled, minutes: float, generated: float) -> nu.Model
     return trained(model, [volume], minutes)
 
 
-def row(name: str, model: nu.Model, volume: Labelled, way: str) -> None:
+def row(name: str, model: nu.Model, volume: Labelled, mode: str) -> None:
     """Segment a volume and print its scores."""
     began = time.perf_counter()
-    labels = nu.segment(volume.stack, model, nu.PredictSettings(volumes=way, certify=False))
+    labels = nu.segment(volume.stack, model, nu.PredictSettings(volumes=mode, certify=False))
     seconds = time.perf_counter() - began
     scores = nu.evaluate(labels, volume.labels, (0.5, 0.75))
     mean = float(scores.iou_sum[0] / max(1, scores.tp[0]))
@@ -104,8 +104,8 @@ def main() -> None:
     print(f"| on {values.test} | objects | AP50 | AP75 | mean IoU | seconds |")
     print("|---|---|---|---|---|---|")
     for name, model in (("nuclei as shipped", plain), ("nuclei tuned", tuned)):
-        for way in ("planes", "joined", "orthogonal"):
-            row(f"{name}, {way}", model, other, way)
+        for mode in ("planes", "joined", "orthogonal"):
+            row(f"{name}, {mode}", model, other, mode)
     row("3D network", native, other, "auto")
 
 

@@ -436,3 +436,10 @@ def test_a_large_object_is_corrected_where_it_is_clicked(clicking_model):
     whole = session.refine((30, 1000))
     less = session.add(nu.Click((30, 2000), positive=False))
     assert not less[30, 2000] and less[:, :1480].sum() == whole[:, :1480].sum()
+
+
+def test_a_first_click_that_is_negative_is_refused_before_the_image_is_measured(clicking_model):
+    pixels = np.full((40, 40), np.nan)  # measuring it warns, and warnings are errors
+    session = ClickSession(clicking_model(), pixels)
+    with pytest.raises(InputError, match="first click must be on the object"):
+        session.add(nu.Click((5, 5), positive=False))

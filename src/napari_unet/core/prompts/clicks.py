@@ -1,6 +1,6 @@
 """Clicks and boxes: their places in a stack, the objects that they select, and an undo stack.
 
-A positive click says "this belongs to the object", a negative one "this does not".
+A positive click marks a place of the object, a negative one a place that is not of it.
 """
 
 from __future__ import annotations

@@ -104,7 +104,7 @@ class ScaleTrial:
         return seen - self._scale_error(wanted)
 
     def is_conclusive(self, wanted: float) -> bool:
-        """Tell whether other scales need not be tried."""
+        """Return whether other scales need not be tried."""
         enough = self.objects >= CONCLUSIVE_COUNT and self.statistics["peak"] >= CONCLUSIVE_PEAK
         return enough and self._scale_error(wanted) <= math.log(TOLERANCE)
 

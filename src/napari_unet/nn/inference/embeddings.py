@@ -166,7 +166,7 @@ class FrameFeatures:
         return np.asarray(distances, np.float32)
 
     def has(self, window: Window) -> bool:
-        """Tell whether `read` would have to compute nothing."""
+        """Return whether `read` would have to compute nothing."""
         keys = map(self._key, self._corners(window))
         return all(self.cache.get(key) is not None for key in keys)
 

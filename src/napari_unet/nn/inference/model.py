@@ -74,7 +74,7 @@ class Model:
 
     @property
     def decoding(self) -> DecodeSettings:
-        """How the card says that maps become objects."""
+        """How maps become objects, from the card."""
         return DecodeSettings().updated(**self.card.decode)
 
     @property
@@ -98,7 +98,7 @@ class Model:
     def choose_precision(self, wanted: str = "auto") -> str:
         """Return the number format to run in: `wanted`, or the fastest that gives the same objects.
 
-        The card's metrics say how well bfloat16 agreed with float32 on the validation images.
+        The card's metrics record how well bfloat16 agreed with float32 on the validation images.
         """
         if wanted != "auto":
             return wanted
@@ -108,7 +108,7 @@ class Model:
     def runner(self, precision: str = "float32", augment: str = OFF) -> Runner:
         """Return the network made ready to run in one number format; built once for each.
 
-        `augment` says in which views it sees each tile; see `PredictSettings`.
+        `augment` chooses the views in which it sees each tile; see `PredictSettings`.
         """
         if precision not in self._runners:
             self._runners[precision] = Runner.from_net(self.net, self.device, precision)
@@ -250,7 +250,7 @@ def _moved(net: UNet, device: torch.device) -> UNet:
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
-    """Tell whether the processor multiplies bfloat16 itself; emulation is slower than float32."""
+    """Return whether the processor multiplies bfloat16 itself; emulation is slower than float32."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):  # older torch: unknown
@@ -304,7 +304,7 @@ def choose_scale(model: Model, settings: PredictSettings) -> float:
     Raises
     ------
     SettingsError
-        A diameter was given, but the model does not say for which one it was trained.
+        A diameter is given, but the model does not record the one that it was trained for.
     """
     if settings.diameter is None:
         return 1.0

@@ -105,7 +105,7 @@ def segment_steps(
     source
         A stack, or anything that `open_stack` takes.
     model
-        The model; a 2D model takes volumes as `PredictSettings.volumes` says.
+        The model; a 2D model takes volumes as `PredictSettings.volumes` chooses.
     settings
         How it is run.
     out
@@ -178,7 +178,7 @@ def segment(
     source
         A stack, or anything that `open_stack` takes.
     model
-        The model; a 2D model takes volumes as `PredictSettings.volumes` says.
+        The model; a 2D model takes volumes as `PredictSettings.volumes` chooses.
     settings
         How it is run.
 
@@ -238,7 +238,7 @@ def resolve_settings(
         resolved, remarks = yield from diameter_steps(stack, model, settings)
         return ResolvedSettings(resolved, mode, 0, remarks)
     # A minimum size that was given counts for whole objects: their parts in single planes, before
-    # they are joined, may be as small as the model says.
+    # they are joined, may be as small as the model's own minimum.
     requested = settings.min_size
     resolved, remarks = yield from diameter_steps(stack, model, replace(settings, min_size=None))
     mode = resolve_volume_mode(settings.volumes, *known, diameter=resolved.diameter)

@@ -5,22 +5,26 @@ All functions here are pure: the session keeps the object's history, and decides
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_unet.core.errors import InputError
-from napari_unet.core.instances.mask import ObjectMask, outside, union
+from napari_unet.core.instances.mask import ObjectMask
 from napari_unet.core.prompts.clicks import Click, ClickSet
 from napari_unet.core.prompts.simulation import first_click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from napari_unet.core.image.frames import Frame
     from napari_unet.core.tiles import Index
     from napari_unet.nn.interactive.mask_predictor import MaskPredictor
+
+PredictorAt = Callable[["Index"], "MaskPredictor"]
+"""Returns what answers clicks in a frame, by its position along the leading axes."""
 
 BOX_SLACK = 0.15
 """By this share of its size an object may be larger than the box that was drawn around it: boxes
@@ -68,14 +72,16 @@ class ActiveObject:
 
 
 def add_click(
-    active: ActiveObject, click: Click, index: Index, predictor: MaskPredictor, protected: Any
+    active: ActiveObject, click: Click, index: Index, predictor_at: PredictorAt, protected: Any
 ) -> ActiveObject:
     """Return the object after a click; after a positive one where nothing is left, a new object.
 
     Parameters
     ----------
-    index, predictor
-        The frame that the click is in, and what answers there.
+    index
+        The frame that the click is in.
+    predictor_at
+        Measures a frame that is new, so it is not called before the click is checked.
     protected
         As for `exclude_others`.
 
@@ -90,17 +96,18 @@ def add_click(
         active = ActiveObject()
     clicks = active.clicks.added(click)
     previous = active.masks.get(index)
-    mask = predictor.answer(clicks.within(index), previous)
-    if previous is not None and (rest := outside(previous, mask.window)).area:
-        mask = union(rest, mask)
+    mask = predictor_at(index).answer(clicks.within(index), previous)
+    if previous is not None and (rest := beyond(previous, mask.window)).area:
+        mask = joined(rest, mask)
     masks = {**active.masks, index: exclude_others(mask, index, active.label, protected)}
     return replace(active, clicks=clicks, masks=masks)
 
 
 def from_box(
-    index: Index, box: ObjectMask, predictor: MaskPredictor, protected: Any
+    index: Index, box: ObjectMask, predictor_at: PredictorAt, protected: Any
 ) -> ActiveObject:
     """Return the object in a box of a frame; arguments as for `add_click`."""
+    predictor = predictor_at(index)
     box = _deepen(box, predictor.features.frame)
     mask = predictor.answer(ClickSet(), box)
     wide = tuple(
@@ -171,14 +178,14 @@ def _deepen(box: ObjectMask, frame: Frame) -> ObjectMask:
 
 
 def propagate(
-    active: ActiveObject, predictor_at: Callable[[Index], MaskPredictor], depth: int
+    active: ActiveObject, predictor_at: PredictorAt, depth: int
 ) -> Iterator[tuple[Index, ObjectMask]]:
     """Follow an object through the planes on either side of those where it is known.
 
     Parameters
     ----------
     predictor_at
-        Returns what answers clicks in a plane, by its position along the leading axes.
+        As for `add_click`.
     depth
         How many planes there are.
 
@@ -196,7 +203,7 @@ def propagate(
 
 
 def _follow(
-    predictor_at: Callable[[Index], MaskPredictor],
+    predictor_at: PredictorAt,
     seed: Index,
     mask: ObjectMask,
     step: int,
@@ -228,7 +235,7 @@ def _click_deepest(mask: ObjectMask) -> ClickSet:
 
 
 def _is_same_object(before: ObjectMask, after: ObjectMask) -> bool:
-    """Tell whether what was found in the next plane is the same object still."""
+    """Return whether what was found in the next plane is still the same object."""
     if after.area < MINIMUM_AREA or after.certainty < MINIMUM_CERTAINTY:
         return False
     both = int(np.count_nonzero(before.within(after.window) & after.inside))

@@ -193,7 +193,7 @@ def edit_objects(
     what
         `SPLIT`, `MERGE` or `DELETE` of `napari_unet.core.instances.label_edits`.
     clicks
-        As many as its `EDITS` says.
+        As many as `EDITS` there requires.
     volume
         Objects extend through planes; without it each plane has objects of its own.
 

@@ -160,7 +160,7 @@ class ClickSession:
             The box has no pixels inside the image, or reaches over several frames.
         """
         index, box = box_mask(low, high, self.stack, self.model.spec.ndim)
-        self._advance(lambda _: from_box(index, box, self.predictor(index), self._protected))
+        self._advance(lambda _: from_box(index, box, self.predictor, self._protected))
         return self.mask
 
     def begin(self, mask: Any) -> np.ndarray:
@@ -327,7 +327,7 @@ class ClickSession:
 
     def _add(self, active: ActiveObject, click: Click) -> ActiveObject:
         index, _ = self.locate(click)
-        return add_click(active, click, index, self.predictor(index), self._protected)
+        return add_click(active, click, index, self.predictor, self._protected)
 
     @property
     def _protected(self) -> Any:
