@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, QTimer, Signal
@@ -20,11 +19,11 @@ from napari_unet.gui.click.input import ClickInput, EditClicks
 from napari_unet.gui.click.overlay import ClickOverlay
 from napari_unet.gui.click.target import LayerWatch, open_target
 from napari_unet.gui.click.text import (
+    EDIT_STEPS,
     FLAT,
     HINT,
     PAUSED,
     describe_change,
-    describe_edit,
     describe_empty,
     describe_object,
 )
@@ -44,8 +43,6 @@ if TYPE_CHECKING:
     from napari_unet.gui.correct.edit_tracker import EditTracker
     from napari_unet.nn.interactive.active_object import ActiveObject
     from napari_unet.nn.interactive.interaction import Answer
-
-logger = logging.getLogger(__name__)
 
 
 class ClickMode(QObject):
@@ -124,7 +121,7 @@ class ClickMode(QObject):
         if progress.total and self.worker.busy:
             return f"Following the object: {progress.done} {progress.what} …"
         if (edit := self.edits.edit) is not None:
-            step = describe_edit(edit, len(self.edits.clicks))
+            step = EDIT_STEPS[edit][len(self.edits.clicks)]
             return " ".join(filter(None, (self.message, step)))
         if self.shown is not None:
             return (
