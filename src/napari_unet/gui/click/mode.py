@@ -110,7 +110,7 @@ class ClickMode(QObject):
         return shown if shown is not None and shown.area else None
 
     def describe(self) -> str:
-        """Return what goes on, in a sentence or two; "" while click mode is off."""
+        """Return the status in a sentence or two; "" while click mode is off."""
         progress, session = self.worker.progress, self.worker.session
         if not self.on:
             return self.message
@@ -261,7 +261,7 @@ class ClickMode(QObject):
             self.worker.drop()
 
     def undo(self) -> None:
-        """Take back the last click, or else the last correction."""
+        """Undo the last click, or else the last correction."""
         from napari_unet.nn.interactive.interaction import undo
 
         if self.edits.edit is not None:
@@ -270,7 +270,7 @@ class ClickMode(QObject):
             self._put(undo)
 
     def redo(self) -> None:
-        """Do again what was taken back."""
+        """Redo the last click or correction that was undone."""
         from napari_unet.nn.interactive.interaction import redo
 
         self._put(redo)
@@ -282,7 +282,7 @@ class ClickMode(QObject):
             self.click(tuple(self._viewer.cursor.position))
 
     def begin_edit(self, edit: str) -> None:
-        """Let the next clicks split, merge or delete."""
+        """Begin an edit: the next clicks split, merge or delete."""
         if not self._is_2d:
             self.show_message(FLAT)
         elif self.on:
@@ -311,7 +311,7 @@ class ClickMode(QObject):
         return Click(target.place(self._viewer, position), positive)
 
     def _mark(self, click: Click) -> None:
-        """Take one of the clicks that an edit needs; with the last one, make it."""
+        """Add a click to the edit; with the last one, make it."""
         if self.target is None:
             return
         action = self.edits.take(click, self.target)
@@ -324,7 +324,7 @@ class ClickMode(QObject):
         self._show()
 
     def _apply_answer(self, answer: Answer) -> None:
-        """Make the change that an action results in, and draw the active object."""
+        """Apply an action's answer: its change, if there is one, and the active object."""
         from napari_unet.nn.interactive.interaction import END
 
         target = self.target
@@ -389,12 +389,12 @@ class ClickMode(QObject):
             self._end()
 
     def show_message(self, text: str) -> None:
-        """Show a sentence until there is another one."""
+        """Set the message, until there is another one."""
         self.message = text
         self.changed.emit()
 
     def _renewed(self, target: ClickTarget) -> None:
-        """Go on with other data of the labels; the active object stays."""
+        """Use the labels' new data; the active object stays."""
         self.target, self.message = target, ""
         if self.worker.session is not None:
             self.worker.session.labels = target.array

@@ -84,7 +84,7 @@ class EditTracker(QObject):
             layer.events.editable.connect(self._locked)
 
     def watches(self, layer: Labels) -> bool:
-        """Tell whether a layer is recorded, or will be from its next edit on."""
+        """Return whether a layer is recorded, or will be from its next edit on."""
         return layer in self._watched
 
     def begin_recording(self, layer: Labels) -> LayerRecording:

@@ -187,11 +187,11 @@ class LayerRecording(QObject):
         self._put(lambda: self._get_journal().confirm(ids, index, labels=self._labels()))
 
     def undo(self, *_: Any) -> None:
-        """Take the last correction back, in whatever slice or frame it was."""
+        """Undo the last correction, in whatever slice or frame it was."""
         self._step("undo")
 
     def redo(self, *_: Any) -> None:
-        """Do the correction again that was taken back last."""
+        """Redo the last correction that was undone."""
         self._step("redo")
 
     def retry(self) -> None:
