@@ -1,4 +1,4 @@
-"""Click mode in a real window: previews a second under the cursor, and from a click to its mask.
+"""Click mode in a real window: previews a second under the cursor, time from click to mask.
 
     python benchmarks/click_window.py --model nuclei
     xvfb-run -a -s "-screen 0 1600x1000x24" python benchmarks/click_window.py   # without a screen

@@ -1,4 +1,4 @@
-"""How the window answers: imports, opening the panel, delays during a run, worker, Cancel.
+"""How fast the window is: imports, opening the panel, delays during a run, the run itself, Cancel.
 
     python benchmarks/window.py
     xvfb-run -a -s "-screen 0 1600x1000x24" python benchmarks/window.py      # without a screen
@@ -61,7 +61,7 @@ def measure_docks(repeats: int) -> dict[str, float]:
 
 
 def measure_run(size: int, repeats: int) -> dict[str, Any]:
-    """Return what `run_part` finds."""
+    """Return the figures of `run_part`, in a process of its own."""
     found: dict[str, Any] = json.loads(
         _part("run", str(size), str(repeats)).stdout.splitlines()[-1]
     )
@@ -106,16 +106,16 @@ def run_part(size: int, repeats: int) -> None:
     _, panel = viewer.window.add_plugin_dock_widget("napari-unet", "Segment")
     run_until(after(1.5))
     idle = run_until(after(2.0))
-    _ask(script)  # it is ready, and has run once
+    _request(script)  # it is ready, and has run once
     first, _ = _panel_run(panel)
     delays, worker, plain = [], [], []
     for _ in range(repeats):
         ticks, provenance = _panel_run(panel)
         delays.append(ticks)
         worker.append(provenance["seconds"])
-        plain.append(_ask(script)["seconds"])
+        plain.append(_request(script)["seconds"])
     stops = [_cancelled_after(panel, share * min(worker)) for share in (0.2, 0.45, 0.7)]
-    threads = _ask(script, "end")["threads"]
+    threads = _request(script, "end")["threads"]
     viewer.close()
     found = {
         "size": size,
@@ -135,7 +135,7 @@ def run_part(size: int, repeats: int) -> None:
 
 
 def script_part(size: int) -> None:
-    """Segment the same image in a plain loop each time that a line comes in."""
+    """Segment the same image without a window, once for each line of standard input."""
     import torch
 
     from napari_unet.core.io.sample_images import blobs
@@ -179,7 +179,7 @@ def run_until(finished: Callable[[], bool]) -> list[float]:
 
 
 def delay(late: list[float]) -> dict[str, float]:
-    """Sum delays up: percentiles over the ticks, and over time (long delays count as long)."""
+    """Summarise delays: percentiles over the ticks, and over time, where long delays count more."""
     values = np.sort(late)
     time_share = np.cumsum(values + TICK_MS) / (values + TICK_MS).sum()
     over_time = values[np.searchsorted(time_share, 0.95)]
@@ -210,7 +210,7 @@ def _cancelled_after(panel: Any, seconds: float) -> float:
     return round(time.perf_counter() - began, 3)
 
 
-def _ask(script: subprocess.Popen[str], line: str = "run") -> dict[str, Any]:
+def _request(script: subprocess.Popen[str], line: str = "run") -> dict[str, Any]:
     assert script.stdin is not None
     assert script.stdout is not None
     script.stdin.write(f"{line}\n")
@@ -232,7 +232,7 @@ def open_viewer(image: np.ndarray, **options: Any) -> Any:
 
 
 def after(seconds: float) -> Callable[[], bool]:
-    """Return what is true from so many seconds on."""
+    """Return a function that is true from so many seconds on."""
     end = time.perf_counter() + seconds
     return lambda: time.perf_counter() >= end
 
@@ -281,7 +281,7 @@ def report(found: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Measure and print, or do one part of it in this process."""
+    """Measure and print, or run one part in this process."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--size", type=int, default=2048, help="edge length of the image, px")
     parser.add_argument("--repeats", type=int, default=3, help="how often each time is taken")
@@ -312,7 +312,7 @@ def main() -> None:
 
 
 def provide_model() -> None:
-    """Put random weights into the (temporary) store where the shipped model is missing."""
+    """Put random weights into the temporary store if the shipped model is missing."""
     from napari_unet.core.models.store import list_models
 
     if not any(entry.name == "nuclei" for entry in list_models()):

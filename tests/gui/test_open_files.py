@@ -1,4 +1,4 @@
-"""Files in the window with their labels: from the menu, and from the terminal."""
+"""Opening images with their labels, from the menu and from the terminal."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def get_model_events() -> ModelEvents:
 
 
 def offer_models(box: Any, *, usable: bool = False) -> dict[str, ModelEntry]:
-    """Let a combo box offer the models of the store; what is chosen stays if it is still there.
+    """Update a combo box of the models in the store; what is chosen stays if it is still there.
 
     Parameters
     ----------

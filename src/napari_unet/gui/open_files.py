@@ -193,7 +193,7 @@ def _levels(stack: Stack) -> list[Any]:
 
 
 def _read_labels(target: Path, stack: Stack) -> LabelFile:
-    """Read labels of an image, be they from another program."""
+    """Read labels of an image, also those from another program."""
     from napari_unet.core.io.stack import read_labels  # slow to import
 
     provenance: dict[str, Any] = {}

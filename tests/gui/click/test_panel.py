@@ -1,4 +1,4 @@
-"""The Click panel in a real window: clicks, keys and boxes, and the labels that come of them."""
+"""The Click panel in a real window: clicks, keys and boxes, and the resulting labels."""
 
 from __future__ import annotations
 

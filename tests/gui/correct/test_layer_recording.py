@@ -1,4 +1,4 @@
-"""Strokes in the real viewer, what the journal has of them, and undo from it."""
+"""Edits in the real viewer, their records in the journal, and undo."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The panel "Correct and fine-tune" in a real window: recorded, restored, known, listed."""
+"""The panel "Correct and fine-tune" in a real window: recording, restoring, mask and list."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What napari tells of a stroke, as pixels; on layers alone, without a window."""
+"""From napari's paint events to pixels; on layers alone, without a window."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ TOGGLE_KEY = "c"
 
 
 class _Mode(Protocol):
-    """What of `ClickMode` mouse and keys use; that module imports this one."""
+    """The methods of `ClickMode` that are used here; its module imports this one."""
 
     changed: Any
 
@@ -57,14 +57,14 @@ class _Mode(Protocol):
 
 
 class ClickInput:
-    """Turns clicks, drags, moves and keys into what they mean in click mode.
+    """Turns clicks, drags, moves and keys into calls of click mode.
 
     Parameters
     ----------
     layer
         The layer that is to be active.
     mode
-        Does what they mean.
+        Click mode.
     """
 
     def __init__(self, viewer: Any, layer: Labels, mode: _Mode) -> None:
@@ -91,7 +91,7 @@ class ClickInput:
         return bool(self._viewer.layers.selection.active == self._layer)
 
     def close(self) -> None:
-        """Give the window back its double click."""
+        """Disconnect from the window, and give its double click back."""
         self._viewer.events.mouse_over_canvas.disconnect(self._pointer_left)
         self._viewer.layers.selection.events.active.disconnect(self._follow)
         self._hold_zoom(False)
@@ -141,7 +141,7 @@ class ClickInput:
 
 
 def _is_click(event: Any) -> bool:
-    """Tell whether a press of the mouse is click mode's; with Alt it is napari's."""
+    """Return whether a press of the mouse is click mode's; with Alt it is napari's."""
     return event.button in (LEFT, RIGHT) and "Alt" not in event.modifiers
 
 
@@ -162,7 +162,7 @@ def _pressed(action: Any, *arguments: Any) -> Any:
 
 
 class EditClicks:
-    """Collects the clicks that split, merge or delete objects; until all are made they are marked.
+    """Collects the clicks that split, merge or delete objects; the last one makes the edit.
 
     Attributes
     ----------
@@ -177,15 +177,15 @@ class EditClicks:
         self.clicks: list[Click] = []
 
     def begin(self, edit: str) -> None:
-        """Collect clicks for an edit, the first one to come."""
+        """Begin to collect the clicks of an edit."""
         self.edit, self.clicks = edit, []
 
     def leave(self) -> None:
-        """Let clicks segment again."""
+        """Forget the edit: clicks segment again."""
         self.edit, self.clicks = None, []
 
     def take(self, click: Click, target: ClickTarget) -> Action | None:
-        """Take one of the clicks; with the last one, return what is to be done, and leave."""
+        """Add a click; with the last one that is needed, return the action and leave."""
         edit = self.edit
         if edit is None:
             return None

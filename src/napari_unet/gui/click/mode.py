@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, QTimer, Signal
@@ -20,11 +19,11 @@ from napari_unet.gui.click.input import ClickInput, EditClicks
 from napari_unet.gui.click.overlay import ClickOverlay
 from napari_unet.gui.click.target import LayerWatch, open_target
 from napari_unet.gui.click.text import (
+    EDIT_STEPS,
     FLAT,
     HINT,
     PAUSED,
     describe_change,
-    describe_edit,
     describe_empty,
     describe_object,
 )
@@ -43,8 +42,6 @@ if TYPE_CHECKING:
     from napari_unet.gui.correct.edit_tracker import EditTracker
     from napari_unet.nn.interactive.active_object import ActiveObject
     from napari_unet.nn.interactive.interaction import Answer
-
-logger = logging.getLogger(__name__)
 
 
 class ClickMode(QObject):
@@ -112,7 +109,7 @@ class ClickMode(QObject):
         return shown if shown is not None and shown.area else None
 
     def describe(self) -> str:
-        """Return what goes on, in a sentence or two; "" while click mode is off."""
+        """Return the status in a sentence or two; "" while click mode is off."""
         progress, session = self.worker.progress, self.worker.session
         if not self.on:
             return self.message
@@ -123,7 +120,7 @@ class ClickMode(QObject):
         if progress.total and self.worker.busy:
             return f"Following the object: {progress.done} {progress.what} …"
         if (edit := self.edits.edit) is not None:
-            step = describe_edit(edit, len(self.edits.clicks))
+            step = EDIT_STEPS[edit][len(self.edits.clicks)]
             return " ".join(filter(None, (self.message, step)))
         if self.shown is not None:
             return (
@@ -263,7 +260,7 @@ class ClickMode(QObject):
             self.worker.drop()
 
     def undo(self) -> None:
-        """Take back the last click, or else the last correction."""
+        """Undo the last click, or else the last correction."""
         from napari_unet.nn.interactive.interaction import undo
 
         if self.edits.edit is not None:
@@ -272,7 +269,7 @@ class ClickMode(QObject):
             self._put(undo)
 
     def redo(self) -> None:
-        """Do again what was taken back."""
+        """Redo the last click or correction that was undone."""
         from napari_unet.nn.interactive.interaction import redo
 
         self._put(redo)
@@ -284,7 +281,7 @@ class ClickMode(QObject):
             self.click(tuple(self._viewer.cursor.position))
 
     def begin_edit(self, edit: str) -> None:
-        """Let the next clicks split, merge or delete."""
+        """Begin an edit: the next clicks split, merge or delete."""
         if not self._is_2d:
             self.show_message(FLAT)
         elif self.on:
@@ -313,7 +310,7 @@ class ClickMode(QObject):
         return Click(target.place(self._viewer, position), positive)
 
     def _mark(self, click: Click) -> None:
-        """Take one of the clicks that an edit needs; with the last one, make it."""
+        """Add a click to the edit; with the last one, make it."""
         if self.target is None:
             return
         action = self.edits.take(click, self.target)
@@ -326,7 +323,7 @@ class ClickMode(QObject):
         self._show()
 
     def _apply_answer(self, answer: Answer) -> None:
-        """Make the change that an action results in, and draw the active object."""
+        """Apply an action's answer: its change, if there is one, and the active object."""
         from napari_unet.nn.interactive.interaction import END
 
         target = self.target
@@ -391,12 +388,12 @@ class ClickMode(QObject):
             self._end()
 
     def show_message(self, text: str) -> None:
-        """Show a sentence until there is another one."""
+        """Set the message, until there is another one."""
         self.message = text
         self.changed.emit()
 
     def _renewed(self, target: ClickTarget) -> None:
-        """Go on with other data of the labels; the active object stays."""
+        """Use the labels' new data; the active object stays."""
         self.target, self.message = target, ""
         if self.worker.session is not None:
             self.worker.session.labels = target.array

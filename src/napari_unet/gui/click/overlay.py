@@ -111,7 +111,7 @@ class ClickOverlay:
         return tuple(leading), window, codes
 
     def _draw(self, pieces: list[tuple[Index, Window, np.ndarray]]) -> None:
-        """Replace what was drawn last."""
+        """Draw pieces in place of those drawn last."""
         touched = list(self._drawn)
         for index, window in self._drawn:
             self._array[(*index, *window)] = 0

@@ -49,7 +49,7 @@ _OFF = "Press the button, or C, and click on objects."
 
 
 class ClickPanel(DockPanel):
-    """Segments by clicks: each one is answered by the features of an automatic model.
+    """Segments by clicks, on the features of an automatic model.
 
     Parameters
     ----------
@@ -278,7 +278,7 @@ class ClickPanel(DockPanel):
             self._followed = active
 
     def _choose_model(self, name: str | None) -> None:
-        """Choose a model, if it answers clicks."""
+        """Choose a model, if it has a click head."""
         entry = self._models.get(name or "")
         if not self.mode.on and entry is not None and entry.card and entry.card.click:
             self.model.value = name

@@ -131,7 +131,7 @@ class ClickTarget:
         return replace(made, diameter=diameter, diameter_um=None, certify=False, survey=False)
 
     def is_volume(self, click: Click, ndim: int) -> bool:
-        """Tell whether the object under a click is one in 3D, or one of a single plane.
+        """Return whether the object under a click is one in 3D, or one of a single plane.
 
         Parameters
         ----------
@@ -286,7 +286,7 @@ def _check_place(target: ClickTarget) -> None:
 
 
 def _reaches_through_planes(span: tuple[slice, ...], geometry: LabelGeometry) -> bool:
-    """Tell whether a window of the layer holds more than one plane along Z."""
+    """Return whether a window of the layer holds more than one plane along Z."""
     found = dict(zip(geometry.placement.shown, span, strict=True))
     depth = found.get("Z", slice(0, 1))
     return bool(depth.stop - depth.start > 1)

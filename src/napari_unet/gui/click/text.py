@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 HINT = "Click on an object. Shift-drag draws a box around one."
 FLAT = "Clicks need the 2D view; press the cube below the layer list (Ctrl+Y)."
 PAUSED = "Another layer is chosen; press C to go on clicking."
-_EDIT_STEPS = {
+EDIT_STEPS = {
     SPLIT: ("Click on one part of the object to split (Esc: don't).", "Click on its other part."),
     MERGE: (
         "Click on the object whose id stays (Esc: don't).",
@@ -81,11 +81,6 @@ def describe_empty(shown: ActiveObject) -> str:
     if shown.label is not None:
         return _EMPTIED.format(shown.label)
     return _EMPTY if shown.clicks else _BOX_EMPTY
-
-
-def describe_edit(edit: str, clicks: int) -> str:
-    """Return what the next click of an edit is for, after so many."""
-    return _EDIT_STEPS[edit][clicks]
 
 
 def describe_change(answer: Answer) -> str:

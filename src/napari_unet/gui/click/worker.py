@@ -31,7 +31,7 @@ REST_MS = 250
 
 
 class ClickWorker(QObject):
-    """Does one action after the other in a session, beside the window.
+    """Runs one action after the other in a click session, beside the window.
 
     Emits, in the window's thread: `opened` when the session is open; `previewed` with what a click
     under the cursor would give; `failed` with an exception; `updated` with each action's progress.
@@ -139,7 +139,7 @@ class ClickWorker(QObject):
             self._job = None
 
     def _next(self) -> None:
-        """Begin what is next, if nothing is running."""
+        """Begin the next job, if none is running."""
         session = self.session
         if session is None or self._job is not None:
             return

@@ -49,7 +49,7 @@ Row = tuple["Correction", np.ndarray | None]
 
 
 class CorrectionList(QWidget):
-    """Lists what a model can learn from.
+    """Lists the training set of a model: all images that were corrected for it.
 
     Emits `changed` when the list was read again.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import time
 import weakref
 from dataclasses import replace
@@ -24,8 +23,6 @@ from napari_unet.gui.layers.label_geometry import find_label_geometry, fits
 from napari_unet.gui.layers.result_info import ResultInfo, find_source_image
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from napari_unet.core.annotations.reader import JournalReader
 
 CLOSING_S = 5.0
@@ -87,7 +84,7 @@ class EditTracker(QObject):
             layer.events.editable.connect(self._locked)
 
     def watches(self, layer: Labels) -> bool:
-        """Tell whether a layer is recorded, or will be from its next edit on."""
+        """Return whether a layer is recorded, or will be from its next edit on."""
         return layer in self._watched
 
     def begin_recording(self, layer: Labels) -> LayerRecording:
@@ -144,7 +141,8 @@ class EditTracker(QObject):
         """Close with the main window, and not with a panel, which it outlives."""
         if window not in self._windows:
             self._windows.add(window)
-            window.destroyed.connect(functools.partial(close_trackers, [self]))
+            # Not the bound method, which would not keep the tracker: the viewer may be gone first.
+            window.destroyed.connect(lambda *_: self.close())
 
     def close(self) -> None:
         """End every recording; what is pending is written."""
@@ -236,12 +234,6 @@ def get_edit_tracker(viewer: Any) -> EditTracker:
     if viewer not in _trackers:
         _trackers[viewer] = EditTracker(viewer)
     return _trackers[viewer]
-
-
-def close_trackers(trackers: Iterable[EditTracker], *_: object) -> None:
-    """Close the edit trackers of a window that was destroyed."""
-    for tracker in trackers:
-        tracker.close()
 
 
 def get_learner(layer: Labels, model: str) -> Learner:

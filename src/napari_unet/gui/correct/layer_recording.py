@@ -142,8 +142,30 @@ class LayerRecording(QObject):
     def record(self, atoms: list[Any], canvas: str = LABELS) -> None:
         """Record the value of the layer's `paint` event. Returns at once."""
         layer = self.layer if canvas == LABELS else self.scribbles
-        if layer is not None:
-            self._put(_EditWrite(self, layer.data.shape, atoms, str(layer.mode), canvas))
+        if layer is None:
+            return
+        shape, (source, clicks) = layer.data.shape, self._source
+        source = source or get_source(atoms, str(layer.mode))
+        edit: Edit | None = None
+
+        def write() -> None:
+            nonlocal atoms, edit
+            journal = self._get_journal()
+            if edit is None:
+                pixels, geometry = get_changed_pixels(atoms, shape), self.geometry
+                assert geometry is not None
+                where, labels = geometry.to_journal(pixels.where), self._labels()
+                edit = journal.edit(
+                    where, pixels.old, pixels.new, labels=labels, source=source, canvas=canvas
+                )
+                edit = replace(edit, clicks=clicks)
+                atoms = []  # larger than the edit, which is kept until it is written
+            try:
+                journal.record(edit)
+            except JournalWarning as warning:  # raised under -W error, after writing
+                self._remark = str(warning)
+
+        self._put(write)
 
     @contextlib.contextmanager
     def with_source(self, source: str, clicks: Clicks = ()) -> Iterator[None]:
@@ -165,11 +187,11 @@ class LayerRecording(QObject):
         self._put(lambda: self._get_journal().confirm(ids, index, labels=self._labels()))
 
     def undo(self, *_: Any) -> None:
-        """Take the last correction back, in whatever slice or frame it was."""
+        """Undo the last correction, in whatever slice or frame it was."""
         self._step("undo")
 
     def redo(self, *_: Any) -> None:
-        """Do the correction again that was taken back last."""
+        """Redo the last correction that was undone."""
         self._step("redo")
 
     def retry(self) -> None:
@@ -231,12 +253,6 @@ class LayerRecording(QObject):
 
     def _labels(self) -> Any:
         return None if self.geometry is None else self.geometry.array(self.data)
-
-    def _write(self, edit: Edit) -> None:
-        try:
-            self._get_journal().record(edit)
-        except JournalWarning as warning:  # raised under -W error; the edit is written nevertheless
-            self._remark = str(warning)
 
     def _close_journal(self) -> None:
         if self.journal is not None:
@@ -306,39 +322,3 @@ class LayerRecording(QObject):
     def _release(self, layer: Labels) -> None:
         layer.events.paint.disconnect(self._scribbled)
         give_undo_keys_back(layer)
-
-
-class _EditWrite:
-    """Writes a paint event, kept as napari's atoms until they are a smaller `Edit`."""
-
-    def __init__(
-        self,
-        recording: LayerRecording,
-        shape: tuple[int, ...],
-        atoms: list[Any],
-        mode: str,
-        canvas: str,
-    ) -> None:
-        self._recording, self._shape = recording, shape
-        named, self._clicks = recording._source
-        self._source, self._canvas = named or get_source(atoms, mode), canvas
-        self._atoms: list[Any] = atoms
-        self._edit: Edit | None = None
-
-    def __call__(self) -> None:
-        recording = self._recording
-        journal = recording._get_journal()
-        if self._edit is None:
-            geometry, pixels = recording.geometry, get_changed_pixels(self._atoms, self._shape)
-            assert geometry is not None
-            edit = journal.edit(
-                geometry.to_journal(pixels.where),
-                pixels.old,
-                pixels.new,
-                labels=recording._labels(),
-                source=self._source,
-                canvas=self._canvas,
-            )
-            self._edit = replace(edit, clicks=self._clicks)
-            self._atoms = []
-        recording._write(self._edit)

@@ -182,7 +182,7 @@ class MaskSection(QWidget):
 
 
 def _is_checked(recording: LayerRecording, index: tuple[int, ...]) -> bool:
-    """Tell whether the user has marked all of a plane as checked."""
+    """Return whether the user has marked all of a plane as checked."""
     journal = recording.journal
     if journal is None:
         return False

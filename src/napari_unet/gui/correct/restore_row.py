@@ -60,7 +60,7 @@ class RestoreOffer:
     corrections: int
 
     def button_text(self, now: datetime.datetime | None = None) -> str:
-        """Return what the button says."""
+        """Return the text of the button."""
         count = self.corrections
         what = f"{count} correction{'s' * (count != 1)}" if count else "what was checked"
         date = describe_time(self.file.modified, now)

@@ -42,7 +42,7 @@ _TIPS = {
 
 
 class CorrectSection(QWidget):
-    """What is corrected, whether it is saved, what the model may learn from, and the training set.
+    """The choice of labels, what is saved, what the model may learn from, and the training set.
 
     Emits `changed` when the list of the training set was read again.
 
@@ -180,7 +180,7 @@ class CorrectSection(QWidget):
         return [(_CHOOSE, None), *as_choices(object_layers(self._viewer))]
 
     def _layers_changed(self, *_: Any) -> None:
-        """Offer the layers that there are; the latest result is chosen until the user chooses."""
+        """Update the choices; the latest result is chosen until the user chooses."""
         self._setting = True
         try:
             refresh_choices(self.labels, self.image)

@@ -62,7 +62,7 @@ def get_changed_pixels(atoms: Iterable[Any], shape: Sequence[int]) -> ChangedPix
 
 
 def get_source(atoms: Iterable[Any], mode: str) -> str:
-    """Return what made an edit: the layer's mode, or "set" for `data_setitem`."""
+    """Return the source of an edit: the layer's mode, or "set" for `data_setitem`."""
     return mode if all(hasattr(atom, "slice_key") for atom in atoms) else "set"
 
 
@@ -112,11 +112,11 @@ class WriteQueue(QObject):
 
     @property
     def pending(self) -> int:
-        """How many are still to be called."""
+        """How many functions are still to be called."""
         return len(self._writes)
 
     def put(self, write: Callable[[], None]) -> None:
-        """Write this after all that was given before; returns at once.
+        """Call a function after all earlier ones; returns at once.
 
         Parameters
         ----------
@@ -128,7 +128,7 @@ class WriteQueue(QObject):
         self.start()
 
     def start(self) -> None:
-        """Write what is pending, unless that is under way already."""
+        """Start to write what is pending, unless that is running already."""
         with self._guard:
             if self._thread is not None or not self._writes:
                 return
@@ -138,7 +138,7 @@ class WriteQueue(QObject):
             self._thread.start()
 
     def wait(self, seconds: float) -> bool:
-        """Wait until all is written or cannot be; return whether all is written."""
+        """Wait until all is written, or has failed; return whether all is written."""
         self.start()
         thread = self._thread
         if thread is not None:
@@ -160,7 +160,7 @@ class WriteQueue(QObject):
         self._notifier.notify()
 
     def _next(self, error: Exception | None) -> Callable[[], None] | None:
-        """Return what to write; None, and the thread ends, if all is written or one failed."""
+        """Return the next function; None, and the thread ends, if all is written or one failed."""
         with self._guard:
             if error is None and self._writes:
                 return self._writes[0]
@@ -174,6 +174,6 @@ _queues: weakref.WeakSet[WriteQueue] = weakref.WeakSet()
 
 @atexit.register
 def write_all() -> None:
-    """Write what is pending in any queue, as far as it can be written."""
+    """Write what is pending in all queues, as far as possible."""
     for queue in list(_queues):
         queue.wait(EXIT_WAIT_S)

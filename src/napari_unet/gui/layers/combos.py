@@ -31,7 +31,7 @@ def as_choices(layers: Iterable[Any]) -> list[tuple[str, Any]]:
 
 
 def refresh_choices(*boxes: Any) -> None:
-    """Let magicgui combo boxes ask for their choices again; what is chosen stays if it is there."""
+    """Update the choices of magicgui combo boxes; what is chosen stays if it is there."""
     for box in boxes:
         chosen = box.value
         box.reset_choices()  # magicgui keeps the choice by its name, which may have changed

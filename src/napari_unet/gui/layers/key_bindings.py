@@ -22,7 +22,7 @@ _TEXT_FIELDS = (QLineEdit, QAbstractSpinBox, QTextEdit, QPlainTextEdit)
 
 
 def is_typing() -> bool:
-    """Tell whether keys are for a text field: napari gets those that the field does not take."""
+    """Return whether keys are for a text field: napari gets those that the field does not take."""
     return isinstance(QApplication.focusWidget(), _TEXT_FIELDS)
 
 
@@ -49,7 +49,7 @@ def weak_callback(
 def bind_window_key(
     viewer: Any, owner: QObject, key: str, pressed: Callable[[Any], None]
 ) -> Callable[..., None]:
-    """Bind a key in a window until its owner is destroyed; return what gives it back earlier.
+    """Bind a key in a window until its owner is destroyed; return a function that does so earlier.
 
     Parameters
     ----------

@@ -152,7 +152,7 @@ class LabelGeometry:
 
 
 def get_label_geometry(image: Image) -> LabelGeometry:
-    """Return the geometry of labels that are made for an image.
+    """Return the geometry of new labels for an image.
 
     Raises
     ------
@@ -168,7 +168,7 @@ def get_label_geometry(image: Image) -> LabelGeometry:
 
 
 def find_label_geometry(image: Image, labels: Labels) -> LabelGeometry:
-    """Return the geometry of labels that exist, be they from another program.
+    """Return the geometry of existing labels, also of those from another program.
 
     Raises
     ------
@@ -198,7 +198,7 @@ def find_label_geometry(image: Image, labels: Labels) -> LabelGeometry:
 
 
 def fits(image: Image, labels: Labels) -> bool:
-    """Tell whether labels can belong to an image."""
+    """Return whether labels can belong to an image."""
     try:
         find_label_geometry(image, labels)
     except InputError:

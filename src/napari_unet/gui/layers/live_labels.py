@@ -67,13 +67,13 @@ class LiveLabels:
         self.array[self._key(index, self.window or (...,))] = frame
 
     def finish_all(self) -> None:
-        """Show what there is of the frames under way, as their final labels."""
+        """Show the unfinished frames as they are, as their final labels."""
         for index in list(self._frames):
             self.finish(index)
 
     @property
     def untouched(self) -> bool:
-        """Whether nothing was shown yet."""
+        """Whether nothing has been shown yet."""
         return not self._touched
 
     def __getitem__(self, key: Any) -> np.ndarray:
@@ -96,14 +96,14 @@ class LiveLabels:
             self.array[self._key(index, (...,))] = 0
 
     def _new_frame(self, index: Index) -> np.ndarray:
-        """Begin a frame with zeros, or with what was finished before if it is written again."""
+        """Begin a frame with zeros, or with its finished labels if it is written again."""
         shown: np.ndarray = self.array[self._key(index, self.window or (...,))]
         if index in self._finished:
             return shown.astype(self.dtype)
         return np.zeros(shown.shape, self.dtype)
 
     def _split(self, key: Any) -> tuple[Index | None, Window]:
-        """Part a key into the frame's index (None: not one frame) and the slices in it."""
+        """Split a key into the frame's index (None: not one frame) and the slices in it."""
         keys = list(key) if isinstance(key, tuple) else [key]
         if Ellipsis in keys:
             at = keys.index(Ellipsis)

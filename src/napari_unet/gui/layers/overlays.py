@@ -44,17 +44,17 @@ COMPARES = "compares"
 
 
 def is_overlay(layer: Any) -> bool:
-    """Tell whether a Labels layer shows an evaluation, changes or scribbles, and no objects."""
+    """Return whether a Labels layer shows an evaluation, changes or scribbles, and no objects."""
     return any(get_overlay(layer, key) is not None for key in (KIND, COMPARES, SHOWS))
 
 
 def is_evaluation_layer(layer: Any) -> bool:
-    """Tell whether a layer shows an evaluation."""
+    """Return whether a layer shows an evaluation."""
     return get_overlay(layer, COMPARES) is not None
 
 
 def is_uncertainty_layer(layer: Any) -> bool:
-    """Tell whether a layer shows where a model is uncertain, and no image."""
+    """Return whether a layer shows where a model is uncertain, and no image."""
     return get_overlay(layer, DOUBTS) is not None
 
 

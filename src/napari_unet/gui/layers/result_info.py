@@ -44,7 +44,7 @@ _WHOLE_CHECK_BYTES = 1 << 30  # a checksum of 1 GiB takes about a second
 
 @dataclass(frozen=True)
 class ResultInfo:
-    """What a layer's metadata say of its labels; None is what they do not say.
+    """What a layer's metadata say of its labels; fields that they lack are None.
 
     Attributes
     ----------
@@ -84,12 +84,12 @@ class ResultInfo:
 
     @classmethod
     def from_layer(cls, layer: Any) -> ResultInfo:
-        """Read what a layer's metadata say; nothing is known of a layer that is no result."""
+        """Read the metadata of a layer; all fields are None if it is none of the plugin's."""
         stored = layer.metadata.get(RESULT_KEY, {})
         return cls(**{field: stored.get(key) for field, key in _KEYS.items()})
 
     def to_metadata(self) -> dict[str, Any]:
-        """Return this as the `metadata` of a new layer."""
+        """Return the `metadata` of a new layer."""
         found = {key: getattr(self, field) for field, key in _KEYS.items()}
         return {RESULT_KEY: {key: value for key, value in found.items() if value is not None}}
 
@@ -121,7 +121,7 @@ def find_source_image(labels: Labels, images: Iterable[Image]) -> Image | None:
 
 
 def get_provenance(layer: Labels) -> dict[str, Any] | None:
-    """Return how a layer's labels were made; None if nobody knows.
+    """Return how a layer's labels were made; None if that is unknown.
 
     The run that made them here says so, else the file that the layer was opened from or made of.
     """
@@ -152,7 +152,7 @@ def labels_checksum(data: np.ndarray) -> int:
 
 
 def is_unedited(layer: Labels, data_shape: tuple[int, ...]) -> bool:
-    """Tell whether a layer still is what the last run left, name included."""
+    """Return whether a layer still is what the last run left, name included."""
     info = ResultInfo.from_layer(layer)
     if info.name != layer.name or not isinstance(layer.data, np.ndarray):
         return False
@@ -162,7 +162,7 @@ def is_unedited(layer: Labels, data_shape: tuple[int, ...]) -> bool:
 
 
 def previous_result(viewer: Any, base: str, data_shape: tuple[int, ...]) -> Labels | None:
-    """Find the layer that a new run may write into: an earlier result, unedited, not renamed."""
+    """Return the earlier result that a new run may write into: neither edited nor renamed."""
     for layer in reversed(list(viewer.layers)):
         if ResultInfo.from_layer(layer).base == base and is_unedited(layer, data_shape):
             found: Labels = layer
@@ -252,7 +252,7 @@ def add_labels(
 
 
 def seal_result(layer: Labels, provenance: dict[str, Any] | None, whole: bool) -> None:
-    """Make the layer the user's: editable, with the provenance of the run in its metadata.
+    """Finish a result: editable again, with the provenance of the run in its metadata.
 
     Parameters
     ----------
@@ -274,14 +274,14 @@ PlaneChecksums = dict[tuple[int, ...], int]
 
 
 def plane_checksums(data: Any) -> Iterator[tuple[tuple[int, ...], int]]:
-    """Yield the position and checksum of each plane of an array; of lazy ones nothing."""
+    """Yield the position and checksum of each plane of a numpy array; nothing of lazy arrays."""
     if isinstance(data, np.ndarray):
         for index in itertools.product(*map(range, data.shape[:-2])):
             yield index, labels_checksum(data[index])
 
 
 class EditWatch:
-    """Calls `edited` once, in the window's thread, when a Labels layer is no longer what it was.
+    """Calls `edited` once, in the window's thread, when a Labels layer was changed.
 
     napari emits events for paint strokes, but for an undo only `set_data`, which it also emits
     whenever a slider moves. So the plane in view is compared with its checksum at each drawing.

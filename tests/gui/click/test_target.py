@@ -1,4 +1,4 @@
-"""Click mode on stacks, channels and frames, with other labels, and with what it cannot use."""
+"""Clicking into stacks, channels and frames, and into labels that cannot be used."""
 
 from __future__ import annotations
 
