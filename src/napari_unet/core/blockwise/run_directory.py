@@ -203,7 +203,7 @@ def locked(folder: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
-def write_text(path: Path, text: str) -> None:
+def write_run_text(path: Path, text: str) -> None:
     """Write a small file atomically; its folders are made."""
     make_folder(path.parent)
     with whole_file(path) as partial:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import numpy as np
 
 from napari_unet.core.blockwise import assemble
-from napari_unet.core.blockwise.run_directory import write_preview, write_text
+from napari_unet.core.blockwise.run_directory import write_preview, write_run_text
 from napari_unet.core.image.normalise import Normaliser
 from napari_unet.core.io.retry import UnreadableError, with_retries
 from napari_unet.core.progress import map_steps
@@ -187,7 +187,9 @@ class BlockRun:
         if (found.low == found.high).all():  # blank, or nothing of it could be read: raises then
             found = Normaliser.of(*source, *limits)
         if plan.blocks.count > 1:
-            write_text(file, json.dumps({"low": found.low.tolist(), "high": found.high.tolist()}))
+            write_run_text(
+                file, json.dumps({"low": found.low.tolist(), "high": found.high.tolist()})
+            )
         return found
 
     def decode(
@@ -252,7 +254,7 @@ def compute_block(run: BlockRun, batch: int, number: int) -> Generator[int, None
             problems[frame] = str(error)
     directory.check_run(plan.run)
     for frame, problem in problems.items():
-        write_text(directory.failure(frame, number), json.dumps({"reason": problem}))
+        write_run_text(directory.failure(frame, number), json.dumps({"reason": problem}))
     if found:
         assemble.write_block_file(directory, batch, number, found)
     return [problems.get(frame, "") for frame in plan.batches.frames(batch)]

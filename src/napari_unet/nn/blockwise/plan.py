@@ -18,7 +18,12 @@ from napari_unet.core.blockwise.blocks import (
     choose_planes_per_batch,
 )
 from napari_unet.core.blockwise.estimate import TileCost
-from napari_unet.core.blockwise.run_directory import RunDirectory, clear, packed_size, write_text
+from napari_unet.core.blockwise.run_directory import (
+    RunDirectory,
+    clear,
+    packed_size,
+    write_run_text,
+)
 from napari_unet.core.errors import OutputError
 from napari_unet.core.image.domain_shift import ImageSurvey
 from napari_unet.core.io.axes import OBJECT_AXES
@@ -143,7 +148,7 @@ def resolve_plan(
             stack.labels_shape[: -len(size)], BlockPlan(size, block)
         ),
     )
-    write_text(directory.folder / "plan.json", plan.to_json())
+    write_run_text(directory.folder / "plan.json", plan.to_json())
 
 
 def _choose_precision(run: BlockRun, requested: str) -> str:
