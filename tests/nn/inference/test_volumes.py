@@ -11,7 +11,7 @@ from napari_unet.core.io.stack import open_stack
 from napari_unet.core.progress import FrameDone, run_to_end
 from napari_unet.core.settings import PredictSettings
 from napari_unet.core.volumes.modes import (
-    HeldPart,
+    LoadedPart,
     ball_voxels,
     block_edges,
     plane_frame,
@@ -172,7 +172,7 @@ def test_blocks_are_as_large_as_they_may_be():
 
 def test_a_held_part_is_the_same_part():
     whole = np.arange(4 * 5 * 6).reshape(4, 5, 6)
-    part = HeldPart(whole[1:3, 2:5, :], (1, 2, 0), whole.shape)
+    part = LoadedPart(whole[1:3, 2:5, :], (1, 2, 0), whole.shape)
     assert np.array_equal(part[2, slice(3, 5), slice(1, 4)], whole[2, 3:5, 1:4])
 
 
