@@ -1,8 +1,11 @@
-"""A process of its own that segments in blocks: what is killed in the tests."""
+"""A process of its own that segments block by block, in children that are killed."""
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import time
 
 import numpy as np
 
@@ -14,13 +17,26 @@ from napari_unet.nn.blockwise.run import segment_blocks
 from napari_unet.nn.inference.model import load_model
 
 
-def main(image: str, model: str, target: str, block: str) -> None:
-    """Segment an .npy, going on with what is there."""
+def segment(image: str, model: str, target: str, block: str) -> None:
+    """Segment an .npy, resuming what is there."""
     settings = PredictSettings(tile=64, survey=False, certify=False)
-    place = OutputLocation.resolve(target, None, "")
-    print("begun", flush=True)
-    request = BlockwiseRequest(np.load(image), place, settings, block=int(block), resume=True)
+    location = OutputLocation.resolve(target, None, "")
+    request = BlockwiseRequest(np.load(image), location, settings, block=int(block), resume=True)
     run_to_end(segment_blocks(request, load_model(model, "cpu")))
+
+
+def main(image: str, model: str, target: str, block: str, *delays: str) -> None:
+    """Segment in a child for each delay, killed after it; then to the end. Print the kills."""
+    kills = 0
+    for delay in delays:  # children, since importing torch takes longer than a run
+        if not (child := os.fork()):
+            segment(image, model, target, block)
+            os._exit(0)
+        time.sleep(float(delay))
+        os.kill(child, signal.SIGKILL)
+        kills += os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    segment(image, model, target, block)
+    print(kills)
 
 
 if __name__ == "__main__":

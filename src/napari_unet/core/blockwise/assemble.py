@@ -194,7 +194,7 @@ def stitch_volume(directory: RunDirectory, volume: int) -> Generator[None, None,
         stitcher.add(plane)
         yield
     found = stitcher.finish(plan.min_voxels or 0)
-    arrays = _concatenate("table", found.tables) | _concatenate("bridged", found.bridged)
+    arrays = _pack_tables("table", found.tables) | _pack_tables("bridged", found.bridged)
     write_arrays(directory.stacked(volume), arrays | {"objects": np.array([found.objects])})
 
 
@@ -211,23 +211,23 @@ def _stitched_labels(directory: RunDirectory, frames: range, number: int) -> Ite
 
     @lru_cache(3)
     def labels_at(z: int) -> np.ndarray:
-        table = _part(found, "table", z)
+        table = _unpack_table(found, "table", z)
         return np.asarray(table[block_labels(directory, volume * depth + z, number)])
 
     for z in range(frames.start - volume * depth, frames.stop - volume * depth):
-        labels, bridged = labels_at(z), _part(found, "bridged", z)
+        labels, bridged = labels_at(z), _unpack_table(found, "bridged", z)
         if len(bridged):
             labels = fill_gaps(labels, labels_at(z - 1), labels_at(z + 1), bridged)
         yield labels
 
 
-def _concatenate(name: str, parts: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+def _pack_tables(name: str, parts: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
     """Put arrays behind one another, with where each of them ends."""
     whole = np.concatenate([np.zeros(0, np.uint32), *parts]).astype(np.uint32)
     return {name: whole, f"{name}_ends": np.cumsum([len(part) for part in parts], dtype=np.int64)}
 
 
-def _part(found: dict[str, np.ndarray], name: str, at: int) -> np.ndarray:
+def _unpack_table(found: dict[str, np.ndarray], name: str, at: int) -> np.ndarray:
     ends = found[f"{name}_ends"]
     return found[name][int(ends[at - 1]) if at else 0 : int(ends[at])]
 

@@ -163,12 +163,12 @@ def load_planes(plane: Frame, positions: slice, window: Window) -> Frame:
     part = plane.stack.read(plane.index[:-1], (positions, *window), tuple(distinct))
     origin = (0, positions.start, *(w.start for w in window))
     whole = (len(distinct), *plane.stack.frame_shape(3))
-    stack = replace(plane.stack, data=_LoadedPart(part, origin, whole), axes="CZYX")
+    stack = replace(plane.stack, data=LoadedPart(part, origin, whole), axes="CZYX")
     channels = tuple(distinct.index(channel) for channel in plane.channels)
     return replace(plane, stack=stack, index=(positions.start,), channels=channels)
 
 
-class _LoadedPart:
+class LoadedPart:
     """A part of a larger array, indexed as the whole; nothing outside the part can be read."""
 
     def __init__(self, part: np.ndarray, origin: tuple[int, ...], shape: tuple[int, ...]) -> None:

@@ -15,7 +15,7 @@ import logging
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.core.blockwise.run_directory import RunDirectory, write_run_text
@@ -26,6 +26,7 @@ from napari_unet.nn.blockwise.executor import ASSEMBLY_STEPS, BLOCK_STEP, BlockR
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from napari_unet.nn.blockwise.executor import Answer, StepArguments
 
@@ -113,14 +114,15 @@ class ClusterExecutor:
     def start(self, run: BlockRun) -> None:
         """Get to know the run."""
         stack = run.stack
-        file = (
-            stack.path is not None and stack.path.is_file()
-        )  # as a memory map it would be sent whole
-        self._opened = _Opened(
-            str(run.directory.folder.resolve()),
-            str(stack.path.resolve()) if file and stack.path else "",
+        # What a file holds is read by the workers: as a memory map it would be sent whole.
+        file = stack.path.resolve() if stack.path is not None and stack.path.is_file() else None
+        folder = run.directory.folder.resolve()
+        self._source = _RunSource(
+            folder,
+            file,
             None if file else stack,
-            (stack.axes, stack.voxel_size_um, stack.rgb),
+            stack.axes.replace("C", "S") if stack.rgb else stack.axes,
+            stack.voxel_size_um,
             run.preview,
         )
 
@@ -132,7 +134,7 @@ class ClusterExecutor:
         ClusterError
             The worker failed in another way than by a `UnetError`.
         """
-        future = self._submit(_call, self._opened, function, values)
+        future = self._submit(_call, self._source, function, values)
         try:
             answer: Answer = future.result()
         except UnetError:
@@ -154,7 +156,7 @@ class ClusterExecutor:
             while waiting or running:
                 while waiting and len(running) < TASKS_PER_THREAD * self._threads():
                     task = waiting.pop()
-                    running[self._submit(_do, self._opened, kind, task)] = task
+                    running[self._submit(_do, self._source, kind, task)] = task
                 try:
                     with self._client.as_current():
                         done = wait(
@@ -184,7 +186,7 @@ class ClusterExecutor:
             reason = f"the workers that computed it died ({error.last_worker.address})"
             if kind != BLOCK_STEP:
                 raise ClusterError(f"The step {kind} {task[0]} failed: {reason}.") from error
-            directory, (batch, number) = RunDirectory(Path(self._opened.folder)), task[0]
+            directory, (batch, number) = RunDirectory(self._source.folder), task[0]
             frames = directory.plan.batches.frames(batch)
             for frame in frames:
                 write_run_text(directory.failure(frame, number), json.dumps({"reason": reason}))
@@ -201,38 +203,46 @@ class ClusterExecutor:
         self._client.close()
 
 
-class _Opened:
-    """What a worker opens, and keeps open: a run's folder, its data, its model."""
+@dataclass(frozen=True)
+class _RunSource:
+    """What a worker needs to open a run: its folder, and the data or their file."""
 
-    def __init__(
-        self, folder: str, source: str, stack: Stack | None, axes: tuple[Any, ...], preview: bool
-    ) -> None:
-        self.folder, self.source, self.stack = folder, source, stack
-        self.axes, self.preview = axes, preview
+    folder: Path
+    file: Path | None
+    stack: Stack | None
+    axes: str
+    voxel_size_um: tuple[float, float, float] | None
+    preview: bool
 
-    def run(self) -> BlockRun:
-        """Open it, or return what is open already; raises OutputError if it is not visible here."""
-        folder = Path(self.folder)
-        if not (folder / "model").is_dir():
+    def open(self) -> BlockRun:
+        """Open the run, or return it if it is open; raises OutputError if it is not visible."""
+        if not (self.folder / "model").is_dir():
             raise OutputError(
-                f"A worker does not see {folder}; put the labels where all computers reach them."
+                f"A worker does not see {self.folder}; put the labels where all computers reach "
+                "them."
             )
-        changed = (folder / "model" / "model.json").stat().st_mtime_ns
+        changed = (self.folder / "model" / "model.json").stat().st_mtime_ns
         with _opening:
             if (self.folder, changed) not in _open_runs:
                 from napari_unet.nn.inference.model import load_model
 
-                stack = self.stack or _stack(self.source, *self.axes)
-                model = load_model(folder / "model", _device())
+                stack = self.stack or self._open_stack()
+                model = load_model(self.folder / "model", _choose_device())
                 _open_runs.clear()  # one model on the device at a time
                 _open_runs[self.folder, changed] = BlockRun(
-                    RunDirectory(folder), stack, model, self.preview
+                    RunDirectory(self.folder), stack, model, self.preview
                 )
             return _open_runs[self.folder, changed]
 
+    def _open_stack(self) -> Stack:
+        try:
+            return open_stack(self.file, self.axes, self.voxel_size_um)
+        except InputError as error:
+            raise InputError(f"A worker cannot read the data: {error}") from error
+
 
 _opening, _computing = threading.Lock(), threading.Lock()
-_open_runs: dict[tuple[str, int], BlockRun] = {}
+_open_runs: dict[tuple[Path, int], BlockRun] = {}
 
 
 async def _who_answers(address: str) -> str:
@@ -250,14 +260,7 @@ async def _who_answers(address: str) -> str:
     return str(answer["type"])
 
 
-def _stack(source: str, axes: str, voxel_size_um: Any, rgb: bool) -> Stack:
-    try:
-        return open_stack(source, axes.replace("C", "S") if rgb else axes, voxel_size_um)
-    except InputError as error:
-        raise InputError(f"A worker cannot read the data: {error}") from error
-
-
-def _device() -> str:
+def _choose_device() -> str:
     """Choose a GPU: dask-cuda shows each worker its own; otherwise a host's workers take turns."""
     import torch
 
@@ -271,15 +274,15 @@ def _device() -> str:
     return f"cuda:{number % count}"
 
 
-def _call(opened: _Opened, function: Callable[..., Answer], values: tuple[Any, ...]) -> Answer:
-    run = opened.run()
+def _call(source: _RunSource, function: Callable[..., Answer], values: tuple[Any, ...]) -> Answer:
+    run = source.open()
     with _computing:
         return function(run, *values)
 
 
-def _do(opened: _Opened, kind: str, steps: tuple[StepArguments, ...]) -> list[list[str]]:
+def _do(source: _RunSource, kind: str, steps: tuple[StepArguments, ...]) -> list[list[str]]:
     """Do steps of a kind on a worker; return the problems of each."""
-    run, answers = opened.run(), []
+    run, answers = source.open(), []
     for step in steps:
         problems: list[str] = []
         if kind == BLOCK_STEP:
