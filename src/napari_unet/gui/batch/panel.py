@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     import napari
     from qtpy.QtGui import QShowEvent
 
-DRAW_S = 0.15
-"""How often the progress of a file is written."""
+PROGRESS_S = 0.15
+"""How often the progress of a file is written: a small file yields thousands of reports."""
 _HINT = "Add images, or drop files and folders on the list."
 _TIPS = {
     "folder": "Where the labels go, one TIFF for each image; it is made if it does not exist.",
@@ -226,7 +226,7 @@ class BatchPanel(DockPanel):
     def _take(self, step: FileProgress) -> None:
         now = time.perf_counter()
         begins = self.files.rows[step.number].state != step.state
-        if begins or not step.total or step.remarks or now - self._last_written > DRAW_S:
+        if begins or not step.total or step.remarks or now - self._last_written > PROGRESS_S:
             self._last_written = now
             self.files.show_step(step)
         if begins:

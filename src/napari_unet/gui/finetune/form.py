@@ -87,6 +87,7 @@ class TuneRequest:
         Whether to go on from the checkpoint of an unfinished training.
     """
 
+    # The fields' names are keys in the files of unfinished trainings.
     base: str
     name: str
     device: str = "auto"
@@ -96,7 +97,7 @@ class TuneRequest:
     resume: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """Return what the state of an unfinished training holds of it."""
+        """Return what the file of an unfinished training holds of it."""
         values = asdict(self)
         return {name: value for name, value in values.items() if name not in ("name", "resume")}
 

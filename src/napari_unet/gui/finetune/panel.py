@@ -34,7 +34,8 @@ LABEL_WIDTH = 88
 WIDTH = 324
 """Pixels: room for the name of the panel in napari's title bar."""
 DRAW_MS, CURVE_S = 300, 1.0
-"""How often the progress is written, and the curve drawn."""
+"""How often the progress is written, and the curve drawn: rarely, as each has Qt compose the whole
+window anew, canvas and all."""
 _TIPS = {
     "start": "Learn from all corrections made with this model; the model itself stays as it is.",
     "stop": "Stop. The best so far can be kept.",

@@ -195,7 +195,7 @@ class SegmentForm(PredictForm):
     def _choose_active(self, *_: Any) -> None:
         """Choose the image that the user selects in the layer list, or has just opened."""
         active = self._viewer.layers.selection.active
-        active = getattr(active, "__wrapped__", active)
+        active = getattr(active, "__wrapped__", active)  # a plugin's viewer gives proxies
         if active in image_layers(self._viewer) and active in self.image.choices:
             self.image.value = active
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 DRAW_MS = 150
-"""How often finished tiles are drawn and the progress is written."""
+"""How often finished tiles are drawn and the progress is written; a drawing takes tens of ms."""
 SLOW_S, REST, MAX_REST_S = 0.05, 4, 1.0
 """A drawing that blocks the window for longer than SLOW_S is followed by a pause REST times as
 long, of MAX_REST_S at most: the window answers most of the time."""
