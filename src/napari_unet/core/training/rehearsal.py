@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.errors import ModelError
+from napari_unet.core.evaluation.overlay import draw_outlines
 from napari_unet.core.image.diameters import working_scale
 from napari_unet.core.image.frames import resize
 from napari_unet.core.training.samples import Sample, Samples, known_targets

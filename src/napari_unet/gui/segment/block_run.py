@@ -108,7 +108,7 @@ class BlockwiseRun(SegmentRun):
 
     def describe(self) -> str:
         """Return the progress as a line, below what the run was estimated to take."""
-        line = self._eta.describe(self.progress)
+        line = super().describe()
         return f"{self._estimate}\n{line}" if self._estimate else line
 
     def summary(self, state: str) -> str:
@@ -124,13 +124,6 @@ class BlockwiseRun(SegmentRun):
         if failed:
             line += f" {failed} blocks could not be read and are empty; run again to try them."
         return f"{line} Saved in {self._location.path}."
-
-    def draw(self) -> None:
-        """Show the blocks that were finished since the last drawing."""
-        dirty, self._dirty = self._dirty, []
-        if dirty and self.layer is not None:
-            self.layer.editable = False  # napari sets it when switching between 2D and 3D
-            self.layer.refresh(thumbnail=False, highlight=False, extent=False)
 
     def _begin(self) -> Generator[Any, None, Any]:
         image, request = self.image, self.request
@@ -151,9 +144,7 @@ class BlockwiseRun(SegmentRun):
         super()._take(item)
         if isinstance(item, RunEstimated) and item.estimate is not None:
             self._estimate = item.estimate.line()
-        elif window := getattr(item, "window", None):  # a `BlockDone`, whose module loads torch
-            self._eta.tick(item.done)
-            self._dirty.append((getattr(item, "index", ()), window))
+        elif getattr(item, "window", None):  # a `BlockDone`, whose module loads torch
             self._show_preview()
 
     def _show_preview(self) -> None:
@@ -179,9 +170,6 @@ class BlockwiseRun(SegmentRun):
         assert self._placement is not None
         name = f"{self.image.name} {self.request.model}"
         return add_result(self.viewer, data, self.image, name, self._placement)
-
-    def follow_view(self, *_: Any) -> None:
-        """Do nothing: blocks come in their order."""
 
     @staticmethod
     def _stays_on_disk(labels: Any) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.errors import InputError
-from napari_unet.core.instances.mask import ObjectMask
+from napari_unet.core.instances.mask import ObjectMask, outside, union
 from napari_unet.core.prompts.clicks import Click, ClickSet
 from napari_unet.core.prompts.simulation import first_click
 
@@ -97,8 +97,8 @@ def add_click(
     clicks = active.clicks.added(click)
     previous = active.masks.get(index)
     mask = predictor_at(index).answer(clicks.within(index), previous)
-    if previous is not None and (rest := beyond(previous, mask.window)).area:
-        mask = joined(rest, mask)
+    if previous is not None and (rest := outside(previous, mask.window)).area:
+        mask = union(rest, mask)
     masks = {**active.masks, index: exclude_others(mask, index, active.label, protected)}
     return replace(active, clicks=clicks, masks=masks)
 
