@@ -12,7 +12,7 @@ from napari_unet.core.evaluation import comparison
 from napari_unet.core.evaluation.comparison import inside_code, outline_code
 from napari_unet.core.evaluation.metrics import evaluate
 from napari_unet.core.evaluation.overlay import COLOURS
-from napari_unet.gui.layers.overlays import is_evaluation_layer
+from napari_unet.gui.layers.overlay_layer import is_evaluation_layer
 from napari_unet.gui.layers.result_info import RESULT_KEY
 
 SHAPE = (40, 60)

@@ -9,7 +9,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 from napari_unet.core.annotations.header import find_journals
-from napari_unet.core.annotations.reader import JournalReader
+from napari_unet.core.annotations.journal_reader import JournalReader
 from napari_unet.gui.layers.convert import layer_stack
 
 SHAPE = (120, 130)

@@ -21,7 +21,7 @@ from napari_unet.core.io.label_writer import create_output
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.progress import FrameDone, map_steps
 from napari_unet.core.tracking import check_linkable
-from napari_unet.core.volumes.modes import resolve_volume_mode
+from napari_unet.core.volumes.volume_mode import resolve_volume_mode
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence

@@ -51,8 +51,8 @@ def follow(steps: Generator[Progress, None, Result], bar: tqdm[Any]) -> Result:
     def show(step: Progress) -> None:
         for remark in getattr(step, "remarks", ()):
             say(f"warning: {remark.text}")
-        if needs := getattr(step, "needs", None):
-            say(needs.line())
+        if estimate := getattr(step, "estimate", None):
+            say(estimate.line())
         if problem := getattr(step, "problem", ""):
             say(f"warning: left empty: block at {_corner(step)}: {problem}")
         bar.update(before + min(step.done / max(1, step.total), 1) - bar.n)

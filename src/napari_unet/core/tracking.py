@@ -25,7 +25,7 @@ from napari_unet.core.image.diameters import equivalent_diameters
 from napari_unet.core.instances.matching import Overlap
 from napari_unet.core.io.files import write_text
 from napari_unet.core.settings.tasks import LINK_METHODS, LinkSettings
-from napari_unet.core.volumes.modes import PLANES
+from napari_unet.core.volumes.volume_mode import PLANES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -22,7 +22,7 @@ from napari_unet.core.annotations.append_log import JournalWarning
 from napari_unet.core.annotations.edits import DROPPED, KNOWN, SCRIBBLES, UNKNOWN, Edit, RegionMark
 from napari_unet.core.annotations.header import find_journals
 from napari_unet.core.annotations.journal import Journal
-from napari_unet.core.annotations.reader import JournalReader
+from napari_unet.core.annotations.journal_reader import JournalReader
 from napari_unet.core.errors import InputError, OutputError
 from napari_unet.core.io.stack import open_stack
 

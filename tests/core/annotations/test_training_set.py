@@ -9,7 +9,7 @@ import tifffile
 from napari_unet.core.annotations import patches as patches_module
 from napari_unet.core.annotations.edits import KNOWN, SCRIBBLES
 from napari_unet.core.annotations.journal import Journal
-from napari_unet.core.annotations.reader import JournalReader
+from napari_unet.core.annotations.journal_reader import JournalReader
 from napari_unet.core.annotations.training_set import (
     drop_correction,
     list_corrections,

@@ -9,8 +9,8 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 from napari_unet.core.annotations.header import find_journals
+from napari_unet.core.annotations.journal_reader import JournalReader
 from napari_unet.core.annotations.mask import read_annotation_mask
-from napari_unet.core.annotations.reader import JournalReader
 from napari_unet.gui.layers.convert import layer_stack
 from napari_unet.gui.model_events import get_model_events
 from napari_unet.nn.inference.model import save_model

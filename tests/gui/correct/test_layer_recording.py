@@ -15,7 +15,7 @@ from napari.utils.notifications import notification_manager
 from napari_unet.core.annotations.edits import KNOWN
 from napari_unet.core.annotations.header import find_journals
 from napari_unet.core.annotations.journal import Journal
-from napari_unet.core.annotations.reader import JournalReader
+from napari_unet.core.annotations.journal_reader import JournalReader
 from napari_unet.core.io.stack import open_stack
 from napari_unet.gui.correct.edit_tracker import get_edit_tracker
 from napari_unet.gui.layers.key_bindings import REDO_KEY, UNDO_KEY

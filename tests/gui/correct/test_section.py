@@ -21,7 +21,7 @@ from qtpy.QtWidgets import QApplication
 
 from napari_unet.core.annotations.edits import KNOWN, UNKNOWN
 from napari_unet.core.annotations.header import find_journals
-from napari_unet.core.annotations.reader import JournalReader
+from napari_unet.core.annotations.journal_reader import JournalReader
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.models.store import list_models
 from napari_unet.gui.correct.edit_tracker import get_edit_tracker

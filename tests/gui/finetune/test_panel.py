@@ -7,7 +7,7 @@ import pytest
 import tune_parts as parts
 
 from napari_unet.core.models.store import list_models
-from napari_unet.gui.layers.overlays import SHOWS
+from napari_unet.gui.layers.overlay_layer import SHOWS
 from napari_unet.gui.layers.result_info import RESULT_KEY
 
 

@@ -20,7 +20,7 @@ from napari_unet.core.training.run_state import (
     training_folder,
 )
 from napari_unet.gui.finetune.panel import TuneSection
-from napari_unet.gui.layers.overlays import SHOWS
+from napari_unet.gui.layers.overlay_layer import SHOWS
 from napari_unet.gui.layers.result_info import RESULT_KEY
 from napari_unet.nn.inference.model import load_model
 

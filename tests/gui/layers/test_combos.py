@@ -7,7 +7,7 @@ import pytest
 from napari.components import ViewerModel
 
 from napari_unet.gui.layers.combos import image_layers, object_layers
-from napari_unet.gui.layers.overlays import COMPARES, DOUBTS, KIND, SHOWS, overlay_metadata
+from napari_unet.gui.layers.overlay_layer import COMPARES, DOUBTS, KIND, SHOWS, overlay_metadata
 
 
 @pytest.fixture

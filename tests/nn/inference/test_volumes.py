@@ -10,14 +10,14 @@ from scipy import ndimage
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.progress import FrameDone, run_to_end
 from napari_unet.core.settings.tasks import PredictSettings
-from napari_unet.core.volumes.modes import (
+from napari_unet.core.volumes.stitch3d import stitch_steps
+from napari_unet.core.volumes.volume_mode import (
     LoadedPart,
     ball_voxels,
     block_edges,
     plane_frame,
     resolve_volume_mode,
 )
-from napari_unet.core.volumes.stitch3d import stitch_steps
 from napari_unet.nn.inference.orthogonal import open_orthogonal_runner
 from napari_unet.nn.inference.segment import segment, segment_steps
 

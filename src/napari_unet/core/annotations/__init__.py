@@ -3,7 +3,7 @@
 append_log      record files that survive a crash at any byte
 edits           what one record says: pixels that changed, regions that were marked
 header          the header of a journal and the initial labels; where journals lie
-reader          a journal read through: the labels as they are now, undo and redo
+journal_reader  a journal read through: the labels as they are now, undo and redo
 journal         a journal to add to
 image_source    the image that a journal belongs to; snapshots of images that lie in no file
 mask            annotation masks: which pixels of a frame are known, and what they are

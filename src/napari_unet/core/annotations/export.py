@@ -11,8 +11,8 @@ import tifffile
 
 from napari_unet.core.annotations.header import image_fingerprint
 from napari_unet.core.annotations.image_source import ImageSource
+from napari_unet.core.annotations.journal_reader import JournalReader
 from napari_unet.core.annotations.mask import read_annotation_mask
-from napari_unet.core.annotations.reader import JournalReader
 from napari_unet.core.annotations.training_set import Correction, list_patches
 from napari_unet.core.errors import InputError, UnetError
 from napari_unet.core.evaluation.overlay import draw_outlines, to_rgb

@@ -42,7 +42,7 @@ from napari_unet.core.annotations.header import (
     sweep_unfinished,
 )
 from napari_unet.core.annotations.image_source import save_snapshot
-from napari_unet.core.annotations.reader import JournalReader, unravel
+from napari_unet.core.annotations.journal_reader import JournalReader, unravel
 from napari_unet.core.errors import InputError
 
 if TYPE_CHECKING:

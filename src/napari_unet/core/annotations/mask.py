@@ -24,7 +24,7 @@ from napari_unet.core.annotations.edits import DROPPED, KNOWN, SCRIBBLES, Box, E
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from napari_unet.core.annotations.reader import JournalReader
+    from napari_unet.core.annotations.journal_reader import JournalReader
 
 MARGIN = 0.35
 """Margin of known background around what was touched, as a share of the objects' diameter: about

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from napari_unet.core.annotations.image_source import ImageSource
-    from napari_unet.core.annotations.reader import JournalReader
+    from napari_unet.core.annotations.journal_reader import JournalReader
     from napari_unet.core.io.stack import Stack
     from napari_unet.core.tiles import Index, Window
 

@@ -17,9 +17,9 @@ from napari_unet.core.annotations.edits import DROPPED, LABELS, Edit
 from napari_unet.core.annotations.header import JournalFile, find_journals, image_fingerprint
 from napari_unet.core.annotations.image_source import ImageSource
 from napari_unet.core.annotations.journal import Journal
+from napari_unet.core.annotations.journal_reader import JournalReader
 from napari_unet.core.annotations.mask import read_annotation_mask
 from napari_unet.core.annotations.patches import extract_patches
-from napari_unet.core.annotations.reader import JournalReader
 from napari_unet.core.errors import InputError, UnetError
 from napari_unet.core.instances.heads import InstanceHead, SemanticHead
 from napari_unet.core.models.store import get_family

@@ -7,5 +7,4 @@ persistence   basins merged over shallow passes
 matching      which object of one labelling is which of another
 mask          one object: its mask, and finding it by one of its pixels
 label_edits   objects placed, removed, split and merged
-uncertainty   where a model is unsure
 """

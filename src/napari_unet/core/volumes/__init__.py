@@ -1,5 +1,5 @@
 """Volumes for networks that see planes.
 
-modes      which way a volume is segmented; its planes across z, y and x for the orthogonal mode
-stitch3d   objects of planes joined through z
+volume_mode  which way a volume is segmented; its planes across z, y and x for the orthogonal mode
+stitch3d     objects of planes joined through z
 """

@@ -10,7 +10,7 @@ from napari.utils.colormaps import DirectLabelColormap
 
 from napari_unet.core.errors import InputError
 from napari_unet.gui.layers.live_labels import draw_part
-from napari_unet.gui.layers.overlays import add_overlay
+from napari_unet.gui.layers.overlay_layer import add_overlay
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -8,7 +8,7 @@ import numpy as np
 from napari.utils.colormaps import DirectLabelColormap
 
 from napari_unet.gui.layers.convert import unwrap
-from napari_unet.gui.layers.overlays import KIND, add_overlay, get_transform, overlay_metadata
+from napari_unet.gui.layers.overlay_layer import KIND, add_overlay, get_transform, overlay_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Callable

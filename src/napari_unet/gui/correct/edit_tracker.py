@@ -16,14 +16,14 @@ from napari_unet.core.errors import InputError, UnetError
 from napari_unet.core.io.axes import OBJECT_AXES
 from napari_unet.core.models.folder import read_card
 from napari_unet.core.models.store import find_model
-from napari_unet.core.volumes.modes import JOINED, ORTHOGONAL
+from napari_unet.core.volumes.volume_mode import JOINED, ORTHOGONAL
 from napari_unet.gui.correct.layer_recording import LayerRecording, Learner
 from napari_unet.gui.layers.convert import unwrap
 from napari_unet.gui.layers.label_geometry import find_label_geometry, fits
 from napari_unet.gui.layers.result_info import ResultInfo, find_source_image
 
 if TYPE_CHECKING:
-    from napari_unet.core.annotations.reader import JournalReader
+    from napari_unet.core.annotations.journal_reader import JournalReader
 
 CLOSING_S = 5.0
 """How long a window that closes waits for pending edits, which a slow network drive may take."""

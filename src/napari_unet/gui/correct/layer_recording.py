@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from napari_unet.core.annotations.edits import Edit
     from napari_unet.core.annotations.journal import UndoStep
-    from napari_unet.core.annotations.reader import JournalReader
+    from napari_unet.core.annotations.journal_reader import JournalReader
     from napari_unet.gui.layers.label_geometry import LabelGeometry
 
     Clicks = tuple[tuple[tuple[float, ...], bool], ...]

@@ -15,7 +15,7 @@ from napari_unet.core.progress import Progress
 from napari_unet.gui.correct.drawing import BACKGROUND, OBJECT, BoxDrawer, scribble
 from napari_unet.gui.jobs.job import Job, WidgetJobs
 from napari_unet.gui.layers.key_bindings import bind_window_key, weak_callback
-from napari_unet.gui.layers.overlays import add_overlay
+from napari_unet.gui.layers.overlay_layer import add_overlay
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

@@ -19,7 +19,7 @@ from napari_unet.core.annotations.append_log import JournalWarning
 from napari_unet.core.annotations.edits import KNOWN, SCRIBBLES
 from napari_unet.core.annotations.header import JournalFile, find_journals
 from napari_unet.core.annotations.journal import Journal
-from napari_unet.core.annotations.reader import JournalReader
+from napari_unet.core.annotations.journal_reader import JournalReader
 from napari_unet.core.errors import InputError, UnetError
 from napari_unet.core.io.axes import OBJECT_AXES
 from napari_unet.core.progress import Progress

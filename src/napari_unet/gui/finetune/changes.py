@@ -17,7 +17,7 @@ from napari_unet.gui.layers.convert import full_resolution, layer_axes, layer_st
 from napari_unet.gui.layers.label_geometry import Placement
 from napari_unet.gui.layers.live_labels import LIVE_DTYPE, LiveLabels
 from napari_unet.gui.layers.navigation import SEEN, get_visible_region, plan_region
-from napari_unet.gui.layers.overlays import (
+from napari_unet.gui.layers.overlay_layer import (
     SHOWS,
     get_overlay,
     legend,

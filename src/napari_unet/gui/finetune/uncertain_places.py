@@ -22,7 +22,7 @@ from napari_unet.gui.layers.convert import full_resolution, layer_axes, layer_st
 from napari_unet.gui.layers.key_bindings import bind_window_key, weak_callback
 from napari_unet.gui.layers.label_geometry import Placement
 from napari_unet.gui.layers.navigation import go_to, image_in_view
-from napari_unet.gui.layers.overlays import (
+from napari_unet.gui.layers.overlay_layer import (
     DOUBTS,
     get_overlay,
     is_uncertainty_layer,
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
     import napari
     from napari.layers import Image
 
-    from napari_unet.core.instances.uncertainty import UncertainRegion
     from napari_unet.core.io.stack import Stack
     from napari_unet.core.tiles import Index
     from napari_unet.gui.finetune.form import TuneForm
+    from napari_unet.nn.inference.uncertainty import UncertainRegion
 
 logger = logging.getLogger(__name__)
 
@@ -305,8 +305,8 @@ def search_steps(stack: Stack, model: str, device: str) -> Generator[Progress, N
 def open_annotations(stack: Stack) -> Callable[[Index], np.ndarray]:
     """Return a function that reads which pixels of a frame, at an index, are annotated already."""
     from napari_unet.core.annotations.header import find_journals
+    from napari_unet.core.annotations.journal_reader import JournalReader
     from napari_unet.core.annotations.mask import read_annotation_mask
-    from napari_unet.core.annotations.reader import JournalReader
 
     paths = [place.path for place in find_journals(stack)]
 

@@ -3,7 +3,7 @@
 convert         from an image layer to a Stack: axes, voxel size, place in the world
 label_geometry  how labels lie on their image: order of axes, shape, transform
 result_info     what is known of labels (image, model, runs), and whether they were edited since
-overlays        layers that show something and hold no objects: their kinds, colours, legends
+overlay_layer   layers that show something and hold no objects: their kinds, colours, legends
 combos          the layers that combo boxes offer
 navigation      the image worked on, the visible region, the object under a click; going to a place
 live_labels     labels while a run writes into them, and drawing parts of a layer

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from napari.layers import Image, Labels
 
 from napari_unet.gui.layers.convert import unwrap
-from napari_unet.gui.layers.overlays import is_overlay, is_uncertainty_layer
+from napari_unet.gui.layers.overlay_layer import is_overlay, is_uncertainty_layer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -24,7 +24,7 @@ from napari_unet.core.io.label_image import COARSEST
 from napari_unet.core.io.ome_zarr import zarr_path
 from napari_unet.core.models.store import home
 from napari_unet.core.progress import Progress
-from napari_unet.core.volumes.modes import AUTO, JOINED
+from napari_unet.core.volumes.volume_mode import AUTO, JOINED
 from napari_unet.gui.jobs.job import DONE
 from napari_unet.gui.layers.convert import full_resolution, layer_axes, layer_stack
 from napari_unet.gui.layers.label_geometry import Placement

@@ -15,7 +15,7 @@ from napari_unet.core.errors import InputError
 from napari_unet.core.image.domain_shift import ShiftReport
 from napari_unet.core.progress import FrameDone, Progress, TileDone, map_steps
 from napari_unet.core.text import format_duration
-from napari_unet.core.volumes.modes import get_mode_ndim, resolve_volume_mode
+from napari_unet.core.volumes.volume_mode import get_mode_ndim, resolve_volume_mode
 from napari_unet.gui.errors import describe_error
 from napari_unet.gui.jobs.engine import get_features
 from napari_unet.gui.jobs.job import CANCELLED, DONE, FAILED

@@ -32,7 +32,7 @@ from napari_unet.core.io.provenance import hash_stack, make_provenance
 from napari_unet.core.io.stack import with_retries
 from napari_unet.core.progress import run_to_end
 from napari_unet.core.settings.tasks import PredictSettings
-from napari_unet.core.volumes.modes import JOINED, get_mode_ndim, object_axes
+from napari_unet.core.volumes.volume_mode import JOINED, get_mode_ndim, object_axes
 from napari_unet.nn.inference.decode import decode_settings
 from napari_unet.nn.inference.diameter_estimation import ESTIMATING
 from napari_unet.nn.inference.model import choose_scale, write_exactly

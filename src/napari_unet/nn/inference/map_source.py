@@ -15,7 +15,7 @@ import numpy as np
 from napari_unet.core.instances.heads import get_head
 from napari_unet.core.io.stack import Stack, open_stack
 from napari_unet.core.settings.tasks import PredictSettings
-from napari_unet.core.volumes.modes import ORTHOGONAL, resolve_volume_mode
+from napari_unet.core.volumes.volume_mode import ORTHOGONAL, resolve_volume_mode
 from napari_unet.nn.inference.diameter_estimation import resolve_diameter
 from napari_unet.nn.inference.model import check_fit, open_frame
 from napari_unet.nn.inference.orthogonal import open_orthogonal_runner

@@ -15,7 +15,7 @@ import torch
 
 from napari_unet.core.progress import run_to_end
 from napari_unet.core.tiles import nearest_first, plan_tiles
-from napari_unet.core.volumes.modes import (
+from napari_unet.core.volumes.volume_mode import (
     BLOCK_VOXELS,
     LIVE_BLOCK_VOXELS,
     PLANE_AXES,

@@ -17,7 +17,8 @@ from napari_unet.core.io.provenance import make_provenance
 from napari_unet.core.io.stack import Stack, open_stack
 from napari_unet.core.progress import FrameDone, Progress, TileDone, run_to_end
 from napari_unet.core.settings.tasks import PredictSettings
-from napari_unet.core.volumes.modes import (
+from napari_unet.core.volumes.stitch3d import stitch_steps
+from napari_unet.core.volumes.volume_mode import (
     AUTO,
     JOINED,
     ORTHOGONAL,
@@ -27,7 +28,6 @@ from napari_unet.core.volumes.modes import (
     object_axes,
     resolve_volume_mode,
 )
-from napari_unet.core.volumes.stitch3d import stitch_steps
 from napari_unet.nn.inference.decode import InstanceDecoder, SemanticDecoder, open_decoder
 from napari_unet.nn.inference.diameter_estimation import ESTIMATING, diameter_steps
 from napari_unet.nn.inference.map_source import open_map_source

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_unet.core.instances.heads import InstanceHead, SemanticHead
-from napari_unet.core.instances.uncertainty import rank_uncertain_regions, uncertainty_map
+from napari_unet.nn.inference.uncertainty import rank_uncertain_regions, uncertainty_map
 
 HEAD = InstanceHead()
 
