@@ -13,6 +13,7 @@ fluorescence sample.
 from __future__ import annotations
 
 import argparse
+import inspect
 import os
 import sys
 import tempfile
@@ -54,9 +55,10 @@ class Walk:
 
     def _called(self, frame: Any, event: str, _: Any) -> None:
         code = frame.f_code
-        if event == "call" and code.co_filename.startswith(str(SOURCE)):
+        # Bodies of modules and classes are not "optimized": they run when a file is imported.
+        if event == "call" and code.co_flags & inspect.CO_OPTIMIZED:
             name = getattr(code, "co_qualname", code.co_name)
-            if name != "<module>" and not name.startswith("<"):
+            if code.co_filename.startswith(str(SOURCE)) and "<" not in name.rpartition(".")[2]:
                 file = Path(code.co_filename).relative_to(SOURCE).as_posix()
                 self.functions[file][name] += 1
 
