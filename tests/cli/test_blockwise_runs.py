@@ -193,7 +193,7 @@ def test_a_full_disk_keeps_the_finished_blocks(image, tmp_path, tiny_model, caps
 
     options = ["--model", tiny_model, "--block", 64]
     with monkeypatch.context() as patch:
-        patch.setattr("napari_unet.core.io.label_image.LabelImage.sync", full)
+        patch.setattr("napari_unet.core.io.ome_zarr_labels.LabelImage.sync", full)
         assert segment_it(image, tmp_path / "labels.zarr", *options) == 2
     *_, kept, error = capsys.readouterr().err.splitlines()
     assert "finished blocks are kept; --resume goes on" in kept

@@ -1,5 +1,6 @@
 """Image files to label files, from the command line and the Batch panel.
 
 file_job  one image: where its labels go, whether in blocks, and the run
-run       many images, one after the other; errors of a file do not end the run
+run       many images, one after the other: those finished already are skipped, and one that fails
+          does not end the run
 """

@@ -62,7 +62,10 @@ class FileJob:
 
     @property
     def is_done(self) -> bool:
-        """Whether the labels are there and complete."""
+        """Whether the labels are there and complete, whatever made them, for `segment --resume`.
+
+        The Batch panel asks `run.find_finished`, which wants the same model, data and settings.
+        """
         return self.target is not None and self.target.exists() and not self.is_unfinished
 
 

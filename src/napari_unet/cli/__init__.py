@@ -2,6 +2,10 @@
 
 Exit status: 0 done; 2 unusable arguments or input, with one line on standard error; 130
 interrupted. Progress and remarks go to standard error, results to files and standard output.
+
+options   options made from the fields of settings, and those that commands share
+terminal  the progress bar, remarks, tables
+bench, demo, evaluate, measure, models, segment, train, view    a command each
 """
 
 from __future__ import annotations
@@ -14,9 +18,9 @@ from napari_unet.cli.demo import add_demo
 from napari_unet.cli.evaluate import add_evaluate
 from napari_unet.cli.measure import add_measure
 from napari_unet.cli.models import add_models
-from napari_unet.cli.options import INTERRUPTED, UNUSABLE, Parser
+from napari_unet.cli.options import Parser
 from napari_unet.cli.segment import add_segment
-from napari_unet.cli.terminal import one_line_remarks, say
+from napari_unet.cli.terminal import INTERRUPTED, UNUSABLE, one_line_remarks, say
 from napari_unet.cli.train import add_train
 from napari_unet.cli.view import add_view
 from napari_unet.core.errors import UnetError

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_unet.cli.options import UNUSABLE, add_command
-from napari_unet.cli.terminal import follow, format_table, run_all
+from napari_unet.cli.options import add_command
+from napari_unet.cli.terminal import UNUSABLE, follow, format_table, run_all
 from napari_unet.core.io.axes import FRAMES
 
 if TYPE_CHECKING:

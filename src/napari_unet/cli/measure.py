@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_unet.cli.options import UNUSABLE, add_command
-from napari_unet.cli.terminal import follow, run_all
+from napari_unet.cli.options import add_command
+from napari_unet.cli.terminal import UNUSABLE, follow, run_all
 from napari_unet.core.errors import InputError
 from napari_unet.core.io.axes import FRAMES
 from napari_unet.core.text import pluralise

@@ -111,10 +111,6 @@ def _help(item: Field[Any]) -> str:
     return f"{text} (default: {default})"
 
 
-UNUSABLE, INTERRUPTED = 2, 130
-"""Exit statuses; 0 is done."""
-
-
 def add_command(commands: Any, name: str, run: Callable[[Namespace], int], help: str) -> Parser:
     """Add a command; `run` carries it out and returns the exit status."""
     command: Parser = commands.add_parser(name, help=help, description=f"{help}.")

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.cli.options import (
-    UNUSABLE,
     add_command,
     add_model_options,
     add_settings,
     load_model,
     settings_from,
 )
-from napari_unet.cli.terminal import follow, run_all, say
+from napari_unet.cli.terminal import UNUSABLE, follow, run_all, say
 from napari_unet.core.errors import OutputError
 from napari_unet.core.settings.tasks import LinkSettings, PredictSettings
 from napari_unet.core.text import pluralise

@@ -1,4 +1,4 @@
-"""What commands show: a progress bar, remarks of one line each, tables."""
+"""What commands show: a progress bar, remarks of one line each, tables; the exit statuses."""
 
 from __future__ import annotations
 
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+UNUSABLE, INTERRUPTED = 2, 130
+"""Exit statuses, which `cli.main` returns; 0 is done."""
 
 
 def run_all(

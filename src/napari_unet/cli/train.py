@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_unet.cli.options import INTERRUPTED, add_command, add_settings, settings_from
-from napari_unet.cli.terminal import follow, progress_bar, say
+from napari_unet.cli.options import add_command, add_settings, settings_from
+from napari_unet.cli.terminal import INTERRUPTED, follow, progress_bar, say
 from napari_unet.core.errors import DivergedError, InputError, ModelError, SettingsError
 from napari_unet.core.instances.heads import get_head
 from napari_unet.core.models.folder import read_card

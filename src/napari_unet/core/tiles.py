@@ -1,8 +1,9 @@
-"""Where tiles lie, what they read and what they write: integers only.
+"""Where tiles lie, what they read and write, and the receptive field: integers only.
 
 A tile is exact when it reads every input pixel that its outputs depend on. How many those are
 follows from the network's spec alone: `input_interval` walks the network backwards along one axis,
-and everything else here is built on its answer. No image, no network, no memory is touched.
+and everything else here is built on its answer. Tiles are exact, so nothing is blended. No image,
+no network, no memory is touched.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ finetune/     the Fine-tune panel: train, review what changed, keep or discard
 measure/      the Measure panel: a table of objects, linked to the picture
 batch/        the Batch panel: many files, with the state of each
 evaluate      the Evaluate section: labels against truth
-track         the Track section: objects from frame to frame
+track         the section "Link through time": objects from frame to frame
 layers/       between napari's layers and stacks, labels and metadata
 jobs/         long work beside the window: jobs, device queues, progress
 widgets/      widgets that know nothing of segmentation

@@ -16,7 +16,7 @@ from magicgui.widgets import ComboBox
 
 from napari_unet.core.errors import InputError
 from napari_unet.core.io.axes import FRAMES, object_ndim, shared_axes
-from napari_unet.gui.jobs.run import LayerSection, ResultRun
+from napari_unet.gui.jobs.run_button import LayerSection, ResultRun
 from napari_unet.gui.layers.combos import as_choices, object_layers, refresh_choices
 from napari_unet.gui.layers.convert import full_resolution, layer_axes
 from napari_unet.gui.layers.overlay_layer import (

@@ -11,7 +11,7 @@ from magicgui.widgets import ComboBox
 
 from napari_unet.core.errors import InputError, UnetError
 from napari_unet.core.settings.tasks import LinkSettings
-from napari_unet.gui.jobs.run import LayerSection, ResultRun
+from napari_unet.gui.jobs.run_button import LayerSection, ResultRun
 from napari_unet.gui.layers.combos import as_choices, image_layers, object_layers, refresh_choices
 from napari_unet.gui.layers.convert import full_resolution, layer_axes, voxel_size_um
 from napari_unet.gui.layers.result_info import find_source_image

@@ -11,9 +11,9 @@ from napari_unet.core.blockwise.blocks import (
     BATCH_PIXELS,
     BlockPlan,
     PlaneBatches,
-    RunPlan,
     choose_planes_per_batch,
 )
+from napari_unet.core.blockwise.run_plan import RunPlan
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 7])

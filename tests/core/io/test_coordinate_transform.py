@@ -9,8 +9,8 @@ import pytest
 import zarr
 
 from napari_unet.core.io.coordinate_transform import CoordinateTransform, combine_transforms
-from napari_unet.core.io.label_image import label_attributes
 from napari_unet.core.io.ome_zarr import find_labels_transform
+from napari_unet.core.io.ome_zarr_labels import label_attributes
 
 
 def scale(*values):

@@ -97,7 +97,7 @@ def test_a_run_that_ended_at_a_full_disk_goes_on_in_its_layer(
     viewer.add_image(discs, name="im")
     panel.form.save_in.value = str(tmp_path / "labels.zarr")
     with monkeypatch.context() as patch:
-        patch.setattr("napari_unet.core.io.label_image.LabelImage.sync", full)
+        patch.setattr("napari_unet.core.io.ome_zarr_labels.LabelImage.sync", full)
         panel.run()
         finish(panel, timeout=60_000)
     said = panel.status.text()
@@ -151,7 +151,7 @@ def test_wide_planes_are_shown_from_coarser_levels(
 ):
     monkeypatch.setattr(largerun, "IN_MEMORY", 1000)
     monkeypatch.setattr(largerun, "COARSEST", 64)
-    monkeypatch.setattr("napari_unet.core.io.label_image.COARSEST", 64)
+    monkeypatch.setattr("napari_unet.core.io.ome_zarr_labels.COARSEST", 64)
     image = np.zeros((40, 150, 170), np.float32)
     image[:, 20:50, 30:60] = image[:, 90:120, 90:120] = 1
     monkeypatch.setattr("napari_unet.core.blockwise.blocks.BATCH_PIXELS", 1)

@@ -462,7 +462,7 @@ def test_a_disk_that_is_full_when_the_labels_are_written(model, tmp_path, monkey
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("napari_unet.core.io.label_image.LabelImage.sync", full)
+        patch.setattr("napari_unet.core.io.ome_zarr_labels.LabelImage.sync", full)
         with pytest.raises(OutputError, match=r"labels\.zarr cannot be written: No space left"):
             in_blocks(image, model, target, block=40)
     assert leftovers(tmp_path) == [".labels.zarr.unfinished"]
@@ -516,7 +516,7 @@ def test_provisional_labels_can_be_watched(model, tmp_path):
 
 
 def test_provisional_labels_have_the_levels_of_the_result(model, tmp_path, monkeypatch):
-    monkeypatch.setattr("napari_unet.core.io.label_image.COARSEST", 30)
+    monkeypatch.setattr("napari_unet.core.io.ome_zarr_labels.COARSEST", 30)
     image, target = texture(100, 90), tmp_path / "labels.zarr"
     steps = segment_blocks(request_for(image, target, block=33, preview=True), model)
     done = 0

@@ -30,10 +30,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.core.blockwise.blocks import RunPlan
+from napari_unet.core.blockwise.run_plan import RunPlan
 from napari_unet.core.errors import OutputError
 from napari_unet.core.io.files import atomic_file, make_folder
-from napari_unet.core.io.label_image import LabelImage, chunks_for
+from napari_unet.core.io.ome_zarr_labels import LabelImage, chunks_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

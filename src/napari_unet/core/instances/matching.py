@@ -3,7 +3,8 @@
 Objects are matched one to one by intersection over union (IoU), so as to match as many as possible
 and, among those choices, the best overlapping ones (as StarDist's `matching`, Schmidt et al. 2018).
 Everything is computed from the voxels that pairs of objects share; few pairs share any, so tens of
-thousands of objects are no burden.
+thousands of objects are no burden. The scores made of it (AP, F1, PQ) are in
+`core.evaluation.metrics`.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ axes                  letters of axes: defaults, checks, what objects are matche
 coordinate_transform  world coordinates of an image, units
 files                 paths, kinds of image files, matching by name, atomic writing
 label_writer          label files of any kind, written whole or not at all
-label_image           OME-Zarr label images, written part by part
+ome_zarr_labels       OME-Zarr label images with their pyramid and metadata, written part by part
 provenance            which model, data and settings a result was made with
 sample_images         the package's sample images, and synthetic ones
 """

@@ -6,7 +6,7 @@ an error or interrupt leaves neither half a file nor a changed old one. Kinds:
 - ``.tif``: an ImageJ hyperstack when the labels are small and fit 16 bit, else a tiled OME-TIFF
   (ImageJ itself knows no 32-bit integers; in Fiji, Bio-Formats opens it). ``.ome.tif``: always
   OME-TIFF. Beyond 4 GB both are BigTIFF.
-- ``.zarr``, ``.ome.zarr``: an OME-NGFF 0.5 label image with coarser levels.
+- ``.zarr``, ``.ome.zarr``: an OME-NGFF 0.5 label image with coarser levels (`ome_zarr_labels`).
 - ``.png``: one plane of up to 65,535 objects.
 """
 
@@ -27,7 +27,7 @@ import numpy as np
 from napari_unet.core.errors import OutputError
 from napari_unet.core.io.coordinate_transform import CoordinateTransform
 from napari_unet.core.io.files import TIFF_SUFFIXES, expand_path, is_zarr
-from napari_unet.core.io.label_image import LabelImage
+from napari_unet.core.io.ome_zarr_labels import LabelImage
 from napari_unet.core.io.provenance import PROVENANCE_KEY
 
 if TYPE_CHECKING:

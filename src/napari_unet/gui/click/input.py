@@ -1,4 +1,6 @@
-"""Mouse and keys of click mode: those of its layer, as long as that is the active one.
+"""Key C, which turns click mode on and off, and the mouse and keys of click mode.
+
+They are those of its layer, as long as that is the active one.
 
 napari gives a layer's own keys precedence over the window's, so that no other layer loses a key.
 """

@@ -1,4 +1,7 @@
-"""Which Labels layers of a window are recorded, and to which image and model each belongs."""
+"""Which Labels layers of a window are recorded, and to which image and model each belongs.
+
+It hears each layer's paint events and hands them to the `LayerRecording` of that layer.
+"""
 
 from __future__ import annotations
 

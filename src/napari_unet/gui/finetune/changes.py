@@ -12,7 +12,7 @@ import numpy as np
 from napari_unet.core.errors import InputError
 from napari_unet.core.progress import Progress
 from napari_unet.gui.jobs.job import do_nothing
-from napari_unet.gui.jobs.run import ResultRun
+from napari_unet.gui.jobs.run_button import ResultRun
 from napari_unet.gui.layers.convert import full_resolution, layer_axes, layer_stack
 from napari_unet.gui.layers.label_geometry import Placement
 from napari_unet.gui.layers.live_labels import LIVE_DTYPE, LiveLabels

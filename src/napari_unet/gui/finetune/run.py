@@ -22,7 +22,7 @@ from napari_unet.core.training.run_state import (
     lock_training,
     training_folder,
 )
-from napari_unet.gui.jobs.run import ResultRun
+from napari_unet.gui.jobs.run_button import ResultRun
 from napari_unet.gui.widgets.plots import BLUE, ORANGE, Line
 
 if TYPE_CHECKING:

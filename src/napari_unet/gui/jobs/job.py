@@ -3,7 +3,8 @@
 napari's own workers swallow a `RuntimeError` raised inside a generator (every torch error is one),
 never close a generator that was told to quit, and keep its arguments alive as long as the window. A
 `Job` does none of that: whatever happens, its generator is closed in the thread that ran it,
-`on_end` is called once, and nothing of it is kept.
+`on_end` is called once, and nothing of it is kept. `Job.cancel` is how any of it is stopped: it
+takes effect at the generator's next yield.
 """
 
 from __future__ import annotations
@@ -247,7 +248,7 @@ def _get_queue(name: str) -> DeviceQueue:
 
 
 class JobOwner(Protocol):
-    """What has a job and more to tidy up, such as `napari_unet.gui.jobs.run.ResultRun`."""
+    """What has a job and more to tidy up, such as `napari_unet.gui.jobs.run_button.ResultRun`."""
 
     job: Job
 

@@ -1,4 +1,4 @@
-"""Keys that the plugin binds in a window or on a layer, and gives back.
+"""How keys are bound in a window or on a layer, and given back; each key is named where it is used.
 
 The window keeps what is bound to a key alive. So the callbacks here hold their owner weakly: a
 panel that is gone leaves no window or model behind.

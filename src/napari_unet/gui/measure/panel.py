@@ -14,7 +14,7 @@ from napari_unet.core.errors import UnetError
 from napari_unet.core.io.axes import FRAMES
 from napari_unet.core.text import pluralise
 from napari_unet.gui.errors import report_error
-from napari_unet.gui.jobs.run import RunButton
+from napari_unet.gui.jobs.run_button import RunButton
 from napari_unet.gui.layers.combos import as_choices, image_layers, object_layers, refresh_choices
 from napari_unet.gui.layers.navigation import READ_ONLY_MODES, go_to, object_under, watch_clicks
 from napari_unet.gui.layers.result_info import EditWatch, find_source_image
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import napari
     from napari.layers import Image
 
-    from napari_unet.gui.jobs.run import ResultRun
+    from napari_unet.gui.jobs.run_button import ResultRun
 
 SECTION = "measure"
 LABEL_WIDTH = 80

@@ -19,7 +19,7 @@ from napari_unet.core.volumes.volume_mode import get_mode_ndim, resolve_volume_m
 from napari_unet.gui.errors import describe_error
 from napari_unet.gui.jobs.engine import get_features
 from napari_unet.gui.jobs.job import CANCELLED, DONE, FAILED
-from napari_unet.gui.jobs.run import ResultRun
+from napari_unet.gui.jobs.run_button import ResultRun
 from napari_unet.gui.layers.convert import full_resolution, layer_axes, layer_stack
 from napari_unet.gui.layers.label_geometry import Placement
 from napari_unet.gui.layers.live_labels import LiveLabels, draw_part

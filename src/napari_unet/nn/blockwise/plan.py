@@ -1,4 +1,7 @@
-"""The plan of a run: what is requested, resolved once for all, and tried on one tile."""
+"""What is requested becomes a plan, or is held against that of the unfinished run to be resumed.
+
+One tile is then tried, to say what the run will take.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.blockwise.assemble import pack_block
-from napari_unet.core.blockwise.blocks import (
-    BlockPlan,
-    RunPlan,
-    choose_block,
-    choose_planes_per_batch,
-)
+from napari_unet.core.blockwise.blocks import BlockPlan, choose_block, choose_planes_per_batch
 from napari_unet.core.blockwise.estimate import TileCost
 from napari_unet.core.blockwise.run_directory import (
     RunDirectory,
@@ -24,6 +22,7 @@ from napari_unet.core.blockwise.run_directory import (
     packed_size,
     write_run_text,
 )
+from napari_unet.core.blockwise.run_plan import RunPlan
 from napari_unet.core.errors import OutputError
 from napari_unet.core.image.domain_shift import ShiftReport
 from napari_unet.core.io.axes import OBJECT_AXES

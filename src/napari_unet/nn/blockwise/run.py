@@ -31,8 +31,8 @@ from napari_unet.nn.inference.segment import SegmentResult
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
-    from napari_unet.core.blockwise.blocks import RunPlan
     from napari_unet.core.blockwise.output_location import OutputLocation
+    from napari_unet.core.blockwise.run_plan import RunPlan
     from napari_unet.core.io.stack import Stack
     from napari_unet.nn.blockwise.executor import Executor, StepArguments
     from napari_unet.nn.blockwise.plan import BlockwiseRequest
