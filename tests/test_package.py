@@ -198,8 +198,9 @@ class TestDistributions:
             "core/settings/__init__.py",
             "gui/segment/panel.py",
         } <= package
-        model = {f"models/nuclei/{name}" for name in ("model.safetensors", "model.json")}
-        assert {*model, "models/nuclei/thumbnail.png"} <= package
+        for model in ("nuclei", "general"):
+            files = ("model.safetensors", "model.json", "replay.npz", "thumbnail.png")
+            assert {f"models/{model}/{name}" for name in files} <= package
         assert len([name for name in package if re.fullmatch(r"data/.+\.(png|tiff?)", name)]) >= 2
         assert any(name.endswith("dist-info/licenses/LICENSE") for name in names)
 

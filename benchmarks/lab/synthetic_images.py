@@ -65,9 +65,9 @@ def make_synthetic_image(
     layers = [base]
     if kind != "fibres" and rng.random() < 0.4:
         layers.append(_nested(rng, base))
-    image = _draw(rng, layers, flat=kind == "textures")
+    image = draw_objects(rng, layers, flat=kind == "textures")
     clean = np.stack([largest_parts(layer, SMALLEST) for layer in layers])
-    return SyntheticImage(_photograph(rng, image), clean, kind)
+    return SyntheticImage(photograph(rng, image), clean, kind)
 
 
 def _blobs(rng: Rng, size: int) -> np.ndarray:
@@ -79,15 +79,15 @@ def _blobs(rng: Rng, size: int) -> np.ndarray:
     aspect = log_uniform(rng, 1, 3)
     for number in range(1, count + 1):
         radius = typical * rng.lognormal(0, 0.25)
-        _stamp(labels, number, rng.uniform(0, size, 2), _shape(rng, radius, roughness, aspect))
+        stamp(labels, number, rng.uniform(0, size, 2), star_shape(rng, radius, roughness, aspect))
     return labels
 
 
 def _cells(rng: Rng, size: int) -> np.ndarray:
     """Divide the plane into cells, with membranes of some width between them."""
-    labels = _territories(rng, size, log_uniform(rng, 20, 90), log_uniform(rng, 1, 2))
+    labels = territories(rng, size, log_uniform(rng, 20, 90), log_uniform(rng, 1, 2))
     width = rng.uniform(0.7, 3)
-    apart = ndimage.distance_transform_edt(~_borders(labels)) > width
+    apart = ndimage.distance_transform_edt(~borders(labels)) > width
     if rng.random() < 0.3:  # some cells are not there
         labels[np.isin(labels, rng.choice(labels.max() + 1, labels.max() // 3))] = 0
     return np.asarray(np.where(apart, labels, 0), np.uint16)
@@ -95,13 +95,13 @@ def _cells(rng: Rng, size: int) -> np.ndarray:
 
 def _textures(rng: Rng, size: int) -> np.ndarray:
     """Divide the plane into regions that meet without a line."""
-    labels = _territories(rng, size, log_uniform(rng, 45, 130), 1)
+    labels = territories(rng, size, log_uniform(rng, 45, 130), 1)
     return np.asarray(labels, np.uint16)
 
 
 def _islands(rng: Rng, size: int) -> np.ndarray:
     """Cut through smooth noise: irregular shapes, with bays and holes."""
-    height = _smooth(rng, size, log_uniform(rng, 5, 18))
+    height = smooth_noise(rng, size, log_uniform(rng, 5, 18))
     labels, _ = ndimage.label(height > rng.uniform(0.2, 1.0))
     return np.asarray(labels, np.uint16)
 
@@ -146,14 +146,14 @@ def _nested(rng: Rng, base: np.ndarray) -> np.ndarray:
         at = np.unravel_index(depth.argmax(), depth.shape)
         radius = depth.max() * rng.uniform(0.35, 0.7)
         centre = np.array([s.start for s in box]) + at + rng.normal(0, 0.1 * radius, 2)
-        _stamp(layer, number, centre, _shape(rng, radius, 0.08, 1.3))
+        stamp(layer, number, centre, star_shape(rng, radius, 0.08, 1.3))
     return np.asarray(np.where(base > 0, layer, 0), np.uint16)
 
 
-def _draw(rng: Rng, layers: list[np.ndarray], *, flat: bool) -> np.ndarray:
+def draw_objects(rng: Rng, layers: list[np.ndarray], *, flat: bool) -> np.ndarray:
     """Give every object a brightness, a texture, a shading and a rim of its own."""
     size = layers[0].shape[-1]
-    image = rng.uniform(0, 0.4) * _smooth(rng, size, size / 4) + _texture(rng, size)
+    image = rng.uniform(0, 0.4) * smooth_noise(rng, size, size / 4) + _texture(rng, size)
     contrast = rng.uniform(0.1, 0.6) if flat else rng.uniform(0.8, 3) * rng.choice([-1, 1])
     uneven = rng.choice([0.05, 0.3, 0.8]) * abs(contrast)
     for layer in layers:
@@ -161,7 +161,7 @@ def _draw(rng: Rng, layers: list[np.ndarray], *, flat: bool) -> np.ndarray:
         count = int(layer.max()) + 1
         level = contrast + rng.normal(0, uneven, count)
         which = rng.integers(len(looks), size=count)
-        inside = ndimage.distance_transform_edt(~_borders(layer))
+        inside = ndimage.distance_transform_edt(~borders(layer))
         shading = rng.uniform(-0.5, 0.5) * contrast * np.exp(-inside / rng.uniform(2, 12))
         rim = rng.normal(0, 1.2) * contrast * np.exp(-((inside / rng.uniform(0.8, 2)) ** 2))
         rim = rim if rng.random() < 0.4 and not flat else 0
@@ -171,14 +171,14 @@ def _draw(rng: Rng, layers: list[np.ndarray], *, flat: bool) -> np.ndarray:
     return np.asarray(image)
 
 
-def _photograph(rng: Rng, drawn: np.ndarray) -> np.ndarray:
+def photograph(rng: Rng, drawn: np.ndarray) -> np.ndarray:
     """Blur, light unevenly, add noise, bend the contrast and perhaps invert or colour."""
     size = len(drawn)
     image = ndimage.gaussian_filter(drawn, log_uniform(rng, 0.3, 2.2))
     low, high = np.percentile(image, (1, 99))
     image = (image - low) / max(high - low, 1e-6)
     if rng.random() < 0.4:
-        image = image * (1 + rng.uniform(0.1, 0.4) * _smooth(rng, size, size / 3))
+        image = image * (1 + rng.uniform(0.1, 0.4) * smooth_noise(rng, size, size / 3))
     image = np.clip(image, -0.3, 1.5)
     noise = rng.normal(0, 1, image.shape)
     if rng.random() < 0.3:
@@ -193,11 +193,11 @@ def _photograph(rng: Rng, drawn: np.ndarray) -> np.ndarray:
     return np.asarray(image, np.float32)
 
 
-def _territories(rng: Rng, size: int, spacing: float, aspect: float) -> np.ndarray:
+def territories(rng: Rng, size: int, spacing: float, aspect: float) -> np.ndarray:
     """Give every pixel to the nearest of some points, seen through a wavy glass; int, from 1."""
     y, x = np.mgrid[:size, :size].astype(float)
     for wave in (size / 6, size / 20):
-        y, x = (a + rng.uniform(0, 0.35) * wave * _smooth(rng, size, wave) for a in (y, x))
+        y, x = (a + rng.uniform(0, 0.35) * wave * smooth_noise(rng, size, wave) for a in (y, x))
     count = max(3, round(1.7 * (size / spacing) ** 2))
     points = rng.uniform(-0.15 * size, 1.15 * size, (count, 2))
     turn = rng.uniform(0, np.pi)
@@ -217,12 +217,12 @@ def _texture(rng: Rng, size: int) -> np.ndarray:
         y, x = np.mgrid[:size, :size]
         turn, period = rng.uniform(0, np.pi), log_uniform(rng, 4, 20)
         phase = 2 * np.pi * (y * np.sin(turn) + x * np.cos(turn)) / period
-        return np.asarray(0.7 * strength * np.sin(phase + 2 * _smooth(rng, size, size / 8)))
-    grains = _smooth(rng, size, log_uniform(rng, 0.8, 6))
+        return np.asarray(0.7 * strength * np.sin(phase + 2 * smooth_noise(rng, size, size / 8)))
+    grains = smooth_noise(rng, size, log_uniform(rng, 0.8, 6))
     return strength * (grains if kind == 2 else np.maximum(grains - 1, 0) * 2)
 
 
-def _smooth(rng: Rng, size: int, width: float) -> np.ndarray:
+def smooth_noise(rng: Rng, size: int, width: float) -> np.ndarray:
     """Draw smooth noise of mean 0 and spread 1; wide noise is drawn small and enlarged."""
     step = max(1, int(width / 4))
     small = -(-size // step) + 2
@@ -233,7 +233,7 @@ def _smooth(rng: Rng, size: int, width: float) -> np.ndarray:
     return np.asarray((noise - noise.mean()) / (noise.std() + 1e-9))
 
 
-def _shape(rng: Rng, radius: float, roughness: float, aspect: float) -> np.ndarray:
+def star_shape(rng: Rng, radius: float, roughness: float, aspect: float) -> np.ndarray:
     """Draw a star-shaped mask by a random outline (Fourier series); bool, odd edge lengths."""
     reach = int(np.ceil(radius * (1 + 3 * roughness) * np.sqrt(aspect))) + 1
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
@@ -248,7 +248,7 @@ def _shape(rng: Rng, radius: float, roughness: float, aspect: float) -> np.ndarr
     return np.asarray(np.hypot(along, across) < radius * np.maximum(outline, 0.3))
 
 
-def _stamp(labels: np.ndarray, number: int, centre: np.ndarray, mask: np.ndarray) -> None:
+def stamp(labels: np.ndarray, number: int, centre: np.ndarray, mask: np.ndarray) -> None:
     """Put a mask's object into labels, over what is there; what lies outside is cut off."""
     corner = centre.round().astype(int) - len(mask) // 2
     low = np.maximum(corner, 0)
@@ -259,7 +259,7 @@ def _stamp(labels: np.ndarray, number: int, centre: np.ndarray, mask: np.ndarray
         labels[place][mask[inside]] = number
 
 
-def _borders(labels: np.ndarray) -> np.ndarray:
+def borders(labels: np.ndarray) -> np.ndarray:
     """Mark the pixels beside which another object, or none, begins."""
     found = np.zeros(labels.shape, bool)
     for axis in (0, 1):

@@ -136,6 +136,16 @@ def test_the_packages_models_are_fixed(no_bundled_models: Path, home: Path, tens
     assert [(entry.name, entry.bundled) for entry in store.list_models()] == [("nuclei", False)]
 
 
+def test_the_default_model_leads_the_packages_and_users_models_follow(
+    no_bundled_models: Path, home: Path, tensors
+) -> None:
+    for name in ("zebra", "nuclei", "general"):
+        modelfolder.write_model(no_bundled_models / name, make_card(name=name), tensors)
+    modelfolder.write_model(home / "models" / "aardvark", make_card(name="aardvark"), tensors)
+    names = [entry.name for entry in store.list_models()]
+    assert names == ["nuclei", "general", "zebra", "aardvark"]
+
+
 PATHLIKE = ["", ".", "..", ".hidden", "a/b", "a\\b", "../up", "a:b", "tab\t", "new\nline", "\0"]
 UNFIT_ON_WINDOWS = ["dot.", "space ", "con", "LPT1.x", "x" * 61]
 

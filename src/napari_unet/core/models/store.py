@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 BUNDLED = Path(__file__).parents[2] / "models"
 """Folder of the models that come with the package."""
+DEFAULT_MODEL = "nuclei"
+"""The model that is offered first."""
 
 _NAME = re.compile(r"\w[\w .+-]{0,59}")
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # by Windows
@@ -79,14 +81,20 @@ def home() -> Path:
 def list_models() -> list[ModelEntry]:
     """List the models of the store, the package's first, then the user's, each by name.
 
-    A user's model hides one of the package with the same name.
+    Of the package's the default one leads. A user's model hides one of the package with the same
+    name.
     """
     users = home() / "models"
     restore_interrupted(users)
     found = {folder.name: (folder, True) for folder in _model_folders(BUNDLED)}
     found |= {folder.name: (folder, False) for folder in _model_folders(users)}
     entries = [_entry(*place) for place in found.values()]
-    return sorted(entries, key=lambda entry: (not entry.bundled, entry.name.casefold()))
+
+    def rank(entry: ModelEntry) -> tuple[bool, bool, str]:
+        is_default = entry.bundled and entry.name == DEFAULT_MODEL
+        return not entry.bundled, not is_default, entry.name.casefold()
+
+    return sorted(entries, key=rank)
 
 
 def find_model(name_or_path: str | os.PathLike[str]) -> Path:
