@@ -276,7 +276,7 @@ class TestJournal:
         assert np.array_equal(first, wanted)
 
     def test_large_labels_are_kept_by_touch(self, home, monkeypatch):
-        monkeypatch.setattr(f"{Journal.__module__}.WHOLE", 0)
+        monkeypatch.setattr("napari_unet.core.annotations.header.WHOLE_BYTES", 0)
         image, labels = objects(shape=(4, 24, 28))
         stack = nu.open_stack(image, "ZYX")
         with Journal.begin(stack, labels, head="semantic", ndim=3) as journal:

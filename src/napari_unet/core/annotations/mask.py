@@ -43,7 +43,7 @@ class AnnotationMask:
         ([Z,] Y, X): the corrected labels, with scribbles of background (of a class) put in.
     known
         bool, the same shape: pixels whose label is true.
-    sketched
+    scribbled
         bool, the same shape, disjoint from `known`: pixels that a scribble says belong to some
         object, while nothing is known of its outline. They teach the foreground alone.
     """

@@ -55,7 +55,7 @@ class Sample:
         training and validation, unless the image itself is cut. If empty, the group is used.
     origin
         Position of the sample's first pixel in its image, ([z,] y, x); empty: 0.
-    sketched
+    scribbled
         bool ([Z,] Y, X), or None: unknown pixels that belong to some object of unknown outline.
         Only their first target, the foreground, is valid.
     background_weight
