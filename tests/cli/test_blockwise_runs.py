@@ -29,7 +29,7 @@ from napari_unet.nn.blockwise.plan import BlockwiseRequest
 from napari_unet.nn.blockwise.run import BlockDone, segment_blocks
 from napari_unet.nn.inference.model import load_model, save_model
 
-DRIVER = Path(__file__).parent / "helpers/drive_large.py"
+DRIVER = Path(__file__).parents[1] / "helpers/drive_blockwise_run.py"
 
 
 def texture(*shape, seed=0):

@@ -168,8 +168,7 @@ def test_axes_in_another_order_and_a_scaled_layer(viewer, tracker):
 
 
 def test_of_large_labels_the_planes_that_were_worked_on_are_kept(viewer, tracker, monkeypatch):
-    for module in ("journal", "initial_labels"):
-        monkeypatch.setattr(f"napari_unet.core.annotations.{module}.WHOLE", 0)
+    monkeypatch.setattr("napari_unet.core.annotations.header.WHOLE_BYTES", 0)
     layer, stack = scene(viewer, (4, 30, 40), "ZYX")
     before = layer.data.copy()
     stroke(layer, (1, 20, 20), (1, 22, 22))
