@@ -62,8 +62,8 @@ class Evaluation:
     scores
         The result.
     codes
-        uint8, the labels' shape: the match status of each object, as
-        `match_status.draw_match_status` writes it.
+        uint8, the labels' shape: the match status of each object, as `draw_match_status` of
+        `core.evaluation.comparison` writes it.
     frames
         What the stack was divided into: "planes" or "volumes".
     """

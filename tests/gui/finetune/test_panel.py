@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 import tune_parts as parts
@@ -91,3 +93,13 @@ def test_a_closed_dock_ends_the_training(viewer, panel, qtbot):
     viewer.window.remove_dock_widget(panel)
     qtbot.waitUntil(lambda: not job.active, timeout=60_000)
     assert job.cancelled
+
+
+def test_a_closed_panel_gives_its_keys_back(viewer, home, qtbot):
+    parts.tiny_model()
+    before = set(viewer.keymap)
+    dock, panel = viewer.window.add_plugin_dock_widget("napari-unet", "Correct and fine-tune")
+    assert {str(key) for key in set(viewer.keymap) - before} == {"K", "N", "Y"}
+    viewer.window.remove_dock_widget(dock)
+    del dock, panel  # napari, too, lets go of the panel
+    qtbot.waitUntil(lambda: gc.collect() >= 0 and set(viewer.keymap) == before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import threading
 
 import numpy as np
@@ -336,6 +337,15 @@ def test_closed_meanwhile(viewer, panel, measured, held, qtbot, how):
     qtbot.waitUntil(lambda: job.cancelled, timeout=5000)
     held.set()
     qtbot.waitUntil(lambda: not job.active, timeout=5000)
+
+
+def test_a_closed_panel_watches_no_clicks(viewer, qtbot):
+    before = list(viewer.mouse_drag_callbacks)
+    dock, panel = viewer.window.add_plugin_dock_widget("napari-unet", "Measure")
+    assert len(viewer.mouse_drag_callbacks) == len(before) + 1
+    viewer.window.remove_dock_widget(dock)
+    del dock, panel  # napari, too, lets go of the panel
+    qtbot.waitUntil(lambda: gc.collect() >= 0 and viewer.mouse_drag_callbacks == before)
 
 
 def test_how_to_measure_is_remembered(viewer, panel, measured):

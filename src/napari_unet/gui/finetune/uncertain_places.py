@@ -257,11 +257,11 @@ class UncertaintySearch:
 
     def take(self, item: Progress) -> bool:
         """Take in a report; return whether a frame is finished."""
-        doubt = getattr(item, "uncertainty", None)
-        if doubt is None:
+        uncertainty = getattr(item, "uncertainty", None)
+        if uncertainty is None:
             return False
         index, places = item.index, item.places  # type: ignore[attr-defined]
-        self.codes[index] = np.round(255 * np.clip(doubt, 0, 1)).astype(np.uint8)
+        self.codes[index] = np.round(255 * np.clip(uncertainty, 0, 1)).astype(np.uint8)
         self.places = sorted([*self.places, *places], key=lambda place: -place.score)
         return True
 

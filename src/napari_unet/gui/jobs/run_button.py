@@ -201,8 +201,8 @@ class LayerSection(QWidget):
 
     Attributes
     ----------
-    fold
-        The collapsible section; whether it is open is remembered between sessions.
+    collapsible
+        The section that opens and closes; whether it is open is remembered between sessions.
     button, start
         The `RunButton`, and its widget.
     result

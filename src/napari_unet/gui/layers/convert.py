@@ -42,9 +42,9 @@ _LETTER_BY_NAME = {
 _BY_NDIM = {2: "YX", 3: "ZYX", 4: "TZYX", 5: "TCZYX"}
 
 
-def unwrap(layer: Any) -> Any:
-    """Return a layer itself: npe2 hands a plugin a viewer that gives proxies of its layers."""
-    return getattr(layer, "__wrapped__", layer)
+def unwrap(proxy: Any) -> Any:
+    """Return a layer or viewer itself: npe2 hands a plugin proxies of both."""
+    return getattr(proxy, "__wrapped__", proxy)
 
 
 def full_resolution(layer: Image | Labels) -> Any:

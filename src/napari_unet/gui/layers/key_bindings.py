@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from napari.layers import Labels
 from qtpy.QtWidgets import QAbstractSpinBox, QApplication, QLineEdit, QPlainTextEdit, QTextEdit
 
+from napari_unet.gui.layers.convert import unwrap
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -56,7 +58,8 @@ def bind_window_key(
     pressed
         Must not keep the owner alive; see `weak_callback`.
     """
-    give_back = functools.partial(_give_back, weakref.ref(viewer), key, pressed)
+    # The viewer itself: a plugin's proxy of it is gone with the panel.
+    give_back = functools.partial(_give_back, weakref.ref(unwrap(viewer)), key, pressed)
     owner.destroyed.connect(give_back)
     viewer.bind_key(key, pressed, overwrite=True)
     return give_back

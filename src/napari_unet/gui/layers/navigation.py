@@ -16,7 +16,7 @@ import numpy as np
 from napari_unet.core.errors import InputError, UnetError
 from napari_unet.core.tiles import Index, Window
 from napari_unet.gui.layers.combos import image_layers
-from napari_unet.gui.layers.convert import full_resolution, layer_axes, layer_stack
+from napari_unet.gui.layers.convert import full_resolution, layer_axes, layer_stack, unwrap
 from napari_unet.gui.layers.result_info import ResultInfo, find_source_image
 
 if TYPE_CHECKING:
@@ -289,7 +289,15 @@ def watch_clicks(viewer: Any, owner: QWidget, clicked: Callable[[Any], object]) 
     clicked
         A method of the owner; neither is kept alive by the viewer.
     """
-    method: Any = weakref.WeakMethod(clicked)
+    there = weakref.ref(unwrap(viewer))  # a plugin's proxy is gone with the panel
+
+    def forget(*_: object) -> None:
+        found = there()
+        if found is not None and callback in found.mouse_drag_callbacks:
+            found.mouse_drag_callbacks.remove(callback)
+
+    # Of an owner that Python deletes, and not Qt, `destroyed` reaches nobody.
+    method: Any = weakref.WeakMethod(clicked, forget)
 
     def callback(_: Any, event: Any) -> Generator[None, None, None]:
         if event.button != 1:
@@ -304,13 +312,6 @@ def watch_clicks(viewer: Any, owner: QWidget, clicked: Callable[[Any], object]) 
             found(event)
 
     viewer.mouse_drag_callbacks.append(callback)
-    there = weakref.ref(viewer)
-
-    def forget(*_: object) -> None:
-        found = there()
-        if found is not None and callback in found.mouse_drag_callbacks:
-            found.mouse_drag_callbacks.remove(callback)
-
     owner.destroyed.connect(forget)
 
 

@@ -39,10 +39,6 @@ def get_overlay(layer: Any, key: str) -> Any:
     return layer.metadata.get(RESULT_KEY, {}).get(key)
 
 
-COMPARES = "compares"
-"""An evaluation: the ids of the two layers that it compares."""
-
-
 def is_overlay(layer: Any) -> bool:
     """Return whether a Labels layer shows an evaluation, changes or scribbles, and no objects."""
     return any(get_overlay(layer, key) is not None for key in (KIND, COMPARES, SHOWS))
