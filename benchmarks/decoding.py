@@ -21,9 +21,10 @@ import torch
 from scipy import ndimage
 
 from napari_unet.core.instances.heads import InstanceHead
-from napari_unet.core.instances.tile_merger import DecodeSettings, whole_tile
+from napari_unet.core.instances.tile_merger import whole_tile
 from napari_unet.core.instances.watershed import Basins, find_basins
 from napari_unet.core.io.sample_images import blobs
+from napari_unet.core.settings.tasks import DecodeSettings
 from napari_unet.nn.bench import SPEC, SPEC_3D, best_times, describe_machine, stand_in
 from napari_unet.nn.inference.decode import find_basins_on_device
 

@@ -13,12 +13,12 @@ from scipy import ndimage
 from napari_unet.core.blockwise.blocks import BlockPlan
 from napari_unet.core.blockwise.join import join, keep_faces, label_roots, link
 from napari_unet.core.instances.tile_merger import (
-    DecodeSettings,
     TileMerger,
     decode_instances,
     summarise,
     tile_basins,
 )
+from napari_unet.core.settings.tasks import DecodeSettings
 from napari_unet.core.tiles import Tile, plan_tiles
 
 DECODE = DecodeSettings(threshold=0.5, merge=0.2, min_size=3)

@@ -8,8 +8,9 @@ from skimage.data import binary_blobs
 from skimage.measure import label
 
 from napari_unet.core.instances.heads import InstanceHead, SemanticHead, get_head, relative_distance
-from napari_unet.core.instances.tile_merger import DecodeSettings, decode_instances
+from napari_unet.core.instances.tile_merger import decode_instances
 from napari_unet.core.settings.model_spec import ModelSpec
+from napari_unet.core.settings.tasks import DecodeSettings
 
 
 @pytest.mark.parametrize("ndim", [2, 3])

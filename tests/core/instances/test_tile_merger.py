@@ -11,12 +11,12 @@ from scipy import ndimage
 from napari_unet.core.instances.heads import InstanceHead
 from napari_unet.core.instances.persistence import merge_basins
 from napari_unet.core.instances.tile_merger import (
-    DecodeSettings,
     TileMerger,
     decode_instances,
     tile_basins,
     whole_tile,
 )
+from napari_unet.core.settings.tasks import DecodeSettings
 from napari_unet.core.tiles import plan_tiles
 
 

@@ -6,7 +6,7 @@ import torch
 from skimage.draw import disk
 
 from napari_unet.core.instances.heads import InstanceHead, SemanticHead
-from napari_unet.core.instances.tile_merger import DecodeSettings
+from napari_unet.core.settings.tasks import DecodeSettings
 from napari_unet.nn.interactive.mask_predictor import InitialMask
 
 

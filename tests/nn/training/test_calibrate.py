@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from napari_unet.core.instances.tile_merger import DecodeSettings
+from napari_unet.core.settings.tasks import DecodeSettings
 from napari_unet.core.training.samples import Samples
 from napari_unet.nn.inference.map_source import predict
 from napari_unet.nn.training.calibrate import calibrate, format_agreement, scores_by_group

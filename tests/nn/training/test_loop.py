@@ -14,9 +14,9 @@ from scipy import ndimage
 
 from napari_unet.core.errors import InputError, ModelError, OutputError
 from napari_unet.core.instances.heads import SemanticHead
-from napari_unet.core.instances.tile_merger import DecodeSettings, decode_instances
+from napari_unet.core.instances.tile_merger import decode_instances
 from napari_unet.core.settings.model_spec import ModelSpec
-from napari_unet.core.settings.tasks import TrainSettings
+from napari_unet.core.settings.tasks import DecodeSettings, TrainSettings
 from napari_unet.core.training.log import TrainLog, read_table
 from napari_unet.core.training.samples import Samples
 from napari_unet.nn.training import loop as train_module

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
 
     from napari_unet.core.blockwise.run_directory import RunDirectory
-    from napari_unet.core.instances.tile_merger import DecodeSettings
+    from napari_unet.core.settings.tasks import DecodeSettings
 
 
 _MAX_LABEL = np.iinfo(np.uint32).max

@@ -31,7 +31,8 @@ from napari_unet.core.instances.tile_merger import find_sorted
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_unet.core.instances.tile_merger import BlockSummary, DecodeSettings
+    from napari_unet.core.instances.tile_merger import BlockSummary
+    from napari_unet.core.settings.tasks import DecodeSettings
 
 
 _BASIN_BITS = 32

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.blockwise.blocks import BlockPlan, PlaneBatches
-from napari_unet.core.instances.tile_merger import DecodeSettings
+from napari_unet.core.settings.tasks import DecodeSettings
 
 if TYPE_CHECKING:
     from napari_unet.core.tiles import Index

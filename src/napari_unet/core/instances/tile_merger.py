@@ -19,36 +19,8 @@ import numpy as np
 
 from napari_unet.core.instances.persistence import merge_basins
 from napari_unet.core.instances.watershed import Basins, find_basins, highest_passes
-from napari_unet.core.settings.fields import setting
+from napari_unet.core.settings.tasks import DecodeSettings
 from napari_unet.core.tiles import Tile, Window
-
-
-@dataclass(frozen=True)
-class DecodeSettings:
-    """How an instance head's maps become objects; calibrated for each model, kept in its card."""
-
-    threshold: float = setting(0.5, "foreground probability that makes an object", low=0, high=1)
-    merge: float = setting(0.2, "passes shallower than this do not divide", low=0, high=1)
-    min_size: int = setting(
-        10,
-        "smaller objects are dropped; a model's card counts the network's pixels",
-        unit="px",
-        low=0,
-    )
-
-    def updated(self, **changes: float | None) -> DecodeSettings:
-        """Return a copy with those changes that are not None."""
-        return replace(self, **{k: v for k, v in changes.items() if v is not None})  # type: ignore[arg-type]
-
-    def in_image(self, scale: float, ndim: int) -> DecodeSettings:
-        """Return a copy whose `min_size` counts an image's pixels instead of the network's.
-
-        Parameters
-        ----------
-        scale
-            Network pixels per image pixel, along each of `ndim` axes.
-        """
-        return replace(self, min_size=round(self.min_size / scale**ndim))
 
 
 @dataclass

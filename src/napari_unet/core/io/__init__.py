@@ -1,6 +1,6 @@
 """Reading images and writing results.
 
-stack                 Stack: an image that is read window by window; open_stack
+stack                 Stack: an image that is read window by window; its channels; open_stack
 readers               image files by kind; PNG and JPEG
 tiff                  TIFF files as lazy arrays
 ome_zarr              Zarr and OME-Zarr, on the disk and at addresses

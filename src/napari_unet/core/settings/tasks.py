@@ -1,8 +1,8 @@
-"""Settings of tasks: segmenting, clicking, linking through time, training."""
+"""Settings of tasks: segmenting, decoding, clicking, linking through time, training."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from napari_unet.core.errors import SettingsError
 from napari_unet.core.settings.fields import check_settings, setting
@@ -92,6 +92,34 @@ class PredictSettings:
             raise SettingsError(
                 f"diameter is {self.diameter} and diameter_um {self.diameter_um}; give one of them."
             )
+
+
+@dataclass(frozen=True)
+class DecodeSettings:
+    """How an instance head's maps become objects; calibrated for each model, kept in its card."""
+
+    threshold: float = setting(0.5, "foreground probability that makes an object", low=0, high=1)
+    merge: float = setting(0.2, "passes shallower than this do not divide", low=0, high=1)
+    min_size: int = setting(
+        10,
+        "smaller objects are dropped; a model's card counts the network's pixels",
+        unit="px",
+        low=0,
+    )
+
+    def updated(self, **changes: float | None) -> DecodeSettings:
+        """Return a copy with those changes that are not None."""
+        return replace(self, **{k: v for k, v in changes.items() if v is not None})  # type: ignore[arg-type]
+
+    def in_image(self, scale: float, ndim: int) -> DecodeSettings:
+        """Return a copy whose `min_size` counts an image's pixels instead of the network's.
+
+        Parameters
+        ----------
+        scale
+            Network pixels per image pixel, along each of `ndim` axes.
+        """
+        return replace(self, min_size=round(self.min_size / scale**ndim))
 
 
 @dataclass(frozen=True)

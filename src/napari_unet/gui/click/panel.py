@@ -19,6 +19,7 @@ from napari_unet.gui.click.text import KEY_LIST, TIPS
 from napari_unet.gui.correct.edit_tracker import get_edit_tracker
 from napari_unet.gui.errors import report_error
 from napari_unet.gui.layers.combos import as_choices, image_layers, object_layers, refresh_choices
+from napari_unet.gui.layers.convert import unwrap
 from napari_unet.gui.layers.label_geometry import fits
 from napari_unet.gui.layers.navigation import image_in_view
 from napari_unet.gui.layers.result_info import ResultInfo
@@ -68,7 +69,7 @@ class ClickPanel(DockPanel):
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__(self._dock_closed)
-        self.viewer: Any = getattr(napari_viewer, "__wrapped__", napari_viewer)
+        self.viewer: Any = unwrap(napari_viewer)
         self.tracker = get_edit_tracker(self.viewer)
         self.mode = ClickMode(self.viewer, self.tracker, self)
         self._models: dict[str, ModelEntry] = {}

@@ -233,7 +233,7 @@ _trackers: weakref.WeakKeyDictionary[Any, EditTracker] = weakref.WeakKeyDictiona
 
 def get_edit_tracker(viewer: Any) -> EditTracker:
     """Return the edit tracker of a window; the first call makes it."""
-    viewer = getattr(viewer, "__wrapped__", viewer)
+    viewer = unwrap(viewer)
     if viewer not in _trackers:
         _trackers[viewer] = EditTracker(viewer)
     return _trackers[viewer]

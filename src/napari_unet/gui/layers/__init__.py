@@ -6,6 +6,6 @@ result_info     what is known of labels (image, model, runs), and whether they w
 overlay_layer   layers that show something and hold no objects: their kinds, colours, legends
 combos          the layers that combo boxes offer
 navigation      the image worked on, the visible region, the object under a click; going to a place
-live_labels     labels while a run writes into them, and drawing parts of a layer
+live_labels     labels while a run writes into them, and drawing one part of a layer
 key_bindings    keys bound in a window or on a layer, and given back
 """

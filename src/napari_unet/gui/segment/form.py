@@ -13,6 +13,7 @@ from napari_unet.core.errors import InputError, ModelError, SettingsError
 from napari_unet.core.settings.tasks import DEVICES, PredictSettings
 from napari_unet.gui.jobs.engine import Request
 from napari_unet.gui.layers.combos import image_layers
+from napari_unet.gui.layers.convert import unwrap
 from napari_unet.gui.layers.navigation import REGIONS, SEEN, SLICE, WHOLE
 from napari_unet.gui.model_events import get_model_events, offer_models
 from napari_unet.gui.remembered import remember, remembered
@@ -195,7 +196,7 @@ class SegmentForm(PredictForm):
     def _choose_active(self, *_: Any) -> None:
         """Choose the image that the user selects in the layer list, or has just opened."""
         active = self._viewer.layers.selection.active
-        active = getattr(active, "__wrapped__", active)  # a plugin's viewer gives proxies
+        active = unwrap(active)  # a plugin's viewer gives proxies
         if active in image_layers(self._viewer) and active in self.image.choices:
             self.image.value = active
 

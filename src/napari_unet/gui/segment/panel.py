@@ -70,8 +70,8 @@ class SegmentPanel(DockPanel):
         self._timer.timeout.connect(self._tick)
         self._build()
         self._jobs = WidgetJobs(self)
-        self.recorder = get_edit_tracker(napari_viewer)  # from the first stroke on the first result
-        self.docked.connect(self.recorder.close_with)
+        self.tracker = get_edit_tracker(napari_viewer)  # from the first stroke on the first result
+        self.docked.connect(self.tracker.close_with)
         self._show_state()
 
     def _build(self) -> None:

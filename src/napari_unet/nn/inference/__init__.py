@@ -1,6 +1,6 @@
 """From a stack and a model to maps and labels.
 
-model                  a model: card, network and device; load, save; how it sees a stack
+model                  a model: card, network, device, number format; how it sees a stack
 runner                 the network ready to run, in a number format; test-time augmentation
 tile_runner            a frame in tiles, sized by the memory that is free, halved when it runs out
 orthogonal             a 2D network on a volume's planes across z, y and x

@@ -17,12 +17,7 @@ import numpy as np
 import torch
 
 from napari_unet.core.instances.heads import InstanceHead
-from napari_unet.core.instances.tile_merger import (
-    BlockSummary,
-    DecodeSettings,
-    TileMerger,
-    summarise,
-)
+from napari_unet.core.instances.tile_merger import BlockSummary, TileMerger, summarise
 from napari_unet.core.instances.watershed import (
     Basins,
     find_basins,
@@ -36,7 +31,7 @@ from napari_unet.nn.inference.tile_runner import is_out_of_memory
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from napari_unet.core.settings.tasks import PredictSettings
+    from napari_unet.core.settings.tasks import DecodeSettings, PredictSettings
     from napari_unet.core.tiles import Tile, Window
     from napari_unet.nn.inference.model import Model
 

@@ -12,10 +12,9 @@ from torch import Tensor
 
 from napari_unet.core.errors import DeviceError, InputError, ModelError, SettingsError
 from napari_unet.core.image.frames import Frame
-from napari_unet.core.instances.tile_merger import DecodeSettings
 from napari_unet.core.models.folder import read_model, read_rehearsal, write_model
 from napari_unet.core.models.store import find_model, put_model
-from napari_unet.core.settings.tasks import DEVICES
+from napari_unet.core.settings.tasks import DEVICES, DecodeSettings
 from napari_unet.nn.inference.runner import OFF, Runner, get_flips
 from napari_unet.nn.unet.click_head import ClickHead, build_click_head
 from napari_unet.nn.unet.net import UNet

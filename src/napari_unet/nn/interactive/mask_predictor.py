@@ -17,7 +17,7 @@ from scipy import ndimage
 from torch.nn import functional as F
 
 from napari_unet.core.instances.mask import ObjectMask
-from napari_unet.core.instances.tile_merger import DecodeSettings, decode_instances
+from napari_unet.core.instances.tile_merger import decode_instances
 from napari_unet.core.progress import Progress
 from napari_unet.core.prompts.clicks import extract_object
 from napari_unet.nn.unet.click_head import ClickHead, Prompts, activate
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_unet.core.prompts.clicks import Click, ClickSet
+    from napari_unet.core.settings.tasks import DecodeSettings
     from napari_unet.core.tiles import Index, Window
     from napari_unet.nn.inference.embeddings import FrameFeatures
     from napari_unet.nn.inference.model import Model

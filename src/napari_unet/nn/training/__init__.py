@@ -6,7 +6,7 @@ checkpoint       the state of a training, and the file that it is resumed from
 head_transfer    new models, and new heads on trained trunks
 finetune         a fine-tuning from its samples to the stored model
 held_out         what a training is scored on, and the comparison with the model before
-calibrate        decoding, number format and statistics of a finished model
+calibrate        measures how a finished model decodes best, and statistics of what it was taught
 cancellation     long work in a thread, cancelled within a layer of the network
 click_samples    what the click head is trained on
 click_training   training, validation and tuning of the click head

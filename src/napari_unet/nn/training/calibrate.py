@@ -16,7 +16,8 @@ from napari_unet.core.evaluation.metrics import Scores, evaluate
 from napari_unet.core.image.diameters import working_scale
 from napari_unet.core.image.domain_shift import statistic_ranges
 from napari_unet.core.instances.heads import InstanceHead
-from napari_unet.core.instances.tile_merger import DecodeSettings, decode_instances
+from napari_unet.core.instances.tile_merger import decode_instances
+from napari_unet.core.settings.tasks import DecodeSettings
 from napari_unet.core.training.holdout import count_known
 from napari_unet.core.training.samples import Samples
 from napari_unet.nn.inference.diameter_estimation import training_statistics
