@@ -53,7 +53,7 @@ class SegmentPanel(DockPanel):
         The run that waits or goes on; None without one.
     engine
         What runs the model, in a job's thread; tests replace it.
-    recorder
+    tracker
         Records what the user corrects in the result.
     """
 
