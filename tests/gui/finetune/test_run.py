@@ -335,7 +335,7 @@ def test_the_training_is_the_users_in_every_setting(section, journal, over, qtbo
     over()
     tuning = section.review.work.tuning
     assert tuning.scratch and (tuning.model.spec.depth, tuning.model.spec.width) == (1, 3)
-    assert tuning.recipe.freeze == "all but the head" and tuning.split.validation is None
+    assert tuning.config.freeze == "all but the head" and tuning.split.validation is None
     assert "n view" in section.review.difference.text(), "compared with the base model"
     kept(section, qtbot)
     assert {entry.name: entry for entry in list_models()}["tiny-tuned"].card.parent is None
