@@ -71,7 +71,7 @@ class FileJob:
 
 @dataclass(frozen=True)
 class BlockOptions:
-    """Options of a run in blocks, see `nn.blockwise.run.BlockwiseRequest`; level of the image."""
+    """Options of a run in blocks, see `nn.blockwise.plan.BlockwiseRequest`; level of the image."""
 
     block: int | None = None
     resume: bool = False

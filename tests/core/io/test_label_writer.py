@@ -335,6 +335,24 @@ def test_disk_full_while_the_scratch_is_filled(tmp_path: Path, monkeypatch) -> N
     assert os.listdir(tmp_path) == []
 
 
+def test_disk_full_while_chunks_are_still_being_written(tmp_path: Path, monkeypatch) -> None:
+    """Zarr writes chunks in threads: those beside the one that failed go on for a while."""
+    rmdir = os.rmdir
+    work: list[Path] = []
+
+    def a_chunk_comes_late(*where: object, **how: object) -> None:
+        if work:
+            work.pop().joinpath("chunk").touch()
+        rmdir(*where, **how)
+
+    monkeypatch.setattr(os, "rmdir", a_chunk_comes_late)
+    with pytest.raises(OutputError, match="free some space"):
+        with create_output(tmp_path / "a.tif", (9, 9), "YX", "u4"):
+            work.extend(tmp_path.iterdir())
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert not work and os.listdir(tmp_path) == []
+
+
 @pytest.fixture
 def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     """A real file system of 1 MB."""

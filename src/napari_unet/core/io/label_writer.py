@@ -19,6 +19,7 @@ import math
 import os
 import secrets
 import shutil
+import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -164,7 +165,16 @@ def create_output(
             _write(output, target, work, big)
             _move(work, target, overwrite)
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        _remove(work)
+
+
+def _remove(folder: Path) -> None:
+    """Delete a folder into which threads of Zarr may still be writing when one of them failed."""
+    for pause_s in (0, 0.05, 0.1, 0.2, 0.4):
+        time.sleep(pause_s)
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
 
 
 def _check_target(target: Path, shape: tuple[int, ...], big: bool, overwrite: bool) -> None:
