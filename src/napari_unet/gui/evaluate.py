@@ -63,7 +63,7 @@ class Evaluation:
         The result.
     codes
         uint8, the labels' shape: the match status of each object, as
-        `match_status.draw_match_status` writes it.
+        `comparison.draw_match_status` writes it.
     frames
         What the stack was divided into: "planes" or "volumes".
     """
