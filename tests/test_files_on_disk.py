@@ -1,6 +1,6 @@
 """What is in the files that are written: other programs read them, and later versions must.
 
-`fixtures/files_on_disk.json` and the tables beside it say what they hold today.
+`fixtures/*_files.json` and the tables beside them say what they hold today.
 """
 
 from __future__ import annotations

@@ -234,7 +234,7 @@ def check_linkable(labels_axes: str, head: str, mode: str) -> None:
     head
         The network's: classes have no objects.
     mode
-        The volume mode in which the stack is segmented, see `core.volumes.modes`.
+        The volume mode in which the stack is segmented, see `core.volumes.volume_mode`.
 
     Raises
     ------

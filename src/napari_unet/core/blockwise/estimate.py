@@ -135,7 +135,7 @@ def _format_bytes(count: float) -> str:
 
 
 def _format_time(seconds: float) -> str:
-    """Return a rough duration in words; a running clock is `gui.jobs.eta.format_duration`."""
+    """Return a rough duration in words; a running clock is `core.text.format_duration`."""
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     minutes = round(seconds / 60)

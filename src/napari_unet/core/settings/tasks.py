@@ -10,7 +10,7 @@ from napari_unet.core.settings.fields import check_settings, setting
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 VOLUMES = ("auto", "planes", "joined", "orthogonal")
-"""How a 2D model takes a stack with a z axis; see `core.volumes.modes`."""
+"""How a 2D model takes a stack with a z axis; see `core.volumes.volume_mode`."""
 
 
 @dataclass(frozen=True)

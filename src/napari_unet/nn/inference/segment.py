@@ -97,7 +97,7 @@ def segment_steps(
 ) -> Steps:
     """Segment a stack, yielding after every tile and every frame.
 
-    Before the first tile comes an `ShiftReport` if there is something to remark on. Closing the
+    Before the first tile comes a `ShiftReport` if there is something to remark on. Closing the
     generator ends the run after the current tile; what is finished stays in `out`.
 
     Parameters
@@ -215,7 +215,7 @@ class ResolvedSettings(NamedTuple):
     settings
         With sizes in pixels, and the volume mode of a 2D model.
     mode
-        See `core.volumes.modes`.
+        See `core.volumes.volume_mode`.
     minimum_voxels
         Size of the smallest object of several planes; 0 where there are none.
     remarks
