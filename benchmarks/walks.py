@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 SOURCE = Path(napari_unet.__file__).parent
-SETTING = ("core/settings", "core/spec", "core/errors", "core/progress", "core/words", "core/text")
+SETTING = ("core/settings", "core/errors", "core/progress", "core/text")
 """Vocabulary that every file uses: not counted."""
 
 
