@@ -1,7 +1,7 @@
 """From a stack and a model to maps and labels.
 
-model                  a model: card, network, device, number format; how it sees a stack
-runner                 the network ready to run, in a number format; test-time augmentation
+model                  a model: card, network, device; picks the number format; how it sees a stack
+runner                 the network ready to run in a given number format; test-time augmentation
 tile_runner            a frame in tiles, sized by the memory that is free, halved when it runs out
 orthogonal             a 2D network on a volume's planes across z, y and x
 map_source             the choice between the two; `predict`, the maps of a stack

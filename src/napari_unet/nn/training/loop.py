@@ -267,6 +267,8 @@ def _learn(
 def _arithmetic(precision: str, device: torch.device) -> AbstractContextManager[object]:
     """Return the context of a forward pass in a number format."""
     if precision == "auto":
+        # Unlike `Model.choose_precision`, without asking whether the model's labels agree in both
+        # formats: weights are kept and updated in float32, whatever the forward pass rounds.
         precision = "bfloat16" if has_fast_bfloat16(device) else "float32"
     return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
 
