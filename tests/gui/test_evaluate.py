@@ -12,7 +12,7 @@ from napari_unet.core.evaluation import comparison
 from napari_unet.core.evaluation.comparison import inside_code, outline_code
 from napari_unet.core.evaluation.metrics import evaluate
 from napari_unet.core.evaluation.overlay import COLOURS
-from napari_unet.gui.layers.overlay_layer import is_evaluation_layer
+from napari_unet.gui.layers.overlay_layer import COMPARES, get_overlay
 from napari_unet.gui.layers.result_info import RESULT_KEY
 
 SHAPE = (40, 60)
@@ -225,7 +225,7 @@ def test_a_result_is_compared_with_the_labels_beside_it(viewer, section, panel, 
 def test_the_choices_follow_the_layers(viewer, section, pair, score):
     score()
     assert list(section.labels.choices) == pair, "the layer of hits is none to choose"
-    assert is_evaluation_layer(viewer.layers["found vs true"])
+    assert get_overlay(viewer.layers["found vs true"], COMPARES) is not None
     third = viewer.add_labels(dots(3), name="third")
     section.truth.value = third
     third.name = "renamed"

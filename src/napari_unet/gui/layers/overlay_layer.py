@@ -44,11 +44,6 @@ def is_overlay(layer: Any) -> bool:
     return any(get_overlay(layer, key) is not None for key in (KIND, COMPARES, SHOWS))
 
 
-def is_evaluation_layer(layer: Any) -> bool:
-    """Return whether a layer shows an evaluation."""
-    return get_overlay(layer, COMPARES) is not None
-
-
 def is_uncertainty_layer(layer: Any) -> bool:
     """Return whether a layer shows where a model is uncertain, and no image."""
     return get_overlay(layer, DOUBTS) is not None
