@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from discs import disc_labels
 from scipy import ndimage
 
 from napari_unet.cli import main
@@ -30,12 +31,7 @@ NEW = ["--scratch", "--depth", "1", "--width", "4"]
 
 def discs(seed: int, size: tuple[int, int] = (96, 120)) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
-    y, x = np.mgrid[: size[0], : size[1]]
-    labels = np.zeros(size, np.uint16)
-    for cy in range(14, size[0] - 8, 24):
-        for cx in range(14, size[1] - 8, 24):
-            at = (cy + rng.uniform(-3, 3), cx + rng.uniform(-3, 3))
-            labels[(y - at[0]) ** 2 + (x - at[1]) ** 2 < 49] = labels.max() + 1
+    labels = disc_labels(rng, size)
     image = ndimage.gaussian_filter((labels > 0) * 1000.0, 1) + rng.normal(100, 20, size)
     return np.uint16(image.clip(0)), labels
 

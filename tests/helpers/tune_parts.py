@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from discs import disc_labels
 from scipy import ndimage
 
 from napari_unet.core.annotations.edits import KNOWN
@@ -16,12 +17,7 @@ from napari_unet.core.settings.model_spec import ModelSpec
 def discs(size=(96, 200), radius=7, seed=0):
     """Bright discs on a grid, float32, and their labels."""
     rng = np.random.default_rng(seed)
-    y, x = np.mgrid[: size[0], : size[1]]
-    labels = np.zeros(size, np.uint16)
-    for cy in range(14, size[0] - 8, 24):
-        for cx in range(14, size[1] - 8, 24):
-            at = (cy + rng.uniform(-3, 3), cx + rng.uniform(-3, 3))
-            labels[(y - at[0]) ** 2 + (x - at[1]) ** 2 < radius**2] = labels.max() + 1
+    labels = disc_labels(rng, size, radius)
     image = ndimage.gaussian_filter(labels > 0, 1.0, output=np.float32)
     return image + rng.normal(0, 0.03, size).astype(np.float32), labels
 

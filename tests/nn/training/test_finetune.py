@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from discs import disc_labels
 from scipy import ndimage
 
 import napari_unet as nu
@@ -40,12 +41,7 @@ FEW = TrainSettings(steps=6, batch=2, crop=32, learning_rate=1e-3)
 def discs(bright=True, size=(96, 200), radius=7, seed=0):
     """Discs on a grid, bright on dark or dark on bright."""
     rng = np.random.default_rng(seed)
-    y, x = np.mgrid[: size[0], : size[1]]
-    labels = np.zeros(size, np.uint16)
-    for cy in range(14, size[0] - 8, 24):
-        for cx in range(14, size[1] - 8, 24):
-            at = (cy + rng.uniform(-3, 3), cx + rng.uniform(-3, 3))
-            labels[(y - at[0]) ** 2 + (x - at[1]) ** 2 < radius**2] = labels.max() + 1
+    labels = disc_labels(rng, size, radius)
     image = ndimage.gaussian_filter((labels > 0) == bright, 1.0, output=float)
     return image + rng.normal(0, 0.03, size), labels
 
