@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import ndimage
+from discs import disc_image
 
 from napari_unet.core.errors import SettingsError
 from napari_unet.core.evaluation.metrics import evaluate
@@ -14,12 +14,11 @@ from napari_unet.core.progress import run_to_end
 from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.nn.inference.diameter_estimation import (
     ESTIMATING,
-    ScaleTrial,
     estimate_diameter,
     resolve_diameter,
-    try_scale,
 )
 from napari_unet.nn.inference.model import load_model, open_frame
+from napari_unet.nn.inference.scale_trials import ScaleTrial, try_scale
 from napari_unet.nn.inference.segment import segment_steps
 
 
@@ -28,30 +27,16 @@ def nuclei():
     return load_model("nuclei", "cpu")
 
 
-def discs(diameter, size=400, seed=0):
-    """Draw bright discs on a dark ground, blurred as a microscope would; return labels, too."""
-    rng, step = np.random.default_rng(seed), round(1.6 * diameter)
-    y, x = np.mgrid[:size, :size]
-    labels = np.zeros((size, size), np.uint16)
-    for cy in range(step // 2, size, step):
-        for cx in range(step // 2, size, step):
-            cy_, cx_ = (c + rng.uniform(-0.1, 0.1) * diameter for c in (cy, cx))
-            inside = (y - cy_) ** 2 + (x - cx_) ** 2 < (diameter / 2) ** 2
-            labels[inside] = labels.max() + 1
-    image = ndimage.gaussian_filter((labels > 0) * 100.0, 0.06 * diameter)
-    return image + rng.normal(0, 3, image.shape), labels
-
-
 @pytest.mark.parametrize("diameter", [9, 20, 50, 90])
 def test_the_size_is_found(nuclei, diameter):
-    image, labels = discs(diameter)
+    image, labels = disc_image(diameter)
     found = estimate_diameter(open_stack(image), nuclei)
     assert found == pytest.approx(median_diameter(labels), rel=0.25)
 
 
 @pytest.mark.parametrize("diameter", [9, 60])
 def test_objects_of_any_size_are_found_without_asking(nuclei, diameter):
-    image, labels = discs(diameter)
+    image, labels = disc_image(diameter)
     result = run_to_end(segment_steps(image, nuclei))
     assert evaluate(result.labels, labels, (0.5,)).ap[0] > 0.9
     provenance = result.provenance
@@ -67,7 +52,7 @@ def test_a_stack_without_frames_has_no_objects_to_look_at(nuclei):
 
 def test_objects_are_looked_for_where_they_are(nuclei):
     image = np.random.default_rng(0).normal(0, 3, (1800, 1800))
-    part, labels = discs(20, 300)
+    part, labels = disc_image(20, 300)
     image[100:400, 1400:1700] += part
     found = estimate_diameter(open_stack(image), nuclei)
     assert found == pytest.approx(median_diameter(labels), rel=0.25)
@@ -131,7 +116,7 @@ def test_what_is_found_in_the_turned_image_counts():
 def test_discs_are_found_again_in_the_turned_image_but_noise_is_not(nuclei):
     settings = PredictSettings()
     trials = []
-    for image in (discs(20)[0], np.random.default_rng(0).normal(0, 3, (400, 400))):
+    for image in (disc_image(20)[0], np.random.default_rng(0).normal(0, 3, (400, 400))):
         frame = open_frame(open_stack(image), nuclei, settings, ())
         trials.append(try_scale(frame, 1.0, nuclei, settings, consistency=True))
     assert trials[0].consistency > 0.9

@@ -24,7 +24,7 @@ from napari_unet.core.errors import InputError, UnetError
 from napari_unet.core.instances.heads import InstanceHead, SemanticHead
 from napari_unet.core.models.store import get_family
 from napari_unet.core.progress import Progress
-from napari_unet.core.training.samples import Sample, Samples
+from napari_unet.core.training.samples import Sample, Samples, pixel_size
 
 if TYPE_CHECKING:
     import os
@@ -299,6 +299,7 @@ def _to_sample(
         source=header.image,
         origin=tuple(span.start for span in patch.window),
         scribbled=mask.scribbled if mask.scribbled.any() else None,
+        pixel_um=pixel_size(patch.stack),
     )
 
 

@@ -23,11 +23,15 @@ from napari_unet.core.io.stack import open_stack
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from napari_unet.core.io.stack import Stack
+
 
 LARGEST_LABEL = 2**20
 """Objects with greater labels are renumbered: tables have an entry for each label."""
 STRIDE = 4
 """Positions to centre crops on lie on a grid of this many pixels in y and x."""
+ALIKE = 2.5
+"""Images whose typical diameters differ by no more than this ratio are of one kind."""
 MAX_BACKGROUND_WEIGHT = 5.0
 """Known background weighs no more than this, however little of it is known."""
 
@@ -60,6 +64,8 @@ class Sample:
         Only their first target, the foreground, is valid.
     background_weight
         Weight of the known background in the loss, objects being 1: see `Samples.balanced`.
+    pixel_um
+        Size of a pixel along X in micrometres; 0 if unknown.
     """
 
     image: np.ndarray
@@ -72,6 +78,7 @@ class Sample:
     origin: tuple[int, ...] = ()
     scribbled: np.ndarray | None = None
     background_weight: float = 1.0
+    pixel_um: float = 0.0
 
     @classmethod
     def from_image(
@@ -85,6 +92,7 @@ class Sample:
         source: str = "",
         origin: tuple[int, ...] = (),
         scribbled: np.ndarray | None = None,
+        pixel_um: float = 0.0,
     ) -> Sample:
         """Build a sample of a normalised image; without `known`, everything is known."""
         if isinstance(head, InstanceHead) and labels.max(initial=0) > LARGEST_LABEL:
@@ -104,6 +112,7 @@ class Sample:
             source=source,
             origin=origin,
             scribbled=scribbled,
+            pixel_um=pixel_um,
         )
 
     @property
@@ -188,6 +197,7 @@ class Samples:
                     known=mask,
                     group="" if groups is None else _nth(groups, number, "groups"),
                     source="" if sources is None else _nth(sources, number, "sources"),
+                    pixel_um=pixel_size(stack),
                 )
             )
         if not items:
@@ -237,6 +247,25 @@ class Samples:
         ]
         return Samples(weighed, self.head)
 
+    def taught_diameter(self) -> dict[str, float]:
+        """Return how large the objects are that all images have, for images of the same kind.
+
+        Returns
+        -------
+        dict
+            ``px``, the median over the images of their diameter; and ``um`` if the pixel size of
+            each is known. Empty if there is no such size: no objects, or images whose objects
+            differ by more than `ALIKE`, a few aside.
+        """
+        found = [item for item in self.items if item.diameter]
+        taught: dict[str, float] = {}
+        in_um = [item.diameter * item.pixel_um for item in found]
+        for unit, sizes in (("px", [item.diameter for item in found]), ("um", in_um)):
+            if sizes and min(sizes) > 0:
+                low, middle, high = np.quantile(sizes, (0.1, 0.5, 0.9))
+                taught |= {unit: round(float(middle), 3)} if high / low <= ALIKE else {}
+        return taught
+
     def card(self) -> dict[str, Any]:
         """Return a model card's description of the training data: counts, sizes and a hash."""
         digest = hashlib.sha256()
@@ -259,6 +288,11 @@ class Samples:
             },
             "data_hash": f"sha256:{digest.hexdigest()}",
         }
+
+
+def pixel_size(stack: Stack) -> float:
+    """Return the size of a stack's pixels along X, in micrometres; 0 if unknown."""
+    return float(stack.voxel_size_um[-1]) if stack.voxel_size_um else 0.0
 
 
 def _places(mask: np.ndarray) -> np.ndarray:

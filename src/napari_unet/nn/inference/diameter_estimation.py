@@ -9,38 +9,30 @@ distance maps and the most certain foreground, and are found again when the imag
 
 from __future__ import annotations
 
-import itertools
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from napari_unet.core.errors import SettingsError
-from napari_unet.core.evaluation.metrics import evaluate
 from napari_unet.core.image.diameters import (
-    TOLERANCE,
-    peak_heights,
-    typical_diameter,
     working_scale,
 )
 from napari_unet.core.image.domain_shift import (
     ShiftRemark,
-    intensity_statistics,
     shift_remark,
     size_remark,
     statistic_ranges,
 )
-from napari_unet.core.instances.heads import get_head
-from napari_unet.core.instances.tile_merger import decode_instances
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.progress import Progress, run_to_end
 from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.nn.inference.model import choose_scale, open_frame
+from napari_unet.nn.inference.scale_trials import ScaleTrial, try_scale
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Generator
 
     from napari_unet.core.image.frames import Frame
     from napari_unet.core.io.stack import Stack
@@ -51,66 +43,12 @@ ESTIMATING = "looking at the image"
 """What is done, for the progress bar."""
 SCALES = (1.0, 0.25, 0.5, 2.0, 4.0)
 """Scales that are tried, in network pixels an image pixel; the image's own comes first."""
-EDGES = {2: 256, 3: 64}
-"""Edge length of the part that is segmented, in network pixels, for planes and volumes."""
-CANDIDATES = {2: 4, 3: 3}
-"""The part is chosen among so many places along each axis, by how much intensities vary there."""
-PRIOR_COUNT, PRIOR_PEAK = 2, 0.5
-"""So many objects of that peak are added to those found: a few high ones are no proof."""
+FAR_SCALES = (0.125,)
+"""Further ones for models with a size regressor: the others find something in any blur."""
+LEAST_EDGE = 24
+"""An image that a scale leaves fewer pixels than this is not tried at it."""
 SIMILAR_QUALITY = 0.2
 """Trials whose qualities differ by less count nearly alike in the estimate."""
-CONCLUSIVE_PEAK, CONCLUSIVE_COUNT = 0.7, 3
-"""With so high and so many objects of the right size, other scales need not be tried."""
-
-
-@dataclass(frozen=True)
-class ScaleTrial:
-    """What a model finds in a part of an image at one scale.
-
-    Attributes
-    ----------
-    scale
-        Network pixels an image pixel.
-    diameter
-        Of the objects found, in image pixels; 0 without any.
-    objects
-        How many there are.
-    statistics
-        ``peak`` (mean over the objects of their largest relative distance, 1 at best),
-        ``certainty`` (mean of |2 p - 1|), ``share`` (of the pixels that are objects), and those of
-        `intensity_statistics`.
-    consistency
-        Average precision, at an IoU of 0.5, of what is found in the part turned by 90 degrees; 0
-        if that was not computed.
-    """
-
-    scale: float
-    diameter: float
-    objects: int
-    statistics: Mapping[str, float]
-    consistency: float = 0.0
-
-    def quality(self, wanted: float) -> float:
-        """Return how much the objects found look like the training objects; more is better.
-
-        Parameters
-        ----------
-        wanted
-            Diameter of the objects that the network works on best, in network pixels.
-        """
-        peaks = self.objects * self.statistics["peak"] + PRIOR_COUNT * PRIOR_PEAK
-        peak = peaks / (self.objects + PRIOR_COUNT)
-        seen = 3 * peak + 2 * self.statistics["certainty"] + 2 * self.consistency
-        return seen - self._scale_error(wanted)
-
-    def is_conclusive(self, wanted: float) -> bool:
-        """Return whether other scales need not be tried."""
-        enough = self.objects >= CONCLUSIVE_COUNT and self.statistics["peak"] >= CONCLUSIVE_PEAK
-        return enough and self._scale_error(wanted) <= math.log(TOLERANCE)
-
-    def _scale_error(self, wanted: float) -> float:
-        """Return how far the objects' size for the network is from the wanted, as |log ratio|."""
-        return abs(math.log(self.scale * self.diameter / wanted))
 
 
 def resolve_diameter(
@@ -203,46 +141,32 @@ def scale_trial_steps(
     frame = _middle_frame(stack, model, settings)
     if frame.blank:
         return []
-    own = try_scale(frame, SCALES[0], model, settings)
-    if own.is_conclusive(model.diameter or 0.0):
-        return [own]
+    wanted, taught = model.diameter or 0.0, taught_diameter(model, stack)
+    known = working_scale(taught, wanted)
+    first = replace(try_scale(frame, known, model, settings), taught=taught)
+    if first.is_conclusive(wanted):
+        return [first]
+    scales = [*SCALES, *(FAR_SCALES if model.size else ())]
+    fitting = [s for s in scales if s == 1 or s * max(frame.size) >= LEAST_EDGE]
+    if taught and known not in fitting:
+        fitting.insert(0, known)
     trials = []
-    for scale in SCALES:
+    for scale in fitting:
         yield Progress(0, 0, ESTIMATING)
-        trials.append(try_scale(frame, scale, model, settings, consistency=True))
+        trial = try_scale(frame, scale, model, settings, consistency=True)
+        trials.append(replace(trial, taught=taught if scale == known else 0.0))
     return trials
 
 
-def try_scale(
-    frame: Frame,
-    scale: float,
-    model: Model,
-    settings: PredictSettings,
-    *,
-    consistency: bool = False,
-) -> ScaleTrial:
-    """Segment the part of a frame whose intensities vary most, at one scale.
+def taught_diameter(model: Model, stack: Stack) -> float:
+    """Return the diameter that a tuned model was taught, in the stack's pixels; 0 if unknown.
 
-    Parameters
-    ----------
-    scale
-        Network pixels an image pixel.
-    consistency
-        Whether to segment the part once more, turned by 90 degrees.
+    It is known in micrometres if the pixel size of all images that it was taught on was.
     """
-    image = _busiest(frame.at(scale))
-    maps, labels = _objects_in(image, model, settings)
-    peaks = peak_heights(labels, maps[1])
-    statistics = intensity_statistics(image) | {
-        "peak": float(peaks.mean()) if len(peaks) else 0.0,
-        "certainty": float(np.abs(2 * maps[0] - 1).mean()),
-        "share": float((labels > 0).mean()),
-    }
-    again = 0.0
-    if consistency and len(peaks):
-        _, turned = _objects_in(np.rot90(image, 1, (-2, -1)), model, settings)
-        again = float(evaluate(np.rot90(turned, -1, (-2, -1)), labels, (0.5,)).ap[0])
-    return ScaleTrial(scale, typical_diameter(labels) / scale, len(peaks), statistics, again)
+    taught = model.card.training.get("taught_diameter") or {}
+    if stack.voxel_size_um and taught.get("um"):
+        return float(taught["um"]) / stack.voxel_size_um[-1]
+    return float(taught.get("px") or 0.0)
 
 
 def training_statistics(model: Model, samples: Samples) -> dict[str, list[float]]:
@@ -274,41 +198,16 @@ def _combine(trials: list[ScaleTrial], wanted: float) -> float:
 
     It is that of the best trial, or lies between those of several that are nearly as good.
     """
-    found = [trial for trial in trials if trial.objects]
+    found = [trial for trial in trials if trial.size]
     if not found:
         return 0.0
     quality = np.array([trial.quality(wanted) for trial in found])
     weights = np.exp((quality - quality.max()) / SIMILAR_QUALITY)
-    sizes = np.log([trial.diameter for trial in found])
+    sizes = np.log([trial.size for trial in found])
     return float(np.exp(np.average(sizes, weights=weights)))
-
-
-def _objects_in(
-    image: np.ndarray, model: Model, settings: PredictSettings
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the maps and the labels of a part of a frame, (C, *spatial), in network pixels."""
-    runner = model.runner(model.choose_precision(settings.precision))
-    raw = runner(torch.from_numpy(np.ascontiguousarray(image))[None])[0].cpu().numpy()
-    maps = get_head(model.spec).activate(raw)
-    chosen = model.decoding.updated(threshold=settings.threshold, merge=settings.merge)
-    return maps, decode_instances(maps, chosen)
 
 
 def _middle_frame(stack: Stack, model: Model, settings: PredictSettings) -> Frame:
     frames = stack.indices(model.spec.ndim)
     at_own_scale = replace(settings, diameter=None, diameter_um=None)
     return open_frame(stack, model, at_own_scale, frames[len(frames) // 2])
-
-
-def _busiest(frame: Frame) -> np.ndarray:
-    """Read the part of a frame whose intensities vary most, among some on a grid."""
-    edge, count = EDGES[len(frame.shape)], CANDIDATES[len(frame.shape)]
-    windows = [
-        [
-            slice(start, min(start + edge, size))
-            for start in np.unique(np.linspace(0, max(0, size - edge), count).astype(int)).tolist()
-        ]
-        for size in frame.shape
-    ]
-    parts = (frame.read(window) for window in itertools.product(*windows))
-    return max(parts, key=lambda part: float(part.std()))

@@ -16,6 +16,7 @@ from napari_unet.core.models.folder import read_model, read_rehearsal, write_mod
 from napari_unet.core.models.store import find_model, put_model
 from napari_unet.core.settings.tasks import DEVICES, DecodeSettings
 from napari_unet.nn.inference.runner import OFF, Runner, get_flips
+from napari_unet.nn.inference.size_regression import SizeRegressor
 from napari_unet.nn.unet.click_head import ClickHead, build_click_head
 from napari_unet.nn.unet.net import UNet
 
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
     from napari_unet.core.tiles import Index
 
 
-CLICK = "click/"
-"""The names of the click head's weights begin with this."""
+CLICK, SIZE = "click/", "size/"
+"""The names of the click head's weights, and of the size regressor's, begin with this."""
 AGREEMENT = 0.999
 """Dice against float32 labels from which on bfloat16 counts as giving the same objects."""
 
@@ -52,6 +53,8 @@ class Model:
         Where it was loaded from, if it was.
     click
         The head that answers clicks, on `device`, in evaluation mode; None if it has none.
+    size
+        Tells the size of objects by the look of an image; None if it has not learned to.
     """
 
     card: ModelCard
@@ -59,6 +62,7 @@ class Model:
     device: torch.device
     folder: Path | None = field(default=None, compare=False)
     click: ClickHead | None = None
+    size: SizeRegressor | None = None
     _runners: dict[str, Runner] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -92,7 +96,7 @@ class Model:
         if target == self.device:
             return self
         click = copy.deepcopy(self.click).to(target) if self.click else None
-        return Model(self.card, _moved(self.net, target), target, self.folder, click)
+        return Model(self.card, _moved(self.net, target), target, self.folder, click, self.size)
 
     def choose_precision(self, wanted: str = "auto") -> str:
         """Return the number format to run in: `wanted`, or the fastest that gives the same objects.
@@ -140,6 +144,7 @@ def load_model(name_or_path: str | Path, device: str = "auto") -> Model:
 
 def _model_in(folder: Path, target: torch.device) -> Model:
     card, arrays = read_model(folder)
+    sizes = {n.removeprefix(SIZE): arrays.pop(n) for n in list(arrays) if n.startswith(SIZE)}
     tensors = {name: torch.from_numpy(values) for name, values in arrays.items()}
     clicks = {n.removeprefix(CLICK): tensors.pop(n) for n in list(tensors) if n.startswith(CLICK)}
     net = UNet(card.spec)
@@ -151,7 +156,8 @@ def _model_in(folder: Path, target: torch.device) -> Model:
             "import or train the model again."
         ) from error
     click = build_click_head(card.spec, card.click, clicks).to(target) if clicks else None
-    return Model(card, _moved(net, target), target, folder, click)
+    size = SizeRegressor.from_arrays(sizes, card.spec)
+    return Model(card, _moved(net, target), target, folder, click, size)
 
 
 def write_exactly(model: Model, folder: Path) -> None:
@@ -195,6 +201,8 @@ def save_model(
     if model.click:
         state |= {CLICK + name: value for name, value in model.click.state_dict().items()}
     arrays = {name: _stored(value).numpy() for name, value in state.items()}
+    if model.size:
+        arrays |= {SIZE + name: values for name, values in model.size.to_arrays().items()}
     if replay is None:
         replay = read_rehearsal(model.folder) if model.folder and model.card.replay else b""
     click = {**model.card.click, "spec": model.click.spec.to_json()} if model.click else {}

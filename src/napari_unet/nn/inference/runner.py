@@ -109,6 +109,25 @@ class Runner:
             tiles = self._sent(tiles).contiguous(memory_format=_layout(tiles.ndim - 2))
             return self.net.trunk(tiles)
 
+    def summary(self, tile: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the raw maps of one tile (C, *spatial), and what its features are on the whole.
+
+        Returns
+        -------
+        maps, summary
+            float32 (K, *spatial), as a call with a single view gives them, and (F,): mean and
+            standard deviation of each channel of each level, the coarsest first.
+        """
+        with torch.inference_mode(), _exactly():
+            layout = _layout(tile.ndim - 1)
+            levels = self.net.pyramid(self._sent(tile[None]).contiguous(memory_format=layout))
+            parts = []
+            for features in levels:
+                flat = features[0].flatten(1).float()
+                parts += [flat.mean(1), flat.std(1, correction=0)]
+            inside = tuple(slice(0, size) for size in tile.shape[1:])
+            return self.read(features)[0][:, *inside], torch.cat(parts)
+
     def read(self, features: Tensor) -> Tensor:
         """Read raw maps, float32 (N, K, *spatial), off features in any number format."""
         with torch.inference_mode(), _exactly():

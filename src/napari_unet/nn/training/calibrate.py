@@ -6,6 +6,8 @@ Everything here is measured on validation samples and written into the model's c
 from __future__ import annotations
 
 import itertools
+import math
+from collections import Counter
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -17,10 +19,14 @@ from napari_unet.core.image.diameters import working_scale
 from napari_unet.core.image.domain_shift import statistic_ranges
 from napari_unet.core.instances.heads import InstanceHead
 from napari_unet.core.instances.tile_merger import decode_instances
-from napari_unet.core.settings.tasks import DecodeSettings
+from napari_unet.core.io.stack import open_stack
+from napari_unet.core.settings.tasks import DecodeSettings, PredictSettings
 from napari_unet.core.training.holdout import count_known
 from napari_unet.core.training.samples import Samples
 from napari_unet.nn.inference.diameter_estimation import training_statistics
+from napari_unet.nn.inference.model import open_frame
+from napari_unet.nn.inference.scale_trials import try_scale
+from napari_unet.nn.inference.size_regression import SizeRegressor
 from napari_unet.nn.training.cancellation import run_cancellable
 from napari_unet.nn.training.held_out import CORRECTIONS, sample_maps
 
@@ -32,8 +38,8 @@ if TYPE_CHECKING:
 
 
 THRESHOLDS = (0.4, 0.5, 0.6, 0.7, 0.8)
-MERGES = (0.1, 0.15, 0.2, 0.25, 0.3)
-MIN_SIZES = (10, 20, 30, 50, 70)
+MERGES = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4)
+MIN_SIZES = (10, 20, 30, 50, 70, 100)
 LEVELS = (0.5, 0.75, 0.9)
 
 
@@ -83,6 +89,45 @@ def format_agreement(model: Model, samples: Samples, precision: str = "bfloat16"
         both += int(np.sum(exact & short))
         total += int(exact.sum() + short.sum())
     return 2 * both / total if total else 1.0
+
+
+ZOOMS, FAR, NEAR = 6, 3.0, 0.5
+"""Zooms at which an image is looked at to fit a size regressor: half of them up to 2 to the power
+of `FAR` from the right one, half close to it, with that standard deviation of the power."""
+ZOOM_LIMITS, LEAST_EDGE = (0.05, 8.0), 24
+"""Zooms and edges of images, in pixels, outside of which they are not looked at."""
+
+
+def fit_size_regressor(model: Model, samples: Samples, seed: int = 0) -> SizeRegressor:
+    """Teach how large objects are by the look of an image, from images at right and wrong zooms.
+
+    Parameters
+    ----------
+    model
+        With a working diameter.
+    samples
+        Labelled images; each group counts by the square root of its size.
+    seed
+        Of the zooms.
+    """
+    rng, settings, wanted = np.random.default_rng(seed), PredictSettings(), model.diameter or 0.0
+    features, errors, groups = [], [], []
+    for sample in samples.items:
+        if not sample.diameter:
+            continue
+        axes = "CZYX" if sample.labels.ndim == 3 else "CYX"
+        frame = open_frame(open_stack(sample.image, axes=axes), model, settings, ())
+        powers = [*rng.uniform(-FAR, FAR, ZOOMS // 2), *rng.normal(0, NEAR, ZOOMS - ZOOMS // 2)]
+        for power in powers:
+            zoom = wanted / sample.diameter * 2**power
+            in_limits = ZOOM_LIMITS[0] < zoom <= ZOOM_LIMITS[1]
+            if in_limits and zoom * max(sample.labels.shape) >= LEAST_EDGE:
+                features.append(try_scale(frame, zoom, model, settings).features)
+                errors.append(power * math.log(2))
+                groups.append(sample.group)
+    counts = Counter(groups)
+    weights = np.array([counts[group] ** -0.5 for group in groups])
+    return SizeRegressor.fit(np.array(features), np.array(errors), weights)
 
 
 MIN_OBJECTS = 20

@@ -224,6 +224,7 @@ class Tuning:
             "seconds": round(self.state.seconds),
             "seed": self.config.seed,
             "working_diameter_px": self._diameter,
+            "taught_diameter": self.samples.taught_diameter() or None,
         }
         before = self.model.card.training
         if "statistics" in before:

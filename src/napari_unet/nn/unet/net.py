@@ -13,7 +13,7 @@ from torch.nn.utils import fuse_conv_bn_eval
 from napari_unet.core.errors import ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from napari_unet.core.settings.model_spec import ModelSpec
 
@@ -216,8 +216,25 @@ class UNet(nn.Module):
         ModelError
             The input has other axes or channels than the model's, or no pixels.
         """
-        self._check(x)
         sizes = x.shape[2:]
+        for features in self.pyramid(x):
+            x = features
+        for axis, size in enumerate(sizes, start=2):
+            x = x.narrow(axis, 0, size)
+        return x
+
+    def pyramid(self, x: Tensor) -> Iterator[Tensor]:
+        """Yield the features of each level of images (N, in_channels, [Z,] Y, X), coarsest first.
+
+        The first are the bottleneck's, the last the trunk's, of the input padded to a multiple of
+        the poolings.
+
+        Raises
+        ------
+        ModelError
+            The input has other axes or channels than the model's, or no pixels.
+        """
+        self._check(x)
         x = pad_to_multiple(x, self.spec.stride)
         skips = []
         for block, pool in zip(self.encoder, self.pools, strict=True):
@@ -225,11 +242,10 @@ class UNet(nn.Module):
             skips.append(x)
             x = pool(x)
         x = self.bottleneck(x)
+        yield x
         for level in reversed(range(self.spec.depth)):
             x = self.decoder[level](self._merge(level, skips.pop(), self.ups[level](x)))
-        for axis, size in enumerate(sizes, start=2):
-            x = x.narrow(axis, 0, size)
-        return x
+            yield x
 
     def _merge(self, level: int, skip: Tensor, x: Tensor) -> Tensor:
         """Merge a skip with the up-sampled features of the same size."""

@@ -1,0 +1,327 @@
+"""What it costs a user to teach a model a kind of image that it has never seen.
+
+    python benchmarks/loop.py DATA --out RUN                        # every kind; hours
+    python benchmarks/loop.py DATA --out RUN --kinds bacteria_phase --clicks 60
+    python benchmarks/loop.py DATA --out RUN --draw                 # only the picture
+
+A robot does the user's job through the public functions. It opens one image after another, has it
+segmented, with the size of the objects estimated, and corrects what is wrong in a random order: it
+deletes what is no object (a click), and clicks on a missed object until the IoU is 0.8 or it has
+clicked 6 times; fragments and clumps are deleted and the objects clicked. After every 10
+corrections it fine-tunes for 30 seconds, keeps the model unless that is judged worse, and goes on
+with the next image; where an image has no mistakes left it is marked as checked (a click), and all
+of it is learned from. Known are, as in the window, the objects that were touched and the background
+around them. After each tuning the model is scored on images that the robot never opens.
+
+DATA holds a folder for each kind, with `images/` and `labels/`. Rows of RUN/loop.jsonl, one a
+model: kind, clicks so far, seconds waited (segmenting, clicking, tuning), corrections, AP50 at IoU
+0.5 on the untouched images with the size estimated, and told. Kinds that are there already are not
+measured again. RUN/loop.png shows the curves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from kinds import planes_of, some
+from scipy import ndimage
+
+import napari_unet as nu
+from napari_unet.core.annotations.mask import MARGIN
+from napari_unet.core.evaluation.metrics import Scores
+from napari_unet.core.image.diameters import median_diameter, object_diameters
+from napari_unet.core.image.domain_shift import ShiftWarning
+from napari_unet.core.instances.matching import Overlap, match
+from napari_unet.core.progress import run_to_end
+from napari_unet.core.prompts.simulation import iou, simulate_clicks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+KINDS = ("bacteria_phase", "particles_em", "isbi2012", "ovule_nuclei_3d", "bbbc038")
+"""Of `bbbc038` the histology images: for a model that was trained without them, see `--model`."""
+GOAL = 0.75
+WANTED_IOU, MOST_CLICKS = 0.8, 6
+"""The robot clicks on an object until it has this IoU, or so often."""
+GIVE_UP = 0.5
+"""An object that is still worse than this is left alone: nothing is learned from it."""
+SMALLEST = {"particles_em": 20.0}
+"""Diameter in pixels of the smallest objects that count; images of smaller ones are left out."""
+UNTOUCHED = {"bacteria_phase": 4, "particles_em": 15, "isbi2012": 6, "bbbc038": 11}
+"""How many images are never opened, but scored; of the volumes it is the planes of the second."""
+
+Image = tuple[str, np.ndarray, np.ndarray]
+
+
+def read_kind(data: Path, kind: str, most: int) -> tuple[list[Image], list[Image]]:
+    """Return the images to work on, in a random order, and up to `most` that stay untouched."""
+    folder = data / kind
+    names = sorted(path.stem for path in (folder / "images").glob("*.tif"))
+    if kind == "bbbc038":
+        table = [line.split(",") for line in (folder / "split.csv").read_text().splitlines()]
+        where = table[0].index("modality")
+        names = [row[table[0].index("id")] for row in table[1:] if row[where] == "histology"]
+    found: dict[str, list[Image]] = {}
+    for name in names:
+        planes = [(f"{name} {z}", *plane) for z, plane in enumerate(planes_of(folder, name))]
+        if all(median_diameter(plane[2]) >= SMALLEST.get(kind, 1.0) for plane in planes):
+            found[name] = planes
+    groups = [found[name] for name in np.random.default_rng(0).permutation(sorted(found))]
+    apart = UNTOUCHED.get(kind, 1)
+    scored = [image for planes in groups[:apart] for image in planes]
+    return [image for planes in groups[apart:] for image in planes], some(scored, most)
+
+
+@dataclass
+class Corrected:
+    """What the robot has said of an image: labels, and where they are right."""
+
+    image: np.ndarray
+    labels: np.ndarray
+    known: np.ndarray
+
+
+@dataclass
+class Robot:
+    """A user of the program, and what the work has cost so far."""
+
+    model: nu.Model
+    rng: np.random.Generator
+    minutes: float
+    tuned_every: int
+    models: Path
+    settings: dict[str, Any] = field(default_factory=dict)
+    clicks: int = 0
+    corrections: int = 0
+    waited: float = 0.0
+    images: dict[str, Corrected] = field(default_factory=dict)
+
+    def work(self, images: list[Image], clicks: int) -> Iterator[str]:
+        """Go through images until so many clicks are spent; yield a verdict after each tuning."""
+        for name, image, truth in images:
+            before = self.corrections
+            self.correct(name, image, truth, before + self.tuned_every)
+            if self.corrections > before or self.images[name].known.all():
+                yield self.tune()
+            if self.clicks >= clicks:
+                return
+
+    def correct(self, name: str, image: np.ndarray, truth: np.ndarray, until: int) -> None:
+        """Segment an image and correct it, up to a number of corrections in all."""
+        began = time.monotonic()
+        labels = np.array(nu.segment(image, self.model))
+        self.waited += time.monotonic() - began
+        session = None
+        state = Corrected(image, labels, np.zeros(labels.shape, bool))
+        self.images[name] = state
+        for kind, number in self.mistakes(labels, truth):
+            if self.corrections >= until:
+                return
+            if kind == "false":
+                self.delete(state, number)
+                continue
+            if session is None:
+                began = time.monotonic()
+                axes = "YXS" if image.ndim == 3 else "YX"
+                session = nu.ClickSession(self.model, nu.open_stack(image, axes=axes), labels)
+                self.waited += time.monotonic() - began
+            self.add(state, truth == number, session)
+        self.clicks += 1  # "checked"
+        state.known[:] = True
+
+    def mistakes(self, labels: np.ndarray, truth: np.ndarray) -> list[tuple[str, int]]:
+        """List false objects and missed ones, in a random order; fragments before their object."""
+        overlap = Overlap.from_labels(labels, truth)
+        pairs = match(overlap)
+        false = np.setdiff1d(np.arange(len(overlap.predicted_ids)), pairs.predicted)
+        missed = np.setdiff1d(np.arange(len(overlap.true_ids)), pairs.true)
+        chosen = [("missed", int(overlap.true_ids[i])) for i in self.rng.permutation(missed)]
+        placed: list[tuple[str, int]] = []
+        gone: set[int] = set()
+        for what, number in chosen:
+            below = np.isin(overlap.predicted, false) & (overlap.true_ids[overlap.true] == number)
+            for i in overlap.predicted[below]:
+                if int(i) not in gone:
+                    placed.append(("false", int(overlap.predicted_ids[i])))
+                    gone.add(int(i))
+            placed.append((what, number))
+        rest = [("false", int(overlap.predicted_ids[i])) for i in false if int(i) not in gone]
+        for item in rest:
+            placed.insert(int(self.rng.integers(len(placed) + 1)), item)
+        return placed
+
+    def delete(self, state: Corrected, number: int) -> None:
+        """Delete an object that is none."""
+        inside = state.labels == number
+        state.labels[inside] = 0
+        state.known |= inside
+        self.clicks += 1
+        self.corrections += 1
+
+    def add(self, state: Corrected, truth: np.ndarray, session: nu.ClickSession) -> None:
+        """Click on a missed object until it is well outlined, and keep it."""
+        session.reset()
+        found = np.zeros(truth.shape, bool)
+        began = time.monotonic()
+        for _, found in simulate_clicks(
+            truth, lambda clicks: session.add(clicks.clicks[-1]), MOST_CLICKS, self.rng
+        ):
+            self.clicks += 1
+            if iou(found, truth) >= WANTED_IOU:
+                break
+        self.waited += time.monotonic() - began
+        self.corrections += 1
+        if iou(found, truth) < GIVE_UP:
+            session.reset()
+            return
+        session.commit()
+        edge = max(3.0, MARGIN * float(object_diameters(found.astype(np.uint8))[0]))
+        near = ndimage.distance_transform_edt(~found) <= edge
+        # Other objects nearby were not looked at.
+        state.known |= found | (near & (state.labels == 0))
+
+    def tune(self) -> str:
+        """Learn from all corrections so far; return the verdict."""
+        seen = {name: image for name, image in self.images.items() if image.known.any()}
+        began = time.monotonic()
+        samples = nu.Samples.from_labels(
+            [(_opened(each.image), _of_known(each)) for each in seen.values()],
+            [each.known for each in seen.values()],
+            sources=list(seen),
+            channels=self.model.spec.in_channels,
+        )
+        settings = nu.TrainSettings(**{"minutes": self.minutes, **self.settings})
+        tuning = nu.Tuning(self.model, samples, settings)
+        run_to_end(tuning.steps())
+        verdict = tuning.judgement
+        if verdict.keep:
+            folder = self.models / f"after {self.clicks} clicks"
+            self.model = nu.load_model(tuning.save(str(folder)), self.model.device.type)
+        self.waited += time.monotonic() - began
+        return str(verdict)
+
+
+def _opened(image: np.ndarray) -> nu.Stack:
+    return nu.open_stack(image, axes="YXS" if image.ndim == 3 else "YX")
+
+
+def _of_known(state: Corrected) -> np.ndarray:
+    return np.where(state.known, state.labels, 0).astype(np.int32)
+
+
+def score(model: nu.Model, images: list[Image]) -> dict[str, float]:
+    """Return the AP50 on images, pooled over objects, with the size estimated, and told."""
+    estimated, told = [], []
+    for _, image, truth in images:
+        size = nu.PredictSettings(diameter=median_diameter(truth) or None)
+        estimated.append(nu.evaluate(nu.segment(image, model), truth, (0.5,)))
+        told.append(nu.evaluate(nu.segment(image, model, size), truth, (0.5,)))
+    pooled = (Scores.pooled(these) for these in (estimated, told))
+    return dict(zip(("AP50", "AP50_told"), (round(float(s.ap[0]), 4) for s in pooled), strict=True))
+
+
+def run_kind(kind: str, args: argparse.Namespace, models: Path) -> list[dict[str, Any]]:
+    """Teach a model one kind; return a row for each model on the way."""
+    images, untouched = read_kind(args.data, kind, args.scored)
+    model = nu.load_model(args.model, args.device)
+    robot = Robot(
+        model, np.random.default_rng(args.seed), args.minutes, args.every, models, args.settings
+    )
+    rows = []
+
+    def note(verdict: str) -> None:
+        row = {
+            "kind": kind,
+            "model": model.name,
+            "clicks": robot.clicks,
+            "corrections": robot.corrections,
+            "waited_s": round(robot.waited),
+            **score(robot.model, untouched),
+            "verdict": verdict,
+        }
+        rows.append(row)
+        print(json.dumps(row), flush=True)
+
+    note("before")
+    for verdict in robot.work(images, args.clicks):
+        note(verdict)
+    return rows
+
+
+def summarise(rows: list[dict[str, Any]]) -> str:
+    """Write the table: what each kind cost until the goal, and what it began and ended with."""
+    lines = [
+        f"| kind | model | AP50 before | clicks to {GOAL} | waited (s) | best | clicks | last |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for kind, model in dict.fromkeys((row["kind"], row["model"]) for row in rows):
+        own = [row for row in rows if (row["kind"], row["model"]) == (kind, model)]
+        first = next((row for row in own if row["AP50"] >= GOAL), None)
+        reached = f"{first['clicks']} | {first['waited_s']}" if first else "not reached | "
+        best = max(own, key=lambda row: float(row["AP50"]))
+        lines.append(
+            f"| {kind} | {model} | {own[0]['AP50']:.2f} | {reached} | {best['AP50']:.2f} | "
+            f"{best['clicks']} | {own[-1]['AP50']:.2f} after {own[-1]['clicks']} |"
+        )
+    return "\n".join(lines)
+
+
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
+    """Draw AP50 on untouched images against the clicks spent, and the seconds waited."""
+    from matplotlib.figure import Figure
+
+    figure = Figure((9, 3.6), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
+    for kind, model in dict.fromkeys((row["kind"], row["model"]) for row in rows):
+        own = [row for row in rows if (row["kind"], row["model"]) == (kind, model)]
+        for panel, name in zip(axes, ("clicks", "waited_s"), strict=True):
+            values = [row[name] for row in own], [row["AP50"] for row in own]
+            panel.plot(*values, ".-", label=f"{kind}, {model}")
+    for panel, name in zip(axes, ("clicks", "seconds waited"), strict=True):
+        panel.axhline(GOAL, color="0.7", linewidth=1)
+        panel.set(xlabel=name, ylim=(0, 1))
+    axes[0].set_ylabel("AP50 on untouched images")
+    axes[1].legend(fontsize="small")
+    figure.savefig(path, dpi=150)
+
+
+def main() -> None:
+    """Measure the kinds that were requested and are not there yet, and print the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS[:4]))
+    parser.add_argument("--model", default="general")
+    parser.add_argument("--clicks", type=int, default=120, help="at which the robot stops")
+    parser.add_argument("--every", type=int, default=10, help="corrections between two tunings")
+    parser.add_argument("--minutes", type=float, default=0.5, help="of a tuning")
+    parser.add_argument("--settings", type=json.loads, default={}, help="of a tuning, as JSON")
+    parser.add_argument("--scored", type=int, default=0, help="untouched images at most; 0: all")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--draw", action="store_true", help="measure nothing")
+    args = parser.parse_args()
+    warnings.simplefilter("ignore", ShiftWarning)
+    args.out.mkdir(parents=True, exist_ok=True)
+    file = args.out / "loop.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    for kind in args.kinds if not args.draw else ():
+        if any((row["kind"], row["model"]) == (kind, Path(args.model).name) for row in rows):
+            continue
+        with tempfile.TemporaryDirectory() as models:
+            rows += run_kind(kind, args, Path(models))
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    print(summarise(rows))
+    draw(rows, args.out / "loop.png")
+
+
+if __name__ == "__main__":
+    main()

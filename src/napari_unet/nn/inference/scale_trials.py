@@ -1,0 +1,175 @@
+"""A look at a part of a frame at one scale: what a model finds there, and how well it fits."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from napari_unet.core.evaluation.metrics import evaluate
+from napari_unet.core.image.diameters import TOLERANCE, peak_heights, typical_diameter
+from napari_unet.core.image.domain_shift import intensity_statistics
+from napari_unet.core.instances.heads import get_head
+from napari_unet.core.instances.tile_merger import decode_instances
+from napari_unet.nn.inference.size_regression import size_features
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from napari_unet.core.image.frames import Frame
+    from napari_unet.core.settings.tasks import PredictSettings
+    from napari_unet.nn.inference.model import Model
+
+EDGES = {2: 256, 3: 64}
+"""Edge length of the part that is segmented, in network pixels, for planes and volumes."""
+CANDIDATES = {2: 4, 3: 3}
+"""The part is chosen among so many places along each axis, by how much intensities vary there."""
+PRIOR_COUNT, PRIOR_PEAK = 2, 0.5
+"""So many objects of that peak are added to those found: a few high ones are no proof."""
+CONCLUSIVE_PEAK, CONCLUSIVE_COUNT = 0.7, 3
+"""With so high and so many objects of the right size, other scales need not be tried."""
+TAUGHT_CREDIT = 1.0
+"""How much better another scale must be than the one that a model was taught at."""
+
+
+@dataclass(frozen=True)
+class ScaleTrial:
+    """What a model finds in a part of an image at one scale.
+
+    Attributes
+    ----------
+    scale
+        Network pixels an image pixel.
+    diameter
+        Of the objects found, in image pixels; 0 without any.
+    objects
+        How many there are.
+    statistics
+        ``peak`` (mean over the objects of their largest relative distance, 1 at best),
+        ``certainty`` (mean of |2 p - 1|), ``share`` (of the pixels that are objects), and those of
+        `intensity_statistics`.
+    consistency
+        Average precision, at an IoU of 0.5, of what is found in the part turned by 90 degrees; 0
+        if that was not computed.
+    expected
+        Diameter of the objects by the look of the part, in image pixels; 0 for a model that has not
+        learned to tell it.
+    taught
+        Diameter in image pixels that the model was taught, if this is the scale for it; else 0.
+    features
+        What a size regressor reads, `size_features`; None without a working diameter.
+    """
+
+    scale: float
+    diameter: float
+    objects: int
+    statistics: Mapping[str, float]
+    consistency: float = 0.0
+    expected: float = 0.0
+    taught: float = 0.0
+    features: np.ndarray | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def size(self) -> float:
+        """Diameter of the objects in image pixels, by all that is known; 0: unknown."""
+        if self.diameter and self.expected and not self.taught:
+            return math.sqrt(self.diameter * self.expected)
+        return self.taught or self.diameter or self.expected
+
+    def quality(self, wanted: float) -> float:
+        """Return how much the objects found look like the training objects; more is better.
+
+        Parameters
+        ----------
+        wanted
+            Diameter of the objects that the network works on best, in network pixels.
+        """
+        peaks = self.objects * self.statistics["peak"] + PRIOR_COUNT * PRIOR_PEAK
+        peak = peaks / (self.objects + PRIOR_COUNT)
+        seen = 3 * peak + 2 * self.statistics["certainty"] + 2 * self.consistency
+        credit = TAUGHT_CREDIT if self.taught else 0.0
+        return seen + credit - sum(self._scale_errors(wanted))
+
+    def is_conclusive(self, wanted: float) -> bool:
+        """Return whether other scales need not be tried."""
+        enough = self.objects >= CONCLUSIVE_COUNT and self.statistics["peak"] >= CONCLUSIVE_PEAK
+        return enough and max(self._scale_errors(wanted)) <= math.log(TOLERANCE)
+
+    def _scale_errors(self, wanted: float) -> tuple[float, float]:
+        """Return how far the objects' size for the network is from the wanted, as |log ratio|.
+
+        By those found, and by the look of the part, which is the better judge and counts twice.
+        """
+
+        def error(diameter: float) -> float:
+            return abs(math.log(self.scale * diameter / wanted))
+
+        found = error(self.diameter) if self.diameter else 0.0
+        return found, 2 * error(self.expected) if self.expected else 0.0
+
+
+def try_scale(
+    frame: Frame,
+    scale: float,
+    model: Model,
+    settings: PredictSettings,
+    *,
+    consistency: bool = False,
+) -> ScaleTrial:
+    """Segment the part of a frame whose intensities vary most, at one scale.
+
+    Parameters
+    ----------
+    scale
+        Network pixels an image pixel.
+    consistency
+        Whether to segment the part once more, turned by 90 degrees.
+    """
+    image = _busiest(frame.at(scale))
+    maps, labels, summary = _objects_in(image, model, settings)
+    peaks = peak_heights(labels, maps[1])
+    statistics = intensity_statistics(image) | {
+        "peak": float(peaks.mean()) if len(peaks) else 0.0,
+        "certainty": float(np.abs(2 * maps[0] - 1).mean()),
+        "share": float((labels > 0).mean()),
+    }
+    trial = ScaleTrial(scale, typical_diameter(labels) / scale, len(peaks), statistics)
+    if model.diameter:
+        ratio = scale * trial.diameter / model.diameter
+        features = size_features(summary, statistics | {"objects": math.log1p(len(peaks))}, ratio)
+        expected = model.diameter * math.exp(model.size(features)) / scale if model.size else 0.0
+        trial = replace(trial, expected=expected, features=features)
+    if consistency and len(peaks):
+        _, turned, _ = _objects_in(np.rot90(image, 1, (-2, -1)), model, settings)
+        again = evaluate(np.rot90(turned, -1, (-2, -1)), labels, (0.5,)).ap[0]
+        trial = replace(trial, consistency=float(again))
+    return trial
+
+
+def _objects_in(
+    image: np.ndarray, model: Model, settings: PredictSettings
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return maps, labels and features' summary of a part of a frame (C, *spatial)."""
+    runner = model.runner(model.choose_precision(settings.precision))
+    raw, summary = runner.summary(torch.from_numpy(np.ascontiguousarray(image)))
+    maps = get_head(model.spec).activate(raw.cpu().numpy())
+    chosen = model.decoding.updated(threshold=settings.threshold, merge=settings.merge)
+    return maps, decode_instances(maps, chosen), summary.cpu().numpy()
+
+
+def _busiest(frame: Frame) -> np.ndarray:
+    """Read the part of a frame whose intensities vary most, among some on a grid."""
+    edge, count = EDGES[len(frame.shape)], CANDIDATES[len(frame.shape)]
+    windows = [
+        [
+            slice(start, min(start + edge, size))
+            for start in np.unique(np.linspace(0, max(0, size - edge), count).astype(int)).tolist()
+        ]
+        for size in frame.shape
+    ]
+    parts = (frame.read(window) for window in itertools.product(*windows))
+    return max(parts, key=lambda part: float(part.std()))

@@ -1,0 +1,95 @@
+"""How large objects are by the look of an image."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from discs import disc_image
+
+from napari_unet.core.io.stack import open_stack
+from napari_unet.core.models.folder import read_model, write_model
+from napari_unet.core.settings.tasks import PredictSettings
+from napari_unet.core.training.samples import Samples
+from napari_unet.nn.inference.diameter_estimation import estimate_diameter, taught_diameter
+from napari_unet.nn.inference.model import load_model, open_frame, save_model
+from napari_unet.nn.inference.scale_trials import try_scale
+from napari_unet.nn.inference.size_regression import LARGEST_ERROR, SizeRegressor
+from napari_unet.nn.training.calibrate import fit_size_regressor
+
+
+@pytest.fixture(scope="module")
+def nuclei():
+    return load_model("nuclei", "cpu")
+
+
+@pytest.fixture(scope="module")
+def samples():
+    return Samples.from_labels([disc_image(d, 192, seed=d) for d in (12, 18, 26, 40)])
+
+
+@pytest.fixture(scope="module")
+def sized(nuclei, samples):
+    return replace(nuclei, size=fit_size_regressor(nuclei, samples))
+
+
+def test_a_linear_rule_is_learned():
+    rng = np.random.default_rng(0)
+    features = rng.normal(3, [1, 2, 5], (400, 3)).astype(np.float32)
+    errors = 0.3 * (features[:, 0] - 3) - 0.1 * (features[:, 2] - 3)
+    regressor = SizeRegressor.fit(features, errors, np.ones(400))
+    seen = [regressor(row) for row in features]
+    assert np.corrcoef(seen, np.clip(errors, -LARGEST_ERROR, LARGEST_ERROR))[0, 1] > 0.99
+    assert abs(regressor(features[0] + 1000)) == pytest.approx(LARGEST_ERROR)
+
+
+def test_the_summary_of_features_comes_with_the_maps_of_a_plain_run(nuclei):
+    tile = torch.rand(3, 50, 70)
+    runner = nuclei.runner()
+    maps, summary = runner.summary(tile)
+    torch.testing.assert_close(maps, runner(tile[None])[0])
+    assert summary.shape == (2 * sum(nuclei.spec.widths),)
+
+
+def test_the_size_is_told_at_any_zoom(sized, samples):
+    for sample in samples.items:
+        frame = open_frame(open_stack(sample.image, axes="CYX"), sized, PredictSettings(), ())
+        right = sized.diameter / sample.diameter
+        for zoom in (0.5, 1.0, 2.0):
+            trial = try_scale(frame, right * zoom, sized, PredictSettings())
+            assert trial.expected == pytest.approx(sample.diameter, rel=0.35)
+    # The learned look outweighs what is found at a wrong scale.
+    found = estimate_diameter(open_stack(samples.items[3].image, axes="CYX"), sized)
+    assert found == pytest.approx(samples.items[3].diameter, rel=0.25)
+
+
+def test_it_is_stored_with_the_model(sized, tmp_path):
+    again = load_model(save_model(sized, tmp_path / "sized"), "cpu")
+    for name, values in sized.size.to_arrays().items():
+        np.testing.assert_array_equal(again.size.to_arrays()[name], values)
+    assert again.to("cpu").size is again.size
+    card, arrays = read_model(tmp_path / "sized")
+    arrays["size/weight"] = arrays["size/weight"][:5]
+    write_model(tmp_path / "other", card, arrays)
+    assert load_model(tmp_path / "other", "cpu").size is None
+
+
+def test_a_tuned_model_knows_the_size_that_it_was_taught(nuclei):
+    training = {**nuclei.card.training, "taught_diameter": {"px": 30.0, "um": 12.0}}
+    tuned = replace(nuclei, card=nuclei.card.replace(training=training))
+    assert taught_diameter(nuclei, open_stack(np.ones((8, 8)))) == 0
+    assert taught_diameter(tuned, open_stack(np.ones((8, 8)))) == 30
+    half = open_stack(np.ones((8, 8)), voxel_size_um=(1, 0.5, 0.5))
+    assert taught_diameter(tuned, half) == 24
+
+
+def test_the_taught_size_is_taken_unless_another_is_far_better(nuclei):
+    image, _ = disc_image(20, 256, seed=1)
+    training = {**nuclei.card.training, "taught_diameter": {"px": 26.0}}
+    tuned = replace(nuclei, card=nuclei.card.replace(training=training))
+    assert estimate_diameter(open_stack(image), tuned) == pytest.approx(26.0)
+    training["taught_diameter"] = {"px": 200.0}
+    wrong = replace(nuclei, card=nuclei.card.replace(training=training))
+    assert estimate_diameter(open_stack(image), wrong) == pytest.approx(20.0, rel=0.3)
