@@ -3,13 +3,16 @@
     python scripts/train_clicks.py DATA --model nuclei --out RUN --minutes 60
     python scripts/train_clicks.py DATA --model nuclei --out RUN --minutes 60 --resume
     python scripts/train_clicks.py DATA --model nuclei --out RUN --minutes 60 --start nuclei
+    python scripts/train_clicks.py KINDS --model general --out RUN --minutes 60 --start nuclei
 
 DATA is a folder with `images/`, `labels/` and a `split.csv` (BBBC038). Half of the pictures come
-from its training split, half are generated, so that clicks work on objects that are no nuclei. RUN
-gets the checkpoint, `log.csv`, `curve.png` and, at the end, the model folder `RUN/MODEL`: the
-unchanged model with the averaged head that scored best on objects of the validation split and of
-held-out generated images. With --start the training begins with the click head of a model, which
-may be MODEL itself. The run is seeded.
+from its training split, half are generated, so that clicks work on objects that are no nuclei.
+KINDS holds a folder for each kind that `train_general.py` trains on: then half of the pictures are
+theirs, by the shares in which the trunk sees them, and a quarter each is of the two sorts of
+generated scenes. RUN gets the checkpoint, `log.csv`, `curve.png` and, at the end, the model folder
+`RUN/MODEL`: the unchanged model with the averaged head that scored best on objects of the
+validation split and of held-out generated images. With --start the training begins with the click
+head of a model, which may be MODEL itself. The run is seeded.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import argparse
 import csv
 import json
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -39,7 +42,7 @@ from napari_unet.core.training.samples import Sample, Samples
 from napari_unet.nn.inference.model import Model, load_model, save_model
 from napari_unet.nn.interactive.session import ClickSession
 from napari_unet.nn.training.checkpoint import TrainState, load_checkpoint
-from napari_unet.nn.training.click_samples import LabelledImages
+from napari_unet.nn.training.click_samples import EDGE, LabelledImages, PictureSource
 from napari_unet.nn.training.click_training import (
     ClickTrial,
     ClickValidator,
@@ -50,7 +53,9 @@ from napari_unet.nn.training.click_training import (
 from napari_unet.nn.unet.click_head import ClickHead
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-from lab.synthetic_images import SyntheticImageSource, make_synthetic_image, normalise
+from lab.synthetic_images import Picture, SyntheticImageSource, make_synthetic_image, normalise
+from lab.synthetic_kinds import make_object_scene
+from train_general import crop_weights, read_samples
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,6 +84,42 @@ def read_split(data: Path, split: str, channels: int) -> Samples:
         )
         items.append(sample)
     return Samples(items)
+
+
+def is_split(data: Path) -> bool:
+    """Tell whether a folder is one data set; otherwise it holds a folder for each kind."""
+    return (data / "split.csv").is_file()
+
+
+@dataclass(frozen=True)
+class ObjectScenes:
+    """Scenes of the shapes that the general model is trained on, at its working diameter."""
+
+    seed: int
+
+    def draw(self, rng: np.random.Generator, channels: int, diameter: float | None) -> Picture:
+        """Generate a scene, zoomed as `LabelledImages` are."""
+        scene = make_object_scene([self.seed, int(rng.integers(2**31))], EDGE)
+        image, labels = normalise(scene.image, channels), scene.layers[0]
+        sample = sample_of(image, labels)
+        return LabelledImages.from_samples(Samples([sample])).draw(rng, channels, diameter)
+
+
+def sample_of(image: np.ndarray, labels: np.ndarray) -> Sample:
+    """Return a sample of a normalised image without targets."""
+    none = np.zeros((0, *labels.shape), np.float32)
+    known = np.ones(labels.shape, bool)
+    return Sample(image, labels, none, known, "scenes", median_diameter(labels))
+
+
+def picture_sources(data: Path, channels: int) -> list[PictureSource]:
+    """Return what the head is trained on: images and generated scenes, half and half."""
+    if is_split(data):
+        images = LabelledImages.from_samples(read_split(data, "train", channels))
+        return [images, SyntheticImageSource(TRAIN_SCENES)]
+    samples = read_samples(data, "train")
+    images = LabelledImages(samples, crop_weights(samples))
+    return [images, images, SyntheticImageSource(TRAIN_SCENES), ObjectScenes(TRAIN_SCENES)]
 
 
 def with_head(model: Model, head: ClickHead) -> Model:
@@ -112,12 +153,18 @@ def synthetic_trials(model: Model, count: int, rng: np.random.Generator) -> Iter
 def validation(model: Model, data: Path, images: int) -> ClickValidator:
     """Choose the objects to score the head on: from images, and as many generated ones."""
     rng = np.random.default_rng(VALIDATION_SCENES)
-    samples = read_split(data, "val", model.spec.in_channels)
-    some = rng.permutation(len(samples.items))[:images]
-    chosen = Samples(
-        [replace(samples.items[i], group="images") for i in sorted(some.tolist())], samples.head
-    )
-    trials = [*make_trials(model, chosen, PER_IMAGE, rng), *synthetic_trials(model, images, rng)]
+    if is_split(data):
+        samples = read_split(data, "val", model.spec.in_channels)
+        some = rng.permutation(len(samples.items))[:images]
+        chosen = Samples(
+            [replace(samples.items[i], group="images") for i in sorted(some.tolist())], samples.head
+        )
+    else:
+        chosen = read_samples(data, "val", most=max(1, images // 6))
+    trials = [
+        *make_trials(model, chosen, PER_IMAGE, rng),
+        *synthetic_trials(model, len(chosen.items), rng),
+    ]
     return ClickValidator(trials)
 
 
@@ -170,11 +217,10 @@ def main() -> None:
     state = TrainState.start(cast("Any", head), settings)
     if args.resume:
         load_checkpoint(state, args.out / CHECKPOINT)
-    samples = read_split(args.data, "train", model.spec.in_channels)
     steps = train_clicks(
         state,
         model,
-        [LabelledImages.from_samples(samples), SyntheticImageSource(TRAIN_SCENES)],
+        picture_sources(args.data, model.spec.in_channels),
         settings,
         validate=validation(with_head(model, head), args.data, args.validate_on),
         checkpoint=args.out / CHECKPOINT,

@@ -15,7 +15,12 @@ from qtpy.QtWidgets import QFileDialog
 from napari_unet.cli import main
 from napari_unet.gui import open_files
 from napari_unet.gui.layers.result_info import IMAGE, RESULT_KEY
-from napari_unet.gui.open_files import open_fluorescence_sample, open_histology_sample
+from napari_unet.gui.open_files import (
+    open_fluorescence_sample,
+    open_histology_sample,
+    open_neuron_sample,
+    open_phase_contrast_sample,
+)
 
 
 def spots(shape=(3, 64, 80)):
@@ -210,7 +215,12 @@ def test_without_a_display(tmp_path, monkeypatch, capsys):
 
 
 def test_samples_open_as_layers():
-    for reader, rgb in ((open_fluorescence_sample, False), (open_histology_sample, True)):
+    for reader, rgb in (
+        (open_fluorescence_sample, False),
+        (open_histology_sample, True),
+        (open_phase_contrast_sample, False),
+        (open_neuron_sample, False),
+    ):
         ((data, options, kind),) = reader()
         layer = Image(data, **options)
         assert kind == "image" and layer.rgb == rgb and layer.ndim == 2

@@ -61,3 +61,18 @@ def test_a_model_gets_a_click_head_and_goes_on(data, make_model, tmp_path):
         nu.Click((30, 16))
     )
     assert mask[30, 16]
+
+
+@pytest.mark.slow
+def test_a_folder_of_kinds_teaches_them_all(data, make_model, tmp_path):
+    trunk = nu.save_model(make_model(in_channels=3), tmp_path / "tiny")
+    kinds = tmp_path / "kinds"
+    kinds.mkdir()
+    data.rename(kinds / "bbbc038")
+    out = tmp_path / "run"
+    command = [sys.executable, str(SCRIPT), str(kinds), "--model", str(trunk), "--out", str(out)]
+    command += ["--validate-on", "6", "--steps", "2", "--device", "cpu"]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    metrics = read_card(out / "tiny").click["metrics"]
+    assert {"IoU1 bbbc038 fluorescence", "IoU1 scenes"} <= set(metrics)

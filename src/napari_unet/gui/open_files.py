@@ -317,6 +317,16 @@ def open_histology_sample() -> list[tuple[np.ndarray, dict[str, Any], str]]:
     return _sample("histology")
 
 
+def open_phase_contrast_sample() -> list[tuple[np.ndarray, dict[str, Any], str]]:
+    """Return the bundled image of cells in phase contrast as napari's layer data."""
+    return _sample("phase contrast")
+
+
+def open_neuron_sample() -> list[tuple[np.ndarray, dict[str, Any], str]]:
+    """Return the bundled bright-field image of a neuron as napari's layer data."""
+    return _sample("neuron")
+
+
 def _sample(name: str) -> list[tuple[np.ndarray, dict[str, Any], str]]:
     from skimage.io import imread
 

@@ -1,6 +1,6 @@
 """Images to try things on: the package's samples, and synthetic ones for measuring speed.
 
-The samples are in the public domain, see data/README.md.
+Where the samples come from, and their licences, stands in data/README.md.
 """
 
 from __future__ import annotations
@@ -16,8 +16,17 @@ DATA = Path(__file__).parents[2] / "data"
 SAMPLES = {
     "fluorescence": "nuclei in fluorescence, grey, 520 x 696",
     "histology": "nuclei in stained tissue, RGB, 256 x 320",
+    "phase contrast": "living cells in phase contrast, grey, 512 x 512",
+    "neuron": "a living neuron in bright field, grey, 480 x 640",
 }
 """Names of the sample images, and what they show."""
+_FILES = dict(
+    zip(
+        SAMPLES,
+        ("nuclei_fluorescence", "nuclei_histology", "cells_phase_contrast", "neuron_brightfield"),
+        strict=True,
+    )
+)
 
 
 def sample_path(name: str) -> Path:
@@ -45,7 +54,7 @@ def truth_path(name: str) -> Path:
 def _file(name: str, ending: str) -> Path:
     if name not in SAMPLES:
         raise InputError(f"There is no sample {name!r}; choose one of: {', '.join(SAMPLES)}.")
-    return DATA / f"nuclei_{name}{ending}.tif"
+    return DATA / f"{_FILES[name]}{ending}.tif"
 
 
 def blobs(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:

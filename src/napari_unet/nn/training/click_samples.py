@@ -57,7 +57,7 @@ SMALL = 0.04
 REDRAWN, REDRAW_RANGE = 0.4, (-0.09, 0.07)
 """How often an outline is drawn anew, further in or out by these shares of the object's size:
 annotators draw outlines differently, and only later clicks tell which one is meant."""
-WITH_INITIAL_MASK = 0.8
+WITH_INITIAL_MASK = 0.65
 """How often a first click comes with the automatic object at that position, if there is one."""
 STARTS = {"click": 0.7, "object": 0.16, "box": 0.14}
 """How often an object is new, exists in a wrong shape, or has a box drawn around it."""
@@ -110,7 +110,7 @@ class LabelledImages:
         sample = self.samples.items[int(rng.choice(len(self.weights), p=self.weights))]
         spread = 1.0 if rng.random() < 0.3 else 0.25
         zoom = working_scale(sample.diameter, diameter) * float(np.exp(rng.normal(0, spread)))
-        zoom = float(np.clip(zoom, 0.2, 6.0))
+        zoom = float(np.clip(zoom, 0.1, 6.0))
         window = _place(sample, rng, EDGE / zoom)
         image, labels = sample.image[(slice(None), *window)], sample.labels[window]
         shape = tuple(max(1, round(n * zoom)) for n in labels.shape)
