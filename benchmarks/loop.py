@@ -7,11 +7,11 @@
 A robot does the user's job through the public functions. It opens one image after another, has it
 segmented, with the size of the objects estimated, and corrects what is wrong in a random order: it
 deletes what is no object (a click), and clicks on a missed object until the IoU is 0.8 or it has
-clicked 6 times; fragments and clumps are deleted and the objects clicked. After every 10
-corrections it fine-tunes for 30 seconds, keeps the model unless that is judged worse, and goes on
-with the next image; where an image has no mistakes left it is marked as checked (a click), and all
-of it is learned from. Known are, as in the window, the objects that were touched and the background
-around them. After each tuning the model is scored on images that the robot never opens.
+clicked 6 times; fragments and clumps below are deleted for that. After 10 corrections it fine-tunes
+for 30 seconds, keeps the model unless that is judged worse, and goes on with the next image; where
+an image has no mistakes left it is marked as checked (a click), and all of it is learned from.
+Known are, as in the window, the objects that were touched and the background around them. After
+each tuning the model is scored on images that the robot never opens.
 
 DATA holds a folder for each kind, with `images/` and `labels/`. Rows of RUN/loop.jsonl, one a
 model: kind, clicks so far, seconds waited (segmenting, clicking, tuning), corrections, AP50 at IoU
@@ -22,6 +22,7 @@ measured again. RUN/loop.png shows the curves.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import tempfile
 import time
@@ -32,10 +33,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from kinds import planes_of, some
-from scipy import ndimage
 
 import napari_unet as nu
-from napari_unet.core.annotations.mask import MARGIN
+from napari_unet.core.annotations.mask import MARGIN, background_near, rest_of_clumps
 from napari_unet.core.evaluation.metrics import Scores
 from napari_unet.core.image.diameters import median_diameter, object_diameters
 from napari_unet.core.image.domain_shift import ShiftWarning
@@ -53,6 +53,8 @@ WANTED_IOU, MOST_CLICKS = 0.8, 6
 """The robot clicks on an object until it has this IoU, or so often."""
 GIVE_UP = 0.5
 """An object that is still worse than this is left alone: nothing is learned from it."""
+COVERING = 0.25
+"""An object covers another if they share so much of the smaller one."""
 SMALLEST = {"particles_em": 20.0}
 """Diameter in pixels of the smallest objects that count; images of smaller ones are left out."""
 UNTOUCHED = {"bacteria_phase": 4, "particles_em": 15, "isbi2012": 6, "bbbc038": 11}
@@ -82,11 +84,35 @@ def read_kind(data: Path, kind: str, most: int) -> tuple[list[Image], list[Image
 
 @dataclass
 class Corrected:
-    """What the robot has said of an image: labels, and where they are right."""
+    """What the robot has said of an image."""
 
     image: np.ndarray
     labels: np.ndarray
-    known: np.ndarray
+    ids: list[int] = field(default_factory=list)
+    checked: bool = False
+    erased: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.erased = np.zeros(self.labels.shape, np.int32)
+
+    @property
+    def touched(self) -> np.ndarray:
+        """Where the objects are that the robot has drawn."""
+        return np.isin(self.labels, self.ids)
+
+    @property
+    def known(self) -> np.ndarray:
+        """Where the labels are right, as `core.annotations.mask` says for the window's edits."""
+        if self.checked:
+            return np.ones(self.labels.shape, bool)
+        drawn = self.touched
+        clumps = rest_of_clumps(self.labels, self.erased)
+        core = drawn | ((self.erased > 0) & (self.labels == 0) & ~clumps)
+        if not core.any():
+            return core
+        sizes = object_diameters(np.where(drawn, self.labels, 0))
+        margin = max(3.0, MARGIN * float(np.median(sizes))) if len(sizes) else 3.0
+        return core | (background_near(core, clumps, margin) & (self.labels == 0))
 
 
 @dataclass
@@ -105,69 +131,77 @@ class Robot:
     images: dict[str, Corrected] = field(default_factory=dict)
 
     def work(self, images: list[Image], clicks: int) -> Iterator[str]:
-        """Go through images until so many clicks are spent; yield a verdict after each tuning."""
-        for name, image, truth in images:
+        """Go through images until so many clicks are spent; yield a verdict after each tuning.
+
+        After the last image it begins again with the first: what was corrected there stays.
+        """
+        for name, image, truth in itertools.cycle(images):
             before = self.corrections
-            self.correct(name, image, truth, before + self.tuned_every)
-            if self.corrections > before or self.images[name].known.all():
+            if name not in self.images or not self.images[name].checked:
+                self.correct(name, image, truth, before + self.tuned_every)
                 yield self.tune()
-            if self.clicks >= clicks:
+            if self.clicks >= clicks or all(each.checked for each in self.images.values()):
                 return
 
     def correct(self, name: str, image: np.ndarray, truth: np.ndarray, until: int) -> None:
         """Segment an image and correct it, up to a number of corrections in all."""
         began = time.monotonic()
-        labels = np.array(nu.segment(image, self.model))
+        labels = nu.segment(image, self.model).astype(np.int32)
         self.waited += time.monotonic() - began
-        session = None
-        state = Corrected(image, labels, np.zeros(labels.shape, bool))
+        state = Corrected(image, labels)
+        if name in self.images:
+            state = put_in(self.images[name], labels)
         self.images[name] = state
-        for kind, number in self.mistakes(labels, truth):
+        session = nu.ClickSession(self.model, _opened(image), labels, overwrite=True)
+        for false, missed in self.mistakes(labels, truth):
             if self.corrections >= until:
                 return
-            if kind == "false":
-                self.delete(state, number)
-                continue
-            if session is None:
-                began = time.monotonic()
-                axes = "YXS" if image.ndim == 3 else "YX"
-                session = nu.ClickSession(self.model, nu.open_stack(image, axes=axes), labels)
-                self.waited += time.monotonic() - began
-            self.add(state, truth == number, session)
+            if missed:
+                self.replace(state, false, truth == missed, session)
+            else:
+                self.delete(state, false)
         self.clicks += 1  # "checked"
-        state.known[:] = True
+        state.checked = True
 
-    def mistakes(self, labels: np.ndarray, truth: np.ndarray) -> list[tuple[str, int]]:
-        """List false objects and missed ones, in a random order; fragments before their object."""
+    def mistakes(
+        self, labels: np.ndarray, truth: np.ndarray
+    ) -> Iterator[tuple[list[int], int | None]]:
+        """Yield each missed object with the false ones that cover it, and the other false ones."""
         overlap = Overlap.from_labels(labels, truth)
         pairs = match(overlap)
-        false = np.setdiff1d(np.arange(len(overlap.predicted_ids)), pairs.predicted)
-        missed = np.setdiff1d(np.arange(len(overlap.true_ids)), pairs.true)
-        chosen = [("missed", int(overlap.true_ids[i])) for i in self.rng.permutation(missed)]
-        placed: list[tuple[str, int]] = []
-        gone: set[int] = set()
-        for what, number in chosen:
-            below = np.isin(overlap.predicted, false) & (overlap.true_ids[overlap.true] == number)
-            for i in overlap.predicted[below]:
-                if int(i) not in gone:
-                    placed.append(("false", int(overlap.predicted_ids[i])))
-                    gone.add(int(i))
-            placed.append((what, number))
-        rest = [("false", int(overlap.predicted_ids[i])) for i in false if int(i) not in gone]
-        for item in rest:
-            placed.insert(int(self.rng.integers(len(placed) + 1)), item)
-        return placed
+        predicted, true = overlap.predicted_ids, overlap.true_ids
+        false = np.delete(predicted, pairs.predicted)
+        sizes = overlap.predicted_sizes[overlap.predicted], overlap.true_sizes[overlap.true]
+        much = overlap.shared > COVERING * np.minimum(*sizes)
+        over = list(zip(predicted[overlap.predicted[much]], true[overlap.true[much]], strict=True))
+        work: list[tuple[list[int], int | None]] = []
+        for missed in np.delete(true, pairs.true).tolist():
+            covering = [int(p) for p, t in over if t == missed and p in false]
+            work.append((covering, missed))
+        covering_any = {p for these, _ in work for p in these}
+        work += [([int(p)], None) for p in false if p not in covering_any]
+        for place in self.rng.permutation(len(work)):
+            yield work[place]
 
-    def delete(self, state: Corrected, number: int) -> None:
-        """Delete an object that is none."""
-        inside = state.labels == number
-        state.labels[inside] = 0
-        state.known |= inside
-        self.clicks += 1
-        self.corrections += 1
+    def delete(self, state: Corrected, numbers: list[int]) -> None:
+        """Delete objects that are none; those that are gone already cost nothing."""
+        for number in numbers:
+            inside = state.labels == number
+            if inside.any():
+                state.erased[inside] = number
+                state.labels[inside] = 0
+                self.clicks += 1
+                self.corrections += 1
 
-    def add(self, state: Corrected, truth: np.ndarray, session: nu.ClickSession) -> None:
-        """Click on a missed object until it is well outlined, and keep it."""
+    def replace(
+        self, state: Corrected, false: list[int], truth: np.ndarray, session: nu.ClickSession
+    ) -> None:
+        """Click on a missed object until it is well outlined, and keep it instead of false ones.
+
+        Where clicks do not lead to it, all stays as it was.
+        """
+        before = state.labels.copy(), state.erased.copy()
+        self.delete(state, false)
         session.reset()
         found = np.zeros(truth.shape, bool)
         began = time.monotonic()
@@ -180,13 +214,11 @@ class Robot:
         self.waited += time.monotonic() - began
         self.corrections += 1
         if iou(found, truth) < GIVE_UP:
-            session.reset()
+            state.labels[:], state.erased[:] = before
             return
-        session.commit()
-        edge = max(3.0, MARGIN * float(object_diameters(found.astype(np.uint8))[0]))
-        near = ndimage.distance_transform_edt(~found) <= edge
-        # Other objects nearby were not looked at.
-        state.known |= found | (near & (state.labels == 0))
+        number = int(state.labels.max()) + 1
+        state.labels[found & ~state.touched] = number
+        state.ids.append(number)
 
     def tune(self) -> str:
         """Learn from all corrections so far; return the verdict."""
@@ -207,6 +239,19 @@ class Robot:
             self.model = nu.load_model(tuning.save(str(folder)), self.model.device.type)
         self.waited += time.monotonic() - began
         return str(verdict)
+
+
+def put_in(before: Corrected, labels: np.ndarray) -> Corrected:
+    """Put what was corrected before into a new result, in place."""
+    known = before.known
+    covered = np.bincount(labels.ravel(), known.ravel()) / np.bincount(labels.ravel())
+    labels[known | (covered > 0.3)[labels]] = 0
+    highest = int(labels.max())
+    own = before.touched
+    labels[own] = before.labels[own] + highest
+    after = Corrected(before.image, labels, [number + highest for number in before.ids])
+    after.erased[before.erased > 0] = before.erased[before.erased > 0] + 10**6
+    return after
 
 
 def _opened(image: np.ndarray) -> nu.Stack:

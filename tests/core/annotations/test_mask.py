@@ -83,6 +83,23 @@ def test_a_deleted_object_is_known_background(begin):
     assert not truth.known[FIRST == 1].any()
 
 
+def test_what_is_left_of_a_clump_is_not_background(begin):
+    labels = np.zeros((80, 100), np.uint16)
+    clump = np.zeros(labels.shape, bool)
+    clump[10:70, 10:90] = True
+    labels[clump] = 1
+    journal = begin(labels)
+    paint(journal, labels, clump, 0)
+    assert read_annotation_mask(journal).known[clump].all()  # nothing there, as far as one knows
+    paint(journal, labels, disc(30, 30), 2)
+    found = read_annotation_mask(journal, margin=5)
+    assert found.known[disc(30, 30, 11)].all()
+    assert not found.known[disc(30, 43, 2)].any(), "one of the clump's other objects may be there"
+    paint(journal, labels, disc(55, 75), 3)
+    found = read_annotation_mask(journal, margin=5)
+    assert found.known[disc(55, 75, 11)].all() and not found.known[20:25, 70:80].any()
+
+
 def test_what_was_undone_is_not_known(begin):
     labels = FIRST.copy()
     journal = begin(labels)

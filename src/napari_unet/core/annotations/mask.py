@@ -3,8 +3,9 @@
 Only what the user looked at is known: regions marked as known (a frame, a plane, a box), scribbles,
 and what was touched. Touched are the pixels that changed; the objects that were edited, added or
 confirmed, as they are now; and the background around both up to a margin. Other objects within the
-margin stay unknown. All of this is decided plane by plane: an edit in one plane of a volume says
-nothing about the planes above and below.
+margin stay unknown, and so does what is left of an object that was deleted and partly drawn anew:
+it may be a clump's next object. All of this is decided plane by plane: an edit in one plane of a
+volume says nothing about the planes above and below.
 
 If labels are classes, there are no objects to be touched: the pixels that changed and everything
 within the margin are known.
@@ -31,6 +32,8 @@ MARGIN = 0.35
 half of the gap to a neighbour among crowded objects ..."""
 MARGIN_LIMITS = (3.0, 30.0)
 """... and within these limits, in pixels."""
+RIM = 1.5
+"""Width of known background, in pixels, around objects that were drawn in a clump."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,6 +139,7 @@ class _EventMaps:
         self.box = box
         self.marked, self.changed = np.zeros(shape, bool), np.zeros(shape, bool)
         self.left_out = np.zeros(shape, bool)
+        self.erased = np.zeros(shape, np.int64)
         self.scribbles = np.zeros(shape, np.uint8)
         self.ids: defaultdict[int, set[int]] = defaultdict(set)
         rows, columns = shape[-2:]
@@ -161,6 +165,8 @@ class _EventMaps:
             return
         _, before = edit.clipped(first, self.changed.size, after=False)
         self.changed.reshape(-1)[flat] = True
+        gone = (before > 0) & (after == 0)
+        self.erased.reshape(-1)[flat[gone]] = before[gone]
         planes = flat // self._pixels
         for plane in np.unique(planes).tolist():
             here = planes == plane
@@ -172,7 +178,7 @@ class _EventMaps:
 
     def _drop(self, window: tuple[slice, ...]) -> None:
         """Forget the events in a region; of whole planes, their objects, too."""
-        for values in (self.marked, self.changed, self.scribbles):
+        for values in (self.marked, self.changed, self.scribbles, self.erased):
             values[window] = 0
         whole = self.left_out[window].shape[-2:] == self.left_out.shape[-2:]
         self.left_out[window] = not whole
@@ -183,14 +189,17 @@ class _EventMaps:
     def touched(self, labels: np.ndarray, classes: bool, margin: float | None) -> np.ndarray:
         """Return the pixels touched, and the background around them."""
         out = np.zeros(labels.shape, bool)
-        planes = zip(*map(_planes_of, (labels, self.changed, out)), strict=True)
-        for number, (plane, core, known) in enumerate(planes):
+        planes = zip(*map(_planes_of, (labels, self.changed, self.erased, out)), strict=True)
+        for number, (plane, changed, erased, known) in enumerate(planes):
             ids = self.ids[number] - {0}
+            clumps = rest_of_clumps(plane, erased)
+            core = changed if classes else changed & ~clumps
             if ids and not classes:
                 core = core | np.isin(plane, list(ids))
             if core.any():
                 share = np.clip(MARGIN * _diameter(plane, core, classes), *MARGIN_LIMITS)
-                near = _near(core, float(share) if margin is None else margin)
+                reach = float(share) if margin is None else margin
+                near = _near(core, reach) if classes else background_near(core, clumps, reach)
                 known[...] = near if classes else core | near & (plane == 0)
         return out & ~self.left_out
 
@@ -206,6 +215,24 @@ class _EventMaps:
         return range(*window[0].indices(len(self.marked))) if len(window) == 3 else range(1)
 
 
+def rest_of_clumps(plane: np.ndarray, erased: np.ndarray) -> np.ndarray:
+    """Mark what is left of deleted objects in whose place others were drawn; bool (Y, X).
+
+    Such an object was outlined wrongly: it may have been a clump, of which not all objects are
+    drawn yet. What was deleted and not replaced is background.
+
+    Parameters
+    ----------
+    plane
+        The labels as they are now, (Y, X).
+    erased
+        The object that was deleted at each pixel; 0 for none.
+    """
+    gone = np.setdiff1d(erased[erased > 0], plane)
+    replaced = np.intersect1d(gone, erased[plane > 0])
+    return np.asarray(np.isin(erased, replaced) & (plane == 0) if len(replaced) else erased < 0)
+
+
 def _planes_of(values: np.ndarray) -> np.ndarray:
     return values.reshape(-1, *values.shape[-2:])
 
@@ -218,6 +245,15 @@ def _diameter(plane: np.ndarray, core: np.ndarray, classes: bool) -> float:
     else:
         sizes = np.bincount(ndimage.label(core)[0].ravel())[1:]
     return float(np.median(2 * np.sqrt(sizes / np.pi)))
+
+
+def background_near(core: np.ndarray, clumps: np.ndarray, reach: float) -> np.ndarray:
+    """Return what lies within `reach` of a mask (Y, X); of the rest of clumps only a rim.
+
+    An object that was drawn in a clump has the clump's other objects right beside it.
+    """
+    near = _near(core, reach)
+    return near & (~clumps | _near(core, RIM)) if clumps.any() else near
 
 
 def _near(core: np.ndarray, reach: float) -> np.ndarray:

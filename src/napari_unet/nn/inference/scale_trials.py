@@ -32,8 +32,9 @@ PRIOR_COUNT, PRIOR_PEAK = 2, 0.5
 """So many objects of that peak are added to those found: a few high ones are no proof."""
 CONCLUSIVE_PEAK, CONCLUSIVE_COUNT = 0.7, 3
 """With so high and so many objects of the right size, other scales need not be tried."""
-TAUGHT_CREDIT = 1.0
-"""How much better another scale must be than the one that a model was taught at."""
+TAUGHT_CREDIT, TAUGHT_SLACK = 1.5, 1.6
+"""How much better another scale must be than the one that a model was taught at, and up to which
+ratio of sizes that one is conclusive: what was found may be fragments or clumps yet."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,8 @@ class ScaleTrial:
     def is_conclusive(self, wanted: float) -> bool:
         """Return whether other scales need not be tried."""
         enough = self.objects >= CONCLUSIVE_COUNT and self.statistics["peak"] >= CONCLUSIVE_PEAK
-        return enough and max(self._scale_errors(wanted)) <= math.log(TOLERANCE)
+        slack = TAUGHT_SLACK if self.taught else TOLERANCE
+        return enough and max(self._scale_errors(wanted)) <= math.log(slack)
 
     def _scale_errors(self, wanted: float) -> tuple[float, float]:
         """Return how far the objects' size for the network is from the wanted, as |log ratio|.
@@ -109,7 +111,9 @@ class ScaleTrial:
             return abs(math.log(self.scale * diameter / wanted))
 
         found = error(self.diameter) if self.diameter else 0.0
-        return found, 2 * error(self.expected) if self.expected else 0.0
+        # How images of the taught kind look, the regressor has not learned.
+        looked = self.expected and not self.taught
+        return found, 2 * error(self.expected) if looked else 0.0
 
 
 def try_scale(
