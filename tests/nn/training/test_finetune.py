@@ -83,6 +83,23 @@ def test_a_tuned_model_is_a_child_of_its_parent(model, samples):
     assert [found.objects for found in get_rounds(card.training)] == [0, card.training["objects"]]
 
 
+def test_a_child_knows_the_size_that_it_was_taught_and_keeps_objects_as_small(make_model):
+    large = {"training": {"working_diameter_px": 14.0}, "decode": {"min_size": 120, "merge": 0.2}}
+    model = make_model(card={**large, "hash": "abc"})
+    image, labels = discs()
+    stack = nu.open_stack(image, axes="YX", voxel_size_um=(1.0, 0.5, 0.5))
+    samples = Samples.from_labels([(stack, labels)], channels=1)
+    _, tuned = drain(fine_tune(model, samples, FEW))
+    taught = tuned.card.training["taught_diameter"]
+    assert taught == {"px": pytest.approx(14, abs=0.4), "um": pytest.approx(7, abs=0.2)}
+    area = np.pi * 7**2
+    assert tuned.card.decode["min_size"] == pytest.approx(area / 2, rel=0.1)
+    assert tuned.card.decode["merge"] == 0.2
+    two = Samples.from_labels([discs(), discs(size=(300, 300), radius=24)], channels=1)
+    two.items[1] = replace(two.items[1], diameter=48.0)
+    assert two.taught_diameter() == {}, "there is no one size"
+
+
 def test_the_model_itself_is_left_as_it_is(model, samples):
     before = {name: value.clone() for name, value in model.net.state_dict().items()}
     drain(fine_tune(model, samples, FEW))

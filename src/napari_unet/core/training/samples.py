@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.errors import InputError
-from napari_unet.core.image.diameters import object_diameters
+from napari_unet.core.image.diameters import (
+    object_diameters,
+    working_scale,
+)
 from napari_unet.core.image.normalise import Normaliser
 from napari_unet.core.instances.heads import InstanceHead, SemanticHead
 from napari_unet.core.io.stack import open_stack
@@ -265,6 +268,20 @@ class Samples:
                 low, middle, high = np.quantile(sizes, (0.1, 0.5, 0.9))
                 taught |= {unit: round(float(middle), 3)} if high / low <= ALIKE else {}
         return taught
+
+    def small_objects(self, diameter: float) -> float | None:
+        """Return the size of small objects, in pixels at the scale of a working diameter.
+
+        A tenth of the known objects is smaller, among them pieces cut off by a sample's border.
+        None without any.
+        """
+        sizes = []
+        for item in self.items:
+            pixels = np.bincount(item.known_labels.ravel())[1:]
+            scale = working_scale(item.diameter, diameter)
+            sizes.append(pixels[pixels > 0] * scale**item.labels.ndim)
+        found = np.concatenate([np.empty(0), *sizes])
+        return float(np.quantile(found, 0.1)) if len(found) else None
 
     def card(self) -> dict[str, Any]:
         """Return a model card's description of the training data: counts, sizes and a hash."""

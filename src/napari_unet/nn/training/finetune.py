@@ -54,6 +54,10 @@ if TYPE_CHECKING:
     from napari_unet.nn.inference.model import Model
 
 
+SMALL_SHARE = 0.5
+"""Objects down to this share of the size of small taught ones are never dropped as debris."""
+
+
 def fine_tune(
     model: Model, samples: Samples, settings: TrainSettings | None = None
 ) -> Generator[TrainStep, None, Model]:
@@ -235,12 +239,22 @@ class Tuning:
             training["rounds"] = add_round(before, taught, comparison)
         card = self._card.replace(
             training={name: value for name, value in training.items() if value is not None},
+            decode=self._decode(),
             metrics={"tuning": comparison.to_json()},
             parent=self.model.card.hash or None,
             hash="",
             replay="",
         )
         return replace(self.model, card=card, net=self.state.best_net(), folder=None, _runners={})
+
+    def _decode(self) -> dict[str, Any]:
+        """Return how maps become objects: as before, but objects as small as taught ones stay."""
+        before, diameter = self._card.decode, self._diameter
+        small = self.samples.small_objects(diameter) if diameter else None
+        least = self.model.decoding.min_size
+        if small is None or SMALL_SHARE * small >= least:
+            return before
+        return {**before, "min_size": max(1, round(SMALL_SHARE * small))}
 
     def save(self, name: str, *, overwrite: bool = False, **notes: Any) -> Path:
         """Store the best model so far under a name, with its rehearsal set and a picture.
