@@ -211,6 +211,27 @@ def test_the_replay_is_mixed_in_and_scored(model, samples):
     assert "what it learned before" in str(tuning.judgement)
 
 
+def test_what_was_forgotten_comes_back_on_the_way_back(model, samples, monkeypatch):
+    """The stand-in for the score on the replay falls with the way that the weights have gone."""
+    base = stored(model, Samples.from_labels([discs(seed=n) for n in range(8)], channels=1))
+    tuning = Tuning(base, samples, FEW)
+
+    def way(net):
+        pairs = zip(net.parameters(), base.net.parameters(), strict=True)
+        return float(torch.cat([(a - b).detach().flatten() for a, b in pairs]).norm())
+
+    def scores(self, net):
+        yield
+        gone = way(net) / max(way(tuning.state.best_net()), 1e-9)
+        return {"AP50": float("nan"), "AP50 replay": 0.95 - 0.24 * min(gone, 1.0)}
+
+    monkeypatch.setattr(HeldOutEvaluation, "scores", scores)
+    _, tuned = drain(tuning.steps())
+    assert way(tuned.net) == pytest.approx(0.25 * way(tuning.state.best_net()), rel=1e-3)
+    assert tuning.judgement.keep
+    assert tuning.judgement.replay_after == pytest.approx(0.89)
+
+
 def test_a_few_touched_objects_do_not_choose_the_threshold(make_model, monkeypatch):
     """Beside them it is unknown what a lower threshold would find falsely."""
     chosen = {"threshold": 0.3, "merge": 0.2, "min_size": 5}

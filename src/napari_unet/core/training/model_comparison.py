@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 BETTER, WORSE, UNMEASURED = "better", "worse", "not measurable"
 UNITS = {"AP50": "objects", "IoU": "pixels"}
 """What each metric is measured on, and corrections are counted in."""
+FORGOTTEN = "It forgot too much of what it could do before."
 MAX_FORGOTTEN = 0.02
 """A model is worse if its score on the rehearsal set falls by more than this beyond chance."""
 
@@ -65,6 +66,11 @@ class ModelComparison:
         return _share(self.metric, self.objects)
 
     @property
+    def forgotten(self) -> bool:
+        """Whether it is worse because it lost what the model could do before."""
+        return self.reason == FORGOTTEN
+
+    @property
     def keep(self) -> bool:
         """Whether the tuned model may be kept."""
         return self.verdict != WORSE
@@ -111,7 +117,7 @@ def compare_models(
     verdict = UNMEASURED
     chance = math.sqrt((old or 0) * (1 - (old or 0)) / max(1, replay_objects))
     if old is not None and new is not None and new < old - MAX_FORGOTTEN - chance:
-        verdict, reason = WORSE, "It forgot too much of what it could do before."
+        verdict, reason = WORSE, FORGOTTEN
     elif before is not None and after is not None:
         # A difference of a single object may be chance.
         margin = 1 / max(1, objects)

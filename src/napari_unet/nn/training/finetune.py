@@ -52,8 +52,11 @@ if TYPE_CHECKING:
     from napari_unet.core.training.model_comparison import ModelComparison
     from napari_unet.core.training.rehearsal import RehearsalCrop
     from napari_unet.nn.inference.model import Model
+    from napari_unet.nn.training.loop import NamedScores
 
 
+SHARES_LEARNED = (0.75, 0.5, 0.25)
+"""Shares of the way from a model to the tuned one that are tried if that has forgotten too much."""
 SMALL_SHARE = 0.5
 """Objects down to this share of the size of small taught ones are never dropped as debris."""
 
@@ -186,6 +189,7 @@ class Tuning:
         if resume and self._checkpoint and self._checkpoint.exists():
             load_checkpoint(self.state, self._checkpoint)
         self._finished: Model | None = None
+        self._mixed: tuple[UNet, NamedScores] | None = None
 
     def steps(self) -> Generator[TrainStep, None, Model]:
         """Train; yield after every step and validated image; return the best model."""
@@ -208,6 +212,7 @@ class Tuning:
             log=TrainLog(self.folder) if self.folder else None,
             weights=weights,
         )
+        yield from self._remember()
         model = self.best()
         completing = complete_card(model, self.samples, self._evaluation.held)
         card = yield from _reported(completing, self.state.step)
@@ -217,6 +222,30 @@ class Tuning:
             clicks = tune_clicks(self._finished, training_sets, self._evaluation.held, self.config)
             self._finished = yield from _reported(clicks, self.state.step, "teaching clicks")
         return self._finished
+
+    def _remember(self) -> Generator[TrainStep, None, None]:
+        """Go a part of the way back if too much was forgotten: mix the weights before and after.
+
+        Networks that were tuned from one another can be averaged; on the way between them, what was
+        known comes back sooner than what was learned goes (Wortsman et al. 2022, arXiv:2109.01903).
+        """
+        if self.scratch or not self.judgement.forgotten:
+            return
+        before, after = self.model.net.state_dict(), self.state.best_net().state_dict()
+        for share in SHARES_LEARNED:
+            net = UNet(self.model.spec).to(self.model.device).eval()
+            net.load_state_dict(
+                {
+                    name: value.lerp(after[name].to(value), share)
+                    if value.is_floating_point()
+                    else after[name]
+                    for name, value in before.items()
+                }
+            )
+            scores = yield from _reported(self._evaluation.scores(net), self.state.step)
+            if self._evaluation.compare(self.state.history, scores).keep:
+                self._mixed = net, scores
+                return
 
     def best(self) -> Model:
         """Return the best model so far; with the last weights if nothing could be held out."""
@@ -245,7 +274,8 @@ class Tuning:
             hash="",
             replay="",
         )
-        return replace(self.model, card=card, net=self.state.best_net(), folder=None, _runners={})
+        net = self._mixed[0] if self._mixed else self.state.best_net()
+        return replace(self.model, card=card, net=net, folder=None, _runners={})
 
     def _decode(self) -> dict[str, Any]:
         """Return how maps become objects: as before, but objects as small as taught ones stay."""
@@ -291,7 +321,7 @@ class Tuning:
     @property
     def judgement(self) -> ModelComparison:
         """The best model so far compared with the one that it was tuned from."""
-        return self._evaluation.compare(self.state.history)
+        return self._evaluation.compare(self.state.history, self._mixed and self._mixed[1])
 
     @property
     def _diameter(self) -> float | None:

@@ -83,14 +83,19 @@ class HeldOutEvaluation:
             return {metric: float("nan"), **scores}
         return {metric: float(np.mean(list(scores.values()))), **scores} if scores else {}
 
-    def compare(self, history: Sequence[dict[str, Any]]) -> ModelComparison:
-        """Compare the best entry of a history of scores with its first one, step 0."""
+    def compare(
+        self, history: Sequence[dict[str, Any]], chosen: NamedScores | None = None
+    ) -> ModelComparison:
+        """Compare an entry of a history of scores, the best if none is given, with the first one.
+
+        The first one is that of step 0.
+        """
         metric = self.metric
         entries = [entry for entry in history if metric in entry]
         first = next((entry for entry in entries if entry["step"] == 0), None)
         later = [entry for entry in entries if entry["step"] > 0]
-        best = max(later, key=_main_score, default=None)
-        if best is not None and np.isnan(_main_score(best)):
+        best = chosen or max(later, key=_main_score, default=None)
+        if chosen is None and best is not None and np.isnan(_main_score(best)):
             best = later[-1]
         held = self._split.validation
         objects = sum(count_known(item, held) for item in held.items) if held else 0
