@@ -221,7 +221,7 @@ def warp_crop(
     unit = (grid - low) / extent * 2 - 1
     warped = F.grid_sample(part[None], unit.flip(-1)[None], align_corners=True)[0]
     warped = warped.reshape(*leading, size, size)
-    pixels, targets, known = warped.split([len(image), len(sample.targets), len(masks)])
+    pixels, targets, known = torch.split(warped, [len(image), len(sample.targets), len(masks)])
     if classes:
         targets = F.one_hot(targets.argmax(0), len(targets)).movedim(-1, 0).float()
     else:  # the foreground is binary, the distance is not

@@ -88,7 +88,8 @@ class ConvUnit(nn.Module):
 
         The gradients are the same, and the normalisation costs no pass over the pixels.
         """
-        scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)  # type: ignore[operator]
+        variance: Any = norm.running_var
+        scale = norm.weight * torch.rsqrt(variance + norm.eps)
         kernel = self.conv.weight * scale.view(-1, *[1] * (x.ndim - 1))
         shift = norm.bias - norm.running_mean * scale  # type: ignore[operator]
         y: Tensor = self.conv._conv_forward(x, kernel, shift.detach())
