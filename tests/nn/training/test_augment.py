@@ -14,6 +14,7 @@ from napari_unet.core.training.samples import Samples
 from napari_unet.nn.training.augment import (
     DIAMETERS,
     CropPlan,
+    _smooth,
     draw_crop,
     make_batch,
     vary_intensity,
@@ -319,3 +320,47 @@ def test_background_weighs_as_its_sample_says(samples):
     assert set(np.unique(weights)) == {0, 1, 2.5}
     assert np.array_equal(weights[0] == 2.5, background)
     assert np.array_equal(weights[0] == 0, ~known)
+
+
+def test_what_is_equal_is_warped_once_and_as_before(samples):
+    """Grey images in three channels and known masks without a gap are not resampled again."""
+    item = samples.items[0]
+    grey = dataclasses.replace(item, image=np.repeat(item.image, 3, 0))
+    other = np.concatenate([item.image, item.image, 1 - item.image])
+    coloured = dataclasses.replace(item, image=other)
+    gap = item.known.copy()
+    gap[-1, -1] = False
+    partly = dataclasses.replace(coloured, known=gap)
+    assert grey.is_grey
+    assert not coloured.is_grey
+    assert coloured.all_known
+    assert not partly.all_known
+    for changes in (
+        {},
+        {"angle": 0.7, "zoom": 0.6, "centre": (20.0, 30.0)},
+        {"centre": (2.0, 3.0)},
+    ):
+        first, second, third = (
+            warp_crop(sample, plan(**changes), 48) for sample in (grey, coloured, partly)
+        )
+        assert first[0].shape == (3, 48, 48)
+        assert torch.equal(first[0][0], second[0][0])
+        assert torch.equal(first[0][2], first[0][0])
+        assert torch.equal(second[0], third[0])
+        for a, b, c in zip(first[1:], second[1:], third[1:], strict=True):
+            assert torch.equal(a, b)
+            assert a.shape == c.shape
+        assert second[2].all()
+
+
+def test_images_are_shrunk_with_the_filter_of_prediction():
+    rng = np.random.default_rng(0)
+    for shape, sigma in [
+        ((2, 31, 40), 0.7),
+        ((3, 5, 9), 1.5),
+        ((1, 4, 8, 8), 0.3),
+        ((1, 9, 9), 0.1),
+    ]:
+        image = rng.random(shape, np.float32)
+        wanted = ndimage.gaussian_filter(image, sigma, mode="nearest", truncate=3, axes=(-2, -1))
+        assert np.allclose(_smooth(torch.from_numpy(image), sigma), wanted, atol=1e-6)

@@ -14,6 +14,7 @@ from napari_unet.core.errors import ModelError
 from napari_unet.core.settings.model_spec import ModelSpec
 from napari_unet.nn.unet.net import (
     AttentionGate,
+    BiasGradient,
     Block,
     LinearUp,
     UNet,
@@ -374,3 +375,45 @@ def test_a_spec_rebuilt_from_json_takes_the_weights():
     spec = small(3, pooling=((1, 2, 2), (2, 2, 2)), attention=True, residual=True)
     again = ModelSpec.from_json(dataclasses.asdict(spec))
     UNet(again).load_state_dict(UNet(spec).state_dict(), strict=True)
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_frozen_statistics_give_the_gradients_of_the_plain_network(ndim):
+    """In training they are a part of the kernels; biases get their gradient by a plain sum."""
+    torch.manual_seed(0)
+    net = UNet(ModelSpec(ndim=ndim, in_channels=1, depth=2, width=4, convs=2)).double()
+    for module in net.modules():
+        if isinstance(module, (nn.BatchNorm2d, nn.BatchNorm3d)):
+            for values in (module.running_var, module.weight.data):
+                values.uniform_(0.5, 2)
+            for values in (module.running_mean, module.bias.data):
+                values.normal_()
+    x = torch.rand(2, 1, *[8] * ndim, dtype=torch.float64)
+    answers, gradients = [], []
+    for frozen in (True, False):
+        net.zero_grad()
+        net.eval()
+        if frozen:
+            net.train()
+            for module in net.modules():
+                if isinstance(module, (nn.BatchNorm2d, nn.BatchNorm3d)):
+                    module.eval()
+        answers.append(net(x))
+        answers[-1].square().sum().backward()
+        gradients.append({name: value.grad.clone() for name, value in net.named_parameters()})
+    assert torch.allclose(*answers)
+    for name, value in gradients[0].items():
+        assert torch.allclose(value, gradients[1][name], rtol=1e-5), name
+
+
+def test_a_bias_gets_the_gradient_of_the_transposed_convolution():
+    torch.manual_seed(0)
+    conv = nn.ConvTranspose2d(3, 2, 2, stride=2).double()
+    x, weigh = torch.rand(2, 3, 4, 5, dtype=torch.float64), torch.rand(2, 2, 8, 10).double()
+    wanted = torch.autograd.grad((conv(x) * weigh).sum(), conv.bias)[0]
+    bias = conv.bias
+    y = nn.functional.conv_transpose2d(x, conv.weight, bias.detach(), stride=2)
+    (BiasGradient.apply(y, bias).relu_() * weigh).sum().backward()
+    mask = conv(x) > 0
+    assert torch.allclose(bias.grad, (weigh * mask).sum((0, 2, 3)))
+    assert torch.allclose(wanted, weigh.sum((0, 2, 3)))

@@ -118,7 +118,17 @@ class Sample:
             pixel_um=pixel_um,
         )
 
-    @property
+    @cached_property
+    def is_grey(self) -> bool:
+        """Whether all channels of the image are equal."""
+        return bool((self.image[1:] == self.image[:1]).all())
+
+    @cached_property
+    def all_known(self) -> bool:
+        """Whether every label is known."""
+        return bool(self.known.all())
+
+    @cached_property
     def foreground_known(self) -> np.ndarray:
         """Pixels whose foreground is known; bool ([Z,] Y, X)."""
         return self.known if self.scribbled is None else self.known | self.scribbled
@@ -126,7 +136,7 @@ class Sample:
     @cached_property
     def known_labels(self) -> np.ndarray:
         """The labels where they are known, 0 elsewhere."""
-        return self.labels if self.known.all() else np.where(self.known, self.labels, 0)
+        return self.labels if self.all_known else np.where(self.known, self.labels, 0)
 
     @cached_property
     def on_objects(self) -> np.ndarray:
@@ -136,7 +146,7 @@ class Sample:
     @cached_property
     def on_known(self) -> np.ndarray:
         """Positions of known pixels, on a grid: integers (N, ndim); none if all are known."""
-        if self.known.all():
+        if self.all_known:
             return np.empty((0, self.known.ndim), int)
         return _places(self.foreground_known)
 

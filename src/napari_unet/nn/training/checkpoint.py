@@ -67,6 +67,7 @@ class TrainState:
                 {"params": plain, "weight_decay": 0.0},
             ],
             lr=settings.learning_rate or 0.0,  # `train` sets it in every step
+            fused=next(net.parameters()).device.type in ("cpu", "cuda"),  # in one pass
         )
         return cls(net, _copied(net.state_dict()), optimizer)
 

@@ -310,11 +310,14 @@ def update_average(state: TrainState, decay: float) -> None:
     """Move the averaged weights towards the network's; faster during the first steps."""
     # As in TensorFlow's ExponentialMovingAverage: 0.1 at first, 0.9 after some 80 steps.
     decay = min(decay, (1 + state.step) / (10 + state.step))
+    averages, values = [], []
     for name, value in state.net.state_dict().items():
         if value.dtype.is_floating_point:
-            state.average[name].lerp_(value.detach(), 1 - decay)
+            averages.append(state.average[name])
+            values.append(value)
         else:
             state.average[name].copy_(value)
+    torch._foreach_lerp_(averages, values, 1 - decay)
 
 
 def _report(
