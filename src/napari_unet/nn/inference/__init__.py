@@ -8,7 +8,9 @@ map_source             the choice between the two; `predict`, the maps of a stac
 decode                 raw maps to labels, tile by tile; the watershed on a GPU
 segment                a stack to labels: `segment`, `segment_steps`
 seam_check             a crop across the borders of tiles held against one piece
-diameter_estimation    how large the objects are: scale trials
+diameter_estimation    how large the objects are, and whether the image is like the training images
+scale_trials           what is found in a part of an image at one scale, and how well it fits
+size_regression        how large objects are by the look of a part, before any is outlined
 embeddings             the trunk's features of an image, cached for clicks
 uncertainty            the regions that are most worth correcting
 linking                the objects of a time-lapse linked: `link_frames`
