@@ -243,7 +243,7 @@ class TestTrainingSet:
                 key = f"sample{number}_{NAMES.get(part.name, part.name)}"
                 value = getattr(item, part.name)
                 if key not in wanted:
-                    assert value is None or part.name == "background_weight", key
+                    assert value is None or part.name in ("background_weight", "pixel_um"), key
                 elif np.asarray(value).dtype.kind == "f":
                     np.testing.assert_allclose(value, wanted[key], atol=1e-5, err_msg=key)
                 else:
