@@ -28,6 +28,8 @@ EDGES = {2: 256, 3: 64}
 """Edge length of the part that is segmented, in network pixels, for planes and volumes."""
 CANDIDATES = {2: 4, 3: 3}
 """The part is chosen among so many places along each axis, by how much intensities vary there."""
+BUSY = 0.5
+"""Places where they vary less than this share of the most are not looked at."""
 PRIOR_COUNT, PRIOR_PEAK = 2, 0.5
 """So many objects of that peak are added to those found: a few high ones are no proof."""
 CONCLUSIVE_PEAK, CONCLUSIVE_COUNT = 0.7, 3
@@ -124,7 +126,7 @@ def try_scale(
     *,
     consistency: bool = False,
 ) -> ScaleTrial:
-    """Segment the part of a frame whose intensities vary most, at one scale.
+    """Segment a part of a frame where intensities vary, at one scale.
 
     Parameters
     ----------
@@ -133,7 +135,7 @@ def try_scale(
     consistency
         Whether to segment the part once more, turned by 90 degrees.
     """
-    image = _busiest(frame.at(scale))
+    image = _typical_part(frame.at(scale))
     maps, labels, summary = _objects_in(image, model, settings)
     peaks = peak_heights(labels, maps[1])
     statistics = intensity_statistics(image) | {
@@ -165,8 +167,12 @@ def _objects_in(
     return maps, decode_instances(maps, chosen), summary.cpu().numpy()
 
 
-def _busiest(frame: Frame) -> np.ndarray:
-    """Read the part of a frame whose intensities vary most, among some on a grid."""
+def _typical_part(frame: Frame) -> np.ndarray:
+    """Read a part of a frame where there is something, but not the most: the middle one of those.
+
+    Of some parts on a grid those count whose intensities vary at least half as much as in the
+    busiest, which often shows the largest objects.
+    """
     edge, count = EDGES[len(frame.shape)], CANDIDATES[len(frame.shape)]
     windows = [
         [
@@ -175,5 +181,8 @@ def _busiest(frame: Frame) -> np.ndarray:
         ]
         for size in frame.shape
     ]
-    parts = (frame.read(window) for window in itertools.product(*windows))
-    return max(parts, key=lambda part: float(part.std()))
+    places = list(itertools.product(*windows))
+    spreads = np.nan_to_num([float(frame.read(place).std()) for place in places])
+    order = np.argsort(spreads)
+    enough = order[spreads[order] >= BUSY * spreads.max()]
+    return frame.read(places[int(enough[len(enough) // 2])])
