@@ -49,6 +49,14 @@ def test_nuclei_stays_the_model_that_is_offered_first():
     assert [entry.name for entry in list_models()][:2] == ["nuclei", "general"]
 
 
+def test_it_tells_the_size_of_objects_by_the_look_of_an_image(general):
+    assert general.size is not None
+    for name, least in (("phase contrast", 0.3), ("neuron", 0.9)):
+        truth = np.asarray(nu.open_stack(truth_path(name)).data[:, :])
+        scores = nu.evaluate(nu.segment(sample_path(name), general), truth)
+        assert scores.ap[scores.at(0.5)] >= least
+
+
 def test_it_finds_nuclei(general):
     truth = nu.open_stack(truth_path("fluorescence")).data[:, :]
     scores = nu.evaluate(nu.segment(sample_path("fluorescence"), general), truth)
