@@ -135,7 +135,8 @@ def try_scale(
     consistency
         Whether to segment the part once more, turned by 90 degrees.
     """
-    image = _typical_part(frame.at(scale))
+    # Without a regressor all rests on what is found: the busiest part shows most.
+    image = _part(frame.at(scale), BUSY if model.size else 1.0)
     maps, labels, summary = _objects_in(image, model, settings)
     peaks = peak_heights(labels, maps[1])
     statistics = intensity_statistics(image) | {
@@ -167,11 +168,11 @@ def _objects_in(
     return maps, decode_instances(maps, chosen), summary.cpu().numpy()
 
 
-def _typical_part(frame: Frame) -> np.ndarray:
-    """Read a part of a frame where there is something, but not the most: the middle one of those.
+def _part(frame: Frame, busy: float) -> np.ndarray:
+    """Read a part of a frame where there is something: among some on a grid, a typical one.
 
-    Of some parts on a grid those count whose intensities vary at least half as much as in the
-    busiest, which often shows the largest objects.
+    Those count whose intensities vary at least `busy` times as much as in the busiest, which often
+    shows the largest objects; the middle one of them is taken.
     """
     edge, count = EDGES[len(frame.shape)], CANDIDATES[len(frame.shape)]
     windows = [
@@ -184,5 +185,5 @@ def _typical_part(frame: Frame) -> np.ndarray:
     places = list(itertools.product(*windows))
     spreads = np.nan_to_num([float(frame.read(place).std()) for place in places])
     order = np.argsort(spreads)
-    enough = order[spreads[order] >= BUSY * spreads.max()]
+    enough = order[spreads[order] >= busy * spreads.max()]
     return frame.read(places[int(enough[len(enough) // 2])])
