@@ -137,9 +137,11 @@ def stand_in(spec: ModelSpec = SPEC, device: str = "auto") -> Model:
     return Model(card, net.to(target).eval(), target)
 
 
-def tile_runner(model: Model, image: np.ndarray) -> TileRunner:
+def tile_runner(
+    model: Model, image: np.ndarray, settings: PredictSettings | None = None
+) -> TileRunner:
     """Return the runner of an image."""
-    settings = PredictSettings()
+    settings = settings or PredictSettings()
     return open_tile_runner(model, open_frame(open_stack(image), model, settings, ()), settings)
 
 
