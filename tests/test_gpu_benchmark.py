@@ -12,8 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PARTS = {
-    "end_to_end", "equality", "tiles", "roofline", "windows", "graphs", "overlap", "decoding",
-    "click", "tuning",
+    "end_to_end", "equality", "tiles", "tiled", "roofline", "windows", "graphs", "overlap",
+    "decoding", "click", "tuning",
 }  # fmt: skip
 BLOCK = """
 import importlib.abc, runpy, sys
