@@ -53,6 +53,11 @@ class TestImports:
         names.append("napari_unet.__main__")
         assert first_to_load(names, ("torch", "napari_unet.nn", "dask", *WINDOW)) == ""
 
+    def test_help_loads_nothing_heavy(self):
+        """`napari-unet --help` answers at once: beside numpy only what is small."""
+        heavy = ("scipy", "skimage", "tifffile", "zarr", "safetensors", "imagecodecs", "matplotlib")
+        assert first_to_load(["napari_unet.cli", "napari_unet.__main__"], heavy) == ""
+
     def test_core_loads_neither_torch_nor_a_window(self):
         assert first_to_load(modules("core"), ("torch", "napari_unet.nn", *WINDOW)) == ""
 

@@ -8,15 +8,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from napari_unet.batch.file_job import FileJob, segment_file
 from napari_unet.cli.options import add_command, add_model_options, load_model
 from napari_unet.cli.terminal import follow, format_table, progress_bar, say
-from napari_unet.core.evaluation.overlay import draw_outlines, write_picture
 from napari_unet.core.io.files import make_folder
 from napari_unet.core.io.sample_images import sample_path
-from napari_unet.core.io.stack import open_stack, read_labels
 from napari_unet.core.settings.tasks import PredictSettings
 
 if TYPE_CHECKING:
@@ -57,6 +52,12 @@ def demo_steps(
     OutputError
         The folder cannot be written.
     """
+    import numpy as np
+
+    from napari_unet.batch.file_job import FileJob, segment_file
+    from napari_unet.core.evaluation.overlay import draw_outlines, write_picture
+    from napari_unet.core.io.stack import open_stack, read_labels
+
     make_folder(folder)
     source, target = sample_path("fluorescence"), folder / "labels.tif"
     job = FileJob(source, target)

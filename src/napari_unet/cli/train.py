@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING, Any
 from napari_unet.cli.options import add_command, add_settings, settings_from
 from napari_unet.cli.terminal import INTERRUPTED, follow, progress_bar, say
 from napari_unet.core.errors import DivergedError, InputError, ModelError, SettingsError
-from napari_unet.core.instances.heads import get_head
 from napari_unet.core.models.folder import read_card
 from napari_unet.core.models.store import check_store, find_model, get_free_folder, home
 from napari_unet.core.progress import map_steps
 from napari_unet.core.settings.tasks import DEVICES, TrainSettings
 from napari_unet.core.text import pluralise
-from napari_unet.core.training.pairs import Labelled, pair_paths, read_labelled, samples_of
 from napari_unet.core.training.run_state import (
     CHECKPOINT,
     forget_training,
@@ -31,6 +29,7 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
     from napari_unet.core.progress import Progress
+    from napari_unet.core.training.pairs import Labelled
     from napari_unet.nn.inference.model import Model
     from napari_unet.nn.training.finetune import Tuning
 
@@ -89,6 +88,8 @@ class TrainingRun:
     """
 
     def __init__(self, request: TrainRequest) -> None:
+        from napari_unet.core.training.pairs import pair_paths
+
         self.request = request
         self.folder = training_folder(request.name)
         self.tuning: Tuning | None = None
@@ -126,6 +127,8 @@ class TrainingRun:
     def _steps(self) -> Generator[Progress, None, Path]:
         images = [self._read(name) for name in self._paths]
         model = self._model(images)
+        from napari_unet.core.instances.heads import get_head
+        from napari_unet.core.training.pairs import samples_of
         from napari_unet.nn.training.finetune import begin_tuning
 
         spec, request = model.spec, self.request
@@ -192,6 +195,8 @@ class TrainingRun:
         return bool(read_card(folder).training.get("unfinished"))
 
     def _read(self, name: str) -> Labelled:
+        from napari_unet.core.training.pairs import read_labelled
+
         request = self.request
         image, labels, known = self._paths[name]
         return read_labelled(name, image, labels, known, axes=request.axes, ignore=request.ignore)

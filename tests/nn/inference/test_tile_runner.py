@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -270,7 +271,7 @@ def test_the_tile_follows_the_free_memory(make_model, monkeypatch):
 
     def edge(free):
         free_memory = type("Memory", (), {"available": free})
-        monkeypatch.setattr(tile_runner.psutil, "virtual_memory", lambda: free_memory)
+        monkeypatch.setattr(psutil, "virtual_memory", lambda: free_memory)
         return tile_runner.choose_edge(model.spec, runner, 1, live=False)
 
     assert edge(64 * 2**30) == tile_runner.LARGEST_TILE[2]
@@ -308,7 +309,7 @@ def test_signs_of_too_little_memory(error, is_one):
 
 def test_an_image_that_is_shrunk_is_read_in_bounded_parts(make_model, monkeypatch):
     memory_of_64_gib = type("Memory", (), {"available": 64 * 2**30})
-    monkeypatch.setattr(tile_runner.psutil, "virtual_memory", lambda: memory_of_64_gib)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory_of_64_gib)
     model = make_model(width=16, depth=4)
 
     def edge(scale):

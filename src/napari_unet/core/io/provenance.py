@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_unet import __version__
 from napari_unet.core.errors import InputError
 from napari_unet.core.io.axes import OBJECT_AXES
 from napari_unet.core.io.files import (
@@ -42,7 +43,7 @@ def make_provenance(
     stack: Stack, card: ModelCard, settings: PredictSettings, *, hashed: bool = True
 ) -> dict[str, Any]:
     """Return the provenance of a run as plain JSON values; `hashed`: with a hash of the data."""
-    packages = ("napari-unet", "torch", "numpy")
+    versions = {name: importlib.metadata.version(name) for name in ("torch", "numpy")}
     return {
         "model": card.name,
         "model_hash": card.hash,
@@ -50,7 +51,7 @@ def make_provenance(
         OBJECT_AXES: "ZYX"[-card.spec.ndim :],
         "voxel_size_um": list(stack.voxel_size_um) if stack.voxel_size_um else None,
         "settings": asdict(settings),
-        "versions": {name: importlib.metadata.version(name) for name in packages},
+        "versions": {"napari-unet": __version__, **versions},
     }
 
 

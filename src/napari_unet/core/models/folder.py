@@ -15,10 +15,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import imagecodecs
 import numpy as np
-import safetensors
-import safetensors.numpy
 
 from napari_unet.core.errors import ModelError, OutputError
 from napari_unet.core.models.card import ModelCard
@@ -56,6 +53,8 @@ def read_model(folder: str | os.PathLike[str]) -> tuple[ModelCard, dict[str, np.
     ModelError
         A file is missing, damaged (its SHA-256 differs from the card's) or of a newer schema.
     """
+    import safetensors.numpy  # here: benchmarks of a GPU run without it
+
     folder = Path(folder)
     card = read_card(folder)
     try:
@@ -149,12 +148,16 @@ def write_model(
     """
     folder = Path(folder)
     ordered = {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
+    import safetensors.numpy
+
     weights = safetensors.numpy.save(ordered)
     card = card.replace(hash=_digest(weights), replay=_digest(replay) if replay else "")
     with model_folder(folder) as partial:
         (partial / WEIGHTS).write_bytes(weights)
         write_card(partial, card)
         if thumbnail is not None:
+            import imagecodecs
+
             (partial / THUMBNAIL).write_bytes(imagecodecs.png_encode(thumbnail))
         if replay:
             (partial / REPLAY).write_bytes(replay)

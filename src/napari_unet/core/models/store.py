@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import platformdirs
-
 from napari_unet.core.errors import ModelError, OutputError, UnetError
 from napari_unet.core.io.files import expand_path
 from napari_unet.core.models.folder import (
@@ -75,6 +73,8 @@ def home() -> Path:
     """
     if given := os.environ.get("NAPARI_UNET_HOME"):
         return expand_path(given)
+    import platformdirs
+
     return platformdirs.user_data_path("napari-unet", appauthor=False)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from napari_unet.nn.unet.fused import FusedUNet
 from napari_unet.nn.unet.net import UNet, fold
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class Runner:
         """Make a fast copy of a network, which stays as it is."""
         dtype, layout = DTYPES[precision], _layout(net.spec.ndim)
         fast = fold(net).to(dtype).to(memory_format=layout)  # type: ignore[call-overload]
-        return cls(fast, device, dtype)
+        return cls(FusedUNet(fast) if device.type == "cpu" else fast, device, dtype)
 
     def __call__(self, tiles: Tensor) -> Tensor:
         """Run tiles, float32 (N, C, *spatial) in host memory; raw maps, float32, on the device."""

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import psutil
 import torch
 
 from napari_unet.core.errors import DeviceError
@@ -281,6 +280,8 @@ def choose_edge(
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         free = torch.cuda.mem_get_info(device)[0] + cached
     else:
+        import psutil
+
         free = psutil.virtual_memory().available
     pixels = MEMORY_SHARE * free / (each * batch)
     halo = max(tile_halo(spec))

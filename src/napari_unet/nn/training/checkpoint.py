@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save
 
 from napari_unet.core.errors import ModelError
 from napari_unet.core.io.files import atomic_file
@@ -103,6 +101,8 @@ def save_checkpoint(state: TrainState, path: Path) -> None:
     OutputError
         The file cannot be written.
     """
+    from safetensors.torch import save
+
     tensors = {f"net/{k}": v for k, v in state.net.state_dict().items()}
     tensors |= {f"average/{k}": v for k, v in state.average.items()}
     tensors |= {f"best/{k}": v for k, v in (state.best or {}).items()}
@@ -127,6 +127,8 @@ def load_checkpoint(state: TrainState, path: Path) -> None:
     ModelError
         The file is no checkpoint of this network.
     """
+    from safetensors import safe_open
+
     try:
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}

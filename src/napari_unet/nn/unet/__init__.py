@@ -1,6 +1,7 @@
 """Networks and their losses.
 
 net          the U-Net: trunk and the convolution of the head
+fused        the same for running on processors: fused operators, large levels in strips
 click_head   the network that answers clicks, on the trunk's features
 losses       losses of the heads
 summary      a table of a network's parts, their weights and costs
