@@ -176,6 +176,15 @@ def list_images(folder: str | Path) -> list[Path]:
     return sorted(images, key=lambda entry: (list(_natural_order(entry.name)), entry.name))
 
 
+def other_files(folder: Path) -> list[Path]:
+    """List the files in a folder that are no images by their names; hidden ones are left out."""
+    return sorted(
+        entry
+        for entry in expand_path(folder).iterdir()
+        if entry.is_file() and not entry.name.startswith(".") and not _is_image(entry)
+    )
+
+
 def _is_image(entry: Path) -> bool:
     """Return whether an entry of a folder is an image by its name."""
     if entry.is_dir():
