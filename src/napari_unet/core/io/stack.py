@@ -334,8 +334,30 @@ def read_labels(path: Path, axes: str | None = None) -> np.ndarray:
 
 def fit_labels(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Return labels in another shape if the two differ in nothing but axes of one position."""
-    plain = tuple(size for size in values.shape if size > 1)
-    return values.reshape(shape) if plain == tuple(n for n in shape if n > 1) else values
+    plain = [n for n in values.shape if n > 1]
+    return values.reshape(shape) if plain == [n for n in shape if n > 1] else values
+
+
+def drop_idle_axes(
+    labels: np.ndarray, axes: str, truth: np.ndarray, truth_axes: str
+) -> tuple[np.ndarray, str, np.ndarray, str]:
+    """Return two labellings without axes of one position, if that is all in which they differ.
+
+    A plane may have the axes TZYX in one file and YX in another.
+    """
+    if labels.shape == truth.shape:
+        return labels, axes, truth, truth_axes
+    plain = [
+        tuple(n for n, letter in zip(values.shape, letters, strict=True) if n > 1 or letter in "YX")
+        for values, letters in ((labels, axes), (truth, truth_axes))
+    ]
+    if plain[0] != plain[1]:
+        return labels, axes, truth, truth_axes
+    kept = [
+        "".join(a for a, n in zip(letters, values.shape, strict=True) if n > 1 or a in "YX")
+        for values, letters in ((labels, axes), (truth, truth_axes))
+    ]
+    return labels.reshape(plain[0]), kept[0], truth.reshape(plain[1]), kept[1]
 
 
 def read_labels_and_axes(path: Path, axes: str | None = None) -> tuple[np.ndarray, str]:

@@ -146,12 +146,16 @@ class CheckedTiff(tifffile.TiffFile):  # type: ignore[misc]
         pages, self.is_whole = (1, True) if path.suffix.lower() == ".ndpi" else count_pages(path)
         self.described: OmeDescription | None = None
         super().__init__(path)
-        with suppress(IndexError):  # of a file without a page
-            if self.is_ome:
-                self.described = read_ome_xml(path, self.pages.first.description, pages)
-        for other in self.described.files if self.described else ():
-            with suppress(OSError):
-                count_pages(other)  # refuses loops
+        try:
+            with suppress(IndexError):  # of a file without a page
+                if self.is_ome:
+                    self.described = read_ome_xml(path, self.pages.first.description, pages)
+            for other in self.described.files if self.described else ():
+                with suppress(OSError):
+                    count_pages(other)  # refuses loops
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def ome_metadata(self) -> str | None:
