@@ -97,7 +97,9 @@ def test_a_level_of_an_ome_zarr_has_its_axes_and_its_size(tmp_path: Path, versio
     axes += [{"name": a, "type": "space", "unit": "micrometer"} for a in "yx"]
     image = {"version": version, "axes": axes, "datasets": datasets}
     attributes = {"multiscales": [image]}
-    group.attrs.update({"ome": {"version": "0.5", **attributes}} if version == "0.5" else attributes)
+    group.attrs.update(
+        {"ome": {"version": "0.5", **attributes}} if version == "0.5" else attributes
+    )
     for level in range(2):
         stack = open_stack(tmp_path / "a.zarr" / f"s{level}")
         assert stack.axes == "TCYX"

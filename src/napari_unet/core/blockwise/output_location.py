@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 from napari_unet.core.errors import OutputError
 from napari_unet.core.io.files import expand_path, is_zarr
 from napari_unet.core.io.label_writer import DISK_ERRORS
-from napari_unet.core.io.ome_zarr import LABELS, containing_ome_zarr
+from napari_unet.core.io.ome_zarr import (
+    LABELS,
+    containing_ome_zarr,
+    count_levels,
+    image_group,
+)
 from napari_unet.core.io.ome_zarr_labels import get_zarr_format, register_label
 
 if TYPE_CHECKING:
@@ -60,10 +65,12 @@ class OutputLocation:
                     "there is no OME-Zarr on this computer to put the labels into; give an output, "
                     "see `napari-unet segment --help`."
                 )
+            path = image_group(path)
             return cls(path / LABELS / name, path)
         path = expand_path(output)
         if path.parent.name == LABELS and _is_group(path.parent.parent):
-            return cls(path, path.parent.parent)
+            image = image_group(path.parent.parent)
+            return cls(image / LABELS / path.name, image)
         if path.suffix.lower() != ".zarr":
             raise OutputError(f"{path} is no place for blocks; give one that ends with .zarr.")
         return cls(path)
@@ -97,6 +104,11 @@ class OutputLocation:
     def zarr_format(self) -> Literal[2, 3]:
         """Zarr format of the labels: that of the image that holds them, else 3."""
         return get_zarr_format(self.image) if self.image else 3
+
+    @property
+    def levels(self) -> int | None:
+        """How many levels the labels have: as many as the image that holds them, if one does."""
+        return count_levels(self.image) if self.image else None
 
     @property
     def source(self) -> str | None:

@@ -66,7 +66,7 @@ UNREADABLE = (
     zlib.error,
     lzma.LZMAError,
 )
-"""What tifffile, Pillow and zarr raise on damaged files; they share no base class."""
+"""What libraries raise on damaged files; they share no base class."""
 
 
 class Opened(NamedTuple):

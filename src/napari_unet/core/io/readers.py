@@ -17,7 +17,6 @@ from napari_unet.core.io.files import (
     PHOTO_SUFFIXES,
     SUFFIXES,
     TIFF_SUFFIXES,
-    UNREADABLE,
     VENDOR_SUFFIXES,
     ZIP_SUFFIXES,
     Opened,
@@ -54,7 +53,9 @@ def read_file(path: Path, level: int = 0, series: int | None = None, raw: bool =
         return _read(path, level, series, raw)
     except PermissionError as error:
         raise InputError(f"{path} may not be read by this user; change its permissions.") from error
-    except UNREADABLE as error:
+    except InputError:
+        raise
+    except Exception as error:  # the libraries below share no base class of errors
         raise unreadable_error(path, error) from error
 
 

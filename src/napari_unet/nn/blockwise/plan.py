@@ -153,6 +153,7 @@ def resolve_plan(
         precision=executor.call(_choose_precision, request.settings.precision),
         provenance=provenance,
         min_voxels=min_voxels if mode == JOINED else None,
+        levels=request.target.levels,
         planes_per_batch=choose_planes_per_batch(
             stack.labels_shape[: -len(size)], BlockPlan(size, block)
         ),
