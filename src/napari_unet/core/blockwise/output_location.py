@@ -17,6 +17,7 @@ from napari_unet.core.io.ome_zarr import (
     containing_ome_zarr,
     count_levels,
     image_group,
+    is_group,
 )
 from napari_unet.core.io.ome_zarr_labels import get_zarr_format, register_label
 
@@ -60,7 +61,7 @@ class OutputLocation:
         """
         if output is None:
             path = expand_path(source) if isinstance(source, (str, Path)) else None
-            if path is None or not _is_group(path) or "://" in str(source):
+            if path is None or not is_group(path) or "://" in str(source):
                 raise OutputError(
                     "there is no OME-Zarr on this computer to put the labels into; give an output, "
                     "see `napari-unet segment --help`."
@@ -68,7 +69,7 @@ class OutputLocation:
             path = image_group(path)
             return cls(path / LABELS / name, path)
         path = expand_path(output)
-        if path.parent.name == LABELS and _is_group(path.parent.parent):
+        if path.parent.name == LABELS and is_group(path.parent.parent):
             image = image_group(path.parent.parent)
             return cls(image / LABELS / path.name, image)
         if path.suffix.lower() != ".zarr":
@@ -87,7 +88,7 @@ class OutputLocation:
         OutputError
             It is neither.
         """
-        if _is_group(source):
+        if is_group(source):
             return cls.resolve(None, source, name)
         if (image := containing_ome_zarr(source)) is not None:
             return cls.resolve(None, image, name)
@@ -201,16 +202,5 @@ class OutputLocation:
 
 def is_output_location(path: Path) -> bool:
     """Tell whether a path is one for an OME-Zarr label image."""
-    inside = path.parent.name == LABELS and _is_group(path.parent.parent)
+    inside = path.parent.name == LABELS and is_group(path.parent.parent)
     return inside or path.suffix.lower() == ".zarr"
-
-
-def _is_group(path: Path) -> bool:
-    """Tell whether a folder is a Zarr group."""
-    if (path / ".zgroup").is_file():
-        return True
-    if not (path / "zarr.json").is_file():
-        return False
-    import zarr
-
-    return isinstance(zarr.open(str(path), mode="r"), zarr.Group)

@@ -95,6 +95,8 @@ def _read_header(path: Path, file: Any) -> tuple[tuple[int, ...], bool, np.dtype
         (2, 0): np.lib.format.read_array_header_2_0,
     }.get(version, np.lib.format.read_array_header_2_0)
     shape, fortran, dtype = read(file)
+    if any(size < 0 for size in shape):
+        raise ValueError(f"a shape of {shape}")
     if dtype.hasobject:
         raise InputError(
             f"{path} holds Python objects, which are never loaded; save the image as a plain array."

@@ -10,9 +10,9 @@ from __future__ import annotations
 import itertools
 import math
 import zipfile
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -33,6 +33,9 @@ from napari_unet.core.io.files import (
     unreadable_error,
 )
 from napari_unet.core.io.size_claims import ALWAYS, check_claim
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 LABELS = "labels"
 """The group of an OME-Zarr that holds its label images."""
@@ -202,31 +205,77 @@ def _some(images: list[str]) -> str:
     return ", ".join(images[:3]) + (f" and {len(images) - 3} more" if len(images) > 3 else "")
 
 
+@contextmanager
+def _naming_damage(path: Path) -> Iterator[None]:
+    """Raise what zarr raises on damaged metadata as an InputError that names the path."""
+    try:
+        yield
+    except (InputError, PermissionError):
+        raise
+    except Exception as error:  # all kinds: metadata of any type are taken for the right one
+        raise unreadable_error(path, error) from error
+
+
+def is_group(path: Path) -> bool:
+    """Return whether a folder is a Zarr group.
+
+    Raises
+    ------
+    InputError
+        Its metadata are damaged.
+    """
+    if (path / ".zgroup").is_file():
+        return True
+    if not (path / "zarr.json").is_file():
+        return False
+    import zarr
+
+    with _naming_damage(path):
+        return isinstance(_open_node(path), zarr.Group)
+
+
 def image_group(path: Path, series: int | None = None) -> Path:
-    """Return the folder of an image in an OME-Zarr: the path itself, or a group inside it."""
+    """Return the folder of an image in an OME-Zarr: the path itself, or a group inside it.
+
+    Raises
+    ------
+    InputError
+        Its metadata are damaged.
+    """
     if not is_zarr(path):
         return path
     import zarr
 
-    node = _open_node(path)
-    if isinstance(node, zarr.Array):
-        return path
-    with suppress(InputError):
-        chosen = _choose_image(node, path, series).path
-        if chosen and not isinstance(node[chosen], zarr.Array):
-            return path / chosen
-    return path
+    with _naming_damage(path):
+        node = _open_node(path)
+        if isinstance(node, zarr.Array):
+            return path
+        try:
+            chosen = _choose_image(node, path, series).path
+        except InputError:  # none, or several
+            return path
+        inside = chosen and not isinstance(node[chosen], zarr.Array)
+        return path / chosen if inside else path
 
 
 def count_levels(path: Path) -> int:
-    """Return the number of resolution levels of an OME-Zarr; 1 for other image files."""
+    """Return the number of resolution levels of an OME-Zarr; 1 for other image files.
+
+    Raises
+    ------
+    InputError
+        Its metadata are damaged.
+    """
     import zarr
 
     if not is_zarr(path):
         return 1
-    node = _open_node(image_group(path))
-    images = () if isinstance(node, zarr.Array) else _ome_attributes(node).get("multiscales", ())
-    return max(1, len(images[0].get("datasets", ()))) if images else 1
+    with _naming_damage(path):
+        node = _open_node(image_group(path))
+        if isinstance(node, zarr.Array):
+            return 1
+        images = _ome_attributes(node).get("multiscales", ())
+        return max(1, len(images[0].get("datasets", ()))) if images else 1
 
 
 def _check_chunks(array: Any, path: Path | str) -> None:
@@ -368,12 +417,9 @@ def registered_labels(image: Path) -> list[Path]:
     labels = image_group(image) / LABELS
     if not is_zarr(image) or not is_zarr(labels):
         return []
-    try:
-        attributes: dict[str, Any] = dict(zarr.open_group(str(labels), mode="r").attrs)
-    except UNREADABLE as error:
-        raise unreadable_error(labels, error) from error
-    names = attributes.get("ome", attributes).get("labels") or []
-    return [labels / str(name) for name in names]
+    with _naming_damage(labels):
+        names = _ome_attributes(zarr.open_group(str(labels), mode="r")).get("labels") or []
+        return [labels / str(name) for name in names]
 
 
 def zarr_path(data: Any) -> Path | None:
@@ -407,8 +453,9 @@ def containing_ome_zarr(path: Path) -> Path | None:
 
     for group in path.parents[:2]:  # datasets are named "0", rarely "images/0"
         if is_zarr(group):
-            node = zarr.open(str(group), mode="r")
-            if isinstance(node, zarr.Group) and {"ome", "multiscales"} & set(node.attrs):
-                array = read_zarr(group).data
-                return group if zarr_path(array) == path.absolute() else None
+            with _naming_damage(group):
+                node = zarr.open(str(group), mode="r")
+                if isinstance(node, zarr.Group) and {"ome", "multiscales"} & set(node.attrs):
+                    array = read_zarr(group).data
+                    return group if zarr_path(array) == path.absolute() else None
     return None
