@@ -112,7 +112,7 @@ def _segment(values: Namespace) -> int:
     else:  # errors that can be known are raised before torch is loaded
         runs_in_blocks(jobs[0].target, blocks, linked=values.link)
         jobs[0].open(values.axes, values.level)
-    model, empty = load_model(values), list[Any]()
+    model, empty = load_model(values), list[int]()
 
     def run(job: FileJob, bar: tqdm[Any]) -> None:
         bar.set_description(Path(job.source).name, refresh=False)
@@ -126,13 +126,16 @@ def _segment(values: Namespace) -> int:
             if ours and in_blocks and job.output_location(model.name).unfinished.exists():
                 say("finished blocks are kept; --resume goes on with the rest.")
             raise
-        empty.extend(provenance.get("failed_blocks", []))
+        if lost := len(provenance.get("failed_blocks", ())):
+            empty.append(lost)
+            if many:
+                say(f"{job.source} has {pluralise(lost, 'block')} that could not be read.")
         bar.write(_run_line(job.target or f"labels of {job.source}", provenance), file=sys.stdout)
 
     failed = run_all(jobs, run, keep_going=many)
     if empty:
-        say(f"{len(empty)} blocks could not be read and are empty; --resume tries them again.")
-        failed += 1
+        say(f"{sum(empty)} blocks could not be read and are empty; --resume tries them again.")
+        failed += len(empty)
     if many:
         for part, first in parts.items():
             say(f"{part.name} is a part of the image {first.name}.")
