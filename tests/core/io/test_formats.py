@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+import importlib.util
 import pickle
 import shutil
 import sys
 import zipfile
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 import zarr
+from format_samples import FORMATS, Format
 
+from napari_unet.cli import main
 from napari_unet.core.blockwise.output_location import OutputLocation
 from napari_unet.core.errors import InputError
 from napari_unet.core.io.files import image_stem, images_by_name, list_images, other_files
 from napari_unet.core.io.ome_zarr import image_group, registered_labels
 from napari_unet.core.io.stack import open_stack
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:
@@ -243,22 +243,48 @@ def test_names_of_the_same_letters_are_equal(tmp_path: Path) -> None:
     assert list(first) == list(second) == ["\u00e9mbryon"]
 
 
-# --- files of microscopes -------------------------------------------------------------------------
+# --- one of each ----------------------------------------------------------------------------------
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
-def test_czi(tmp_path: Path) -> None:
-    pytest.importorskip("bioio_czi")
-    from pylibCZIrw import czi
+def formats_script():
+    spec = importlib.util.spec_from_file_location(
+        "formats_table", ROOT / "scripts/formats_table.py"
+    )
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    return script
 
-    values, path = noise(2, 4, 32, 48), tmp_path / "a.czi"
-    with czi.create_czi(str(path)) as file:
-        for c, z in np.ndindex(2, 4):
-            file.write(data=values[c, z, ..., None], plane={"C": c, "Z": z, "T": 0})
-        file.write_metadata("a", scale_x=0.25e-6, scale_y=0.5e-6, scale_z=2e-6)
-    stack = open_stack(path)
-    assert (stack.axes, stack.name) == ("CZYX", "a")
-    assert stack.voxel_size_um == pytest.approx((2, 0.5, 0.25))
-    np.testing.assert_array_equal(np.asarray(stack.data), values)
-    path.write_bytes(path.read_bytes()[:2000])
-    with pytest.raises(InputError, match="cannot be read as CZI"):
-        open_stack(path)
+
+@pytest.mark.parametrize("kind", FORMATS, ids=[kind.name for kind in FORMATS])
+def test_the_table_of_formats_is_what_is_read(tmp_path: Path, kind: Format) -> None:
+    script = formats_script()
+    if not script.is_readable(kind):
+        pytest.skip(f"needs {kind.package}: pip install -e '.[formats]'")
+    row = script.table_row(kind, tmp_path)
+    assert row in (ROOT / "docs" / "formats.md").read_text(encoding="utf-8").splitlines()
+
+
+def test_every_row_of_the_table_is_a_format() -> None:
+    lines = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8").splitlines()
+    rows = [line.split(" | ")[0].removeprefix("| ") for line in lines if line.startswith("| ")]
+    assert rows == ["Format", *(kind.name for kind in FORMATS)]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in FORMATS if kind.package], ids=lambda k: k.name)
+def test_a_microscope_s_file_is_segmented(tmp_path: Path, tiny_model: str, kind: Format) -> None:
+    if not formats_script().is_readable(kind):
+        pytest.skip(f"needs {kind.package}: pip install -e '.[formats]'")
+    sample, out = kind.write(tmp_path), tmp_path / "labels.tif"
+    assert main(["segment", str(sample.path), str(out), "--model", tiny_model, "--no-survey"]) == 0
+    assert open_stack(out).voxel_size_um == pytest.approx(open_stack(sample.path).voxel_size_um)
+    inside = sorted(tmp_path.glob("*.files/*"))  # OIF keeps its planes beside its settings
+    damaged = inside[0] if inside else sample.path
+    content = damaged.read_bytes()
+    for share in (0.1, 0.5, 0.9):
+        damaged.write_bytes(content[: int(share * len(content))])
+        with pytest.raises(InputError):
+            stack = open_stack(sample.path)
+            for index in stack.indices(2):
+                stack.read(index, (slice(None), slice(None)), tuple(range(stack.channels)))
