@@ -128,7 +128,6 @@ BAD_ARGUMENTS = [
     ("good.tif out/l.doc", "out/l.doc is of no known kind", ".tif, .tiff, .png, .zarr"),
     ("good.tif nowhere/l.tif", "nowhere/l.tif", "no folder nowhere"),
     ("good.tif file/l.tif", "file/l.tif", "file is no folder"),
-    ("good.tif out", "out is of no known kind", ".tif"),
     ("texts file", "texts holds no image", ".tif"),
     (". file", "file is a file", "give a folder"),
     (". file/deep", "file/deep cannot be made", "choose another place"),
@@ -149,6 +148,12 @@ def test_arguments(place: Path, tiny_model: str, capsys, arguments, given, allow
     assert given in line
     assert allowed in line
     assert stay(place) == before
+
+
+def test_labels_of_one_image_go_into_a_folder_that_is_there(place: Path, tiny_model: str, capsys):
+    assert main(["segment", "good.tif", "out", "--model", tiny_model]) == 0
+    assert [path.name for path in Path("out").iterdir()] == ["good.tif"]
+    assert capsys.readouterr().out.startswith(f"{Path('out', 'good.tif')}: ")
 
 
 @pytest.mark.parametrize("device", ["cuda", "mps"])

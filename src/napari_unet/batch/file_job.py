@@ -11,13 +11,16 @@ import numpy as np
 from napari_unet.core.blockwise.output_location import OutputLocation, is_output_location
 from napari_unet.core.errors import OutputError
 from napari_unet.core.io.files import (
+    TIFF_SUFFIXES,
     check_exists,
     image_stem,
     is_image_folder,
     is_zarr,
     list_images,
+    split_inner,
 )
 from napari_unet.core.io.label_writer import create_output
+from napari_unet.core.io.ome_zarr import image_group
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.progress import FrameDone, map_steps
 from napari_unet.core.tracking import check_linkable
@@ -44,14 +47,24 @@ class FileJob:
         A path, or an address on another computer.
     target
         None: among the labels of the OME-Zarr that the source is.
+    series
+        Which image of a source that holds several, see `open_stack`.
     """
 
     source: Path | str
     target: Path | None
+    series: int | None = None
+
+    def open(self, axes: str | None = None, level: int = 0) -> Stack:
+        """Open the image; see `open_stack`."""
+        return open_stack(self.source, axes, level=level, series=self.series)
 
     def output_location(self, name: str) -> OutputLocation:
         """Return where labels made in blocks go; `name` as for `OutputLocation`."""
-        return OutputLocation.resolve(self.target, self.source, name)
+        source = self.source
+        if self.target is None and not isinstance(source, str):
+            source = image_group(source, self.series)
+        return OutputLocation.resolve(self.target, source, name)
 
     @property
     def is_unfinished(self) -> bool:
@@ -95,8 +108,11 @@ def is_batch(source: Path | str) -> bool:
     return not isinstance(source, str) and is_image_folder(source)
 
 
-def plan_jobs(source: Path | str, target: Path | None) -> list[FileJob]:
+def plan_jobs(source: Path | str, target: Path | None, series: int | None = None) -> list[FileJob]:
     """Return a job for a file, or one for each image in a folder, see `plan_files`.
+
+    A file's labels may go to a folder that is there. An image that lies in several files of the
+    folder gets one job.
 
     Raises
     ------
@@ -106,18 +122,49 @@ def plan_jobs(source: Path | str, target: Path | None) -> list[FileJob]:
         The labels would replace the images, or the target of a folder is a file.
     """
     if isinstance(source, str):
-        return [FileJob(source, target)]
+        return [FileJob(source, target, series)]
     check_exists(source)
-    if target is not None and target.exists() and source.samefile(target):
+    file = split_inner(source)[0]
+    if target is not None and target.exists() and file.samefile(target):
         raise OutputError(f"{target} is the input, too; choose another place for the output.")
     if not is_batch(source):
-        return [FileJob(source, target)]
+        if target is not None and is_image_folder(target) and target.suffix.lower() != ".zarr":
+            return [replace(job, series=series) for job in plan_files([source], target)]
+        return [FileJob(source, target, series)]
     if target is None:
         raise OutputError("the output is missing; give a folder, as the input is one.")
     images = list_images(source)
     if target.exists() and not target.is_dir():
         raise OutputError(f"{target} is a file; give a folder, as the input is one.")
-    return plan_files(images, target)
+    images = without_parts(images)[0]
+    return [replace(job, series=series) for job in plan_files(images, target)]
+
+
+def without_parts(images: Sequence[Path]) -> tuple[list[Path], dict[Path, Path]]:
+    """Leave out files that hold parts of an image of which another file of the list is the first.
+
+    Returns
+    -------
+    kept
+        The images that are left.
+    parts
+        The files that are left out, each with the one that stands for its image.
+    """
+    from napari_unet.core.io.tiff import files_of_image
+
+    kept: list[Path] = []
+    parts: dict[Path, Path] = {}
+    firsts: dict[tuple[Path, ...], Path] = {}
+    for image in images:
+        tiff = image.suffix.lower() in TIFF_SUFFIXES and image.is_file()
+        files = tuple(path.absolute() for path in files_of_image(image)) if tiff else ()
+        if files and files in firsts:
+            parts[image] = firsts[files]
+            continue
+        if files:
+            firsts[files] = image
+        kept.append(image)
+    return kept, parts
 
 
 def plan_files(images: Sequence[Path], folder: Path) -> list[FileJob]:
@@ -179,7 +226,7 @@ def segment_file(
     from napari_unet.nn.inference.segment import segment_steps
 
     blocks = blocks or BlockOptions()
-    stack = open_stack(job.source, axes, level=blocks.level)
+    stack = job.open(axes, blocks.level)
     if link is not None:
         mode = resolve_volume_mode(settings.volumes, model.spec.ndim, model.spec.head, stack)
         check_linkable(stack.labels_axes, model.spec.head, mode)

@@ -6,11 +6,10 @@ import logging
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from napari_unet.batch.file_job import BlockOptions, is_batch, segment_file
+from napari_unet.batch.file_job import BlockOptions, is_batch, segment_file, without_parts
 from napari_unet.core.errors import UnetError
 from napari_unet.core.io.files import check_exists, list_images
 from napari_unet.core.io.provenance import hash_stack, read_provenance
-from napari_unet.core.io.stack import open_stack
 from napari_unet.core.progress import Progress, map_steps
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ class FileProgress(Progress):
 
 
 def find_images(paths: Iterable[Path]) -> list[Path]:
-    """List images, and those in folders, each once.
+    """List images, and those in folders, each once; an image in several files by its first.
 
     Raises
     ------
@@ -63,7 +62,8 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
     found: dict[Path, None] = {}
     for path in paths:
         check_exists(path)
-        found |= dict.fromkeys(list_images(path) if is_batch(path) else [path])
+        listed = without_parts(list_images(path))[0] if is_batch(path) else [path]
+        found |= dict.fromkeys(listed)
     return list(found)
 
 
@@ -84,7 +84,7 @@ def find_finished(
             settings
         ):
             return None
-        same = provenance.get("data_hash") == hash_stack(open_stack(job.source))
+        same = provenance.get("data_hash") == hash_stack(job.open())
     except UnetError:
         return None
     return provenance if same else None
@@ -156,7 +156,7 @@ def _file_progress(steps: Any, number: int) -> Generator[FileProgress, None, dic
 
     def record(step: Any) -> FileProgress:
         nonlocal remarks
-        remarks = tuple(remark.text for remark in getattr(step, "remarks", ())) or remarks
+        remarks += tuple(remark.text for remark in getattr(step, "remarks", ()))
         return FileProgress(step.done, step.total, step.what, number, remarks=remarks)
 
     provenance: dict[str, Any] = yield from map_steps(steps, record)

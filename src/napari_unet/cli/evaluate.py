@@ -36,6 +36,14 @@ def add_evaluate(commands: Any) -> None:
         help="what to draw on: an image, or a folder with equal names. Not given: on black",
     )
     command.add_argument(
+        "--axes", metavar="A", help="a letter for each axis of the labels. Not given: the files'"
+    )
+    command.add_argument(
+        "--truth-axes",
+        metavar="A",
+        help="a letter for each axis of the truth. Not given: as --axes",
+    )
+    command.add_argument(
         "--frames",
         choices=FRAMES,
         default=FRAMES[0],
@@ -57,7 +65,7 @@ def _evaluate(values: Namespace) -> int:
 
     def run(pair: LabelPair, bar: tqdm[Any]) -> None:
         bar.set_description(pair.name, refresh=False)
-        comparison = read_pair(pair, values.frames)
+        comparison = read_pair(pair, values.frames, values.axes, values.truth_axes or values.axes)
         scores[pair.name] = follow(score_steps(comparison), bar)
         if picture := pictures.get(pair.name):
             bar.write(draw_picture(picture, comparison), file=sys.stdout)

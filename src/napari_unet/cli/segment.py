@@ -32,7 +32,8 @@ def add_segment(commands: Any) -> None:
     command.add_argument(
         "input",
         type=_source,
-        help="image (TIFF, PNG, JPEG, Zarr), address of a Zarr (http, https, s3), or a folder",
+        help="image (TIFF, PNG, Zarr and more), array in a file (FILE.h5:/PATH), address of a Zarr "
+        "(http, https, s3), or a folder",
     )
     command.add_argument(
         "output",
@@ -43,6 +44,13 @@ def add_segment(commands: Any) -> None:
     add_model_options(command)
     command.add_argument(
         "--axes", metavar="A", help="a letter for each axis, such as TZCYX. Not given: the file's"
+    )
+    command.add_argument(
+        "--series",
+        type=int,
+        metavar="N",
+        help="which image of files that hold several, counted from 0. Not given: the largest in a "
+        "TIFF, else the first",
     )
     command.add_argument("--overwrite", action="store_true", help="replace existing results")
     command.add_argument(
@@ -83,14 +91,17 @@ def _segment(values: Namespace) -> int:
         plan_jobs,
         runs_in_blocks,
         segment_file,
+        without_parts,
     )
-    from napari_unet.core.io.files import make_folder
-    from napari_unet.core.io.stack import open_stack
+    from napari_unet.core.io.files import list_images, make_folder, other_files
 
     settings = settings_from(values, PredictSettings)
     linking = settings_from(values, LinkSettings)
     link = linking if values.link else None
-    jobs, many = plan_jobs(values.input, values.output), is_batch(values.input)
+    jobs = plan_jobs(values.input, values.output, values.series)
+    many = is_batch(values.input)
+    listed = list_images(values.input) if many else []
+    parts = without_parts(listed)[1] if len(jobs) < len(listed) else {}
     blocks = BlockOptions(values.block, values.resume, values.scheduler, values.level)
     if many:
         make_folder(values.output)
@@ -99,9 +110,9 @@ def _segment(values: Namespace) -> int:
         if blocks.resume:  # each result is whole, so what is there is done
             jobs = [job for job in jobs if not job.is_done]
     else:  # errors that can be known are raised before torch is loaded
-        runs_in_blocks(values.output, blocks, linked=values.link)
-        open_stack(values.input, values.axes, level=values.level)
-    model, empty = load_model(values), list[Any]()
+        runs_in_blocks(jobs[0].target, blocks, linked=values.link)
+        jobs[0].open(values.axes, values.level)
+    model, empty = load_model(values), list[int]()
 
     def run(job: FileJob, bar: tqdm[Any]) -> None:
         bar.set_description(Path(job.source).name, refresh=False)
@@ -115,15 +126,24 @@ def _segment(values: Namespace) -> int:
             if ours and in_blocks and job.output_location(model.name).unfinished.exists():
                 say("finished blocks are kept; --resume goes on with the rest.")
             raise
-        empty.extend(provenance.get("failed_blocks", []))
+        if lost := len(provenance.get("failed_blocks", ())):
+            empty.append(lost)
+            if many:
+                say(f"{job.source} has {pluralise(lost, 'block')} that could not be read.")
         bar.write(_run_line(job.target or f"labels of {job.source}", provenance), file=sys.stdout)
 
     failed = run_all(jobs, run, keep_going=many)
     if empty:
-        say(f"{len(empty)} blocks could not be read and are empty; --resume tries them again.")
-        failed += 1
+        say(f"{sum(empty)} blocks could not be read and are empty; --resume tries them again.")
+        failed += len(empty)
     if many:
-        print(f"{len(jobs) - failed} of {len(jobs)} images segmented")
+        for part, first in parts.items():
+            say(f"{part.name} is a part of the image {first.name}.")
+        line = f"{len(jobs) - failed} of {len(jobs)} images segmented"
+        if others := other_files(values.input):
+            kinds = ", ".join(sorted({path.suffix or path.name for path in others}))
+            line += f"; {pluralise(len(others), 'other file')} left out ({kinds})"
+        print(line)
     return UNUSABLE if failed else 0
 
 

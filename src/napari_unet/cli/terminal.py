@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from napari_unet.core.progress import Progress
 
 
+logger = logging.getLogger(__name__)
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -43,8 +45,24 @@ def run_all(
                     raise
                 failed += 1
                 say(f"skipped: {error}")
+            except Exception as error:  # nothing that one file does ends the run of the others
+                if not keep_going:
+                    raise
+                failed += 1
+                say(f"skipped: {_name(item)}: {_unforeseen(error)}")
             bar.update(number - bar.n)
     return failed
+
+
+def _name(item: object) -> str:
+    return str(getattr(item, "source", None) or getattr(item, "name", None) or item)
+
+
+def _unforeseen(error: Exception) -> str:
+    if isinstance(error, MemoryError):
+        return "there is not enough memory for it."
+    logger.debug("a file failed", exc_info=error)
+    return f"{type(error).__name__}: {error}"
 
 
 def follow(steps: Generator[Progress, None, Result], bar: tqdm[Any]) -> Result:

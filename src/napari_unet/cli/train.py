@@ -54,6 +54,8 @@ class TrainRequest:
         Of a network from scratch; None: planes, and what suits them.
     channel
         Of the images, counted from 0; None: all for RGB, else as many as the model takes.
+    axes, labels_axes
+        A letter for each axis of the images, and of the labels and masks; None: as the files say.
     keep
         Whether a model that has become worse is stored, too.
     """
@@ -70,6 +72,7 @@ class TrainRequest:
     width: int | None = None
     channel: int | None = None
     axes: str | None = None
+    labels_axes: str | None = None
     device: str = "auto"
     resume: bool = False
     keep: bool = False
@@ -199,7 +202,15 @@ class TrainingRun:
 
         request = self.request
         image, labels, known = self._paths[name]
-        return read_labelled(name, image, labels, known, axes=request.axes, ignore=request.ignore)
+        return read_labelled(
+            name,
+            image,
+            labels,
+            known,
+            axes=request.axes,
+            labels_axes=request.labels_axes,
+            ignore=request.ignore,
+        )
 
     def _model(self, images: list[Labelled]) -> Model:
         """Load the model to tune, with a new head if other classes are asked for, or build one."""
@@ -275,6 +286,9 @@ def add_train(commands: Any) -> None:
         help="the labels are classes, 0 to K-1, not objects. Not given: as the model has it",
     )
     command.add_argument("--axes", metavar="A", help="a letter for each axis of the images")
+    command.add_argument(
+        "--labels-axes", metavar="A", help="a letter for each axis of the labels and masks"
+    )
     command.add_argument("--channel", type=int, metavar="N", help="which channel, counted from 0")
     command.add_argument(
         "--device", default="auto", metavar="D", help=f"{', '.join(DEVICES)} (default: auto)"

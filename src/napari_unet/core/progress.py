@@ -60,6 +60,20 @@ class TrainStep(Progress):
     validation: dict[str, float] | None = None
 
 
+@dataclass(frozen=True)
+class ImageRemark:
+    """What is unusual about how an image was read, in sentences."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class ImageReport(Progress):
+    """What is read of an image, where that is not all or not sure; comes before the first tile."""
+
+    remarks: tuple[ImageRemark, ...] = ()
+
+
 Step = TypeVar("Step")
 Record = TypeVar("Record")
 Result = TypeVar("Result")

@@ -290,7 +290,7 @@ PLAIN = [
     ((4, 5, 6), GREY, "ZYX", None),
     ((4, 5, 6), {**GREY, "metadata": None}, "ZYX", None),
     ((4, 5, 6), {**GREY, "compression": "lzw"}, "ZYX", None),
-    ((2, 4, 5, 6), GREY, "ZTYX", None),
+    ((2, 4, 5, 6), GREY, "TZYX", None),
     ((5, 6), {"resolution": (72, 72), "resolutionunit": 2}, "YX", None),
     ((5, 6), {"resolution": (118, 118), "resolutionunit": 3}, "YX", None),
     ((5, 6), {"resolution": (40000, 20000), "resolutionunit": 3}, "YX", (1.0, 0.5, 0.25)),
@@ -583,7 +583,7 @@ def damaged(folder: Path) -> dict[str, tuple[Path, str]]:
         "cut PNG": (folder / "cut.png", "cannot be read as PNG"),
         "complex": (folder / "complex.tif", "holds complex128"),
         "C and S": (folder / "both.tif", "axes CYXS"),
-        "plate": (folder / "plate.zarr", "is a plate of many images"),
+        "plate": (folder / "plate.zarr", "is a plate without an image"),
         "no array": (folder / "empty.zarr", "holds nothing"),
         "broken Zarr": (folder / "broken.zarr", "cannot be read as Zarr"),
         "Zarr without its level": (folder / "lost.zarr", "has no array 's0', which its OME"),
@@ -610,7 +610,7 @@ def test_no_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(tifffile, "TiffFile", refuse)
+    monkeypatch.setattr(tifffile.TiffFile, "__init__", refuse)
     with pytest.raises(InputError, match="may not be read by this user"):
         open_stack(tmp_path / "a.tif")
 

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 from napari_unet.core.errors import OutputError
 from napari_unet.core.io.files import expand_path, is_zarr
 from napari_unet.core.io.label_writer import DISK_ERRORS
-from napari_unet.core.io.ome_zarr import LABELS, containing_ome_zarr
+from napari_unet.core.io.ome_zarr import (
+    LABELS,
+    containing_ome_zarr,
+    count_levels,
+    image_group,
+    is_group,
+)
 from napari_unet.core.io.ome_zarr_labels import get_zarr_format, register_label
 
 if TYPE_CHECKING:
@@ -55,15 +61,17 @@ class OutputLocation:
         """
         if output is None:
             path = expand_path(source) if isinstance(source, (str, Path)) else None
-            if path is None or not _is_group(path) or "://" in str(source):
+            if path is None or not is_group(path) or "://" in str(source):
                 raise OutputError(
                     "there is no OME-Zarr on this computer to put the labels into; give an output, "
                     "see `napari-unet segment --help`."
                 )
+            path = image_group(path)
             return cls(path / LABELS / name, path)
         path = expand_path(output)
-        if path.parent.name == LABELS and _is_group(path.parent.parent):
-            return cls(path, path.parent.parent)
+        if path.parent.name == LABELS and is_group(path.parent.parent):
+            image = image_group(path.parent.parent)
+            return cls(image / LABELS / path.name, image)
         if path.suffix.lower() != ".zarr":
             raise OutputError(f"{path} is no place for blocks; give one that ends with .zarr.")
         return cls(path)
@@ -80,7 +88,7 @@ class OutputLocation:
         OutputError
             It is neither.
         """
-        if _is_group(source):
+        if is_group(source):
             return cls.resolve(None, source, name)
         if (image := containing_ome_zarr(source)) is not None:
             return cls.resolve(None, image, name)
@@ -97,6 +105,11 @@ class OutputLocation:
     def zarr_format(self) -> Literal[2, 3]:
         """Zarr format of the labels: that of the image that holds them, else 3."""
         return get_zarr_format(self.image) if self.image else 3
+
+    @property
+    def levels(self) -> int | None:
+        """How many levels the labels have: as many as the image that holds them, if one does."""
+        return count_levels(self.image) if self.image else None
 
     @property
     def source(self) -> str | None:
@@ -189,16 +202,5 @@ class OutputLocation:
 
 def is_output_location(path: Path) -> bool:
     """Tell whether a path is one for an OME-Zarr label image."""
-    inside = path.parent.name == LABELS and _is_group(path.parent.parent)
+    inside = path.parent.name == LABELS and is_group(path.parent.parent)
     return inside or path.suffix.lower() == ".zarr"
-
-
-def _is_group(path: Path) -> bool:
-    """Tell whether a folder is a Zarr group."""
-    if (path / ".zgroup").is_file():
-        return True
-    if not (path / "zarr.json").is_file():
-        return False
-    import zarr
-
-    return isinstance(zarr.open(str(path), mode="r"), zarr.Group)

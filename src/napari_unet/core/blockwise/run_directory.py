@@ -81,7 +81,9 @@ class RunDirectory:
         """The OME-Zarr image that becomes the result."""
         plan = self.plan
         chunks = chunks_for(plan.shape, plan.ndim, plan.block, plan.planes_per_batch)
-        return LabelImage(self.result, plan.axes, plan.shape, chunks, plan.identity["zarr_format"])
+        return LabelImage(
+            self.result, plan.axes, plan.shape, chunks, plan.identity["zarr_format"], plan.levels
+        )
 
     @property
     def preview(self) -> Path:

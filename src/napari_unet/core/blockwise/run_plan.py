@@ -48,6 +48,8 @@ class RunPlan:
         are not joined.
     planes_per_batch
         How many frames share a file; above 1 only where each frame is one block.
+    levels
+        How many levels the result has; None: as many as its size asks for.
     """
 
     run: str
@@ -63,6 +65,7 @@ class RunPlan:
     provenance: dict[str, Any]
     min_voxels: int | None = None
     planes_per_batch: int = 1
+    levels: int | None = None
 
     @cached_property
     def blocks(self) -> BlockPlan:
@@ -133,7 +136,7 @@ class RunPlan:
     @classmethod
     def from_json(cls, text: str) -> RunPlan:
         """Read the text that `to_json` returned."""
-        values = json.loads(text)
+        values = {"levels": None} | json.loads(text)  # of plans of before there were levels in it
         values = {item.name: values[_FILE_KEYS.get(item.name, item.name)] for item in fields(cls)}
         for name in ("shape", "block"):
             values[name] = tuple(values[name])

@@ -20,7 +20,7 @@ from napari_unet.core.instances.matching import Overlap, are_whole, match
 from napari_unet.core.io.axes import AUTO, PLANES, VOLUMES, object_ndim, shared_axes
 from napari_unet.core.io.files import match_by_name
 from napari_unet.core.io.provenance import find_provenance
-from napari_unet.core.io.stack import read_labels_and_axes
+from napari_unet.core.io.stack import drop_idle_axes, read_labels_and_axes
 from napari_unet.core.progress import Progress
 
 if TYPE_CHECKING:
@@ -272,13 +272,17 @@ def pair_files(predicted: Path, truth: Path) -> list[LabelPair]:
     return [LabelPair(name, found.get(name), wanted.get(name)) for name in names]
 
 
-def read_pair(pair: LabelPair, frames: str = AUTO) -> Comparison:
-    """Read the labels and the truth of a pair.
+def read_pair(
+    pair: LabelPair, frames: str = AUTO, axes: str | None = None, truth_axes: str | None = None
+) -> Comparison:
+    """Read the labels and the truth of a pair; axes of one position that only one has are left out.
 
     Parameters
     ----------
     frames
         In which frames objects are matched, one of `core.io.axes.FRAMES`.
+    axes, truth_axes
+        A letter for each axis of the labels and of the truth; None: as the files say.
 
     Raises
     ------
@@ -288,8 +292,9 @@ def read_pair(pair: LabelPair, frames: str = AUTO) -> Comparison:
     if pair.predicted is None or pair.truth is None:
         lacking = "prediction" if pair.predicted is None else "truth"
         raise InputError(f"{pair.truth or pair.predicted} has no {lacking} of that name.")
-    labels, axes = read_labels_and_axes(pair.predicted)
-    truth, truth_axes = read_labels_and_axes(pair.truth)
+    labels, found = read_labels_and_axes(pair.predicted, axes)
+    truth, wanted = read_labels_and_axes(pair.truth, truth_axes)
+    labels, found, truth, wanted = drop_idle_axes(labels, found, truth, wanted)
     if labels.shape != truth.shape:
         raise InputError(
             f"{pair.predicted} has shape {labels.shape}, its truth {truth.shape}; "
@@ -302,4 +307,4 @@ def read_pair(pair: LabelPair, frames: str = AUTO) -> Comparison:
                 "numbers, 0 for background."
             )
     ndim = object_ndim(frames, find_provenance(pair.predicted))
-    return Comparison(labels, truth, shared_axes(axes, truth_axes), ndim)
+    return Comparison(labels, truth, shared_axes(found, wanted), ndim)

@@ -1,10 +1,16 @@
 """Reading images and writing results.
 
 stack                 Stack: an image that is read window by window; its channels; open_stack
-readers               image files by kind; PNG and JPEG
+readers               which reader opens which kind of file
 tiff                  TIFF files as lazy arrays
-ome_zarr              Zarr and OME-Zarr, on the disk and at addresses
+ome_xml               OME-XML in TIFF files: voxel sizes, files of a set, claims that are checked
+photos                PNG, JPEG, GIF, BMP, WebP, JPEG 2000
+array_files           arrays of numpy (.npy, .npz) and HDF5
+vendor_files          files of microscopes, by the extra ``formats``
+ome_zarr              Zarr and OME-Zarr, in folders, archives and at addresses
+size_claims           what a file claims to hold, checked before memory is allocated
 lazy_arrays           base of lazy arrays, cache of chunks, reads with several tries
+array_views           lazy parts, flips and colours of arrays
 axes                  letters of axes: defaults, checks, what objects are matched in
 coordinate_transform  world coordinates of an image, units
 files                 paths, kinds of image files, matching by name, atomic writing

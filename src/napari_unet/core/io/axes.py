@@ -19,10 +19,11 @@ OBJECT_AXES = "object_axes"
 
 
 def default_axes(shape: tuple[int, ...], dtype: np.dtype[Any], what: str = "the array") -> str:
-    """Name the axes of a bare array.
+    """Name the axes of a bare array, or of a file whose axes have no names.
 
     2 axes are YX, 3 are ZYX, 4 are TZYX, 5 are TZCYX; with 8-bit values and 3 or 4 in the last
-    axis, 3 are YXS and 4 are ZYXS (S: samples of RGB or RGBA).
+    axis, 3 are YXS and 4 are ZYXS (S: samples of RGB or RGBA). Of 5 axes whose second is 1 and
+    whose third is not, the second is C: one channel of volumes, not many channels of one plane.
 
     Raises
     ------
@@ -35,6 +36,8 @@ def default_axes(shape: tuple[int, ...], dtype: np.dtype[Any], what: str = "the 
         )
     if len(shape) in (3, 4) and dtype == np.uint8 and shape[-1] in (3, 4):
         return "ZYXS"[-len(shape) :]
+    if len(shape) == 5 and shape[1] == 1 < shape[2]:
+        return "TCZYX"
     return {2: "YX", 3: "ZYX", 4: "TZYX", 5: "TZCYX"}[len(shape)]
 
 
@@ -59,7 +62,10 @@ def check_axes(axes: str, shape: tuple[int, ...], what: str) -> str:
 
 
 def resolve_axes(found: str, shape: tuple[int, ...], what: str) -> str:
-    """Return a file's axes as letters of "TCZYXS"; unnamed pages are Z, or T where Z is taken.
+    """Return a file's axes as letters of "TCZYXS"; those without a name as of a bare array.
+
+    A single unnamed axis is Z, or T where Z is taken; of several, the last are Z and C where these
+    are free, see `default_axes`. Letters of positions, angles and such are T, or Z.
 
     Raises
     ------
@@ -67,12 +73,18 @@ def resolve_axes(found: str, shape: tuple[int, ...], what: str) -> str:
         Axes that cannot be used.
     """
     letters = list(found)
+    nameless = [number for number, letter in enumerate(letters) if letter in "QI"]
+    taken = letters + ["C"] * ("S" in letters)
+    free = [letter for letter in "ZTC" if letter not in taken][: len(nameless)]
+    names = sorted(free, key="TZC".index)
+    if len(names) == 3 and len(shape) == 5:
+        names = list(default_axes(shape, np.dtype(np.uint16))[:3])
+    for number, name in zip(nameless, names, strict=False):
+        letters[number] = name
     for number, letter in enumerate(letters):
-        if letter in AXES + "S":
-            continue
-        # tifffile calls pages without a name Q or I; other letters are positions, angles and such.
-        free = [other for other in ("ZT" if letter in "QI" else "TZ") if other not in letters]
-        letters[number] = free[0] if free else letter
+        if letter not in AXES + "SQI":
+            spare = [other for other in "TZ" if other not in letters]
+            letters[number] = spare[0] if spare else letter
     resolved = "".join(letters)
     fits = set(resolved) <= set(AXES + "S") and len(set(resolved)) == len(resolved) == len(shape)
     if not fits or not {"Y", "X"} <= set(resolved) or {"C", "S"} <= set(resolved):
@@ -81,6 +93,23 @@ def resolve_axes(found: str, shape: tuple[int, ...], what: str) -> str:
             "once and not C with S, can be used: split the file, or give axes."
         )
     return resolved
+
+
+def idle_axes(found: str, shape: tuple[int, ...]) -> list[int]:
+    """Return which axes of a file can be left out: those of one position without a use.
+
+    They are of one position and have no name, or one that is none of ours; they are left out only
+    where there are more axes than letters for them, or to keep C from S.
+    """
+    strange = [
+        number
+        for number, (letter, size) in enumerate(zip(found, shape, strict=True))
+        if size == 1 and letter not in AXES + "S"
+    ]
+    nameless = sum(letter not in AXES + "S" for letter in found)
+    taken = sum(letter in found for letter in "TZC") + ("S" in found)
+    excess = nameless - max(0, 3 - taken)
+    return strange[: max(0, excess)]
 
 
 def object_ndim(frames: str, provenance: Mapping[str, Any] | None = None) -> int:

@@ -38,10 +38,11 @@ class CoordinateTransform:
     ) -> CoordinateTransform | None:
         """Build it from the axes and coordinate transformations of an OME-Zarr.
 
-        None if they are not scales above 0 and translations.
+        None if they are not scales other than 0 and translations. A scale below 0 is an axis that
+        points the other way.
         """
         scale, translation = combine_transforms(steps, len(letters))
-        if not all(map(math.isfinite, (*scale, *translation))) or min(scale, default=1) <= 0:
+        if not all(map(math.isfinite, (*scale, *translation))) or 0 in scale:
             return None
         kinds = [_KINDS.get(letter, {"type": "space"}) for letter in letters]
         named = tuple({**kind, **axis} for kind, axis in zip(kinds, axes, strict=True))

@@ -6,6 +6,7 @@ import lzma
 import os
 import re
 import struct
+import unicodedata
 import uuid
 import zlib
 from contextlib import contextmanager, suppress
@@ -20,10 +21,32 @@ if TYPE_CHECKING:
 
     from napari_unet.core.io.coordinate_transform import CoordinateTransform
 
-TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf2", ".tf8")
-PHOTO_SUFFIXES = (".png", ".jpg", ".jpeg")
-SUFFIXES = (*TIFF_SUFFIXES, *PHOTO_SUFFIXES, ".zarr")
-_ZARR_FILES = ("zarr.json", ".zarray", ".zgroup")
+TIFF_SUFFIXES = (
+    ".tif", ".tiff", ".btf", ".tf2", ".tf8", ".lsm", ".stk", ".ndpi", ".svs", ".qptiff", ".scn"
+)  # fmt: skip
+PHOTO_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".jp2", ".j2k")
+ARRAY_SUFFIXES = (".npy", ".npz")
+HDF5_SUFFIXES = (".h5", ".hdf5")
+ZIP_SUFFIXES = (".ozx", ".zip")
+"""Archives with a Zarr in them; a folder of images may hold a ``.zip`` of anything else."""
+VENDOR_SUFFIXES = (".czi", ".lif", ".nd2", ".oib", ".oif")
+"""Files of microscopes, which the extra ``formats`` reads."""
+SUFFIXES = (
+    *TIFF_SUFFIXES,
+    *PHOTO_SUFFIXES,
+    ".zarr",
+    ".ozx",
+    *ARRAY_SUFFIXES,
+    *HDF5_SUFFIXES,
+    *VENDOR_SUFFIXES,
+)
+ZARR_FILES = ("zarr.json", ".zarray", ".zgroup")
+"""Files that make a folder a Zarr array or group."""
+
+_INNER = re.compile(
+    rf"(?P<file>.*(?:{'|'.join(map(re.escape, (*HDF5_SUFFIXES, '.npz')))})):(?P<inner>.+)",
+    re.IGNORECASE | re.DOTALL,
+)
 
 UNREADABLE = (
     OSError,
@@ -36,11 +59,14 @@ UNREADABLE = (
     ArithmeticError,
     EOFError,
     SyntaxError,
+    SystemError,
+    BufferError,
+    MemoryError,
     struct.error,
     zlib.error,
     lzma.LZMAError,
 )
-"""What tifffile, Pillow and zarr raise on damaged files; they share no base class."""
+"""What libraries raise on damaged files; they share no base class."""
 
 
 class Opened(NamedTuple):
@@ -56,12 +82,21 @@ class Opened(NamedTuple):
         (z, y, x), None if unknown.
     transform
         World coordinates, if the file says more than the voxel size.
+    remarks
+        What is unusual about how the file was read, in sentences.
+    series
+        Number of the image, where the file holds several.
+    files
+        All files that the image lies in, where there are several.
     """
 
     data: Any
     axes: str
     voxel_size_um: tuple[float, float, float] | None
     transform: CoordinateTransform | None = None
+    remarks: tuple[str, ...] = ()
+    series: int | None = None
+    files: tuple[Path, ...] = ()
 
 
 def first_line(error: BaseException) -> str:
@@ -90,19 +125,29 @@ def expand_path(path: str | os.PathLike[str]) -> Path:
 
 def image_stem(path: Path) -> str:
     """Return an image file's name without its suffix, or without ``.ome.tif`` and the like."""
-    return path.stem.removesuffix(".ome")
+    file, inner = split_inner(path)
+    stem = re.sub(r"\.zarr$", "", file.stem) if file.suffix.lower() in ZIP_SUFFIXES else file.stem
+    return " ".join([stem.removesuffix(".ome"), *filter(None, inner.split("/"))])
+
+
+def split_inner(path: Path) -> tuple[Path, str]:
+    """Return the file of ``file.h5:/path/of/array``, and the path in it; "" for other paths."""
+    found = _INNER.match(str(path))
+    if found is None or path.exists():
+        return path, ""
+    return Path(found["file"]), found["inner"].replace("\\", "/").strip("/")
 
 
 def check_exists(*paths: Path) -> None:
     """Raise InputError for the first path that does not exist."""
     for path in paths:
-        if not path.exists():
+        if not path.exists() and not split_inner(path)[0].exists():
             raise InputError(f"{path} does not exist; check the spelling and the folder.")
 
 
 def is_zarr(path: Path) -> bool:
     """Return whether a path is the folder of a Zarr array or group."""
-    return any((path / name).is_file() for name in _ZARR_FILES)
+    return any((path / name).is_file() for name in ZARR_FILES)
 
 
 def is_image_folder(path: Path) -> bool:
@@ -125,14 +170,29 @@ def list_images(folder: str | Path) -> list[Path]:
         inside = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
     except OSError as error:
         raise InputError(f"{folder} cannot be listed: {error.strerror}.") from error
-    images = [
-        entry
-        for entry in inside
-        if (is_zarr(entry) if entry.is_dir() else entry.suffix.lower() in SUFFIXES)
-    ]
+    images = [entry for entry in inside if _is_image(entry)]
     if not images:
         raise InputError(f"{folder} holds no image; give a folder with {', '.join(SUFFIXES)}.")
     return sorted(images, key=lambda entry: (list(_natural_order(entry.name)), entry.name))
+
+
+def other_files(folder: Path) -> list[Path]:
+    """List the files in a folder that are no images by their names; hidden ones are left out."""
+    return sorted(
+        entry
+        for entry in expand_path(folder).iterdir()
+        if entry.is_file() and not entry.name.startswith(".") and not _is_image(entry)
+    )
+
+
+def _is_image(entry: Path) -> bool:
+    """Return whether an entry of a folder is an image by its name."""
+    if entry.is_dir():
+        return is_zarr(entry)
+    name = entry.name.lower()
+    if name.endswith("_seg.npy"):  # Cellpose's own file beside an image
+        return False
+    return entry.suffix.lower() in SUFFIXES or name.endswith(".zarr.zip")
 
 
 def _natural_order(name: str) -> Iterator[tuple[int, int, str]]:
@@ -177,6 +237,9 @@ def match_by_name(
 def images_by_name(folder: Path) -> dict[str, Path]:
     """List the images in a folder by their names without suffix.
 
+    Names that are spelled with other characters, but read the same, are equal: macOS writes an
+    accented letter as two.
+
     Raises
     ------
     InputError
@@ -184,7 +247,7 @@ def images_by_name(folder: Path) -> dict[str, Path]:
     """
     files: dict[str, Path] = {}
     for path in list_images(folder):
-        name = image_stem(path)
+        name = unicodedata.normalize("NFC", image_stem(path))
         if name in files:
             raise InputError(f"{folder} holds {files[name].name} and {path.name}; keep one.")
         files[name] = path

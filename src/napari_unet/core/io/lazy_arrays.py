@@ -22,7 +22,7 @@ TRIES = 3
 """How often a read is tried: network storage fails now and then."""
 PAUSE = 0.2
 """Seconds before the second try; doubled before each further one."""
-DAMAGE = (ValueError, RuntimeError, TypeError, LookupError, EOFError)
+DAMAGE = (ValueError, RuntimeError, TypeError, LookupError, EOFError, SystemError)
 """What decoders raise on damaged data, for which a second try is of no use."""
 
 

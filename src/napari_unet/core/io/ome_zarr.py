@@ -7,10 +7,14 @@ second to import, so the functions import it.
 
 from __future__ import annotations
 
+import itertools
 import math
-from contextlib import suppress
+import zipfile
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 from napari_unet.core.errors import InputError
 from napari_unet.core.io.coordinate_transform import (
@@ -22,11 +26,16 @@ from napari_unet.core.io.coordinate_transform import (
 from napari_unet.core.io.files import (
     SUFFIXES,
     UNREADABLE,
+    ZARR_FILES,
     Opened,
     first_line,
     is_zarr,
     unreadable_error,
 )
+from napari_unet.core.io.size_claims import ALWAYS, check_claim
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 LABELS = "labels"
 """The group of an OME-Zarr that holds its label images."""
@@ -34,64 +43,258 @@ _PACKAGES = {"http": "aiohttp", "https": "aiohttp", "s3": "s3fs"}
 """What fsspec needs for each kind of address."""
 
 
-def read_zarr(path: Path | str, level: int = 0) -> Opened:
-    """Open a Zarr array, or a level of the first image of an OME-Zarr.
+def read_zarr(path: Path | str, level: int = 0, series: int | None = None) -> Opened:
+    """Open a Zarr array, or a level of an image of an OME-Zarr.
 
     Parameters
     ----------
     path
-        A folder, or an address that fsspec knows.
+        A folder, a ``.zip`` or ``.ozx`` file, or an address that fsspec knows.
     level
         0 is the full resolution.
+    series
+        Which image of a group that holds several, counted from 0. None: the only one, or the first
+        of those that bioformats2raw has converted.
     """
     import zarr
 
-    if not isinstance(path, str) and not is_zarr(path):
+    if isinstance(path, Path) and path.is_dir() and not is_zarr(path):
         raise InputError(
             f"{path} is a folder without a Zarr in it; give an image ({', '.join(SUFFIXES)})."
         )
-    # Absolute, since workers of a cluster open the array in another working directory.
-    where = path if isinstance(path, str) else str(path.absolute())
-    node: Any = zarr.open(where, mode="r")
-    node, attributes = (node, {}) if isinstance(node, zarr.Array) else _image_in(node)
-    if "plate" in attributes or "well" in attributes:
-        raise InputError(f"{path} is a plate of many images; give one of them: {path}/A/1/0.")
-    if "multiscales" in attributes:
-        return _read_multiscale(node, attributes["multiscales"], level, path)
-    if level:
-        raise InputError(f"{path} is no OME-Zarr and has no level {level}; choose level 0.")
+    node = _open_node(path)
     if isinstance(node, zarr.Array):
-        return Opened(node, _dimension_names(node), None)
-    arrays = [array for _, array in node.arrays()]
-    if len(arrays) != 1:
-        names = ", ".join(sorted(node.keys())) or "nothing"
+        return _read_array(node, path, level, series)
+    chosen = _choose_image(node, path, series)
+    image = node[chosen.path] if chosen.path else node
+    if isinstance(image, zarr.Array):
+        return _read_array(image, path, level, None)._replace(remarks=chosen.remarks)
+    where = f"{path}/{chosen.path}" if chosen.path else path
+    opened = _read_multiscale(image, _ome_attributes(image)["multiscales"], level, where)
+    return opened._replace(remarks=chosen.remarks, series=chosen.number)
+
+
+def _open_node(path: Path | str) -> Any:
+    """Open the array or group of a path or address."""
+    import zarr
+
+    if isinstance(path, str):
+        return zarr.open(path, mode="r")
+    if path.is_dir():
+        # Absolute, since workers of a cluster open the array in another working directory.
+        return zarr.open(str(path.absolute()), mode="r")
+    from zarr.storage import ZipStore
+
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    roots = [name.rpartition("/")[0] for name in names if name.rpartition("/")[2] in ZARR_FILES]
+    if not roots:
+        raise InputError(f"{path} is an archive without a Zarr in it; give an image.")
+    store = ZipStore(path.absolute(), mode="r", read_only=True)
+    return zarr.open(
+        store, path=min(roots, key=lambda root: root.count("/") + bool(root)), mode="r"
+    )
+
+
+def _read_array(array: Any, path: Path | str, level: int, series: int | None) -> Opened:
+    """Return a bare array; the axes and the voxel size of a level are those of its OME-Zarr."""
+    if level or series:
+        asked = f"level {level}" if level else f"series {series}"
+        raise InputError(f"{path} is no OME-Zarr and has no {asked}; choose 0.")
+    _check_chunks(array, path)
+    if isinstance(path, Path) and path.is_dir():
+        with suppress(*UNREADABLE, InputError):
+            for group in path.absolute().parents[:2]:  # "image.zarr/0", rarely "image.zarr/a/0"
+                if not is_zarr(group):
+                    continue
+                node = _open_node(group)
+                inside = path.absolute().relative_to(group).as_posix()
+                images = _ome_attributes(node).get("multiscales") or [{}]
+                for number, dataset in enumerate(images[0].get("datasets", ())):
+                    if dataset.get("path") == inside:
+                        return _read_multiscale(node, images, number, group)
+    return Opened(array, _dimension_names(array), None)
+
+
+class _ImageChoice(NamedTuple):
+    """An image in a group: its path there, its number among several, and remarks on the choice."""
+
+    path: str
+    number: int | None = None
+    remarks: tuple[str, ...] = ()
+
+
+def _choose_image(group: Any, path: Path | str, wanted: int | None) -> _ImageChoice:
+    """Return the image of a group that is asked for; the first of bioformats2raw's.
+
+    Raises
+    ------
+    InputError
+        It is not there, or there are several and none is asked for.
+    """
+    attributes = _ome_attributes(group)
+    if "multiscales" in attributes:
+        if wanted:
+            raise InputError(f"{path} holds one image and no series {wanted}; choose only 0.")
+        return _ImageChoice("")
+    shown = str(path).rstrip("/")
+    images, what = _list_images(group, attributes)
+    if not images and what:
+        raise InputError(f"{path} is a {what} without an image in it; give an image.")
+    if not images:
+        arrays = [name for name, _ in group.arrays()]
+        if len(arrays) == 1 and not wanted:
+            return _ImageChoice(arrays[0])
+        names = ", ".join(sorted(group.keys())) or "nothing"
         raise InputError(f"{path} is no OME-Zarr and holds {names}; give the path of one array.")
-    return Opened(arrays[0], _dimension_names(arrays[0]), None)
+    if wanted is not None:
+        if not 0 <= wanted < len(images):
+            raise InputError(
+                f"{path} has no series {wanted}; choose 0 to {len(images) - 1} ({_some(images)})."
+            )
+        return _ImageChoice(images[wanted], wanted)
+    if len(images) == 1:
+        return _ImageChoice(images[0])
+    if what == "images":
+        return _ImageChoice(
+            images[0],
+            0,
+            (
+                f"{Path(shown).name} holds {len(images)} images; number 0, the first, is read. "
+                f"Choose another with --series (0 to {len(images) - 1}).",
+            ),
+        )
+    raise InputError(
+        f"{path} is a {what} of many images ({_some(images)}); give one of them, such as "
+        f"{shown}/{images[0]}, or its number (--series, 0 to {len(images) - 1})."
+    )
+
+
+def _list_images(group: Any, attributes: dict[str, Any]) -> tuple[list[str], str]:
+    """List the paths of the images in a group that is none itself, and say what the group is."""
+    if "plate" in attributes:
+        wells = [str(well.get("path")) for well in attributes["plate"].get("wells") or ()]
+        found = []
+        for well in wells:
+            if well in group:
+                fields = _ome_attributes(group[well]).get("well", {}).get("images") or ()
+                found += [f"{well}/{field.get('path')}" for field in fields]
+        return found, "plate"
+    if "well" in attributes:
+        return [str(f.get("path")) for f in attributes["well"].get("images") or ()], "well"
+    if "bioformats2raw.layout" in attributes:
+        names = (
+            [str(name) for name in _ome_attributes(group["OME"]).get("series", ())]
+            if ("OME" in group)
+            else []
+        )
+        names = names or sorted((n for n in group if n.isdecimal()), key=int)
+        return [name for name in names if name in group], "images"
+    if "images" in group:  # SpatialData
+        inside = group["images"]
+        names = [
+            f"images/{name}"
+            for name, image in sorted(inside.groups())
+            if "multiscales" in _ome_attributes(image)
+        ]
+        return names, "collection"
+    return [], ""
+
+
+def _some(images: list[str]) -> str:
+    return ", ".join(images[:3]) + (f" and {len(images) - 3} more" if len(images) > 3 else "")
+
+
+@contextmanager
+def _naming_damage(path: Path) -> Iterator[None]:
+    """Raise what zarr raises on damaged metadata as an InputError that names the path."""
+    try:
+        yield
+    except (InputError, PermissionError):
+        raise
+    except Exception as error:  # all kinds: metadata of any type are taken for the right one
+        raise unreadable_error(path, error) from error
+
+
+def is_group(path: Path) -> bool:
+    """Return whether a folder is a Zarr group.
+
+    Raises
+    ------
+    InputError
+        Its metadata are damaged.
+    """
+    if (path / ".zgroup").is_file():
+        return True
+    if not (path / "zarr.json").is_file():
+        return False
+    import zarr
+
+    with _naming_damage(path):
+        return isinstance(_open_node(path), zarr.Group)
+
+
+def image_group(path: Path, series: int | None = None) -> Path:
+    """Return the folder of an image in an OME-Zarr: the path itself, or a group inside it.
+
+    Raises
+    ------
+    InputError
+        Its metadata are damaged.
+    """
+    if not is_zarr(path):
+        return path
+    import zarr
+
+    with _naming_damage(path):
+        node = _open_node(path)
+        if isinstance(node, zarr.Array):
+            return path
+        try:
+            chosen = _choose_image(node, path, series).path
+        except InputError:  # none, or several
+            return path
+        inside = chosen and not isinstance(node[chosen], zarr.Array)
+        return path / chosen if inside else path
 
 
 def count_levels(path: Path) -> int:
-    """Return the number of resolution levels of an OME-Zarr; 1 for other image files."""
+    """Return the number of resolution levels of an OME-Zarr; 1 for other image files.
+
+    Raises
+    ------
+    InputError
+        Its metadata are damaged.
+    """
     import zarr
 
     if not is_zarr(path):
         return 1
-    node: Any = zarr.open(str(path), mode="r")
-    images = () if isinstance(node, zarr.Array) else _image_in(node)[1].get("multiscales", ())
-    return max(1, len(images[0].get("datasets", ()))) if images else 1
+    with _naming_damage(path):
+        node = _open_node(image_group(path))
+        if isinstance(node, zarr.Array):
+            return 1
+        images = _ome_attributes(node).get("multiscales", ())
+        return max(1, len(images[0].get("datasets", ()))) if images else 1
 
 
-def _image_in(group: Any) -> tuple[Any, dict[str, Any]]:
-    """Return the group of the first image in a group, and its attributes."""
-    attributes = _ome_attributes(group)
-    if "multiscales" not in attributes and "bioformats2raw.layout" in attributes:
-        group = group["0"]
-        attributes = _ome_attributes(group)
-    return group, attributes
+def _check_chunks(array: Any, path: Path | str) -> None:
+    """Check that a chunk can be as large as the array's metadata say."""
+    decoded = math.prod(array.chunks) * np.dtype(array.dtype).itemsize
+    if decoded <= ALWAYS:
+        return
+    stored, folder = decoded, zarr_path(array)
+    if folder is not None:
+        files = (file for file in folder.rglob("*") if file.is_file())
+        sizes = (file.stat().st_size for file in files if file.name not in ZARR_FILES)
+        stored = max(itertools.islice((size for size in sizes if size), 100), default=0)
+    check_claim(Path(str(path)), decoded, stored)
 
 
 def _ome_attributes(group: Any) -> dict[str, Any]:
     attributes = dict(group.attrs)
-    return {**attributes, **attributes.get("ome", {})}
+    ome = attributes.get("ome")
+    return {**attributes, **ome} if isinstance(ome, dict) else attributes
 
 
 def _dimension_names(array: Any) -> str:
@@ -121,6 +324,7 @@ def _read_multiscale(group: Any, images: Any, wanted: int, path: Path | str) -> 
             "export it once more."
         )
     array = group[level["path"]]
+    _check_chunks(array, path)
     # Before 0.3 the axes were fixed, in 0.3 they were plain letters.
     old = "tczyx" if array.ndim == 5 else ""
     axes = [a if isinstance(a, dict) else {"name": a} for a in image.get("axes") or old]
@@ -139,8 +343,8 @@ def _read_multiscale(group: Any, images: Any, wanted: int, path: Path | str) -> 
         letters, axes, combine_transforms(steps, len(axes))[0], strict=True
     ):
         factor = to_um(axis.get("unit"))
-        if factor is not None and 0 < size < math.inf:
-            sizes[letter] = float(size) * factor
+        if factor is not None and 0 < abs(size) < math.inf:
+            sizes[letter] = abs(float(size)) * factor
     known = {"Y", "X"} <= set(sizes)
     size_um = (sizes.get("Z", 1.0), sizes["Y"], sizes["X"]) if known else None
     return Opened(array, letters, size_um, CoordinateTransform.from_metadata(letters, axes, steps))
@@ -151,7 +355,7 @@ def is_address(source: object) -> bool:
     return isinstance(source, str) and "://" in source
 
 
-def read_address(address: str, level: int = 0) -> Opened:
+def read_address(address: str, level: int = 0, series: int | None = None) -> Opened:
     """Open a Zarr array or a level of an OME-Zarr at an address; needs the extra ``remote``.
 
     Raises
@@ -172,7 +376,7 @@ def read_address(address: str, level: int = 0) -> Opened:
             f"{address} needs {error.name}; install it: pip install 'napari-unet[remote]'."
         ) from error
     try:
-        return read_zarr(address.rstrip("/"), level)
+        return read_zarr(address.rstrip("/"), level, series)
     except InputError:
         raise
     except Exception as error:  # stores of fsspec share no base class of errors
@@ -210,15 +414,12 @@ def registered_labels(image: Path) -> list[Path]:
     """List the label images that an OME-Zarr names; empty for other files."""
     import zarr
 
-    labels = image / LABELS
+    labels = image_group(image) / LABELS
     if not is_zarr(image) or not is_zarr(labels):
         return []
-    try:
-        attributes: dict[str, Any] = dict(zarr.open_group(str(labels), mode="r").attrs)
-    except UNREADABLE as error:
-        raise unreadable_error(labels, error) from error
-    names = attributes.get("ome", attributes).get("labels") or []
-    return [labels / str(name) for name in names]
+    with _naming_damage(labels):
+        names = _ome_attributes(zarr.open_group(str(labels), mode="r")).get("labels") or []
+        return [labels / str(name) for name in names]
 
 
 def zarr_path(data: Any) -> Path | None:
@@ -252,8 +453,9 @@ def containing_ome_zarr(path: Path) -> Path | None:
 
     for group in path.parents[:2]:  # datasets are named "0", rarely "images/0"
         if is_zarr(group):
-            node = zarr.open(str(group), mode="r")
-            if isinstance(node, zarr.Group) and {"ome", "multiscales"} & set(node.attrs):
-                array = read_zarr(group).data
-                return group if zarr_path(array) == path.absolute() else None
+            with _naming_damage(group):
+                node = zarr.open(str(group), mode="r")
+                if isinstance(node, zarr.Group) and {"ome", "multiscales"} & set(node.attrs):
+                    array = read_zarr(group).data
+                    return group if zarr_path(array) == path.absolute() else None
     return None

@@ -48,6 +48,9 @@ class LabelImage:
         Of every level.
     zarr_format
         2 or 3.
+    level_count
+        How many levels there are; None: as many as make the last one small (`COARSEST`). Labels in
+        an OME-Zarr must have as many as their image.
     """
 
     path: Path
@@ -55,10 +58,13 @@ class LabelImage:
     shape: tuple[int, ...]
     chunks: tuple[int, ...]
     zarr_format: Literal[2, 3] = 3
+    level_count: int | None = None
 
     @property
     def levels(self) -> int:
         """How many levels there are, the full resolution among them."""
+        if self.level_count is not None:
+            return self.level_count
         count, edge = 1, max(self.shape[-2:])
         while edge > COARSEST:
             count, edge = count + 1, -(-edge // 2)

@@ -51,6 +51,7 @@ def make_provenance(
         OBJECT_AXES: "ZYX"[-card.spec.ndim :],
         "voxel_size_um": list(stack.voxel_size_um) if stack.voxel_size_um else None,
         "settings": asdict(settings),
+        **({} if stack.series is None else {"series": stack.series}),
         "versions": {"napari-unet": __version__, **versions},
     }
 

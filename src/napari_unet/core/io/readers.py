@@ -1,25 +1,27 @@
-"""Image files of every kind: PNG and JPEG are read here, TIFF in `tiff`, Zarr in `ome_zarr`.
+"""Image files of every kind: which reader opens which.
 
-Decoding libraries are imported by the functions that need them: together they take more than half a
-second, which the window must not wait for when its panel opens.
+TIFF is read in `tiff`, photos (PNG, JPEG and the like) in `photos`, Zarr in `ome_zarr`, arrays of
+numpy and HDF5 in `array_files`, files of microscopes in `vendor_files`. Decoding libraries are
+imported by the functions that need them: together they take more than half a second, which the
+window must not wait for when its panel opens.
 """
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from napari_unet.core.errors import InputError
-from napari_unet.core.io.coordinate_transform import plausible_voxel_size
 from napari_unet.core.io.files import (
+    ARRAY_SUFFIXES,
+    HDF5_SUFFIXES,
     PHOTO_SUFFIXES,
     SUFFIXES,
     TIFF_SUFFIXES,
-    UNREADABLE,
+    VENDOR_SUFFIXES,
+    ZIP_SUFFIXES,
     Opened,
     check_exists,
+    split_inner,
     unreadable_error,
 )
 from napari_unet.core.io.ome_zarr import read_zarr
@@ -28,8 +30,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def read_file(path: Path, level: int = 0) -> Opened:
+def read_file(path: Path, level: int = 0, series: int | None = None, raw: bool = False) -> Opened:
     """Open an image file or Zarr folder lazily.
+
+    Parameters
+    ----------
+    path
+        Of the file; of one array in an HDF5 or .npz file, ``file.h5:/path/of/array``.
+    level
+        Of an OME-Zarr; 0 is the full resolution.
+    series
+        Which image of a file that holds several, counted from 0.
+    raw
+        Whether indices of a palette stay as they are, not turned into colours: for labels.
 
     Raises
     ------
@@ -37,52 +50,45 @@ def read_file(path: Path, level: int = 0) -> Opened:
         A file that is missing, of an unknown kind, damaged, or without an image in it.
     """
     try:
-        check_exists(path)
-        if path.is_dir():
-            return read_zarr(path, level)
-        if level:
-            raise InputError(f"{path} is no OME-Zarr and has no level {level}; choose level 0.")
-        if path.stat().st_size == 0:
-            raise InputError(f"{path} is an empty file; copy or export it once more.")
-        suffix = path.suffix.lower()
-        if suffix in TIFF_SUFFIXES:
-            from napari_unet.core.io.tiff import read_tiff
-
-            return read_tiff(path)
-        if suffix in PHOTO_SUFFIXES:
-            return _read_photo(path)
+        return _read(path, level, series, raw)
     except PermissionError as error:
         raise InputError(f"{path} may not be read by this user; change its permissions.") from error
-    except UNREADABLE as error:
+    except InputError:
+        raise
+    except Exception as error:  # the libraries below share no base class of errors
         raise unreadable_error(path, error) from error
+
+
+def _read(path: Path, level: int, series: int | None, raw: bool) -> Opened:
+    check_exists(path)
+    file, inner = split_inner(path)
+    suffix = file.suffix.lower()
+    if file.is_dir() or suffix in ZIP_SUFFIXES:
+        return read_zarr(file, level, series)
+    if level:
+        raise InputError(f"{path} is no OME-Zarr and has no level {level}; choose level 0.")
+    if file.stat().st_size == 0:
+        raise InputError(f"{path} is an empty file; copy or export it once more.")
+    if suffix in TIFF_SUFFIXES:
+        from napari_unet.core.io.tiff import read_tiff
+
+        return read_tiff(file, series, raw)
+    if suffix in VENDOR_SUFFIXES:
+        from napari_unet.core.io.vendor_files import read_vendor_file
+
+        return read_vendor_file(file, series)
+    if series:
+        raise InputError(f"{path} holds one image and no series {series}; choose only 0.")
+    if suffix in PHOTO_SUFFIXES:
+        from napari_unet.core.io.photos import read_photo
+
+        return read_photo(file, raw)
+    if suffix in ARRAY_SUFFIXES:
+        from napari_unet.core.io.array_files import read_numpy
+
+        return read_numpy(file, inner)
+    if suffix in HDF5_SUFFIXES:
+        from napari_unet.core.io.array_files import read_hdf5
+
+        return read_hdf5(file, inner)
     raise InputError(f"{path} is of no known kind; give one of: {', '.join(SUFFIXES)}.")
-
-
-def _read_photo(path: Path) -> Opened:
-    """Read a PNG or JPEG; palettes become colours, one bit becomes bool."""
-    from PIL import Image, JpegImagePlugin, PngImagePlugin
-
-    # Image.open refuses more than 179 MPx as a possible attack; slides are larger than that.
-    kinds = [PngImagePlugin.PngImageFile, JpegImagePlugin.JpegImageFile]
-    if path.suffix.lower() != ".png":
-        kinds.reverse()
-    picture: Image.Image
-    try:
-        picture = kinds[0](path)
-    except SyntaxError as error:
-        try:
-            picture = kinds[1](path)  # a JPEG named .png and the like
-        except SyntaxError:
-            raise error from None
-    with picture:
-        x, y = (25400 / dpi if dpi else math.nan for dpi in picture.info.get("dpi", (0, 0)))
-        if picture.mode in ("P", "PA"):
-            clear = picture.mode == "PA" or "transparency" in picture.info
-            values = np.asarray(picture.convert("RGBA" if clear else "RGB"))
-        elif picture.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
-            values = np.asarray(picture.convert("RGB"))
-        elif picture.mode in ("LA", "La"):
-            values = np.asarray(picture.convert("LA"))[..., 0]
-        else:
-            values = np.asarray(picture)
-    return Opened(values, "YXS" if values.ndim == 3 else "YX", plausible_voxel_size(y, x))

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from napari_unet.core.errors import InputError
-from napari_unet.core.io.axes import check_axes, default_axes, resolve_axes
+from napari_unet.core.io.array_views import ArrayView
+from napari_unet.core.io.axes import check_axes, default_axes, idle_axes, resolve_axes
 from napari_unet.core.io.coordinate_transform import CoordinateTransform
 from napari_unet.core.io.files import UNREADABLE, Opened, expand_path, image_stem, unreadable_error
 from napari_unet.core.io.lazy_arrays import RetryingArray, cache_chunks
@@ -49,6 +50,10 @@ class Stack:
         known of them.
     notices
         Remarks that were made on the image already; each is made once for a stack.
+    remarks
+        What is unusual about how the file was read, in sentences.
+    series
+        Number of the image, where its file holds several.
     """
 
     data: Any
@@ -60,6 +65,8 @@ class Stack:
     address: str = ""
     transform: CoordinateTransform | None = None
     notices: set[str] = field(default_factory=set, repr=False)
+    remarks: tuple[str, ...] = ()
+    series: int | None = None
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -197,14 +204,17 @@ def open_stack(
     axes: str | None = None,
     voxel_size_um: tuple[float, ...] | float | None = None,
     level: int = 0,
+    series: int | None = None,
+    *,
+    raw: bool = False,
 ) -> Stack:
     """Open an image file or wrap an array, lazily.
 
     Parameters
     ----------
     source
-        Path of a TIFF, PNG, JPEG or Zarr; address of a Zarr (http, https, s3); a numpy, dask or
-        Zarr array; or a Stack, which is returned as it is.
+        Path of an image file of any kind that `readers` knows; address of a Zarr (http, https,
+        s3); a numpy, dask or Zarr array; or a Stack, which is returned as it is.
     axes
         One letter for each axis, such as "TZCYX"; S stands for the samples of an RGB(A) image.
         None takes them from the file, or else by `default_axes`.
@@ -212,6 +222,11 @@ def open_stack(
         (z, y, x), (y, x) or one size for all, in um. None takes it from the file.
     level
         Of a multiscale OME-Zarr; 0 is the full resolution.
+    series
+        Which image of a file that holds several, counted from 0. None: of a TIFF the largest whose
+        pixels lie in this very file, else the first; `Stack.remarks` says so.
+    raw
+        Whether indices of a palette stay as they are, not turned into colours: for labels.
 
     Raises
     ------
@@ -222,10 +237,10 @@ def open_stack(
         return source
     path, address = None, str(source) if is_address(source) else ""
     if address:
-        opened = read_address(address, level)
+        opened = read_address(address, level, series)
     elif isinstance(source, (str, Path)):
         path = expand_path(source)
-        opened = read_file(path, level)
+        opened = read_file(path, level, series, raw)
     elif all(hasattr(source, name) for name in ("shape", "dtype", "__getitem__")):
         opened = Opened(source, "", None)
     else:
@@ -240,6 +255,11 @@ def open_stack(
             f"{what} has an unknown shape {data.shape}; compute its chunks' sizes first."
         )
     shape = tuple(int(n) for n in data.shape)
+    if axes is None and opened.axes and (idle := idle_axes(opened.axes, shape)):
+        data = ArrayView(data, tuple(0 if n in idle else range(k) for n, k in enumerate(shape)))
+        shape = data.shape
+        kept = "".join(letter for n, letter in enumerate(opened.axes) if n not in idle)
+        opened = opened._replace(axes=kept)
     found = opened.axes or default_axes(shape, dtype, what)
     letters = (
         check_axes(axes, shape, what) if axes is not None else resolve_axes(found, shape, what)
@@ -251,7 +271,18 @@ def open_stack(
     size = _check_voxel_size(voxel_size_um) if voxel_size_um is not None else opened.voxel_size_um
     as_in_file = voxel_size_um is None and letters == opened.axes
     transform = opened.transform if as_in_file else None
-    return Stack(cache_chunks(data), letters, size, rgb, name, path, address, transform)
+    return Stack(
+        cache_chunks(data),
+        letters,
+        size,
+        rgb,
+        name,
+        path,
+        address,
+        transform,
+        remarks=opened.remarks,
+        series=opened.series,
+    )
 
 
 def _check_dtype(dtype: Any, what: str) -> np.dtype[Any]:
@@ -285,22 +316,56 @@ def with_retries(stack: Stack, lenient: bool = False) -> Stack:
     return replace(stack, data=RetryingArray(stack.data, lenient), path=None)
 
 
-def read_labels(path: Path) -> np.ndarray:
+def read_labels(path: Path, axes: str | None = None) -> np.ndarray:
     """Read a label file whole, its axes in the order of "TZYX".
+
+    Parameters
+    ----------
+    axes
+        A letter for each axis of the file; None: as the file says.
 
     Raises
     ------
     InputError
         It cannot be read, or has several channels.
     """
-    return read_labels_and_axes(path)[0]
+    return read_labels_and_axes(path, axes)[0]
 
 
-def read_labels_and_axes(path: Path) -> tuple[np.ndarray, str]:
+def fit_labels(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return labels in another shape if the two differ in nothing but axes of one position."""
+    plain = [n for n in values.shape if n > 1]
+    return values.reshape(shape) if plain == [n for n in shape if n > 1] else values
+
+
+def drop_idle_axes(
+    labels: np.ndarray, axes: str, truth: np.ndarray, truth_axes: str
+) -> tuple[np.ndarray, str, np.ndarray, str]:
+    """Return two labellings without axes of one position, if that is all in which they differ.
+
+    A plane may have the axes TZYX in one file and YX in another.
+    """
+    if labels.shape == truth.shape:
+        return labels, axes, truth, truth_axes
+    plain = [
+        tuple(n for n, letter in zip(values.shape, letters, strict=True) if n > 1 or letter in "YX")
+        for values, letters in ((labels, axes), (truth, truth_axes))
+    ]
+    if plain[0] != plain[1]:
+        return labels, axes, truth, truth_axes
+    kept = [
+        "".join(a for a, n in zip(letters, values.shape, strict=True) if n > 1 or a in "YX")
+        for values, letters in ((labels, axes), (truth, truth_axes))
+    ]
+    return labels.reshape(plain[0]), kept[0], truth.reshape(plain[1]), kept[1]
+
+
+def read_labels_and_axes(path: Path, axes: str | None = None) -> tuple[np.ndarray, str]:
     """Return what `read_labels` does, and the letters of the axes."""
-    stack = open_stack(path)
-    if stack.rgb and stack.axes == "CYX":  # tifffile writes 3 or 4 planes as if they were colours
-        stack = open_stack(path, "ZYX")
+    stack = open_stack(path, axes, raw=True)
+    # tifffile writes 3 or 4 planes as if they were colours.
+    if axes is None and stack.rgb and stack.axes == "CYX":
+        stack = open_stack(path, "ZYX", raw=True)
     if stack.channels > 1:
         raise InputError(f"{path} has {stack.channels} channels; give labels, which have none.")
     try:

@@ -11,10 +11,12 @@ from __future__ import annotations
 import itertools
 import logging
 import math
+import re
 import weakref
-import xml.etree.ElementTree as ElementTree
 from collections import OrderedDict
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,13 +25,22 @@ import zarr
 from zarr.storage import WrapperStore
 
 from napari_unet.core.errors import InputError
+from napari_unet.core.io.array_views import (
+    ArrayView,
+    InkColours,
+    PaletteColours,
+    drop_axes,
+    turn_upright,
+)
 from napari_unet.core.io.coordinate_transform import plausible_voxel_size, to_um
-from napari_unet.core.io.files import Opened
+from napari_unet.core.io.files import UNREADABLE, Opened
 from napari_unet.core.io.lazy_arrays import LazyArray, ranges_from_index
+from napari_unet.core.io.ome_xml import OmeDescription, ome_voxel_size, read_ome_xml
+from napari_unet.core.io.size_claims import check_claim, count_pages
+from napari_unet.core.text import pluralise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 CACHE_BYTES = 256 * 2**20
 """Decoded strips or tiles that one compressed file keeps in memory, at most."""
@@ -40,12 +51,17 @@ _INCOMPLETE = (
     "invalid page offset",
     "invalid offset to page",
     "failed to reshape",
-    "is missing",
-    "missing data",
-    "are zeroed",
     "incorrect strip",
 )
 """What tifffile logs of files that are cut short, while it goes on with the pages it has."""
+_MISSING = ("is missing", "missing data", "are zeroed")
+"""What it logs of pages that are not there; `_trim` looks after those that OME-XML names."""
+_POSITIONS = "RM"
+"""Letters of tifffile for axes of positions and mosaics, which are images of their own."""
+_SLIDES = ("svs", "ndpi", "qpi", "scn", "bif", "philips", "avs")
+"""Series of slide scanners, among which are thumbnails and pictures of the slide's label."""
+_PACKED = {1: "bmp", 5: "lzw", 7: "jpeg", 8: "deflate", 32946: "deflate"}
+"""Compressions of TIFF in the terms of `size_claims.RATIO`; uncompressed bits are packed, too."""
 
 _LOGGER = logging.getLogger("tifffile")
 
@@ -114,42 +130,197 @@ class MappedPages(LazyArray):
         return result
 
 
-def read_tiff(path: Path) -> Opened:
-    """Open the largest series of a TIFF file.
+class CheckedTiff(tifffile.TiffFile):  # type: ignore[misc]
+    """A TIFF file whose OME-XML is held against its pages before tifffile believes it.
+
+    Attributes
+    ----------
+    described
+        The OME-XML; None if the file has none.
+    is_whole
+        Whether the chain of pages ends as it should.
+    """
+
+    def __init__(self, path: Path) -> None:
+        # NDPI has offsets of its own, by which tifffile finds the pages.
+        pages, self.is_whole = (1, True) if path.suffix.lower() == ".ndpi" else count_pages(path)
+        self.described: OmeDescription | None = None
+        super().__init__(path)
+        try:
+            with suppress(IndexError):  # of a file without a page
+                if self.is_ome:
+                    self.described = read_ome_xml(path, self.pages.first.description, pages)
+            for other in self.described.files if self.described else ():
+                with suppress(OSError):
+                    count_pages(other)  # refuses loops
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def ome_metadata(self) -> str | None:
+        """The OME-XML, checked."""
+        return self.described.text if self.described else super().ome_metadata
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """One image of a TIFF file: a series, and a position along an axis of positions if it has one.
+
+    Attributes
+    ----------
+    number
+        Of the image among all images of the file, or of the set of files that it belongs to.
+    series, index
+        The series of pages that tifffile found, and its number.
+    letter, position
+        The axis of positions ("" for none), and where along it.
+    """
+
+    number: int
+    series: Any
+    index: int
+    letter: str = ""
+    position: int = 0
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        shape = self.series.shape
+        along = shape[self.series.axes.index(self.letter)] if self.letter else 1
+        return int(math.prod(shape)) // int(along)
+
+    def files(self) -> set[str]:
+        """Return the files in which its pages lie."""
+        if not self.series.is_multifile:
+            return {self.series.keyframe.parent.filehandle.path}
+        pages = self.at_position(list(self.series.pages))
+        return {page.parent.filehandle.path for page in pages if page is not None}
+
+    def at_position(self, pages: list[Any]) -> list[Any]:
+        """Return those of the pages of the series that are of this image."""
+        leading = self.series.shape[: len(self.series.shape) - len(self.series.keyframe.shape)]
+        if not self.letter or math.prod(leading) != len(pages):
+            return pages
+        numbers = np.arange(len(pages)).reshape(leading)
+        axis = self.series.axes.index(self.letter)
+        return [pages[n] for n in numbers.take(self.position, axis).ravel().tolist()]
+
+
+def read_tiff(path: Path, series: int | None = None, raw: bool = False) -> Opened:
+    """Open an image of a TIFF file.
+
+    Parameters
+    ----------
+    series
+        Which one, counted from 0. None: the largest whose pages lie in this file.
+    raw
+        Whether indices of a palette stay as they are, not turned into colours: for labels.
 
     Raises
     ------
     InputError
-        The file ends too early, or its compression needs a package that is not installed.
+        The file ends too early, claims more than it can hold, needs another file that is missing
+        or a package that is not installed, or has no such series.
     tifffile.TiffFileError, ValueError, ...
         Not a TIFF file, or a damaged one; the caller makes an InputError of it.
     """
     # The file stays open only where strips are decoded from it later.
     with silence_tifffile() as notes, ExitStack() as closing:
-        file = closing.enter_context(tifffile.TiffFile(path))
-        sizes = [math.prod(series.shape) for series in file.series]
-        if not sizes:
-            raise InputError(f"{path} holds no image; give a TIFF with at least one page.")
-        number = sizes.index(max(sizes))
-        series = file.series[number]
-        _check_complete(path, file, series, notes)
-        _check_codec(path, series.keyframe)
-        if series.dtype is None:
+        file = CheckedTiff(path)
+        closing.enter_context(file)
+        chosen, remarks = _choose(path, file, series)
+        found = chosen.series
+        _check_files(path, file, chosen)
+        _check_complete(path, file, found, notes)
+        _check_codec(path, found.keyframe)
+        _check_sizes(path, found.keyframe)
+        if found.dtype is None:
             raise InputError(f"{path} holds values of an unknown type; save it as 8 or 16 bit.")
-        axes, voxel_size_um = series.axes, _voxel_size(file, number)
-        mapped = _mapped(series)
-        if mapped is not None:
-            return Opened(mapped, axes, voxel_size_um)
-        decoded = DecodedPages(file, number)
-        closing.pop_all()
-        return Opened(decoded, axes, voxel_size_um)
+        size_um = _voxel_size(file, chosen.index)
+        data: Any = _mapped(path, found)
+        if data is None:
+            data = DecodedPages(file, chosen.index)
+            closing.pop_all()
+        axes = found.axes
+        if chosen.letter:
+            data, axes = drop_axes(data, axes, {chosen.letter: chosen.position})
+        data, missing = _trim(path, chosen, data, axes)
+        if not raw:
+            data, axes = _as_colours(file, found.keyframe, data, axes)
+        orientation = int(found.keyframe.tags.valueof("Orientation") or 1)
+        data, upright = turn_upright(data, axes, orientation)
+        if upright != axes and size_um is not None:
+            size_um = size_um[0], size_um[2], size_um[1]
+        files = sorted(map(Path, chosen.files())) if found.is_multifile else []
+        number = chosen.number if remarks or series is not None else None
+        return Opened(data, upright, size_um, None, (*remarks, *missing), number, tuple(files))
 
 
-def _check_complete(path: Path, file: Any, series: Any, notes: list[str]) -> None:
+def files_of_image(path: Path) -> tuple[Path, ...]:
+    """Return the files over which the image of a TIFF file is spread; empty if it lies in one.
+
+    A file that cannot be read is one without others.
+    """
+    try:
+        with silence_tifffile(), tifffile.TiffFile(path) as file:
+            several = "FileName=" in (file.pages.first.description or "") or file.is_micromanager
+        return read_tiff(path).files if several else ()
+    except (*UNREADABLE, InputError):
+        return ()
+
+
+def _choose(path: Path, file: CheckedTiff, wanted: int | None) -> tuple[_Choice, tuple[str, ...]]:
+    """Return the image that is asked for, or the largest in this file, and what to remark on."""
+    choices: list[_Choice] = []
+    for index, series in enumerate(file.series):
+        letters = _POSITIONS + "P" * bool(file.is_lsm)
+        letter = next((a for a in series.axes if a in letters), "")
+        for position in range(series.shape[series.axes.index(letter)] if letter else 1):
+            choices.append(_Choice(len(choices), series, index, letter, position))
+    if not choices:
+        raise InputError(f"{path} holds no image; give a TIFF with at least one page.")
+    if wanted is not None:
+        if not 0 <= wanted < len(choices):
+            choice = f"0 to {len(choices) - 1}" if len(choices) > 1 else "only 0"
+            raise InputError(f"{path} has no series {wanted}; choose {choice}.")
+        return choices[wanted], ()
+    ours = [choice for choice in choices if file.filehandle.path in choice.files()] or choices
+    full = [choice for choice in ours if not choice.series.keyframe.is_reduced] or ours
+    chosen = max(full, key=lambda choice: choice.size)
+    if len(full) == 1 or chosen.series.kind in _SLIDES:
+        return chosen, ()
+    which = "the largest" if chosen.size > min(c.size for c in full) else "the first"
+    return chosen, (
+        f"{path.name} holds {len(full)} images; number {chosen.number}, {which}, is read. "
+        f"Choose another with --series ({full[0].number} to {full[-1].number}).",
+    )
+
+
+def _check_files(path: Path, file: CheckedTiff, chosen: _Choice) -> None:
+    """Raise InputError if the image goes on in a file that is missing."""
+    described = file.described
+    if chosen.series.kind != "ome" or described is None or not any(described.missing):
+        return
+    if len(described.images) == len(file.series):
+        missing = described.missing[chosen.index]
+    else:
+        missing = tuple(name for names in described.missing for name in names)
+    if missing and any(page is None for page in chosen.series.pages):
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise InputError(
+            f"{path} is one of several files of an image, of which {missing[0]}{more} is missing; "
+            "put it beside the others, or save the image in one file."
+        )
+
+
+def _check_complete(path: Path, file: CheckedTiff, series: Any, notes: list[str]) -> None:
     """Raise InputError if the first or the last page lies beyond the end of its file."""
     logged = " ".join(notes).lower()
     # Tag 270 holds the axes; tags of vendors may point anywhere without harm.
     cut = any(phrase in logged for phrase in _INCOMPLETE) or "tifftag 270 " in logged
+    if series.kind not in ("ome", "mmstack") or not file.is_whole:
+        cut |= any(phrase in logged for phrase in _MISSING)
     for page in (series.pages[0], series.pages[-1]):
         if page is None or page.parent.filehandle.path != file.filehandle.path:
             continue
@@ -160,7 +331,61 @@ def _check_complete(path: Path, file: Any, series: Any, notes: list[str]) -> Non
     if series.dataoffset is not None:
         cut |= series.dataoffset + series.nbytes > file.filehandle.size
     if cut:
-        raise InputError(f"{path} is cut short or damaged; copy or export it once more.")
+        raise _cut_short(path)
+
+
+def _cut_short(path: Path) -> InputError:
+    return InputError(f"{path} is cut short or damaged; copy or export it once more.")
+
+
+def _check_sizes(path: Path, page: Any) -> None:
+    """Check that each strip or tile can be as large as the page says."""
+    if page.dtype is None or not page.databytecounts:
+        return
+    decoded = math.prod(page.chunks) * page.dtype.itemsize
+    check_claim(path, decoded, max(page.databytecounts), _PACKED.get(int(page.compression), ""))
+
+
+def _trim(path: Path, chosen: _Choice, data: Any, axes: str) -> tuple[Any, tuple[str, ...]]:
+    """Return what is there of an image whose metadata name more frames than the file has."""
+    series = chosen.series
+    inside = len(series.keyframe.shape)
+    leading = data.shape[: len(data.shape) - inside]
+    if series.kind not in ("ome", "mmstack") or not leading:
+        return data, ()
+    pages = chosen.at_position(list(series.pages))
+    there = np.array([page is not None for page in pages])
+    if there.all() or there.size != math.prod(leading):
+        return data, ()
+    outer = there.reshape(leading[0], -1)
+    whole = np.logical_and.accumulate(outer.all(axis=1)).sum()
+    count = int(whole or np.flatnonzero(outer.any(axis=1))[-1] + 1)
+    remarks = []
+    if count < leading[0]:
+        word = {"T": "time point", "Z": "plane", "C": "channel"}.get(axes[0], "frame")
+        remarks.append(
+            f"{path.name} names {pluralise(leading[0], word)} in its metadata and holds {count}; "
+            "those are read."
+        )
+        data = ArrayView(data, (range(count), *map(range, data.shape[1:])))
+    if holes := int(np.count_nonzero(~outer[:count])):
+        remarks.append(f"{path.name} lacks {pluralise(holes, 'plane')}, read as zeros.")
+    return data, tuple(remarks)
+
+
+def _as_colours(file: CheckedTiff, page: Any, data: Any, axes: str) -> tuple[Any, str]:
+    """Return indices of a palette, and inks, as red, green and blue."""
+    if page.photometric == 3 and page.colormap is not None and "S" not in axes:
+        table = np.asarray(page.colormap).T
+        ramp = bool((np.diff(table.astype(np.int64), axis=0) >= 0).all())
+        # ImageJ's palettes, and ramps from dark to light, only show intensities in colour.
+        if not file.is_imagej and not ramp and table.ndim == 2:
+            shift = 8 if table.max() > 255 else 0
+            return PaletteColours(data, (table >> shift).astype(np.uint8)), axes + "S"
+    inks = page.photometric == 5 and axes.endswith("S") and data.shape[-1] == 4
+    if inks and data.dtype.kind == "u":
+        return InkColours(data), axes
+    return data, axes
 
 
 def _check_codec(path: Path, page: Any) -> None:
@@ -175,7 +400,7 @@ def _check_codec(path: Path, page: Any) -> None:
         ) from None
 
 
-def _mapped(series: Any) -> MappedPages | None:
+def _mapped(path: Path, series: Any) -> MappedPages | None:
     """Return the series as mapped pages, or None when its pages have to be decoded."""
     keyframe = series.keyframe
     if series.transform is not None or not keyframe.is_memmappable:
@@ -194,13 +419,27 @@ def _mapped(series: Any) -> MappedPages | None:
         else (page.parent.filehandle.path, page.dataoffsets[0])
         for page in series.pages
     ]
+    ends = {
+        page.parent: page.dataoffsets[0]
+        for page in series.pages
+        if page is not None and page.dataoffsets
+    }
+    for parent, offset in ends.items():  # of the last page in each file
+        if offset + math.prod(keyframe.shape) * dtype.itemsize > parent.filehandle.size:
+            raise _cut_short(path)
     return MappedPages(pages, leading, keyframe.shape, dtype)
 
 
-def _voxel_size(file: Any, series: int) -> tuple[float, float, float] | None:
-    if file.is_ome:
-        return _ome_voxel_size(file.ome_metadata, series)
+def _voxel_size(file: CheckedTiff, series: int) -> tuple[float, float, float] | None:
+    if file.is_ome and file.described is not None:
+        images = file.described.images
+        same = len(images) == len(file.series)
+        return ome_voxel_size(images[series if same else 0]) if images else None
     page = file.pages.first
+    if file.is_svs and (found := re.search(r"MPP\s*=\s*([\d.]+)", page.description)):
+        with suppress(ValueError):
+            size = float(found[1])
+            return plausible_voxel_size(size, size)
     steps = []
     for tag in ("YResolution", "XResolution"):
         value = page.tags.valueof(tag) or (0, 1)
@@ -218,28 +457,6 @@ def _voxel_size(file: Any, series: int) -> tuple[float, float, float] | None:
     if factor is None:
         return None
     return plausible_voxel_size(steps[0] * factor, steps[1] * factor)
-
-
-def _ome_voxel_size(text: str, series: int) -> tuple[float, float, float] | None:
-    """Read PhysicalSizeZ, Y and X of one image; sizes without a unit are in micrometres."""
-    try:
-        root = ElementTree.fromstring(text)
-    except ElementTree.ParseError:
-        return None
-    found = [element for element in root.iter() if element.tag.rpartition("}")[2] == "Pixels"]
-    if not found:
-        return None
-    pixels = found[series if series < len(found) else 0]
-    sizes: list[float | None] = []
-    for letter in "ZYX":
-        factor = to_um(pixels.get(f"PhysicalSize{letter}Unit", "um"))
-        value = pixels.get(f"PhysicalSize{letter}")
-        known = factor is not None and value is not None and 0 < float(value) < math.inf
-        sizes.append(float(value) * factor if known else None)  # type: ignore[operator,arg-type]
-    z, y, x = sizes
-    if y is None or x is None:
-        return None
-    return z or 1.0, y, x
 
 
 class _CachedStore(WrapperStore[Any]):
@@ -268,7 +485,7 @@ class _CachedStore(WrapperStore[Any]):
 class DecodedPages(LazyArray):
     """A TIFF series whose strips or tiles are decoded when they are read."""
 
-    def __init__(self, file: tifffile.TiffFile, series: int) -> None:
+    def __init__(self, file: CheckedTiff, series: int) -> None:
         self.path, self.series = file.filehandle.path, series
         self._close = weakref.finalize(self, file.close)
         store = _CachedStore(file.series[series].aszarr(level=0))
@@ -285,4 +502,4 @@ class DecodedPages(LazyArray):
 
 def _reopen(path: str, series: int) -> DecodedPages:
     with silence_tifffile():
-        return DecodedPages(tifffile.TiffFile(path), series)
+        return DecodedPages(CheckedTiff(Path(path)), series)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.errors import InputError
+from napari_unet.core.io.array_views import drop_axes
 from napari_unet.core.io.axes import AUTO, object_ndim, shared_axes
 from napari_unet.core.io.provenance import find_provenance
 from napari_unet.core.io.stack import Stack, open_stack
@@ -76,7 +77,7 @@ class MeasureInput:
 
         `provenance` is that of labels that are not in a file.
         """
-        stack = open_stack(labels, axes, voxel_size_um)
+        stack = open_stack(labels, axes, voxel_size_um, raw=True)
         if stack.dtype.kind not in "iub":
             raise InputError(
                 f"The labels {stack.name!r} hold {stack.dtype}; give whole numbers, one for each "
@@ -263,6 +264,8 @@ def _windows(whole: Window, edge: tuple[int, ...]) -> Iterator[Window]:
 def _match_axes(labels: Stack, image: Stack) -> tuple[Stack, Stack]:
     """Check that an image has the shape of the labels; give both the axes of `shared_axes`."""
     if labels.labels_shape != image.labels_shape:
+        labels, image = _drop_idle(labels, image), _drop_idle(image, labels)
+    if labels.labels_shape != image.labels_shape:
         raise InputError(
             f"The labels {labels.name!r} have shape {labels.labels_shape} ({labels.labels_axes}), "
             f"the image {image.name!r} {image.labels_shape} ({image.labels_axes}) without "
@@ -270,6 +273,16 @@ def _match_axes(labels: Stack, image: Stack) -> tuple[Stack, Stack]:
         )
     axes = shared_axes(labels.labels_axes, image.labels_axes)
     return _rename_axes(labels, axes), _rename_axes(image, axes)
+
+
+def _drop_idle(stack: Stack, other: Stack) -> Stack:
+    """Return a stack without those of its T and Z that have one position, and the other lacks."""
+    idle = [a for a in "TZ" if a in stack.axes and a not in other.axes]
+    single = {a: 0 for a in idle if stack.data.shape[stack.axes.index(a)] == 1}
+    if not single:
+        return stack
+    data, axes = drop_axes(stack.data, stack.axes, single)
+    return replace(stack, data=data, axes=axes)
 
 
 def _rename_axes(stack: Stack, axes: str) -> Stack:

@@ -9,7 +9,7 @@ import numpy as np
 
 from napari_unet.core.errors import InputError
 from napari_unet.core.io.files import match_by_name
-from napari_unet.core.io.stack import Stack, open_stack, read_labels
+from napari_unet.core.io.stack import Stack, fit_labels, open_stack, read_labels
 from napari_unet.core.training.samples import Samples
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def read_labelled(
     known: Path | None = None,
     *,
     axes: str | None = None,
+    labels_axes: str | None = None,
     ignore: int | None = None,
 ) -> Labelled:
     """Read one image with its labels and mask.
@@ -79,6 +80,8 @@ def read_labelled(
     ----------
     axes
         A letter for each axis of the image; None: the file's own.
+    labels_axes
+        A letter for each axis of the labels and the mask; None: their files' own.
     ignore
         A value of the labels that stands for "not looked at".
 
@@ -87,7 +90,8 @@ def read_labelled(
     InputError
         A file cannot be read, or the shapes differ.
     """
-    stack, values = open_stack(image, axes), read_labels(labels)
+    stack = open_stack(image, axes)
+    values = fit_labels(read_labels(labels, labels_axes), stack.labels_shape)
     if values.dtype == bool:
         values = values.astype(np.uint8)
     _check_shape(values, stack, labels, "labels")
@@ -95,7 +99,7 @@ def read_labelled(
         raise InputError(f"{labels} holds {values.dtype}; give labels, which are integers.")
     mask = None
     if known is not None:
-        mask = read_labels(known) != 0
+        mask = fit_labels(read_labels(known, labels_axes), stack.labels_shape) != 0
         _check_shape(mask, stack, known, "mask")
     if ignore is not None:
         seen = values != ignore

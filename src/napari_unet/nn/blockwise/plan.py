@@ -29,12 +29,17 @@ from napari_unet.core.io.axes import OBJECT_AXES
 from napari_unet.core.io.lazy_arrays import UnreadableError
 from napari_unet.core.io.provenance import hash_stack, make_provenance
 from napari_unet.core.io.stack import with_retries
-from napari_unet.core.progress import run_to_end
+from napari_unet.core.progress import ImageReport, run_to_end
 from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.core.volumes.volume_mode import JOINED, get_mode_ndim, object_axes
 from napari_unet.nn.inference.decode import decode_settings
 from napari_unet.nn.inference.diameter_estimation import ESTIMATING
-from napari_unet.nn.inference.model import choose_scale, write_exactly
+from napari_unet.nn.inference.model import (
+    choose_scale,
+    get_channels,
+    image_remarks,
+    write_exactly,
+)
 from napari_unet.nn.inference.seam_check import check_seams
 from napari_unet.nn.inference.segment import resolve_settings
 from napari_unet.nn.inference.tile_runner import LIVE_TENSORS
@@ -120,6 +125,9 @@ def resolve_plan(
         readable, model, request.settings
     )
     values = _plan_values(request, run, get_mode_ndim(mode))
+    noticed = image_remarks(stack, model, request.settings)
+    if noticed:
+        yield ImageReport(0, 0, ESTIMATING, noticed)
     if found:
         yield ShiftReport(0, 0, ESTIMATING, found)
     write_exactly(model, directory.folder / "model")
@@ -134,7 +142,8 @@ def resolve_plan(
         "volumes": mode,
         OBJECT_AXES: object_axes(mode),
         "data_hash": values["identity"]["data"],
-        "remarks": [remark.text for remark in found],
+        "remarks": [*(r.text for r in noticed), *(r.text for r in found)],
+        "channels": list(get_channels(stack, model, request.settings)),
     }
     plan = RunPlan(
         **{**values, "block": block},
@@ -144,6 +153,7 @@ def resolve_plan(
         precision=executor.call(_choose_precision, request.settings.precision),
         provenance=provenance,
         min_voxels=min_voxels if mode == JOINED else None,
+        levels=request.target.levels,
         planes_per_batch=choose_planes_per_batch(
             stack.labels_shape[: -len(size)], BlockPlan(size, block)
         ),

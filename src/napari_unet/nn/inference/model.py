@@ -14,6 +14,7 @@ from napari_unet.core.errors import DeviceError, InputError, ModelError, Setting
 from napari_unet.core.image.frames import Frame
 from napari_unet.core.models.folder import read_model, read_rehearsal, write_model
 from napari_unet.core.models.store import find_model, put_model
+from napari_unet.core.progress import ImageRemark
 from napari_unet.core.settings.tasks import DEVICES, DecodeSettings
 from napari_unet.nn.inference.runner import OFF, Runner, get_flips
 from napari_unet.nn.inference.size_regression import SizeRegressor
@@ -266,6 +267,25 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     return False
 
 
+def image_remarks(stack: Stack, model: Model, settings: PredictSettings) -> tuple[ImageRemark, ...]:
+    """Return what to say of how the image was read, and of channels that are left out unasked."""
+    texts = list(stack.remarks)
+    used = get_channels(stack, model, settings)
+    seen = min(stack.channels, 3) if stack.rgb else stack.channels
+    if settings.channel is None and len(set(used)) < seen:
+        texts.append(
+            f"{stack.name} has {stack.channels} channels, of which channel {used[0]} is used. "
+            f"Choose another (channel, 0 to {stack.channels - 1}), or name the axes if they are "
+            "planes."
+        )
+    return tuple(map(ImageRemark, texts))
+
+
+def get_channels(stack: Stack, model: Model, settings: PredictSettings) -> tuple[int, ...]:
+    """Return which channel of the image each input of the model is given."""
+    return stack.pick_channels(model.spec.in_channels, settings.channel)
+
+
 def check_fit(stack: Stack, model: Model) -> None:
     """Raise InputError if a model's axes cannot be found in a stack."""
     if model.spec.ndim == 3 and "Z" not in stack.axes:
@@ -295,7 +315,7 @@ def open_frame(
     ndim
         2 for a plane, 3 for a volume; the model's own if not given.
     """
-    channels = stack.pick_channels(model.spec.in_channels, settings.channel)
+    channels = get_channels(stack, model, settings)
     scale, ndim = choose_scale(model, settings), ndim or model.spec.ndim
     if normaliser is None:
         norm = model.card.normalisation

@@ -15,7 +15,7 @@ from napari_unet.core.image.domain_shift import ShiftReport
 from napari_unet.core.io.axes import OBJECT_AXES
 from napari_unet.core.io.provenance import make_provenance
 from napari_unet.core.io.stack import Stack, open_stack
-from napari_unet.core.progress import FrameDone, Progress, TileDone, run_to_end
+from napari_unet.core.progress import FrameDone, ImageReport, Progress, TileDone, run_to_end
 from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.core.volumes.stitch3d import stitch_steps
 from napari_unet.core.volumes.volume_mode import (
@@ -31,7 +31,12 @@ from napari_unet.core.volumes.volume_mode import (
 from napari_unet.nn.inference.decode import InstanceDecoder, SemanticDecoder, open_decoder
 from napari_unet.nn.inference.diameter_estimation import ESTIMATING, diameter_steps
 from napari_unet.nn.inference.map_source import open_map_source
-from napari_unet.nn.inference.model import check_fit, choose_scale
+from napari_unet.nn.inference.model import (
+    check_fit,
+    choose_scale,
+    get_channels,
+    image_remarks,
+)
 from napari_unet.nn.inference.seam_check import SeamCheck
 
 if TYPE_CHECKING:
@@ -43,7 +48,7 @@ if TYPE_CHECKING:
     from napari_unet.nn.inference.model import Model
     from napari_unet.nn.inference.tile_runner import Focus
 
-Step = TileDone | FrameDone | ShiftReport | Progress
+Step = TileDone | FrameDone | ShiftReport | ImageReport | Progress
 Steps = Generator[Step, None, "SegmentResult"]
 
 
@@ -97,7 +102,8 @@ def segment_steps(
 ) -> Steps:
     """Segment a stack, yielding after every tile and every frame.
 
-    Before the first tile comes a `ShiftReport` if there is something to remark on. Closing the
+    Before the first tile come an `ImageReport` and a `ShiftReport`, if there is something to remark
+    on how the image was read, or in what it is unlike the training images. Closing the
     generator ends the run after the current tile; what is finished stays in `out`.
 
     Parameters
@@ -141,6 +147,9 @@ def segment_steps(
     requested = settings
     if settings.volumes == AUTO and (what is not None or window is not None):
         settings = replace(settings, volumes=JOINED)
+    noticed = image_remarks(stack, model, settings)
+    if noticed:
+        yield ImageReport(0, 0, ESTIMATING, noticed)
     settings, mode, minimum, remarks = yield from resolve_settings(stack, model, settings)
     if remarks:
         yield ShiftReport(0, 0, ESTIMATING, remarks)
@@ -151,7 +160,8 @@ def segment_steps(
     run.notes |= {"device": str(model.device), "precision": precision, "tile": None, "seam": None}
     run.notes |= {"diameter_px": settings.diameter, "scale": choose_scale(model, settings)}
     run.notes |= {"volumes": mode, OBJECT_AXES: object_axes(mode)}
-    run.notes["remarks"] = [remark.text for remark in remarks]
+    run.notes["remarks"] = [*(r.text for r in noticed), *(r.text for r in remarks)]
+    run.notes["channels"] = list(get_channels(stack, model, requested))
     for number, index in enumerate(frames):
         yield from _segment_frame(run, index, len(frames) - number, window, focus)
     if mode == JOINED:
