@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_unet.cli.options import add_command
-from napari_unet.cli.terminal import UNUSABLE, follow, format_table, run_all
+from napari_unet.cli.options import add_command, add_labels_as
+from napari_unet.cli.terminal import UNUSABLE, follow, format_table, run_all, say
 from napari_unet.core.io.axes import FRAMES
 
 if TYPE_CHECKING:
@@ -42,6 +42,14 @@ def add_evaluate(commands: Any) -> None:
         help="match the objects of a stack plane by plane or in its volumes; time points are "
         "apart always (default: auto, planes for what a 2D model found, else volumes)",
     )
+    command.add_argument(
+        "--axes", metavar="A", help="a letter for each axis of the labels. Not given: the files'"
+    )
+    command.add_argument(
+        "--truth-axes", metavar="A", help="the same for the truth. Not given: as for the labels"
+    )
+    add_labels_as(command)
+    add_labels_as(command, "--truth-as", "the same for the truth. Not given: as for the labels")
 
 
 def _evaluate(values: Namespace) -> int:
@@ -49,15 +57,20 @@ def _evaluate(values: Namespace) -> int:
     from napari_unet.core.evaluation.metrics import SCORE_HEADINGS, Scores, score_row, write_scores
     from napari_unet.core.evaluation.overlay import draw_picture, plan_pictures
     from napari_unet.core.io.files import check_text_file
+    from napari_unet.core.labels.label_file import LabelReading
 
     if values.csv:
         check_text_file(values.csv)
+    how = LabelReading(values.labels_as, values.axes)
+    truth_how = LabelReading(values.truth_as or values.labels_as, values.truth_axes or values.axes)
     pairs, scores = pair_files(values.predicted, values.truth), dict[str, Scores]()
     pictures = plan_pictures(pairs, values.overlay, values.images)
 
     def run(pair: LabelPair, bar: tqdm[Any]) -> None:
         bar.set_description(pair.name, refresh=False)
-        comparison = read_pair(pair, values.frames)
+        comparison = read_pair(pair, values.frames, how, truth_how)
+        for remark in comparison.remarks:
+            say(f"warning: {remark}")
         scores[pair.name] = follow(score_steps(comparison), bar)
         if picture := pictures.get(pair.name):
             bar.write(draw_picture(picture, comparison), file=sys.stdout)

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_unet.cli.options import add_command
-from napari_unet.cli.terminal import UNUSABLE, follow, run_all
+from napari_unet.cli.options import add_command, add_labels_as
+from napari_unet.cli.terminal import UNUSABLE, follow, run_all, say
 from napari_unet.core.errors import InputError
 from napari_unet.core.io.axes import FRAMES
 from napari_unet.core.text import pluralise
@@ -41,6 +41,8 @@ def add_measure(commands: Any) -> None:
         help="z y x, y x, or one size for all. Not given: as the files have it",
     )
     command.add_argument("--axes", metavar="A", help="a letter for each axis of the labels")
+    command.add_argument("--image-axes", metavar="A", help="a letter for each axis of the image")
+    add_labels_as(command)
     command.add_argument(
         "--frames",
         choices=FRAMES,
@@ -81,7 +83,11 @@ def _measure(values: Namespace) -> int:
             axes=values.axes,
             frames=values.frames,
             solidity=values.solidity,
+            labels_as=values.labels_as,
+            image_axes=values.image_axes,
         )
+        for remark in opened.remarks:
+            say(f"warning: {remark}")
         tables[name] = follow(measure_steps(opened), bar)
 
     failed = run_all(list(labels), run, keep_going=len(labels) > 1)

@@ -7,16 +7,23 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_unet.cli.options import add_command, add_settings, settings_from
+from napari_unet.cli.options import add_command, add_labels_as, add_settings, settings_from
 from napari_unet.cli.terminal import INTERRUPTED, follow, progress_bar, say
 from napari_unet.core.errors import DivergedError, InputError, ModelError, SettingsError
 from napari_unet.core.instances.heads import get_head
+from napari_unet.core.labels.label_file import LabelReading
 from napari_unet.core.models.folder import read_card
 from napari_unet.core.models.store import check_store, find_model, get_free_folder, home
-from napari_unet.core.progress import map_steps
+from napari_unet.core.progress import Progress, map_steps
 from napari_unet.core.settings.tasks import DEVICES, TrainSettings
 from napari_unet.core.text import pluralise
-from napari_unet.core.training.pairs import Labelled, pair_paths, read_labelled, samples_of
+from napari_unet.core.training.pairs import (
+    Labelled,
+    check_objects,
+    pair_paths,
+    read_labelled,
+    samples_of,
+)
 from napari_unet.core.training.run_state import (
     CHECKPOINT,
     forget_training,
@@ -30,7 +37,6 @@ if TYPE_CHECKING:
 
     from tqdm import tqdm
 
-    from napari_unet.core.progress import Progress
     from napari_unet.nn.inference.model import Model
     from napari_unet.nn.training.finetune import Tuning
 
@@ -55,6 +61,10 @@ class TrainRequest:
         Of a network from scratch; None: planes, and what suits them.
     channel
         Of the images, counted from 0; None: all for RGB, else as many as the model takes.
+    axes, label_axes
+        A letter for each axis of the images, and of the labels; None: as the files have them.
+    labels_as
+        What the values of labels are, one of `LABELS_AS`; None: ids, unless they look like a mask.
     keep
         Whether a model that has become worse is stored, too.
     """
@@ -71,6 +81,8 @@ class TrainRequest:
     width: int | None = None
     channel: int | None = None
     axes: str | None = None
+    label_axes: str | None = None
+    labels_as: str | None = None
     device: str = "auto"
     resume: bool = False
     keep: bool = False
@@ -92,12 +104,18 @@ class TrainingRun:
         self.request = request
         self.folder = training_folder(request.name)
         self.tuning: Tuning | None = None
+        self.remarks: list[str] = []
         self._check_options()
         self._overwrite = self._may_overwrite()
         get_free_folder(request.name, overwrite=self._overwrite)
         check_store()
         if request.start is not None:
-            find_model(request.start)  # raises for an unknown one before torch is loaded
+            spec = read_card(find_model(request.start)).spec  # said before torch is loaded
+            self._ndim = spec.ndim
+            self._learns_classes = request.classes is not None or spec.head == "semantic"
+        else:
+            self._ndim = request.ndim or 2
+            self._learns_classes = request.classes is not None
         if (self.folder / CHECKPOINT).exists() and not request.resume:
             raise ModelError(
                 f"There is an unfinished training of {request.name!r}; go on with --resume, or "
@@ -125,6 +143,9 @@ class TrainingRun:
 
     def _steps(self) -> Generator[Progress, None, Path]:
         images = [self._read(name) for name in self._paths]
+        self.remarks += [remark for image in images for remark in image.remarks]
+        self.remarks += check_objects(images)
+        yield Progress(0, 1, "images")
         model = self._model(images)
         from napari_unet.nn.training.finetune import begin_tuning
 
@@ -193,8 +214,15 @@ class TrainingRun:
 
     def _read(self, name: str) -> Labelled:
         request = self.request
-        image, labels, known = self._paths[name]
-        return read_labelled(name, image, labels, known, axes=request.axes, ignore=request.ignore)
+        how = LabelReading(
+            request.labels_as,
+            request.label_axes,
+            classes=self._learns_classes,
+            ndim=self._ndim,
+        )
+        return read_labelled(
+            name, *self._paths[name], axes=request.axes, ignore=request.ignore, how=how
+        )
 
     def _model(self, images: list[Labelled]) -> Model:
         """Load the model to tune, with a new head if other classes are asked for, or build one."""
@@ -270,6 +298,8 @@ def add_train(commands: Any) -> None:
         help="the labels are classes, 0 to K-1, not objects. Not given: as the model has it",
     )
     command.add_argument("--axes", metavar="A", help="a letter for each axis of the images")
+    command.add_argument("--label-axes", metavar="A", help="a letter for each axis of the labels")
+    add_labels_as(command)
     command.add_argument("--channel", type=int, metavar="N", help="which channel, counted from 0")
     command.add_argument(
         "--device", default="auto", metavar="D", help=f"{', '.join(DEVICES)} (default: auto)"
@@ -294,7 +324,7 @@ def _train(values: Namespace) -> int:
     run = TrainingRun(TrainRequest(**options, settings=settings_from(values, TrainSettings)))
     try:
         with progress_bar(1) as bar:
-            place = follow(_show_loss(run.steps(), bar), bar)
+            place = follow(_show_loss(run, bar), bar)
     except (KeyboardInterrupt, DivergedError) as error:
         kept = run.store_interrupted()
         if kept:
@@ -306,12 +336,12 @@ def _train(values: Namespace) -> int:
     return 0
 
 
-def _show_loss(
-    steps: Generator[Progress, None, Path], bar: tqdm[Any]
-) -> Generator[Progress, None, Path]:
-    """Pass the steps of a training on; show its loss beside the bar, and its scores above it."""
+def _show_loss(run: TrainingRun, bar: tqdm[Any]) -> Generator[Progress, None, Path]:
+    """Pass the steps of a training on; show its loss beside the bar, its scores above it."""
 
     def show(step: Progress) -> Progress:
+        while run.remarks:
+            say(f"warning: {run.remarks.pop(0)}")
         scores = getattr(step, "validation", None)
         loss = getattr(step, "loss", math.nan)
         if scores:
@@ -322,4 +352,4 @@ def _show_loss(
         bar.set_description(text, refresh=False)
         return step
 
-    return (yield from map_steps(steps, show))
+    return (yield from map_steps(run.steps(), show))

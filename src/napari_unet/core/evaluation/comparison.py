@@ -8,7 +8,7 @@ of each plane anew, so that equal numbers in two planes are two objects.
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +16,16 @@ import numpy as np
 
 from napari_unet.core.errors import InputError
 from napari_unet.core.evaluation.metrics import Scores, score
-from napari_unet.core.instances.matching import Overlap, are_whole, match
+from napari_unet.core.instances.matching import Overlap, match
 from napari_unet.core.io.axes import AUTO, PLANES, VOLUMES, object_ndim, shared_axes
 from napari_unet.core.io.files import match_by_name
 from napari_unet.core.io.provenance import find_provenance
-from napari_unet.core.io.stack import read_labels_and_axes
+from napari_unet.core.labels.label_file import (
+    LabelReading,
+    doubt_sentence,
+    fit_to_shape,
+    read_label_file,
+)
 from napari_unet.core.progress import Progress
 
 if TYPE_CHECKING:
@@ -146,6 +151,8 @@ class Comparison:
         One letter of "TCZYX" for each axis, in any order.
     ndim
         Whether objects are matched in planes (2) or in volumes (3).
+    remarks
+        What was noticed in the files, a sentence each.
 
     Raises
     ------
@@ -157,6 +164,7 @@ class Comparison:
     truth: Any
     axes: str
     ndim: int = 3
+    remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if tuple(self.labels.shape) != tuple(self.truth.shape):
@@ -272,13 +280,20 @@ def pair_files(predicted: Path, truth: Path) -> list[LabelPair]:
     return [LabelPair(name, found.get(name), wanted.get(name)) for name in names]
 
 
-def read_pair(pair: LabelPair, frames: str = AUTO) -> Comparison:
-    """Read the labels and the truth of a pair.
+def read_pair(
+    pair: LabelPair,
+    frames: str = AUTO,
+    how: LabelReading | None = None,
+    truth_how: LabelReading | None = None,
+) -> Comparison:
+    """Read the labels and the truth of a pair; axes of one time point or plane may differ.
 
     Parameters
     ----------
     frames
         In which frames objects are matched, one of `core.io.axes.FRAMES`.
+    how, truth_how
+        How the labels are read, and the truth; None: as the labels.
 
     Raises
     ------
@@ -288,18 +303,24 @@ def read_pair(pair: LabelPair, frames: str = AUTO) -> Comparison:
     if pair.predicted is None or pair.truth is None:
         lacking = "prediction" if pair.predicted is None else "truth"
         raise InputError(f"{pair.truth or pair.predicted} has no {lacking} of that name.")
-    labels, axes = read_labels_and_axes(pair.predicted)
-    truth, truth_axes = read_labels_and_axes(pair.truth)
-    if labels.shape != truth.shape:
+    ndim = object_ndim(frames, find_provenance(pair.predicted))
+    how = replace(how or LabelReading(), ndim=ndim)
+    truth_how = how if truth_how is None else replace(truth_how, ndim=ndim)
+    labels, truth = read_label_file(pair.predicted, how), read_label_file(pair.truth, truth_how)
+    found, wanted = labels.values, truth.values
+    axes = shared_axes(labels.axes, truth.axes)
+    if found.ndim < wanted.ndim:
+        fitted, axes = fit_to_shape(found, labels.axes, wanted.shape), truth.axes
+        found = found if fitted is None else fitted
+    elif found.shape != wanted.shape:
+        fitted = fit_to_shape(wanted, truth.axes, found.shape)
+        wanted = wanted if fitted is None else fitted
+    if found.shape != wanted.shape:
         raise InputError(
-            f"{pair.predicted} has shape {labels.shape}, its truth {truth.shape}; "
+            f"{pair.predicted} has shape {found.shape}, its truth {wanted.shape}; "
             "give two labellings of the same image."
         )
-    for path, values in ((pair.predicted, labels), (pair.truth, truth)):
-        if not are_whole(values):
-            raise InputError(
-                f"{path} holds {values.dtype} that are no whole numbers; give the objects' "
-                "numbers, 0 for background."
-            )
-    ndim = object_ndim(frames, find_provenance(pair.predicted))
-    return Comparison(labels, truth, shared_axes(axes, truth_axes), ndim)
+    remarks = [*labels.remarks, *truth.remarks]
+    for path, read in ((pair.predicted, labels), (pair.truth, truth)):
+        remarks += [doubt_sentence(path, read.doubt)] if read.doubt else []
+    return Comparison(found, wanted, axes, ndim, tuple(remarks))

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_unet.core.errors import InputError
 from napari_unet.core.io.files import match_by_name
-from napari_unet.core.io.stack import Stack, open_stack, read_labels
+from napari_unet.core.io.stack import Stack, open_stack
+from napari_unet.core.labels.label_file import (
+    LabelReading,
+    doubt_sentence,
+    fit_to_shape,
+    read_label_file,
+)
+from napari_unet.core.settings.tasks import IDS
 from napari_unet.core.training.samples import Samples
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from napari_unet.core.instances.heads import InstanceHead, SemanticHead
@@ -33,12 +40,18 @@ class Labelled:
         Integers in the order of `Stack.labels_axes`.
     known
         bool of the labels' shape: what was looked at; None where all was.
+    remarks
+        What was noticed in the files, a sentence each.
+    doubt
+        Why the labels look as if they were no objects; "" if they look like objects.
     """
 
     name: str
     stack: Stack
     labels: np.ndarray
     known: np.ndarray | None = None
+    remarks: tuple[str, ...] = ()
+    doubt: str = ""
 
 
 def pair_paths(
@@ -51,8 +64,8 @@ def pair_paths(
     Raises
     ------
     InputError
-        A path that does not exist, files and folders mixed, no name in common, or an image without
-        its mask.
+        A path that does not exist, files and folders mixed, no name in common, an image without
+        its mask, or images that are given as their own labels.
     """
     mixed = "are files and folders; give all of one kind"
     seen, drawn, masks = match_by_name(images, labels, known, mixed=mixed)
@@ -61,6 +74,11 @@ def pair_paths(
         raise InputError(f"{images} and {labels} have no file name in common.")
     if known and (bare := [name for name in both if name not in masks]):
         raise InputError(f"{known} has no mask for {bare[0]}; add one, or remove the image.")
+    for name in both:
+        if seen[name].samefile(drawn[name]):
+            raise InputError(
+                f"{seen[name]} is given as image and as its own labels; give the labels of it."
+            )
     return {name: (seen[name], drawn[name], masks.get(name)) for name in both}
 
 
@@ -72,6 +90,7 @@ def read_labelled(
     *,
     axes: str | None = None,
     ignore: int | None = None,
+    how: LabelReading | None = None,
 ) -> Labelled:
     """Read one image with its labels and mask.
 
@@ -81,32 +100,55 @@ def read_labelled(
         A letter for each axis of the image; None: the file's own.
     ignore
         A value of the labels that stands for "not looked at".
+    how
+        How the labels are read.
 
     Raises
     ------
     InputError
-        A file cannot be read, or the shapes differ.
+        A file cannot be read, the shapes differ, or the labels are the image itself.
     """
-    stack, values = open_stack(image, axes), read_labels(labels)
-    if values.dtype == bool:
-        values = values.astype(np.uint8)
-    _check_shape(values, stack, labels, "labels")
-    if values.dtype.kind not in "ui":
-        raise InputError(f"{labels} holds {values.dtype}; give labels, which are integers.")
+    how = replace(how or LabelReading(), ignore=ignore)
+    stack, read = open_stack(image, axes), read_label_file(labels, how)
+    values = _fit(read.values, read.axes, stack, labels, "labels")
+    if read.known is None and is_the_image(stack, values):
+        raise InputError(f"{labels} holds the values of its image {image}; give its labels.")
     mask = None
     if known is not None:
-        mask = read_labels(known) != 0
-        _check_shape(mask, stack, known, "mask")
-    if ignore is not None:
-        seen = values != ignore
-        values = np.where(seen, values, 0)
+        drawn = read_label_file(known, LabelReading(axes=how.axes, labels_as=IDS))
+        mask = _fit(drawn.values != 0, drawn.axes, stack, known, "mask")
+    if read.known is not None:
+        seen = read.known.reshape(values.shape)
         mask = seen if mask is None else mask & seen
-    if values.size and values.min() < 0:
-        raise InputError(
-            f"{labels} holds labels below 0; give labels from 0 on, or name the value that stands "
-            "for the unknown (--ignore-label)."
-        )
-    return Labelled(name, stack, values, mask)
+    doubt = doubt_sentence(labels, read.doubt) if read.doubt else ""
+    return Labelled(name, stack, values, mask, read.remarks, doubt)
+
+
+def is_the_image(stack: Stack, labels: np.ndarray) -> bool:
+    """Return whether labels of more than a mask's two values are an image's own values."""
+    if stack.channels > 1 or labels.max(initial=0) < 2:
+        return False
+    window = tuple(slice(0, size) for size in stack.frame_shape(2))
+    equal = all(
+        np.array_equal(stack.read(index, window, (0,))[0], labels[index])
+        for index in stack.indices(2)
+    )
+    return equal and len(np.unique(labels)) > 2
+
+
+def check_objects(images: Sequence[Labelled]) -> list[str]:
+    """Return what is to be said of labels that look as if they were no objects.
+
+    Raises
+    ------
+    InputError
+        All of them do: nothing could be learned about objects.
+    """
+    doubts = [image.doubt for image in images if image.doubt]
+    with_objects = sum(bool(image.labels.any()) for image in images)
+    if doubts and len(doubts) == with_objects:
+        raise InputError(f"{doubts[0]}.")
+    return doubts
 
 
 def samples_of(
@@ -158,9 +200,18 @@ def _frames(
         yield (frame, labels), known, image.name
 
 
-def _check_shape(values: np.ndarray, stack: Stack, path: Path, what: str) -> None:
-    if values.shape != stack.labels_shape:
+def _fit(values: np.ndarray, axes: str, stack: Stack, path: Path, what: str) -> np.ndarray:
+    """Return labels or a mask in their image's shape; single time points and planes do not count.
+
+    Raises
+    ------
+    InputError
+        The shapes differ.
+    """
+    fitted = fit_to_shape(values, axes, stack.labels_shape)
+    if fitted is None:
         raise InputError(
             f"The {what} {path} have shape {values.shape}, their image {stack.labels_shape}; give "
             f"{what} of the image's shape."
         )
+    return fitted

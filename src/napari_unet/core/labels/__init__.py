@@ -1,0 +1,5 @@
+"""Label images as people have them: read, judged, and brought together with their images.
+
+label_file     a file of labels of any kind as an array of objects' ids
+object_check   whether the values of labels are objects at all: masks, images, interpolated labels
+"""
