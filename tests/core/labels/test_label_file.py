@@ -16,11 +16,11 @@ from napari_unet.core.errors import InputError, SettingsError
 from napari_unet.core.evaluation.comparison import LabelPair, read_pair
 from napari_unet.core.labels.label_file import (
     LabelReading,
-    WholeNumbers,
     fit_to_shape,
     open_labels,
     read_label_file,
 )
+from napari_unet.core.labels.lazy_labels import WholeNumbers
 from napari_unet.core.labels.object_check import connected_components, doubt_objects
 from napari_unet.core.regionprops.measure import measure
 from napari_unet.core.training.pairs import pair_paths, read_labelled

@@ -102,12 +102,10 @@ def connected_components(values: np.ndarray, axes: str, ndim: int = 3) -> np.nda
     np.ndarray
         Unsigned integers of the same shape; each frame is numbered from 1.
     """
-    from skimage.measure import label
-
     inside = "ZYX"[-ndim:]
     frame_ndim = sum(letter in inside for letter in axes)
     frames = values.reshape(-1, *values.shape[values.ndim - frame_ndim :])
-    found = [label(frame, background=0, connectivity=frame_ndim) for frame in frames]
+    found = [_label_equal(frame) for frame in frames]
     largest = max((int(frame.max(initial=0)) for frame in found), default=0)
     dtype = np.uint16 if largest < 2**16 else np.uint32
     return np.array(found, dtype).reshape(values.shape)
@@ -151,13 +149,21 @@ def mask_pieces(values: np.ndarray, axes: str, ndim: int = 3) -> int:
     return max(int(ndimage.label(frame, around)[1]) for frame in frames)
 
 
+def _label_equal(frame: np.ndarray) -> np.ndarray:
+    """Number the connected pieces of equal values, those at corners connected, too."""
+    from skimage import measure
+
+    found: np.ndarray = measure.label(  # type: ignore[no-untyped-call]
+        frame, background=0, connectivity=frame.ndim
+    )
+    return found
+
+
 def _count_pieces(values: np.ndarray) -> tuple[int, int]:
     """Count pieces and objects in some planes."""
-    from skimage.measure import label
-
     pieces = objects = 0
     for plane in _some_planes(values):
-        pieces += int(label(plane, background=0, connectivity=2, return_num=True)[1])
+        pieces += int(_label_equal(plane).max(initial=0))
         objects += int(np.count_nonzero(np.unique(plane)))
     return pieces, objects
 

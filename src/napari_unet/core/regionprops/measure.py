@@ -23,8 +23,8 @@ from napari_unet.core.labels.label_file import (
     doubt_sentence,
     judge_stack,
     open_labels,
-    without_single_axes,
 )
+from napari_unet.core.labels.lazy_labels import without_single_axes
 from napari_unet.core.progress import Progress, run_to_end
 from napari_unet.core.regionprops.moments import ObjectParts, hull_points, hull_size
 from napari_unet.core.regionprops.table import Table, join_tables, object_table
