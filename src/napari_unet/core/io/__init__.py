@@ -4,6 +4,7 @@ stack                 Stack: an image that is read window by window; its channel
 readers               image files by kind; PNG and JPEG
 tiff                  TIFF files as lazy arrays
 ome_zarr              Zarr and OME-Zarr, on the disk and at addresses
+remote                bounds on what servers may send, and on how long they may take
 lazy_arrays           base of lazy arrays, cache of chunks, reads with several tries
 axes                  letters of axes: defaults, checks, what objects are matched in
 coordinate_transform  world coordinates of an image, units

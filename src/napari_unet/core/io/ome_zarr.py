@@ -52,7 +52,12 @@ def read_zarr(path: Path | str, level: int = 0) -> Opened:
         )
     # Absolute, since workers of a cluster open the array in another working directory.
     where = path if isinstance(path, str) else str(path.absolute())
-    node: Any = zarr.open(where, mode="r")
+    options = None
+    if isinstance(path, str):
+        from napari_unet.core.io.remote import storage_options
+
+        options = storage_options(path)
+    node: Any = zarr.open(where, mode="r", storage_options=options)
     node, attributes = (node, {}) if isinstance(node, zarr.Array) else _image_in(node)
     if "plate" in attributes or "well" in attributes:
         raise InputError(f"{path} is a plate of many images; give one of them: {path}/A/1/0.")

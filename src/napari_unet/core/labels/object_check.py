@@ -150,7 +150,7 @@ def mask_pieces(values: np.ndarray, axes: str, ndim: int = 3) -> int:
 
 
 def _label_equal(frame: np.ndarray) -> np.ndarray:
-    """Number the connected pieces of equal values, those at corners connected, too."""
+    """Return the connected pieces of equal values, numbered from 1; corners connect."""
     from skimage import measure
 
     found: np.ndarray = measure.label(  # type: ignore[no-untyped-call]
