@@ -148,14 +148,17 @@ def _model_in(folder: Path, target: torch.device) -> Model:
     tensors = {name: torch.from_numpy(values) for name, values in arrays.items()}
     clicks = {n.removeprefix(CLICK): tensors.pop(n) for n in list(tensors) if n.startswith(CLICK)}
     with torch.device("meta"):  # a card may describe a network that no memory could hold
-        wanted = {name: value.shape for name, value in UNet(card.spec).state_dict().items()}
-    if wanted != {name: value.shape for name, value in tensors.items()}:
+        size = sum(value.numel() for value in UNet(card.spec).parameters())
+    net = UNet(card.spec) if size <= sum(value.numel() for value in tensors.values()) else None
+    try:
+        if net is None:
+            raise RuntimeError("weights are missing")
+        net.load_state_dict(tensors)
+    except RuntimeError as error:
         raise ModelError(
             f"The weights of model {card.name!r} do not fit its card; the folder is damaged, "
             "import or train the model again."
-        )
-    net = UNet(card.spec)
-    net.load_state_dict(tensors)
+        ) from error
     click = build_click_head(card.spec, card.click, clicks).to(target) if clicks else None
     size = SizeRegressor.from_arrays(sizes, card.spec)
     return Model(card, _moved(net, target), target, folder, click, size)
