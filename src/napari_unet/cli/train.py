@@ -61,7 +61,7 @@ class TrainRequest:
         Of a network from scratch; None: planes, and what suits them.
     channel
         Of the images, counted from 0; None: all for RGB, else as many as the model takes.
-    axes, label_axes
+    axes, labels_axes
         A letter for each axis of the images, and of the labels; None: as the files have them.
     labels_as
         What the values of labels are, one of `LABELS_AS`; None: ids, unless they look like a mask.
@@ -81,7 +81,7 @@ class TrainRequest:
     width: int | None = None
     channel: int | None = None
     axes: str | None = None
-    label_axes: str | None = None
+    labels_axes: str | None = None
     labels_as: str | None = None
     device: str = "auto"
     resume: bool = False
@@ -216,7 +216,7 @@ class TrainingRun:
         request = self.request
         how = LabelReading(
             request.labels_as,
-            request.label_axes,
+            request.labels_axes,
             classes=self._learns_classes,
             ndim=self._ndim,
         )
@@ -298,7 +298,7 @@ def add_train(commands: Any) -> None:
         help="the labels are classes, 0 to K-1, not objects. Not given: as the model has it",
     )
     command.add_argument("--axes", metavar="A", help="a letter for each axis of the images")
-    command.add_argument("--label-axes", metavar="A", help="a letter for each axis of the labels")
+    command.add_argument("--labels-axes", metavar="A", help="a letter for each axis of the labels")
     add_labels_as(command)
     command.add_argument("--channel", type=int, metavar="N", help="which channel, counted from 0")
     command.add_argument(

@@ -20,6 +20,7 @@ from napari_unet.core.instances.matching import Overlap, match
 from napari_unet.core.io.axes import AUTO, PLANES, VOLUMES, object_ndim, shared_axes
 from napari_unet.core.io.files import match_by_name
 from napari_unet.core.io.provenance import find_provenance
+from napari_unet.core.labels.foreign import foreign_kind
 from napari_unet.core.labels.label_file import (
     LabelReading,
     doubt_sentence,
@@ -306,7 +307,15 @@ def read_pair(
     ndim = object_ndim(frames, find_provenance(pair.predicted))
     how = replace(how or LabelReading(), ndim=ndim)
     truth_how = how if truth_how is None else replace(truth_how, ndim=ndim)
-    labels, truth = read_label_file(pair.predicted, how), read_label_file(pair.truth, truth_how)
+    how, truth_how = (replace(h, name=pair.predicted.name) for h in (how, truth_how))
+    if foreign_kind(pair.predicted):  # the truth may know how large the image is
+        truth = read_label_file(pair.truth, truth_how)
+        how = replace(how, image=(truth.values.shape, truth.axes))
+        labels = read_label_file(pair.predicted, how)
+    else:
+        labels = read_label_file(pair.predicted, how)
+        truth_how = replace(truth_how, image=(labels.values.shape, labels.axes))
+        truth = read_label_file(pair.truth, truth_how)
     found, wanted = labels.values, truth.values
     axes = shared_axes(labels.axes, truth.axes)
     if found.ndim < wanted.ndim:

@@ -17,6 +17,7 @@ from napari_unet.core.io.files import (
     UNREADABLE,
     check_exists,
     expand_path,
+    image_stem,
     unreadable_error,
 )
 from napari_unet.core.io.stack import Stack, open_stack
@@ -25,6 +26,7 @@ from napari_unet.core.labels.encodings import (
     colours_to_ids,
     palette_indices,
 )
+from napari_unet.core.labels.foreign import foreign_kind, read_foreign
 from napari_unet.core.labels.lazy_labels import WholeNumbers
 from napari_unet.core.labels.object_check import (
     background_below_zero,
@@ -85,6 +87,10 @@ class LabelReading:
         Whether the values are classes and not objects: no doubts are raised, none are below 0.
     ndim
         Whether objects end with their plane (2) or go through z (3).
+    image
+        Shape and axes of the labels, for files that hold outlines alone; None: not known.
+    name
+        The image's file name, to find it in a file with the labels of many.
     """
 
     labels_as: str | None = None
@@ -92,6 +98,8 @@ class LabelReading:
     ignore: int | None = None
     classes: bool = False
     ndim: int = 3
+    image: tuple[tuple[int, ...], str] | None = None
+    name: str | None = None
     remarks: list[str] = field(default_factory=list, compare=False)
 
     def __post_init__(self) -> None:
@@ -113,8 +121,13 @@ def read_label_file(path: str | Path, how: LabelReading | None = None) -> LabelD
     path, how = expand_path(path), how or LabelReading()
     check_exists(path)
     check_lossless(path)
-    values, axes, coloured = _read_values(path, how)
     remarks: list[str] = []
+    if kind := foreign_kind(path):
+        values, axes, found = read_foreign(path, kind, how.image, how.name)
+        remarks += [f"{path}: {remark}" for remark in found]
+        coloured = False
+    else:
+        values, axes, coloured = _read_values(path, how)
     if coloured:
         values, remark = colours_to_ids(values, str(path), how.labels_as)
         remarks.append(f"{path}: {remark}")
@@ -219,6 +232,13 @@ def _core_shape(shape: Iterable[int]) -> tuple[int, ...]:
     return (*(size for size in leading if size != 1), height, width)
 
 
+def _is_encoded(path: Path, how: LabelReading) -> bool:
+    """Return whether all of a file has to be read to know the ids in it."""
+    if how.labels_as is not None or foreign_kind(path):
+        return True
+    return palette_indices(path, how.axes, None) is not None
+
+
 def open_labels(source: Any, how: LabelReading | None = None, voxel_size_um: Any = None) -> Stack:
     """Open labels as a stack of whole numbers, lazily unless `labels_as` asks for all of them.
 
@@ -238,13 +258,15 @@ def open_labels(source: Any, how: LabelReading | None = None, voxel_size_um: Any
     if path is not None:
         check_exists(path)
         check_lossless(path)
-    if path is not None and (
-        how.labels_as is not None or palette_indices(path, how.axes, how.labels_as) is not None
-    ):
+    if path is not None and _is_encoded(path, how):
         read = read_label_file(path, how)
         how.remarks.extend(read.remarks)
-        opened = open_stack(path, how.axes, voxel_size_um)
-        return Stack(read.values, read.axes, opened.voxel_size_um, name=opened.name, path=path)
+        name, size_um = image_stem(path), voxel_size_um
+        if not foreign_kind(path):
+            opened = open_stack(path, how.axes, voxel_size_um)
+            name, size_um = opened.name, opened.voxel_size_um
+        stack = open_stack(read.values, read.axes, size_um)
+        return replace(stack, name=name, path=path)
     stack = open_stack(source, how.axes, voxel_size_um)
     if stack.channels > 1:
         raise InputError(_channels_problem(stack.path or stack.name, stack))  # type: ignore[arg-type]

@@ -96,8 +96,11 @@ class MeasureInput:
             One letter for each axis of the image; None: as the file has them.
         """
         how = LabelReading(labels_as, axes, ndim=2 if frames == PLANES else 3)
-        stack = open_labels(labels, how, voxel_size_um)
         picture = None if image is None else open_stack(image, image_axes)
+        if picture is not None:
+            shape = (picture.labels_shape, picture.labels_axes)
+            how = replace(how, image=shape, name=picture.path.name if picture.path else None)
+        stack = open_labels(labels, how, voxel_size_um)
         if picture is not None:
             stack, picture = _match_axes(stack, picture)
         size = stack.voxel_size_um or (picture.voxel_size_um if picture is not None else None)

@@ -108,8 +108,14 @@ def read_labelled(
     InputError
         A file cannot be read, the shapes differ, or the labels are the image itself.
     """
-    how = replace(how or LabelReading(), ignore=ignore)
-    stack, read = open_stack(image, axes), read_label_file(labels, how)
+    stack = open_stack(image, axes)
+    how = replace(
+        how or LabelReading(),
+        ignore=ignore,
+        image=(stack.labels_shape, stack.labels_axes),
+        name=image.name,
+    )
+    read = read_label_file(labels, how)
     values = _fit(read.values, read.axes, stack, labels, "labels")
     if read.known is None and is_the_image(stack, values):
         raise InputError(f"{labels} holds the values of its image {image}; give its labels.")

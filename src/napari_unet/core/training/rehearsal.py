@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+import tokenize
 import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -163,7 +164,7 @@ def unpack_rehearsal(data: bytes, ndim: int | None = None) -> list[RehearsalCrop
                 _read_crop(archive, number, float(diameters[number]), str(groups[number]))
                 for number in range(len(diameters))
             ]
-    except (zipfile.BadZipFile, MemoryError, *UNREADABLE) as error:
+    except (zipfile.BadZipFile, tokenize.TokenError, MemoryError, *UNREADABLE) as error:
         raise ModelError(
             f"The model's replay cannot be read ({first_line(error)}); import or install the model "
             "again."
