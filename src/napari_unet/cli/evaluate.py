@@ -48,6 +48,19 @@ def add_evaluate(commands: Any) -> None:
     command.add_argument(
         "--truth-axes", metavar="A", help="the same for the truth. Not given: as for the labels"
     )
+    command.add_argument(
+        "--predicted",
+        dest="select",
+        metavar="PATTERN",
+        help="which files in the folder are scored, such as '*_pred.tif'. Not given: all",
+    )
+    command.add_argument(
+        "--labels",
+        dest="pattern",
+        metavar="PATTERN",
+        help="how the truth is called, such as '{stem}_masks.tif'. Not given: like the labels, "
+        "perhaps with an ending such as _masks",
+    )
     add_labels_as(command)
     add_labels_as(command, "--truth-as", "the same for the truth. Not given: as for the labels")
 
@@ -63,7 +76,8 @@ def _evaluate(values: Namespace) -> int:
         check_text_file(values.csv)
     how = LabelReading(values.labels_as, values.axes)
     truth_how = LabelReading(values.truth_as or values.labels_as, values.truth_axes or values.axes)
-    pairs, scores = pair_files(values.predicted, values.truth), dict[str, Scores]()
+    pairs = pair_files(values.predicted, values.truth, values.pattern, values.select)
+    scores: dict[str, Scores] = {}
     pictures = plan_pictures(pairs, values.overlay, values.images)
 
     def run(pair: LabelPair, bar: tqdm[Any]) -> None:

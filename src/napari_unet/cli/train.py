@@ -48,7 +48,9 @@ class TrainRequest:
     Attributes
     ----------
     images, labels, known
-        Files, or folders with equal names; `known` may be None.
+        Files, or folders; `known` may be None. Without `labels`, a data set in a known layout.
+    image_pattern, label_pattern
+        Which files are images, and how their labels are called; see `core.labels.pairing`.
     name
         Of the new model.
     start
@@ -70,7 +72,7 @@ class TrainRequest:
     """
 
     images: Path
-    labels: Path
+    labels: Path | None
     name: str
     start: str | None = None
     known: Path | None = None
@@ -83,6 +85,8 @@ class TrainRequest:
     axes: str | None = None
     labels_axes: str | None = None
     labels_as: str | None = None
+    image_pattern: str | None = None
+    label_pattern: str | None = None
     device: str = "auto"
     resume: bool = False
     keep: bool = False
@@ -121,7 +125,15 @@ class TrainingRun:
                 f"There is an unfinished training of {request.name!r}; go on with --resume, or "
                 f"delete {self.folder} to start again."
             )
-        self._paths = pair_paths(request.images, request.labels, request.known)
+        self._paths, remark = pair_paths(
+            request.images,
+            request.labels,
+            request.known,
+            request.image_pattern,
+            request.label_pattern,
+        )
+        if remark and not self._learns_classes:
+            self.remarks.append(remark)
 
     def steps(self) -> Generator[Progress, None, Path]:
         """Train; yield progress and return the folder of the stored model.
@@ -220,8 +232,16 @@ class TrainingRun:
             classes=self._learns_classes,
             ndim=self._ndim,
         )
+        files, known = self._paths[name]
         return read_labelled(
-            name, *self._paths[name], axes=request.axes, ignore=request.ignore, how=how
+            name,
+            files.images,
+            files.labels,
+            known,
+            plane=files.plane,
+            axes=request.axes,
+            ignore=request.ignore,
+            how=how,
         )
 
     def _model(self, images: list[Labelled]) -> Model:
@@ -272,7 +292,26 @@ def add_train(commands: Any) -> None:
         commands, "train", _train, "Tune a model on labelled images, or train a new one"
     )
     command.add_argument("images", type=Path, help="an image, or a folder of images")
-    command.add_argument("labels", type=Path, help="its labels, or a folder with equal names")
+    command.add_argument(
+        "labels",
+        type=Path,
+        nargs="?",
+        help="its labels, or a folder with equal names, or a COCO JSON. Not given: as the layouts "
+        "of Cellpose, StarDist, nnU-Net and the Cell Tracking Challenge have it",
+    )
+    command.add_argument(
+        "--images",
+        dest="image_pattern",
+        metavar="PATTERN",
+        help="which files in the folder are images, such as '*.tif'. Not given: all",
+    )
+    command.add_argument(
+        "--labels",
+        dest="label_pattern",
+        metavar="PATTERN",
+        help="how the labels of an image are called, such as '{stem}_masks.tif'. Not given: like "
+        "the image, perhaps with an ending such as _masks",
+    )
     command.add_argument("--name", required=True, metavar="NAME", help="of the new model")
     start = command.add_mutually_exclusive_group(required=True)
     start.add_argument("--from", dest="start", metavar="MODEL", help="the model to tune")

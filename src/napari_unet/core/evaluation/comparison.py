@@ -7,6 +7,7 @@ of each plane anew, so that equal numbers in two planes are two objects.
 
 from __future__ import annotations
 
+import fnmatch
 import itertools
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,14 +19,20 @@ from napari_unet.core.errors import InputError
 from napari_unet.core.evaluation.metrics import Scores, score
 from napari_unet.core.instances.matching import Overlap, match
 from napari_unet.core.io.axes import AUTO, PLANES, VOLUMES, object_ndim, shared_axes
-from napari_unet.core.io.files import match_by_name
+from napari_unet.core.io.files import check_exists, is_image_folder
 from napari_unet.core.io.provenance import find_provenance
-from napari_unet.core.labels.foreign import foreign_kind
+from napari_unet.core.labels.foreign import COCO, foreign_kind
 from napari_unet.core.labels.label_file import (
     LabelReading,
     doubt_sentence,
     fit_to_shape,
     read_label_file,
+)
+from napari_unet.core.labels.pairing import (
+    is_of_challenge,
+    list_label_files,
+    match_label_files,
+    unique_stems,
 )
 from napari_unet.core.progress import Progress
 
@@ -266,19 +273,52 @@ class LabelPair:
     truth: Path | None
 
 
-def pair_files(predicted: Path, truth: Path) -> list[LabelPair]:
-    """Match files of labels with their truth by `match_by_name`; labels without truth come last.
+def pair_files(
+    predicted: Path, truth: Path, pattern: str | None = None, select: str | None = None
+) -> list[LabelPair]:
+    """Match files of labels with their truth; labels without truth come last.
+
+    Parameters
+    ----------
+    predicted, truth
+        Files, or folders, or a folder and a COCO JSON.
+    pattern
+        The name of the truth, such as ``{stem}_masks.tif``; None: the name of the labels, perhaps
+        with an ending that is known (see `core.labels.pairing`).
+    select
+        Which files of the folder are scored, such as ``*_pred.tif``; None: all.
 
     Raises
     ------
     InputError
         A path does not exist, one is a file and one a folder, or no name is in both folders.
     """
-    found, wanted = match_by_name(predicted, truth)
-    if not set(found) & set(wanted):
+    check_exists(predicted, truth)
+    if not is_image_folder(predicted):
+        if is_image_folder(truth):
+            raise InputError(
+                f"{predicted} and {truth} are a file and a folder; give two of a kind."
+            )
+        return [LabelPair(predicted.name, predicted, truth)]
+    if not is_image_folder(truth) and foreign_kind(truth) != COCO:
+        raise InputError(f"{predicted} and {truth} are a folder and a file; give two of a kind.")
+    files = list_label_files(predicted)
+    if select is not None:
+        files = [path for path in files if fnmatch.fnmatch(path.name, select)]
+    found = unique_stems(files)
+    wanted = match_label_files(found, truth, pattern)
+    if not wanted:
         raise InputError(f"{predicted} and {truth} have no file name in common.")
-    names = [*wanted, *(name for name in found if name not in wanted)]
-    return [LabelPair(name, found.get(name), wanted.get(name)) for name in names]
+    taken = set(wanted.values())
+    pairs = [LabelPair(name, found[name], path) for name, path in wanted.items()]
+    if pattern is None and is_image_folder(truth):
+        others = unique_stems(path for path in list_label_files(truth) if path not in taken)
+        pairs += [LabelPair(name, None, path) for name, path in others.items()]
+    if all(is_of_challenge(path) for path in taken):  # the truth there is of some frames only
+        return pairs
+    return pairs + [
+        LabelPair(name, path, None) for name, path in found.items() if name not in wanted
+    ]
 
 
 def read_pair(
@@ -307,7 +347,7 @@ def read_pair(
     ndim = object_ndim(frames, find_provenance(pair.predicted))
     how = replace(how or LabelReading(), ndim=ndim)
     truth_how = how if truth_how is None else replace(truth_how, ndim=ndim)
-    how, truth_how = (replace(h, name=pair.predicted.name) for h in (how, truth_how))
+    how, truth_how = (replace(h, name=pair.name) for h in (how, truth_how))
     if foreign_kind(pair.predicted):  # the truth may know how large the image is
         truth = read_label_file(pair.truth, truth_how)
         how = replace(how, image=(truth.values.shape, truth.axes))

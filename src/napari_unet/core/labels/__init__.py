@@ -3,6 +3,7 @@
 label_file     a file of labels of any kind as an array of objects' ids
 encodings      how files hold labels: palettes, colours, compression that changes values
 lazy_labels    labels that are read by slices
+pairing        which label file belongs to which image: names, patterns, layouts of tools
 outlines       objects as outlines and back, exactly
 foreign        label files of other programs that are no images: which, and the labels in them
 imagej_rois    ROIs of ImageJ and Fiji

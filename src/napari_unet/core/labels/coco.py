@@ -24,7 +24,7 @@ def read_coco(path: Path, name: str | None = None) -> tuple[np.ndarray, list[str
     Parameters
     ----------
     name
-        The image's file name, with or without its suffix; None: the only image of the file.
+        The image's file name, with or without its suffix. A file of one image needs none.
 
     Returns
     -------
@@ -124,7 +124,7 @@ def write_coco(path: Path, images: Mapping[str, np.ndarray]) -> int:
 
 def _find_image(path: Path, values: Any, name: str | None) -> Any:
     images = values["images"]
-    if name is None and len(images) == 1:
+    if len(images) == 1:
         return images[0]
     if name is None:
         raise InputError(f"{path} holds {len(images)} images; give a folder with the images.")
@@ -133,7 +133,7 @@ def _find_image(path: Path, values: Any, name: str | None) -> Any:
         file_name = Path(str(image["file_name"]))
         if file_name.name == name or image_stem(file_name) == stem:
             return image
-    raise InputError(f"{path} has no image of the name {name}.")
+    raise InputError(f"{path} has no image of the name {name}; it holds {len(images)} others.")
 
 
 def _masks(

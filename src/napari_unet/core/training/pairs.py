@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_unet.core.errors import InputError
-from napari_unet.core.io.files import match_by_name
+from napari_unet.core.io.files import check_exists, images_by_name, is_image_folder
 from napari_unet.core.io.stack import Stack, open_stack
 from napari_unet.core.labels.label_file import (
+    LabelData,
     LabelReading,
     doubt_sentence,
     fit_to_shape,
     read_label_file,
 )
+from napari_unet.core.labels.pairing import PairedFiles, find_layout, pair_images
 from napari_unet.core.settings.tasks import IDS
 from napari_unet.core.training.samples import Samples
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from napari_unet.core.instances.heads import InstanceHead, SemanticHead
 
@@ -55,11 +57,26 @@ class Labelled:
 
 
 def pair_paths(
-    images: Path, labels: Path, known: Path | None = None
-) -> dict[str, tuple[Path, Path, Path | None]]:
-    """Match images with labels and masks: files, or those of equal name in folders.
+    images: Path,
+    labels: Path | None = None,
+    known: Path | None = None,
+    image_pattern: str | None = None,
+    label_pattern: str | None = None,
+) -> tuple[dict[str, tuple[PairedFiles, Path | None]], str]:
+    """Match images with labels and masks: files, or those that belong together in folders.
 
-    Names are equal without their endings. Images without labels are left out.
+    Parameters
+    ----------
+    images, labels, image_pattern, label_pattern
+        As for `pair_images`; without `labels`, `images` is a data set in a known layout.
+    known
+        Masks: a file, or a folder with the names of the images.
+
+    Returns
+    -------
+    dict, str
+        The files and the mask by the image's name, and a remark on the layout. Images without
+        labels are left out.
 
     Raises
     ------
@@ -67,27 +84,36 @@ def pair_paths(
         A path that does not exist, files and folders mixed, no name in common, an image without
         its mask, or images that are given as their own labels.
     """
-    mixed = "are files and folders; give all of one kind"
-    seen, drawn, masks = match_by_name(images, labels, known, mixed=mixed)
-    both = [name for name in seen if name in drawn]
-    if not both:
-        raise InputError(f"{images} and {labels} have no file name in common.")
-    if known and (bare := [name for name in both if name not in masks]):
+    remark = ""
+    if labels is None:
+        images, labels, remark = find_layout(images)
+    check_exists(*([known] if known is not None else []))
+    if known is not None and is_image_folder(known) != is_image_folder(images):
+        raise InputError(
+            f"{images} and {labels} and {known} are files and folders; give all of one kind."
+        )
+    pairs = pair_images(images, labels, image_pattern, label_pattern)
+    masks: dict[str, Path] = {}
+    if known is not None:
+        folder = is_image_folder(known)
+        masks = images_by_name(known) if folder else dict.fromkeys(pairs, known)
+    if known and (bare := [name for name in pairs if name not in masks]):
         raise InputError(f"{known} has no mask for {bare[0]}; add one, or remove the image.")
-    for name in both:
-        if seen[name].samefile(drawn[name]):
+    for pair in pairs.values():
+        if any(image.samefile(pair.labels) for image in pair.images):
             raise InputError(
-                f"{seen[name]} is given as image and as its own labels; give the labels of it."
+                f"{pair.labels} is given as image and as its own labels; give the labels of it."
             )
-    return {name: (seen[name], drawn[name], masks.get(name)) for name in both}
+    return {name: (pair, masks.get(name)) for name, pair in pairs.items()}, remark
 
 
 def read_labelled(
     name: str,
-    image: Path,
+    image: Path | Sequence[Path],
     labels: Path,
     known: Path | None = None,
     *,
+    plane: int | None = None,
     axes: str | None = None,
     ignore: int | None = None,
     how: LabelReading | None = None,
@@ -96,6 +122,10 @@ def read_labelled(
 
     Parameters
     ----------
+    image
+        Its file, or the files of its channels.
+    plane
+        The only plane along z that the labels are of; None: they are of the whole image.
     axes
         A letter for each axis of the image; None: the file's own.
     ignore
@@ -108,17 +138,20 @@ def read_labelled(
     InputError
         A file cannot be read, the shapes differ, or the labels are the image itself.
     """
-    stack = open_stack(image, axes)
+    paths = [image] if isinstance(image, Path) else list(image)
+    stack = _open_channels(paths, axes)
     how = replace(
         how or LabelReading(),
         ignore=ignore,
         image=(stack.labels_shape, stack.labels_axes),
-        name=image.name,
+        name=paths[0].name,
     )
     read = read_label_file(labels, how)
+    if plane is not None:
+        read = _in_plane(read, plane, stack, labels)
     values = _fit(read.values, read.axes, stack, labels, "labels")
     if read.known is None and is_the_image(stack, values):
-        raise InputError(f"{labels} holds the values of its image {image}; give its labels.")
+        raise InputError(f"{labels} holds the values of its image {paths[0]}; give its labels.")
     mask = None
     if known is not None:
         drawn = read_label_file(known, LabelReading(axes=how.axes, labels_as=IDS))
@@ -128,6 +161,32 @@ def read_labelled(
         mask = seen if mask is None else mask & seen
     doubt = doubt_sentence(labels, read.doubt) if read.doubt else ""
     return Labelled(name, stack, values, mask, read.remarks, doubt)
+
+
+def _open_channels(paths: Sequence[Path], axes: str | None) -> Stack:
+    """Open an image, or join one of several channels that lie in a file each."""
+    stacks = [open_stack(path, axes) for path in paths]
+    if len(stacks) == 1:
+        return stacks[0]
+    if len({(stack.labels_shape, stack.channels) for stack in stacks}) > 1 or stacks[0].rgb:
+        raise InputError(f"{paths[0]} and the files of its other channels differ in shape.")
+    planes = [np.asarray(s.data[(slice(None),) * len(s.axes)]) for s in stacks]
+    return replace(stacks[0], data=np.stack(planes), axes=f"C{stacks[0].axes}", transform=None)
+
+
+def _in_plane(read: LabelData, plane: int, stack: Stack, path: Path) -> LabelData:
+    """Return labels of one plane as those of its volume, of which nothing else is known."""
+    depth = stack.frame_shape(3)[0]
+    if read.values.shape != stack.frame_shape(2) or not 0 <= plane < depth:
+        raise InputError(
+            f"The labels {path} have shape {read.values.shape} for the plane {plane} of an image "
+            f"of shape {stack.labels_shape}; give labels of one of its planes."
+        )
+    values = np.zeros((depth, *read.values.shape), read.values.dtype)
+    values[plane] = read.values
+    known = np.zeros(values.shape, bool)
+    known[plane] = True if read.known is None else read.known
+    return replace(read, values=values, axes="ZYX", known=known)
 
 
 def is_the_image(stack: Stack, labels: np.ndarray) -> bool:
