@@ -11,5 +11,6 @@ geojson        GeoJSON, as QuPath reads and writes it
 coco           COCO JSON
 json_file      JSON files, read up to a size
 cellpose_seg   the _seg.npy of Cellpose, read without running what it holds
+label_export   labels written for other programs
 object_check   whether the values of labels are objects at all: masks, images, interpolated labels
 """

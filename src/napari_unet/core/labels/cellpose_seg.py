@@ -102,7 +102,7 @@ def _unpack(data: bytes) -> Any:
     }
     if version not in read:
         raise ValueError("it is an .npy of another version")
-    shape, _, dtype = read[version](stream)  # type: ignore[no-untyped-call]
+    shape, _, dtype = read[version](stream)
     if not dtype.hasobject or shape not in ((), (1,)):
         raise ValueError("it is an array, not the results of Cellpose")
     found = _Builder().run(data[stream.tell() :])
@@ -161,7 +161,8 @@ def _dtype(value: Any) -> np.dtype[Any]:
     order = str(value.state[1]) if isinstance(value.state, tuple) else "|"
     if kind[:1] not in ("i", "u", "b") or not kind[1:].isdecimal() or order not in "<>|=":
         raise ValueError("its masks are no integers")
-    return np.dtype(kind).newbyteorder(order)  # type: ignore[call-overload, no-any-return]
+    found: np.dtype[Any] = np.dtype(f"{order}{kind}")
+    return found
 
 
 class _Builder:

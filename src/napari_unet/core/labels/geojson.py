@@ -9,7 +9,7 @@ import numpy as np
 
 from napari_unet.core.errors import InputError
 from napari_unet.core.io.files import write_text
-from napari_unet.core.labels.json_file import read_json
+from napari_unet.core.labels.json_file import is_count, read_json
 from napari_unet.core.labels.outlines import ObjectRegion, Ring
 from napari_unet.core.text import pluralise
 
@@ -86,11 +86,11 @@ def _region(feature: Any) -> ObjectRegion | None:
         return None
     parts = [[_ring(ring) for ring in polygon] for polygon in polygons]
     properties = feature.get("properties") or {}
-    label = properties.get(LABEL)
-    known = isinstance(label, int) and not isinstance(label, bool) and 0 < label < 2**32
+    found: Any = properties.get(LABEL)
+    label = found if is_count(found, 2**32) else 0
     at = geometry.get("plane") or {}
     plane = {letter: int(at[letter.lower()]) for letter in "TZ" if at.get(letter.lower(), -1) >= 0}
-    return ObjectRegion(parts, label if known else 0, plane)
+    return ObjectRegion(parts, label, plane)
 
 
 def _ring(corners: Any) -> Ring:

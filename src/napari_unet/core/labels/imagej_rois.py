@@ -132,7 +132,7 @@ def _oval(roi: Any) -> Ring:
     middle = np.array([roi.top + roi.bottom, roi.left + roi.right]) / 2
     radii = np.array([roi.bottom - roi.top, roi.right - roi.left]) / 2
     angle = np.linspace(0, 2 * np.pi, OVAL_CORNERS, endpoint=False)
-    return middle + radii * np.stack([np.sin(angle), np.cos(angle)], 1)
+    return np.asarray(middle + radii * np.stack([np.sin(angle), np.cos(angle)], 1))
 
 
 def _roi_bytes(region: ObjectRegion) -> bytes:

@@ -31,3 +31,8 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path} cannot be read as JSON ({error}); export it again.") from error
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def is_count(value: Any, below: int) -> bool:
+    """Return whether a value of JSON is a whole number from 0 on, below a bound."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < below
