@@ -73,12 +73,13 @@ def test_ome_xml(fuzz, tmp_path) -> None:
     start = whole.index(b"<?xml")
     end = whole.index(b"</OME>") + len(b"</OME>")
     xml = whole[start:end]
-    sizes = st.sampled_from([b"0", b"-1", b"1", b"7", b"99999999", b"1e9", b"nan", b"", b"a", b"&x;"])
+    sizes = st.sampled_from([b"0", b"-1", b"1", b"7", b"99999999", b"1e9", b"nan", b"", b"&x;"])
+    names = [b"SizeT", b"SizeX", b"SizeC", b"IFD", b"PlaneCount", b"PhysicalSizeX", b"FirstZ"]
 
     @st.composite
     def described(draw):
         text = draw(changed_bytes([xml], 2))
-        for name in draw(st.lists(st.sampled_from([b"SizeT", b"SizeX", b"SizeC", b"IFD", b"PlaneCount", b"PhysicalSizeX", b"DimensionOrder"]), max_size=3)):  # fmt: skip  # noqa: E501
+        for name in draw(st.lists(st.sampled_from(names), max_size=3)):
             before, found, after = text.partition(name + b'="')
             if found:
                 text = before + found + draw(sizes) + b'"' + after.partition(b'"')[2]

@@ -31,7 +31,9 @@ def journal(home):
     labels[0, 3:9, 4:12] = 5
     with Journal.begin(stack, labels) as journal:
         for number in range(3):
-            where = np.nonzero(np.pad(np.ones((1, 4, 5), bool), [(0, 1), (number, 20 - number), (2, 25)]))
+            mask = np.zeros(SHAPE, bool)
+            mask[0, number : number + 4, 2:7] = True
+            where = np.nonzero(mask)
             journal.record(journal.edit(where, labels[where], number + 1, source="paint"))
             labels[where] = number + 1
         scribble = (np.array([1, 1]), np.array([3, 4]), np.array([5, 5]))

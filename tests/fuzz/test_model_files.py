@@ -62,6 +62,7 @@ def test_cards(fuzz, tiny_model, home) -> None:
         model = load_model(folder, "cpu")
         run_to_end(segment_steps(IMAGE, model, PredictSettings(tile=64)))
 
+    check(values)
     fuzz(changed_json(values), check, 120)
 
 

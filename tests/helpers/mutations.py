@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 ODD = [
     None, True, False, 0, 1, -1, 2, 255, 2**15, 2**31, 2**53, 2**63, 2**64, 10**30, -(2**63), 0.5,
-    1e-300, 1e300, float("nan"), float("inf"), float("-inf"), "", "a", "0", "\0", "\ud800", "é" * 40,
-    "../../x", "YX", "<u2", "|O", "float32", "x" * 5000, [], {}, [0], [[]], [1, 2], {"a": 1},
+    1e-300, 1e300, float("nan"), float("inf"), float("-inf"), "", "a", "0", "\0",
+    "\ud800", "é" * 40, "../../x", "YX", "<u2", "|O", "float32", "x" * 5000, [], {},
+    [0], [[]], [1, 2], {"a": 1},
     {"": {}}, [None], [[0, 1], [0, 1]], [[1, 0], [1, 0]], [1e9, 1e9], [0, 0],
 ]  # fmt: skip
 """Values that are seldom what a reader expects."""
@@ -25,7 +26,7 @@ odd_values = st.one_of(
         lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner),
         max_leaves=8,
     ),
-)
+).map(copy.deepcopy)  # what is drawn may be changed again
 
 
 @st.composite

@@ -59,13 +59,14 @@ def add_measure(commands: Any) -> None:
 
 
 def _measure(values: Namespace) -> int:
-    from napari_unet.core.io.files import check_text_file, match_by_name
+    from napari_unet.core.io.files import check_text_file
+    from napari_unet.core.labels.pairing import match_images
     from napari_unet.core.regionprops.measure import MeasureInput, measure_steps
     from napari_unet.core.regionprops.table import Table, stack_tables, table_text, write_table
 
     if values.csv:
         check_text_file(values.csv)
-    labels, images = match_by_name(values.labels, values.image)
+    labels, images = match_images(values.labels, values.image)
     size = None if values.voxel_size_um is None else tuple(values.voxel_size_um)
     tables: dict[str, Table] = {}
 

@@ -132,6 +132,28 @@ def pair_images(
     return paired
 
 
+def match_images(labels: Path, images: Path | None) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Return label files by their names, and the images that belong to them.
+
+    Parameters
+    ----------
+    labels, images
+        Two files or two folders; `images` may be None.
+
+    Raises
+    ------
+    InputError
+        A path does not exist, a file is to be matched with a folder, or a folder holds nothing.
+    """
+    check_exists(*(path for path in (labels, images) if path is not None))
+    if images is not None and is_image_folder(labels) != is_image_folder(images):
+        raise InputError(f"{labels} and {images} are a file and a folder; give two of a kind.")
+    if not is_image_folder(labels):
+        return {labels.name: labels}, {} if images is None else {labels.name: images}
+    own = unique_stems(list_label_files(labels) or list_images(labels))
+    return own, {} if images is None else match_label_files(own, images)
+
+
 def list_label_files(folder: Path) -> list[Path]:
     """List the label files in a folder, those of other programs included, by their names."""
     try:
