@@ -185,3 +185,20 @@ def test_a_folder_without_labels_says_what_is_known(tmp_path: Path) -> None:
         find_layout(tmp_path)
     with pytest.raises(InputError, match="does not exist"):
         find_layout(tmp_path / "gone")
+
+
+def test_what_lies_beside_labels_for_other_programs_is_left_out(tmp_path: Path, capsys) -> None:
+    """As after `segment --also`, and with the description of a data set among the truth."""
+    files(tmp_path, "found/a.tif", "found/a_seg.npy", "truth/a.tif", "images/a.tif")
+    write_coco(tmp_path / "found" / "a.json", {"a.tif": LABELS})
+    for name in ("truth/dataset.json", "found/notes.json"):
+        (tmp_path / name).write_text('{"labels": {"cell": 1}}')
+    pairs = pair_files(tmp_path / "found", tmp_path / "truth")
+    assert [(pair.name, pair.predicted.name, pair.truth.name) for pair in pairs] == [
+        ("a", "a.tif", "a.tif")
+    ]
+    assert main(["evaluate", str(tmp_path / "found"), str(tmp_path / "truth")]) == 0
+    assert main(["measure", str(tmp_path / "found"), str(tmp_path / "images")]) == 0
+    assert names_of(pair_images(tmp_path / "images", tmp_path / "found")) == {"a": "a.tif"}
+    (tmp_path / "found" / "a.tif").unlink()
+    assert names_of(pair_images(tmp_path / "images", tmp_path / "found")) == {"a": "a.json"}

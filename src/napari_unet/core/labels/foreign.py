@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from napari_unet.core.errors import InputError
 from napari_unet.core.io.files import UNREADABLE
 from napari_unet.core.labels.cellpose_seg import read_cellpose_seg
-from napari_unet.core.labels.coco import list_coco_images, read_coco
+from napari_unet.core.labels.coco import read_coco
 from napari_unet.core.labels.geojson import read_geojson
 from napari_unet.core.labels.imagej_rois import read_rois
+from napari_unet.core.labels.json_file import read_json
 from napari_unet.core.labels.outlines import draw_regions
 
 if TYPE_CHECKING:
@@ -88,12 +89,15 @@ def read_foreign(
 
 
 def _json_kind(path: Path) -> str:
-    """Return COCO for a file that names images, GEOJSON for others."""
+    """Return what a JSON file holds; "" for what has nothing to do with labels."""
     try:
-        list_coco_images(path)
+        values = read_json(path)
     except InputError:
-        return GEOJSON
-    return COCO
+        return GEOJSON  # who reads it says that it is damaged
+    if isinstance(values, dict) and {"images", "annotations"} <= set(values):
+        return COCO
+    is_geojson = isinstance(values, list) or (isinstance(values, dict) and "type" in values)
+    return GEOJSON if is_geojson else ""
 
 
 def _holds_rois(path: Path) -> bool:

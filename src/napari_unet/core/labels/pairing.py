@@ -126,7 +126,8 @@ def pair_images(
     elif not is_image_folder(labels):
         paired = _pair_with_coco(found, labels)
     else:
-        paired = _pair_by_name(found, list_label_files(labels), same=images == labels)
+        same = images == labels
+        paired = _pair_by_name(found, list_label_files(labels, beside_images=same), same=same)
     if not paired:
         raise InputError(f"{images} and {labels} have no file name in common.")
     return paired
@@ -154,21 +155,28 @@ def match_images(labels: Path, images: Path | None) -> tuple[dict[str, Path], di
     return own, {} if images is None else match_label_files(own, images)
 
 
-def list_label_files(folder: Path) -> list[Path]:
-    """List the label files in a folder, those of other programs included, by their names."""
+def list_label_files(folder: Path, *, beside_images: bool = False) -> list[Path]:
+    """List the label files in a folder, those of other programs included.
+
+    Parameters
+    ----------
+    beside_images
+        Whether the images of the folder are no labels but what the labels are of. Otherwise files
+        of other programs are left out where there is an image of their name, as after
+        ``segment --also``; of several with one name the first is taken.
+    """
     try:
         images = list_images(folder)
     except InputError:
         images = []
-    others = [
-        path
-        for path in folder.iterdir()
-        if not path.name.startswith(".")
-        and path not in images
-        and path.name.lower().endswith(_FOREIGN)
-        and path.is_file()
-    ]
-    return [*images, *sorted(others)]
+    taken = set() if beside_images else {stem_of(path) for path in images}
+    others = []
+    for path in sorted(folder.iterdir()):
+        is_foreign = path.name.lower().endswith(_FOREIGN) and not path.name.startswith(".")
+        if is_foreign and path not in images and stem_of(path) not in taken and foreign_kind(path):
+            others.append(path)
+            taken.add(stem_of(path))
+    return [*images, *others]
 
 
 def is_of_challenge(path: Path) -> bool:
