@@ -19,7 +19,7 @@ from napari_unet.core.errors import InputError
 from napari_unet.core.evaluation.metrics import Scores, score
 from napari_unet.core.instances.matching import Overlap, match
 from napari_unet.core.io.axes import AUTO, PLANES, VOLUMES, object_ndim, shared_axes
-from napari_unet.core.io.files import check_exists, is_image_folder
+from napari_unet.core.io.files import check_exists, is_image_folder, list_images
 from napari_unet.core.io.provenance import find_provenance
 from napari_unet.core.labels.foreign import COCO, foreign_kind
 from napari_unet.core.labels.label_file import (
@@ -302,7 +302,7 @@ def pair_files(
         return [LabelPair(predicted.name, predicted, truth)]
     if not is_image_folder(truth) and foreign_kind(truth) != COCO:
         raise InputError(f"{predicted} and {truth} are a folder and a file; give two of a kind.")
-    files = list_label_files(predicted)
+    files = list_label_files(predicted) or list_images(predicted)
     if select is not None:
         files = [path for path in files if fnmatch.fnmatch(path.name, select)]
     found = unique_stems(files)

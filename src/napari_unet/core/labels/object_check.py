@@ -129,7 +129,7 @@ def doubt_objects(values: np.ndarray, axes: str, ndim: int = 3) -> str:
         )
     if pieces:
         return ""
-    pieces, objects = _count_pieces(values)
+    pieces, objects = count_pieces(values)
     if pieces >= PIECES and pieces > PER_OBJECT * objects:
         return (
             f"{pluralise(objects, 'object')} lie in {pieces:,} pieces: this looks like an image, "
@@ -159,8 +159,8 @@ def _label_equal(frame: np.ndarray) -> np.ndarray:
     return found
 
 
-def _count_pieces(values: np.ndarray) -> tuple[int, int]:
-    """Count pieces and objects in some planes."""
+def count_pieces(values: np.ndarray) -> tuple[int, int]:
+    """Count connected pieces and objects in some planes of labels."""
     pieces = objects = 0
     for plane in _some_planes(values):
         pieces += int(_label_equal(plane).max(initial=0))

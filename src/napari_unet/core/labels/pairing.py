@@ -210,7 +210,7 @@ def match_label_files(
     if not is_image_folder(others):
         listed = {stem for name in list_coco_images(others) for stem in [_stem_of_text(name)]}
         return {name: others for name in own if name in listed}
-    wanted = unique_stems(list_label_files(others))
+    wanted = unique_stems(list_label_files(others) or list_images(others))
     if not set(own) & set(wanted):
         by_key = {_key(name): path for name, path in wanted.items()}
         return {name: by_key[_key(name)] for name in own if _key(name) in by_key}

@@ -18,6 +18,7 @@ from napari_unet.core.labels.label_file import (
     fit_to_shape,
     read_label_file,
 )
+from napari_unet.core.labels.object_check import count_pieces
 from napari_unet.core.labels.pairing import PairedFiles, find_layout, pair_images
 from napari_unet.core.settings.tasks import IDS
 from napari_unet.core.training.samples import Samples
@@ -190,7 +191,10 @@ def _in_plane(read: LabelData, plane: int, stack: Stack, path: Path) -> LabelDat
 
 
 def is_the_image(stack: Stack, labels: np.ndarray) -> bool:
-    """Return whether labels of more than a mask's two values are an image's own values."""
+    """Return whether labels are an image's own values, and those are no objects.
+
+    A picture of one object after the other may be its own labels.
+    """
     if stack.channels > 1 or labels.max(initial=0) < 2:
         return False
     window = tuple(slice(0, size) for size in stack.frame_shape(2))
@@ -198,7 +202,10 @@ def is_the_image(stack: Stack, labels: np.ndarray) -> bool:
         np.array_equal(stack.read(index, window, (0,))[0], labels[index])
         for index in stack.indices(2)
     )
-    return equal and len(np.unique(labels)) > 2
+    if not equal or len(np.unique(labels)) <= 2:
+        return False
+    pieces, objects = count_pieces(labels)
+    return pieces > objects
 
 
 def check_objects(images: Sequence[Labelled]) -> list[str]:
