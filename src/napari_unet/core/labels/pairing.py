@@ -128,6 +128,11 @@ def pair_images(
     else:
         same = images == labels
         paired = _pair_by_name(found, list_label_files(labels, beside_images=same), same=same)
+    if not paired and images == labels:
+        raise InputError(
+            f"{images} is given as images and as its own labels, and none of its files is named as "
+            "the labels of another (NAME_masks.tif, NAME_seg.npy); give the folder of the labels."
+        )
     if not paired:
         raise InputError(f"{images} and {labels} have no file name in common.")
     return paired
