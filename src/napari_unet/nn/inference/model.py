@@ -148,8 +148,8 @@ def _model_in(folder: Path, target: torch.device) -> Model:
     tensors = {name: torch.from_numpy(values) for name, values in arrays.items()}
     clicks = {n.removeprefix(CLICK): tensors.pop(n) for n in list(tensors) if n.startswith(CLICK)}
     with torch.device("meta"):  # a card may describe a network that no memory could hold
-        size = sum(value.numel() for value in UNet(card.spec).parameters())
-    net = UNet(card.spec) if size <= sum(value.numel() for value in tensors.values()) else None
+        needed = sum(value.numel() for value in UNet(card.spec).parameters())
+    net = UNet(card.spec) if needed <= sum(value.numel() for value in tensors.values()) else None
     try:
         if net is None:
             raise RuntimeError("weights are missing")
