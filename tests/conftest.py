@@ -30,6 +30,15 @@ def has_display() -> bool:
     return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--fuzz",
+        type=int,
+        metavar="N",
+        help="try N files of each kind in tests/fuzz, instead of some hundred",
+    )
+
+
 def pytest_sessionstart(session: pytest.Session) -> None:
     # pytest-xvfb has set DISPLAY by now, where there is an Xvfb. Without one, widgets that need no
     # OpenGL can still be tested. With pytest-xdist each worker has a display of its own, and the

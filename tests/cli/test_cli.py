@@ -475,8 +475,8 @@ def test_without_any_scores_there_is_no_table_to_write(two_folders, tmp_path: Pa
         ("predicted/a.tif", "truth", "are a file and a folder"),
         ("predicted", "odd", "no file name in common"),
         ("predicted/a.tif", "truth/b.tif", "has shape (1, 5), its truth (1, 3)"),
-        ("rgb.tif", "rgb.tif", "has 3 channels; give labels"),
-        ("half.tif", "half.tif", "no whole numbers"),
+        ("rgb.tif", "rgb.tif", "has 3 channels: it is a picture in colours"),
+        ("half.tif", "half.tif", "from 0.5 to 0.5, such as 0.5: probabilities"),
         ("twice", "truth", "keep one"),
     ],
 )

@@ -137,7 +137,7 @@ def test_a_file_that_holds_no_labels(tmp_path: Path, folders, capsys) -> None:
     tifffile.imwrite(tmp_path / "truth" / "a.tif", dots(0).astype(np.float32) + 0.5)
     assert evaluate(*folders) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "truth/a.tif holds float32 that are no whole numbers; give the objects'" in line
+    assert "truth/a.tif holds numbers between the labels, such as 0.5" in line
 
 
 def test_nothing_that_can_be_scored(tmp_path: Path, folders, capsys) -> None:

@@ -5,7 +5,7 @@ interrupted. Progress and remarks go to standard error, results to files and sta
 
 options   options made from the fields of settings, and those that commands share
 terminal  the progress bar, remarks, tables
-bench, demo, evaluate, measure, models, segment, train, view    a command each
+bench, convert, demo, evaluate, measure, models, segment, train, view    a command each
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from napari_unet import __version__
 from napari_unet.cli.bench import add_bench
+from napari_unet.cli.convert import add_convert
 from napari_unet.cli.demo import add_demo
 from napari_unet.cli.evaluate import add_evaluate
 from napari_unet.cli.measure import add_measure
@@ -61,6 +62,7 @@ def build_parser() -> Parser:
     add_train(commands)
     add_evaluate(commands)
     add_measure(commands)
+    add_convert(commands)
     add_view(commands)
     add_models(commands)
     add_bench(commands)

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_unet.cli.options import add_command
-from napari_unet.cli.terminal import UNUSABLE, follow, format_table, run_all
+from napari_unet.cli.options import add_command, add_labels_as
+from napari_unet.cli.terminal import UNUSABLE, follow, format_table, run_all, say
 from napari_unet.core.io.axes import FRAMES
 
 if TYPE_CHECKING:
@@ -36,20 +36,33 @@ def add_evaluate(commands: Any) -> None:
         help="what to draw on: an image, or a folder with equal names. Not given: on black",
     )
     command.add_argument(
-        "--axes", metavar="A", help="a letter for each axis of the labels. Not given: the files'"
-    )
-    command.add_argument(
-        "--truth-axes",
-        metavar="A",
-        help="a letter for each axis of the truth. Not given: as --axes",
-    )
-    command.add_argument(
         "--frames",
         choices=FRAMES,
         default=FRAMES[0],
         help="match the objects of a stack plane by plane or in its volumes; time points are "
         "apart always (default: auto, planes for what a 2D model found, else volumes)",
     )
+    command.add_argument(
+        "--axes", metavar="A", help="a letter for each axis of the labels. Not given: the files'"
+    )
+    command.add_argument(
+        "--truth-axes", metavar="A", help="the same for the truth. Not given: as for the labels"
+    )
+    command.add_argument(
+        "--predicted",
+        dest="select",
+        metavar="PATTERN",
+        help="which files in the folder are scored, such as '*_pred.tif'. Not given: all",
+    )
+    command.add_argument(
+        "--labels",
+        dest="pattern",
+        metavar="PATTERN",
+        help="how the truth is called, such as '{stem}_masks.tif'. Not given: like the labels, "
+        "perhaps with an ending such as _masks",
+    )
+    add_labels_as(command)
+    add_labels_as(command, "--truth-as", "the same for the truth. Not given: as for the labels")
 
 
 def _evaluate(values: Namespace) -> int:
@@ -57,15 +70,21 @@ def _evaluate(values: Namespace) -> int:
     from napari_unet.core.evaluation.metrics import SCORE_HEADINGS, Scores, score_row, write_scores
     from napari_unet.core.evaluation.overlay import draw_picture, plan_pictures
     from napari_unet.core.io.files import check_text_file
+    from napari_unet.core.labels.label_file import LabelReading
 
     if values.csv:
         check_text_file(values.csv)
-    pairs, scores = pair_files(values.predicted, values.truth), dict[str, Scores]()
+    how = LabelReading(values.labels_as, values.axes)
+    truth_how = LabelReading(values.truth_as or values.labels_as, values.truth_axes or values.axes)
+    pairs = pair_files(values.predicted, values.truth, values.pattern, values.select)
+    scores: dict[str, Scores] = {}
     pictures = plan_pictures(pairs, values.overlay, values.images)
 
     def run(pair: LabelPair, bar: tqdm[Any]) -> None:
         bar.set_description(pair.name, refresh=False)
-        comparison = read_pair(pair, values.frames, values.axes, values.truth_axes or values.axes)
+        comparison = read_pair(pair, values.frames, how, truth_how)
+        for remark in comparison.remarks:
+            say(f"warning: {remark}")
         scores[pair.name] = follow(score_steps(comparison), bar)
         if picture := pictures.get(pair.name):
             bar.write(draw_picture(picture, comparison), file=sys.stdout)

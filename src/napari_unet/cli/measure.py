@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_unet.cli.options import add_command
-from napari_unet.cli.terminal import UNUSABLE, follow, run_all
+from napari_unet.cli.options import add_command, add_labels_as
+from napari_unet.cli.terminal import UNUSABLE, follow, run_all, say
 from napari_unet.core.errors import InputError
 from napari_unet.core.io.axes import FRAMES
 from napari_unet.core.text import pluralise
@@ -41,6 +41,8 @@ def add_measure(commands: Any) -> None:
         help="z y x, y x, or one size for all. Not given: as the files have it",
     )
     command.add_argument("--axes", metavar="A", help="a letter for each axis of the labels")
+    command.add_argument("--image-axes", metavar="A", help="a letter for each axis of the image")
+    add_labels_as(command)
     command.add_argument(
         "--frames",
         choices=FRAMES,
@@ -57,13 +59,14 @@ def add_measure(commands: Any) -> None:
 
 
 def _measure(values: Namespace) -> int:
-    from napari_unet.core.io.files import check_text_file, match_by_name
+    from napari_unet.core.io.files import check_text_file
+    from napari_unet.core.labels.pairing import match_images
     from napari_unet.core.regionprops.measure import MeasureInput, measure_steps
     from napari_unet.core.regionprops.table import Table, stack_tables, table_text, write_table
 
     if values.csv:
         check_text_file(values.csv)
-    labels, images = match_by_name(values.labels, values.image)
+    labels, images = match_images(values.labels, values.image)
     size = None if values.voxel_size_um is None else tuple(values.voxel_size_um)
     tables: dict[str, Table] = {}
 
@@ -81,7 +84,11 @@ def _measure(values: Namespace) -> int:
             axes=values.axes,
             frames=values.frames,
             solidity=values.solidity,
+            labels_as=values.labels_as,
+            image_axes=values.image_axes,
         )
+        for remark in opened.remarks:
+            say(f"warning: {remark}")
         tables[name] = follow(measure_steps(opened), bar)
 
     failed = run_all(list(labels), run, keep_going=len(labels) > 1)

@@ -9,7 +9,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from napari_unet.core.errors import UnetError
-from napari_unet.core.settings.tasks import DEVICES
+from napari_unet.core.settings.tasks import DEVICES, LABELS_AS
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -117,6 +117,16 @@ def add_command(commands: Any, name: str, run: Callable[[Namespace], int], help:
     command.set_defaults(run=run)
     command.mixed = True
     return command
+
+
+def add_labels_as(command: Parser, option: str = "--labels-as", more: str = "") -> None:
+    """Add the option that says what the values of labels are; see `core.labels.label_file`."""
+    choices = ", ".join(LABELS_AS)
+    text = more or (
+        "what the values of labels are: ids of the objects; a mask, whose connected components are "
+        "the objects; or colours, one for each object. Not given: ids, unless they look like a mask"
+    )
+    command.add_argument(option, choices=LABELS_AS, metavar="KIND", help=f"{text} ({choices})")
 
 
 def add_model_options(command: Parser) -> None:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from tqdm import tqdm
 
+    from napari_unet.batch.file_job import FileJob
+
 
 def add_segment(commands: Any) -> None:
     """Describe the command and its options."""
@@ -59,6 +61,12 @@ def add_segment(commands: Any) -> None:
         help="follow objects through time: labels are numbered by track, and OUTPUT.tracks.csv is "
         "written beside them",
     )
+    command.add_argument(
+        "--also",
+        metavar="KINDS",
+        help="write the labels for other programs, too, beside the output: rois (ImageJ), geojson "
+        "(QuPath), coco, cellpose; several with commas",
+    )
     add_settings(command, LinkSettings, "following objects through time (--link)")
     large = command.add_argument_group("large data (labels that become a .zarr)")
     large.add_argument("--resume", action="store_true", help="go on with an unfinished run")
@@ -86,7 +94,6 @@ def _source(text: str) -> Path | str:
 def _segment(values: Namespace) -> int:
     from napari_unet.batch.file_job import (
         BlockOptions,
-        FileJob,
         is_batch,
         plan_jobs,
         runs_in_blocks,
@@ -112,6 +119,7 @@ def _segment(values: Namespace) -> int:
     else:  # errors that can be known are raised before torch is loaded
         runs_in_blocks(jobs[0].target, blocks, linked=values.link)
         jobs[0].open(values.axes, values.level)
+    also = _also(values, jobs)
     model, empty = load_model(values), list[int]()
 
     def run(job: FileJob, bar: tqdm[Any]) -> None:
@@ -130,6 +138,8 @@ def _segment(values: Namespace) -> int:
             empty.append(lost)
             if many:
                 say(f"{job.source} has {pluralise(lost, 'block')} that could not be read.")
+        for kind in also:
+            _export(job, kind, values.overwrite)
         bar.write(_run_line(job.target or f"labels of {job.source}", provenance), file=sys.stdout)
 
     failed = run_all(jobs, run, keep_going=many)
@@ -145,6 +155,41 @@ def _segment(values: Namespace) -> int:
             line += f"; {pluralise(len(others), 'other file')} left out ({kinds})"
         print(line)
     return UNUSABLE if failed else 0
+
+
+def _also(values: Namespace, jobs: list[FileJob]) -> list[str]:
+    """Return the kinds of files to write beside each result.
+
+    Raises
+    ------
+    UnetError
+        An unknown kind, one that cannot hold the labels, or a file that exists already.
+    """
+    from napari_unet.core.labels.label_export import BESIDE, check_export, path_beside
+
+    kinds = [kind.strip() for kind in (values.also or "").split(",") if kind.strip()]
+    if unknown := [kind for kind in kinds if kind not in BESIDE]:
+        raise OutputError(f"--also is {unknown[0]!r}; choose from: {', '.join(BESIDE)}.")
+    for job in jobs if kinds else ():
+        if job.target is None:
+            raise OutputError("--also writes beside the output; give one.")
+        axes = "YX" if len(jobs) > 1 else job.open(values.axes, values.level).labels_axes
+        for kind in kinds:
+            beside = path_beside(job.target, kind)
+            check_export(kind, axes, beside, overwrite=values.overwrite)
+    return kinds
+
+
+def _export(job: FileJob, kind: str, overwrite: bool) -> None:
+    """Write the labels of a job, which are done, for another program."""
+    from napari_unet.core.io.stack import open_stack
+    from napari_unet.core.labels.label_export import export_labels, path_beside
+
+    target = job.target
+    if target is not None:
+        image = Path(job.source) if isinstance(job.source, Path) else None
+        beside = path_beside(target, kind)
+        export_labels(open_stack(target), beside, kind, image=image, overwrite=overwrite)
 
 
 def _run_line(target: object, provenance: dict[str, Any]) -> str:

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_unet.cli.options import add_command, add_settings, settings_from
+from napari_unet.cli.options import add_command, add_labels_as, add_settings, settings_from
 from napari_unet.cli.terminal import INTERRUPTED, follow, progress_bar, say
 from napari_unet.core.errors import DivergedError, InputError, ModelError, SettingsError
 from napari_unet.core.models.folder import read_card
 from napari_unet.core.models.store import check_store, find_model, get_free_folder, home
-from napari_unet.core.progress import map_steps
+from napari_unet.core.progress import Progress, map_steps
 from napari_unet.core.settings.tasks import DEVICES, TrainSettings
 from napari_unet.core.text import pluralise
 from napari_unet.core.training.run_state import (
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from tqdm import tqdm
 
-    from napari_unet.core.progress import Progress
     from napari_unet.core.training.pairs import Labelled
     from napari_unet.nn.inference.model import Model
     from napari_unet.nn.training.finetune import Tuning
@@ -41,7 +40,9 @@ class TrainRequest:
     Attributes
     ----------
     images, labels, known
-        Files, or folders with equal names; `known` may be None.
+        Files, or folders; `known` may be None. Without `labels`, a data set in a known layout.
+    image_pattern, label_pattern
+        Which files are images, and how their labels are called; see `core.labels.pairing`.
     name
         Of the new model.
     start
@@ -55,13 +56,15 @@ class TrainRequest:
     channel
         Of the images, counted from 0; None: all for RGB, else as many as the model takes.
     axes, labels_axes
-        A letter for each axis of the images, and of the labels and masks; None: as the files say.
+        A letter for each axis of the images, and of the labels; None: as the files have them.
+    labels_as
+        What the values of labels are, one of `LABELS_AS`; None: ids, unless they look like a mask.
     keep
         Whether a model that has become worse is stored, too.
     """
 
     images: Path
-    labels: Path
+    labels: Path | None
     name: str
     start: str | None = None
     known: Path | None = None
@@ -73,6 +76,9 @@ class TrainRequest:
     channel: int | None = None
     axes: str | None = None
     labels_axes: str | None = None
+    labels_as: str | None = None
+    image_pattern: str | None = None
+    label_pattern: str | None = None
     device: str = "auto"
     resume: bool = False
     keep: bool = False
@@ -96,18 +102,32 @@ class TrainingRun:
         self.request = request
         self.folder = training_folder(request.name)
         self.tuning: Tuning | None = None
+        self.remarks: list[str] = []
         self._check_options()
         self._overwrite = self._may_overwrite()
         get_free_folder(request.name, overwrite=self._overwrite)
         check_store()
         if request.start is not None:
-            find_model(request.start)  # raises for an unknown one before torch is loaded
+            spec = read_card(find_model(request.start)).spec  # said before torch is loaded
+            self._ndim = spec.ndim
+            self._learns_classes = request.classes is not None or spec.head == "semantic"
+        else:
+            self._ndim = request.ndim or 2
+            self._learns_classes = request.classes is not None
         if (self.folder / CHECKPOINT).exists() and not request.resume:
             raise ModelError(
                 f"There is an unfinished training of {request.name!r}; go on with --resume, or "
                 f"delete {self.folder} to start again."
             )
-        self._paths = pair_paths(request.images, request.labels, request.known)
+        self._paths, remark = pair_paths(
+            request.images,
+            request.labels,
+            request.known,
+            request.image_pattern,
+            request.label_pattern,
+        )
+        if remark and not self._learns_classes:
+            self.remarks.append(remark)
 
     def steps(self) -> Generator[Progress, None, Path]:
         """Train; yield progress and return the folder of the stored model.
@@ -128,7 +148,12 @@ class TrainingRun:
             lock.release()
 
     def _steps(self) -> Generator[Progress, None, Path]:
+        from napari_unet.core.training.pairs import check_objects
+
         images = [self._read(name) for name in self._paths]
+        self.remarks += [remark for image in images for remark in image.remarks]
+        self.remarks += check_objects(images)
+        yield Progress(0, 1, "images")
         model = self._model(images)
         from napari_unet.core.instances.heads import get_head
         from napari_unet.core.training.pairs import samples_of
@@ -198,18 +223,26 @@ class TrainingRun:
         return bool(read_card(folder).training.get("unfinished"))
 
     def _read(self, name: str) -> Labelled:
+        from napari_unet.core.labels.label_file import LabelReading
         from napari_unet.core.training.pairs import read_labelled
 
         request = self.request
-        image, labels, known = self._paths[name]
+        how = LabelReading(
+            request.labels_as,
+            request.labels_axes,
+            classes=self._learns_classes,
+            ndim=self._ndim,
+        )
+        files, known = self._paths[name]
         return read_labelled(
             name,
-            image,
-            labels,
+            files.images,
+            files.labels,
             known,
+            plane=files.plane,
             axes=request.axes,
-            labels_axes=request.labels_axes,
             ignore=request.ignore,
+            how=how,
         )
 
     def _model(self, images: list[Labelled]) -> Model:
@@ -260,7 +293,26 @@ def add_train(commands: Any) -> None:
         commands, "train", _train, "Tune a model on labelled images, or train a new one"
     )
     command.add_argument("images", type=Path, help="an image, or a folder of images")
-    command.add_argument("labels", type=Path, help="its labels, or a folder with equal names")
+    command.add_argument(
+        "labels",
+        type=Path,
+        nargs="?",
+        help="its labels, or a folder with equal names, or a COCO JSON. Not given: as the layouts "
+        "of Cellpose, StarDist, nnU-Net and the Cell Tracking Challenge have it",
+    )
+    command.add_argument(
+        "--images",
+        dest="image_pattern",
+        metavar="PATTERN",
+        help="which files in the folder are images, such as '*.tif'. Not given: all",
+    )
+    command.add_argument(
+        "--labels",
+        dest="label_pattern",
+        metavar="PATTERN",
+        help="how the labels of an image are called, such as '{stem}_masks.tif'. Not given: like "
+        "the image, perhaps with an ending such as _masks",
+    )
     command.add_argument("--name", required=True, metavar="NAME", help="of the new model")
     start = command.add_mutually_exclusive_group(required=True)
     start.add_argument("--from", dest="start", metavar="MODEL", help="the model to tune")
@@ -286,9 +338,8 @@ def add_train(commands: Any) -> None:
         help="the labels are classes, 0 to K-1, not objects. Not given: as the model has it",
     )
     command.add_argument("--axes", metavar="A", help="a letter for each axis of the images")
-    command.add_argument(
-        "--labels-axes", metavar="A", help="a letter for each axis of the labels and masks"
-    )
+    command.add_argument("--labels-axes", metavar="A", help="a letter for each axis of the labels")
+    add_labels_as(command)
     command.add_argument("--channel", type=int, metavar="N", help="which channel, counted from 0")
     command.add_argument(
         "--device", default="auto", metavar="D", help=f"{', '.join(DEVICES)} (default: auto)"
@@ -313,7 +364,7 @@ def _train(values: Namespace) -> int:
     run = TrainingRun(TrainRequest(**options, settings=settings_from(values, TrainSettings)))
     try:
         with progress_bar(1) as bar:
-            place = follow(_show_loss(run.steps(), bar), bar)
+            place = follow(_show_loss(run, bar), bar)
     except (KeyboardInterrupt, DivergedError) as error:
         kept = run.store_interrupted()
         if kept:
@@ -325,12 +376,12 @@ def _train(values: Namespace) -> int:
     return 0
 
 
-def _show_loss(
-    steps: Generator[Progress, None, Path], bar: tqdm[Any]
-) -> Generator[Progress, None, Path]:
-    """Pass the steps of a training on; show its loss beside the bar, and its scores above it."""
+def _show_loss(run: TrainingRun, bar: tqdm[Any]) -> Generator[Progress, None, Path]:
+    """Pass the steps of a training on; show its loss beside the bar, its scores above it."""
 
     def show(step: Progress) -> Progress:
+        while run.remarks:
+            say(f"warning: {run.remarks.pop(0)}")
         scores = getattr(step, "validation", None)
         loss = getattr(step, "loss", math.nan)
         if scores:
@@ -341,4 +392,4 @@ def _show_loss(
         bar.set_description(text, refresh=False)
         return step
 
-    return (yield from map_steps(steps, show))
+    return (yield from map_steps(run.steps(), show))

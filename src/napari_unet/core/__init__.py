@@ -2,6 +2,7 @@
 
 settings     settings as plain data with defaults, bounds, units and help
 io           reading images and writing results
+labels       label images as people have them: read, judged, paired with images, converted
 image        images as the network sees them
 tiles        where tiles lie and what they read; the receptive field
 instances    objects from the maps of a network, matched, merged, edited

@@ -59,7 +59,7 @@ def test_home_follows_the_environment(home: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_what_is_written_is_read_back(tmp_path: Path, tensors) -> None:
     card = make_card(
-        training={"diameter_px": np.array([1.5, 2.5]), "images": np.int64(3), "kinds": ("a", "b")},
+        training={"spacing": np.array([1.5, 2.5]), "images": np.int64(3), "kinds": ("a", "b")},
         metrics={"ap50": math.nan, "ap75": np.float32(0.5)},
         decode={"threshold": 0.5, "merge": 0.1, "min_size": 12},
         licence="CC0-1.0",
@@ -68,7 +68,7 @@ def test_what_is_written_is_read_back(tmp_path: Path, tensors) -> None:
     written = modelfolder.write_model(tmp_path / "discs", card, tensors)
     read, back = modelfolder.read_model(tmp_path / "discs")
     assert read == written.replace(
-        training={"diameter_px": [1.5, 2.5], "images": 3, "kinds": ["a", "b"]},
+        training={"spacing": [1.5, 2.5], "images": 3, "kinds": ["a", "b"]},
         metrics={"ap50": None, "ap75": 0.5},
     )
     assert len(read.hash) == 64

@@ -179,9 +179,9 @@ def test_a_large_image_is_read_in_blocks():
 @pytest.mark.parametrize(
     ("labels", "image", "message"),
     [
-        (np.zeros((9, 9)), None, "hold float64; give whole numbers"),
+        (np.full((9, 9), 1.5), None, "holds numbers between the labels, such as 1.5"),
         (np.zeros((9, 9), int), np.zeros((9, 8)), r"shape \(9, 9\) \(YX\), the image"),
-        (np.zeros((9, 9, 3), np.uint8), None, "have 3 channels"),
+        (np.zeros((9, 9, 3), np.uint8), None, "has 3 channels"),
         ("nowhere.tif", None, "nowhere.tif does not exist"),
     ],
 )

@@ -168,5 +168,81 @@ def test_a_replay_that_was_changed_is_refused(folder, samples, tmp_path):
     with pytest.raises(ModelError, match="is not what its card says"):
         archive.import_model(tmp_path / "other", "new")
     (folder / REPLAY).unlink()
-    with pytest.raises(ModelError, match="lacks replay"):
+    with pytest.raises(ModelError, match=r"lacks its rehearsal set: replay\.npz: No such file"):
         read_rehearsal(folder)
+
+
+# --------------------------------------------------------------------------- from somebody else
+
+
+def packed(**arrays):
+    out = io.BytesIO()
+    np.savez_compressed(out, **arrays)
+    return out.getvalue()
+
+
+def one_crop(**changes):
+    arrays = {
+        "diameters": np.array([12.0], np.float32),
+        "groups": np.array(["a"]),
+        "image0": np.zeros((1, 8, 8), np.uint8),
+        "labels0": np.ones((8, 8), np.uint16),
+        "known0": np.packbits(np.ones((8, 8), bool)),
+    }
+    return {name: value for name, value in {**arrays, **changes}.items() if value is not None}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"diameters": np.array(12.0)},
+        {"diameters": np.array(["wide"])},
+        {"diameters": np.array([np.nan], np.float32)},
+        {"groups": None},
+        {"groups": np.array([])},
+        {"known0": np.zeros(3, np.uint8)},
+        {"known0": np.zeros(8, np.float32)},
+        {"image0": np.zeros((0, 8, 8), np.uint8)},
+        {"image0": np.zeros((1, 8, 9), np.uint8)},
+        {"labels0": np.ones((8, 8), np.int64)},
+    ],
+    ids=str,
+)
+def test_a_replay_of_other_arrays_is_refused(changes):
+    assert len(unpack_rehearsal(packed(**one_crop()))) == 1
+    with pytest.raises(ModelError, match="replay cannot be read"):
+        unpack_rehearsal(packed(**one_crop(**changes)))
+
+
+def test_a_replay_whose_arrays_claim_more_than_there_is_takes_no_memory():
+    import zipfile
+
+    header = io.BytesIO()
+    claim = {"descr": "|u1", "fortran_order": False, "shape": (1, 2**20, 2**20)}
+    np.lib.format.write_array_header_1_0(header, claim)
+    parts = zipfile.ZipFile(io.BytesIO(packed(**one_crop(image0=None))))
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive_:
+        for name in parts.namelist():
+            archive_.writestr(name, parts.read(name))
+        archive_.writestr("image0.npy", header.getvalue() + b"abc")
+    with pytest.raises(ModelError, match="image0 is not of the size that it claims"):
+        unpack_rehearsal(out.getvalue())
+
+
+@pytest.mark.parametrize("place", range(0, 700, 41))
+def test_a_replay_with_a_byte_changed_is_refused_or_read(place):
+    data = bytearray(packed(**one_crop()))
+    data[place % len(data)] ^= 0x5A
+    try:
+        unpack_rehearsal(bytes(data))
+    except ModelError:
+        pass
+
+
+def test_a_replay_of_volumes_or_unknown_classes_does_not_fit():
+    crops = unpack_rehearsal(packed(**one_crop(labels0=np.full((8, 8), 7, np.uint16))))
+    with pytest.raises(ModelError, match="does not fit its network"):
+        unpack_rehearsal(packed(**one_crop()), 3)
+    with pytest.raises(ModelError, match="has the class 7"):
+        rehearsal_samples(crops, SemanticHead(3), 1)

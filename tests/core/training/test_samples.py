@@ -54,12 +54,20 @@ def test_masks_and_groups_of_another_number_are_refused(what, count):
         Samples.from_labels((discs(n) for n in (2, 3)), **{what: [one] * count})
 
 
-def test_masks_of_another_shape_and_negative_labels_are_refused():
+def test_masks_of_another_shape_and_labels_that_are_no_objects_are_refused():
     image, labels = discs()
     with pytest.raises(InputError, match=r"known mask of image has shape \(120,\)"):
         Samples.from_labels([(image, labels)], known=[np.ones(120, bool)])
-    with pytest.raises(InputError, match="go down to -1"):
-        Samples.from_labels([(image, labels.astype(int) - 1)])
+    with pytest.raises(InputError, match=r"holds numbers between the labels, such as 0\.5"):
+        Samples.from_labels([(image, labels + 0.5)])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int64])
+def test_whole_numbers_of_any_type_are_labels_and_below_zero_is_background(dtype):
+    image, labels = discs()
+    written = np.where(labels == 0, -1, np.int64(labels)).astype(dtype)
+    (plain,), (other,) = (Samples.from_labels([(image, v)]).items for v in (labels, written))
+    assert np.array_equal(plain.targets, other.targets) and np.array_equal(other.labels, labels)
 
 
 def test_images_of_which_nothing_is_known_are_refused():

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 MAGIC = b"napari-unet records 1\n"
 _FRAME = struct.Struct("<QI")  # length of the body, its CRC-32
 _HEAD = struct.Struct("<I")  # length of the JSON header that the body begins with
+LARGEST_PAYLOAD = 2**29
+"""Bytes that a record unpacks to, at most: sixteen million runs of an edit, or blocks of labels."""
 
 Header = dict[str, Any]
 
@@ -59,7 +61,7 @@ class RecordFile:
     Raises
     ------
     InputError
-        Not a record file, gone, or locked by another writer.
+        Not a record file, gone, no file at all, or locked by another writer.
     OutputError
         It cannot be opened for writing.
     """
@@ -67,6 +69,8 @@ class RecordFile:
     def __init__(self, path: Path, *, write: bool = False) -> None:
         self.path, self.writable = path, write
         self._guard = threading.RLock()
+        if path.exists() and not path.is_file():  # a pipe would be read for ever
+            raise InputError(f"{path} is no file, and so no journal; move it away.")
         self._lock = _lock(path) if write else None
         try:
             self._file = path.open("r+b" if write else "rb", buffering=0)
@@ -143,9 +147,10 @@ class RecordFile:
         with self._guard:
             self._file.seek(offset)
             body = _body(self._file, self._end - offset)
-        if body is None:
-            raise InputError(f"{self.path} is damaged at byte {offset}; restore it from a backup.")
-        return Record(_header(body), _payload(body))
+        if body is not None:
+            with suppress(ValueError):
+                return Record(_header(body), _payload(body))
+        raise InputError(f"{self.path} is damaged at byte {offset}; restore it from a backup.")
 
     def scan(self) -> Iterator[tuple[int, Header]]:
         """Yield each record's offset and header, without decompressing anything."""
@@ -156,7 +161,11 @@ class RecordFile:
                 body = _body(self._file, self._end - offset)
             if body is None:
                 raise InputError(f"{self.path} is damaged at byte {offset}.")
-            yield offset, _header(body)
+            try:
+                header = _header(body)
+            except ValueError as error:
+                raise InputError(f"{self.path} is damaged at byte {offset}: {error}.") from error
+            yield offset, header
             offset += _FRAME.size + len(body)
 
     def _check(self) -> int:
@@ -225,15 +234,31 @@ def _body(file: Any, room: int) -> bytes | None:
 
 
 def _header(body: bytes) -> Header:
+    """Return the header of a record; raises ValueError if its bytes are none."""
     (length,) = _HEAD.unpack_from(body)
-    header: Header = json.loads(body[_HEAD.size : _HEAD.size + length])
+    try:
+        header: Header = json.loads(body[_HEAD.size : _HEAD.size + length])
+    except RecursionError:
+        raise ValueError("its header is nested too deeply") from None
+    if not isinstance(header, dict):
+        raise ValueError("its header has no entries")
     return header
 
 
 def _payload(body: bytes) -> bytes:
+    """Return the payload of a record; raises ValueError if it is damaged or endless."""
     (length,) = _HEAD.unpack_from(body)
     packed = body[_HEAD.size + length :]
-    return zlib.decompress(packed) if packed else b""
+    if not packed:
+        return b""
+    unpacker = zlib.decompressobj()
+    try:
+        payload = unpacker.decompress(packed, LARGEST_PAYLOAD)
+    except zlib.error as error:
+        raise ValueError(str(error)) from error
+    if not unpacker.eof:
+        raise ValueError("its payload is cut short or too large")
+    return payload
 
 
 def _write_all(file: Any, data: bytes) -> None:
@@ -301,6 +326,8 @@ def write_records(path: Path, records: Iterable[Record]) -> None:
 def first_header(path: Path) -> Header | None:
     """Read the header of a file's first record alone; None if that is not a whole one."""
     try:
+        if not path.is_file():
+            return None
         with path.open("rb", buffering=0) as file:
             if file.read(len(MAGIC)) != MAGIC:
                 return None

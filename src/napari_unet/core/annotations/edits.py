@@ -175,9 +175,17 @@ class Edit:
 
     @classmethod
     def from_record(cls, record: Record, shape: tuple[int, ...]) -> Edit:
-        """Build the edit from its record; `shape` is that of the labels."""
+        """Build the edit from its record; `shape` is that of the labels.
+
+        Raises
+        ------
+        ValueError
+            The record is damaged.
+        """
         columns = np.frombuffer(record.payload, "<i8").reshape(4, -1).astype(np.int64)
         columns[0] = np.cumsum(columns[0])
+        _check_runs(columns, math.prod(shape))
+        check_edit(record.header, shape)
         header = record.header
         return cls(
             shape,
@@ -214,9 +222,89 @@ class RegionMark:
         return Record({"kind": self.meaning, "box": self.box, "date": self.date})
 
 
-def box_from_json(values: Any) -> Box:
-    """Build a box from its JSON values."""
-    return tuple((int(start), int(stop)) for start, stop in values)
+def box_from_json(values: Any, shape: tuple[int, ...] | None = None) -> Box:
+    """Build a box from its JSON values.
+
+    Raises
+    ------
+    ValueError
+        It is no box, or not inside labels of this shape.
+    """
+    if not isinstance(values, list | tuple) or not all(map(_is_pair, values)):
+        raise ValueError("its region is no region")
+    box = tuple((int(start), int(stop)) for start, stop in values)
+    inside = shape is None or len(box) == len(shape)
+    if shape is not None and inside:
+        inside = all(0 <= low < high <= n for (low, high), n in zip(box, shape, strict=True))
+    if not inside:
+        raise ValueError("its region is outside the labels")
+    return box
+
+
+def _is_pair(ends: Any) -> bool:
+    return isinstance(ends, list | tuple) and len(ends) == 2 and all(map(is_count, ends))
+
+
+def check_edit(header: dict[str, Any], shape: tuple[int, ...]) -> None:
+    """Check the header of an edit's record.
+
+    Raises
+    ------
+    ValueError
+        A field holds what no edit can.
+    """
+    box_from_json(header["box"], shape)
+    confirmed, clicks = header.get("confirmed", []), header.get("clicks", [])
+    good = (
+        is_count(header["most"])
+        and is_moment(header["date"])
+        and isinstance(header["source"], str)
+        and is_readable(header["source"])
+        and header.get("canvas", LABELS) in CANVASES
+        and isinstance(confirmed, list | tuple)
+        and all(map(is_count, confirmed))
+        and isinstance(clicks, list | tuple)
+        and all(map(_is_click, clicks))
+    )
+    if not good:
+        raise ValueError("it is an edit that cannot be")
+
+
+def _is_click(click: Any) -> bool:
+    return (
+        isinstance(click, list | tuple)
+        and len(click) == 2
+        and isinstance(click[0], list | tuple)
+        and all(is_moment(number) for number in click[0])
+    )
+
+
+def _check_runs(columns: Numbers, size: int) -> None:
+    """Raise ValueError unless runs of pixels lie one behind the other inside the labels."""
+    starts, lengths, *values = columns
+    if not len(starts):
+        return
+    good = (starts >= 0).all() and (lengths > 0).all() and (lengths <= size).all()
+    good = good and starts.max() < size and (starts + lengths <= size).all()
+    good = good and (starts[1:] >= starts[:-1] + lengths[:-1]).all()
+    if not good or min(part.min() for part in values) < 0:
+        raise ValueError("it changes pixels outside the labels")
+
+
+def is_count(value: Any, below: int = 2**63) -> bool:
+    """Return whether a value of JSON is a whole number from 0 on, below a bound."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < below
+
+
+def is_moment(value: Any) -> bool:
+    """Return whether a value of JSON is a finite number, such as a date in seconds."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and abs(value) < 1e15
+
+
+def is_readable(text: str) -> bool:
+    """Return whether a text can be written to a file and be a part of a path."""
+    return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def plane_span(box: Box, shape: tuple[int, ...]) -> tuple[int, int]:

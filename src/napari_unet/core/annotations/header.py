@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.annotations.append_log import Header, Record, RecordFile, first_header
+from napari_unet.core.annotations.edits import is_count, is_moment, is_readable
 from napari_unet.core.errors import InputError, UnetError
 from napari_unet.core.io.provenance import hash_stack
 from napari_unet.core.io.stack import Stack, open_stack
@@ -34,6 +35,11 @@ WHOLE_BYTES = 512 * 2**20
 """Labels of up to this size are copied into a new journal as a whole."""
 REACH = 16
 """Of a frame larger than `WHOLE_BYTES`, this many planes on either side of an edit are copied."""
+LARGEST_LABELS = 2**48
+"""Pixels of the labels of a journal, at most."""
+_LABEL_TYPES = {
+    np.dtype(f"{kind}{size}").newbyteorder("<").str for kind in "ui" for size in (1, 2, 4, 8)
+}
 _BLOCK = 2**22  # pixels in a record: a few MB, so that reading a plane needs little memory
 
 
@@ -93,16 +99,19 @@ class JournalHeader:
         Raises
         ------
         InputError
-            Fields are missing or unknown.
+            Fields are missing or unknown, or hold what no journal can be about.
         """
         values = {key: value for key, value in header.items() if key != "kind"}
         try:
-            return cls(**{**values, "shape": tuple(values["shape"])})
+            found = cls(**{**values, "shape": tuple(values["shape"])})
         except (TypeError, KeyError) as error:
             raise InputError(
                 f"A journal begins in a way that this version does not know ({error}); "
                 "update napari-unet."
             ) from error
+        if problem := _header_problem(found):
+            raise InputError(f"A journal's beginning is damaged: {problem}; move the file away.")
+        return found
 
     @property
     def leading(self) -> tuple[int, ...]:
@@ -113,6 +122,32 @@ class JournalHeader:
     def frame_planes(self) -> int:
         """Number of planes (Y, X) in a frame."""
         return math.prod(self.shape[len(self.leading) : -2])
+
+
+def _header_problem(header: JournalHeader) -> str:
+    """Say which field holds what no journal can be about; "" if all are as they should be."""
+    texts = ("image", "name", "path", "image_axes", "axes", "dtype", "labels_hash", "model")
+    for name in (*texts, "model_hash", "head"):
+        value = getattr(header, name)
+        if not isinstance(value, str) or not is_readable(value):
+            return f"{name} is {value!a:.60}"
+    shape, axes = header.shape, header.axes
+    sizes = all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in shape)
+    if not sizes or len(shape) > 4 or math.prod(shape) > LARGEST_LABELS:
+        return f"shape is {shape!a:.60}"
+    if len(axes) != len(shape) or "".join(a for a in "TZYX" if a in axes) != axes:
+        return f"axes are {axes!a:.60} for a shape of {len(shape)}"
+    checks = {
+        "axes": axes.endswith("YX"),
+        "dtype": header.dtype in _LABEL_TYPES,
+        "ndim": header.ndim in (2, 3) and header.ndim <= len(shape),
+        "whole": isinstance(header.whole, bool),
+        "head": header.head in ("instance", "semantic"),
+        "date": is_moment(header.date),
+    }
+    return next(
+        (f"{n} is {getattr(header, n)!a:.60}" for n, good in checks.items() if not good), ""
+    )
 
 
 @dataclass(frozen=True)
@@ -245,8 +280,11 @@ class InitialLabels:
         self._offsets: dict[int, list[int]] = {}
 
     def take(self, offset: int, header: Header) -> None:
-        """Note a record of kind "base"."""
-        self._offsets.setdefault(header["plane"], []).append(offset)
+        """Note a record of kind "base"; raises ValueError for a place outside the labels."""
+        plane, row = header["plane"], header["row"]
+        if not is_count(plane, self.planes) or not is_count(row, self.header.shape[-2]):
+            raise ValueError("it is of a plane outside the labels")
+        self._offsets.setdefault(plane, []).append(offset)
 
     def __contains__(self, plane: int) -> bool:
         return len(self._offsets.get(plane, ())) >= self._blocks
@@ -260,8 +298,11 @@ class InitialLabels:
         out = np.zeros(self.header.shape[-2:], self.header.dtype)
         for offset in self._offsets.get(plane, ()):
             header, payload = file.read(offset)
-            rows = np.frombuffer(payload, self.header.dtype).reshape(-1, out.shape[1])
-            out[header["row"] : header["row"] + len(rows)] = rows
+            try:
+                rows = np.frombuffer(payload, self.header.dtype).reshape(-1, out.shape[1])
+                out[header["row"] : header["row"] + len(rows)] = rows
+            except ValueError as error:
+                raise InputError(f"{file.path} is damaged at byte {offset}: {error}.") from error
         return out
 
     def records(self, plane: int, values: np.ndarray) -> Iterator[Record]:

@@ -64,14 +64,19 @@ def load_snapshot(folder: Path, index: tuple[int, ...], ndim: int, name: str) ->
         return None
     with RecordFile(path) as file:
         records = [file.read(offset) for offset, _ in file.scan()]
-    first, *planes = records
-    shape = tuple(first.header["shape"])
-    if len(planes) != math.prod(shape[:-2]):
+    if not records:
         return None
-    values = np.frombuffer(b"".join(plane.payload for plane in planes), first.header["dtype"])
-    return Stack(
-        values.reshape(shape), "CZYX" if ndim == 3 else "CYX", rgb=first.header["rgb"], name=name
-    )
+    first, *planes = records
+    try:
+        shape, dtype = tuple(map(int, first.header["shape"])), np.dtype(first.header["dtype"])
+        fits = len(shape) == ndim + 1 and dtype.kind in "biuf"
+        if not fits or len(planes) != math.prod(shape[:-2]):
+            return None
+        values = np.frombuffer(b"".join(plane.payload for plane in planes), dtype).reshape(shape)
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
+        raise InputError(f"{path} is damaged ({error}); open the image itself.") from error
+    rgb = first.header.get("rgb") is True
+    return Stack(values, "CZYX" if ndim == 3 else "CYX", rgb=rgb, name=name)
 
 
 def _path(folder: Path, index: tuple[int, ...], ndim: int) -> Path:

@@ -9,6 +9,7 @@ from array import array
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+import psutil
 
 from napari_unet.core.annotations.append_log import RecordFile
 from napari_unet.core.annotations.edits import (
@@ -21,10 +22,14 @@ from napari_unet.core.annotations.edits import (
     Edit,
     RegionMark,
     box_from_json,
+    check_edit,
+    is_moment,
+    is_readable,
     plane_span,
 )
 from napari_unet.core.annotations.header import InitialLabels, JournalHeader
 from napari_unet.core.errors import InputError
+from napari_unet.core.io.files import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,10 +71,19 @@ class JournalReader:
         self._guard = threading.RLock()
         records = file.scan()
         try:
-            self.header = JournalHeader.from_header(next(records, (0, {}))[1])
+            first = next(records, (0, {}))[1]
+            if first.get("kind") != "begin":
+                raise InputError(f"{file.path} is damaged: it does not begin as a journal does.")
+            self.header = JournalHeader.from_header(first)
             self._base, self._history = InitialLabels(self.header), EditHistory(self.header.shape)
             for offset, header in records:
-                self._take(offset, header)
+                try:
+                    self._take(offset, header)
+                except (ValueError, KeyError, TypeError, IndexError, OverflowError) as error:
+                    raise InputError(
+                        f"{file.path} is damaged at byte {offset} ({first_line(error)}); restore "
+                        "it from a backup."
+                    ) from error
         except BaseException:
             file.close()
             raise
@@ -129,7 +143,9 @@ class JournalReader:
         """
         first, stop = self._planes(index)
         shape = self.header.shape[len(index) :]
-        out = np.zeros((stop - first, math.prod(self.header.shape[-2:])), self.dtype)
+        size = math.prod(self.header.shape[-2:])
+        _check_memory(self.path, (stop - first) * size * self.dtype.itemsize)
+        out = np.zeros((stop - first, size), self.dtype)
         with self._guard:
             if canvas == LABELS:
                 for plane in range(first, stop):
@@ -202,15 +218,31 @@ class JournalReader:
         if header["kind"] == "base":
             self._base.take(offset, header)
         elif header["kind"] == "moved":
+            if not isinstance(header["path"], str) or not is_readable(header["path"]):
+                raise ValueError("its image's path is no path")
             self.header = dataclasses.replace(self.header, path=header["path"])
         else:
             self._history.take(offset, header)
 
     def _edit(self, number: int) -> Edit:
-        return Edit.from_record(self._file.read(self._history.offset(number)), self.header.shape)
+        offset = self._history.offset(number)
+        try:
+            return Edit.from_record(self._file.read(offset), self.header.shape)
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{self.path} is damaged at byte {offset} ({error}).") from error
 
     def _planes(self, index: Index) -> tuple[int, int]:
         return plane_span(self.box(index), self.header.shape)
+
+
+def _check_memory(path: Path, size: int) -> None:
+    """Raise InputError if labels of this many bytes do not fit into the memory that is free."""
+    free = psutil.virtual_memory().available
+    if size > free:
+        raise InputError(
+            f"The labels that {path} begins with take {size / 2**30:,.0f} GB, more than the memory "
+            "that is free; the journal is damaged, or needs a larger computer."
+        )
 
 
 def unravel(number: int, shape: tuple[int, ...]) -> Index:
@@ -249,7 +281,9 @@ class EditHistory:
         if kind == "edit":
             self._take_edit(offset, header)
         elif kind in (KNOWN, UNKNOWN, DROPPED):
-            mark = RegionMark(kind, box_from_json(header["box"]), header["date"])
+            if not is_moment(header["date"]):
+                raise ValueError("its date is no date")
+            mark = RegionMark(kind, box_from_json(header["box"], self.shape), header["date"])
             self._marks.append((self._count, mark))
         elif kind == "undo":
             self._move(self.done, self.undone, -1)
@@ -257,8 +291,9 @@ class EditHistory:
             self._move(self.undone, self.done, 1)
 
     def _take_edit(self, offset: int, header: Header) -> None:
+        check_edit(header, self.shape)
         number = len(self._offsets)
-        first, stop = plane_span(box_from_json(header["box"]), self.shape)
+        first, stop = plane_span(box_from_json(header["box"], self.shape), self.shape)
         self._offsets.append(offset)
         self._canvas.append(CANVASES.index(header.get("canvas", LABELS)))
         self._when.append(self._count)

@@ -7,8 +7,9 @@ of each plane anew, so that equal numbers in two planes are two objects.
 
 from __future__ import annotations
 
+import fnmatch
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +17,23 @@ import numpy as np
 
 from napari_unet.core.errors import InputError
 from napari_unet.core.evaluation.metrics import Scores, score
-from napari_unet.core.instances.matching import Overlap, are_whole, match
+from napari_unet.core.instances.matching import Overlap, match
 from napari_unet.core.io.axes import AUTO, PLANES, VOLUMES, object_ndim, shared_axes
-from napari_unet.core.io.files import match_by_name
+from napari_unet.core.io.files import check_exists, is_image_folder, list_images
 from napari_unet.core.io.provenance import find_provenance
-from napari_unet.core.io.stack import drop_idle_axes, read_labels_and_axes
+from napari_unet.core.labels.foreign import COCO, foreign_kind
+from napari_unet.core.labels.label_file import (
+    LabelReading,
+    doubt_sentence,
+    fit_to_shape,
+    read_label_file,
+)
+from napari_unet.core.labels.pairing import (
+    is_of_challenge,
+    list_label_files,
+    match_label_files,
+    unique_stems,
+)
 from napari_unet.core.progress import Progress
 
 if TYPE_CHECKING:
@@ -146,6 +159,8 @@ class Comparison:
         One letter of "TCZYX" for each axis, in any order.
     ndim
         Whether objects are matched in planes (2) or in volumes (3).
+    remarks
+        What was noticed in the files, a sentence each.
 
     Raises
     ------
@@ -157,6 +172,7 @@ class Comparison:
     truth: Any
     axes: str
     ndim: int = 3
+    remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if tuple(self.labels.shape) != tuple(self.truth.shape):
@@ -257,32 +273,68 @@ class LabelPair:
     truth: Path | None
 
 
-def pair_files(predicted: Path, truth: Path) -> list[LabelPair]:
-    """Match files of labels with their truth by `match_by_name`; labels without truth come last.
+def pair_files(
+    predicted: Path, truth: Path, pattern: str | None = None, select: str | None = None
+) -> list[LabelPair]:
+    """Match files of labels with their truth; labels without truth come last.
+
+    Parameters
+    ----------
+    predicted, truth
+        Files, or folders, or a folder and a COCO JSON.
+    pattern
+        The name of the truth, such as ``{stem}_masks.tif``; None: the name of the labels, perhaps
+        with an ending that is known (see `core.labels.pairing`).
+    select
+        Which files of the folder are scored, such as ``*_pred.tif``; None: all.
 
     Raises
     ------
     InputError
         A path does not exist, one is a file and one a folder, or no name is in both folders.
     """
-    found, wanted = match_by_name(predicted, truth)
-    if not set(found) & set(wanted):
+    check_exists(predicted, truth)
+    if not is_image_folder(predicted):
+        if is_image_folder(truth):
+            raise InputError(
+                f"{predicted} and {truth} are a file and a folder; give two of a kind."
+            )
+        return [LabelPair(predicted.name, predicted, truth)]
+    if not is_image_folder(truth) and foreign_kind(truth) != COCO:
+        raise InputError(f"{predicted} and {truth} are a folder and a file; give two of a kind.")
+    files = list_label_files(predicted) or list_images(predicted)
+    if select is not None:
+        files = [path for path in files if fnmatch.fnmatch(path.name, select)]
+    found = unique_stems(files)
+    wanted = match_label_files(found, truth, pattern)
+    if not wanted:
         raise InputError(f"{predicted} and {truth} have no file name in common.")
-    names = [*wanted, *(name for name in found if name not in wanted)]
-    return [LabelPair(name, found.get(name), wanted.get(name)) for name in names]
+    taken = set(wanted.values())
+    pairs = [LabelPair(name, found[name], path) for name, path in wanted.items()]
+    if pattern is None and is_image_folder(truth):
+        others = unique_stems(path for path in list_label_files(truth) if path not in taken)
+        pairs += [LabelPair(name, None, path) for name, path in others.items()]
+    if all(is_of_challenge(path) for path in taken):  # the truth there is of some frames only
+        return pairs
+    return pairs + [
+        LabelPair(name, path, None) for name, path in found.items() if name not in wanted
+    ]
 
 
 def read_pair(
-    pair: LabelPair, frames: str = AUTO, axes: str | None = None, truth_axes: str | None = None
+    pair: LabelPair,
+    frames: str = AUTO,
+    how: LabelReading | None = None,
+    truth_how: LabelReading | None = None,
 ) -> Comparison:
-    """Read the labels and the truth of a pair; axes of one position that only one has are left out.
+    """Read the labels and the truth of a pair; axes of one time point or plane may differ.
 
     Parameters
     ----------
     frames
         In which frames objects are matched, one of `core.io.axes.FRAMES`.
-    axes, truth_axes
-        A letter for each axis of the labels and of the truth; None: as the files say.
+    how, truth_how
+        How the labels are read, and the truth; None: as the labels.
 
     Raises
     ------
@@ -292,19 +344,32 @@ def read_pair(
     if pair.predicted is None or pair.truth is None:
         lacking = "prediction" if pair.predicted is None else "truth"
         raise InputError(f"{pair.truth or pair.predicted} has no {lacking} of that name.")
-    labels, found = read_labels_and_axes(pair.predicted, axes)
-    truth, wanted = read_labels_and_axes(pair.truth, truth_axes)
-    labels, found, truth, wanted = drop_idle_axes(labels, found, truth, wanted)
-    if labels.shape != truth.shape:
+    ndim = object_ndim(frames, find_provenance(pair.predicted))
+    how = replace(how or LabelReading(), ndim=ndim)
+    truth_how = how if truth_how is None else replace(truth_how, ndim=ndim)
+    how, truth_how = (replace(h, name=pair.name) for h in (how, truth_how))
+    if foreign_kind(pair.predicted):  # the truth may know how large the image is
+        truth = read_label_file(pair.truth, truth_how)
+        how = replace(how, image=(truth.values.shape, truth.axes))
+        labels = read_label_file(pair.predicted, how)
+    else:
+        labels = read_label_file(pair.predicted, how)
+        truth_how = replace(truth_how, image=(labels.values.shape, labels.axes))
+        truth = read_label_file(pair.truth, truth_how)
+    found, wanted = labels.values, truth.values
+    axes = shared_axes(labels.axes, truth.axes)
+    if found.ndim < wanted.ndim:
+        fitted, axes = fit_to_shape(found, labels.axes, wanted.shape), truth.axes
+        found = found if fitted is None else fitted
+    elif found.shape != wanted.shape:
+        fitted = fit_to_shape(wanted, truth.axes, found.shape)
+        wanted = wanted if fitted is None else fitted
+    if found.shape != wanted.shape:
         raise InputError(
-            f"{pair.predicted} has shape {labels.shape}, its truth {truth.shape}; "
+            f"{pair.predicted} has shape {found.shape}, its truth {wanted.shape}; "
             "give two labellings of the same image."
         )
-    for path, values in ((pair.predicted, labels), (pair.truth, truth)):
-        if not are_whole(values):
-            raise InputError(
-                f"{path} holds {values.dtype} that are no whole numbers; give the objects' "
-                "numbers, 0 for background."
-            )
-    ndim = object_ndim(frames, find_provenance(pair.predicted))
-    return Comparison(labels, truth, shared_axes(found, wanted), ndim)
+    remarks = [*labels.remarks, *truth.remarks]
+    for path, read in ((pair.predicted, labels), (pair.truth, truth)):
+        remarks += [doubt_sentence(path, read.doubt)] if read.doubt else []
+    return Comparison(found, wanted, axes, ndim, tuple(remarks))

@@ -200,40 +200,6 @@ def _natural_order(name: str) -> Iterator[tuple[int, int, str]]:
         yield (0, int(part), part) if part.isdecimal() else (1, 0, part.lower())
 
 
-def match_by_name(
-    *paths: Path | None, mixed: str = "are a file and a folder; give two of a kind"
-) -> list[dict[str, Path]]:
-    """Return the images of each path by name, so that those of equal name belong together.
-
-    Parameters
-    ----------
-    paths
-        Either all files, which are matched whatever they are called, or all folders, whose files
-        are matched by their names without suffix: ``a.tif`` with ``a.png``. None: nothing.
-    mixed
-        What the error says of files among folders.
-
-    Returns
-    -------
-    list of dict
-        One for each path; files stand under the name of the first.
-
-    Raises
-    ------
-    InputError
-        A path does not exist, files and folders are mixed, a folder holds no image, or two of the
-        same name.
-    """
-    given = [path for path in paths if path is not None]
-    check_exists(*given)
-    folders = list(map(is_image_folder, given))
-    if not any(folders):
-        return [{} if path is None else {given[0].name: path} for path in paths]
-    if not all(folders):
-        raise InputError(f"{' and '.join(map(str, given))} {mixed}.")
-    return [{} if path is None else images_by_name(path) for path in paths]
-
-
 def images_by_name(folder: Path) -> dict[str, Path]:
     """List the images in a folder by their names without suffix.
 

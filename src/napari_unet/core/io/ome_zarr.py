@@ -79,7 +79,9 @@ def _open_node(path: Path | str) -> Any:
     import zarr
 
     if isinstance(path, str):
-        return zarr.open(path, mode="r")
+        from napari_unet.core.io.remote import storage_options
+
+        return zarr.open(path, mode="r", storage_options=storage_options(path))
     if path.is_dir():
         # Absolute, since workers of a cluster open the array in another working directory.
         return zarr.open(str(path.absolute()), mode="r")

@@ -17,8 +17,7 @@ from napari_unet.core.errors import ModelError, OutputError
 from napari_unet.core.io.files import UNREADABLE, atomic_file, expand_path
 from napari_unet.core.models.folder import (
     CARD,
-    REPLAY,
-    THUMBNAIL,
+    LIMITS,
     WEIGHTS,
     model_folder,
     read_model,
@@ -30,9 +29,6 @@ from napari_unet.core.models.store import ModelEntry, find_model, get_free_folde
 if TYPE_CHECKING:
     import os
     from collections.abc import Collection, Iterator
-
-LIMITS = {WEIGHTS: 4 << 30, CARD: 16 << 20, THUMBNAIL: 64 << 20, REPLAY: 64 << 20}
-"""The files that a model may have, and the maximum size of each in bytes."""
 
 MAX_COMPRESSION = 100
 """Maximum compression ratio of a large file: trained weights shrink by a tenth, an archive made to
@@ -138,8 +134,10 @@ def unpack_model(source: Path, folder: Path) -> None:
     try:
         if source.is_dir():
             _copy_folder(source, folder)
-        else:
+        elif source.is_file() or not source.exists():
             _extract(source, folder)
+        else:  # a pipe would be read for ever
+            raise ModelError(f"{source} is no file; give a model's folder or .zip file.")
     except (zipfile.BadZipFile, *UNREADABLE) as error:
         reason = getattr(error, "strerror", None) or error
         raise ModelError(
@@ -148,9 +146,9 @@ def unpack_model(source: Path, folder: Path) -> None:
 
 
 def _copy_folder(source: Path, folder: Path) -> None:
-    _check_complete(source, [name for name in LIMITS if (source / name).exists()])
+    _check_complete(source, [name for name in LIMITS if (source / name).is_file()])
     for name, limit in LIMITS.items():
-        if name in (THUMBNAIL, REPLAY) and not (source / name).exists():
+        if not (source / name).is_file():
             continue
         with (source / name).open("rb") as stream:
             _copy(stream, folder / name, limit)

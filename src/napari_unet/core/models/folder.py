@@ -11,6 +11,7 @@ import errno
 import hashlib
 import os
 import shutil
+import stat
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,15 +26,14 @@ if TYPE_CHECKING:
 
 WEIGHTS, CARD, THUMBNAIL = "model.safetensors", "model.json", "thumbnail.png"
 REPLAY = "replay.npz"
+LIMITS = {WEIGHTS: 4 << 30, CARD: 16 << 20, THUMBNAIL: 64 << 20, REPLAY: 64 << 20}
+"""The files that a model may have, and the maximum size of each in bytes."""
 
 
 def read_card(folder: str | os.PathLike[str]) -> ModelCard:
     """Read the card of a model folder; raises ModelError if it cannot be used."""
     folder = Path(folder)
-    try:
-        text = (folder / CARD).read_bytes()
-    except OSError as error:
-        raise ModelError(f"{folder} holds no model: {CARD}: {error.strerror}.") from error
+    text = _read_file(folder, CARD, "holds no model")
     try:
         return ModelCard.from_text(text)
     except ModelError as error:
@@ -57,10 +57,7 @@ def read_model(folder: str | os.PathLike[str]) -> tuple[ModelCard, dict[str, np.
 
     folder = Path(folder)
     card = read_card(folder)
-    try:
-        data = (folder / WEIGHTS).read_bytes()
-    except OSError as error:
-        raise ModelError(f"{folder} holds no model: {WEIGHTS}: {error.strerror}.") from error
+    data = _read_file(folder, WEIGHTS, "holds no model")
     if hashlib.sha256(data).hexdigest() != card.hash:
         raise ModelError(
             f"The model in {folder} is damaged: {WEIGHTS} is not what its card says; "
@@ -70,7 +67,36 @@ def read_model(folder: str | os.PathLike[str]) -> tuple[ModelCard, dict[str, np.
         tensors = safetensors.numpy.load(data)
     except (safetensors.SafetensorError, KeyError, ValueError, TypeError) as error:
         raise ModelError(f"The model in {folder} is damaged: {WEIGHTS}: {error}.") from error
+    odd = [name for name, tensor in tensors.items() if not np.isfinite(tensor).all()]
+    if odd:
+        raise ModelError(
+            f"The model in {folder} is damaged: weights {odd[0]!r:.60} are no finite numbers; "
+            "import or train it again."
+        )
     return card, {name: _widen(tensor) for name, tensor in tensors.items()}
+
+
+def _read_file(folder: Path, name: str, problem: str) -> bytes:
+    """Read a file of a model, which may have been made by a stranger.
+
+    Raises
+    ------
+    ModelError
+        It is missing, too large, or something else, such as a pipe, which would be read for ever.
+    """
+    path = folder / name
+    try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise ModelError(f"{folder} {problem}: {name} is no file.")
+        if found.st_size > LIMITS[name]:
+            raise ModelError(
+                f"{folder} {problem}: {name} is larger than a model's may be "
+                f"({LIMITS[name]:,} bytes)."
+            )
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{folder} {problem}: {name}: {error.strerror}.") from error
 
 
 def read_rehearsal(folder: str | os.PathLike[str]) -> bytes:
@@ -85,10 +111,7 @@ def read_rehearsal(folder: str | os.PathLike[str]) -> bytes:
     wanted = read_card(folder).replay
     if not wanted:
         return b""
-    try:
-        data = (folder / REPLAY).read_bytes()
-    except OSError as error:
-        raise ModelError(f"The model in {folder} lacks {REPLAY}: {error.strerror}.") from error
+    data = _read_file(folder, REPLAY, "lacks its rehearsal set")
     if hashlib.sha256(data).hexdigest() != wanted:
         raise ModelError(
             f"The model in {folder} is damaged: {REPLAY} is not what its card says; import or "

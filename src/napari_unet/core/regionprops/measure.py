@@ -15,10 +15,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.errors import InputError
-from napari_unet.core.io.array_views import drop_axes
-from napari_unet.core.io.axes import AUTO, object_ndim, shared_axes
+from napari_unet.core.io.axes import AUTO, PLANES, object_ndim, shared_axes
 from napari_unet.core.io.provenance import find_provenance
 from napari_unet.core.io.stack import Stack, open_stack
+from napari_unet.core.labels.label_file import (
+    LabelReading,
+    doubt_sentence,
+    judge_stack,
+    open_labels,
+)
+from napari_unet.core.labels.lazy_labels import without_single_axes
 from napari_unet.core.progress import Progress, run_to_end
 from napari_unet.core.regionprops.moments import ObjectParts, hull_points, hull_size
 from napari_unet.core.regionprops.table import Table, join_tables, object_table
@@ -53,6 +59,8 @@ class MeasureInput:
         (z, y, x), None if unknown.
     solidity
         Whether convex hulls are computed, which takes longer than all the rest.
+    remarks
+        What was noticed in a label file, a sentence each.
     """
 
     labels: Stack
@@ -60,6 +68,7 @@ class MeasureInput:
     ndim: int
     voxel_size_um: tuple[float, float, float] | None
     solidity: bool = True
+    remarks: tuple[str, ...] = ()
 
     @classmethod
     def open(
@@ -72,30 +81,35 @@ class MeasureInput:
         frames: str = AUTO,
         solidity: bool = True,
         provenance: Mapping[str, Any] | None = None,
+        labels_as: str | None = None,
+        image_axes: str | None = None,
     ) -> MeasureInput:
         """Open labels and image, and check that they fit; see `measure` for parameters and errors.
 
-        `provenance` is that of labels that are not in a file.
+        Parameters
+        ----------
+        provenance
+            That of labels that are not in a file.
+        labels_as
+            What the values of a label file are, one of `core.labels.label_file.LABELS_AS`.
+        image_axes
+            One letter for each axis of the image; None: as the file has them.
         """
-        stack = open_stack(labels, axes, voxel_size_um, raw=True)
-        if stack.dtype.kind not in "iub":
-            raise InputError(
-                f"The labels {stack.name!r} hold {stack.dtype}; give whole numbers, one for each "
-                "object."
-            )
-        if stack.channels > 1:
-            raise InputError(
-                f"The labels {stack.name!r} have {stack.channels} channels; give labels, which "
-                "have none."
-            )
-        picture = None if image is None else open_stack(image)
+        how = LabelReading(labels_as, axes, ndim=2 if frames == PLANES else 3)
+        picture = None if image is None else open_stack(image, image_axes)
+        if picture is not None:
+            shape = (picture.labels_shape, picture.labels_axes)
+            how = replace(how, image=shape, name=picture.path.name if picture.path else None)
+        stack = open_labels(labels, how, voxel_size_um)
         if picture is not None:
             stack, picture = _match_axes(stack, picture)
         size = stack.voxel_size_um or (picture.voxel_size_um if picture is not None else None)
         ndim = 2
         if "Z" in stack.labels_axes:
             ndim = object_ndim(frames, provenance or find_provenance(stack.path))
-        return cls(stack, picture, ndim, size, solidity)
+        if labels_as is None and stack.path is not None and (doubt := judge_stack(stack, ndim)):
+            how.remarks.append(doubt_sentence(stack.path, doubt))
+        return cls(stack, picture, ndim, size, solidity, tuple(how.remarks))
 
     @property
     def blocks(self) -> list[Window]:
@@ -262,10 +276,14 @@ def _windows(whole: Window, edge: tuple[int, ...]) -> Iterator[Window]:
 
 
 def _match_axes(labels: Stack, image: Stack) -> tuple[Stack, Stack]:
-    """Check that an image has the shape of the labels; give both the axes of `shared_axes`."""
+    """Check that an image has the shape of the labels; give both the axes of `shared_axes`.
+
+    Axes of one time point or plane do not count where the two differ in them.
+    """
     if labels.labels_shape != image.labels_shape:
-        labels, image = _drop_idle(labels, image), _drop_idle(image, labels)
-    if labels.labels_shape != image.labels_shape:
+        flat, ground = without_single_axes(labels), without_single_axes(image)
+        if flat.labels_shape == ground.labels_shape:
+            return _match_axes(flat, ground)
         raise InputError(
             f"The labels {labels.name!r} have shape {labels.labels_shape} ({labels.labels_axes}), "
             f"the image {image.name!r} {image.labels_shape} ({image.labels_axes}) without "
@@ -273,16 +291,6 @@ def _match_axes(labels: Stack, image: Stack) -> tuple[Stack, Stack]:
         )
     axes = shared_axes(labels.labels_axes, image.labels_axes)
     return _rename_axes(labels, axes), _rename_axes(image, axes)
-
-
-def _drop_idle(stack: Stack, other: Stack) -> Stack:
-    """Return a stack without those of its T and Z that have one position, and the other lacks."""
-    idle = [a for a in "TZ" if a in stack.axes and a not in other.axes]
-    single = {a: 0 for a in idle if stack.data.shape[stack.axes.index(a)] == 1}
-    if not single:
-        return stack
-    data, axes = drop_axes(stack.data, stack.axes, single)
-    return replace(stack, data=data, axes=axes)
 
 
 def _rename_axes(stack: Stack, axes: str) -> Stack:

@@ -106,13 +106,22 @@ class ModelSpec:
         ModelError
             A name that no spec has, or a value outside its bounds.
         """
+        if not isinstance(values, dict):
+            raise ModelError(f"The model's spec is {values!r:.60}; it must be entries.")
         known = {item.name for item in fields(cls)}
         if unknown := sorted(set(values) - known):
             raise ModelError(
                 f"The model's spec has unknown entries ({', '.join(unknown)}); "
                 "it was made by a newer version, update napari-unet."
             )
+        for item in fields(cls):
+            flag = values.get(item.name, False)
+            if isinstance(item.default, bool) and not isinstance(flag, bool):
+                raise ModelError(
+                    f"The model's spec cannot be used: {item.name} is {flag!r:.60}; "
+                    "it must be true or false."
+                )
         try:
             return cls(**values)
-        except (SettingsError, TypeError, ValueError) as error:
+        except (SettingsError, TypeError, ValueError, OverflowError) as error:
             raise ModelError(f"The model's spec cannot be used: {error}") from error

@@ -9,6 +9,10 @@ from napari_unet.core.settings.fields import check_settings, setting
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
+IDS, COMPONENTS, COLOURS = LABELS_AS = ("ids", "components", "colours")
+"""What the values of a label image are: the objects' ids, a mask whose connected pieces are the
+objects, or colours, one for each object."""
+
 VOLUMES = ("auto", "planes", "joined", "orthogonal")
 """How a 2D model takes a stack with a z axis; see `core.volumes.volume_mode`."""
 

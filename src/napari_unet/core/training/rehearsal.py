@@ -7,6 +7,8 @@ in 8 bits. Nothing in it is pickled. The picture of a model is drawn from its sa
 from __future__ import annotations
 
 import io
+import math
+import tokenize
 import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,12 +19,14 @@ from napari_unet.core.errors import ModelError
 from napari_unet.core.evaluation.overlay import draw_outlines
 from napari_unet.core.image.diameters import working_scale
 from napari_unet.core.image.frames import resize
+from napari_unet.core.instances.heads import SemanticHead
+from napari_unet.core.io.files import UNREADABLE, first_line
 from napari_unet.core.training.samples import Sample, Samples, known_targets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_unet.core.instances.heads import InstanceHead, SemanticHead
+    from napari_unet.core.instances.heads import InstanceHead
 
 RANGE = (-0.2, 1.35)
 """The normalised intensities that 0 and 255 represent."""
@@ -96,9 +100,20 @@ def merge_rehearsal_crops(
 def rehearsal_samples(
     crops: Sequence[RehearsalCrop], head: InstanceHead | SemanticHead, channels: int
 ) -> Samples:
-    """Return crops as samples of the group `GROUP`, with the targets of a head."""
+    """Return crops as samples of the group `GROUP`, with the targets of a head.
+
+    Raises
+    ------
+    ModelError
+        The crops have classes that the head does not know.
+    """
     items = []
     for number, crop in enumerate(crops):
+        if isinstance(head, SemanticHead) and crop.labels.max(initial=0) >= head.classes:
+            raise ModelError(
+                f"The model's replay has the class {crop.labels.max()}, the model knows "
+                f"{head.classes}; install the model again."
+            )
         low, high = RANGE
         image = crop.image.astype(np.float32) * ((high - low) / 255) + low
         if len(image) != channels:
@@ -123,8 +138,13 @@ def pack_rehearsal(crops: Sequence[RehearsalCrop]) -> bytes:
     return out.getvalue()
 
 
-def unpack_rehearsal(data: bytes) -> list[RehearsalCrop]:
+def unpack_rehearsal(data: bytes, ndim: int | None = None) -> list[RehearsalCrop]:
     """Read the crops of a `replay.npz`.
+
+    Parameters
+    ----------
+    ndim
+        Of the network: 2 for planes, 3 for volumes; None: either, but all alike.
 
     Raises
     ------
@@ -135,16 +155,45 @@ def unpack_rehearsal(data: bytes) -> list[RehearsalCrop]:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             if sum(info.file_size for info in archive.infolist()) > 8 * LARGEST:
                 raise ValueError("it is too large")
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            diameters, groups = arrays["diameters"], arrays["groups"]
-            return [
-                _checked(arrays, number, float(diameters[number]), str(groups[number]))
+            diameters, groups = (_read_array(archive, name) for name in ("diameters", "groups"))
+            if diameters.ndim != 1 or diameters.dtype.kind != "f" or groups.dtype.kind != "U":
+                raise ValueError("its list of crops is damaged")
+            if not (np.isfinite(diameters) & (diameters >= 0)).all():
+                raise ValueError("it has diameters that are no sizes")
+            crops = [
+                _read_crop(archive, number, float(diameters[number]), str(groups[number]))
                 for number in range(len(diameters))
             ]
-    except (ValueError, KeyError, IndexError, OSError, zipfile.BadZipFile) as error:
+    except (zipfile.BadZipFile, tokenize.TokenError, MemoryError, *UNREADABLE) as error:
         raise ModelError(
-            f"The model's replay cannot be read ({error}); import or install the model again."
+            f"The model's replay cannot be read ({first_line(error)}); import or install the model "
+            "again."
         ) from error
+    found = {crop.labels.ndim for crop in crops}
+    if len(found) > 1 or (ndim and found - {ndim}):
+        raise ModelError("The model's replay does not fit its network; install the model again.")
+    return crops
+
+
+def _read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    """Read an array of an .npz, whose header may claim more than there is.
+
+    Raises
+    ------
+    ValueError
+        It is no array, or not of the size that its header says.
+    """
+    data = archive.read(f"{name}.npy")
+    stream = io.BytesIO(data)
+    version = np.lib.format.read_magic(stream)
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError(f"{name} has another version")
+    read = np.lib.format.read_array_header_1_0, np.lib.format.read_array_header_2_0
+    shape, by_column, dtype = read[version[0] - 1](stream)
+    body = data[stream.tell() :]
+    if dtype.hasobject or math.prod(shape) * dtype.itemsize != len(body):
+        raise ValueError(f"{name} is not of the size that it claims")
+    return np.frombuffer(body, dtype).reshape(shape, order="F" if by_column else "C")
 
 
 def draw_thumbnail(samples: Samples) -> np.ndarray:
@@ -168,12 +217,14 @@ def draw_thumbnail(samples: Samples) -> np.ndarray:
     return np.pad(drawn, [*missing, (0, 0)])
 
 
-def _checked(arrays: Any, number: int, diameter: float, group: str) -> RehearsalCrop:
-    image, labels = arrays[f"image{number}"], arrays[f"labels{number}"]
-    known = np.unpackbits(arrays[f"known{number}"], count=labels.size).reshape(labels.shape)
-    types = (image.dtype, labels.dtype) == (np.uint8, np.uint16)
-    if not types or image.shape[1:] != labels.shape or labels.ndim not in (2, 3):
+def _read_crop(archive: zipfile.ZipFile, number: int, diameter: float, group: str) -> RehearsalCrop:
+    names = (f"{what}{number}" for what in ("image", "labels", "known"))
+    image, labels, packed = (_read_array(archive, name) for name in names)
+    types = [array.dtype.str for array in (image, labels, packed)] == ["|u1", "<u2", "|u1"]
+    fits = image.shape[1:] == labels.shape and packed.shape == (-(-labels.size // 8),)
+    if not types or not fits or labels.ndim not in (2, 3) or not image.size:
         raise ValueError(f"crop {number} is damaged")
+    known = np.unpackbits(packed, count=labels.size).reshape(labels.shape)
     return RehearsalCrop(image, labels, known.astype(bool), diameter, group)
 
 

@@ -22,6 +22,7 @@ from napari_unet.core.image.diameters import (
 from napari_unet.core.image.normalise import Normaliser
 from napari_unet.core.instances.heads import InstanceHead, SemanticHead
 from napari_unet.core.io.stack import open_stack
+from napari_unet.core.labels.object_check import background_below_zero, whole_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -174,8 +175,9 @@ class Samples:
         Parameters
         ----------
         pairs
-            (image, labels): an image of one frame that `open_stack` can open; integer labels of its
-            shape without channels: objects for an instance head, classes for a semantic one.
+            (image, labels): an image of one frame that `open_stack` can open; whole-number labels
+            of its shape without channels: objects for an instance head, for which numbers below 0
+            are background, or classes for a semantic one.
         known
             For each pair a bool array of the labels' shape, or None if everything is known.
         groups, sources
@@ -188,20 +190,24 @@ class Samples:
         Raises
         ------
         InputError
-            There are no pairs, labels do not fit their image or are negative or unknown classes,
-            masks have another shape or number, or nothing is known.
+            There are no pairs, labels do not fit their image, are no whole numbers or are unknown
+            classes, masks have another shape or number, or nothing is known.
         """
         head = head or InstanceHead()
         items: list[Sample] = []
         for number, (source, labels) in enumerate(pairs):
             stack = open_stack(source)
-            if tuple(labels.shape) != stack.labels_shape or labels.dtype.kind not in "ui":
+            name = stack.name or f"pair {number}"
+            if tuple(labels.shape) != stack.labels_shape or labels.dtype.kind not in "uibf":
                 raise InputError(
-                    f"The labels of {stack.name or f'pair {number}'} are {labels.dtype} of shape "
+                    f"The labels of {name} are {labels.dtype} of shape "
                     f"{labels.shape}; give integers of shape {stack.labels_shape}."
                 )
+            labels = whole_numbers(np.asarray(labels), f"The labels array of {name}")
+            if isinstance(head, InstanceHead):
+                labels, _ = background_below_zero(labels)
             mask = None if known is None else _nth(known, number, "known masks")
-            _check_values(stack.name or f"pair {number}", labels, head, mask)
+            _check_values(name, labels, head, mask)
             items.append(
                 Sample.from_image(
                     _read_normalised(stack, labels.ndim, channels),
@@ -357,11 +363,6 @@ def _check_values(
         raise InputError(
             f"The labels of {name} go from {lowest} to {highest}; "
             f"give classes from 0 to {head.classes - 1}, or a head of more classes."
-        )
-    if lowest < 0:
-        raise InputError(
-            f"The labels of {name} go down to {lowest}; give 0 for background and objects above, "
-            "and leave out what is unknown by a known mask."
         )
     if known is not None and known.shape != labels.shape:
         raise InputError(

@@ -148,8 +148,12 @@ def _model_in(folder: Path, target: torch.device) -> Model:
     sizes = {n.removeprefix(SIZE): arrays.pop(n) for n in list(arrays) if n.startswith(SIZE)}
     tensors = {name: torch.from_numpy(values) for name, values in arrays.items()}
     clicks = {n.removeprefix(CLICK): tensors.pop(n) for n in list(tensors) if n.startswith(CLICK)}
-    net = UNet(card.spec)
+    with torch.device("meta"):  # a card may describe a network that no memory could hold
+        needed = sum(value.numel() for value in UNet(card.spec).parameters())
+    net = UNet(card.spec) if needed <= sum(value.numel() for value in tensors.values()) else None
     try:
+        if net is None:
+            raise RuntimeError("weights are missing")
         net.load_state_dict(tensors)
     except RuntimeError as error:
         raise ModelError(

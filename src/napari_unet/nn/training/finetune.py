@@ -332,7 +332,7 @@ class Tuning:
     def _read_rehearsal(self) -> list[RehearsalCrop]:
         if self.model.folder is None or not self.model.card.replay:
             return []
-        return unpack_rehearsal(read_rehearsal(self.model.folder))
+        return unpack_rehearsal(read_rehearsal(self.model.folder), self.model.spec.ndim)
 
     def _start(self) -> TrainState:
         net = UNet(self.model.spec)

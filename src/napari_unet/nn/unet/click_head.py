@@ -199,6 +199,10 @@ def build_click_head(
         spec, usual = ModelSpec.from_json(entry["spec"]), click_spec(model)
         if (spec.ndim, spec.in_channels) != (usual.ndim, usual.in_channels):
             raise KeyError("in_channels")
+        with torch.device("meta"):  # a card may describe a head that no memory could hold
+            size = sum(value.numel() for value in ClickHead(model, spec).parameters())
+        if size > sum(value.numel() for value in tensors.values()):
+            raise KeyError("weights")
         head = ClickHead(model, spec)
         head.load_state_dict(tensors)
     except (KeyError, RuntimeError) as error:
