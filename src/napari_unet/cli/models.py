@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from napari_unet.core.models.card import ModelCard
     from napari_unet.core.models.store import ModelEntry
 
+FORMATS = ("napari-unet", "bioimageio")
+"""What a model can be exported as."""
+
 
 def add_models(commands: Any) -> None:
     """Describe the command and its options."""
@@ -33,6 +36,20 @@ def add_models(commands: Any) -> None:
     give = add_command(actions, "export", _models_export, "Write a model into one .zip file")
     give.add_argument("name", help="name or folder of a model")
     give.add_argument("zip", type=Path, help="the .zip file to write")
+    give.add_argument(
+        "--format",
+        choices=FORMATS,
+        default=FORMATS[0],
+        help="napari-unet, which can be tuned further, or bioimageio: a package with TorchScript "
+        "and ONNX for Fiji, ilastik, QuPath and others (default: napari-unet)",
+    )
+    give.add_argument(
+        "--author",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="of a bioimageio package; may be given several times",
+    )
     remove = add_command(actions, "remove", _models_remove, "Delete a model of yours")
     remove.add_argument("name", help="name of a model")
 
@@ -70,9 +87,18 @@ def _models_import(values: Namespace) -> int:
 
 
 def _models_export(values: Namespace) -> int:
-    from napari_unet.core.models.archive import export_model
+    if values.format == FORMATS[0]:
+        from napari_unet.core.models.archive import export_model
 
-    print(f"{values.name}: exported to {export_model(values.name, values.zip)}")
+        path = export_model(values.name, values.zip)
+    else:
+        from napari_unet.core.models.store import find_model
+
+        find_model(values.name)  # raises for an unknown one before torch is loaded
+        from napari_unet.nn.exchange.bioimageio_export import export_bioimageio
+
+        path = export_bioimageio(values.name, values.zip, authors=values.author)
+    print(f"{values.name}: exported to {path}")
     return 0
 
 

@@ -4,4 +4,5 @@ card      the model card, `model.json`
 folder    a model's folder: weights, card, picture, rehearsal set
 store     models by name, the package's and the user's; ancestors and descendants
 archive   models as .zip files, imported and exported
+bioimageio    packages of bioimage.io
 """

@@ -1,0 +1,4 @@
+"""Models for other programs, and models of other programs.
+
+bioimageio_export   a model as a bioimage.io package
+"""
