@@ -4,5 +4,7 @@ card      the model card, `model.json`
 folder    a model's folder: weights, card, picture, rehearsal set
 store     models by name, the package's and the user's; ancestors and descendants
 archive   models as .zip files, imported and exported
-bioimageio    packages of bioimage.io
+foreign_folder    a folder whose network others built
+bioimageio    packages of bioimage.io: what of them can be run
+package_files     packages fetched by address and unpacked
 """

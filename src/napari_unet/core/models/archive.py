@@ -59,7 +59,7 @@ def import_model(source: str | os.PathLike[str], name: str | None = None) -> Mod
     source = expand_path(source)
     if name is not None:
         get_free_folder(name)
-    with _scratch() as scratch:
+    with scratch_folder() as scratch:
         unpack_model(source, scratch)
         try:
             card, _ = read_model(scratch)
@@ -215,7 +215,7 @@ def _copy(stream: IO[bytes], target: Path, limit: int) -> None:
 
 
 @contextlib.contextmanager
-def _scratch() -> Iterator[Path]:
+def scratch_folder() -> Iterator[Path]:
     """Create an empty folder in the store, deleted afterwards."""
     folder = home() / "models" / f".import-{uuid.uuid4().hex[:8]}"
     try:

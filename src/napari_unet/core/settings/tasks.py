@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from napari_unet.core.errors import SettingsError
 from napari_unet.core.settings.fields import check_settings, setting
 
-DEVICES = ("auto", "cpu", "cuda", "mps")
+DEVICES = ("auto", "cpu", "cuda", "mps", "onnx")
 
 VOLUMES = ("auto", "planes", "joined", "orthogonal")
 """How a 2D model takes a stack with a z axis; see `core.volumes.volume_mode`."""

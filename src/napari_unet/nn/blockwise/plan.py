@@ -193,6 +193,8 @@ def _prepare_resume(directory: RunDirectory, requested: dict[str, Any]) -> None:
 
 
 def _hash_weights(model: Model) -> str:
+    if model.is_foreign:
+        return model.card.hash
     digest = hashlib.sha256()
     for name, value in sorted(model.net.state_dict().items()):
         digest.update(name.encode() + value.detach().cpu().numpy().tobytes())
@@ -211,7 +213,7 @@ def measure_tile(run: BlockRun) -> TileCost:
     """Run a tile of the middle frame, and check the seams at a corner of blocks if requested."""
     plan = run.directory.plan
     frame = plan.frames // 2
-    unknown = TileCost(str(run.model.device))
+    unknown = TileCost(run.model.device_name)
     try:
         maps = run.maps(frame)
     except UnreadableError:

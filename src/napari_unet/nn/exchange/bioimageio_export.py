@@ -96,6 +96,7 @@ def export_bioimageio(
         with package_context(package):
             description = _describe(model.card, files, authors)
             made = _save(description, Path(scratch) / "made.zip")
+            del description  # the files that it holds open
         with atomic_file(target) as partial:
             shutil.copyfile(made, partial)
     return target
@@ -203,9 +204,9 @@ def _describe(card: ModelCard, files: PackageFiles, authors: Sequence[str]) -> A
         name=_package_name(card.name),
         description=_one_sentence(card),
         authors=writers,
-        license=license_id,  # type: ignore[arg-type]
+        license=license_id,
         covers=[spec.FileDescr(source=files.path("cover.png"))],
-        documentation=spec.FileDescr(source=files.path("README.md")),  # type: ignore[attr-defined]
+        documentation=spec.FileDescr(source=files.path("README.md")),
         id=spec.ModelId(package_id(card.hash)),
         parent=spec.LinkedModel(id=spec.ModelId(package_id(card.parent))) if card.parent else None,
         version="0.1.0",  # type: ignore[arg-type]
@@ -221,11 +222,13 @@ def _describe(card: ModelCard, files: PackageFiles, authors: Sequence[str]) -> A
         outputs=[_output(card, files, spec)],
         weights=_weights(card, files, spec),
         training_data=_training_data(card, license_id),
-        attachments=[spec.FileDescr(source=files.path(name)) for name in files.attachments],  # type: ignore[attr-defined]
-        config=spec.Config(
-            napari_unet={"version": __version__, "model_hash": card.hash, "decode": card.decode}
-        ),
+        attachments=[spec.FileDescr(source=files.path(name)) for name in files.attachments],
+        config=spec.Config.model_validate({"napari_unet": _own_words(card)}),
     )
+
+
+def _own_words(card: ModelCard) -> dict[str, Any]:
+    return {"version": __version__, "model_hash": card.hash, "decode": card.decode}
 
 
 def _input(card: ModelCard, files: PackageFiles, spec: Any) -> Any:
@@ -307,7 +310,7 @@ def _weights(card: ModelCard, files: PackageFiles, spec: Any) -> Any:
     )
 
 
-def _training_data(card: ModelCard, license_id: str | None) -> Any:
+def _training_data(card: ModelCard, license_id: Any) -> Any:
     """Describe the training images, as far as the card knows them."""
     from bioimageio.spec.dataset.v0_3 import DatasetDescr
 
@@ -322,11 +325,11 @@ def _training_data(card: ModelCard, license_id: str | None) -> Any:
     return DatasetDescr(
         name=f"Training images of {_package_name(card.name)}"[:128],
         description=", ".join(parts),
-        license=license_id,  # type: ignore[arg-type]
+        license=license_id,
     )
 
 
-def licence_id(licence: str) -> str | None:
+def licence_id(licence: str) -> Any:
     """Return the SPDX identifier at the beginning of a card's licence, if there is one."""
     from bioimageio.spec.generic.v0_3 import LicenseId
 

@@ -106,7 +106,7 @@ def write_onnx(net: PortableUNet, example: torch.Tensor, path: Path) -> None:
         raise ModelError(
             "ONNX needs packages that are not installed; run: pip install 'napari-unet[onnx]'."
         ) from error
-    automatic = torch.export.Dim.AUTO  # type: ignore[attr-defined]
+    automatic = torch.export.Dim.AUTO
     sizes = {axis: automatic for axis in range(example.ndim) if axis != 1}
     # Of two different sizes, so that neither is taken for a constant or for the other's.
     example = torch.zeros(
