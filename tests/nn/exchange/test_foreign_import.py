@@ -70,11 +70,11 @@ def direct(path, image: np.ndarray) -> np.ndarray:
 KINDS = {
     "planes": ({}, {}, (75, 93)),
     "pooled": ({"pooled": (4, 4)}, {"sizes": {"y": (32, 4), "x": (16, 4)}}, (75, 93)),
-    "volumes": ({"ndim": 3, "axes": "bczyx"}, {"axes": "bczyx"}, (19, 45, 53)),
+    "volumes": ({"ndim": 3, "axes": "bczyx"}, {"axes": "bczyx"}, (27, 45, 53)),
     "anisotropic": (
         {"ndim": 3, "axes": "bczyx", "pooled": (1, 4, 4)},
         {"axes": "bczyx", "sizes": {"z": (8, 1), "y": (8, 4), "x": (8, 4)}},
-        (13, 45, 53),
+        (25, 45, 53),
     ),
     "one size": ({"size": 64}, {"sizes": {"y": 64, "x": 64}}, (75, 150)),
     "one size, pooled": (
@@ -126,16 +126,16 @@ def test_objects_are_divided_by_their_boundary(kind, package):
     assert ((labels > 0) == (image > 0)).mean() > 0.9
 
 
-def test_touching_objects_are_two(package):
+def test_touching_objects_are_divided_where_their_boundary_is(package):
     import_foreign(package(), "others")
-    image = discs((48, 48))
-    image[:] = 0
-    rows, columns = np.indices(image.shape)
-    for centre in (15, 33):
-        image[(rows - 24) ** 2 + (columns - centre) ** 2 < 9**2] = 1
-    image[23:26, 22:27] = 1
-    found = segment(image, load_model("others"), PredictSettings(survey=False))
-    assert found.max() == 2
+    model = load_model("others")
+    maps = np.zeros((1, 2, 48, 48), np.float32)
+    maps[0, 0, 8:40, 4:44] = 0.95
+    maps[0, 1, 8:40, 22:26] = 0.9
+    model.net.run = lambda values: [maps]
+    labels = segment(discs((48, 48)), model, WHOLE)
+    assert labels.max() == 2 and (labels[8:40, 4:44] > 0).all()
+    assert labels[20, 10] != labels[20, 40]
 
 
 def test_old_specification(tmp_path):

@@ -225,7 +225,7 @@ def _keep(package: Package, name: str | None, anyway: bool) -> ModelEntry:
             raise
         problem, found = str(error), None
     if found is not None:
-        spec = replace(spec, probabilities=bool(found.min() >= -1e-3 and found.max() <= 1 + 1e-3))
+        spec = replace(spec, probabilities=_gives_probabilities(found, spec))
     training = card.pop("training", {})
     if problem:
         training["test"] = f"failed, imported anyway: {problem}"
@@ -243,6 +243,13 @@ def _keep(package: Package, name: str | None, anyway: bool) -> ModelEntry:
     cover = package.cover.read_bytes() if package.cover else b""
     made = write_foreign(folder, made, spec, package.weights, cover)
     return ModelEntry(name, folder, bundled=False, card=made)
+
+
+def _gives_probabilities(found: np.ndarray, spec: ForeignSpec) -> bool:
+    """Return whether what should be probabilities lies between 0 and 1; a distance need not."""
+    asked = [channel for channel in (spec.foreground, spec.boundary) if channel is not None]
+    values = found[asked] if spec.meaning == OBJECTS and asked else found
+    return bool(values.min() >= -1e-3 and values.max() <= 1 + 1e-3)
 
 
 def _decoding(spec: ForeignSpec) -> dict[str, float]:
