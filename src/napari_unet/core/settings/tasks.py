@@ -7,7 +7,10 @@ from dataclasses import dataclass, replace
 from napari_unet.core.errors import SettingsError
 from napari_unet.core.settings.fields import check_settings, setting
 
-DEVICES = ("auto", "cpu", "cuda", "mps", "onnx")
+DEVICES = ("auto", "cpu", "cuda", "mps")
+"""What networks are trained and run on."""
+RUN_DEVICES = (*DEVICES, "onnx")
+"""What networks are run on: `DEVICES`, and what ONNX Runtime finds."""
 
 VOLUMES = ("auto", "planes", "joined", "orthogonal")
 """How a 2D model takes a stack with a z axis; see `core.volumes.volume_mode`."""

@@ -319,7 +319,7 @@ def pick_device(name: str = "auto") -> torch.device:
     if kind == ONNX_DEVICE:
         raise DeviceError(
             f"The device {name!r} runs models, it does not train them; choose one of: "
-            f"{', '.join(d for d in DEVICES if d != ONNX_DEVICE)}."
+            f"{', '.join(DEVICES)}."
         )
     if kind not in DEVICES or (name != kind and not (kind == "cuda" and number.isdecimal())):
         raise DeviceError(f"The device {name!r} is unknown; choose one of: {', '.join(DEVICES)}.")
