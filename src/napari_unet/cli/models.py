@@ -161,7 +161,7 @@ MODEL_HEADINGS = ("model", "kind", "channels", "MB", "licence", "from")
 
 def _model_row(entry: ModelEntry) -> list[str]:
     """Return the row below `MODEL_HEADINGS` for one model."""
-    origin = "napari-unet" if entry.bundled else "you"
+    origin = entry.origin
     if entry.card is None:
         return [entry.name, "unusable", "", "", "", origin]
     spec, weights = entry.card.spec, entry.path / WEIGHTS

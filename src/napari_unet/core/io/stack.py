@@ -49,6 +49,8 @@ class Stack:
         known of them.
     notices
         Remarks that were made on the image already; each is made once for a stack.
+    level
+        Of a multiscale image; 0 is the full resolution.
     """
 
     data: Any
@@ -60,6 +62,7 @@ class Stack:
     address: str = ""
     transform: CoordinateTransform | None = None
     notices: set[str] = field(default_factory=set, repr=False)
+    level: int = 0
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -251,7 +254,9 @@ def open_stack(
     size = _check_voxel_size(voxel_size_um) if voxel_size_um is not None else opened.voxel_size_um
     as_in_file = voxel_size_um is None and letters == opened.axes
     transform = opened.transform if as_in_file else None
-    return Stack(cache_chunks(data), letters, size, rgb, name, path, address, transform)
+    return Stack(
+        cache_chunks(data), letters, size, rgb, name, path, address, transform, level=level
+    )
 
 
 def _check_dtype(dtype: Any, what: str) -> np.dtype[Any]:

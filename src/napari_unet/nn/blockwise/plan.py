@@ -27,7 +27,7 @@ from napari_unet.core.errors import OutputError
 from napari_unet.core.image.domain_shift import ShiftReport
 from napari_unet.core.io.axes import OBJECT_AXES
 from napari_unet.core.io.lazy_arrays import UnreadableError
-from napari_unet.core.io.provenance import hash_stack, make_provenance
+from napari_unet.core.io.provenance import describe_image, hash_stack, make_provenance
 from napari_unet.core.io.stack import with_retries
 from napari_unet.core.progress import run_to_end
 from napari_unet.core.settings.tasks import PredictSettings
@@ -134,6 +134,7 @@ def resolve_plan(
         "volumes": mode,
         OBJECT_AXES: object_axes(mode),
         "data_hash": values["identity"]["data"],
+        "image": describe_image(stack),
         "remarks": [remark.text for remark in found],
     }
     plan = RunPlan(
