@@ -164,7 +164,7 @@ class TestMetadata:
         project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
         extras = project["optional-dependencies"]
         declared = {
-            re.match(r"[\w-]+", item)[0].lower()
+            re.match(r"[\w.-]+", item)[0].lower()
             for extra in (project["dependencies"], *(extras[n] for n in extras if n != "test"))
             for item in extra
         }
