@@ -48,6 +48,7 @@ def test_says_so_where_monai_is_missing(make_model, monkeypatch):
     def missing(name):
         raise ModuleNotFoundError(name)
 
+    monkeypatch.setattr(bench, "_onnx", lambda *_: None)  # torch imports what it needs for that
     monkeypatch.setattr(bench.importlib, "import_module", missing)
     lines: list[str] = []
     assert run_bench(True, lines.append, plan=PLAN, model=make_model(depth=1))["monai"] is None

@@ -11,7 +11,13 @@ from napari_unet.cli.options import add_command, add_settings, settings_from
 from napari_unet.cli.terminal import say
 from napari_unet.core.io.files import expand_path
 from napari_unet.core.models.folder import WEIGHTS
-from napari_unet.core.models.foreign_folder import foreign_weights, is_foreign, read_network
+from napari_unet.core.models.foreign_folder import (
+    foreign_weights,
+    is_foreign,
+    read_foreign,
+    read_network,
+    trust,
+)
 from napari_unet.core.settings.weight_options import WeightOptions
 
 if TYPE_CHECKING:
@@ -66,6 +72,10 @@ def add_models(commands: Any) -> None:
         metavar="NAME",
         help="of a bioimageio package; may be given several times",
     )
+    accept = add_command(
+        actions, "trust", _models_trust, "Let a model's TorchScript, a program, run here"
+    )
+    accept.add_argument("name", help="name or folder of a model")
     remove = add_command(actions, "remove", _models_remove, "Delete a model of yours")
     remove.add_argument("name", help="name of a model")
 
@@ -145,6 +155,15 @@ def _models_export(values: Namespace) -> int:
 
         path = export_bioimageio(values.name, values.zip, authors=values.author)
     print(f"{values.name}: exported to {path}")
+    return 0
+
+
+def _models_trust(values: Namespace) -> int:
+    from napari_unet.core.models.store import find_model
+
+    card, _ = read_foreign(find_model(values.name))
+    trust(card.hash)
+    print(f"{values.name}: its program may run on this computer")
     return 0
 
 

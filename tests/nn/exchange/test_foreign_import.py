@@ -287,6 +287,18 @@ class TestPlainWeights:
         )
         assert read_labels(labels).max() == 9
 
+    def test_a_folder_from_somebody_else_is_not_run_unasked(self, tmp_path, home, capsys):
+        path = tmp_path / "mine.pt"
+        write_script_net(path)
+        import_foreign(path, ask=trusting, options=WeightOptions(decode="objects"))
+        (home / "trusted_torchscript.txt").unlink()  # as on another computer
+        with pytest.raises(ModelError, match="say so once: napari-unet models trust 'mine'"):
+            load_model("mine", "cpu")
+        assert main(["models", "trust", "mine"]) == 0
+        assert load_model("mine", "cpu").is_foreign
+        assert main(["models", "export", "mine", str(tmp_path / "mine.zip")]) == 2
+        assert "pass on the package that it came from" in capsys.readouterr().err
+
     def test_state_dict_is_not_opened(self, tmp_path):
         import torch
 

@@ -25,6 +25,7 @@ from napari_unet.core.models.folder import (
     read_rehearsal,
     write_card,
 )
+from napari_unet.core.models.foreign_folder import check_is_ours
 from napari_unet.core.models.store import ModelEntry, find_model, get_free_folder, home
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ def pack_model(folder: Path, target: Path, *, overwrite: bool = False) -> None:
     OutputError
         The file exists already, or cannot be written.
     """
+    check_is_ours(folder)
     read_model(folder)
     read_rehearsal(folder)
     if target.exists() and not overwrite:

@@ -7,7 +7,9 @@ import shutil
 from typing import TYPE_CHECKING
 
 from napari_unet.core.errors import ModelError
+from napari_unet.core.io.files import atomic_file, make_folder
 from napari_unet.core.models.folder import THUMBNAIL, model_folder, read_card, write_card
+from napari_unet.core.models.store import home
 from napari_unet.core.settings.foreign_spec import ONNX, TORCHSCRIPT, ForeignSpec
 from napari_unet.core.settings.model_spec import ModelSpec
 
@@ -93,6 +95,43 @@ def write_foreign(
             (partial / THUMBNAIL).write_bytes(thumbnail)
         write_card(partial, card)
     return card
+
+
+def check_is_ours(folder: Path) -> None:
+    """Raise ModelError if others built a model, so that it cannot be exported or tuned."""
+    if is_foreign(folder):
+        raise ModelError(
+            f"The model in {folder} was built by others; pass on the package that it came from."
+        )
+
+
+def is_trusted(weights_hash: str) -> bool:
+    """Return whether the user has said that a program, TorchScript, may run on this computer."""
+    try:
+        return weights_hash in _trusted().read_text(encoding="utf-8").split()
+    except OSError:
+        return False
+
+
+def trust(weights_hash: str) -> None:
+    """Remember that a program may run, by the SHA-256 of its file.
+
+    Raises
+    ------
+    OutputError
+        The store cannot be written.
+    """
+    if is_trusted(weights_hash):
+        return
+    path = _trusted()
+    make_folder(path.parent)
+    before = path.read_text(encoding="utf-8") if path.is_file() else ""
+    with atomic_file(path) as partial:
+        partial.write_text(f"{before}{weights_hash}\n", encoding="utf-8", newline="\n")
+
+
+def _trusted() -> Path:
+    return home() / "trusted_torchscript.txt"
 
 
 def file_digest(path: Path) -> str:

@@ -28,6 +28,7 @@ from napari_unet.core.io.sample_images import SAMPLES, blobs, sample_path
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.models.bioimageio import NATIVE_FILES, import_spec, package_context
 from napari_unet.core.models.folder import THUMBNAIL
+from napari_unet.core.models.foreign_folder import check_is_ours
 from napari_unet.core.models.store import BUNDLED, find_model
 from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.core.text import pluralise
@@ -86,6 +87,7 @@ def export_bioimageio(
         raise ModelError(f"{wrong[0]!r} is no author's name; give one without a slash.")
     import_spec()
     folder = find_model(name_or_path)
+    check_is_ours(folder)
     model = load_model(folder, "cpu")
     if folder.parent == BUNDLED and not authors:
         authors = ("napari-unet developers",)

@@ -29,7 +29,7 @@ from napari_unet.core.models.bioimageio import (
 )
 from napari_unet.core.models.card import ModelCard
 from napari_unet.core.models.folder import CARD, WEIGHTS
-from napari_unet.core.models.foreign_folder import write_foreign
+from napari_unet.core.models.foreign_folder import file_digest, trust, write_foreign
 from napari_unet.core.models.package_files import (
     LARGEST,
     ONNX_SUFFIXES,
@@ -120,6 +120,8 @@ def import_foreign(
                 f"{given} holds TorchScript, a program that runs with your rights; if you trust "
                 "where it comes from, import it with --trust."
             )
+        if package.spec.runtime == TORCHSCRIPT:
+            trust(file_digest(package.weights))
         return _keep(package, name, anyway)
 
 

@@ -18,6 +18,7 @@ from napari_unet.core.models.folder import read_model, read_rehearsal, write_mod
 from napari_unet.core.models.foreign_folder import (
     foreign_weights,
     is_foreign,
+    is_trusted,
     read_foreign,
     write_foreign,
 )
@@ -228,6 +229,12 @@ def load_foreign(folder: Path, target: torch.device, engine: OnnxDevice | None =
     assert isinstance(spec, ForeignSpec)
     if spec.runtime == ONNX:
         engine, target = engine or OnnxDevice(choose_provider(ONNX_DEVICE)), torch.device("cpu")
+    elif not is_trusted(card.hash):
+        raise ModelError(
+            f"The network of {card.name!r} is TorchScript, a program that runs with your rights; "
+            "if you trust where it comes from, say so once: napari-unet models trust "
+            f"{card.name!r}."
+        )
     elif engine:
         raise DeviceError(
             f"The network of {card.name!r} is TorchScript, which ONNX Runtime does not run; choose "
