@@ -198,8 +198,9 @@ def _write_cover(thumbnail: Path, target: Path, image: np.ndarray, maps: np.ndar
 
 def _describe(card: ModelCard, files: PackageFiles, authors: Sequence[str]) -> Any:
     """Return the package's description, checked against the specification."""
-    from bioimageio.spec.model import v0_5 as spec
+    from bioimageio.spec.model import v0_5
 
+    spec: Any = v0_5
     license_id = licence_id(card.licence)
     writers = [spec.Author(name=name) for name in authors]
     return spec.ModelDescr(
@@ -211,7 +212,7 @@ def _describe(card: ModelCard, files: PackageFiles, authors: Sequence[str]) -> A
         documentation=spec.FileDescr(source=files.path("README.md")),
         id=spec.ModelId(package_id(card.hash)),
         parent=spec.LinkedModel(id=spec.ModelId(package_id(card.parent))) if card.parent else None,
-        version="0.1.0",  # type: ignore[arg-type]
+        version="0.1.0",
         tags=_tags(card),
         cite=[
             spec.CiteEntry(

@@ -97,7 +97,7 @@ def write_onnx(net: PortableUNet, example: torch.Tensor, path: Path) -> None:
     Raises
     ------
     ModelError
-        The packages that write ONNX are not installed.
+        The packages that write ONNX are not installed, or fail.
     """
     try:
         import onnx  # noqa: F401
@@ -112,19 +112,22 @@ def write_onnx(net: PortableUNet, example: torch.Tensor, path: Path) -> None:
     example = torch.zeros(
         2, example.shape[1], *(n * (2 + at) for at, n in enumerate(example.shape[2:]))
     )
-    with _quiet(), torch.inference_mode():
-        torch.onnx.export(
-            net,
-            (example,),
-            str(path),
-            input_names=["input"],
-            output_names=["output"],
-            dynamic_shapes=(sizes,),
-            opset_version=OPSET,
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
+    try:
+        with _quiet(), torch.inference_mode():
+            torch.onnx.export(
+                net,
+                (example,),
+                str(path),
+                input_names=["input"],
+                output_names=["output"],
+                dynamic_shapes=(sizes,),
+                opset_version=OPSET,
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
+    except RuntimeError as error:
+        raise ModelError(f"The network cannot be written as ONNX ({first_line(error)}).") from error
 
 
 @contextlib.contextmanager
