@@ -21,7 +21,14 @@ def test_answers_are_plain_and_complete(make_model, monkeypatch):
     lines: list[str] = []
     results = run_bench(True, lines.append, plan=plan, model=make_model(depth=1))
     assert json.loads(json.dumps(results)) == results
-    assert set(results) == {"quick", "machine", "frames", "tiled", "monai", "volume", "seconds"}
+    parts = {"quick", "machine", "frames", "onnx", "tiled", "monai", "volume", "seconds"}
+    assert set(results) == parts
+    if importlib.util.find_spec("onnxruntime"):
+        onnx = results["onnx"]
+        assert onnx["provider"] == "cpu" and onnx["tile"] == 32
+        assert onnx["ratio"] == pytest.approx(onnx["mpx_per_s"] / onnx["torch_mpx_per_s"])
+    else:
+        assert results["onnx"] is None
     assert {"processor", "threads", "torch", "device", "precision"} <= set(results["machine"])
     (frame,) = results["frames"]
     assert frame["shape"] == [32, 32]
@@ -41,6 +48,7 @@ def test_says_so_where_monai_is_missing(make_model, monkeypatch):
     def missing(name):
         raise ModuleNotFoundError(name)
 
+    monkeypatch.setattr(bench, "_onnx", lambda *_: None)  # torch imports what it needs for that
     monkeypatch.setattr(bench.importlib, "import_module", missing)
     lines: list[str] = []
     assert run_bench(True, lines.append, plan=PLAN, model=make_model(depth=1))["monai"] is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from napari_unet.core.io.files import (
 )
 from napari_unet.core.io.label_writer import create_output
 from napari_unet.core.io.ome_zarr import image_group
+from napari_unet.core.io.provenance import hash_labels
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.progress import FrameDone, map_steps
 from napari_unet.core.tracking import check_linkable
@@ -246,6 +247,8 @@ def segment_file(
         if link is not None:
             tracks = yield from _link(stack, output.array, link)
             largest, provenance["tracks"] = tracks.count, tracks.count
+            provenance["link"] = asdict(link)
+        provenance["labels_hash"] = hash_labels(output.array)
         output.finish(np.uint16 if largest < 2**16 else np.uint32, provenance)
     if tracks is not None:
         tracks.write_csv(tracks_path(job.target))

@@ -1,11 +1,13 @@
 """The command line: ``napari-unet COMMAND``, also ``python -m napari_unet``.
 
-Exit status: 0 done; 2 unusable arguments or input, with one line on standard error; 130
-interrupted. Progress and remarks go to standard error, results to files and standard output.
+Exit status: 0 done; 1 a replay that differs; 2 unusable arguments or input, with one line on
+standard error; 130 interrupted. Progress and remarks go to standard error, results to files and
+standard output.
 
 options   options made from the fields of settings, and those that commands share
 terminal  the progress bar, remarks, tables
-bench, convert, demo, evaluate, measure, models, segment, train, view    a command each
+bench, convert, demo, evaluate, measure, models, replay, segment, train, view
+          a command each
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from napari_unet.cli.evaluate import add_evaluate
 from napari_unet.cli.measure import add_measure
 from napari_unet.cli.models import add_models
 from napari_unet.cli.options import Parser
+from napari_unet.cli.replay import add_replay
 from napari_unet.cli.segment import add_segment
 from napari_unet.cli.terminal import INTERRUPTED, UNUSABLE, one_line_remarks, say
 from napari_unet.cli.train import add_train
@@ -65,5 +68,6 @@ def build_parser() -> Parser:
     add_convert(commands)
     add_view(commands)
     add_models(commands)
+    add_replay(commands)
     add_bench(commands)
     return parser

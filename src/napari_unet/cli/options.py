@@ -9,7 +9,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from napari_unet.core.errors import UnetError
-from napari_unet.core.settings.tasks import DEVICES, LABELS_AS
+from napari_unet.core.settings.tasks import LABELS_AS, RUN_DEVICES
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -135,7 +135,7 @@ def add_model_options(command: Parser) -> None:
         "--model", default="nuclei", metavar="M", help="name or folder of a model (default: nuclei)"
     )
     command.add_argument(
-        "--device", default="auto", metavar="D", help=f"{', '.join(DEVICES)} (default: auto)"
+        "--device", default="auto", metavar="D", help=f"{', '.join(RUN_DEVICES)} (default: auto)"
     )
 
 

@@ -40,6 +40,8 @@ def input_interval(spec: ModelSpec, axis: int, start: int, stop: int) -> tuple[i
     start, stop
         The tightest interval that holds them all; it may begin below 0, where padding is.
     """
+    if spec.reach is not None:  # of a network whose parts are not known
+        return start - spec.reach[axis], stop + spec.reach[axis]
     factors = [level[axis] for level in spec.factors]
 
     def up(level: int, lo: int, hi: int) -> tuple[int, int]:

@@ -4,6 +4,7 @@ unet           the networks: trunk, heads, losses
 inference      models, tiles, maps, labels
 interactive    clicks
 training       training, fine-tuning, evaluation on held-out images
+exchange       models for other programs, and from them
 blockwise      runs in blocks, for stacks that do not fit into memory; clusters
 bench          how fast this computer is
 """

@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from napari_unet.core.errors import ModelError
+from napari_unet.core.errors import ModelError, UnetError
 from napari_unet.core.instances.tile_merger import decode_instances
 from napari_unet.core.io.sample_images import blobs
 from napari_unet.core.io.stack import open_stack
@@ -22,6 +22,9 @@ from napari_unet.core.settings.model_spec import ModelSpec
 from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.nn.inference.map_source import predict
 from napari_unet.nn.inference.model import Model, load_model, open_frame, pick_device
+from napari_unet.nn.inference.onnx_runtime import DEVICE as ONNX_DEVICE
+from napari_unet.nn.inference.onnx_runtime import OnnxNet, choose_provider
+from napari_unet.nn.inference.runner import Runner
 from napari_unet.nn.inference.segment import segment
 from napari_unet.nn.inference.tile_runner import open_tile_runner
 from napari_unet.nn.unet.net import UNet
@@ -106,7 +109,7 @@ def run_bench(
     -------
     dict
         Plain JSON values: ``machine``, ``frames`` (a list, one entry a size), ``tiled`` and
-        ``monai``, ``volume``, ``seconds``. What was left out is None.
+        ``monai``, ``onnx``, ``volume``, ``seconds``. What was left out is None.
     """
     began = time.perf_counter()
     plan = plan or (QUICK if quick else FULL)
@@ -119,6 +122,7 @@ def run_bench(
     results: dict[str, Any] = {"quick": quick, "machine": machine, "frames": []}
     for size in plan.sizes:
         results["frames"].append(_frames(model, (size, size), plan.repeats, report))
+    results["onnx"] = _onnx(model, plan, report)
     results |= _tiled(model, plan, report)
     results["volume"] = None
     if plan.volume:
@@ -218,6 +222,41 @@ def _tiled(model: Model, plan: Plan, report: Report) -> dict[str, Any]:
     return {
         "tiled": _against_forward(rates, plan.large, runner.edge, best_edge, report),
         "monai": _against_monai(rates, batch, report),
+    }
+
+
+def _onnx(model: Model, plan: Plan, report: Report) -> dict[str, Any] | None:
+    """Compare ONNX Runtime with torch on one tile, in turns; None where it is not installed."""
+    try:
+        provider = choose_provider(ONNX_DEVICE)
+        net = OnnxNet(model.to("cpu").net, model.card.hash, provider)
+    except UnetError as error:
+        report(f"ONNX Runtime is left out: {error}")
+        return None
+    edge = min(plan.edges)
+    image = blobs((edge, edge))
+    runner = tile_runner(model, image)
+    values = torch.from_numpy(runner.frame.read(tuple(slice(0, n) for n in runner.frame.shape)))
+    piece = values[None]
+    torch_runner = model.runner("float32")
+    onnx_runner = Runner(cast("UNet", net), torch.device("cpu"), torch.float32)
+    tasks: dict[str, Task] = {
+        "torch": lambda: torch_runner(piece),
+        "onnx": lambda: onnx_runner(piece),
+    }
+    best_times(tasks, 1, model.device)
+    times = best_times(tasks, plan.repeats, model.device)
+    rates = {name: piece[0, 0].numel() / 1e6 / seconds for name, seconds in times.items()}
+    report(
+        f"ONNX Runtime ({provider}), one tile of {edge}: {rates['onnx']:.3g} MPx/s, torch with "
+        f"float32 on {model.device}: {rates['torch']:.3g} MPx/s"
+    )
+    return {
+        "provider": provider,
+        "tile": edge,
+        "mpx_per_s": rates["onnx"],
+        "torch_mpx_per_s": rates["torch"],
+        "ratio": rates["onnx"] / rates["torch"],
     }
 
 

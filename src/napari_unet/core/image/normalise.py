@@ -88,7 +88,9 @@ class Normaliser:
         distinct = sorted(set(channels))
         blank = cls(np.zeros(1), np.zeros(1), stack.name, stack.notices)
         for channel in distinct:
-            parts = [blank.finite(part) for part in _sample(stack, index, ndim, channel, skip)]
+            parts = [
+                blank.finite(part) for part in sample_blocks(stack, index, ndim, channel, skip)
+            ]
             values = np.concatenate([np.zeros(0), *parts])
             bottom, top = np.percentile(values, (low, high)) if values.size else (0.0, 0.0)
             if bottom == top:
@@ -135,6 +137,10 @@ class Normaliser:
         np.clip(result, *RANGE, out=result)
         return result.astype(np.float32, copy=False)
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the numbers as plain JSON values."""
+        return {"low": self.low.tolist(), "high": self.high.tolist()}
+
     def warn(self) -> None:
         """Warn of NaN or infinity, once for each stack."""
         if "non-finite" not in self.notices:
@@ -177,7 +183,7 @@ def _is_moderate(extent: NDArray[Any]) -> NDArray[Any]:
     return (extent > 1e-30) & (extent < 1e30)
 
 
-def _sample(
+def sample_blocks(
     stack: Stack,
     index: tuple[int, ...],
     ndim: int,

@@ -15,6 +15,9 @@ import numpy as np
 from scipy import ndimage
 from scipy.special import expit, softmax
 
+from napari_unet.core.errors import ModelError
+from napari_unet.core.settings.foreign_spec import IMAGE, ForeignSpec
+
 if TYPE_CHECKING:
     from napari_unet.core.settings.model_spec import ModelSpec
 
@@ -96,8 +99,30 @@ class SemanticHead:
         return np.asarray(softmax(raw, axis=0), dtype=np.float32)
 
 
+@dataclass(frozen=True)
+class ImageHead(SemanticHead):
+    """Maps that are images themselves, of networks that others built; they become no labels."""
+
+    channels: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the maps."""
+        return self.channels
+
+    def targets(self, labels: np.ndarray) -> np.ndarray:
+        """Refuse: nothing is taught with labels."""
+        raise ModelError("The model gives images, not labels; choose another one.")
+
+    def activate(self, raw: np.ndarray) -> np.ndarray:
+        """Return the maps as they are, float32 (K, [Z,] Y, X)."""
+        return np.asarray(raw, dtype=np.float32)
+
+
 def get_head(spec: ModelSpec) -> InstanceHead | SemanticHead:
     """Return the head that a spec names."""
+    if isinstance(spec, ForeignSpec) and spec.meaning == IMAGE:
+        return ImageHead(len(spec.names), spec.names)
     return InstanceHead() if spec.head == "instance" else SemanticHead(spec.classes)
 
 

@@ -18,5 +18,6 @@ files                 paths, kinds of image files, matching by name, atomic writ
 label_writer          label files of any kind, written whole or not at all
 ome_zarr_labels       OME-Zarr label images with their pyramid and metadata, written part by part
 provenance            which model, data and settings a result was made with
+methods_text          how a result was made, in words and for a paper
 sample_images         the package's sample images, and synthetic ones
 """

@@ -8,6 +8,7 @@ import itertools
 import json
 from contextlib import suppress
 from dataclasses import asdict
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,12 +49,22 @@ def make_provenance(
         "model": card.name,
         "model_hash": card.hash,
         "data_hash": hash_stack(stack) if hashed else None,
+        "image": describe_image(stack),
         OBJECT_AXES: "ZYX"[-card.spec.ndim :],
         "voxel_size_um": list(stack.voxel_size_um) if stack.voxel_size_um else None,
         "settings": asdict(settings),
         **({} if stack.series is None else {"series": stack.series}),
         "versions": {"napari-unet": __version__, **versions},
     }
+
+
+def describe_image(stack: Stack) -> dict[str, Any]:
+    """Return what an image is known by again: the name of its file, its axes and its level.
+
+    No path: results are passed on, and paths tell who made them where.
+    """
+    name = (stack.path or PurePath(stack.address or stack.name)).name
+    return {"name": name, "axes": stack.axes, "level": stack.level}
 
 
 def hash_stack(stack: Stack) -> str | None:
@@ -85,6 +96,18 @@ def _starts(size: int, edge: int) -> list[int]:
     """Return where samples begin along an axis; several fall together on a thin axis."""
     room = max(0, size - edge)
     return sorted({room * k // (SAMPLES - 1) for k in range(SAMPLES)})
+
+
+def hash_labels(labels: Any) -> str:
+    """Hash labels by their shape and values, whatever their type; large ones plane by plane.
+
+    It tells whether a file still holds the labels as they were made.
+    """
+    shape = tuple(int(n) for n in labels.shape)
+    digest = hashlib.sha256(str(shape).encode())
+    for index in itertools.product(*map(range, shape[:-2])):
+        digest.update(np.ascontiguousarray(labels[index], dtype="<u4").tobytes())
+    return f"sha256:{digest.hexdigest()}"
 
 
 def read_provenance(path: str | Path) -> dict[str, Any]:

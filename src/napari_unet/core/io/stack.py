@@ -54,6 +54,8 @@ class Stack:
         What is unusual about how the file was read, in sentences.
     series
         Number of the image, where its file holds several.
+    level
+        Of a multiscale image; 0 is the full resolution.
     """
 
     data: Any
@@ -67,6 +69,7 @@ class Stack:
     notices: set[str] = field(default_factory=set, repr=False)
     remarks: tuple[str, ...] = ()
     series: int | None = None
+    level: int = 0
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -282,6 +285,7 @@ def open_stack(
         transform,
         remarks=opened.remarks,
         series=opened.series,
+        level=level,
     )
 
 

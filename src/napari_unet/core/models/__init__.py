@@ -1,8 +1,11 @@
 """Models on disk.
 
-card          the model card, `model.json`
-card_entries  what its entries may hold, checked when it is read
-folder        a model's folder: weights, card, picture, rehearsal set
-store         models by name, the package's and the user's; ancestors and descendants
-archive       models as .zip files, imported and exported
+card            the model card, `model.json`
+card_entries    what its entries may hold, checked when it is read
+folder          a model's folder: weights, card, picture, rehearsal set
+store           models by name, the package's and the user's; ancestors and descendants
+archive         models as .zip files, imported and exported
+foreign_folder  a folder whose network others built
+bioimageio      packages of bioimage.io: what of them can be run
+package_files   packages fetched by address and unpacked
 """

@@ -24,6 +24,7 @@ from napari_unet.core.models.folder import (
     read_rehearsal,
     write_card,
 )
+from napari_unet.core.models.foreign_folder import check_is_ours
 from napari_unet.core.models.store import ModelEntry, find_model, get_free_folder, home
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def import_model(source: str | os.PathLike[str], name: str | None = None) -> Mod
     source = expand_path(source)
     if name is not None:
         get_free_folder(name)
-    with _scratch() as scratch:
+    with scratch_folder() as scratch:
         unpack_model(source, scratch)
         try:
             card, _ = read_model(scratch)
@@ -106,6 +107,7 @@ def pack_model(folder: Path, target: Path, *, overwrite: bool = False) -> None:
     OutputError
         The file exists already, or cannot be written.
     """
+    check_is_ours(folder)
     read_model(folder)
     read_rehearsal(folder)
     if target.exists() and not overwrite:
@@ -213,7 +215,7 @@ def _copy(stream: IO[bytes], target: Path, limit: int) -> None:
 
 
 @contextlib.contextmanager
-def _scratch() -> Iterator[Path]:
+def scratch_folder() -> Iterator[Path]:
     """Create an empty folder in the store, deleted afterwards."""
     folder = home() / "models" / f".import-{uuid.uuid4().hex[:8]}"
     try:

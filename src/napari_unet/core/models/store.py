@@ -1,6 +1,7 @@
 """The model store: models by name, the package's and the user's, and their lineage.
 
-The user's models lie in `home() / "models"`. A model anywhere else is named by its path.
+The user's models lie in `home() / "models"`. A lab may share more of them in a second folder, which
+is only read (`shared_folder`). A model anywhere else is named by its path.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import tempfile
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from napari_unet.core.errors import ModelError, OutputError, UnetError
 from napari_unet.core.io.files import expand_path
@@ -51,6 +52,8 @@ class ModelEntry:
         None if the folder's card cannot be read; `problem` then tells why.
     bundled
         Whether it came with the package, so that it cannot be removed.
+    shared
+        Whether it lies in the folder that a lab shares, so that it cannot be removed, either.
     """
 
     name: str
@@ -58,6 +61,12 @@ class ModelEntry:
     bundled: bool
     card: ModelCard | None
     problem: str = ""
+    shared: bool = False
+
+    @property
+    def origin(self) -> str:
+        """Where it comes from: "napari-unet", "shared" or "you"."""
+        return "napari-unet" if self.bundled else "shared" if self.shared else "you"
 
     @property
     def thumbnail(self) -> Path | None:
@@ -78,21 +87,33 @@ def home() -> Path:
     return platformdirs.user_data_path("napari-unet", appauthor=False)
 
 
-def list_models() -> list[ModelEntry]:
-    """List the models of the store, the package's first, then the user's, each by name.
+def shared_folder() -> Path | None:
+    """Return the folder of models that a lab shares; nothing is ever written there.
 
-    Of the package's the default one leads. A user's model hides one of the package with the same
-    name.
+    The environment variable NAPARI_UNET_MODELS names it; None: there is none.
     """
-    users = home() / "models"
-    restore_interrupted(users)
-    found = {folder.name: (folder, True) for folder in _model_folders(BUNDLED)}
-    found |= {folder.name: (folder, False) for folder in _model_folders(users)}
-    entries = [_entry(*place) for place in found.values()]
+    given = os.environ.get("NAPARI_UNET_MODELS")
+    return expand_path(given) if given else None
 
-    def rank(entry: ModelEntry) -> tuple[bool, bool, str]:
+
+def list_models() -> list[ModelEntry]:
+    """List the models of the store: the package's, then shared ones, then the user's, by name.
+
+    Of the package's the default one leads. A user's model hides a shared one of the same name, and
+    both hide one of the package.
+    """
+    users, shared = home() / "models", shared_folder()
+    restore_interrupted(users)
+    found = {folder.name: _Place(folder, bundled=True) for folder in _model_folders(BUNDLED)}
+    if shared is not None:
+        found |= {f.name: _Place(f, shared=True) for f in _model_folders(shared)}
+    found |= {folder.name: _Place(folder) for folder in _model_folders(users)}
+    entries = [_entry(place) for place in found.values()]
+
+    def rank(entry: ModelEntry) -> tuple[bool, bool, bool, str]:
         is_default = entry.bundled and entry.name == DEFAULT_MODEL
-        return not entry.bundled, not is_default, entry.name.casefold()
+        users_own = not entry.bundled and not entry.shared
+        return not entry.bundled, users_own, not is_default, entry.name.casefold()
 
     return sorted(entries, key=rank)
 
@@ -153,6 +174,10 @@ def remove_model(name: str) -> None:
         raise _unknown(name, list(entries.values()))
     if entries[name].bundled:
         raise ModelError(f"The model {name!r} came with napari-unet and cannot be removed.")
+    if entries[name].shared:
+        raise ModelError(
+            f"The model {name!r} is shared and cannot be removed; ask who keeps {shared_folder()}."
+        )
     folder = entries[name].path
     gone = folder.with_name(f".{name}.gone-{uuid.uuid4().hex[:8]}")
     try:
@@ -199,6 +224,8 @@ def get_free_folder(name: str, *, overwrite: bool = False) -> Path:
             continue
         if entry.bundled:
             raise ModelError(f"{name!r} is the name of a model of napari-unet; choose another.")
+        if entry.shared:
+            raise ModelError(f"{name!r} is the name of a shared model; choose another.")
         if not overwrite:
             raise ModelError(
                 f"There is a model {entry.name!r} already; choose another name or remove it first."
@@ -281,8 +308,17 @@ def _model_folders(parent: Path) -> list[Path]:
     return [path for path in folders if (path / CARD).is_file()]
 
 
-def _entry(folder: Path, bundled: bool) -> ModelEntry:
+class _Place(NamedTuple):
+    """A model's folder, and who put it there."""
+
+    folder: Path
+    bundled: bool = False
+    shared: bool = False
+
+
+def _entry(place: _Place) -> ModelEntry:
+    folder, bundled, shared = place
     try:
-        return ModelEntry(folder.name, folder, bundled, read_card(folder))
+        return ModelEntry(folder.name, folder, bundled, read_card(folder), shared=shared)
     except UnetError as error:
-        return ModelEntry(folder.name, folder, bundled, None, str(error))
+        return ModelEntry(folder.name, folder, bundled, None, str(error), shared)

@@ -74,6 +74,15 @@ class ModelSpec:
                 "numbers from 1 to 9, the bottleneck's last."
             )
 
+    @property
+    def reach(self) -> tuple[int, ...] | None:
+        """How far an output pixel sees, where that is declared; None: it follows from the parts."""
+        return None
+
+    def limit_tile(self, edges: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the edges of a tile that the network takes: of any size."""
+        return edges
+
     def kernel_at(self, level: int) -> tuple[int, ...]:
         """Return the kernel of a level along each axis; the bottleneck is level `depth`."""
         return self.kernels[level] if self.kernels else (self.kernel,) * self.ndim

@@ -8,6 +8,9 @@ from napari_unet.core.errors import SettingsError
 from napari_unet.core.settings.fields import check_settings, setting
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+"""What networks are trained and run on."""
+RUN_DEVICES = (*DEVICES, "onnx")
+"""What networks are run on: `DEVICES`, and what ONNX Runtime finds."""
 
 IDS, COMPONENTS, COLOURS = LABELS_AS = ("ids", "components", "colours")
 """What the values of a label image are: the objects' ids, a mask whose connected pieces are the

@@ -16,18 +16,20 @@ import numpy as np
 
 from napari_unet.core.blockwise import assemble
 from napari_unet.core.blockwise.run_directory import write_preview, write_run_text
-from napari_unet.core.image.normalise import Normaliser
+from napari_unet.core.image.foreign_frame import restore_normaliser
 from napari_unet.core.io.lazy_arrays import UnreadableError
 from napari_unet.core.io.stack import with_retries
 from napari_unet.core.progress import map_steps
 from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.nn.inference.decode import InstanceDecoder, SemanticDecoder
 from napari_unet.nn.inference.map_source import MapSource, open_map_source
+from napari_unet.nn.inference.model import measure_intensities
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
 
     from napari_unet.core.blockwise.run_directory import RunDirectory
+    from napari_unet.core.image.normalise import Normaliser
     from napari_unet.core.instances.tile_merger import BlockSummary
     from napari_unet.core.io.stack import Stack
     from napari_unet.core.tiles import Tile, Window
@@ -173,24 +175,14 @@ class BlockRun:
         plan, file = self.directory.plan, self.directory.frame(frame)
         if file.exists():
             values = json.loads(file.read_text(encoding="utf-8"))
-            low, high = np.array(values["low"]), np.array(values["high"])
-            return Normaliser(low, high, self.stack.name, self.stack.notices)
+            return restore_normaliser(values, self.stack.name, self.stack.notices)
         channels = self.stack.pick_channels(self.model.spec.in_channels, self.settings.channel)
-        norm = self.model.card.normalisation
-        source = (
-            with_retries(self.stack),
-            plan.index(frame),
-            plan.ndim,
-            tuple(sorted(set(channels))),
-        )
-        limits = (norm["low"], norm["high"])
-        found = Normaliser.from_stack(*source, *limits, skip=(UnreadableError,))
+        source = (with_retries(self.stack), self.model, plan.index(frame), channels, plan.ndim)
+        found = measure_intensities(*source, skip=(UnreadableError,))
         if (found.low == found.high).all():  # blank, or nothing of it could be read: raises then
-            found = Normaliser.from_stack(*source, *limits)
+            found = measure_intensities(*source)
         if plan.blocks.count > 1:
-            write_run_text(
-                file, json.dumps({"low": found.low.tolist(), "high": found.high.tolist()})
-            )
+            write_run_text(file, json.dumps(found.to_json()))
         return found
 
     def decode(

@@ -27,7 +27,7 @@ from napari_unet.core.errors import OutputError
 from napari_unet.core.image.domain_shift import ShiftReport
 from napari_unet.core.io.axes import OBJECT_AXES
 from napari_unet.core.io.lazy_arrays import UnreadableError
-from napari_unet.core.io.provenance import hash_stack, make_provenance
+from napari_unet.core.io.provenance import describe_image, hash_stack, make_provenance
 from napari_unet.core.io.stack import with_retries
 from napari_unet.core.progress import ImageReport, run_to_end
 from napari_unet.core.settings.tasks import PredictSettings
@@ -144,6 +144,7 @@ def resolve_plan(
         "data_hash": values["identity"]["data"],
         "remarks": [*(r.text for r in noticed), *(r.text for r in found)],
         "channels": list(get_channels(stack, model, request.settings)),
+        "image": describe_image(stack),
     }
     plan = RunPlan(
         **{**values, "block": block},
@@ -203,6 +204,8 @@ def _prepare_resume(directory: RunDirectory, requested: dict[str, Any]) -> None:
 
 
 def _hash_weights(model: Model) -> str:
+    if model.is_foreign:
+        return model.card.hash
     digest = hashlib.sha256()
     for name, value in sorted(model.net.state_dict().items()):
         digest.update(name.encode() + value.detach().cpu().numpy().tobytes())
@@ -221,7 +224,7 @@ def measure_tile(run: BlockRun) -> TileCost:
     """Run a tile of the middle frame, and check the seams at a corner of blocks if requested."""
     plan = run.directory.plan
     frame = plan.frames // 2
-    unknown = TileCost(str(run.model.device))
+    unknown = TileCost(run.model.device_name)
     try:
         maps = run.maps(frame)
     except UnreadableError:

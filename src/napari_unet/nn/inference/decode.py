@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from napari_unet.core.instances.heads import InstanceHead
+from napari_unet.core.errors import ModelError
+from napari_unet.core.instances.heads import ImageHead, InstanceHead, get_head
 from napari_unet.core.instances.tile_merger import BlockSummary, TileMerger, summarise
 from napari_unet.core.instances.watershed import (
     Basins,
@@ -154,6 +155,10 @@ def open_decoder(
     model: Model, settings: PredictSettings, out: Any, *, preview: bool
 ) -> InstanceDecoder | SemanticDecoder:
     """Return the decoder of a model's maps; the user's settings come before the card's."""
+    if isinstance(get_head(model.spec), ImageHead):
+        raise ModelError(
+            f"The model {model.name!r} gives images, not labels; its maps are what `predict` gives."
+        )
     if model.spec.head == "semantic":
         return SemanticDecoder(out, preview)
     return InstanceDecoder(model, decode_settings(model, settings), out, preview)

@@ -5,17 +5,30 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
 
 from napari_unet.core.errors import DeviceError, InputError, ModelError, SettingsError
+from napari_unet.core.image.foreign_frame import ForeignFrame, ForeignNormaliser
 from napari_unet.core.image.frames import Frame
+from napari_unet.core.image.normalise import Normaliser
 from napari_unet.core.models.folder import read_model, read_rehearsal, write_model
+from napari_unet.core.models.foreign_folder import (
+    foreign_weights,
+    is_foreign,
+    is_trusted,
+    read_foreign,
+    write_foreign,
+)
 from napari_unet.core.models.store import find_model, put_model
 from napari_unet.core.progress import ImageRemark
+from napari_unet.core.settings.foreign_spec import ONNX, ForeignSpec
 from napari_unet.core.settings.tasks import DEVICES, DecodeSettings
+from napari_unet.nn.inference.foreign_net import ForeignNet
+from napari_unet.nn.inference.onnx_runtime import DEVICE as ONNX_DEVICE
+from napari_unet.nn.inference.onnx_runtime import OnnxDevice, OnnxNet, choose_provider
 from napari_unet.nn.inference.runner import OFF, Runner, get_flips
 from napari_unet.nn.inference.size_regression import SizeRegressor
 from napari_unet.nn.unet.click_head import ClickHead, build_click_head
@@ -24,7 +37,6 @@ from napari_unet.nn.unet.net import UNet
 if TYPE_CHECKING:
     import numpy as np
 
-    from napari_unet.core.image.normalise import Normaliser
     from napari_unet.core.io.stack import Stack
     from napari_unet.core.models.card import ModelCard
     from napari_unet.core.settings.model_spec import ModelSpec
@@ -47,7 +59,8 @@ class Model:
     card
         What the network was trained on and how it is to be run.
     net
-        float32 weights as they were trained, on `device`, in evaluation mode.
+        float32 weights as they were trained, on `device`, in evaluation mode. One that others
+        built stands there as a `ForeignNet`, which is called alike; see `is_foreign`.
     device
         Where it runs.
     folder
@@ -56,6 +69,8 @@ class Model:
         The head that answers clicks, on `device`, in evaluation mode; None if it has none.
     size
         Tells the size of objects by the look of an image; None if it has not learned to.
+    engine
+        What runs the network instead of torch; `device` is the processor then.
     """
 
     card: ModelCard
@@ -64,6 +79,7 @@ class Model:
     folder: Path | None = field(default=None, compare=False)
     click: ClickHead | None = None
     size: SizeRegressor | None = None
+    engine: OnnxDevice | None = None
     _runners: dict[str, Runner] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -91,8 +107,27 @@ class Model:
         value = training.get("working_diameter_px") or training.get("diameter_px", {}).get("q50")
         return float(value) if value else None
 
+    @property
+    def is_foreign(self) -> bool:
+        """Whether others built the network, so that it is only run."""
+        return isinstance(self.net, ForeignNet)
+
+    @property
+    def has_features(self) -> bool:
+        """Whether the network has a trunk whose features can be kept."""
+        return not self.is_foreign
+
+    @property
+    def device_name(self) -> str:
+        """Name of the device that the network runs on."""
+        return str(self.engine or self.device)
+
     def to(self, device: str) -> Model:
         """Return the model on another device."""
+        if device.partition(":")[0] == ONNX_DEVICE or self.is_foreign or self.engine:
+            if self.folder is None:
+                raise DeviceError(f"The model {self.name!r} has to be saved to run on {device}.")
+            return load_model(self.folder, device)
         target = pick_device(device)
         if target == self.device:
             return self
@@ -104,6 +139,8 @@ class Model:
 
         The card's metrics record how well bfloat16 agreed with float32 on the validation images.
         """
+        if self.is_foreign or self.engine:
+            return "float32"
         if wanted != "auto":
             return wanted
         agrees = float(self.card.metrics.get("bfloat16_dice") or 0.0) >= AGREEMENT
@@ -115,11 +152,19 @@ class Model:
         `augment` chooses the views in which it sees each tile; see `PredictSettings`.
         """
         if precision not in self._runners:
-            self._runners[precision] = Runner.from_net(self.net, self.device, precision)
+            self._runners[precision] = self._make_runner(precision)
         runner = self._runners[precision]
         if augment == OFF:
             return runner
         return replace(runner, views=get_flips(augment, self.spec.ndim))
+
+    def _make_runner(self, precision: str) -> Runner:
+        if self.is_foreign:
+            return Runner(self.net, self.device, torch.float32)
+        if self.engine:
+            net = OnnxNet(self.net, self.card.hash, self.engine.provider)
+            return Runner(cast("UNet", net), self.device, torch.float32)
+        return Runner.from_net(self.net, self.device, precision)
 
 
 def load_model(name_or_path: str | Path, device: str = "auto") -> Model:
@@ -130,7 +175,8 @@ def load_model(name_or_path: str | Path, device: str = "auto") -> Model:
     name_or_path
         A name that ``napari-unet models list`` shows, or a model folder.
     device
-        "auto" (a GPU where there is one), "cpu", "cuda", "cuda:1", ..., "mps".
+        "auto" (a GPU where there is one), "cpu", "cuda", "cuda:1", ..., "mps"; "onnx" for what
+        ONNX Runtime finds, "onnx:cpu", "onnx:dml", "onnx:coreml", "onnx:openvino".
 
     Raises
     ------
@@ -139,11 +185,16 @@ def load_model(name_or_path: str | Path, device: str = "auto") -> Model:
     DeviceError
         A device that is unknown or not there.
     """
+    engine = None
+    if device.partition(":")[0] == ONNX_DEVICE:
+        engine, device = OnnxDevice(choose_provider(device)), "cpu"
     target = pick_device(device)
-    return _model_in(find_model(name_or_path), target)
+    return _model_in(find_model(name_or_path), target, engine)
 
 
-def _model_in(folder: Path, target: torch.device) -> Model:
+def _model_in(folder: Path, target: torch.device, engine: OnnxDevice | None) -> Model:
+    if is_foreign(folder):
+        return load_foreign(folder, target, engine)
     card, arrays = read_model(folder)
     sizes = {n.removeprefix(SIZE): arrays.pop(n) for n in list(arrays) if n.startswith(SIZE)}
     tensors = {name: torch.from_numpy(values) for name, values in arrays.items()}
@@ -162,11 +213,50 @@ def _model_in(folder: Path, target: torch.device) -> Model:
         ) from error
     click = build_click_head(card.spec, card.click, clicks).to(target) if clicks else None
     size = SizeRegressor.from_arrays(sizes, card.spec)
-    return Model(card, _moved(net, target), target, folder, click, size)
+    return Model(card, _moved(net, target), target, folder, click, size, engine)
+
+
+def load_foreign(folder: Path, target: torch.device, engine: OnnxDevice | None = None) -> Model:
+    """Load a model that others built from its folder.
+
+    One in ONNX is run by ONNX Runtime on whatever it finds, one in TorchScript by torch.
+
+    Raises
+    ------
+    ModelError
+        It is damaged.
+    DeviceError
+        ONNX Runtime is needed and not installed, or the network is TorchScript and cannot be run
+        by it.
+    """
+    card, weights = read_foreign(folder)
+    spec = card.spec
+    assert isinstance(spec, ForeignSpec)
+    if spec.runtime == ONNX:
+        engine, target = engine or OnnxDevice(choose_provider(ONNX_DEVICE)), torch.device("cpu")
+    elif not is_trusted(card.hash):
+        raise ModelError(
+            f"The network of {card.name!r} is TorchScript, a program that runs with your rights; "
+            "if you trust where it comes from, say so once: napari-unet models trust "
+            f"{card.name!r}."
+        )
+    elif engine:
+        raise DeviceError(
+            f"The network of {card.name!r} is TorchScript, which ONNX Runtime does not run; choose "
+            "another device."
+        )
+    provider = engine.provider if engine else "cpu"
+    net = ForeignNet.load(spec, weights, target, provider, card.name)
+    return Model(card, cast("UNet", net), target, folder, engine=engine)
 
 
 def write_exactly(model: Model, folder: Path) -> None:
     """Write a model into a folder with its weights as they are, for another process to load."""
+    if isinstance(model.spec, ForeignSpec):
+        if model.folder is None:
+            raise ModelError(f"The model {model.name!r} is in no folder; import it first.")
+        write_foreign(folder, model.card, model.spec, foreign_weights(model.folder))
+        return
     arrays = {name: value.detach().cpu().numpy() for name, value in model.net.state_dict().items()}
     write_model(folder, model.card.replace(replay="", click={}), arrays)
 
@@ -238,6 +328,11 @@ def pick_device(name: str = "auto") -> torch.device:
         An unknown name, or no such device on this computer.
     """
     kind, _, number = name.partition(":")
+    if kind == ONNX_DEVICE:
+        raise DeviceError(
+            f"The device {name!r} runs models, it does not train them; choose one of: "
+            f"{', '.join(DEVICES)}."
+        )
     if kind not in DEVICES or (name != kind and not (kind == "cuda" and number.isdecimal())):
         raise DeviceError(f"The device {name!r} is unknown; choose one of: {', '.join(DEVICES)}.")
     present = {
@@ -320,6 +415,12 @@ def open_frame(
         2 for a plane, 3 for a volume; the model's own if not given.
     """
     channels = get_channels(stack, model, settings)
+    if isinstance(model.spec, ForeignSpec):
+        choose_scale(model, settings)  # raises if a diameter is given
+        ndim = ndim or model.spec.ndim
+        found = normaliser or measure_intensities(stack, model, index, channels)
+        size = stack.frame_shape(ndim)
+        return ForeignFrame(stack, index, channels, found, size, size)
     scale, ndim = choose_scale(model, settings), ndim or model.spec.ndim
     if normaliser is None:
         norm = model.card.normalisation
@@ -327,6 +428,35 @@ def open_frame(
         return Frame.from_stack(stack, index, ndim, channels, percentiles=limits, scale=scale)
     size = stack.frame_shape(ndim)
     return Frame(stack, index, channels, normaliser, size, size).at(scale)
+
+
+def measure_intensities(
+    stack: Stack,
+    model: Model,
+    index: Index,
+    channels: tuple[int, ...],
+    ndim: int | None = None,
+    skip: tuple[type[Exception], ...] = (),
+) -> Normaliser:
+    """Measure how the intensities of a frame are prepared for a model.
+
+    Parameters
+    ----------
+    channels
+        As `Stack.pick_channels` gives them.
+    ndim
+        2 for a plane, 3 for a volume; the model's own if not given.
+    skip
+        Errors at which a part of the frame is left out.
+    """
+    ndim = ndim or model.spec.ndim
+    if isinstance(model.spec, ForeignSpec):
+        steps = model.spec.preprocessing
+        return ForeignNormaliser.measure(stack, index, ndim, channels, steps, skip)
+    norm = model.card.normalisation
+    distinct = tuple(sorted(set(channels)))
+    limits = (norm["low"], norm["high"])
+    return Normaliser.from_stack(stack, index, ndim, distinct, *limits, skip=skip)
 
 
 def choose_scale(model: Model, settings: PredictSettings) -> float:

@@ -74,7 +74,9 @@ class SeamCheck:
         if self._seen is None or np.isnan(self._seen).any():
             return None
         enough = max(max(source.frame.shape), CROP[len(self.window)]) + max(source.spec.stride)
-        tile = source.plan(self.window, enough)[0]
+        tile, *others = source.plan(self.window, enough)
+        if others:  # the network takes no piece of that size
+            return None
         try:
             raw = source.run_tile(tile)[(slice(None), *tile.inner)]
         except (RuntimeError, MemoryError) as error:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from napari_unet.core.errors import InputError
+from napari_unet.core.errors import InputError, SettingsError
 from napari_unet.core.image.domain_shift import ShiftReport
 from napari_unet.core.io.axes import OBJECT_AXES
 from napari_unet.core.io.provenance import make_provenance
@@ -157,7 +157,7 @@ def segment_steps(
     decoder = open_decoder(model, settings, _output(stack, out), preview=preview)
     run = _Run(stack, model, settings, decoder, preview, features)
     precision = model.choose_precision(settings.precision)
-    run.notes |= {"device": str(model.device), "precision": precision, "tile": None, "seam": None}
+    run.notes |= {"device": model.device_name, "precision": precision, "tile": None, "seam": None}
     run.notes |= {"diameter_px": settings.diameter, "scale": choose_scale(model, settings)}
     run.notes |= {"volumes": mode, OBJECT_AXES: object_axes(mode)}
     run.notes["remarks"] = [*(r.text for r in noticed), *(r.text for r in remarks)]
@@ -242,6 +242,15 @@ def resolve_settings(
     stack: Stack, model: Model, settings: PredictSettings
 ) -> Generator[Progress, None, ResolvedSettings]:
     """Resolve sizes and the volume mode, which depends on them; yield as `diameter_steps` does."""
+    if model.is_foreign:  # its size in pixels is unknown, and so is how a rescaled axis looks to it
+        if settings.volumes == ORTHOGONAL:
+            raise SettingsError(
+                f"volumes is {ORTHOGONAL}, which the model {model.name!r} cannot do, as others "
+                f"built it; choose {JOINED} or planes."
+            )
+        settings = replace(
+            settings, volumes=JOINED if settings.volumes == AUTO else settings.volumes
+        )
     known = (model.spec.ndim, model.spec.head, stack)
     mode = resolve_volume_mode(settings.volumes, *known)
     if mode not in (JOINED, ORTHOGONAL):

@@ -91,8 +91,9 @@ class TileRunner:
         ndim, frame, edge = self.spec.ndim, self.frame, edge or self.edge
         if not frame.rescaled:
             halo, grid = tile_halo(self.spec, MARGIN), self.spec.stride
-            return plan_tiles(frame.size, (edge,) * ndim, halo, grid, margin=MARGIN, region=region)
-        edges = [max(1, edge * n // m) for n, m in zip(frame.size, frame.shape, strict=True)]
+            edges = self.spec.limit_tile((edge,) * ndim)
+            return plan_tiles(frame.size, edges, halo, grid, margin=MARGIN, region=region)
+        edges = tuple(max(1, edge * n // m) for n, m in zip(frame.size, frame.shape, strict=True))
         unit = (1,) * ndim
         return plan_tiles(frame.size, edges, (0,) * ndim, unit, margin=MARGIN, region=region)
 
@@ -244,7 +245,7 @@ def open_tile_runner(
     scale = choose_scale(model, settings)
     edge = settings.tile or choose_edge(model.spec, runner, batch, live=live, scale=scale)
     features = None
-    if cache is not None and settings.augment == OFF:
+    if cache is not None and settings.augment == OFF and model.has_features:
         features = FrameFeatures(runner, model.spec, frame, cache)
     return TileRunner(runner, model.spec, frame, edge, batch, on_device, features)
 

@@ -1,0 +1,282 @@
+"""Make a result again from its provenance, and say whether it is the same."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_unet.core.annotations.header import find_journals
+from napari_unet.core.annotations.journal_reader import JournalReader
+from napari_unet.core.errors import InputError, ModelError, UnetError
+from napari_unet.core.evaluation.label_diff import diff_objects
+from napari_unet.core.io.files import check_exists, expand_path
+from napari_unet.core.io.ome_zarr import is_address
+from napari_unet.core.io.provenance import hash_labels, hash_stack, read_provenance
+from napari_unet.core.io.stack import Stack, open_stack, read_labels
+from napari_unet.core.models.store import ModelEntry, list_models
+from napari_unet.core.settings.tasks import LinkSettings, PredictSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from napari_unet.core.progress import Progress
+    from napari_unet.nn.inference.model import Model
+
+IDENTICAL, RENAMED, DIFFERENT = "identical", "identical but for the objects' numbers", "different"
+
+
+@dataclass(frozen=True)
+class ReplayPlan:
+    """What it takes to make a result again.
+
+    Attributes
+    ----------
+    labels
+        The result as it lies on the disk.
+    provenance
+        How it was made.
+    stack
+        The image.
+    entry
+        The model.
+    strokes
+        Corrections that were recorded since on labels of this image and model.
+    reasons
+        What is not as it was: the image, versions, the file itself.
+    """
+
+    labels: np.ndarray
+    provenance: dict[str, Any]
+    stack: Stack
+    entry: ModelEntry
+    strokes: int
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ReplayResult:
+    """What came of it.
+
+    Attributes
+    ----------
+    verdict
+        `IDENTICAL`, `RENAMED` or `DIFFERENT`.
+    objects, before
+        Number of objects now and in the result.
+    pixels
+        Share of the pixels that belong to other objects.
+    same
+        Objects that are the same pixel by pixel, or nearly so.
+    reasons
+        What may explain a difference.
+    labels
+        As they are now.
+    """
+
+    verdict: str
+    objects: int
+    before: int
+    pixels: float
+    same: int
+    reasons: tuple[str, ...]
+    labels: np.ndarray
+
+    def line(self) -> str:
+        """Return the verdict in a sentence."""
+        if self.verdict != DIFFERENT:
+            return f"{self.verdict}: {self.objects} objects, every pixel"
+        return (
+            f"different: {self.pixels:.3%} of the pixels; {self.same} of {self.before} objects are "
+            f"the same, now there are {self.objects}"
+        )
+
+
+def plan_replay(
+    result: Path, image: Path | str | None = None, axes: str | None = None
+) -> ReplayPlan:
+    """Find what a result was made with.
+
+    Parameters
+    ----------
+    image
+        The image or its address; None: the file of the recorded name beside the result, in the
+        folder above or in the present one, or the OME-Zarr that the labels lie in.
+    axes
+        A letter for each axis of the image; None: as recorded, or the file's.
+
+    Raises
+    ------
+    InputError
+        The file is no result, or its image is not found.
+    ModelError
+        The model is not in the store.
+    """
+    result = expand_path(result)
+    provenance = read_provenance(result)
+    if "model_hash" not in provenance or "settings" not in provenance:
+        raise InputError(f"{result} does not record how it was made; make it once more.")
+    entry = find_by_hash(str(provenance["model_hash"]), str(provenance.get("model", "")))
+    recorded = provenance.get("image") or {}
+    place = image if image is not None else _find_image(result, str(recorded.get("name", "")))
+    stack = open_stack(place, axes, level=int(recorded.get("level") or 0))
+    if axes is None and recorded.get("axes") not in (None, stack.axes):
+        stack = open_stack(place, recorded["axes"], level=int(recorded.get("level") or 0))
+    labels = read_labels(result)
+    reasons = [*_other_data(provenance, stack), *_other_versions(provenance)]
+    wanted = provenance.get("labels_hash")
+    if wanted is not None and hash_labels(labels) != wanted:
+        reasons.append("the file's labels were changed since they were made")
+    strokes = count_strokes(stack, entry)
+    return ReplayPlan(labels, provenance, stack, entry, strokes, tuple(reasons))
+
+
+def find_by_hash(model_hash: str, name: str) -> ModelEntry:
+    """Return the model of the store whose weights have a hash.
+
+    Raises
+    ------
+    ModelError
+        There is none; the message says whether another one has its name.
+    """
+    entries = [entry for entry in list_models() if entry.card is not None]
+    for entry in entries:
+        if entry.card is not None and entry.card.hash == model_hash:
+            return entry
+    other = any(entry.name == name for entry in entries)
+    there = f"; the model {name!r} of the store is another one" if other else ""
+    raise ModelError(
+        f"The result was made by the model {name!r} (SHA-256 {model_hash[:12]}), which is not in "
+        f"the store{there}. Import it first."
+    )
+
+
+def _find_image(result: Path, name: str) -> Path:
+    """Return the image of a result, by its recorded name."""
+    if result.parent.name == "labels" and not is_address(str(result)):
+        inside = result.parent.parent  # labels in the OME-Zarr of their image
+        if (inside / "zarr.json").is_file() or (inside / ".zattrs").is_file():
+            return inside
+    folders = (result.absolute().parent, result.absolute().parent.parent, Path.cwd())
+    for folder in folders:
+        if name and (folder / name).exists() and not (folder / name).samefile(result):
+            return folder / name
+    known = f"its image {name!r} is not beside it" if name else "it does not say of which image"
+    raise InputError(f"{result} cannot be replayed: {known}; give the image as second argument.")
+
+
+def _other_data(provenance: dict[str, Any], stack: Stack) -> list[str]:
+    wanted = provenance.get("data_hash")
+    if wanted is None or hash_stack(stack) == wanted:
+        return []
+    return ["the image is not the one that the result was made of (its values or axes differ)"]
+
+
+def _other_versions(provenance: dict[str, Any]) -> list[str]:
+    found = []
+    for name, version in (provenance.get("versions") or {}).items():
+        try:
+            here = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            here = "missing"
+        if here != version:
+            found.append(f"{name} was {version}, is {here}")
+    return found
+
+
+def count_strokes(stack: Stack, entry: ModelEntry) -> int:
+    """Count the corrections in effect on labels of an image that a model made."""
+    wanted, total = entry.card.hash if entry.card else "", 0
+    for file in find_journals(stack):
+        if file.header.model_hash != wanted:
+            continue
+        try:
+            with JournalReader(file.path) as reader:
+                total += reader.undoable
+        except UnetError:
+            continue  # a damaged one says nothing
+    return total
+
+
+def replay_steps(plan: ReplayPlan, model: Model) -> Generator[Progress, None, ReplayResult]:
+    """Make a result again; yield progress after each tile, and return what differs.
+
+    Raises
+    ------
+    UnetError
+        The image cannot be read or does not fit the model.
+    """
+    from napari_unet.nn.inference.linking import link_steps
+    from napari_unet.nn.inference.segment import segment_steps
+
+    known = {item.name for item in fields(PredictSettings)}
+    recorded = plan.provenance["settings"]
+    settings = PredictSettings(**{k: v for k, v in recorded.items() if k in known})
+    stack = plan.stack
+    done = yield from segment_steps(stack, model, settings)
+    labels: np.ndarray = done.labels
+    if link := plan.provenance.get("link"):
+        yield from link_steps(
+            labels,
+            stack.labels_axes,
+            LinkSettings(**link),
+            out=labels,
+            voxel_size_um=stack.voxel_size_um,
+            image=stack.data if stack.axes == stack.labels_axes else None,
+        )
+    reasons = list(plan.reasons)
+    for key, what in (("device", "device"), ("precision", "number format")):
+        before, now = plan.provenance.get(key), done.provenance.get(key)
+        if before is not None and before != now:
+            reasons.append(f"the {what} was {before}, is {now} (it may round otherwise)")
+    return compare(plan.labels, labels, tuple(reasons))
+
+
+def compare(before: np.ndarray, now: np.ndarray, reasons: tuple[str, ...] = ()) -> ReplayResult:
+    """Compare a result with its replay."""
+    if before.shape != now.shape:
+        more = f"the result is {before.shape}, the image gives {now.shape}"
+        return ReplayResult(DIFFERENT, _count(now), _count(before), 1.0, 0, (*reasons, more), now)
+    objects, old = _count(now), _count(before)
+    if np.array_equal(before, now):
+        return ReplayResult(IDENTICAL, objects, old, 0.0, objects, (), now)
+    pairs = np.unique(np.stack([before.ravel(), now.ravel()]).astype(np.int64), axis=1)
+    one_to_one = pairs.shape[1] == len(np.unique(pairs[0])) == len(np.unique(pairs[1]))
+    if one_to_one and not ((pairs[0] == 0) ^ (pairs[1] == 0)).any():
+        return ReplayResult(RENAMED, objects, old, 0.0, objects, (), now)
+    same, wrong = 0, 0
+    for index in np.ndindex(before.shape[: max(0, before.ndim - 3)]):
+        part = diff_objects(before[index], now[index])
+        same += part.same
+        wrong += int(np.count_nonzero(part.codes))
+    differing = float(((before > 0) != (now > 0)).mean())
+    return ReplayResult(
+        DIFFERENT, objects, old, max(differing, _moved_share(before, now)), same, reasons, now
+    )
+
+
+def _count(labels: np.ndarray) -> int:
+    return len(np.unique(labels)) - int((labels == 0).any())
+
+
+def _moved_share(before: np.ndarray, now: np.ndarray) -> float:
+    """Return the share of pixels that are not in the object that most of theirs went to."""
+    pairs, counts = np.unique(
+        np.stack([before.ravel(), now.ravel()]).astype(np.int64), axis=1, return_counts=True
+    )
+    kept = 0
+    for label in np.unique(pairs[0]):
+        kept += int(counts[pairs[0] == label].max())
+    return 1 - kept / before.size
+
+
+def check_image(image: Path | str | None) -> Path | str | None:
+    """Return the image as `plan_replay` takes it; raises InputError if it does not exist."""
+    if image is None or is_address(str(image)):
+        return None if image is None else str(image)
+    path = expand_path(image)
+    check_exists(path)
+    return path

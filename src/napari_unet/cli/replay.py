@@ -1,0 +1,98 @@
+"""`napari-unet replay`: a result made again, or how it was made in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_unet.cli.options import add_command
+from napari_unet.cli.terminal import follow, progress_bar, say
+from napari_unet.core.settings.tasks import RUN_DEVICES
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+DIFFERS = 1
+"""Exit status if the replay is not the result."""
+
+
+def add_replay(commands: Any) -> None:
+    """Describe the command and its options."""
+    command = add_command(
+        commands, "replay", _replay, "Make a result again and say whether it is the same"
+    )
+    command.add_argument("result", type=Path, help="labels that napari-unet wrote")
+    command.add_argument(
+        "image",
+        nargs="?",
+        help="the image, or its address. Not given: the file of its name beside the result",
+    )
+    command.add_argument(
+        "--axes", metavar="A", help="a letter for each axis of the image. Not given: as recorded"
+    )
+    command.add_argument(
+        "--device", default="auto", metavar="D", help=f"{', '.join(RUN_DEVICES)} (default: auto)"
+    )
+    command.add_argument(
+        "--explain",
+        action="store_true",
+        help="only say how it was made, with a paragraph for the methods of a paper",
+    )
+    command.add_argument("--out", type=Path, metavar="FILE", help="write the new labels to a file")
+
+
+def _replay(values: Namespace) -> int:
+    from napari_unet.batch.replay import IDENTICAL, RENAMED, check_image, plan_replay, replay_steps
+
+    image = check_image(values.image)
+    if values.explain:
+        return _explain(values, image)
+    plan = plan_replay(values.result, image, values.axes)
+    from napari_unet.nn.inference.model import load_model
+
+    model = load_model(plan.entry.path, values.device)
+    with progress_bar(1) as bar:
+        found = follow(replay_steps(plan, model), bar)
+    print(f"{values.result}: {found.line()}")
+    for reason in found.reasons:
+        print(f"- {reason}")
+    if plan.strokes:
+        print(f"- {plan.strokes} corrections were recorded since on labels of this image and model")
+    if values.out:
+        _write(values.out, plan, found.labels)
+    return 0 if found.verdict in (IDENTICAL, RENAMED) else DIFFERS
+
+
+def _write(path: Path, plan: Any, labels: Any) -> None:
+    import numpy as np
+
+    from napari_unet.core.io.label_writer import create_output
+
+    stack = plan.stack
+    place = (path, stack.labels_shape, stack.labels_axes, np.uint32, stack.voxel_size_um)
+    with create_output(*place, overwrite=False, transform=stack.labels_transform) as output:
+        output.array[...] = labels
+        output.finish(np.uint16 if labels.max(initial=0) < 2**16 else np.uint32, plan.provenance)
+
+
+def _explain(values: Namespace, image: Path | str | None) -> int:
+    """Say how a result was made; corrections are counted where its image is found."""
+    from napari_unet.batch.replay import plan_replay
+    from napari_unet.core.errors import UnetError
+    from napari_unet.core.io.methods_text import explain, methods_paragraph
+    from napari_unet.core.io.provenance import read_provenance
+
+    provenance, strokes = read_provenance(values.result), 0
+    try:
+        plan = plan_replay(values.result, image, values.axes)
+    except UnetError as error:
+        say(f"it cannot be made again here: {error}")
+    else:
+        strokes = plan.strokes
+        for reason in plan.reasons:
+            say(f"not as it was: {reason}")
+    print(*explain(provenance), sep="\n")
+    if strokes:
+        print(f"{strokes} corrections were recorded since on labels of this image and model.")
+    print(f"\n{methods_paragraph(provenance, strokes)}")
+    return 0

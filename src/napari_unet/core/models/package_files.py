@@ -1,0 +1,160 @@
+"""Files of packages that come from others: fetched by address, unpacked into a folder, kinds told.
+
+Archives are not trusted: nothing is written outside the folder, and no more than a size.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import urllib.error
+import urllib.request
+import zipfile
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from napari_unet.core.errors import InputError, ModelError
+from napari_unet.core.io.files import UNREADABLE, check_exists, first_line
+from napari_unet.core.models.archive import MAX_COMPRESSION
+from napari_unet.core.models.bioimageio import DESCRIPTIONS
+from napari_unet.core.models.folder import CARD
+
+LARGEST = 4 << 30
+"""The largest package and the largest file of one, in bytes."""
+MOST_FILES = 1000
+ONNX_SUFFIXES = (".onnx",)
+TORCHSCRIPT_SUFFIXES = (".torchscript", ".ts", ".pt", ".pth")
+_CHUNK = 1 << 20
+
+
+def is_web_address(source: str) -> bool:
+    """Return whether a source lies on another computer."""
+    return re.match(r"https?://", source) is not None
+
+
+def is_foreign_source(source: Path) -> bool:
+    """Return whether a file or folder is a model that others built, by its name and contents."""
+    suffix = source.suffix.lower()
+    if suffix in (*ONNX_SUFFIXES, *TORCHSCRIPT_SUFFIXES, ".yaml", ".yml"):
+        return True
+    if source.is_dir():
+        return any((source / name).is_file() for name in DESCRIPTIONS)
+    try:
+        with zipfile.ZipFile(source) as archive:
+            names = {PurePosixPath(name).name for name in archive.namelist()}
+    except (OSError, zipfile.BadZipFile):
+        return False
+    return bool(names & set(DESCRIPTIONS)) or (CARD not in names and suffix == ".zip")
+
+
+def is_torchscript(path: Path) -> bool:
+    """Return whether a file is a TorchScript archive; a pickled state dict is not."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(PurePosixPath(n).name == "constants.pkl" for n in archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
+def fetch(address: str, folder: Path) -> Path:
+    """Download one file that the user gave the address of, into a folder.
+
+    Raises
+    ------
+    InputError
+        It cannot be reached, or is larger than `LARGEST`.
+    """
+    name = PurePosixPath(address.partition("?")[0]).name or "package.zip"
+    target = folder / (name if "." in name else f"{name}.zip")
+    try:
+        with urllib.request.urlopen(address, timeout=60) as answer:  # http and https alone
+            with target.open("xb") as file:
+                _copy(answer, file, name)
+    except (urllib.error.URLError, OSError) as error:
+        reason = getattr(error, "reason", None) or first_line(error)
+        raise InputError(f"{address} cannot be fetched ({reason}); check the address.") from error
+    return target
+
+
+def unpack_package(source: Path, folder: Path) -> Path:
+    """Bring a package's files into an empty folder; return the folder that holds the description.
+
+    Parameters
+    ----------
+    source
+        A .zip file, a folder, or the description in a folder.
+
+    Raises
+    ------
+    ModelError
+        It holds no description, is damaged, or is too large.
+    """
+    check_exists(source)
+    try:
+        if source.is_dir() or source.suffix.lower() in (".yaml", ".yml"):
+            _copy_folder(source if source.is_dir() else source.parent, folder)
+            if source.is_file() and source.name not in DESCRIPTIONS:
+                (folder / source.name).rename(folder / DESCRIPTIONS[0])
+        else:
+            with zipfile.ZipFile(source) as archive:
+                _extract(archive, source, folder)
+    except (zipfile.BadZipFile, *UNREADABLE) as error:
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise ModelError(f"{source} cannot be unpacked ({reason}); download it again.") from error
+    places = [folder, *(path for path in folder.iterdir() if path.is_dir())]
+    for place in places:
+        if any((place / name).is_file() for name in DESCRIPTIONS):
+            return place
+    raise ModelError(
+        f"{source} is no package of bioimage.io: it lacks {DESCRIPTIONS[0]}; give a package, a "
+        "model of napari-unet, or a file that ends in .onnx or .torchscript."
+    )
+
+
+def _copy_folder(source: Path, folder: Path) -> None:
+    paths = [path for path in sorted(source.rglob("*")) if path.is_file()]
+    if len(paths) > MOST_FILES:
+        raise ModelError(f"{source} holds {len(paths)} files; a package has up to {MOST_FILES}.")
+    for path in paths:
+        if path.stat().st_size > LARGEST:
+            raise ModelError(_too_large(path.name))
+        target = folder / path.relative_to(source)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+
+
+def _extract(archive: zipfile.ZipFile, source: Path, folder: Path) -> None:
+    members = [info for info in archive.infolist() if not info.is_dir()]
+    if len(members) > MOST_FILES:
+        raise ModelError(f"{source} holds {len(members)} files; a package has up to {MOST_FILES}.")
+    for info in members:
+        path = PurePosixPath(info.filename)
+        if (
+            path.is_absolute()
+            or ".." in path.parts
+            or "\\" in info.filename
+            or ":" in path.parts[0]
+        ):
+            raise ModelError(f"{source} is no package: it holds {info.filename!r:.80}.")
+        if info.file_size > LARGEST:
+            raise ModelError(_too_large(path.name))
+        if info.file_size > max(64 * _CHUNK, MAX_COMPRESSION * info.compress_size):
+            raise ModelError(
+                f"{source} is no package: {path.name} unpacks to more than {MAX_COMPRESSION} times "
+                "its size."
+            )
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with archive.open(info) as stream, target.open("xb") as file:
+            _copy(stream, file, path.name)
+
+
+def _copy(stream: IO[bytes], file: IO[bytes], name: str) -> None:
+    while chunk := stream.read(_CHUNK):
+        if file.tell() + len(chunk) > LARGEST:
+            raise ModelError(_too_large(name))
+        file.write(chunk)
+
+
+def _too_large(name: str) -> str:
+    return f"{name} is larger than a model's may be ({LARGEST >> 30} GB); ask for a smaller one."
