@@ -69,7 +69,7 @@ class LinkSection(LayerSection):
         The settings of the linking.
     """
 
-    def __init__(self, viewer: napari.Viewer, label_width: int) -> None:
+    def __init__(self, viewer: napari.Viewer) -> None:
         super().__init__(viewer)
         self.labels: Any = ComboBox(name="labels", choices=self._choices, tooltip=_TIPS["labels"])
         self.form = SettingsForm(LinkSettings, FIELDS)
@@ -77,7 +77,6 @@ class LinkSection(LayerSection):
             "Link through time",
             SECTION,
             [("labels", self.labels), *self.form.rows()],
-            label_width,
             _HINT,
             text="Link",
             tip=_TIPS["start"],

@@ -155,7 +155,7 @@ def test_other_objects_are_protected_unless_overwriting_is_allowed(window):
 
 def test_features_of_segment_answer_the_click(window, qtbot, monkeypatch):
     w = window(picture())
-    _, segment = w.viewer.window.add_plugin_dock_widget("napari-unet", "Segment")
+    segment = w.viewer.window.add_plugin_dock_widget("napari-unet", "Segment")[1].segment
     segment.form.model.value = "clicker"
     segment.run()
     qtbot.waitUntil(lambda: segment.active is None, timeout=30_000)

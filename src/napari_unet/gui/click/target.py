@@ -120,7 +120,7 @@ class ClickTarget:
     def settings(self, card: ModelCard) -> PredictSettings:
         """Return the settings for the model: those of the labels, if it made them."""
         provenance = ResultInfo.from_layer(self.layer).provenance or {}
-        usual = quick_settings()
+        usual = quick_settings(self.image)
         if provenance.get("model_hash") != card.hash:
             return usual
         try:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from napari.layers import Image
 
     from napari_unet.core.evaluation.label_diff import LabelDiff
+    from napari_unet.core.settings.tasks import PredictSettings
     from napari_unet.gui.finetune.run import TuneWork
     from napari_unet.nn.inference.model import Model
 
@@ -101,7 +102,7 @@ class ChangesRun(ResultRun):
         shape = full_resolution(image).shape
         self._placement = Placement(axes, stack.labels_axes, tuple(shape))
         self._place = (frames[0], window)
-        return _steps(self._work, stack, frames[0], window)
+        return _steps(self._work, stack, frames[0], window, quick_settings(image))
 
     def show(self) -> None:
         """Show the changes in a new layer, in place of an earlier one."""
@@ -148,7 +149,11 @@ class ChangesRun(ResultRun):
 
 
 def _steps(
-    work: TuneWork, stack: Any, index: tuple[int, ...], window: tuple[slice, ...]
+    work: TuneWork,
+    stack: Any,
+    index: tuple[int, ...],
+    window: tuple[slice, ...],
+    settings: PredictSettings,
 ) -> Generator[Progress, None, LabelDiff]:
     """Run both models over the window and compare, in the job's thread."""
     yield Progress(0, 0, "loading the model")
@@ -164,7 +169,7 @@ def _steps(
     for model, what in ((old, "the old model"), (tuning.best(), "the tuned model")):
         live = LiveLabels(np.zeros(stack.labels_shape, LIVE_DTYPE), spec.ndim, window)
         for item in segment_steps(
-            stack, model, quick_settings(), out=live, what=[index], window=window
+            stack, model, settings, out=live, what=[index], window=window
         ):
             yield Progress(item.done, item.total, what)
         live.finish_all()

@@ -6,8 +6,8 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import PushButton
-from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QLabel, QWidget
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QWidget
 
 from napari_unet.core.errors import UnetError
 from napari_unet.core.progress import Progress
@@ -17,7 +17,7 @@ from napari_unet.gui.jobs.job import CANCELLED, DONE, HOST, Job, WidgetJobs, get
 from napari_unet.gui.layers.navigation import image_in_view
 from napari_unet.gui.model_events import get_model_events
 from napari_unet.gui.segment.form import use_model
-from napari_unet.gui.widgets.panel import hbox, vbox
+from napari_unet.gui.widgets.panel import WrappedLabel, hbox, vbox
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -37,7 +37,8 @@ _TIPS = {
 class ReviewBox(QWidget):
     """Shows what a fine-tuning came to, and asks what to do with it; hidden without any.
 
-    Emits `decided` when the tuned model was kept or discarded.
+    Emits `decided` when the tuned model was kept or discarded, and `state_changed` when there is
+    something to decide on, or not any more.
 
     Attributes
     ----------
@@ -50,6 +51,7 @@ class ReviewBox(QWidget):
     """
 
     decided = Signal()
+    state_changed = Signal()
 
     def __init__(self, viewer: napari.Viewer) -> None:
         super().__init__()
@@ -64,10 +66,7 @@ class ReviewBox(QWidget):
         self._show_state()
 
     def _build(self) -> None:
-        self.summary, self.difference = QLabel(), QLabel()
-        for label in (self.summary, self.difference):
-            label.setWordWrap(True)
-            label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.summary, self.difference = WrappedLabel(), WrappedLabel()
         self.keep: Any = PushButton(text="Keep", tooltip=_TIPS["keep"])
         self.discard: Any = PushButton(text="Discard", tooltip=_TIPS["discard"])
         self.compare: Any = PushButton(text="Compare", tooltip=_TIPS["compare"])
@@ -197,6 +196,7 @@ class ReviewBox(QWidget):
         self.compare.enabled = self.comparison is None and not busy
         self._buttons.setVisible(self.work is not None)
         self.setVisible(bool(self.work or self.summary.text()))
+        self.state_changed.emit()
 
 
 def describe_judgement(judgement: ModelComparison, state: str, base: str) -> str:
