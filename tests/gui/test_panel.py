@@ -12,7 +12,10 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QComboBox, QDockWidget
 
-from napari_unet.gui.layers.convert import layer_axes
+from napari_unet.core.annotations.header import find_journals
+from napari_unet.core.image.domain_shift import size_remark
+from napari_unet.gui.layers.convert import layer_axes, layer_stack
+from napari_unet.gui.layers.live_labels import set_labels
 from napari_unet.gui.panel import STEPS, UNetPanel
 
 LONG = "a layer whose name has 78 letters, as those of microscopes do, " + "x" * 10 + " 488"
@@ -143,7 +146,9 @@ def read(viewer, path):
 def test_what_an_imagej_file_says_of_its_axes_is_taken(
     viewer, panel, tmp_path, axes, shape, channels
 ):
-    path = saved(tmp_path / "im.tif", np.zeros(shape, np.uint16), imagej=True, metadata={"axes": axes})
+    path = saved(
+        tmp_path / "im.tif", np.zeros(shape, np.uint16), imagej=True, metadata={"axes": axes}
+    )
     layer = read(viewer, path)
     assert layer.data.shape == shape
     assert panel.inputs.image.value is layer and panel.inputs.axes.value == axes
@@ -166,7 +171,9 @@ def test_channels_have_the_names_of_the_ome_file_and_the_chosen_one_is_run(
     assert engine.request.settings.channel == 1
     assert viewer.layers[-1].data.shape == (40, 50), "channels are no planes"
     other = viewer.add_image(np.zeros((40, 50)), name="other")
-    assert panel.inputs.image.value is other and not panel.inputs._rows["channel"].isVisibleTo(panel)
+    assert panel.inputs.image.value is other and not panel.inputs._rows["channel"].isVisibleTo(
+        panel
+    )
     assert panel.segment.form.request().settings.channel is None, "it belongs to the first image"
     panel.inputs.image.value = first
     assert panel.segment.form.request().settings.channel == 1
@@ -222,7 +229,7 @@ def test_what_auto_found_is_said_and_drawn_as_a_circle_that_can_be_resized(
     viewer, panel, engine, qtbot
 ):
     viewer.add_image(np.zeros((40, 60)), name="im", scale=(0.5, 0.5), units=("um", "um"))
-    segment, size = panel.segment, panel.segment.form.size
+    segment, size = panel.segment, panel.segment.form.size_row
 
     def steps(stack, request, **arguments):
         result = yield from engine(stack, request, **arguments)
@@ -259,3 +266,75 @@ def test_the_canvas_takes_the_mouse_where_the_panel_is_not(make_napari_viewer, m
     button = panel.buttons["Measure"]
     QTest.mouseClick(button, Qt.MouseButton.LeftButton, pos=QPoint(button.width() // 2, 5))
     assert panel.step == "Measure"
+
+
+def test_own_labels_are_recorded_at_once_when_they_fit_the_only_image(viewer, panel, qtbot):
+    image = viewer.add_image(np.zeros((40, 60)), name="im")
+    own = viewer.add_labels(np.zeros((40, 60), np.uint8), name="mine")
+    panel.open_step("Correct")
+    own.paint((10, 10), 3)
+    qtbot.waitUntil(lambda: own in panel.correct.tracker.recordings)
+    assert panel.correct.tracker.recordings[own].wait(10)
+    assert len(find_journals(layer_stack(image))) == 1
+    viewer.add_image(np.zeros((40, 60)), name="other")
+    doubtful = viewer.add_labels(np.zeros((40, 60), np.uint8), name="whose")
+    viewer.layers.selection.active = doubtful
+    assert "'whose' is not recorded: choose it under labels" in panel.correct.status.text()
+
+
+def test_labels_converted_to_another_type_keep_their_corrections_and_their_undo(
+    viewer, panel, qtbot
+):
+    viewer.add_image(np.zeros((40, 60)), name="im")
+    own = viewer.add_labels(np.zeros((40, 60), np.uint8), name="mine")
+    panel.open_step("Correct")
+    own.paint((10, 10), 3)
+    own.paint((20, 20), 4)
+    recording = panel.correct.tracker.recordings[own]
+    qtbot.waitUntil(lambda: panel.correct.status.text().startswith("All 2 corrections saved."))
+    own.data = own.data.astype(np.uint16)
+    assert panel.correct.tracker.recordings[own] is recording
+    own.paint((30, 30), 300)
+    qtbot.waitUntil(lambda: panel.correct.status.text().startswith("All 3 corrections saved."))
+    for left in ({0, 3, 4}, {0, 3}, {0}):
+        panel.correct.undo.click()
+        assert set(np.unique(own.data)) == left
+    panel.correct.redo.click()
+    assert 3 in own.data
+    own.data = np.ones_like(own.data)
+    assert own not in panel.correct.tracker.recordings, "those are other labels"
+
+
+def test_labels_that_were_never_drawn_can_be_written_into(viewer, models):
+    hidden = viewer.add_labels(np.zeros((3, 40, 60), np.uint8), name="hidden", visible=False)
+    where = tuple(np.array(at) for at in ([0, 2], [39, 5], [59, 6]))
+    set_labels(hidden, where, np.array([7, 9], np.uint8))
+    assert hidden.data[0, 39, 59] == 7 and hidden.data[2, 5, 6] == 9 and not hidden.visible
+    hidden.data = hidden.data.astype(np.uint16)
+    set_labels(hidden, where, np.array([300, 301], np.uint16))
+    assert hidden.data[0, 39, 59] == 300
+    hidden.undo()
+    assert hidden.data[0, 39, 59] == 7
+
+
+def test_a_double_click_on_a_button_that_becomes_cancel_cancels_nothing(viewer, panel, tmp_path):
+    panel.open_step("Batch")
+    batch = panel.batch
+    pressed = []
+    batch.start.clicked.disconnect(batch._pressed)
+    batch.start.clicked.connect(lambda: pressed.append(batch.start.text()))
+    batch.start.setEnabled(True)
+    QTest.mouseClick(batch.start, Qt.MouseButton.LeftButton)
+    QTest.mouseDClick(batch.start, Qt.MouseButton.LeftButton)
+    assert len(pressed) == 2, "one press of the click, one of the double click"
+
+
+def test_the_size_the_user_has_set_is_not_given_up_for_what_the_model_sees(viewer, panel, qtbot):
+    remarks = panel.segment.remarks
+    remarks.show_remarks([size_remark(77, 20)], chosen=20)
+    assert (
+        "You set 20 px" in remarks.text.text() and "set Diameter to 77" not in remarks.text.text()
+    )
+    assert remarks.remedy.text() == "Try 77 px instead"
+    remarks.show_remarks([size_remark(77, 20)])
+    assert remarks.remedy.text() == "Set Diameter to 77 and run again"

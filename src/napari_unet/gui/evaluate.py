@@ -112,6 +112,8 @@ class EvaluateSection(LayerSection):
         self.result.setText(format_evaluation(found))
         if found.labels in self._viewer.layers:
             show_evaluation(self._viewer, found)
+            for layer in (found.labels, found.truth):
+                layer.visible = False  # their colours would lie under those of the evaluation
 
     def _choices(self, *_: Any) -> list[tuple[str, Labels]]:
         return as_choices(object_layers(self._viewer))

@@ -226,13 +226,13 @@ class InputForm(QWidget):
             self.image_changed.emit()
 
     def _take_slider_names(self, image: Image | None) -> None:
-        """Take the axes from the viewer's sliders, if the user has named those and not the layer's."""
+        """Take the axes from the viewer's sliders, if the user has named only those."""
         if image is None or image.ndim < 3:
             return
         letters = letters_of_names(self._viewer.dims.axis_labels[-image.ndim :])
-        if letters and not letters_of_names(image.axis_labels) and not read_file_axes(image):
-            if get_image_settings(image).axes is None and letters in possible_axes(image):
-                update_image_settings(image, axes=letters)
+        named = letters_of_names(image.axis_labels) or get_image_settings(image).axes
+        if letters and not named and not read_file_axes(image) and letters in possible_axes(image):
+            update_image_settings(image, axes=letters)
 
     def _axes_chosen(self, axes: str | None) -> None:
         image = self.image.value
@@ -301,7 +301,9 @@ def channel_names(image: Image | None) -> list[str]:
     found: tuple[Any, ...] = tuple(named or ()) or (() if file is None else file.channels)
     if len(found) != count:
         found = ("",) * count
-    return [f"{number}: {name}" if name else f"channel {number}" for number, name in enumerate(found)]
+    return [
+        f"{number}: {name}" if name else f"channel {number}" for number, name in enumerate(found)
+    ]
 
 
 def describe_axes(axes: str, image: Image) -> str:

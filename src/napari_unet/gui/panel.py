@@ -85,7 +85,10 @@ class UNetPanel(DockPanel):
         self._hidden.setSingleShot(True)
         self._hidden.timeout.connect(self._close_if_hidden)
         self._build()
-        self.docked.connect(get_edit_tracker(napari_viewer).close_with)
+        self._tracker = get_edit_tracker(napari_viewer)
+        self.docked.connect(self._tracker.close_with)
+        self.inputs.model_changed.connect(self._model_changed)
+        self._model_changed()
         self.docked.connect(self._fit_width)
         self.open_step(SEGMENT)
 
@@ -173,6 +176,7 @@ class UNetPanel(DockPanel):
             touched = self.correct.touched
             step.touched = touched.isChecked()
             touched.toggled.connect(step.set_touched)
+            step.review.corrections_wanted.connect(lambda: self.open_step(CORRECT))
         return step
 
     def open_step(self, name: str) -> None:
@@ -185,6 +189,10 @@ class UNetPanel(DockPanel):
             self._steps[before].open_step(False)
         step.open_step(True)
         self.segment.footer.setVisible(name not in WITHOUT_RUN or self.segment.busy)
+
+    def _model_changed(self) -> None:
+        """Let the chosen model learn from labels of unknown origin."""
+        self._tracker.model = self.inputs.model.value or ""
 
     def _state_changed(self, name: str) -> None:
         self._steps[name].show_footer()
@@ -284,7 +292,7 @@ def _put_back(panel: UNetPanel, area: Any, width: int, place: Any) -> None:
 
 
 class _OpenPanel(QWidget):
-    """What the manifest names: a class for each step, as npe2 asks for, that opens the one panel."""
+    """What the manifest names, a class for each step: all open the one panel."""
 
     step = ""
 

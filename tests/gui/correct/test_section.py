@@ -362,7 +362,7 @@ def test_labels_of_the_user_are_recorded_once_they_are_chosen(window, qtbot):
     stroke(mine, (34, 8))
     saved(section, qtbot)
     assert section.recording.journal.header.model == "cells"
-    qtbot.waitUntil(lambda: not section.image.enabled)
+    assert section.tracker.get_image(mine) is image
 
 
 def test_labels_without_an_image_say_so_and_are_kept(window, qtbot):

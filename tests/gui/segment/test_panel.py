@@ -45,8 +45,10 @@ def test_a_run_to_its_end(viewer, panel, image, engine, finish):
     assert np.unique(layer.data).tolist() == [1, 2, 3, 4]
     assert layer.scale.tolist() == [2, 2] and layer.units == image.units and layer.editable
     assert layer.metadata[RESULT_KEY]["passport"]["seam"] == 1.5e-6
-    assert panel.status.text().startswith("4 objects in ")
-    assert panel.status.text().endswith("(cpu, float32). Largest difference at seams: 1.5e-06.")
+    assert panel.status.text().startswith("4 objects in ") and panel.status.text().endswith(" s.")
+    assert panel.status.toolTip().splitlines() == [
+        "Computed on cpu, as float32.", "Largest difference at seams between tiles: 1.5e-06."
+    ]  # fmt: skip
     assert panel.bar.value() == panel.bar.maximum() and not panel.stop.enabled
     assert engine.closed == 1 and engine.request.model == "cells"
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from magicgui.types import FileDialogMode
 from magicgui.widgets import CheckBox, FileEdit
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFileDialog, QProgressBar, QPushButton, QWidget
+from qtpy.QtWidgets import QFileDialog, QProgressBar, QPushButton
 
 from napari_unet.batch.file_job import plan_files
 from napari_unet.batch.run import DONE, FAILED, RUNNING, FileProgress, batch_steps, find_images
@@ -23,7 +23,7 @@ from napari_unet.gui.jobs.engine import loaded_model
 from napari_unet.gui.jobs.job import CANCELLED, Job, WidgetJobs, get_device_queue
 from napari_unet.gui.open_files import ImageFiles, read_files, show_files
 from napari_unet.gui.segment.form import ADVANCED, PredictForm, Rows
-from napari_unet.gui.widgets.panel import Step, WrappedLabel, hbox, vbox
+from napari_unet.gui.widgets.panel import Step, WrappedLabel, hbox, ignore_double_clicks, vbox
 
 if TYPE_CHECKING:
     import napari
@@ -161,6 +161,7 @@ class BatchPanel(Step):
         self.add_files_button.clicked.connect(self._ask_for_files)
         self.add_folder_button.clicked.connect(self._ask_for_folder)
         self.remove_button.clicked.connect(self._remove)
+        ignore_double_clicks(self.start)
         self.start.clicked.connect(self._pressed)
 
     def add(self, paths: list[Path]) -> None:

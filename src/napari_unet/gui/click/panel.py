@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from magicgui.widgets import ComboBox
 from napari.layers import Labels
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QButtonGroup, QLabel, QPushButton, QVBoxLayout
+from qtpy.QtWidgets import QApplication, QButtonGroup, QLabel, QPushButton, QVBoxLayout
 
 from napari_unet.core.errors import InputError, ModelError, UnetError
 from napari_unet.core.instances.label_edits import DELETE, MERGE, SPLIT
@@ -73,7 +73,7 @@ class ClickPanel(Step):
         self.tracker = get_edit_tracker(self.viewer)
         self.mode = ClickMode(self.viewer, self.tracker, self)
         self._followed: Labels | None = None
-        self._was_on = False
+        self._was_on = self._waiting = False
         self._build()
         self.settings_section.open(remembered(SECTION).get("open") is True)
         self.settings.restore(remembered(SECTION).get("settings"))
@@ -89,7 +89,9 @@ class ClickPanel(Step):
             name="labels", choices=self._label_choices, tooltip=TIPS["labels"]
         )
         self.settings = SettingsForm(ClickSettings, _ROWS)
-        self.settings_section = CollapsibleSection("Settings", rows_widget(self.settings.rows(), 96))
+        self.settings_section = CollapsibleSection(
+            "Settings", rows_widget(self.settings.rows(), 96)
+        )
         keys = QLabel(KEY_LIST)
         keys.setTextFormat(Qt.TextFormat.RichText)
         keys.setWordWrap(True)
@@ -272,11 +274,20 @@ class ClickPanel(Step):
             text = _OFF if self.image.value is not None else "Open an image to begin."
         if self.status.text() != text:
             self.status.setText(text)
+        self._show_waiting(on and mode.worker.has_actions)
         if on != self._was_on:
             self._was_on = on
             if not on:
                 self.inputs.lock(None)
             self.state_changed.emit()
+
+    def _show_waiting(self, wanted: bool) -> None:
+        """Show at the cursor that a click waits for its answer, or does not any more."""
+        if wanted and not self._waiting:
+            QApplication.setOverrideCursor(Qt.CursorShape.BusyCursor)
+        elif self._waiting and not wanted:
+            QApplication.restoreOverrideCursor()
+        self._waiting = wanted
 
     @property
     def busy(self) -> bool:

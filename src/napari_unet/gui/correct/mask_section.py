@@ -40,6 +40,10 @@ _TIPS = {
     "show": "Show in green what is known of this slice, and teaches the model.",
 }
 MASK_LAYER = "what is known"
+_LEGEND = (
+    '<span style="color: rgb(46, 230, 166)">■</span> right, and teaches; '
+    '<span style="color: rgb(255, 191, 26)">■</span> scribbled'
+)
 _KNOWN_CODE, _SCRIBBLED_CODE = 1, 2
 _COLOURS: dict[int | None, Any] = {
     None: (0, 0, 0, 0),
@@ -101,6 +105,9 @@ class MaskSection(QWidget):
         grid.addWidget(self.scribble_objects, 5, 0)
         grid.addWidget(self.scribble_background, 5, 1)
         grid.addWidget(self.show_mask, 6, 0, 1, 2)
+        self.legend = WrappedLabel(_LEGEND)
+        self.legend.hide()
+        grid.addWidget(self.legend, 7, 0, 1, 2)
 
     def _connect(self) -> None:
         self.checked.clicked.connect(self.check_slice)
@@ -109,6 +116,7 @@ class MaskSection(QWidget):
         self.scribble_background.clicked.connect(lambda: self._scribble(BACKGROUND))
         self.touched.toggled.connect(self.show_layer)
         self.show_mask.toggled.connect(self.show_layer)
+        self.show_mask.toggled.connect(self.legend.setVisible)
         for key, method in ((CHECK_KEY, self.check_slice), (CONFIRM_KEY, self._confirm_pressed)):
             bind_window_key(self._viewer, self, key, weak_callback(method))
 
@@ -129,6 +137,7 @@ class MaskSection(QWidget):
             return
         recording = self._tracker.begin_recording(layer)
         recording.confirm([number], plane_in_view(self._viewer, recording))
+        self.show_mask.setChecked(True)  # so that it can be seen which ones were accepted
 
     def refresh(self) -> None:
         """Show the mask as it is now, or of another slice."""

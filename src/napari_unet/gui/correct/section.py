@@ -153,7 +153,9 @@ class CorrectSection(Step):
             if not recording.pending:
                 self.mask_section.refresh()
             self._show_state()
-        if not recording.pending:
+        if recording.pending:
+            self.corrections.expect_more()
+        else:
             self._quiet.start()
 
     def _read_list(self, *_: Any) -> None:
@@ -181,6 +183,8 @@ class CorrectSection(Step):
         new = isinstance(active, Labels) and active is not self.labels.value
         if new and self.tracker.watches(active):
             self._choose(active)
+        else:
+            self._show_state()
 
     def _choose(self, layer: Labels | None) -> None:
         self._setting = True
@@ -218,6 +222,17 @@ class CorrectSection(Step):
     def busy(self) -> bool:
         """Whether corrections could not be saved."""
         return any(recording.failed for recording in self._recordings)
+
+    def _learns(self, learner: str) -> bool:
+        """Return whether the chosen model learns from what another one's labels teach."""
+        return self.model.value == learner or is_descendant(self.model.value or "", learner)
+
+    @property
+    def _unrecorded(self) -> Labels | None:
+        """The active layer, if it is labels of objects that are not recorded; else None."""
+        active = unwrap(self._viewer.layers.selection.active)
+        plain = isinstance(active, Labels) and active in object_layers(self._viewer)
+        return active if plain and not self.tracker.watches(active) else None
 
     @property
     def _watched(self) -> list[Labels]:
@@ -270,6 +285,11 @@ class CorrectSection(Step):
         text = _HINT if layer is None else "Every stroke on these labels is recorded."
         if recording is not None:
             text = recording.describe() or text
+            learner = recording.learner.model
+            if learner and recording.journal is not None and not self._learns(learner):
+                text = f"{text} They teach {learner!r}: choose it above to fine-tune with them."
+        if (other := self._unrecorded) is not None:
+            text = f"What you paint on {other.name!r} is not recorded: choose it under labels."
         left = [other for other in self.tracker.unsaved if other.failed]
         if left and (recording is None or not recording.failed):
             text = f"{text} {left[0].layer.name}: {left[0].describe()}"

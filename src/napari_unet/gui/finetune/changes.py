@@ -37,8 +37,11 @@ if TYPE_CHECKING:
     from napari_unet.gui.finetune.run import TuneWork
     from napari_unet.nn.inference.model import Model
 
-COLOURS = {"gained": (0, 200, 120), "lost": (255, 80, 40), "changed": (70, 150, 255)}
-"""As in the evaluation overlay; they can be told apart with a red-green colour deficiency, too."""
+COLOURS = {"found": (0, 200, 120), "removed": (230, 140, 40), "changed": (70, 150, 255)}
+"""They can be told apart with a red-green colour deficiency, too. Removed is not red: objects that
+were false are better gone."""
+_FIELDS = {"found": "gained", "removed": "lost", "changed": "changed"}
+"""The fields of a `LabelDiff` by what they are called here."""
 
 
 class ChangesRun(ResultRun):
@@ -136,7 +139,7 @@ class ChangesRun(ResultRun):
         what = changes.what.removesuffix("s") if changes.same == 1 else changes.what
         if changes.none:
             return f"In view, both models find the same: {changes.same:,} {what}."
-        counts = {kind: getattr(changes, kind) for kind in COLOURS}
+        counts = {kind: getattr(changes, field) for kind, field in _FIELDS.items()}
         same = f"Of what is in view, {changes.same:,} {what} stayed the same:"
         return f"{same}<br>{legend(COLOURS, counts)}"
 
@@ -168,9 +171,7 @@ def _steps(
     found = []
     for model, what in ((old, "the old model"), (tuning.best(), "the tuned model")):
         live = LiveLabels(np.zeros(stack.labels_shape, LIVE_DTYPE), spec.ndim, window)
-        for item in segment_steps(
-            stack, model, settings, out=live, what=[index], window=window
-        ):
+        for item in segment_steps(stack, model, settings, out=live, what=[index], window=window):
             yield Progress(item.done, item.total, what)
         live.finish_all()
         found.append(live.array[place])

@@ -15,7 +15,7 @@ from napari_unet.core.settings.fields import setting
 from napari_unet.core.settings.tasks import DEVICES, TrainSettings
 from napari_unet.core.training.run_state import CHECKPOINT, RunState, propose_name, training_folder
 from napari_unet.gui.remembered import remember, remembered
-from napari_unet.gui.widgets.panel import CollapsibleSection, vbox
+from napari_unet.gui.widgets.panel import CollapsibleSection, WrappedLabel, vbox
 from napari_unet.gui.widgets.settings_form import SettingsForm, restore_choices, rows_widget
 
 if TYPE_CHECKING:
@@ -39,8 +39,12 @@ NETWORK = {
     "depth": "new: depth",
     "width": "new: width",
 }
-BUDGETS = {"auto": "GPU: 1, CPU: 3", "cpu": "3"}
-"""Text of the empty box of minutes, by device; "1" for any other, which is a GPU."""
+BUDGETS = {
+    "auto": "auto: 1 minute on a GPU, 3 minutes without one.",
+    "cpu": "auto: 3 minutes.",
+}
+"""What the empty box of minutes means, by device; another one is a GPU."""
+_GPU = "auto: 1 minute."
 _TIPS = {
     "name": "What the tuned model will be called.",
     "device": "Where the training runs. auto: on the GPU if there is one.",
@@ -156,8 +160,10 @@ class TuneForm(QWidget):
         self.network = SettingsForm(NetworkSettings, NETWORK)
         top = [("new name", self.name), *self.first.rows()]
         rows = [("device", self.device), *self.advanced.rows(), *self.network.rows()]
+        self.budget = WrappedLabel()
         self.more = CollapsibleSection("Advanced settings", rows_widget(rows))
-        vbox(rows_widget(top), self.more, owner=self)
+        budget = vbox(self.budget, margins=(6, 0, 6, 0))
+        vbox(rows_widget(top), budget, self.more, owner=self)
 
     def _connect(self) -> None:
         self.inputs.model_changed.connect(self._base_changed)
@@ -225,8 +231,7 @@ class TuneForm(QWidget):
 
     def _show_budget(self, *_: Any) -> None:
         """Show which budget an empty box of minutes means; epochs, if given, take precedence."""
-        box: Any = self.first.settings["minutes"].widget.native
-        box.setSpecialValueText(BUDGETS.get(self.device.value, "1"))
+        self.budget.setText(BUDGETS.get(self.device.value, _GPU))
 
 
 def taken_names() -> set[str]:

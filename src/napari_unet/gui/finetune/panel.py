@@ -20,7 +20,7 @@ from napari_unet.gui.finetune.versions import VersionsBox
 from napari_unet.gui.inputs import InputForm
 from napari_unet.gui.jobs.job import CANCELLED, FAILED, WidgetJobs
 from napari_unet.gui.layers.navigation import open_stacks
-from napari_unet.gui.widgets.panel import Step, WrappedLabel, hbox, vbox
+from napari_unet.gui.widgets.panel import CollapsibleSection, Step, WrappedLabel, hbox, vbox
 from napari_unet.gui.widgets.plots import Plot
 
 if TYPE_CHECKING:
@@ -84,7 +84,8 @@ class TuneSection(Step):
         self.bar.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self.status = WrappedLabel()
         self.plot = Plot("steps")
-        self.plot.hide()
+        self.details = CollapsibleSection("Details", self.plot)
+        self.details.hide()
         self.review = ReviewBox(self._viewer)
         self.versions = VersionsBox()
         self.resume: Any = PushButton(text="Go on")
@@ -92,7 +93,7 @@ class TuneSection(Step):
         self._resume_row, self._resume_text = QWidget(), WrappedLabel()
         choice = hbox(self.resume.native, self.forget.native, stretch=1)
         vbox(self._resume_text, choice, owner=self._resume_row)
-        vbox(self.form, self._resume_row, self.plot, self.versions, owner=self).addStretch(1)
+        vbox(self.form, self._resume_row, self.details, self.versions, owner=self).addStretch(1)
         self._buttons = QWidget()
         hbox(self.start.native, self.stop.native, stretch=1, owner=self._buttons)
         vbox(self._buttons, self.bar, self.status, self.review, owner=self.footer)
@@ -153,7 +154,7 @@ class TuneSection(Step):
         self.active = run
         self._last_drawn = time.perf_counter()
         self.plot.show_lines([])
-        self.plot.show()
+        self.details.show()
         self._timer.start()
         self._show_state()
         self.state_changed.emit()
@@ -179,7 +180,7 @@ class TuneSection(Step):
             self.report(run.error)
 
     def _decided(self) -> None:
-        self.plot.hide()
+        self.details.hide()
         self.bar.reset()
         self.status.clear()
         self.form.propose_name()

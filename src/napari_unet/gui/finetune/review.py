@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _TIPS = {
     "keep": "Put the tuned model into the store, beside the old one.",
     "discard": "Forget what was learned; the old model stays as it is.",
+    "more": "Go back to the corrections; the next fine-tuning learns from all of them.",
     "compare": "Run the old and the tuned model on what is in view, and show the difference.",
 }
 
@@ -37,8 +38,9 @@ _TIPS = {
 class ReviewBox(QWidget):
     """Shows what a fine-tuning came to, and asks what to do with it; hidden without any.
 
-    Emits `decided` when the tuned model was kept or discarded, and `state_changed` when there is
-    something to decide on, or not any more.
+    Emits `decided` when the tuned model was kept or discarded, `corrections_wanted` when the user
+    follows the advice to correct more, and `state_changed` when there is something to decide on, or
+    not any more.
 
     Attributes
     ----------
@@ -51,6 +53,7 @@ class ReviewBox(QWidget):
     """
 
     decided = Signal()
+    corrections_wanted = Signal()
     state_changed = Signal()
 
     def __init__(self, viewer: napari.Viewer) -> None:
@@ -73,7 +76,11 @@ class ReviewBox(QWidget):
         self._buttons = QWidget()
         buttons = (self.keep, self.discard, self.compare)
         hbox(*(button.native for button in buttons), owner=self._buttons, stretch=1)
-        vbox(self.summary, self.difference, self._buttons, owner=self)
+        self.advice = WrappedLabel()
+        self.more: Any = PushButton(text="Correct more", tooltip=_TIPS["more"])
+        parts = (self.summary, self.difference, self._buttons, self.advice, self.more.native)
+        vbox(*parts, owner=self)
+        self.more.changed.connect(lambda: self.corrections_wanted.emit())
         self.keep.changed.connect(self._keep)
         self.discard.changed.connect(self._discard)
         self.compare.changed.connect(self.compare_now)
@@ -85,12 +92,14 @@ class ReviewBox(QWidget):
             return
         self.summary.setText(describe_judgement(judgement, state, run.request.base))
         self.difference.clear()
+        self.advice.setText(advise_next(judgement))
         self.show()
         if not judgement.keep:
             try:
                 run.work.discard()
             except UnetError as error:
                 self._report(error)
+            self._show_state()
             return
         self.work = run.work
         self._undecided[:] = [run.work]
@@ -101,6 +110,7 @@ class ReviewBox(QWidget):
         """Show nothing; a new round begins."""
         self.summary.clear()
         self.difference.clear()
+        self.advice.clear()
         self._show_state()
 
     def compare_now(self, *_: Any) -> None:
@@ -179,6 +189,7 @@ class ReviewBox(QWidget):
         self.work = None
         self._undecided.clear()
         self.difference.clear()
+        self.advice.clear()
         self._show_state()
         self.summary.setText(summary)
 
@@ -195,8 +206,19 @@ class ReviewBox(QWidget):
         self.keep.enabled = self.discard.enabled = not busy
         self.compare.enabled = self.comparison is None and not busy
         self._buttons.setVisible(self.work is not None)
+        self.more.visible = bool(self.advice.text())
         self.setVisible(bool(self.work or self.summary.text()))
         self.state_changed.emit()
+
+
+def advise_next(judgement: ModelComparison) -> str:
+    """Return what would help where a tuned model is not known to be better; "" where it is."""
+    if judgement.verdict == "better":
+        return ""
+    return (
+        "What would help: check all of one slice (K), correct about 20 more objects, or give it "
+        "more minutes."
+    )
 
 
 def describe_judgement(judgement: ModelComparison, state: str, base: str) -> str:

@@ -12,7 +12,12 @@ from qtpy.QtWidgets import QLabel, QWidget
 from napari_unet.gui.errors import report_error
 from napari_unet.gui.jobs.job import CANCELLED, HOST, Job, WidgetJobs, do_nothing
 from napari_unet.gui.remembered import remember_open
-from napari_unet.gui.widgets.panel import CollapsibleSection, WrappedLabel, vbox
+from napari_unet.gui.widgets.panel import (
+    CollapsibleSection,
+    WrappedLabel,
+    ignore_double_clicks,
+    vbox,
+)
 from napari_unet.gui.widgets.settings_form import rows_widget
 
 if TYPE_CHECKING:
@@ -137,6 +142,7 @@ class RunButton(QObject):
         self._line, self._start, self._show = line, start, show
         self._last_written = 0.0
         self.widget: Any = PushButton(text=text, tooltip=tip)
+        ignore_double_clicks(self.widget.native)
         self.widget.changed.connect(self._pressed)
 
     def launch(self, kind: Callable[..., ResultRun], *arguments: Any) -> None:

@@ -51,9 +51,7 @@ _NARROW = 5
 """A last axis of up to so many pixels, after longer ones, holds channels."""
 MOST_CHANNELS = 64
 """An axis of more pixels is not offered as one of channels."""
-_OTHERS = {
-    count + 2: list(itertools.permutations("TZC", count)) for count in (1, 2, 3)
-}
+_OTHERS = {count + 2: list(itertools.permutations("TZC", count)) for count in (1, 2, 3)}
 """What the axes before Y and X may be, by how many axes there are."""
 
 

@@ -16,7 +16,7 @@ from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.gui.errors import report_error
 from napari_unet.gui.inputs import image_pixel_um
 from napari_unet.gui.jobs.job import Job, WidgetJobs, get_device_queue
-from napari_unet.gui.layers.convert import layer_axes, layer_stack, unwrap
+from napari_unet.gui.layers.convert import full_resolution, layer_axes, layer_stack, unwrap
 from napari_unet.gui.layers.image_settings import get_image_settings, update_image_settings
 from napari_unet.gui.layers.overlay_layer import KIND, overlay_metadata
 from napari_unet.gui.widgets.panel import WrappedLabel, hbox, vbox
@@ -149,7 +149,7 @@ class DiameterRow(QWidget):
         self.changed.emit()
 
     @property
-    def size(self) -> float:
+    def drawn_px(self) -> float:
         """The diameter to draw, in pixels: the user's, or what was found, or what is usual."""
         known = self._diameter.get() or get_image_settings(self._inputs.image.value).found_px
         entry = self._inputs.entry
@@ -170,7 +170,7 @@ class DiameterRow(QWidget):
         self._layer = unwrap(
             self._viewer.add_shapes(
                 [corners], shape_type="ellipse", name=CIRCLE, face_color="transparent",
-                edge_color=_COLOUR, edge_width=max(0.5, self.size / 40),
+                edge_color=_COLOUR, edge_width=max(0.5, self.drawn_px / 40),
                 metadata=overlay_metadata(KIND, CIRCLE), **place,
             )
         )  # fmt: skip
@@ -183,7 +183,7 @@ class DiameterRow(QWidget):
             self._viewer.layers.selection.active = active
 
     def _box(self, image: Image, centre: np.ndarray | None) -> tuple[np.ndarray, dict[str, Any]]:
-        """Return the corners of the circle's box and where its layer lies: in y and x, if it can."""
+        """Return the corners of the circle's box, and how its layer lies in the world."""
         axes = layer_axes(image)
         plane = [axes.index("Y"), axes.index("X")]
         flat = axes.endswith("YX")
@@ -192,11 +192,11 @@ class DiameterRow(QWidget):
             shown = list(self._viewer.dims.displayed)
             point[shown] = np.asarray(self._viewer.scene.camera.center, float)[-len(shown) :]
             centre = np.asarray(image.world_to_data(point), float)
-            size = [image.data.shape[axis] for axis in plane]
-            for axis, length in zip(plane, size, strict=True):
+            sizes = [int(full_resolution(image).shape[axis]) for axis in plane]
+            for axis, length in zip(plane, sizes, strict=True):
                 centre[axis] = np.clip(centre[axis], 0, length - 1)
             centre = centre[plane] if flat else centre
-        offsets = np.array([[-1, -1], [-1, 1], [1, 1], [1, -1]]) * self.size / 2
+        offsets = np.array([[-1, -1], [-1, 1], [1, 1], [1, -1]]) * self.drawn_px / 2
         corners = np.tile(centre, (4, 1))
         corners[:, slice(-2, None) if flat else plane] += offsets
         place = {
@@ -223,7 +223,7 @@ class DiameterRow(QWidget):
         corners = np.asarray(layer.data[0])
         sides = np.linalg.norm(corners - np.roll(corners, -1, axis=0), axis=1)
         found = float(sides.mean())
-        if found > 1 and abs(found / self.size - 1) > _SAME:
+        if found > 1 and abs(found / self.drawn_px - 1) > _SAME:
             self._set(found)
 
     def draw_line(self, *_: Any) -> None:
@@ -232,11 +232,12 @@ class DiameterRow(QWidget):
         if image is None:
             return
         self._drop_ruler()
-        _, place = self._box(image, None)
+        place = self._box(image, None)[1]
+        width = max(0.5, self.drawn_px / 30)
         self._ruler = unwrap(
             self._viewer.add_shapes(
                 ndim=len(place["scale"]), name=LINE, edge_color=_COLOUR,
-                edge_width=max(0.5, self.size / 30), metadata=overlay_metadata(KIND, LINE), **place,
+                edge_width=width, metadata=overlay_metadata(KIND, LINE), **place,
             )
         )  # fmt: skip
         self._ruler.events.data.connect(self._drawn)

@@ -151,8 +151,8 @@ class SegmentForm(PredictForm):
         self.region = ComboBox(name="region", choices=REGIONS, value=WHOLE, tooltip=_TIPS["region"])
         self.save_in = LineEdit(name="save in", tooltip=_TIPS["save_in"])
         self.scheduler = LineEdit(name="cluster", tooltip=_TIPS["scheduler"])
-        self.size = DiameterRow(self._viewer, self.inputs, self.first.settings["diameter"])
-        rows: Rows = [*self.first.rows(), (None, self.size), ("run on", self.region)]
+        self.size_row = DiameterRow(self._viewer, self.inputs, self.first.settings["diameter"])
+        rows: Rows = [*self.first.rows(), (None, self.size_row), ("run on", self.region)]
         large: Rows = [("save in", self.save_in), ("cluster", self.scheduler)]
         self.build(rows, [("device", self.device), *self.advanced.rows(), *large])
 
@@ -188,14 +188,14 @@ class SegmentForm(PredictForm):
                     setting.set(getattr(get_image_settings(image), name))
             finally:
                 self._setting = False
-        self.size.show_found()
+        self.size_row.show_found()
         self.changed.emit()
 
     def _size_changed(self, *_: Any) -> None:
         if not self._setting:
             sizes = {name: setting.get() for name, setting in self._size_settings.items()}
             update_image_settings(self.inputs.image.value, **sizes)
-            self.size.show_found()
+            self.size_row.show_found()
 
     def _changed(self, *_: Any) -> None:
         self._saver.start()

@@ -164,7 +164,7 @@ class SegmentPanel(Step):
             self._launch(following)
             return
         self._show_state()
-        self.remarks.show_remarks(run.remarks)
+        self.remarks.show_remarks(run.remarks, run.request.settings.diameter)
         self.bar.setRange(0, 1)
         self.bar.setValue(1)
         if state != DONE:
@@ -172,6 +172,7 @@ class SegmentPanel(Step):
         if state == FAILED and run.error is not None:
             self.report(run.error)
         self.status.setText(run.summary(state))
+        self.status.setToolTip(run.details)
         self._keep_size(run, state)
         self.state_changed.emit()
 
@@ -181,7 +182,7 @@ class SegmentPanel(Step):
         found, settings = provenance.get("diameter_px"), run.request.settings
         if state == DONE and found and settings.diameter is None and settings.diameter_um is None:
             update_image_settings(run.image, found_px=round(float(found), 1))
-            self.form.size.show_found()
+            self.form.size_row.show_found()
 
     def _tick(self) -> None:
         """Draw what is new, less often where drawing is slow (3D, large planes, no GPU)."""
@@ -216,7 +217,7 @@ class SegmentPanel(Step):
         if self.status.text() != text:
             self.status.setText(text)
         if self.remarks.remarks != run.remarks:
-            self.remarks.show_remarks(run.remarks)
+            self.remarks.show_remarks(run.remarks, run.request.settings.diameter)
 
     def showEvent(self, event: QShowEvent | None) -> None:
         """Look which models there are now."""
@@ -252,13 +253,29 @@ class RemarkBox(QWidget):
         vbox(self.text, self.remedy, owner=self)
         self.show_remarks(())
 
-    def show_remarks(self, remarks: Sequence[ShiftRemark]) -> None:
-        """Show these remarks instead of the ones before."""
+    def show_remarks(self, remarks: Sequence[ShiftRemark], chosen: float | None = None) -> None:
+        """Show these remarks instead of the ones before.
+
+        Parameters
+        ----------
+        chosen
+            The diameter that the user has set: what the model sees is no reason to give it up.
+        """
         self.remarks = tuple(remarks)
-        self.text.setText("\n".join(f"⚠ {remark.text}" for remark in self.remarks))
+        texts = []
+        for remark in self.remarks:
+            if remark.diameter is None or chosen is None:
+                texts.append(remark.text)
+            else:
+                texts.append(
+                    f"You set {chosen:g} px; to the model, things of {remark.diameter:g} px look "
+                    "like objects, too. Yours is right if the circle (under diameter) fits one."
+                )
+        self.text.setText("\n".join(f"⚠ {text}" for text in texts))
         diameter = self._diameter()
         if diameter is not None:
-            self.remedy.setText(f"Set Diameter to {diameter:g} and run again")
+            usual = f"Set Diameter to {diameter:g} and run again"
+            self.remedy.setText(usual if chosen is None else f"Try {diameter:g} px instead")
         self.remedy.setVisible(diameter is not None)
         self.setVisible(bool(self.remarks))
 

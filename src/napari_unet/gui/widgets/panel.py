@@ -165,7 +165,7 @@ def find_dock(widget: QWidget) -> QDockWidget | None:
 
 
 class Step(QWidget):
-    """One step of the panel: what it shows, and its footer, which stands below it and never scrolls.
+    """One step of the panel, and its footer, which stands below it and never scrolls.
 
     Emits `state_changed` when the footer may have to be shown or hidden; `requested` when the
     user asks for the step from elsewhere, by a key; `ended` when work may have ended that the panel
@@ -319,6 +319,17 @@ def _paint_elided(box: QComboBox) -> None:
         )
     painter.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, option)
     painter.end()
+
+
+def ignore_double_clicks(button: QPushButton) -> None:
+    """Take a double click for one: its second press would be of what the first has made of it."""
+    button.installEventFilter(_DoubleClickFilter(button))
+
+
+class _DoubleClickFilter(QObject):
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        """Drop the second press of a double click."""
+        return event is not None and event.type() == QEvent.Type.MouseButtonDblClick
 
 
 class CollapsibleSection(QWidget):
