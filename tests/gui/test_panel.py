@@ -102,7 +102,7 @@ def test_a_closed_panel_is_let_go(viewer, models, qtbot):
     assert {str(key) for key in set(viewer.keymap) - before} == {"C", "K", "N", "Y"}
     viewer.window.remove_dock_widget(dock)
     del dock, panel
-    qtbot.waitUntil(lambda: gc.collect() >= 0 and set(viewer.keymap) == before)
+    qtbot.waitUntil(lambda: gc.collect() >= 0 and set(viewer.keymap) == before, timeout=60_000)
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])

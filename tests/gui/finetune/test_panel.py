@@ -101,4 +101,4 @@ def test_a_closed_panel_gives_its_keys_back(viewer, home, qtbot):
     assert {str(key) for key in set(viewer.keymap) - before} == {"K", "N", "Y"}
     viewer.window.remove_dock_widget(dock)
     del dock, panel  # napari, too, lets go of the panel
-    qtbot.waitUntil(lambda: gc.collect() >= 0 and set(viewer.keymap) == before)
+    qtbot.waitUntil(lambda: gc.collect() >= 0 and set(viewer.keymap) == before, timeout=60_000)
