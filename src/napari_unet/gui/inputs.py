@@ -10,7 +10,8 @@ from napari.layers import Image, Labels
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QWidget
 
-from napari_unet.core.errors import InputError, ModelError
+from napari_unet.core.errors import InputError, ModelError, SettingsError
+from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.core.text import pluralise
 from napari_unet.gui.layers.combos import as_choices, image_layers, refresh_choices
 from napari_unet.gui.layers.convert import (
@@ -26,7 +27,7 @@ from napari_unet.gui.layers.image_settings import get_image_settings, update_ima
 from napari_unet.gui.layers.navigation import image_in_view
 from napari_unet.gui.layers.result_info import ResultInfo
 from napari_unet.gui.model_events import get_model_events, offer_models
-from napari_unet.gui.remembered import remembered
+from napari_unet.gui.remembered import remember, remembered
 from napari_unet.gui.widgets.panel import WrappedLabel, make_narrow, vbox
 from napari_unet.gui.widgets.settings_form import restore_choices, rows_widget
 
@@ -331,3 +332,23 @@ def image_pixel_um(image: Image) -> float | None:
     except InputError:
         return None
     return None if size is None or not np.isfinite(size[-1]) else size[-1]
+
+
+def quick_settings(image: Image | None) -> PredictSettings:
+    """Return the settings last used, with the image's own size of objects and channel.
+
+    Without the checks: for results that are only looked at.
+    """
+    quick: dict[str, Any] = {"certify": False, "survey": False}
+    quick |= get_image_settings(image).prediction()
+    values = remembered(SECTION).get("settings")
+    try:
+        return PredictSettings(**{**(values if isinstance(values, dict) else {}), **quick})
+    except (SettingsError, TypeError):
+        return PredictSettings(**quick)
+
+
+def use_model(model: str) -> None:
+    """Choose a model in all windows, also in those that are opened later."""
+    remember(SECTION, remembered(SECTION) | {"model": model})
+    get_model_events().chosen.emit(model)

@@ -8,7 +8,7 @@ from magicgui.widgets import ComboBox, LineEdit
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QWidget
 
-from napari_unet.core.errors import InputError, SettingsError
+from napari_unet.core.errors import InputError
 from napari_unet.core.settings.tasks import DEVICES, PredictSettings
 from napari_unet.gui.inputs import SECTION, InputForm
 from napari_unet.gui.jobs.engine import Request
@@ -18,7 +18,6 @@ from napari_unet.gui.layers.image_settings import (
     update_image_settings,
 )
 from napari_unet.gui.layers.navigation import REGIONS, SEEN, SLICE, WHOLE
-from napari_unet.gui.model_events import get_model_events
 from napari_unet.gui.remembered import remember, remembered
 from napari_unet.gui.segment.diameter import DiameterRow
 from napari_unet.gui.widgets.panel import CollapsibleSection, vbox
@@ -256,23 +255,3 @@ class SegmentForm(PredictForm):
             self.save_in.value.strip(),
             self.scheduler.value.strip(),
         )
-
-
-def quick_settings(image: Image | None) -> PredictSettings:
-    """Return the settings last used, with the image's own size of objects and channel.
-
-    Without the checks: for results that are only looked at.
-    """
-    quick: dict[str, Any] = {"certify": False, "survey": False}
-    quick |= get_image_settings(image).prediction()
-    values = remembered(SECTION).get("settings")
-    try:
-        return PredictSettings(**{**(values if isinstance(values, dict) else {}), **quick})
-    except (SettingsError, TypeError):
-        return PredictSettings(**quick)
-
-
-def use_model(model: str) -> None:
-    """Choose a model in all windows, also in those that are opened later."""
-    remember(SECTION, remembered(SECTION) | {"model": model})
-    get_model_events().chosen.emit(model)
