@@ -203,7 +203,7 @@ class UNetPanel(DockPanel):
     @property
     def at_work(self) -> bool:
         """Whether a step has to outlive the dock."""
-        return any(step.busy or step.at_work for step in self._steps.values())
+        return any(step.at_work for step in self._steps.values())
 
     def _cancel_all(self) -> None:
         for step in self._steps.values():

@@ -199,6 +199,11 @@ class BatchPanel(Step):
         """Whether the list is worked through."""
         return self.job is not None
 
+    @property
+    def at_work(self) -> bool:
+        """Whether the list is worked through, or that is being stopped."""
+        return self.busy
+
     def cancel_all(self) -> None:
         """Stop: the dock was closed."""
         self.cancel()

@@ -302,6 +302,7 @@ class ClickPanel(Step):
     def cancel_all(self) -> None:
         """End click mode, as its button does, and give its key back: the dock was closed."""
         self._key.let_go()
+        self._show_waiting(False)
         self.mode.stop(force=True)
 
     def dock_hidden(self) -> None:

@@ -116,6 +116,11 @@ class TuneSection(Step):
         """Whether a training goes on, or its result is to be decided on."""
         return self.active is not None or self.review.work is not None
 
+    @property
+    def at_work(self) -> bool:
+        """Whether a training goes on, or is being stopped; one to decide on is offered again."""
+        return self.active is not None
+
     def show_footer(self) -> None:
         """Show the footer while the step is open, or while there is something to decide on."""
         self.footer.setVisible(self.is_open or self.busy)

@@ -197,6 +197,11 @@ class MeasurePanel(Step):
         """Whether something is measured."""
         return self.active is not None
 
+    @property
+    def at_work(self) -> bool:
+        """Whether something is measured, or that is being stopped."""
+        return self.busy
+
     def cancel_all(self) -> None:
         """Stop: the dock was closed."""
         self.cancel()

@@ -75,7 +75,7 @@ class SegmentPanel(Step):
         self.active: SegmentRun | None = None
         self._next: SegmentRun | None = None
         self._ticked = self._rest_until = 0.0
-        self._drew = False
+        self._drew = self._news = False
         self._timer = QTimer(self)
         self._timer.setInterval(DRAW_MS)
         self._timer.timeout.connect(self._tick)
@@ -103,6 +103,8 @@ class SegmentPanel(Step):
         buttons = hbox(self.start.native, self.stop.native, stretch=1)
         vbox(buttons, self._progress, owner=self.footer)
         self.form.changed.connect(self._show_state)
+        for part in (self.evaluation, self.linking):
+            part.button.changed.connect(self.state_changed)
         self.start.changed.connect(self.run)
         self.stop.changed.connect(self.cancel)
 
@@ -133,9 +135,19 @@ class SegmentPanel(Step):
         """Whether a run goes on."""
         return self.active is not None
 
+    @property
+    def at_work(self) -> bool:
+        """Whether a run, an evaluation or a linking goes on, or is being stopped."""
+        return any(part.active is not None for part in (self, self.evaluation, self.linking))
+
+    def open_step(self, wanted: bool) -> None:
+        """Take in that the step was opened, or left: what the last run came to was read."""
+        self._news = False
+        super().open_step(wanted)
+
     def show_footer(self) -> None:
-        """Show the buttons, and the progress while this step is open or a run goes on."""
-        self._progress.setVisible(self.is_open or self.busy)
+        """Show the buttons, and how the run goes, or what it came to until that was read."""
+        self._progress.setVisible(self.is_open or self.busy or self._news)
 
     def cancel(self, *_: Any) -> None:
         """Stop the run after the tile under way; the finished tiles stay."""
@@ -147,6 +159,8 @@ class SegmentPanel(Step):
     def report(self, error: Exception) -> None:
         """Show an error in one sentence, here and as a notification."""
         report_error(error, "the run failed", self.status.setText)
+        self._news = True
+        self.show_footer()
 
     def _launch(self, run: SegmentRun) -> None:
         self.active = run
@@ -174,6 +188,7 @@ class SegmentPanel(Step):
         self.status.setText(run.summary(state))
         self.status.setToolTip(run.details)
         self._keep_size(run, state)
+        self._news = not self.is_open
         self.state_changed.emit()
 
     def _keep_size(self, run: SegmentRun, state: str) -> None:
