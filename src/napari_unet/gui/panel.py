@@ -79,6 +79,7 @@ class UNetPanel(DockPanel):
         self.viewer = napari_viewer
         self.inputs = InputForm(napari_viewer)
         self.step = ""
+        self._fitted = False
         self._steps: dict[str, Step] = {}
         self._pages: dict[str, QWidget] = {}
         self._hidden = QTimer(self)
@@ -220,7 +221,7 @@ class UNetPanel(DockPanel):
     def _fit_width(self, window: Any) -> None:
         """Take no more of a small window than leaves the canvas its share."""
         dock = self.dock
-        if dock is None or dock.isFloating() or not isinstance(window, QMainWindow):
+        if self._fitted or dock is None or dock.isFloating() or not isinstance(window, QMainWindow):
             return
         central = window.centralWidget()
         if central is None or not dock.isVisible():
@@ -228,6 +229,7 @@ class UNetPanel(DockPanel):
         room = central.width() + dock.width() - CANVAS_MARGIN - CANVAS_SHARE * window.width()
         width = int(min(USUAL_WIDTH, max(LEAST_WIDTH, room)))
         window.resizeDocks([dock], [width], Qt.Orientation.Horizontal)
+        self._fitted = True  # from now on the user decides
 
     def showEvent(self, event: QShowEvent | None) -> None:
         """Look which models there are now."""

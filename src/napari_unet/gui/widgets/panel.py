@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 from typing import TYPE_CHECKING
@@ -146,9 +147,10 @@ def _delete(panel: DockPanel) -> None:
     if panel not in _closing_panels:
         return
     _closing_panels.discard(panel)
-    if panel.dock is None:
-        panel.destroyed.connect(_collect)
-        panel.deleteLater()
+    with contextlib.suppress(RuntimeError):  # Qt has deleted it already, with its window
+        if panel.dock is None:
+            panel.destroyed.connect(_collect)
+            panel.deleteLater()
 
 
 def _collect() -> None:
