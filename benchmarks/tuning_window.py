@@ -51,8 +51,8 @@ def measure(minutes: float) -> dict[str, Any]:
     found["comparing"] = delay(run_until(lambda: section.review.comparison is None))
     section.review.keep.native.click()
     found["keeping"] = delay(run_until(lambda: section.review.work is None))
-    section.uncertain.go()
-    found["looking for doubt"] = delay(run_until(_still(section)))
+    panel.correct.uncertain.go()
+    found["looking for doubt"] = delay(run_until(_still(panel.correct)))
     viewer.close()
     return found
 

@@ -235,7 +235,7 @@ def test_labels_and_models_that_do_not_fit_are_refused(window, make_model):
         assert problem in w.status and not w.mode.on
         assert "click" not in w.viewer.layers
     save_model(make_model(name="plain"), "plain")
-    w.panel.refresh_models()
+    w.panel.inputs.refresh_models()
     w.panel.model.value = "plain"
     w.panel.toggle_button.click()
     assert "no click head" in w.status and not w.mode.on

@@ -149,7 +149,7 @@ def test_the_segment_panel_opens_with_the_kept_model(viewer, tuned, qtbot):
 def test_cancelling_keeps_the_best_so_far(section, journal, over, qtbot):
     started(section, qtbot)
     qtbot.waitUntil(lambda: "left" in section.status.text(), timeout=60_000)
-    assert section.bar.value() < 100 and section.bar.isVisibleTo(section)
+    assert section.bar.value() < 100 and section.bar.isVisibleTo(section.footer)
     section.stop.native.click()
     over()
     assert section.review.summary.text().startswith("Stopped; this is the best so far.")
