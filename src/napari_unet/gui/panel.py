@@ -26,10 +26,10 @@ from napari_unet.gui.click.panel import ClickPanel
 from napari_unet.gui.correct.edit_tracker import get_edit_tracker
 from napari_unet.gui.correct.section import CorrectSection
 from napari_unet.gui.finetune.panel import TuneSection
-from napari_unet.gui.inputs import InputForm
 from napari_unet.gui.layers.convert import unwrap
 from napari_unet.gui.measure.panel import MeasurePanel
 from napari_unet.gui.segment.panel import SegmentPanel
+from napari_unet.gui.shared_inputs import InputForm
 from napari_unet.gui.widgets.panel import DockPanel, ScrollPanel, Step, make_narrow, vbox
 
 if TYPE_CHECKING:

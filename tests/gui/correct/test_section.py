@@ -382,7 +382,9 @@ def test_the_list_leaves_out_and_exports(window, qtbot, tmp_path):
     viewer, section = window
     listed = section.corrections
     section.list_section.open()
-    assert listed.message.text() == "Nothing was corrected for this model yet."
+    empty = "Nothing was corrected for this model yet."
+    assert listed.message.text() == "", "it was not read yet"
+    qtbot.waitUntil(lambda: listed.message.text() == empty)
     image = viewer.add_image(VALUES, name="im")
     layer = segmented(viewer, image, objects())
     stroke(layer, (30, 8))

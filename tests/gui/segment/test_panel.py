@@ -10,9 +10,9 @@ from napari.utils.notifications import notification_manager
 
 from napari_unet.core.errors import DeviceError
 from napari_unet.core.image.domain_shift import ShiftRemark, ShiftReport, size_remark
-from napari_unet.gui.inputs import InputForm
 from napari_unet.gui.layers.navigation import SEEN, SLICE
 from napari_unet.gui.layers.result_info import RESULT_KEY
+from napari_unet.gui.shared_inputs import InputForm
 
 SHAPE = (40, 60)
 

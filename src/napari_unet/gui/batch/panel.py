@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import napari
     from qtpy.QtGui import QShowEvent
 
-    from napari_unet.gui.inputs import InputForm
+    from napari_unet.gui.shared_inputs import InputForm
 
 PROGRESS_S = 0.15
 """How often the progress of a file is written: a small file yields thousands of reports."""

@@ -18,12 +18,12 @@ from napari_unet.gui.click.mode import ClickMode
 from napari_unet.gui.click.text import KEY_LIST, TIPS
 from napari_unet.gui.correct.edit_tracker import get_edit_tracker
 from napari_unet.gui.errors import report_error
-from napari_unet.gui.inputs import SECTION as SEGMENT
 from napari_unet.gui.layers.combos import as_choices, object_layers, refresh_choices
 from napari_unet.gui.layers.convert import unwrap
 from napari_unet.gui.layers.label_geometry import fits
 from napari_unet.gui.layers.result_info import ResultInfo
 from napari_unet.gui.remembered import remember, remembered
+from napari_unet.gui.shared_inputs import SECTION as SEGMENT
 from napari_unet.gui.widgets.panel import CollapsibleSection, Step, WrappedLabel, hbox, vbox
 from napari_unet.gui.widgets.settings_form import SettingsForm, rows_widget
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import napari
     from qtpy.QtGui import QHideEvent
 
-    from napari_unet.gui.inputs import InputForm
+    from napari_unet.gui.shared_inputs import InputForm
 
 SECTION = "click"
 _NEW = "new labels"

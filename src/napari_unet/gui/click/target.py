@@ -12,10 +12,10 @@ from napari_unet.core.errors import InputError, SettingsError
 from napari_unet.core.instances.label_edits import check_writable
 from napari_unet.core.io.axes import OBJECT_AXES
 from napari_unet.core.settings.tasks import PredictSettings
-from napari_unet.gui.inputs import quick_settings
 from napari_unet.gui.layers.label_geometry import find_label_geometry, get_label_geometry
 from napari_unet.gui.layers.live_labels import LIVE_DTYPE, set_labels
 from napari_unet.gui.layers.result_info import ResultInfo, add_labels, update_info
+from napari_unet.gui.shared_inputs import quick_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

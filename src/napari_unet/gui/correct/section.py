@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from qtpy.QtGui import QShowEvent
 
     from napari_unet.gui.correct.layer_recording import LayerRecording
-    from napari_unet.gui.inputs import InputForm
+    from napari_unet.gui.shared_inputs import InputForm
 
 SECTION = "correct"
 QUIET_MS = 1500

@@ -17,7 +17,6 @@ from qtpy.QtWidgets import QCheckBox, QPushButton, QWidget
 from napari_unet.core.errors import UnetError
 from napari_unet.core.progress import Progress
 from napari_unet.gui.errors import describe_error
-from napari_unet.gui.inputs import SECTION, quick_settings
 from napari_unet.gui.jobs.job import CANCELLED, HOST, Job, WidgetJobs, get_device_queue
 from napari_unet.gui.layers.convert import full_resolution, layer_axes, layer_stack
 from napari_unet.gui.layers.key_bindings import bind_window_key, weak_callback
@@ -30,6 +29,7 @@ from napari_unet.gui.layers.overlay_layer import (
     overlay_metadata,
 )
 from napari_unet.gui.remembered import remembered
+from napari_unet.gui.shared_inputs import SECTION, quick_settings
 from napari_unet.gui.widgets.panel import WrappedLabel, vbox
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from napari_unet.core.io.stack import Stack
     from napari_unet.core.settings.tasks import PredictSettings
     from napari_unet.core.tiles import Index
-    from napari_unet.gui.inputs import InputForm
+    from napari_unet.gui.shared_inputs import InputForm
     from napari_unet.nn.inference.uncertainty import UncertainRegion
 
 logger = logging.getLogger(__name__)

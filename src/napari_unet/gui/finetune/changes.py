@@ -11,7 +11,6 @@ import numpy as np
 
 from napari_unet.core.errors import InputError
 from napari_unet.core.progress import Progress
-from napari_unet.gui.inputs import quick_settings
 from napari_unet.gui.jobs.job import do_nothing
 from napari_unet.gui.jobs.run_button import ResultRun
 from napari_unet.gui.layers.convert import full_resolution, layer_axes, layer_stack
@@ -26,6 +25,7 @@ from napari_unet.gui.layers.overlay_layer import (
     overlay_metadata,
     overlay_names,
 )
+from napari_unet.gui.shared_inputs import quick_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

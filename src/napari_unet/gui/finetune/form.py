@@ -20,7 +20,7 @@ from napari_unet.gui.widgets.settings_form import SettingsForm, restore_choices,
 
 if TYPE_CHECKING:
     from napari_unet.core.models.store import ModelEntry
-    from napari_unet.gui.inputs import InputForm
+    from napari_unet.gui.shared_inputs import InputForm
 
 SECTION = "tune"
 FIRST = {"minutes": ""}

@@ -17,9 +17,9 @@ from napari_unet.gui.finetune.form import TuneForm, TuneRequest
 from napari_unet.gui.finetune.review import ReviewBox
 from napari_unet.gui.finetune.run import TuneRun
 from napari_unet.gui.finetune.versions import VersionsBox
-from napari_unet.gui.inputs import InputForm
 from napari_unet.gui.jobs.job import CANCELLED, FAILED, WidgetJobs
 from napari_unet.gui.layers.navigation import open_stacks
+from napari_unet.gui.shared_inputs import InputForm
 from napari_unet.gui.widgets.panel import CollapsibleSection, Step, WrappedLabel, hbox, vbox
 from napari_unet.gui.widgets.plots import Plot
 

@@ -13,10 +13,10 @@ from napari_unet.core.errors import UnetError
 from napari_unet.core.progress import Progress
 from napari_unet.gui.errors import describe_error, report_error
 from napari_unet.gui.finetune.changes import ChangesRun, hide_changes
-from napari_unet.gui.inputs import use_model
 from napari_unet.gui.jobs.job import CANCELLED, DONE, HOST, Job, WidgetJobs, get_device_queue
 from napari_unet.gui.layers.navigation import image_in_view
 from napari_unet.gui.model_events import get_model_events
+from napari_unet.gui.shared_inputs import use_model
 from napari_unet.gui.widgets.panel import WrappedLabel, hbox, vbox
 
 if TYPE_CHECKING:

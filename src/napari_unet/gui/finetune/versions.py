@@ -11,7 +11,7 @@ from napari_unet.core.errors import UnetError
 from napari_unet.core.models.store import get_family, list_models
 from napari_unet.core.text import pluralise
 from napari_unet.core.training.model_comparison import UNITS, CorrectionRound, advise, get_rounds
-from napari_unet.gui.inputs import use_model
+from napari_unet.gui.shared_inputs import use_model
 from napari_unet.gui.widgets.panel import CollapsibleSection, WrappedLabel, hbox, vbox
 from napari_unet.gui.widgets.plots import BLUE, Line, Plot
 

@@ -10,7 +10,6 @@ from qtpy.QtWidgets import QWidget
 
 from napari_unet.core.errors import InputError
 from napari_unet.core.settings.tasks import DEVICES, PredictSettings
-from napari_unet.gui.inputs import SECTION, InputForm
 from napari_unet.gui.jobs.engine import Request
 from napari_unet.gui.layers.image_settings import (
     IN_PREDICTION,
@@ -19,7 +18,8 @@ from napari_unet.gui.layers.image_settings import (
 )
 from napari_unet.gui.layers.navigation import REGIONS, SEEN, SLICE, WHOLE
 from napari_unet.gui.remembered import remember, remembered
-from napari_unet.gui.segment.diameter import DiameterRow
+from napari_unet.gui.segment.object_size import DiameterRow
+from napari_unet.gui.shared_inputs import SECTION, InputForm
 from napari_unet.gui.widgets.panel import CollapsibleSection, vbox
 from napari_unet.gui.widgets.settings_form import SettingsForm, restore_choices, rows_widget
 

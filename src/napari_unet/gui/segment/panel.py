@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from qtpy.QtGui import QHideEvent, QShowEvent
 
     from napari_unet.core.image.domain_shift import ShiftRemark
-    from napari_unet.gui.inputs import InputForm
+    from napari_unet.gui.shared_inputs import InputForm
 
 
 _TIPS = {

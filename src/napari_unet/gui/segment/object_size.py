@@ -14,11 +14,11 @@ from napari_unet.core.errors import InputError, UnetError
 from napari_unet.core.progress import Progress
 from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.gui.errors import report_error
-from napari_unet.gui.inputs import image_pixel_um
 from napari_unet.gui.jobs.job import Job, WidgetJobs, get_device_queue
 from napari_unet.gui.layers.convert import full_resolution, layer_axes, layer_stack, unwrap
 from napari_unet.gui.layers.image_settings import get_image_settings, update_image_settings
 from napari_unet.gui.layers.overlay_layer import KIND, overlay_metadata
+from napari_unet.gui.shared_inputs import image_pixel_um
 from napari_unet.gui.widgets.panel import WrappedLabel, hbox, vbox
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from napari.layers import Image, Shapes
 
     from napari_unet.core.io.stack import Stack
-    from napari_unet.gui.inputs import InputForm
+    from napari_unet.gui.shared_inputs import InputForm
     from napari_unet.gui.widgets.settings_form import SettingWidget
 
 CIRCLE, LINE = "object size", "measure an object"
