@@ -132,6 +132,10 @@ def test_without_an_image_or_a_model(viewer, panel):
     assert not panel.start.enabled and panel.status.text() == "Open an image to begin."
     panel.run()
     assert panel.status.text() == "There is no image layer; open an image first."
+    panel.form.changed.emit()
+    assert panel.status.text() == "Open an image to begin."
+    viewer.add_image(np.zeros(SHAPE))
+    assert panel.status.text() == ""
 
 
 @pytest.mark.parametrize("layers", [["im cells"], ["im"], ["im", "im cells"]])

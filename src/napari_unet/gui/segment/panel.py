@@ -221,6 +221,8 @@ class SegmentPanel(Step):
             if not self.form.complete:
                 missing = "Open an image" if self.form.image.value is None else "Import a model"
                 self.status.setText(f"{missing} to begin.")
+            elif self.status.text().endswith(" to begin."):
+                self.status.clear()
             return
         # Only what changed: after any change Qt composes the window anew, canvas and all, which
         # takes tens of milliseconds without a GPU. A busy bar would ask for that all the time.
