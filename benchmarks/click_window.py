@@ -49,7 +49,8 @@ class Clicking:
 
         image = blobs((size, size))
         self.viewer = open_viewer(image)
-        _, self.panel = self.viewer.window.add_plugin_dock_widget("napari-unet", "Click")
+        _, whole = self.viewer.window.add_plugin_dock_widget("napari-unet", "Click")
+        self.panel = whole.click
         self.panel.model.value = model
         self.mode = self.panel.mode
         run_until(after(1.5))

@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 def measure(minutes: float) -> dict[str, Any]:
     """Fine-tune in the window; return the delays of each part."""
-    from napari_unet.gui.finetune.panel import TuneSection
     from napari_unet.gui.open_files import open_histology_sample
 
     ((image, options, _),) = open_histology_sample()
     viewer = open_viewer(image, **options)
     layer = viewer.layers[0]
-    section = TuneSection(viewer)
-    viewer.window.add_dock_widget(section, name="Fine-tune")
+    _, panel = viewer.window.add_plugin_dock_widget("napari-unet", "Correct and fine-tune")
+    panel.open_step("Fine-tune")
+    section = panel.tune
     section.form.choose("nuclei")
     section.form.first.settings["minutes"].set(minutes)
     _correct(layer, image.shape[:2])
@@ -51,8 +51,8 @@ def measure(minutes: float) -> dict[str, Any]:
     found["comparing"] = delay(run_until(lambda: section.review.comparison is None))
     section.review.keep.native.click()
     found["keeping"] = delay(run_until(lambda: section.review.work is None))
-    section.uncertain.go()
-    found["looking for doubt"] = delay(run_until(_still(section)))
+    panel.correct.uncertain.go()
+    found["looking for doubt"] = delay(run_until(_still(panel.correct)))
     viewer.close()
     return found
 

@@ -128,6 +128,8 @@ def walk_correction(viewer: Any, minutes: float) -> Walk:
 
     labels = next(layer for layer in viewer.layers if isinstance(layer, Labels))
     _, panel = viewer.window.add_plugin_dock_widget("napari-unet", "Correct and fine-tune")
+    panel.open_step("Fine-tune")
+    panel.open_step("Correct")
     viewer.layers.selection.active = labels
     pause(2)
     budget = next(b for b in panel.findChildren(QDoubleSpinBox) if "min" in b.suffix())
@@ -139,8 +141,8 @@ def walk_correction(viewer: Any, minutes: float) -> Walk:
         labels.paint((30, 40), labels.selected_label)
         pause(1)
         button(panel, "I have checked this slice").click()
-        wait(lambda: is_on(panel, "Fine-tune"))
-        button(panel, "Fine-tune").click()
+        wait(lambda: panel.tune.start.enabled)
+        panel.tune.start.native.click()
         wait(lambda: is_on(panel, "Keep"))
         pause(1)
         button(panel, "Keep").click()

@@ -103,7 +103,7 @@ def run_part(size: int, repeats: int) -> None:
         text=True,
     )
     viewer = open_viewer(blobs((size, size)))
-    _, panel = viewer.window.add_plugin_dock_widget("napari-unet", "Segment")
+    panel = viewer.window.add_plugin_dock_widget("napari-unet", "Segment")[1].segment
     run_until(after(1.5))
     idle = run_until(after(2.0))
     _request(script)  # it is ready, and has run once

@@ -94,7 +94,7 @@ def test_napari_and_the_manager_know_the_plugin(installed):
 
 def test_the_panel_and_a_sample_open(installed, environment):
     answer = environment.run("-c", OPEN_PANEL)
-    assert answer["panel"] == "SegmentPanel"
+    assert answer["panel"] == "UNetPanel"
     assert answer["visible"]
     assert answer["layers"] == 1
     assert answer["version"] == napari_unet.__version__

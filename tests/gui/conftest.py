@@ -105,7 +105,7 @@ def viewer(make_napari_viewer):
 
 @pytest.fixture
 def panel(viewer, models, engine):
-    _, panel = viewer.window.add_plugin_dock_widget("napari-unet", "Segment")
+    panel = viewer.window.add_plugin_dock_widget("napari-unet", "Segment")[1].segment
     panel.engine = engine
     panel.form.model.value = "cells"
     return panel
@@ -160,7 +160,7 @@ def real(models, threshold_model):
 @pytest.fixture
 def real_panel(viewer, real):
     """The Segment panel with a model that finds bright discs, and small tiles."""
-    _, panel = viewer.window.add_plugin_dock_widget("napari-unet", "Segment")
+    panel = viewer.window.add_plugin_dock_widget("napari-unet", "Segment")[1].segment
     panel.form.refresh_models()
     panel.form.model.value = "real"
     panel.form.device.value = "cpu"

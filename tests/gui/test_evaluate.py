@@ -273,7 +273,7 @@ def test_the_dock_closed_meanwhile(viewer, section, panel, held, qtbot):
     stacks(viewer, {"object_axes": "YX"})
     section.start.native.click()
     job = section.active.job
-    viewer.window.remove_dock_widget(panel)
+    viewer.window.remove_dock_widget(panel.dock)
     qtbot.waitUntil(lambda: job.cancelled)
     held.set()
     qtbot.waitUntil(lambda: not job.active)

@@ -1,8 +1,8 @@
-"""What each panel says when it is opened: new, over layers, and with what is remembered.
+"""What each step says when it is opened: new, over layers, and with what is remembered.
 
 `fixtures/window_texts.json` holds the texts in the order in which they are laid out, hidden ones,
 too. Nothing had to be left out: what hangs on the computer (devices, memory, free space) is said
-when something runs, and no panel does so when it is opened.
+when something runs, and no step does so when it is opened.
 """
 
 from __future__ import annotations
@@ -28,25 +28,27 @@ from qtpy.QtWidgets import (
 
 pytestmark = pytest.mark.gui
 
-PANELS = ("Segment", "Click", "Correct and fine-tune", "Measure", "Batch")
 WHOLE = (QComboBox, QAbstractSpinBox, QLineEdit, QTableView, QTreeWidget)
 """Widgets of Qt whose parts say nothing of their own."""
 
 
 @pytest.fixture
 def opened(make_napari_viewer):
-    """Open every panel by its name, and say what it says; the panels are closed again."""
+    """Open the panel at every step, and say what it says; it is closed again."""
     viewer = make_napari_viewer()
 
     def texts(**layers) -> dict[str, list[dict[str, Any]]]:
         for name, values in layers.items():
             add = viewer.add_labels if values.dtype.kind in "iu" else viewer.add_image
             add(values, name=name)
-        found = {}
-        for name in PANELS:
-            dock, panel = viewer.window.add_plugin_dock_widget("napari-unet", name)
-            found[name] = [{"text": dock.windowTitle()}, *said(panel)]
-            viewer.window.remove_dock_widget(dock)
+        dock, panel = viewer.window.add_plugin_dock_widget("napari-unet", "U-Net")
+        found = {"U-Net": [{"text": dock.windowTitle()}, *said(panel.inputs)]}
+        for name, button in panel.buttons.items():
+            panel.open_step(name)
+            step = panel.get_step(name)
+            title = {"text": button.text(), "tooltip": button.toolTip()}
+            found[name] = [title, *said(step), *said(step.footer)]
+        viewer.window.remove_dock_widget(dock)
         return found
 
     return texts

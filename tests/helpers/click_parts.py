@@ -38,7 +38,7 @@ class Window:
 
     def __init__(self, viewer, qtbot, image=None, **place):
         self.viewer, self.qtbot = viewer, qtbot
-        _, self.panel = viewer.window.add_plugin_dock_widget("napari-unet", "Click")
+        self.panel = viewer.window.add_plugin_dock_widget("napari-unet", "Click")[1].click
         self.panel.model.value = "clicker"
         self.mode = self.panel.mode
         self.image = None if image is None else viewer.add_image(image, name="im", **place)

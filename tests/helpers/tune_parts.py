@@ -35,6 +35,18 @@ def tiny_model(name="tiny", **spec):
     save_model(Model(card, UNet(spec).eval(), torch.device("cpu")), name)
 
 
+def panel_of(viewer):
+    """Open the panel at its corrections, through the manifest."""
+    return viewer.window.add_plugin_dock_widget("napari-unet", "Correct and fine-tune")[1]
+
+
+def delete_panel(step):
+    """Delete the panel that a step is in, as when its window is closed."""
+    panel = step.dock.widget()
+    panel.setParent(None)
+    panel.deleteLater()
+
+
 def corrected(image, labels, model="tiny", windows=(None,), head="instance"):
     """Write a journal as the user does who has checked some windows of an image (None: all)."""
     card = get_family(model)[0]

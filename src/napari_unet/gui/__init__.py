@@ -1,18 +1,20 @@
-"""The window: napari panels over core, with torch only in the threads of jobs.
+"""The window: a napari panel over core, with torch only in the threads of jobs.
 
-segment/      the Segment panel: run a model and watch the labels grow, in memory or in blocks
-click/        the Click panel: objects by clicks, boxes and edits
-correct/      recording what is corrected by hand, and what the model may learn from
-finetune/     the Fine-tune panel: train, review what changed, keep or discard
-measure/      the Measure panel: a table of objects, linked to the picture
-batch/        the Batch panel: many files, with the state of each
-evaluate      the Evaluate section: labels against truth
-track         the section "Link through time": objects from frame to frame
-layers/       between napari's layers and stacks, labels and metadata
-jobs/         long work beside the window: jobs, device queues, progress
-widgets/      widgets that know nothing of segmentation
-open_files    images with their labels from the menu and the terminal; the samples and the demo
-model_events  tells all panels that a model was stored, removed or chosen
-errors        shows an error in a panel, as a notification and in the log
-remembered    what the panels remember between sessions
+panel          the one panel: the inputs at the top, the steps below; what the manifest names
+shared_inputs  what all steps work on: image, axes, channel, model
+segment/       the Segment step: run a model and watch the labels grow, in memory or in blocks
+click/         the Click step: objects by clicks, boxes and edits
+correct/       the Correct step: recording what is corrected by hand, what the model may learn from
+finetune/      the Fine-tune step: train, review what changed, keep or discard
+measure/       the Measure step: a table of objects, linked to the picture
+batch/         the Batch step: many files, with the state of each
+evaluate       the Evaluate section: labels against truth
+track          the section "Link through time": objects from frame to frame
+layers/        between napari's layers and stacks, labels and metadata
+jobs/          long work beside the window: jobs, device queues, progress
+widgets/       widgets that know nothing of segmentation
+open_files     images with their labels from the menu and the terminal; the samples and the demo
+model_events   tells all panels that a model was stored, removed or chosen
+errors         shows an error in a panel, as a notification and in the log
+remembered     what the panels remember between sessions
 """

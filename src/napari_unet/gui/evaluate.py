@@ -84,7 +84,7 @@ class EvaluateSection(LayerSection):
         The choices.
     """
 
-    def __init__(self, viewer: napari.Viewer, label_width: int) -> None:
+    def __init__(self, viewer: napari.Viewer) -> None:
         super().__init__(viewer)
         self.labels: Any = ComboBox(name="labels", choices=self._choices, tooltip=_TIPS["labels"])
         self.truth: Any = ComboBox(name="truth", choices=self._choices, tooltip=_TIPS["truth"])
@@ -93,7 +93,6 @@ class EvaluateSection(LayerSection):
             "Evaluate",
             SECTION,
             [("labels", self.labels), ("truth", self.truth), ("match in", self.frames)],
-            label_width,
             _HINT,
             text="Evaluate",
             tip=_TIPS["start"],
@@ -113,6 +112,8 @@ class EvaluateSection(LayerSection):
         self.result.setText(format_evaluation(found))
         if found.labels in self._viewer.layers:
             show_evaluation(self._viewer, found)
+            for layer in (found.labels, found.truth):
+                layer.visible = False  # their colours would lie under those of the evaluation
 
     def _choices(self, *_: Any) -> list[tuple[str, Labels]]:
         return as_choices(object_layers(self._viewer))

@@ -275,7 +275,7 @@ def run_view(image: Path, labels: Sequence[Path]) -> None:
 
 
 def open_demo(viewer: napari.Viewer, model: str = "nuclei", device: str = "auto") -> SegmentPanel:
-    """Open the sample and the Segment panel in a window, and start a run over the whole image.
+    """Open the sample and the panel, at Segment, in a window, and start a run over the whole image.
 
     Raises
     ------
@@ -284,7 +284,7 @@ def open_demo(viewer: napari.Viewer, model: str = "nuclei", device: str = "auto"
     """
     for data, settings, _ in open_fluorescence_sample():
         viewer.add_image(data, **settings)
-    panel: Any = viewer.window.add_plugin_dock_widget("napari-unet", "Segment")[1]
+    panel: Any = viewer.window.add_plugin_dock_widget("napari-unet", "Segment")[1].segment
     for box, value in ((panel.form.model, model), (panel.form.device, device)):
         if value not in box.choices:
             offered = ", ".join(map(str, box.choices))

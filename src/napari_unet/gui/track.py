@@ -13,8 +13,14 @@ from napari_unet.core.errors import InputError, UnetError
 from napari_unet.core.settings.tasks import LinkSettings
 from napari_unet.gui.jobs.run_button import LayerSection, ResultRun
 from napari_unet.gui.layers.combos import as_choices, image_layers, object_layers, refresh_choices
-from napari_unet.gui.layers.convert import full_resolution, layer_axes, voxel_size_um
-from napari_unet.gui.layers.result_info import find_source_image
+from napari_unet.gui.layers.convert import full_resolution, layer_axes, unwrap, voxel_size_um
+from napari_unet.gui.layers.result_info import (
+    RESULT_KEY,
+    ResultInfo,
+    find_source_image,
+    labels_checksum,
+    update_info,
+)
 from napari_unet.gui.widgets.settings_form import SettingsForm
 
 if TYPE_CHECKING:
@@ -27,6 +33,7 @@ if TYPE_CHECKING:
     from napari_unet.core.tracking import Tracks
 
 SECTION = "link"
+_LINKED = "linked"  # key in the metadata of a layer that Link made: the id of the linked layer
 FIELDS = {"link_by": "by", "reach": "", "divisions": ""}
 _HINT = "Open the labels of a time-lapse."
 _TIPS = {
@@ -69,7 +76,7 @@ class LinkSection(LayerSection):
         The settings of the linking.
     """
 
-    def __init__(self, viewer: napari.Viewer, label_width: int) -> None:
+    def __init__(self, viewer: napari.Viewer) -> None:
         super().__init__(viewer)
         self.labels: Any = ComboBox(name="labels", choices=self._choices, tooltip=_TIPS["labels"])
         self.form = SettingsForm(LinkSettings, FIELDS)
@@ -77,7 +84,6 @@ class LinkSection(LayerSection):
             "Link through time",
             SECTION,
             [("labels", self.labels), *self.form.rows()],
-            label_width,
             _HINT,
             text="Link",
             tip=_TIPS["start"],
@@ -112,14 +118,33 @@ class LinkSection(LayerSection):
             "units": layer.units,
             "axis_labels": layer.axis_labels,
         }
-        self._viewer.add_labels(found.labels, name=f"{layer.name} linked", **place)
+        self._remove_earlier(layer)
+        mark = {RESULT_KEY: {_LINKED: str(layer.unique_id)}}
+        linked = self._viewer.add_labels(
+            found.labels, name=f"{layer.name} linked", metadata=mark, **place
+        )
+        update_info(unwrap(linked), checksum=labels_checksum(found.labels))
         self._viewer.add_tracks(
-            tracks.layer_table(found.axes), graph=tracks.graph, name=f"{layer.name} tracks", **place
+            tracks.layer_table(found.axes),
+            graph=tracks.graph,
+            name=f"{layer.name} tracks",
+            metadata={RESULT_KEY: {_LINKED: str(layer.unique_id)}},
+            **place,
         )
         parents = {parent for (parent,) in tracks.graph.values()}
         self.result.setText(
             f"{tracks.count} tracks, {len(parents)} division{'s' * (len(parents) != 1)}."
         )
+
+    def _remove_earlier(self, layer: Labels) -> None:
+        """Remove what an earlier run made of a layer, unless the user has edited it."""
+        for other in list(self._viewer.layers):
+            known = other.metadata.get(RESULT_KEY, {})
+            if known.get(_LINKED) != str(layer.unique_id):
+                continue
+            checksum = ResultInfo.from_layer(other).checksum
+            if checksum is None or checksum == labels_checksum(other.data):
+                self._viewer.layers.remove(other)
 
     def _choices(self, *_: Any) -> list[tuple[str, Labels]]:
         return as_choices(la for la in object_layers(self._viewer) if la.ndim in (3, 4))

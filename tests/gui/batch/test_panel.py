@@ -43,7 +43,7 @@ def panel(viewer, threshold_model):
     threshold_model("spots", 2)
     quick = {"tile": 32, "certify": False, "survey": False}
     remember("segment", {"model": "spots", "device": "cpu", "settings": quick})
-    return viewer.window.add_plugin_dock_widget("napari-unet", "Batch")[1]
+    return viewer.window.add_plugin_dock_widget("napari-unet", "Batch")[1].batch
 
 
 @pytest.fixture
@@ -248,7 +248,7 @@ def test_closed_meanwhile(viewer, panel, folder, held, qtbot, how):
     if how == "viewer":
         viewer.close()
     else:
-        viewer.window.remove_dock_widget(panel)
+        viewer.window.remove_dock_widget(panel.dock)
     qtbot.waitUntil(lambda: job.cancelled, timeout=5000)
     held.release(3)
     qtbot.waitUntil(lambda: not job.active, timeout=5000)

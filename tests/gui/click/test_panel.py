@@ -294,10 +294,22 @@ def test_a_model_that_was_tuned_meanwhile_answers_the_next_time(window, clicking
     save_model(clicking_model(name="tuned"), "tuned")
     get_model_events().changed.emit()
     get_model_events().chosen.emit("tuned")
-    assert w.panel.model.value == "clicker"
+    assert w.panel.model.value == "tuned" and w.mode.worker.session.model.name == "clicker"
     assert w.status == "tuned will answer when Click is turned off and on again."
     w.panel.toggle_button.click()
     w.settle()
     assert w.panel.model.value == "tuned"
     w.start()
     assert w.mode.worker.session.model.name == "tuned"
+
+
+def test_an_object_is_kept_in_labels_that_are_hidden_and_were_never_drawn(window):
+    w = window(picture())
+    labels = w.viewer.add_labels(np.zeros((120, 130), np.uint16), name="mine", visible=False)
+    w.start()
+    assert w.labels is labels
+    w.click(30, 30)
+    w.key(ENTER)
+    assert w.status == "Object 1 added." and iou(labels.data == 1, disc(1)) > 0.9
+    w.undo()
+    assert not labels.data.any()

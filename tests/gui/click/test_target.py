@@ -155,7 +155,7 @@ def test_other_objects_are_protected_unless_overwriting_is_allowed(window):
 
 def test_features_of_segment_answer_the_click(window, qtbot, monkeypatch):
     w = window(picture())
-    _, segment = w.viewer.window.add_plugin_dock_widget("napari-unet", "Segment")
+    segment = w.viewer.window.add_plugin_dock_widget("napari-unet", "Segment")[1].segment
     segment.form.model.value = "clicker"
     segment.run()
     qtbot.waitUntil(lambda: segment.active is None, timeout=30_000)
@@ -235,7 +235,7 @@ def test_labels_and_models_that_do_not_fit_are_refused(window, make_model):
         assert problem in w.status and not w.mode.on
         assert "click" not in w.viewer.layers
     save_model(make_model(name="plain"), "plain")
-    w.panel.refresh_models()
+    w.panel.inputs.refresh_models()
     w.panel.model.value = "plain"
     w.panel.toggle_button.click()
     assert "no click head" in w.status and not w.mode.on

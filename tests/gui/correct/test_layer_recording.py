@@ -104,12 +104,13 @@ def test_strokes_fills_erasing_and_programs_are_on_the_disk(viewer, tracker):
 
 def test_nothing_is_recorded_of_other_layers_and_of_live_tiles(viewer, tracker):
     layer, stack = scene(viewer)
+    viewer.add_image(np.zeros((30, 40)), name="second")  # of which they may be as well
     other = viewer.add_labels(objects((30, 40)), name="mine")
     stroke(other, (20, 20))
     layer.data[0:5] = 3
     layer.refresh()
     assert tracker.recordings == {} and find_journals(stack) == []
-    tracker.watch(other)
+    tracker.watch(other, viewer.layers["im"])
     stroke(other, (24, 20))
     assert tracker.recordings[other].wait(10)
     assert np.array_equal(written(stack), other.data)

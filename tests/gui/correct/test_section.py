@@ -362,7 +362,7 @@ def test_labels_of_the_user_are_recorded_once_they_are_chosen(window, qtbot):
     stroke(mine, (34, 8))
     saved(section, qtbot)
     assert section.recording.journal.header.model == "cells"
-    qtbot.waitUntil(lambda: not section.image.enabled)
+    assert section.tracker.get_image(mine) is image
 
 
 def test_labels_without_an_image_say_so_and_are_kept(window, qtbot):
@@ -382,7 +382,9 @@ def test_the_list_leaves_out_and_exports(window, qtbot, tmp_path):
     viewer, section = window
     listed = section.corrections
     section.list_section.open()
-    assert listed.message.text() == "Nothing was corrected for this model yet."
+    empty = "Nothing was corrected for this model yet."
+    assert listed.message.text() == "", "it was not read yet"
+    qtbot.waitUntil(lambda: listed.message.text() == empty)
     image = viewer.add_image(VALUES, name="im")
     layer = segmented(viewer, image, objects())
     stroke(layer, (30, 8))

@@ -68,8 +68,7 @@ def test_a_missed_object_is_painted_and_learned(viewer, panel, qtbot):
 
 def test_the_corrections_shown_are_those_of_the_model_that_is_tuned(panel):
     parts.tiny_model("other", width=2)
-    panel.correct.refresh_models()
-    panel.tune.form.refresh_models()
+    panel.inputs.refresh_models()
     panel.tune.form.base.value = "other"
     assert panel.correct.model.value == panel.correct.corrections.model == "other"
 
@@ -90,7 +89,7 @@ def test_a_closed_dock_ends_the_training(viewer, panel, qtbot):
     panel.tune.start.native.click()
     qtbot.waitUntil(lambda: panel.tune.active is not None)
     job = panel.tune.active.job
-    viewer.window.remove_dock_widget(panel)
+    viewer.window.remove_dock_widget(panel.dock)
     qtbot.waitUntil(lambda: not job.active, timeout=60_000)
     assert job.cancelled
 
@@ -102,4 +101,4 @@ def test_a_closed_panel_gives_its_keys_back(viewer, home, qtbot):
     assert {str(key) for key in set(viewer.keymap) - before} == {"K", "N", "Y"}
     viewer.window.remove_dock_widget(dock)
     del dock, panel  # napari, too, lets go of the panel
-    qtbot.waitUntil(lambda: gc.collect() >= 0 and set(viewer.keymap) == before)
+    qtbot.waitUntil(lambda: gc.collect() >= 0 and set(viewer.keymap) == before, timeout=60_000)

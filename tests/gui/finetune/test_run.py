@@ -19,7 +19,6 @@ from napari_unet.core.training.run_state import (
     lock_training,
     training_folder,
 )
-from napari_unet.gui.finetune.panel import TuneSection
 from napari_unet.gui.layers.overlay_layer import SHOWS
 from napari_unet.gui.layers.result_info import RESULT_KEY
 from napari_unet.nn.inference.model import load_model
@@ -42,8 +41,7 @@ def image(viewer):
 
 @pytest.fixture
 def section(viewer, tiny, image):
-    section = TuneSection(viewer)
-    viewer.window.add_dock_widget(section, name="Fine-tune")
+    section = parts.panel_of(viewer).tune
     section.form.choose("tiny")
     section.form.device.value = "cpu"
     section.form.first.settings["minutes"].set(SHORT)
@@ -92,6 +90,12 @@ def kept(section, qtbot):
     qtbot.waitUntil(lambda: section.start.enabled)
 
 
+def reopened(viewer):
+    """Open the panel again after it was deleted."""
+    viewer.window.remove_dock_widget("all")
+    return parts.panel_of(viewer)
+
+
 def names():
     return [entry.name for entry in list_models() if not entry.bundled]
 
@@ -138,14 +142,14 @@ def test_the_segment_panel_sees_the_kept_model_at_once(viewer, panel, tuned, qtb
 
 def test_the_segment_panel_opens_with_the_kept_model(viewer, tuned, qtbot):
     kept(tuned, qtbot)
-    _, panel = viewer.window.add_plugin_dock_widget("napari-unet", "Segment")
+    panel = viewer.window.add_plugin_dock_widget("napari-unet", "Segment")[1].segment
     assert panel.form.model.value == "tiny-tuned"
 
 
 def test_cancelling_keeps_the_best_so_far(section, journal, over, qtbot):
     started(section, qtbot)
     qtbot.waitUntil(lambda: "left" in section.status.text(), timeout=60_000)
-    assert section.bar.value() < 100 and section.bar.isVisibleTo(section)
+    assert section.bar.value() < 100 and section.bar.isVisibleTo(section.footer)
     section.stop.native.click()
     over()
     assert section.review.summary.text().startswith("Stopped; this is the best so far.")
@@ -253,13 +257,11 @@ def test_the_window_closed_meanwhile_and_resumed(viewer, section, journal, qtbot
     folder = training_folder("tiny-tuned")
     qtbot.waitUntil(lambda: (folder / CHECKPOINT).exists(), timeout=60_000)
     step = run.work.tuning.state.step
-    section.setParent(None)
-    section.deleteLater()
+    parts.delete_panel(section)
     qtbot.waitUntil(lambda: run.job.cancelled, timeout=5000)
     qtbot.waitUntil(lambda: not run.job.active, timeout=10_000)
     assert list(list_unfinished()) == ["tiny-tuned"] and names() == ["tiny"]
-    again = TuneSection(viewer)
-    viewer.window.add_dock_widget(again, name="Fine-tune")
+    again = reopened(viewer).tune
     assert "'tiny-tuned' was not finished" in again._resume_text.text()
     again.resume.native.click()
     qtbot.waitUntil(
@@ -275,11 +277,9 @@ def test_the_window_closed_meanwhile_and_resumed(viewer, section, journal, qtbot
 
 
 def test_an_undecided_model_is_offered_again(viewer, tuned, qtbot):
-    tuned.setParent(None)
-    tuned.deleteLater()
+    parts.delete_panel(tuned)
     qtbot.waitUntil(lambda: list(list_unfinished()) == ["tiny-tuned"], timeout=5000)
-    again = TuneSection(viewer)
-    viewer.window.add_dock_widget(again, name="Fine-tune")
+    again = reopened(viewer).tune
     again.resume.native.click()
     qtbot.waitUntil(
         lambda: again.active is None and again.review.comparison is None, timeout=60_000
@@ -400,8 +400,8 @@ def test_an_image_in_memory_is_learned_from_only_while_it_is_there_or_kept(secti
 def test_settings_are_remembered(viewer, section, home):
     section.form.advanced.settings["batch"].set(3)
     section.form.save()
-    again = TuneSection(viewer)
-    viewer.window.add_dock_widget(again)
+    parts.delete_panel(section)
+    again = reopened(viewer).tune
     assert again.form.advanced.values()["batch"] == 3
     assert again.form.first.values()["minutes"] == SHORT
     assert json.loads((home / "window.json").read_text())["tune"]["device"] == "cpu"

@@ -32,7 +32,7 @@ def squares() -> np.ndarray:
 
 
 def opened(viewer):
-    return viewer.window.add_plugin_dock_widget("napari-unet", "Measure")[1]
+    return viewer.window.add_plugin_dock_widget("napari-unet", "Measure")[1].measure
 
 
 @pytest.fixture
@@ -333,7 +333,7 @@ def test_closed_meanwhile(viewer, panel, measured, held, qtbot, how):
     if how == "viewer":
         viewer.close()
     else:
-        viewer.window.remove_dock_widget(panel)
+        viewer.window.remove_dock_widget(panel.dock)
     qtbot.waitUntil(lambda: job.cancelled, timeout=5000)
     held.set()
     qtbot.waitUntil(lambda: not job.active, timeout=5000)

@@ -12,6 +12,7 @@ from napari_unet.core.errors import DeviceError
 from napari_unet.core.image.domain_shift import ShiftRemark, ShiftReport, size_remark
 from napari_unet.gui.layers.navigation import SEEN, SLICE
 from napari_unet.gui.layers.result_info import RESULT_KEY
+from napari_unet.gui.shared_inputs import InputForm
 
 SHAPE = (40, 60)
 
@@ -44,8 +45,10 @@ def test_a_run_to_its_end(viewer, panel, image, engine, finish):
     assert np.unique(layer.data).tolist() == [1, 2, 3, 4]
     assert layer.scale.tolist() == [2, 2] and layer.units == image.units and layer.editable
     assert layer.metadata[RESULT_KEY]["passport"]["seam"] == 1.5e-6
-    assert panel.status.text().startswith("4 objects in ")
-    assert panel.status.text().endswith("(cpu, float32). Largest difference at seams: 1.5e-06.")
+    assert panel.status.text().startswith("4 objects in ") and panel.status.text().endswith(" s.")
+    assert panel.status.toolTip().splitlines() == [
+        "Computed on cpu, as float32.", "Largest difference at seams between tiles: 1.5e-06."
+    ]  # fmt: skip
     assert panel.bar.value() == panel.bar.maximum() and not panel.stop.enabled
     assert engine.closed == 1 and engine.request.model == "cells"
 
@@ -129,6 +132,10 @@ def test_without_an_image_or_a_model(viewer, panel):
     assert not panel.start.enabled and panel.status.text() == "Open an image to begin."
     panel.run()
     assert panel.status.text() == "There is no image layer; open an image first."
+    panel.form.changed.emit()
+    assert panel.status.text() == "Open an image to begin."
+    viewer.add_image(np.zeros(SHAPE))
+    assert panel.status.text() == ""
 
 
 @pytest.mark.parametrize("layers", [["im cells"], ["im"], ["im", "im cells"]])
@@ -183,7 +190,7 @@ def test_the_viewer_closed_mid_way(viewer, panel, image, engine, qtbot):
 
 def test_the_dock_closed_mid_way(viewer, panel, image, engine, qtbot, finish):
     started(panel, qtbot)
-    viewer.window.remove_dock_widget(panel)
+    viewer.window.remove_dock_widget(panel.dock)
     qtbot.waitUntil(lambda: panel.active.job.cancelled)
     engine.wait.set()
     finish(panel)
@@ -195,8 +202,9 @@ def test_the_panel_destroyed_mid_way(viewer, panel, image, engine, qtbot):
 
     started(panel, qtbot)
     run = panel.active
-    viewer.window.remove_dock_widget(panel)
-    sip.delete(panel)  # as when nobody keeps the closed panel
+    whole = panel.dock.widget()
+    viewer.window.remove_dock_widget(panel.dock)
+    sip.delete(whole)  # as when nobody keeps the closed panel
     engine.wait.set()
     qtbot.waitUntil(lambda: not run.job.active)
     assert 1 in labels(viewer).data and labels(viewer).editable
@@ -333,9 +341,9 @@ def test_the_settings_are_remembered(viewer, panel, home):
     form.first.restore({"diameter": 31.0})
     form.advanced.restore({"tile": 64, "certify": False})
     form.save()
-    again = type(form)(viewer)
-    assert again.values() == form.values()
-    assert again.values()["settings"]["diameter"] == 31.0
+    again = type(form)(viewer, InputForm(viewer))
+    assert again.values() == form.values() and again.values()["settings"]["tile"] == 64
+    assert again.first.settings["diameter"].get() is None, "it belongs to one image"
 
 
 def test_changes_are_saved_soon(viewer, panel, home, qtbot):
@@ -347,7 +355,7 @@ def test_changes_are_saved_soon(viewer, panel, home, qtbot):
 def test_unknown_memories_are_passed_over(viewer, models, home):
     values = {"model": "gone", "device": 3, "region": "all", "settings": {"tile": "x"}, "more": 1}
     (home / "window.json").write_text(json.dumps({"segment": values}))
-    _, panel = viewer.window.add_plugin_dock_widget("napari-unet", "Segment")
+    panel = viewer.window.add_plugin_dock_widget("napari-unet", "Segment")[1].segment
     assert panel.form.values()["device"] == "auto"
     assert panel.form.values()["settings"]["tile"] is None
 

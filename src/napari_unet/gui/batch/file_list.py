@@ -69,7 +69,8 @@ class FileList(QTreeWidget):
         self.setAcceptDrops(True)
         self.setMinimumHeight(120)
         header: Any = self.header()
-        header.resizeSection(_FILE, 120)
+        header.resizeSection(_FILE, 100)
+        self.setMinimumWidth(80)
         self.itemDoubleClicked.connect(self._double_clicked)
 
     def add(self, images: Iterable[Path]) -> None:

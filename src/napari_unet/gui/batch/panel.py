@@ -1,4 +1,4 @@
-"""The Batch panel: one model over a list of files, their labels into a folder."""
+"""The Batch step: one model over a list of files, their labels into a folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from magicgui.types import FileDialogMode
 from magicgui.widgets import CheckBox, FileEdit
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFileDialog, QProgressBar, QPushButton, QWidget
+from qtpy.QtWidgets import QFileDialog, QProgressBar, QPushButton
 
 from napari_unet.batch.file_job import plan_files
 from napari_unet.batch.run import DONE, FAILED, RUNNING, FileProgress, batch_steps, find_images
@@ -22,15 +22,18 @@ from napari_unet.gui.errors import report_error
 from napari_unet.gui.jobs.engine import loaded_model
 from napari_unet.gui.jobs.job import CANCELLED, Job, WidgetJobs, get_device_queue
 from napari_unet.gui.open_files import ImageFiles, read_files, show_files
-from napari_unet.gui.segment.form import PredictForm, Rows
-from napari_unet.gui.widgets.panel import DockPanel, ScrollPanel, WrappedLabel, hbox, vbox
+from napari_unet.gui.segment.form import ADVANCED, PredictForm, Rows
+from napari_unet.gui.widgets.panel import Step, WrappedLabel, hbox, ignore_double_clicks, vbox
 
 if TYPE_CHECKING:
     import napari
     from qtpy.QtGui import QShowEvent
 
+    from napari_unet.gui.shared_inputs import InputForm
+
 PROGRESS_S = 0.15
 """How often the progress of a file is written: a small file yields thousands of reports."""
+_RUN = "Run on all files"
 _HINT = "Add images, or drop files and folders on the list."
 _TIPS = {
     "folder": "Where the labels go, one TIFF for each image; it is made if it does not exist.",
@@ -40,9 +43,10 @@ _TIPS = {
 
 
 class BatchForm(PredictForm):
-    """Model, device, diameter and output folder; the other settings in a collapsible section.
+    """Device, diameter and output folder; the other settings in a collapsible section.
 
-    It begins with what the Segment panel has. Emits `changed`.
+    It begins with what the Segment step has, but for the size and channel of its image. Emits
+    `changed`.
 
     Attributes
     ----------
@@ -50,8 +54,8 @@ class BatchForm(PredictForm):
         The choices.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, inputs: InputForm) -> None:
+        super().__init__(inputs, {**ADVANCED, "channel": ""})
         self.folder: Any = FileEdit(
             name="folder", mode=FileDialogMode.EXISTING_DIRECTORY, tooltip=_TIPS["folder"]
         )
@@ -60,9 +64,9 @@ class BatchForm(PredictForm):
         self.folder.line_edit.value = ""  # not the folder that napari was started in
         self.overwrite: Any = CheckBox(name="overwrite", tooltip=_TIPS["overwrite"])
         self.overwrite.text = ""
-        rows: Rows = [("model", self.model), ("device", self.device), *self.first.rows()]
-        rows += [("output folder", self.folder), ("replace results", self.overwrite)]
-        self.build(rows, self.advanced.rows())
+        rows: Rows = [*self.first.rows(), ("output folder", self.folder)]
+        rows += [("replace results", self.overwrite)]
+        self.build(rows, [("device", self.device), *self.advanced.rows()])
         self.model.changed.connect(self._changed)
         self.folder.changed.connect(self._changed)
 
@@ -101,13 +105,15 @@ class BatchForm(PredictForm):
         self.changed.emit()
 
 
-class BatchPanel(DockPanel):
+class BatchPanel(Step):
     """Segments a list of files with a model, one after the other.
 
     Parameters
     ----------
-    napari_viewer
-        The window; npe2 passes it by this name.
+    viewer
+        The window.
+    inputs
+        The model, chosen at the top.
 
     Attributes
     ----------
@@ -116,16 +122,16 @@ class BatchPanel(DockPanel):
     files
         The list.
     start
-        The button: "Run", or "Cancel" while it goes on.
+        The button: "Run on all files", or "Cancel" while it goes on.
     status
         Line for the result and errors.
     job
         The job that works through the list; None without one.
     """
 
-    def __init__(self, napari_viewer: napari.Viewer) -> None:
-        super().__init__(self.cancel)
-        self.viewer = napari_viewer
+    def __init__(self, viewer: napari.Viewer, inputs: InputForm) -> None:
+        super().__init__()
+        self.viewer, self.inputs = viewer, inputs
         self.job: Job | None = None
         self._start_time = self._last_written = 0.0
         self._build()
@@ -133,21 +139,21 @@ class BatchPanel(DockPanel):
         self._show_state()
 
     def _build(self) -> None:
-        self.form, self.files, self.status = BatchForm(), FileList(), WrappedLabel(_HINT)
-        self.start, self.bar = QPushButton("Run"), QProgressBar()
-        self.add_files_button = QPushButton("Add files …")
-        self.add_folder_button = QPushButton("Add folder …")
+        self.form, self.files, self.status = BatchForm(self.inputs), FileList(), WrappedLabel(_HINT)
+        self.start, self.bar = QPushButton(_RUN), QProgressBar()
+        self.add_files_button = QPushButton("Files …")
+        self.add_files_button.setToolTip("Add images to the list.")
+        self.add_folder_button = QPushButton("Folder …")
+        self.add_folder_button.setToolTip("Add all images of a folder.")
         self.remove_button = QPushButton("Remove")
         self.remove_button.setToolTip("Take the selected files out of the list, or all of them.")
         self.files.setToolTip("Double click: open the image and its labels.")
         self.bar.setAlignment(Qt.AlignmentFlag.AlignCenter)
-        buttons = hbox(self.add_files_button, self.add_folder_button, self.remove_button)
-        parts = (buttons, self.files, self.start, self.bar, self.status)
-        below = vbox(*parts, margins=(6, 0, 6, 4))
-        inside = QWidget()
-        content = vbox(self.form, below, margins=(4, 4, 4, 4), owner=inside)
-        content.setStretchFactor(below, 1)
-        vbox(ScrollPanel(inside), owner=self)
+        buttons = hbox(self.add_files_button, self.add_folder_button, stretch=1)
+        below = vbox(buttons, self.files, self.remove_button, margins=(6, 0, 6, 4))
+        layout = vbox(self.form, below, owner=self)
+        layout.setStretchFactor(below, 1)
+        vbox(self.start, self.bar, self.status, owner=self.footer)
         self.form.changed.connect(self._show_state)
         self.files.dropped.connect(self.add)
         self.files.opened.connect(self.open)
@@ -155,6 +161,7 @@ class BatchPanel(DockPanel):
         self.add_files_button.clicked.connect(self._ask_for_files)
         self.add_folder_button.clicked.connect(self._ask_for_folder)
         self.remove_button.clicked.connect(self._remove)
+        ignore_double_clicks(self.start)
         self.start.clicked.connect(self._pressed)
 
     def add(self, paths: list[Path]) -> None:
@@ -186,6 +193,20 @@ class BatchPanel(DockPanel):
         self.status.setText("Running …")
         self._jobs.run_in(get_device_queue(self.form.device.value), job)
         self._show_state()
+
+    @property
+    def busy(self) -> bool:
+        """Whether the list is worked through."""
+        return self.job is not None
+
+    @property
+    def at_work(self) -> bool:
+        """Whether the list is worked through, or that is being stopped."""
+        return self.busy
+
+    def cancel_all(self) -> None:
+        """Stop: the dock was closed."""
+        self.cancel()
 
     def cancel(self) -> None:
         """Stop after the tile under way; the finished files stay."""
@@ -282,7 +303,7 @@ class BatchPanel(DockPanel):
         """Show what can be pressed and how many files are finished."""
         rows, busy = self.files.rows, self.job is not None
         stopping = self.job is not None and self.job.cancelled
-        self.start.setText("Cancel" if busy else "Run")
+        self.start.setText("Cancel" if busy else _RUN)
         self.start.setEnabled(not stopping and (busy or (bool(rows) and self.form.complete)))
         self.form.setEnabled(not busy)
         self.add_files_button.setEnabled(not busy)
@@ -293,6 +314,7 @@ class BatchPanel(DockPanel):
         of = f"%v of %m file{'s' * (len(rows) != 1)}"
         self.bar.setFormat(of if rows else "no files")  # from 0 to 0 would be a busy bar
         self.bar.setValue(self._count(DONE) + self._count(FAILED))
+        self.state_changed.emit()
 
     def showEvent(self, event: QShowEvent | None) -> None:
         """Look which models there are now."""

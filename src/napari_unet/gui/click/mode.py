@@ -68,6 +68,8 @@ class ClickMode(QObject):
         What the last action did, or why it could not, in a sentence.
     target
         The labels that are clicked into; None while the mode is off.
+    model
+        The name of the model that answers, or answered last.
     """
 
     changed = Signal()
@@ -82,7 +84,7 @@ class ClickMode(QObject):
         self._overlay: ClickOverlay | None = None
         self._input: ClickInput | None = None
         self._watch: LayerWatch | None = None
-        self.message = ""
+        self.message = self.model = ""
         self._stopping = self._forced = False
         self.worker = ClickWorker(owner, self._apply_answer)
         self.worker.opened.connect(self._opened)
@@ -146,7 +148,7 @@ class ClickMode(QObject):
         self._end()
         target = open_target(self._viewer, image, labels, self._tracker, card)
         self._overlay = ClickOverlay(self._viewer, target)
-        self.target, self.message = target, ""
+        self.target, self.message, self.model = target, "", card.name
         self._input = ClickInput(self._viewer, self._overlay.layer, self)
         kept = get_features(image)
         kept.resize(self.settings.cache)

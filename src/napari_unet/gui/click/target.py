@@ -13,9 +13,9 @@ from napari_unet.core.instances.label_edits import check_writable
 from napari_unet.core.io.axes import OBJECT_AXES
 from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.gui.layers.label_geometry import find_label_geometry, get_label_geometry
-from napari_unet.gui.layers.live_labels import LIVE_DTYPE
+from napari_unet.gui.layers.live_labels import LIVE_DTYPE, set_labels
 from napari_unet.gui.layers.result_info import ResultInfo, add_labels, update_info
-from napari_unet.gui.segment.form import quick_settings
+from napari_unet.gui.shared_inputs import quick_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -115,12 +115,12 @@ class ClickTarget:
             grown = ResultInfo.from_layer(self.layer).grown or []
             update_info(self.layer, grown=[*grown, int(change.label)])
         with tracker.begin_recording(self.layer).with_source(source, clicks):
-            self.layer.data_setitem(self.geometry.to_layer(where), after)
+            set_labels(self.layer, self.geometry.to_layer(where), after)
 
     def settings(self, card: ModelCard) -> PredictSettings:
         """Return the settings for the model: those of the labels, if it made them."""
         provenance = ResultInfo.from_layer(self.layer).provenance or {}
-        usual = quick_settings()
+        usual = quick_settings(self.image)
         if provenance.get("model_hash") != card.hash:
             return usual
         try:

@@ -186,7 +186,7 @@ class ClickWorker(QObject):
 
         try:
             self._apply(answer)
-        except UnetError as error:
+        except Exception as error:  # of the layer, too: what is shown must not stay as it was
             self._fail(True, error)
             return
         if answer.again:

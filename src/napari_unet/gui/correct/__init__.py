@@ -1,11 +1,12 @@
 """Corrections by hand: every edit of the labels is recorded, and marked as known or not.
 
-section          the Correct section of the Fine-tune panel
-edit_tracker     which layers of a window are recorded, and what image and model they belong to
-layer_recording  the recording of one layer: edits into the journal, undo and redo out of it
-write_queue      from a paint event to the disk, beside the window
-mask_section     the annotation mask: what the model may learn from, and the layer that shows it
-drawing          layers to draw boxes and scribbles on
-correction_list  the model's training set: thumbnails, leaving out, export
-restore_row      restoring earlier corrections of an image
+section           the Correct step
+edit_tracker      which layers of a window are recorded, and what image and model they belong to
+layer_recording   the recording of one layer: edits into the journal, undo and redo out of it
+write_queue       from a paint event to the disk, beside the window
+mask_section      the annotation mask: what the model may learn from, and the layer that shows it
+drawing           layers to draw boxes and scribbles on
+correction_list   the model's training set: thumbnails, leaving out, export
+restore_row       restoring earlier corrections of an image
+uncertain_places  where to look next: the places at which the model is least certain
 """

@@ -75,6 +75,7 @@ class CorrectionList(QWidget):
         self._open_stacks, self._journals = open_stacks, journals
         self.model = ""
         self.touched = True
+        self._known = False
         self.rows: list[Correction] = []
         self._thumbnails: dict[tuple[Any, float], np.ndarray] = {}
         self._export: Job | None = None
@@ -118,8 +119,13 @@ class CorrectionList(QWidget):
     def choose(self, model: str) -> None:
         """List the corrections of another model from now on; `read` reads them."""
         if model != self.model:
-            self.model = model
+            self.model, self._known = model, False
             self._show([])
+
+    def expect_more(self) -> None:
+        """Say no longer that nothing was corrected: something was, and the list is read soon."""
+        self._known = False
+        self._show_state()
 
     def read(self) -> None:
         """Read the list again, in a job."""
@@ -132,8 +138,8 @@ class CorrectionList(QWidget):
             self._open_stacks(),
         )
         job = Job(
-            lambda: _read(name, earlier, thumbnails, opened),
-            on_done=self._show,
+            lambda: _read_rows(name, earlier, thumbnails, opened),
+            on_done=self._read,
             on_error=lambda error: self.message.setText(describe_error(error)),
         )
         self._jobs.run("list", job)
@@ -199,6 +205,10 @@ class CorrectionList(QWidget):
     def _report(self, error: Exception) -> None:
         report_error(error, "the corrections cannot be used", self.message.setText)
 
+    def _read(self, rows: list[Row]) -> None:
+        self._known = True
+        self._show(rows)
+
     def _show(self, rows: list[Row]) -> None:
         chosen = {correction.journal.path for correction in self.chosen}
         self.rows = [correction for correction, _ in rows]
@@ -221,13 +231,13 @@ class CorrectionList(QWidget):
         self.export_button.setText("Cancel" if self._export is not None else "Export")
         self.export_button.setEnabled(bool(self.rows) or self._export is not None)
         empty = "Nothing was corrected for this model yet."
-        if not self.rows and not self.message.text():
+        if not self.rows and self._known and not self.message.text():
             self.message.setText(empty)
-        elif self.rows and self.message.text() == empty:
+        elif (self.rows or not self._known) and self.message.text() == empty:
             self.message.clear()
 
 
-def _read(
+def _read_rows(
     model: str,
     earlier: list[Correction],
     thumbnails: dict[tuple[Any, float], np.ndarray],

@@ -21,6 +21,7 @@ from napari_unet.core.models.folder import read_card
 from napari_unet.core.models.store import find_model
 from napari_unet.core.volumes.volume_mode import JOINED, ORTHOGONAL
 from napari_unet.gui.correct.layer_recording import LayerRecording, Learner
+from napari_unet.gui.layers.combos import image_layers, object_layers
 from napari_unet.gui.layers.convert import unwrap
 from napari_unet.gui.layers.label_geometry import find_label_geometry, fits
 from napari_unet.gui.layers.result_info import ResultInfo, find_source_image
@@ -33,7 +34,9 @@ CLOSING_S = 5.0
 
 
 class EditTracker(QObject):
-    """Records the Labels layers of a window: those that Segment made, and the user's choices.
+    """Records the Labels layers of a window: results, own labels, and what the user chooses.
+
+    Labels of the user's own are recorded where they fit the only image.
 
     `get_edit_tracker` gives the one of a window; it works from then on, whichever panels are open.
     Emits `changed` with a recording that began, ended, or has a new status. What cannot be saved is
@@ -66,6 +69,7 @@ class EditTracker(QObject):
         viewer.layers.events.removed.connect(self._removed)
         for layer in viewer.layers:
             self._watch_result(layer)
+        self._watch_own()
 
     def watch(self, layer: Labels, image: Image | None = None) -> None:
         """Record a layer from its next edit on.
@@ -156,6 +160,7 @@ class EditTracker(QObject):
 
     def _inserted(self, event: Any) -> None:
         self._watch_result(event.value)
+        self._watch_own()
         for recording in self.recordings.values():
             if recording.geometry is None:  # it may have waited for this image
                 self._find_geometry(recording)
@@ -166,6 +171,16 @@ class EditTracker(QObject):
         if isinstance(layer, Labels) and ResultInfo.from_layer(layer).is_result:
             self._added_at[layer] = time.time()
             self.watch(layer)
+
+    def _watch_own(self) -> None:
+        """Record labels of the user's own, too, where there is no doubt which image they are of."""
+        viewer = self._viewer()
+        images = [] if viewer is None else image_layers(viewer)
+        if len(images) != 1:
+            return
+        for layer in object_layers(viewer):
+            if layer not in self._watched and layer.editable and fits(images[0], layer):
+                self.watch(layer)
 
     def _begin(self, recording: LayerRecording) -> None:
         self.recordings[recording.layer] = recording
@@ -189,9 +204,15 @@ class EditTracker(QObject):
         self.begin_recording(event.source).record(event.value)
 
     def _replaced(self, event: Any) -> None:
-        recording = self.recordings.get(event.source)
-        if recording is not None and event.source.data is not recording.data:
-            self._end(event.source)
+        """End the recording of a layer that got other data; the same in another type go on."""
+        layer = event.source
+        recording = self.recordings.get(layer)
+        if recording is None or layer.data is recording.data:
+            return
+        if recording.fits(layer.data):
+            recording.renew(layer.data)
+        else:
+            self._end(layer)
 
     def _locked(self, event: Any) -> None:
         """End the recording of a layer that Segment is about to write into."""

@@ -209,6 +209,19 @@ class LayerRecording(QObject):
         take_undo_keys(layer, self.undo, self.redo)
         layer.events.paint.connect(self._scribbled)
 
+    def fits(self, data: Any) -> bool:
+        """Return whether other data are the same labels, in another type or another array."""
+        before, kind = self.data, np.dtype(data.dtype).kind
+        if tuple(data.shape) != tuple(before.shape) or kind not in "ui":
+            return False
+        both = isinstance(data, np.ndarray) and isinstance(before, np.ndarray)
+        return both and bool(np.array_equal(before, data))
+
+    def renew(self, data: Any) -> None:
+        """Go on with the same labels in another array; the journal and what can be undone stay."""
+        self.data = data
+        self.changed.emit()
+
     def drop_scribbles(self) -> None:
         """Let go of the scribbles' layer, which was removed; they stay in the journal."""
         if self.scribbles is not None:

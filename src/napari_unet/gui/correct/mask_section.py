@@ -16,6 +16,7 @@ from napari_unet.gui.correct.drawing import BACKGROUND, OBJECT, BoxDrawer, scrib
 from napari_unet.gui.jobs.job import Job, WidgetJobs
 from napari_unet.gui.layers.key_bindings import bind_window_key, weak_callback
 from napari_unet.gui.layers.overlay_layer import add_overlay
+from napari_unet.gui.widgets.panel import WrappedLabel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -39,6 +40,10 @@ _TIPS = {
     "show": "Show in green what is known of this slice, and teaches the model.",
 }
 MASK_LAYER = "what is known"
+_LEGEND = (
+    '<span style="color: rgb(46, 230, 166)">■</span> right, and teaches; '
+    '<span style="color: rgb(255, 191, 26)">■</span> scribbled'
+)
 _KNOWN_CODE, _SCRIBBLED_CODE = 1, 2
 _COLOURS: dict[int | None, Any] = {
     None: (0, 0, 0, 0),
@@ -79,27 +84,30 @@ class MaskSection(QWidget):
         self._connect()
 
     def _build(self) -> None:
-        title = QLabel("<b>What the model may learn from</b>")
+        title = WrappedLabel("<b>What the model may learn from</b>")
         self.touched = QCheckBox("What I touched")
         self.touched.setChecked(True)
         self.touched.setToolTip(_TIPS["touched"])
         self.checked = tip_button("I have checked this slice", _TIPS["checked"])
         self.checked.setCheckable(True)
-        self.box = tip_button("Draw a box that I have checked", _TIPS["box"])
-        self.scribble_objects = tip_button("Objects", _TIPS["objects"])
-        self.scribble_background = tip_button("Background", _TIPS["background"])
+        self.box = tip_button("Box that I have checked", _TIPS["box"])
+        self.scribble_objects = tip_button("objects", _TIPS["objects"])
+        self.scribble_background = tip_button("background", _TIPS["background"])
         self.show_mask = QCheckBox("Show what is known")
         self.show_mask.setToolTip(_TIPS["show"])
         grid = QGridLayout(self)
-        grid.setContentsMargins(6, 6, 6, 0)
-        grid.addWidget(title, 0, 0, 1, 3)
-        grid.addWidget(self.touched, 1, 0, 1, 3)
-        grid.addWidget(self.checked, 2, 0, 1, 3)
-        grid.addWidget(self.box, 3, 0, 1, 3)
-        grid.addWidget(QLabel("Scribble"), 4, 0)
-        grid.addWidget(self.scribble_objects, 4, 1)
-        grid.addWidget(self.scribble_background, 4, 2)
-        grid.addWidget(self.show_mask, 5, 0, 1, 3)
+        grid.setContentsMargins(4, 6, 4, 0)
+        for button in (self.checked, self.box, self.scribble_objects, self.scribble_background):
+            button.setStyleSheet("QPushButton { padding: 4px 1px; }")
+        for row, widget in enumerate((title, self.touched, self.checked, self.box)):
+            grid.addWidget(widget, row, 0, 1, 2)
+        grid.addWidget(QLabel("Scribble on"), 4, 0, 1, 2)
+        grid.addWidget(self.scribble_objects, 5, 0)
+        grid.addWidget(self.scribble_background, 5, 1)
+        grid.addWidget(self.show_mask, 6, 0, 1, 2)
+        self.legend = WrappedLabel(_LEGEND)
+        self.legend.hide()
+        grid.addWidget(self.legend, 7, 0, 1, 2)
 
     def _connect(self) -> None:
         self.checked.clicked.connect(self.check_slice)
@@ -108,6 +116,7 @@ class MaskSection(QWidget):
         self.scribble_background.clicked.connect(lambda: self._scribble(BACKGROUND))
         self.touched.toggled.connect(self.show_layer)
         self.show_mask.toggled.connect(self.show_layer)
+        self.show_mask.toggled.connect(self.legend.setVisible)
         for key, method in ((CHECK_KEY, self.check_slice), (CONFIRM_KEY, self._confirm_pressed)):
             bind_window_key(self._viewer, self, key, weak_callback(method))
 
@@ -128,6 +137,7 @@ class MaskSection(QWidget):
             return
         recording = self._tracker.begin_recording(layer)
         recording.confirm([number], plane_in_view(self._viewer, recording))
+        self.show_mask.setChecked(True)  # so that it can be seen which ones were accepted
 
     def refresh(self) -> None:
         """Show the mask as it is now, or of another slice."""

@@ -1,4 +1,4 @@
-"""The section to correct labels in: what is corrected, what is saved, and the training set."""
+"""The Correct step: what is corrected, what is saved, what is known, and the training set."""
 
 from __future__ import annotations
 
@@ -7,24 +7,27 @@ from typing import TYPE_CHECKING, Any
 from magicgui.widgets import ComboBox
 from napari.layers import Image, Labels
 from qtpy.QtCore import QTimer, Signal
-from qtpy.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from napari_unet.core.models.store import is_descendant
 from napari_unet.gui.correct.correction_list import CorrectionList
 from napari_unet.gui.correct.edit_tracker import get_edit_tracker
 from napari_unet.gui.correct.mask_section import MaskSection, tip_button
 from napari_unet.gui.correct.restore_row import RestoreRow
-from napari_unet.gui.layers.combos import as_choices, image_layers, object_layers, refresh_choices
+from napari_unet.gui.correct.uncertain_places import UncertaintySection
+from napari_unet.gui.layers.combos import as_choices, object_layers, refresh_choices
 from napari_unet.gui.layers.convert import unwrap
+from napari_unet.gui.layers.label_geometry import fits
 from napari_unet.gui.layers.navigation import open_stacks
 from napari_unet.gui.layers.result_info import ResultInfo
-from napari_unet.gui.model_events import offer_models
 from napari_unet.gui.remembered import remember_open
-from napari_unet.gui.widgets.panel import CollapsibleSection, WrappedLabel
+from napari_unet.gui.widgets.panel import CollapsibleSection, Step, WrappedLabel, hbox, vbox
 from napari_unet.gui.widgets.settings_form import rows_widget
 
 if TYPE_CHECKING:
+    from qtpy.QtGui import QShowEvent
+
     from napari_unet.gui.correct.layer_recording import LayerRecording
+    from napari_unet.gui.shared_inputs import InputForm
 
 SECTION = "correct"
 QUIET_MS = 1500
@@ -33,43 +36,45 @@ _CHOOSE = "choose labels …"
 _HINT = "Run Segment, or choose labels, and correct them with napari's brush, fill and eraser."
 _TIPS = {
     "labels": "The labels that you correct. Every stroke is recorded.",
-    "image": "The image that the labels belong to.",
-    "model": "The model that learns from the corrections.",
     "undo": "Take the last correction back, in whatever slice it was (Ctrl+Z on the layer).",
     "redo": "Do it again (Ctrl+Shift+Z on the layer).",
     "retry": "Try to save again what could not be saved.",
 }
 
 
-class CorrectSection(QWidget):
+class CorrectSection(Step):
     """The choice of labels, what is saved, what the model may learn from, and the training set.
 
     Emits `changed` when the list of the training set was read again.
 
     Parameters
     ----------
-    label_width
-        Of the labels in front of the choices, in pixels.
+    viewer
+        The window.
+    inputs
+        The image, and the model that learns from the corrections, chosen at the top.
 
     Attributes
     ----------
     tracker
         Records the edits, whether this section is open or not.
     labels, image, model
-        The choices; values are layers and the model's name.
+        The choices; the latter two are those at the top.
     corrections
         The list of the model's training set; its `rows` are what can be trained on.
     restore_row
         The row that offers to restore.
     mask_section
         The annotation mask; its check box "What I touched" is also `touched`.
+    uncertain
+        Leads to the next uncertain place.
     """
 
     changed = Signal()
 
-    def __init__(self, viewer: Any, label_width: int) -> None:
+    def __init__(self, viewer: Any, inputs: InputForm) -> None:
         super().__init__()
-        self._viewer = viewer
+        self._viewer, self.inputs = viewer, inputs
         self.tracker = get_edit_tracker(viewer)
         self._setting = False
         self.mask_section = MaskSection(viewer, self.tracker, lambda: self.labels.value)
@@ -78,52 +83,39 @@ class CorrectSection(QWidget):
         self._quiet.setSingleShot(True)
         self._quiet.setInterval(QUIET_MS)
         self._quiet.timeout.connect(self._read_list)
-        self._build(label_width)
+        self._build()
         self._connect()
-        self.refresh_models()
+        self._model_chosen()
         self._layers_changed()
         self._show_state()
 
-    def _build(self, label_width: int) -> None:
+    def _build(self) -> None:
         self.labels: Any = ComboBox(
             name="labels", choices=self._label_choices, tooltip=_TIPS["labels"]
         )
-        self.image: Any = ComboBox(name="image", choices=self._images, tooltip=_TIPS["image"])
-        self.model: Any = ComboBox(name="model", choices=(), tooltip=_TIPS["model"])
-        rows = [("labels", self.labels), ("image", self.image), ("model", self.model)]
+        self.image: Any = self.inputs.image
+        self.model: Any = self.inputs.model
         self.restore_row = RestoreRow(self._viewer, self.tracker)
+        self.uncertain = UncertaintySection(self._viewer, self.inputs)
         self.corrections = CorrectionList(
             lambda: open_stacks(self._viewer), lambda: self.tracker.journals
         )
         self.list_section = CollapsibleSection("Corrections so far", self.corrections)
         remember_open(self.list_section, SECTION)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.restore_row)
-        layout.addWidget(rows_widget(rows, label_width))
-        layout.addLayout(self._state_rows())
-        layout.addWidget(self.mask_section)
-        layout.addWidget(self.list_section)
-
-    def _state_rows(self) -> QVBoxLayout:
-        """Return the status line, and the buttons for undo and redo."""
+        vbox(
+            self.restore_row, rows_widget([("labels", self.labels)]), self.uncertain,
+            self.mask_section, self.list_section, owner=self,
+        ).addStretch(1)  # fmt: skip
         self.status = WrappedLabel(_HINT)
         self.retry = tip_button("Retry", _TIPS["retry"])
         self.undo, self.redo = tip_button("Undo", _TIPS["undo"]), tip_button("Redo", _TIPS["redo"])
-        buttons = QHBoxLayout()
-        for button in (self.undo, self.redo):
-            buttons.addWidget(button)
-        whole = QVBoxLayout()
-        whole.setContentsMargins(6, 0, 6, 0)
-        whole.addWidget(self.status)
-        whole.addWidget(self.retry)
-        whole.addLayout(buttons)
-        return whole
+        buttons = hbox(self.undo, self.redo, stretch=1)
+        vbox(self.status, self.retry, buttons, owner=self.footer)
 
     def _connect(self) -> None:
         self.labels.changed.connect(self._labels_chosen)
         self.image.changed.connect(self._image_chosen)
-        self.model.changed.connect(self._model_chosen)
+        self.inputs.model_changed.connect(self._model_chosen)
         self.retry.clicked.connect(self.tracker.retry)
         self.undo.clicked.connect(lambda: self._with_recording("undo"))
         self.redo.clicked.connect(lambda: self._with_recording("redo"))
@@ -145,11 +137,6 @@ class CorrectSection(QWidget):
         layer = self.labels.value
         return None if layer is None else self.tracker.recordings.get(layer)
 
-    def refresh_models(self) -> None:
-        """List the models of the store again."""
-        offer_models(self.model)
-        self._model_chosen()
-
     def _with_recording(self, what: str) -> None:
         if self.recording is not None:
             getattr(self.recording, what)()
@@ -166,15 +153,14 @@ class CorrectSection(QWidget):
             if not recording.pending:
                 self.mask_section.refresh()
             self._show_state()
-        if not recording.pending:
+        if recording.pending:
+            self.corrections.expect_more()
+        else:
             self._quiet.start()
 
     def _read_list(self, *_: Any) -> None:
         if self.list_section.is_open:
             self.corrections.read()
-
-    def _images(self, *_: Any) -> list[tuple[str, Image]]:
-        return as_choices(image_layers(self._viewer))
 
     def _label_choices(self, *_: Any) -> list[tuple[str, Labels | None]]:
         return [(_CHOOSE, None), *as_choices(object_layers(self._viewer))]
@@ -183,15 +169,11 @@ class CorrectSection(QWidget):
         """Update the choices; the latest result is chosen until the user chooses."""
         self._setting = True
         try:
-            refresh_choices(self.labels, self.image)
+            refresh_choices(self.labels)
         finally:
             self._setting = False
         if self.labels.value is None:
-            watched = [
-                layer
-                for _, layer in self._label_choices()
-                if layer is not None and self.tracker.watches(layer)
-            ]
+            watched = self._watched
             self._choose(watched[-1] if watched else None)
         self._show_state()
 
@@ -201,6 +183,8 @@ class CorrectSection(QWidget):
         new = isinstance(active, Labels) and active is not self.labels.value
         if new and self.tracker.watches(active):
             self._choose(active)
+        else:
+            self._show_state()
 
     def _choose(self, layer: Labels | None) -> None:
         self._setting = True
@@ -208,18 +192,64 @@ class CorrectSection(QWidget):
             if layer in self.labels.choices:
                 self.labels.value = layer
             if layer is not None:
-                image = self.tracker.get_image(layer)
-                if image is not None and image in self.image.choices:
-                    self.image.value = image
-                made_by = ResultInfo.from_layer(layer).model
-                tuned_from_it = is_descendant(self.model.value or "", made_by or "")
-                if made_by in self.model.choices and not tuned_from_it:
-                    self.model.value = made_by
+                self._choose_model(layer)
         finally:
             self._setting = False
         self._model_chosen()
         self.mask_section.show_layer()
         self._show_state()
+
+    def _choose_model(self, layer: Labels) -> None:
+        """Choose the image of labels, and the model that made them: it is to learn from them.
+
+        Only while the step is open: elsewhere the model is the one that the user runs next.
+        """
+        image = self.tracker.get_image(layer)
+        if image is not None and image in self.image.choices:
+            self.image.value = image
+        made_by = ResultInfo.from_layer(layer).model
+        tuned_from_it = is_descendant(self.model.value or "", made_by or "")
+        if self.is_open and made_by in self.model.choices and not tuned_from_it:
+            self.inputs.choose_model(made_by)
+
+    def open_step(self, wanted: bool) -> None:
+        """Choose the model of the labels that are corrected, when the step is opened."""
+        super().open_step(wanted)
+        if wanted and self.labels.value is not None:
+            self._choose(self.labels.value)
+
+    @property
+    def busy(self) -> bool:
+        """Whether corrections could not be saved."""
+        return any(recording.failed for recording in self._recordings)
+
+    def _learns(self, learner: str) -> bool:
+        """Return whether the chosen model learns from what another one's labels teach."""
+        return self.model.value == learner or is_descendant(self.model.value or "", learner)
+
+    @property
+    def _unrecorded(self) -> Labels | None:
+        """The active layer, if it is labels of objects that are not recorded; else None."""
+        active = unwrap(self._viewer.layers.selection.active)
+        plain = isinstance(active, Labels) and active in object_layers(self._viewer)
+        return active if plain and not self.tracker.watches(active) else None
+
+    @property
+    def _watched(self) -> list[Labels]:
+        return [layer for layer in object_layers(self._viewer) if self.tracker.watches(layer)]
+
+    @property
+    def _recordings(self) -> list[LayerRecording]:
+        return [*self.tracker.recordings.values(), *self.tracker.unsaved]
+
+    def cancel_all(self) -> None:
+        """Stop looking for doubt: the dock was closed. What is recorded goes on."""
+        self.uncertain.cancel()
+
+    def showEvent(self, event: QShowEvent | None) -> None:
+        """Read the list of corrections again: other windows record, too."""
+        super().showEvent(event)
+        self._read_list()
 
     def _labels_chosen(self, layer: Labels | None) -> None:
         if self._setting:
@@ -229,9 +259,19 @@ class CorrectSection(QWidget):
         self._choose(layer)
 
     def _image_chosen(self, image: Image | None) -> None:
-        if not self._setting and image is not None and self.labels.value is not None:
-            self.tracker.watch(self.labels.value, image)
-            self._show_state()
+        """Take the image for that of the labels, unless they have one, or do not fit."""
+        layer = self.labels.value
+        if self._setting or image is None or layer is None:
+            return
+        if ResultInfo.from_layer(layer).image is None and fits(image, layer):
+            recording = self.recording
+            if recording is None or recording.journal is None:
+                self.tracker.watch(layer, image)
+                self._show_state()
+        elif self.tracker.get_image(layer) is not image:
+            own = [x for x in self._watched if self.tracker.get_image(x) is image]
+            if own:
+                self._choose(own[-1])
 
     def _model_chosen(self, *_: Any) -> None:
         name = self.model.value or ""
@@ -245,6 +285,11 @@ class CorrectSection(QWidget):
         text = _HINT if layer is None else "Every stroke on these labels is recorded."
         if recording is not None:
             text = recording.describe() or text
+            learner = recording.learner.model
+            if learner and recording.journal is not None and not self._learns(learner):
+                text = f"{text} They teach {learner!r}: choose it above to fine-tune with them."
+        if (other := self._unrecorded) is not None:
+            text = f"What you paint on {other.name!r} is not recorded: choose it under labels."
         left = [other for other in self.tracker.unsaved if other.failed]
         if left and (recording is None or not recording.failed):
             text = f"{text} {left[0].layer.name}: {left[0].describe()}"
@@ -254,5 +299,5 @@ class CorrectSection(QWidget):
         journal = None if recording is None or recording.read_only else recording.journal
         self.undo.setEnabled(journal is not None and journal.undoable > 0)
         self.redo.setEnabled(journal is not None and journal.redoable > 0)
-        self.image.enabled = recording is None or recording.journal is None
         self.mask_section.show_state(recording)
+        self.show_footer()

@@ -25,7 +25,7 @@ from napari_unet.gui.layers.overlay_layer import (
     overlay_metadata,
     overlay_names,
 )
-from napari_unet.gui.segment.form import quick_settings
+from napari_unet.gui.shared_inputs import quick_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -33,11 +33,15 @@ if TYPE_CHECKING:
     from napari.layers import Image
 
     from napari_unet.core.evaluation.label_diff import LabelDiff
+    from napari_unet.core.settings.tasks import PredictSettings
     from napari_unet.gui.finetune.run import TuneWork
     from napari_unet.nn.inference.model import Model
 
-COLOURS = {"gained": (0, 200, 120), "lost": (255, 80, 40), "changed": (70, 150, 255)}
-"""As in the evaluation overlay; they can be told apart with a red-green colour deficiency, too."""
+COLOURS = {"found": (0, 200, 120), "removed": (230, 140, 40), "changed": (70, 150, 255)}
+"""They can be told apart with a red-green colour deficiency, too. Removed is not red: objects that
+were false are better gone."""
+_FIELDS = {"found": "gained", "removed": "lost", "changed": "changed"}
+"""The fields of a `LabelDiff` by what they are called here."""
 
 
 class ChangesRun(ResultRun):
@@ -101,7 +105,7 @@ class ChangesRun(ResultRun):
         shape = full_resolution(image).shape
         self._placement = Placement(axes, stack.labels_axes, tuple(shape))
         self._place = (frames[0], window)
-        return _steps(self._work, stack, frames[0], window)
+        return _steps(self._work, stack, frames[0], window, quick_settings(image))
 
     def show(self) -> None:
         """Show the changes in a new layer, in place of an earlier one."""
@@ -135,7 +139,7 @@ class ChangesRun(ResultRun):
         what = changes.what.removesuffix("s") if changes.same == 1 else changes.what
         if changes.none:
             return f"In view, both models find the same: {changes.same:,} {what}."
-        counts = {kind: getattr(changes, kind) for kind in COLOURS}
+        counts = {kind: getattr(changes, field) for kind, field in _FIELDS.items()}
         same = f"Of what is in view, {changes.same:,} {what} stayed the same:"
         return f"{same}<br>{legend(COLOURS, counts)}"
 
@@ -148,7 +152,11 @@ class ChangesRun(ResultRun):
 
 
 def _steps(
-    work: TuneWork, stack: Any, index: tuple[int, ...], window: tuple[slice, ...]
+    work: TuneWork,
+    stack: Any,
+    index: tuple[int, ...],
+    window: tuple[slice, ...],
+    settings: PredictSettings,
 ) -> Generator[Progress, None, LabelDiff]:
     """Run both models over the window and compare, in the job's thread."""
     yield Progress(0, 0, "loading the model")
@@ -163,9 +171,7 @@ def _steps(
     found = []
     for model, what in ((old, "the old model"), (tuning.best(), "the tuned model")):
         live = LiveLabels(np.zeros(stack.labels_shape, LIVE_DTYPE), spec.ndim, window)
-        for item in segment_steps(
-            stack, model, quick_settings(), out=live, what=[index], window=window
-        ):
+        for item in segment_steps(stack, model, settings, out=live, what=[index], window=window):
             yield Progress(item.done, item.total, what)
         live.finish_all()
         found.append(live.array[place])

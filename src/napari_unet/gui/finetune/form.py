@@ -1,4 +1,4 @@
-"""The form of the Fine-tune section: which model, under which name, for how long."""
+"""The form of the Fine-tune step: under which name the model is tuned, for how long."""
 
 from __future__ import annotations
 
@@ -9,20 +9,18 @@ from magicgui.widgets import ComboBox, LineEdit
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QWidget
 
-from napari_unet.core.errors import InputError, ModelError
-from napari_unet.core.models.store import ModelEntry, check_name, list_models
+from napari_unet.core.errors import InputError
+from napari_unet.core.models.store import check_name, list_models
 from napari_unet.core.settings.fields import setting
 from napari_unet.core.settings.tasks import DEVICES, TrainSettings
 from napari_unet.core.training.run_state import CHECKPOINT, RunState, propose_name, training_folder
-from napari_unet.gui.layers.result_info import ResultInfo
-from napari_unet.gui.model_events import get_model_events, offer_models
 from napari_unet.gui.remembered import remember, remembered
-from napari_unet.gui.segment import form as segment_form
-from napari_unet.gui.widgets.panel import CollapsibleSection, vbox
+from napari_unet.gui.widgets.panel import CollapsibleSection, WrappedLabel, vbox
 from napari_unet.gui.widgets.settings_form import SettingsForm, restore_choices, rows_widget
 
 if TYPE_CHECKING:
-    import napari
+    from napari_unet.core.models.store import ModelEntry
+    from napari_unet.gui.shared_inputs import InputForm
 
 SECTION = "tune"
 FIRST = {"minutes": ""}
@@ -41,10 +39,13 @@ NETWORK = {
     "depth": "new: depth",
     "width": "new: width",
 }
-BUDGETS = {"auto": "GPU: 1, CPU: 3", "cpu": "3"}
-"""Text of the empty box of minutes, by device; "1" for any other, which is a GPU."""
+BUDGETS = {
+    "auto": "auto: 1 minute on a GPU, 3 minutes without one.",
+    "cpu": "auto: 3 minutes.",
+}
+"""What the empty box of minutes means, by device; another one is a GPU."""
+_GPU = "auto: 1 minute."
 _TIPS = {
-    "base": "The model to start from; it stays as it is.",
     "name": "What the tuned model will be called.",
     "device": "Where the training runs. auto: on the GPU if there is one.",
 }
@@ -123,65 +124,64 @@ class TuneRequest:
 
 
 class TuneForm(QWidget):
-    """Base model, name and minutes; the other settings in a collapsible section.
+    """Name and minutes; the other settings in a collapsible section.
 
     Emits `changed` when another model can be tuned, or under another name.
+
+    Parameters
+    ----------
+    inputs
+        The model to start from, chosen at the top.
 
     Attributes
     ----------
     base, name, device
-        The choices. The name follows the base until the user gives one.
+        The choices. The name follows the model to start from until the user gives one.
     """
 
     changed = Signal()
 
-    def __init__(self, viewer: napari.Viewer, label_width: int) -> None:
+    def __init__(self, inputs: InputForm) -> None:
         super().__init__()
-        self._viewer = viewer
-        self._models: dict[str, ModelEntry] = {}
+        self.inputs = inputs
         self._proposed = ""
-        self._build(label_width)
-        self.refresh_models()
+        self._build()
         self._restore()
-        self.choose(used_model(viewer))
         self.propose_name()
         self._connect()
         self._show_budget()
 
-    def _build(self, label_width: int) -> None:
-        self.base: Any = ComboBox(name="base", choices=(), tooltip=_TIPS["base"])
+    def _build(self) -> None:
+        self.base: Any = self.inputs.model
         self.name: Any = LineEdit(name="name", tooltip=_TIPS["name"])
         self.device: Any = ComboBox(name="device", choices=DEVICES, tooltip=_TIPS["device"])
         self.first = SettingsForm(TrainSettings, FIRST)
         self.advanced = SettingsForm(TrainSettings, ADVANCED)
         self.network = SettingsForm(NetworkSettings, NETWORK)
-        top = [("base model", self.base), ("new name", self.name), *self.first.rows()]
+        top = [("new name", self.name), *self.first.rows()]
         rows = [("device", self.device), *self.advanced.rows(), *self.network.rows()]
-        self.more = CollapsibleSection("Advanced settings", rows_widget(rows, label_width))
-        vbox(rows_widget(top, label_width), self.more, owner=self)
+        self.budget = WrappedLabel()
+        self.more = CollapsibleSection("Advanced settings", rows_widget(rows))
+        budget = vbox(self.budget, margins=(6, 0, 6, 0))
+        vbox(rows_widget(top), budget, self.more, owner=self)
 
     def _connect(self) -> None:
-        self.base.changed.connect(self._base_changed)
+        self.inputs.model_changed.connect(self._base_changed)
         self.name.changed.connect(self._changed)
         self.device.changed.connect(self._show_budget)
-        get_model_events().changed.connect(self.refresh_models)
-        get_model_events().chosen.connect(self.choose)
 
     def choose(self, name: str) -> None:
-        """Choose the base model, if it is there."""
-        self.refresh_models()
-        if name in self._models:
-            self.base.value = name
+        """Choose the model to start from, if it is there."""
+        self.inputs.choose_model(name)
 
     def refresh_models(self, *_: Any) -> None:
         """List the models of the store anew; the chosen one stays chosen if it is still there."""
-        self._models = offer_models(self.base, usable=True)
-        self.propose_name()
+        self.inputs.refresh_models()
 
     @property
     def entry(self) -> ModelEntry | None:
-        """The chosen model's entry in the store."""
-        return self._models.get(self.base.value)
+        """The chosen model's entry in the store; None if it cannot be used."""
+        return self.inputs.entry
 
     @property
     def complete(self) -> bool:
@@ -203,12 +203,11 @@ class TuneForm(QWidget):
         UnetError
             No model, no name for a model, or a setting that is not allowed.
         """
-        if self.entry is None:
-            raise ModelError("There is no model; import one with `napari-unet models import`.")
+        self.inputs.card()  # raises without a model that can be used
         name = check_name(self.name.value.strip())
         settings = TrainSettings(**self.first.values(), **self.advanced.values())
         network = NetworkSettings(**self.network.values())
-        return TuneRequest(self.entry.name, name, self.device.value, settings, network)
+        return TuneRequest(self.base.value, name, self.device.value, settings, network)
 
     def save(self) -> None:
         """Remember the settings for the next session, but not those of a new network."""
@@ -232,19 +231,10 @@ class TuneForm(QWidget):
 
     def _show_budget(self, *_: Any) -> None:
         """Show which budget an empty box of minutes means; epochs, if given, take precedence."""
-        box: Any = self.first.settings["minutes"].widget.native
-        box.setSpecialValueText(BUDGETS.get(self.device.value, "1"))
+        self.budget.setText(BUDGETS.get(self.device.value, _GPU))
 
 
 def taken_names() -> set[str]:
     """Return the names that a new model cannot have: those of models and unfinished trainings."""
     places = training_folder("").glob(f"*/{CHECKPOINT}")
     return {entry.name for entry in list_models()} | {path.parent.name for path in places}
-
-
-def used_model(viewer: napari.Viewer) -> str:
-    """Return the model that made the last result in the window, or that was used last."""
-    for layer in reversed(list(viewer.layers)):
-        if model := ResultInfo.from_layer(layer).model:
-            return model
-    return str(remembered(segment_form.SECTION).get("model", ""))

@@ -1,4 +1,4 @@
-"""The Fine-tune panel: the corrections, and the section that tunes a model with them."""
+"""The Fine-tune step: tunes a model with the corrections, and asks whether to keep the result."""
 
 from __future__ import annotations
 
@@ -8,31 +8,25 @@ from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import PushButton
 from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QLabel, QProgressBar, QWidget
+from qtpy.QtWidgets import QProgressBar, QWidget
 
 from napari_unet.core.errors import UnetError
 from napari_unet.core.training.run_state import forget_training, list_unfinished, training_folder
-from napari_unet.gui.correct.section import CorrectSection
 from napari_unet.gui.errors import report_error
 from napari_unet.gui.finetune.form import TuneForm, TuneRequest
 from napari_unet.gui.finetune.review import ReviewBox
 from napari_unet.gui.finetune.run import TuneRun
-from napari_unet.gui.finetune.uncertain_places import UncertaintySection
 from napari_unet.gui.finetune.versions import VersionsBox
 from napari_unet.gui.jobs.job import CANCELLED, FAILED, WidgetJobs
 from napari_unet.gui.layers.navigation import open_stacks
-from napari_unet.gui.model_events import get_model_events
-from napari_unet.gui.widgets.panel import DockPanel, ScrollPanel, hbox, vbox
+from napari_unet.gui.shared_inputs import InputForm
+from napari_unet.gui.widgets.panel import CollapsibleSection, Step, WrappedLabel, hbox, vbox
 from napari_unet.gui.widgets.plots import Plot
 
 if TYPE_CHECKING:
     import napari
     from qtpy.QtGui import QHideEvent, QShowEvent
 
-LABEL_WIDTH = 88
-"""Pixels for the longest label of all sections, so that their boxes are aligned."""
-WIDTH = 324
-"""Pixels: room for the name of the panel in napari's title bar."""
 DRAW_MS, CURVE_S = 300, 1.0
 """How often the progress is written, and the curve drawn: rarely, as each has Qt compose the whole
 window anew, canvas and all."""
@@ -42,75 +36,15 @@ _TIPS = {
 }
 
 
-class FineTunePanel(DockPanel):
-    """Corrects labels, and tunes a model with the corrections.
-
-    Parameters
-    ----------
-    napari_viewer
-        The window; npe2 passes it by this name.
-
-    Attributes
-    ----------
-    correct
-        The section that shows the corrections.
-    tune
-        The section that tunes a model with them.
-    """
-
-    def __init__(self, napari_viewer: napari.Viewer) -> None:
-        super().__init__(self._cancel_all)
-        self.correct = CorrectSection(napari_viewer, LABEL_WIDTH)
-        self.tune = TuneSection(napari_viewer, LABEL_WIDTH)
-        inside = QWidget()
-        inside.setMinimumWidth(WIDTH)
-        content = vbox(self.correct, self.tune, margins=(4, 4, 4, 4), owner=inside)
-        # Not by the layout's alignment: that gives wrapped text no more height than its hint.
-        content.addStretch(1)
-        vbox(ScrollPanel(inside), owner=self)
-        self._connect()
-
-    def _connect(self) -> None:
-        self.docked.connect(self.correct.tracker.close_with)
-        self.correct.model.changed.connect(self._model_chosen)
-        self.tune.form.base.changed.connect(self._base_chosen)
-        self.correct.touched.toggled.connect(self._touched_changed)
-        get_model_events().changed.connect(self.correct.refresh_models)
-        self._model_chosen()
-        self._touched_changed(self.correct.touched.isChecked())
-
-    def _model_chosen(self, *_: Any) -> None:
-        """Tune the model whose corrections are shown."""
-        if self.correct.model.value:
-            self.tune.form.choose(self.correct.model.value)
-
-    def _base_chosen(self, name: str | None) -> None:
-        """Show the corrections of the model that is tuned."""
-        if name in self.correct.model.choices:
-            self.correct.model.value = name
-
-    def _touched_changed(self, wanted: bool) -> None:
-        self.tune.touched = wanted
-
-    def _cancel_all(self) -> None:
-        self.tune.cancel()
-        self.tune.uncertain.cancel()
-
-    def showEvent(self, event: QShowEvent | None) -> None:
-        """Look which models there are now."""
-        super().showEvent(event)
-        self.correct.refresh_models()
-
-
-class TuneSection(QWidget):
+class TuneSection(Step):
     """Fine-tunes a model with the corrections, and asks whether to keep the result.
 
     Parameters
     ----------
     viewer
         The window.
-    label_width
-        Of the labels beside the boxes, in pixels.
+    inputs
+        The model to start from, chosen at the top; None: a choice of its own.
 
     Attributes
     ----------
@@ -122,13 +56,12 @@ class TuneSection(QWidget):
         Whether objects that were only touched count as annotated; set by the corrections' section.
     review, versions
         The result to decide on, and the models before and after.
-    uncertain
-        Leads to the next uncertain place.
     """
 
-    def __init__(self, viewer: napari.Viewer, label_width: int = 90) -> None:
+    def __init__(self, viewer: napari.Viewer, inputs: InputForm | None = None) -> None:
         super().__init__()
         self._viewer = viewer
+        self.inputs = inputs or InputForm(viewer)
         self.active: TuneRun | None = None
         self.touched = True
         self._unfinished = ""
@@ -137,37 +70,33 @@ class TuneSection(QWidget):
         self._timer = QTimer(self)
         self._timer.setInterval(DRAW_MS)
         self._timer.timeout.connect(self._tick)
-        self._build(label_width)
+        self._build()
         self._connect()
         self._model_changed()
         self._look_for_unfinished()
 
-    def _build(self, label_width: int) -> None:
-        self.form = TuneForm(self._viewer, label_width)
+    def _build(self) -> None:
+        self.form = TuneForm(self.inputs)
         self.start: Any = PushButton(text="Fine-tune", tooltip=_TIPS["start"])
         self.stop: Any = PushButton(text="Cancel", tooltip=_TIPS["stop"])
         self.bar = QProgressBar()
         self.bar.setRange(0, 100)
         self.bar.setAlignment(Qt.AlignmentFlag.AlignCenter)
-        self.status = QLabel()
-        self.status.setWordWrap(True)
-        self.status.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.status = WrappedLabel()
         self.plot = Plot("steps")
-        self.plot.hide()
+        self.details = CollapsibleSection("Details", self.plot)
+        self.details.hide()
         self.review = ReviewBox(self._viewer)
         self.versions = VersionsBox()
-        self.uncertain = UncertaintySection(self._viewer, self.form)
         self.resume: Any = PushButton(text="Go on")
         self.forget: Any = PushButton(text="Forget it")
-        self._resume_row, self._resume_text = QWidget(), QLabel()
-        self._resume_text.setWordWrap(True)
+        self._resume_row, self._resume_text = QWidget(), WrappedLabel()
         choice = hbox(self.resume.native, self.forget.native, stretch=1)
         vbox(self._resume_text, choice, owner=self._resume_row)
-        buttons = hbox(self.start.native, self.stop.native, stretch=1)
-        widgets = (self.bar, self.status, self.plot, self.review, self.versions)
-        above = vbox(self.uncertain, margins=(6, 4, 6, 0))
-        below = vbox(self._resume_row, buttons, *widgets, margins=(6, 0, 6, 0))
-        vbox(above, self.form, below, owner=self)
+        vbox(self.form, self._resume_row, self.details, self.versions, owner=self).addStretch(1)
+        self._buttons = QWidget()
+        hbox(self.start.native, self.stop.native, stretch=1, owner=self._buttons)
+        vbox(self._buttons, self.bar, self.status, self.review, owner=self.footer)
 
     def _connect(self) -> None:
         self.start.changed.connect(self.tune)
@@ -176,6 +105,30 @@ class TuneSection(QWidget):
         self.forget.changed.connect(self._forget)
         self.form.changed.connect(self._model_changed)
         self.review.decided.connect(self._decided)
+        self.review.state_changed.connect(self.state_changed)
+
+    def set_touched(self, wanted: bool) -> None:
+        """Count objects that were only touched as annotated, or not."""
+        self.touched = wanted
+
+    @property
+    def busy(self) -> bool:
+        """Whether a training goes on, or its result is to be decided on."""
+        return self.active is not None or self.review.work is not None
+
+    @property
+    def at_work(self) -> bool:
+        """Whether a training goes on, or is being stopped; one to decide on is offered again."""
+        return self.active is not None
+
+    def show_footer(self) -> None:
+        """Show the footer while the step is open, or while there is something to decide on."""
+        self.footer.setVisible(self.is_open or self.busy)
+        self._buttons.setVisible(self.is_open or self.active is not None)
+
+    def cancel_all(self) -> None:
+        """Stop all work: the dock was closed."""
+        self.cancel()
 
     def tune(self, *_: Any) -> None:
         """Start what the form requests."""
@@ -206,9 +159,10 @@ class TuneSection(QWidget):
         self.active = run
         self._last_drawn = time.perf_counter()
         self.plot.show_lines([])
-        self.plot.show()
+        self.details.show()
         self._timer.start()
         self._show_state()
+        self.state_changed.emit()
         self._jobs.start(run, request.device)
 
     def _ended(self, run: TuneRun, state: str) -> None:
@@ -226,16 +180,18 @@ class TuneSection(QWidget):
             self.versions.show_rounds(run.rounds, run.judgement.metric)
         self._look_for_unfinished()
         self._show_state()
+        self.state_changed.emit()
         if state == FAILED and run.error is not None:
             self.report(run.error)
 
     def _decided(self) -> None:
-        self.plot.hide()
+        self.details.hide()
         self.bar.reset()
         self.status.clear()
         self.form.propose_name()
         self.versions.show_model(self.form.base.value or "")
         self._look_for_unfinished()
+        self.state_changed.emit()
 
     def _tick(self) -> None:
         """Write the progress, and draw the curve less often."""

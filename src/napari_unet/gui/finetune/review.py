@@ -6,8 +6,8 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import PushButton
-from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QLabel, QWidget
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QWidget
 
 from napari_unet.core.errors import UnetError
 from napari_unet.core.progress import Progress
@@ -16,8 +16,8 @@ from napari_unet.gui.finetune.changes import ChangesRun, hide_changes
 from napari_unet.gui.jobs.job import CANCELLED, DONE, HOST, Job, WidgetJobs, get_device_queue
 from napari_unet.gui.layers.navigation import image_in_view
 from napari_unet.gui.model_events import get_model_events
-from napari_unet.gui.segment.form import use_model
-from napari_unet.gui.widgets.panel import hbox, vbox
+from napari_unet.gui.shared_inputs import use_model
+from napari_unet.gui.widgets.panel import WrappedLabel, hbox, vbox
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _TIPS = {
     "keep": "Put the tuned model into the store, beside the old one.",
     "discard": "Forget what was learned; the old model stays as it is.",
+    "more": "Go back to the corrections; the next fine-tuning learns from all of them.",
     "compare": "Run the old and the tuned model on what is in view, and show the difference.",
 }
 
@@ -37,7 +38,9 @@ _TIPS = {
 class ReviewBox(QWidget):
     """Shows what a fine-tuning came to, and asks what to do with it; hidden without any.
 
-    Emits `decided` when the tuned model was kept or discarded.
+    Emits `decided` when the tuned model was kept or discarded, `corrections_wanted` when the user
+    follows the advice to correct more, and `state_changed` when there is something to decide on, or
+    not any more.
 
     Attributes
     ----------
@@ -50,6 +53,8 @@ class ReviewBox(QWidget):
     """
 
     decided = Signal()
+    corrections_wanted = Signal()
+    state_changed = Signal()
 
     def __init__(self, viewer: napari.Viewer) -> None:
         super().__init__()
@@ -64,17 +69,18 @@ class ReviewBox(QWidget):
         self._show_state()
 
     def _build(self) -> None:
-        self.summary, self.difference = QLabel(), QLabel()
-        for label in (self.summary, self.difference):
-            label.setWordWrap(True)
-            label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.summary, self.difference = WrappedLabel(), WrappedLabel()
         self.keep: Any = PushButton(text="Keep", tooltip=_TIPS["keep"])
         self.discard: Any = PushButton(text="Discard", tooltip=_TIPS["discard"])
         self.compare: Any = PushButton(text="Compare", tooltip=_TIPS["compare"])
         self._buttons = QWidget()
         buttons = (self.keep, self.discard, self.compare)
         hbox(*(button.native for button in buttons), owner=self._buttons, stretch=1)
-        vbox(self.summary, self.difference, self._buttons, owner=self)
+        self.advice = WrappedLabel()
+        self.more: Any = PushButton(text="Correct more", tooltip=_TIPS["more"])
+        parts = (self.summary, self.difference, self._buttons, self.advice, self.more.native)
+        vbox(*parts, owner=self)
+        self.more.changed.connect(lambda: self.corrections_wanted.emit())
         self.keep.changed.connect(self._keep)
         self.discard.changed.connect(self._discard)
         self.compare.changed.connect(self.compare_now)
@@ -86,12 +92,14 @@ class ReviewBox(QWidget):
             return
         self.summary.setText(describe_judgement(judgement, state, run.request.base))
         self.difference.clear()
+        self.advice.setText(advise_next(judgement))
         self.show()
         if not judgement.keep:
             try:
                 run.work.discard()
             except UnetError as error:
                 self._report(error)
+            self._show_state()
             return
         self.work = run.work
         self._undecided[:] = [run.work]
@@ -102,6 +110,7 @@ class ReviewBox(QWidget):
         """Show nothing; a new round begins."""
         self.summary.clear()
         self.difference.clear()
+        self.advice.clear()
         self._show_state()
 
     def compare_now(self, *_: Any) -> None:
@@ -180,6 +189,7 @@ class ReviewBox(QWidget):
         self.work = None
         self._undecided.clear()
         self.difference.clear()
+        self.advice.clear()
         self._show_state()
         self.summary.setText(summary)
 
@@ -196,7 +206,19 @@ class ReviewBox(QWidget):
         self.keep.enabled = self.discard.enabled = not busy
         self.compare.enabled = self.comparison is None and not busy
         self._buttons.setVisible(self.work is not None)
+        self.more.visible = bool(self.advice.text())
         self.setVisible(bool(self.work or self.summary.text()))
+        self.state_changed.emit()
+
+
+def advise_next(judgement: ModelComparison) -> str:
+    """Return what would help where a tuned model is not known to be better; "" where it is."""
+    if judgement.verdict == "better":
+        return ""
+    return (
+        "What would help: check all of one slice (K), correct about 20 more objects, or give it "
+        "more minutes."
+    )
 
 
 def describe_judgement(judgement: ModelComparison, state: str, base: str) -> str:

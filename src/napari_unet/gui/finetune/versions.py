@@ -11,8 +11,8 @@ from napari_unet.core.errors import UnetError
 from napari_unet.core.models.store import get_family, list_models
 from napari_unet.core.text import pluralise
 from napari_unet.core.training.model_comparison import UNITS, CorrectionRound, advise, get_rounds
-from napari_unet.gui.segment.form import use_model
-from napari_unet.gui.widgets.panel import CollapsibleSection, hbox, vbox
+from napari_unet.gui.shared_inputs import use_model
+from napari_unet.gui.widgets.panel import CollapsibleSection, WrappedLabel, hbox, vbox
 from napari_unet.gui.widgets.plots import BLUE, Line, Plot
 
 if TYPE_CHECKING:
@@ -36,8 +36,7 @@ class VersionsBox(QWidget):
         super().__init__()
         self.model = ""
         self.rows: dict[str, QPushButton | None] = {}
-        self.advice = QLabel()
-        self.advice.setWordWrap(True)
+        self.advice = WrappedLabel()
         self.plot = Plot("corrected objects")
         self._list = QVBoxLayout()
         self._list.setSpacing(2)

@@ -6,13 +6,18 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import PushButton
-from qtpy.QtCore import QObject, Qt, Signal
+from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QLabel, QWidget
 
 from napari_unet.gui.errors import report_error
 from napari_unet.gui.jobs.job import CANCELLED, HOST, Job, WidgetJobs, do_nothing
 from napari_unet.gui.remembered import remember_open
-from napari_unet.gui.widgets.panel import CollapsibleSection, vbox
+from napari_unet.gui.widgets.panel import (
+    CollapsibleSection,
+    WrappedLabel,
+    ignore_double_clicks,
+    vbox,
+)
 from napari_unet.gui.widgets.settings_form import rows_widget
 
 if TYPE_CHECKING:
@@ -137,6 +142,7 @@ class RunButton(QObject):
         self._line, self._start, self._show = line, start, show
         self._last_written = 0.0
         self.widget: Any = PushButton(text=text, tooltip=tip)
+        ignore_double_clicks(self.widget.native)
         self.widget.changed.connect(self._pressed)
 
     def launch(self, kind: Callable[..., ResultRun], *arguments: Any) -> None:
@@ -218,7 +224,6 @@ class LayerSection(QWidget):
         title: str,
         section: str,
         rows: Sequence[tuple[str, Any]],
-        label_width: int,
         hint: str,
         **button: str,
     ) -> None:
@@ -230,7 +235,7 @@ class LayerSection(QWidget):
             Of the section.
         section
             The name under which the section is remembered.
-        rows, label_width
+        rows
             As for `rows_widget`.
         hint
             Shown in the line as long as there is nothing to work on.
@@ -238,14 +243,12 @@ class LayerSection(QWidget):
             `text`, `tip`, `doing` and `failing` of the `RunButton`.
         """
         self._hint = hint
-        self.result = QLabel(hint)
-        self.result.setWordWrap(True)
-        self.result.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.result = WrappedLabel(hint)
         self.button = RunButton(self, line=self.result, start=self.run, show=self._show, **button)
         self.start: Any = self.button.widget
         inside = QWidget()
         below = vbox(self.start.native, self.result, margins=(6, 0, 6, 4))
-        vbox(rows_widget(rows, label_width), below, owner=inside)
+        vbox(rows_widget(rows), below, owner=inside)
         self.collapsible = CollapsibleSection(title, inside)
         remember_open(self.collapsible, section)
         vbox(self.collapsible, owner=self)

@@ -3,21 +3,26 @@
 A layer does not say which of its axes is time and which is depth. These rules decide:
 
 - RGB(A): the last axis of the data is C.
+- As the user says, in the panel's row *axes*.
 - `layer.axis_labels`, where each is a name such as "t", "time", "z", "c", "channel", "y" or "x".
 - Of a layer in pixels that shows an OME-Zarr of this computer: as its metadata say, for napari's
   own reader leaves them out. The voxel size comes from there, too.
-- Otherwise by number: 2 axes are YX, 3 are ZYX, 4 are TZYX, 5 are TCZYX.
+- Of a layer that shows an OME or ImageJ TIFF: as the file says.
+- Otherwise by number and size: a last axis of 1 to 5 pixels is C, one whose unit is a time is T; of
+  the others, 2 axes are YX, 3 are ZYX, 4 are TZYX, 5 are TCZYX. That is a guess, which the panel
+  shows as a question.
 
 Of a multiscale layer, the full resolution (level 0) is used.
 """
 
 from __future__ import annotations
 
+import itertools
 from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -27,6 +32,8 @@ from napari_unet.core.io.files import Opened, expand_path, is_zarr
 from napari_unet.core.io.ome_zarr import containing_ome_zarr, zarr_path
 from napari_unet.core.io.readers import read_file
 from napari_unet.core.io.stack import Stack, open_stack
+from napari_unet.gui.layers.file_axes import read_file_axes
+from napari_unet.gui.layers.image_settings import get_image_settings
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
@@ -40,6 +47,12 @@ _LETTER_BY_NAME = {
     **dict.fromkeys(("x", "column"), "X"),
 }
 _BY_NDIM = {2: "YX", 3: "ZYX", 4: "TZYX", 5: "TCZYX"}
+_NARROW = 5
+"""A last axis of up to so many pixels, after longer ones, holds channels."""
+MOST_CHANNELS = 64
+"""An axis of more pixels is not offered as one of channels."""
+_OTHERS = {count + 2: list(itertools.permutations("TZC", count)) for count in (1, 2, 3)}
+"""What the axes before Y and X may be, by how many axes there are."""
 
 
 def unwrap(proxy: Any) -> Any:
@@ -52,6 +65,13 @@ def full_resolution(layer: Image | Labels) -> Any:
     return layer.data[0] if layer.multiscale else layer.data
 
 
+class AxesReading(NamedTuple):
+    """One letter for each axis of a layer, and whether that is known, or only a guess."""
+
+    axes: str
+    certain: bool
+
+
 def layer_axes(layer: Image | Labels) -> str:
     """Return one letter for each axis of a layer, an RGB layer's colours not counted.
 
@@ -60,14 +80,22 @@ def layer_axes(layer: Image | Labels) -> str:
     InputError
         The layer has more axes than can be told apart without names.
     """
-    letters = [_LETTER_BY_NAME.get(label.strip().casefold(), "") for label in layer.axis_labels]
-    if all(letters) and len(set(letters)) == len(letters) and {"Y", "X"} <= set(letters):
-        axes = "".join(letters)
-    elif (source := _read_source(layer)) is not None and len(source.axes) == layer.ndim:
-        axes = source.axes
-    elif layer.ndim in _BY_NDIM:
-        axes = _BY_NDIM[layer.ndim]
-    else:
+    return read_axes(layer).axes
+
+
+def read_axes(layer: Image | Labels) -> AxesReading:
+    """Return the axes of a layer, and whether they are a guess.
+
+    Raises
+    ------
+    InputError
+        As `layer_axes`.
+    """
+    axes, certain = _named_axes(layer), True
+    if not axes and layer.ndim in _BY_NDIM:
+        axes = _guess_axes(layer)
+        certain = layer.ndim == 2
+    if not axes:
         raise InputError(
             f"The layer {layer.name!r} has {layer.ndim} axes; name them t, c, z, y, x in its "
             "axis labels, or split it."
@@ -76,6 +104,61 @@ def layer_axes(layer: Image | Labels) -> str:
         raise InputError(
             f"The layer {layer.name!r} has colours and a channel axis ({axes}); split its channels."
         )
+    return AxesReading(axes, certain)
+
+
+def letters_of_names(names: Any) -> str:
+    """Return axes that are named, such as ("time", "y", "x"); "" where they are not."""
+    letters = [_LETTER_BY_NAME.get(str(name).strip().casefold(), "") for name in names]
+    named = all(letters) and len(set(letters)) == len(letters) and {"Y", "X"} <= set(letters)
+    return "".join(letters) if named else ""
+
+
+def possible_axes(layer: Image | Labels) -> list[str]:
+    """Return the readings of a layer's axes that make sense, the likeliest first."""
+    data = full_resolution(layer)
+    sizes = [int(n) for n in data.shape[: layer.ndim]]
+    found = [read_axes(layer).axes] if layer.ndim in _BY_NDIM or _named_axes(layer) else []
+    for others in _OTHERS.get(layer.ndim, ()):
+        orders = [(*others, "Y", "X")]
+        if "C" in others:  # interleaved
+            orders.append((*(x for x in others if x != "C"), "Y", "X", "C"))
+        for order in orders:
+            of = dict(zip(order, sizes, strict=True))
+            most = _NARROW if order[-1] == "C" else MOST_CHANNELS
+            if of.get("C", 1) <= most and min(of["Y"], of["X"]) > 1:
+                found.append("".join(order))
+    if getattr(layer, "rgb", False):
+        found = [axes for axes in found if "C" not in axes]
+    return list(dict.fromkeys(found))
+
+
+def _named_axes(layer: Image | Labels) -> str:
+    """Return the axes that somebody has named: the user, the layer or its file; else ""."""
+    chosen = get_image_settings(layer).axes
+    if chosen and len(chosen) == layer.ndim:
+        return chosen
+    if named := letters_of_names(layer.axis_labels):
+        return named
+    if (source := _read_source(layer)) is not None and len(source.axes) == layer.ndim:
+        return source.axes
+    if (file := read_file_axes(layer)) is not None:
+        axes = file.axes.removesuffix("S") if getattr(layer, "rgb", False) else file.axes
+        axes = axes.replace("S", "C")
+        if len(axes) == layer.ndim and len(set(axes)) == len(axes):
+            return axes
+    return ""
+
+
+def _guess_axes(layer: Image | Labels) -> str:
+    """Return the axes by their number, their sizes and units."""
+    sizes = [int(n) for n in full_resolution(layer).shape[: layer.ndim]]
+    axes = _BY_NDIM[layer.ndim]
+    colours = getattr(layer, "rgb", False)
+    if layer.ndim > 2 and not colours and sizes[-1] <= _NARROW < min(sizes[-3:-1]):
+        return _BY_NDIM[layer.ndim - 1].replace("C", "") + "C"  # no image is so narrow
+    if layer.ndim > 2 and axes[0] == "Z" and (1 * layer.units[0]).check("[time]"):
+        return "T" + axes[1:]
     return axes
 
 

@@ -129,6 +129,30 @@ class LiveLabels:
         return (*index, *window)
 
 
+def set_labels(layer: Labels, where: tuple[np.ndarray, ...], values: Any) -> None:
+    """Change voxels of a layer, as one step of its history, whether it can be seen or not.
+
+    napari's own `data_setitem` writes into the plane that was drawn last, too. Of a layer that is
+    hidden and was never drawn there is none, and of one that got data of another type meanwhile it
+    has the old type: it raises, after the voxels are written. So the layer is sliced first.
+
+    Parameters
+    ----------
+    where
+        Index arrays, one for each axis of the layer's data.
+    values
+        One for each voxel, or one for all.
+    """
+    hidden = not layer.visible
+    if hidden:
+        layer.visible = True  # slices it
+    try:
+        layer.data_setitem(where, values)
+    finally:
+        if hidden:
+            layer.visible = False
+
+
 def draw_part(viewer: Any, layer: Labels, place: tuple[slice, ...]) -> bool:
     """Draw one part of a layer without redrawing all of it; return whether that was possible.
 

@@ -18,7 +18,8 @@ from napari_unet.core.errors import InputError
 from napari_unet.core.io.files import UNREADABLE
 from napari_unet.core.io.ome_zarr import containing_ome_zarr, zarr_path
 from napari_unet.core.io.provenance import read_provenance
-from napari_unet.gui.layers.convert import unwrap
+from napari_unet.gui.layers.convert import read_axes, unwrap
+from napari_unet.gui.layers.image_settings import METADATA_KEY, update_image_settings
 from napari_unet.gui.layers.live_labels import LIVE_DTYPE
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from napari_unet.gui.layers.label_geometry import Placement
 
-RESULT_KEY = "napari-unet"
+RESULT_KEY = METADATA_KEY
 """The key of the layer's metadata under which all of this lies."""
 IMAGE = "image"
 """Under `RESULT_KEY`: the id of the image layer that the labels belong to."""
@@ -198,6 +199,7 @@ def open_result(
         layer.editable = False
         return layer, fresh, True
     update_info(layer, running=True, image=str(image.unique_id))
+    update_image_settings(layer, axes=placement.shown if read_axes(image).certain else None)
     layer.editable = False  # napari forgets the history of undone edits, too
     for name, value in placement.geometry(image).items():
         setattr(layer, name, value)
@@ -244,6 +246,8 @@ def add_labels(
 ) -> Labels:
     """Add labels over their image; the arguments are those of `add_result`."""
     metadata = replace(info, image=str(image.unique_id)).to_metadata()
+    if read_axes(image).certain:  # what the image's file names, the labels would not know
+        metadata[RESULT_KEY]["axes"] = placement.shown
     place = placement.geometry(image)
     layer: Labels = unwrap(
         viewer.add_labels(data, name=name, metadata=metadata, **options, **place)

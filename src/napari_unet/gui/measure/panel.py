@@ -1,4 +1,4 @@
-"""The Measure panel: its form, and the objects of a Labels layer as table, histogram and file."""
+"""The Measure step: its form, and the objects of a Labels layer as table, histogram and file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from napari_unet.gui.layers.result_info import EditWatch, find_source_image
 from napari_unet.gui.measure.run import MeasureRun
 from napari_unet.gui.measure.table import ObjectView
 from napari_unet.gui.remembered import remember, remembered
-from napari_unet.gui.widgets.panel import DockPanel, WrappedLabel, vbox
+from napari_unet.gui.widgets.panel import Step, WrappedLabel, vbox
 from napari_unet.gui.widgets.plots import Histogram
 from napari_unet.gui.widgets.settings_form import restore_choices, rows_widget
 
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from napari_unet.gui.jobs.run_button import ResultRun
 
 SECTION = "measure"
-LABEL_WIDTH = 80
 _STALE = "The labels were changed since; measure again."
 _TIPS = {
     "objects": "The labels whose objects are measured.",
@@ -77,7 +76,7 @@ class MeasureForm(QWidget):
             ("objects in", self.frames),
             ("solidity", self.solidity),
         ]
-        vbox(rows_widget(rows, LABEL_WIDTH), owner=self)
+        vbox(rows_widget(rows), owner=self)
         self._restore()
         events = viewer.layers.events
         for event in (events.inserted, events.removed, events.renamed):
@@ -121,13 +120,13 @@ class MeasureForm(QWidget):
             self.image.value = found
 
 
-class MeasurePanel(DockPanel):
+class MeasurePanel(Step):
     """Measures the objects of a Labels layer.
 
     Parameters
     ----------
-    napari_viewer
-        The window; npe2 passes it by this name.
+    viewer
+        The window.
 
     Attributes
     ----------
@@ -145,9 +144,9 @@ class MeasurePanel(DockPanel):
         Whether the labels were changed since.
     """
 
-    def __init__(self, napari_viewer: napari.Viewer) -> None:
-        super().__init__(self.cancel)
-        self.viewer = napari_viewer
+    def __init__(self, viewer: napari.Viewer) -> None:
+        super().__init__()
+        self.viewer = viewer
         self.shown: MeasureRun | None = None
         self.stale = False
         self._watch: EditWatch | None = None
@@ -171,16 +170,18 @@ class MeasurePanel(DockPanel):
             show=self._show,
         )
         self.start: Any = self.button.widget
-        choice = rows_widget([("histogram", self.column)], LABEL_WIDTH)
-        parts = (self.start.native, self.status, self.view, choice, self.histogram)
-        content = vbox(*parts, self.save_button.native, margins=(6, 0, 6, 4))
+        choice = rows_widget([("histogram", self.column)])
+        parts = (self.view, choice, self.histogram, self.save_button.native)
+        content = vbox(*parts, margins=(6, 0, 6, 4))
         content.setStretchFactor(self.view, 1)
-        layout = vbox(self.form, content, margins=(4, 4, 4, 4), owner=self)
+        layout = vbox(self.form, content, owner=self)
         layout.setStretchFactor(content, 1)
+        vbox(self.start.native, self.status, owner=self.footer)
 
     def _connect(self) -> None:
         self.form.changed.connect(self._show_state)
         self.button.changed.connect(self._show_state)
+        self.button.changed.connect(self.state_changed)
         self.save_button.changed.connect(self._ask_where_to_save)
         self.column.changed.connect(self._show_histogram)
         self.view.chosen.connect(self._go_to)
@@ -190,6 +191,20 @@ class MeasurePanel(DockPanel):
     def active(self) -> ResultRun | None:
         """The measurement that waits or goes on; None without one."""
         return self.button.active
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is measured."""
+        return self.active is not None
+
+    @property
+    def at_work(self) -> bool:
+        """Whether something is measured, or that is being stopped."""
+        return self.busy
+
+    def cancel_all(self) -> None:
+        """Stop: the dock was closed."""
+        self.cancel()
 
     def measure(self) -> None:
         """Measure the chosen layers in a job's thread, and show the table at the end."""

@@ -1,39 +1,40 @@
-"""The form of the Segment panel: what to segment, with which model, how."""
+"""The form of the Segment step: how large the objects are, on what the model runs, and how."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from magicgui.widgets import ComboBox, Container, LineEdit, PushButton, create_widget
-from napari.layers import Image
+from magicgui.widgets import ComboBox, LineEdit
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QWidget
 
-from napari_unet.core.errors import InputError, ModelError, SettingsError
+from napari_unet.core.errors import InputError
 from napari_unet.core.settings.tasks import DEVICES, PredictSettings
 from napari_unet.gui.jobs.engine import Request
-from napari_unet.gui.layers.combos import image_layers
-from napari_unet.gui.layers.convert import unwrap
+from napari_unet.gui.layers.image_settings import (
+    IN_PREDICTION,
+    get_image_settings,
+    update_image_settings,
+)
 from napari_unet.gui.layers.navigation import REGIONS, SEEN, SLICE, WHOLE
-from napari_unet.gui.model_events import get_model_events, offer_models
 from napari_unet.gui.remembered import remember, remembered
+from napari_unet.gui.segment.object_size import DiameterRow
+from napari_unet.gui.shared_inputs import SECTION, InputForm
 from napari_unet.gui.widgets.panel import CollapsibleSection, vbox
 from napari_unet.gui.widgets.settings_form import SettingsForm, restore_choices, rows_widget
 
 if TYPE_CHECKING:
     import napari
+    from napari.layers import Image
 
     from napari_unet.core.models.card import ModelCard
-    from napari_unet.core.models.store import ModelEntry
 
-Rows = list[tuple[str, Any]]
+Rows = list[tuple[str | None, Any]]
 SAVE_MS = 400
 """How long after the last change the settings are written to the disk."""
-SECTION = "segment"
 FIRST = {"diameter": ""}
 ADVANCED = {
     "diameter_um": "diameter in µm",
-    "channel": "",
     "volumes": "stacks",
     "threshold": "",
     "merge": "",
@@ -45,11 +46,7 @@ ADVANCED = {
     "certify": "check seams",
     "survey": "check the image",
 }
-LABEL_WIDTH = 100
 _TIPS = {
-    "image": "The image layer to segment.",
-    "model": "The model that finds the objects.",
-    "refresh": "Look for new models.",
     "device": "Where the model runs. auto: on the GPU if there is one.",
     "region": f"{SEEN}: the part of the current slice that is in view.\n"
     f"{SLICE}: all of the slice that the sliders point at (a 3D model takes the volume).\n"
@@ -62,9 +59,14 @@ _TIPS = {
 
 
 class PredictForm(QWidget):
-    """Model, device and prediction settings: what the forms of Segment and Batch share.
+    """Device and prediction settings: what the forms of Segment and Batch share.
 
     A subclass calls `build` with its rows. Emits `changed` when there is something new to run.
+
+    Parameters
+    ----------
+    inputs
+        The image and the model, chosen at the top of the panel.
 
     Attributes
     ----------
@@ -78,48 +80,28 @@ class PredictForm(QWidget):
 
     changed = Signal()
 
-    def __init__(self) -> None:
+    def __init__(self, inputs: InputForm, advanced: dict[str, str]) -> None:
         super().__init__()
-        self._models: dict[str, ModelEntry] = {}
-        self.model: Any = ComboBox(name="model", choices=(), tooltip=_TIPS["model"])
+        self.inputs = inputs
+        self.model: Any = inputs.model
         self.device: Any = ComboBox(name="device", choices=DEVICES, tooltip=_TIPS["device"])
         self.first = SettingsForm(PredictSettings, FIRST)
-        self.advanced = SettingsForm(PredictSettings, ADVANCED)
+        self.advanced = SettingsForm(PredictSettings, advanced)
 
     def build(self, rows: Rows, advanced: Rows) -> None:
-        """Lay out the rows, list the models, and show what the Segment panel used last."""
-        self.more = CollapsibleSection("Advanced settings", rows_widget(advanced, LABEL_WIDTH))
-        vbox(rows_widget(rows, LABEL_WIDTH), self.more, owner=self)
-        self.refresh_models()
+        """Lay out the rows, and show what the Segment step used last."""
+        self.more = CollapsibleSection("Advanced settings", rows_widget(advanced))
+        vbox(rows_widget(rows), self.more, owner=self)
         self._restore(remembered(SECTION))
-        get_model_events().changed.connect(self.refresh_models)
-        get_model_events().chosen.connect(self.choose_model)
+        self.inputs.model_changed.connect(self.changed)
 
     def refresh_models(self, *_: Any) -> None:
         """List the models of the store anew; the chosen one stays chosen if it is still there."""
-        self._models = offer_models(self.model)
-        self.changed.emit()
-
-    def choose_model(self, name: str) -> None:
-        """Choose a model of the store, if it is there."""
-        self.refresh_models()
-        if name in self._models:
-            self.model.value = name
+        self.inputs.refresh_models()
 
     def card(self) -> ModelCard:
-        """Return the chosen model's card.
-
-        Raises
-        ------
-        ModelError
-            There is none, or it is damaged.
-        """
-        entry = self._models.get(self.model.value)
-        if entry is None:
-            raise ModelError("There is no model; import one with `napari-unet models import`.")
-        if entry.card is None:
-            raise ModelError(entry.problem)
-        return entry.card
+        """Return the chosen model's card; raises ModelError without one."""
+        return self.inputs.card()
 
     def settings(self) -> PredictSettings:
         """Return how the model is to be run.
@@ -132,16 +114,17 @@ class PredictForm(QWidget):
         return PredictSettings(**self.first.values(), **self.advanced.values())
 
     def _restore(self, values: dict[str, Any]) -> None:
-        """Show remembered values, as far as they can still be chosen."""
-        restore_choices(values, model=self.model, device=self.device)
-        self.first.restore(values.get("settings"))
-        self.advanced.restore(values.get("settings"))
+        """Show remembered values, as far as they can still be chosen; none that are an image's."""
+        restore_choices(values, device=self.device)
+        settings = values.get("settings")
+        kept = settings.items() if isinstance(settings, dict) else ()
+        self.advanced.restore({k: v for k, v in kept if k not in IN_PREDICTION})
 
 
 class SegmentForm(PredictForm):
-    """Image, model, device, diameter and region; the other settings in a collapsible section.
+    """Diameter and region; the other settings in a collapsible section.
 
-    All but the image is remembered between sessions.
+    The sizes belong to the image, and are kept with it; the rest is remembered between sessions.
 
     Attributes
     ----------
@@ -149,83 +132,73 @@ class SegmentForm(PredictForm):
         The choices.
     """
 
-    def __init__(self, viewer: napari.Viewer) -> None:
-        super().__init__()
+    def __init__(self, viewer: napari.Viewer, inputs: InputForm) -> None:
+        super().__init__(inputs, ADVANCED)
         self._viewer = viewer
+        self._shown: Image | None = None
+        self._setting = False
         self._saver = QTimer(self)
         self._saver.setInterval(SAVE_MS)
         self._saver.setSingleShot(True)
         self._saver.timeout.connect(self.save)
         self._build()
         self._connect()
+        self._show_image()
 
     def _build(self) -> None:
-        self.image: Any = create_widget(annotation=Image, name="image")
-        self.image.tooltip = _TIPS["image"]
-        refresh = PushButton(name="refresh", text="↻", tooltip=_TIPS["refresh"])
-        refresh.native.setFixedWidth(30)
-        refresh.changed.connect(self.refresh_models)
-        models = Container(
-            widgets=[self.model, refresh],
-            layout="horizontal",
-            labels=False,
-            tooltip=_TIPS["model"],
-        )
-        models.margins = (0, 0, 0, 0)
+        self.image: Any = self.inputs.image
         self.region = ComboBox(name="region", choices=REGIONS, value=WHOLE, tooltip=_TIPS["region"])
         self.save_in = LineEdit(name="save in", tooltip=_TIPS["save_in"])
         self.scheduler = LineEdit(name="cluster", tooltip=_TIPS["scheduler"])
-        rows: Rows = [
-            ("image", self.image), ("model", models), ("device", self.device),
-            *self.first.rows(), ("run on", self.region),
-        ]  # fmt: skip
+        self.size_row = DiameterRow(self._viewer, self.inputs, self.first.settings["diameter"])
+        rows: Rows = [*self.first.rows(), (None, self.size_row), ("run on", self.region)]
         large: Rows = [("save in", self.save_in), ("cluster", self.scheduler)]
-        self.build(rows, [*self.advanced.rows(), *large])
+        self.build(rows, [("device", self.device), *self.advanced.rows(), *large])
 
     def _connect(self) -> None:
-        settings = [widget for _, widget in self.first.rows() + self.advanced.rows()]
-        for widget in (self.image, self.model, self.device, self.region, *settings):
+        sizes = self._size_settings
+        for name, setting in {**self.first.settings, **self.advanced.settings}.items():
+            if name in sizes:
+                setting.widget.changed.connect(self._size_changed)
+            setting.widget.changed.connect(self._changed)
+        for widget in (self.device, self.region):
             widget.changed.connect(self._changed)
+        self.model.changed.connect(self._changed)
         self.more.toggled.connect(self._changed)
-        events = self._viewer.layers.events
-        events.inserted.connect(self._layers_changed)
-        events.removed.connect(self._layers_changed)
-        self._viewer.layers.selection.events.active.connect(self._choose_active)
-        self._choose_active()
+        self.inputs.image_changed.connect(self._show_image)
 
-    def _choose_active(self, *_: Any) -> None:
-        """Choose the image that the user selects in the layer list, or has just opened."""
-        active = self._viewer.layers.selection.active
-        active = unwrap(active)  # a plugin's viewer gives proxies
-        if active in image_layers(self._viewer) and active in self.image.choices:
-            self.image.value = active
+    @property
+    def _size_settings(self) -> dict[str, Any]:
+        return {
+            "diameter": self.first.settings["diameter"],
+            "diameter_um": self.advanced.settings["diameter_um"],
+        }
 
-    def _layers_changed(self, *_: Any) -> None:
-        self.image.reset_choices()
+    def _show_image(self, *_: Any) -> None:
+        """Show the sizes of the image that is chosen now."""
+        image = self.inputs.image.value
+        if image is not None and self._shown is None and get_image_settings(image).diameter is None:
+            self._shown = image  # what was given before an image was opened is meant for it
+            self._size_changed()
+        if image is not self._shown:
+            self._shown, self._setting = image, True
+            try:
+                for name, setting in self._size_settings.items():
+                    setting.set(getattr(get_image_settings(image), name))
+            finally:
+                self._setting = False
+        self.size_row.show_found()
         self.changed.emit()
+
+    def _size_changed(self, *_: Any) -> None:
+        if not self._setting:
+            sizes = {name: setting.get() for name, setting in self._size_settings.items()}
+            update_image_settings(self.inputs.image.value, **sizes)
+            self.size_row.show_found()
 
     def _changed(self, *_: Any) -> None:
         self._saver.start()
-        self._describe_model()
         self.changed.emit()
-
-    def refresh_models(self, *_: Any) -> None:
-        """List the models of the store anew; the chosen one stays chosen if it is still there."""
-        super().refresh_models()
-        self._describe_model()
-
-    def _describe_model(self) -> None:
-        """Show in the tooltip what the model was made for."""
-        entry = self._models.get(self.model.value)
-        tip = _TIPS["model"]
-        if entry is not None and entry.card is None:
-            tip = entry.problem
-        elif entry is not None and entry.card is not None:
-            kind = "planes" if entry.card.spec.ndim == 2 else "volumes"
-            tip = f"{tip}\n{entry.name}: for {kind}"
-            if size := entry.card.training.get("diameter_px", {}).get("q50"):
-                tip += f", trained on objects of about {size:.0f} px"
-        self.model.tooltip = tip
 
     @property
     def complete(self) -> bool:
@@ -234,8 +207,13 @@ class SegmentForm(PredictForm):
 
     def set_diameter(self, diameter: float) -> None:
         """Show a diameter in pixels; one in micrometres would contradict it."""
-        self.first.settings["diameter"].set(diameter)
         self.advanced.settings["diameter_um"].set(None)
+        self.first.settings["diameter"].set(diameter)
+
+    def settings(self) -> PredictSettings:
+        """Return how the model is to be run, on the channel that is chosen for the image."""
+        channel = get_image_settings(self.image.value).channel
+        return PredictSettings(**self.first.values(), **self.advanced.values(), channel=channel)
 
     def values(self) -> dict[str, Any]:
         """Return what is remembered of the form, as JSON values."""
@@ -243,7 +221,7 @@ class SegmentForm(PredictForm):
             "model": self.model.value,
             "device": self.device.value,
             "region": self.region.value,
-            "settings": self.first.values() | self.advanced.values(),
+            "settings": {k: v for k, v in self.advanced.values().items() if k not in IN_PREDICTION},
             "advanced": self.more.is_open,
         }
 
@@ -277,19 +255,3 @@ class SegmentForm(PredictForm):
             self.save_in.value.strip(),
             self.scheduler.value.strip(),
         )
-
-
-def quick_settings() -> PredictSettings:
-    """Return the settings last used, without the checks: for results that are only looked at."""
-    quick: dict[str, Any] = {"certify": False, "survey": False}
-    values = remembered(SECTION).get("settings")
-    try:
-        return PredictSettings(**{**(values if isinstance(values, dict) else {}), **quick})
-    except (SettingsError, TypeError):
-        return PredictSettings(**quick)
-
-
-def use_model(model: str) -> None:
-    """Choose a model in all panels, also in those that are opened later."""
-    remember(SECTION, remembered(SECTION) | {"model": model})
-    get_model_events().chosen.emit(model)

@@ -1,4 +1,4 @@
-"""The Segment panel: its form, its buttons, the progress of a run, remarks on an unusual image."""
+"""The Segment step: its form, its buttons, the progress of a run, remarks on an unusual image."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import PushButton
 from qtpy.QtCore import Qt, QTimer, Signal
-from qtpy.QtWidgets import QLabel, QProgressBar, QPushButton, QWidget
+from qtpy.QtWidgets import QProgressBar, QPushButton, QWidget
 
 from napari_unet.core.errors import UnetError
 from napari_unet.gui.correct.edit_tracker import get_edit_tracker
@@ -15,11 +15,12 @@ from napari_unet.gui.errors import report_error
 from napari_unet.gui.evaluate import EvaluateSection
 from napari_unet.gui.jobs.engine import Engine, engine_steps
 from napari_unet.gui.jobs.job import DONE, FAILED, WidgetJobs
+from napari_unet.gui.layers.image_settings import update_image_settings
 from napari_unet.gui.segment.block_run import BlockwiseRun, writes_to_disk
-from napari_unet.gui.segment.form import LABEL_WIDTH, SegmentForm
+from napari_unet.gui.segment.form import SegmentForm
 from napari_unet.gui.segment.run import InMemoryRun, SegmentRun
 from napari_unet.gui.track import LinkSection
-from napari_unet.gui.widgets.panel import DockPanel, ScrollPanel, WrappedLabel, hbox, vbox
+from napari_unet.gui.widgets.panel import Step, WrappedLabel, hbox, vbox
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,8 +29,13 @@ if TYPE_CHECKING:
     from qtpy.QtGui import QHideEvent, QShowEvent
 
     from napari_unet.core.image.domain_shift import ShiftRemark
+    from napari_unet.gui.shared_inputs import InputForm
 
 
+_TIPS = {
+    "start": "Find the objects of the image chosen above, with the model chosen above.",
+    "stop": "Stop. What is finished stays.",
+}
 DRAW_MS = 150
 """How often finished tiles are drawn and the progress is written; a drawing takes tens of ms."""
 SLOW_S, REST, MAX_REST_S = 0.05, 4, 1.0
@@ -37,13 +43,17 @@ SLOW_S, REST, MAX_REST_S = 0.05, 4, 1.0
 long, of MAX_REST_S at most: the window answers most of the time."""
 
 
-class SegmentPanel(DockPanel):
+class SegmentPanel(Step):
     """Segments an image layer with a model and shows the objects as they are found.
+
+    Its buttons stand in the footer of every step but those that have no image.
 
     Parameters
     ----------
-    napari_viewer
-        The window; npe2 passes it by this name.
+    viewer
+        The window.
+    inputs
+        The image and the model, chosen at the top.
 
     Attributes
     ----------
@@ -57,44 +67,44 @@ class SegmentPanel(DockPanel):
         Records what the user corrects in the result.
     """
 
-    def __init__(self, napari_viewer: napari.Viewer) -> None:
-        super().__init__(self._cancel_all)
-        self.viewer = napari_viewer
+    def __init__(self, viewer: napari.Viewer, inputs: InputForm) -> None:
+        super().__init__()
+        self.viewer = viewer
+        self.inputs = inputs
         self.engine: Engine = engine_steps
         self.active: SegmentRun | None = None
         self._next: SegmentRun | None = None
         self._ticked = self._rest_until = 0.0
-        self._drew = False
+        self._drew = self._news = False
         self._timer = QTimer(self)
         self._timer.setInterval(DRAW_MS)
         self._timer.timeout.connect(self._tick)
         self._build()
         self._jobs = WidgetJobs(self)
-        self.tracker = get_edit_tracker(napari_viewer)  # from the first stroke on the first result
-        self.docked.connect(self.tracker.close_with)
+        self.tracker = get_edit_tracker(viewer)  # from the first stroke on the first result
         self._show_state()
 
     def _build(self) -> None:
-        self.form = SegmentForm(self.viewer)
-        self.start: Any = PushButton(text="Run")
-        self.stop: Any = PushButton(text="Cancel", tooltip="Stop. What is finished stays.")
+        self.form = SegmentForm(self.viewer, self.inputs)
+        self.start: Any = PushButton(text="Run", tooltip=_TIPS["start"])
+        self.stop: Any = PushButton(text="Cancel", tooltip=_TIPS["stop"])
         self.bar = QProgressBar()
         self.bar.setRange(0, 1)
+        self.bar.hide()
         self.bar.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self.status = WrappedLabel()
         self.remarks = RemarkBox()
         self.remarks.diameter_wanted.connect(self._run_with_diameter)
-        self.evaluation = EvaluateSection(self.viewer, LABEL_WIDTH)
-        self.linking = LinkSection(self.viewer, LABEL_WIDTH)
-        buttons = hbox(self.start.native, self.stop.native, margins=(6, 0, 6, 0), stretch=1)
-        below = vbox(self.bar, self.status, self.remarks, margins=(6, 0, 6, 0))
-        parts = (self.form, buttons, below, self.evaluation, self.linking)
-        inside = QWidget()
-        content = vbox(*parts, margins=(4, 4, 4, 4), owner=inside)
-        # Not by the layout's alignment: that gives wrapped text no more height than its hint.
-        content.addStretch(1)
-        vbox(ScrollPanel(inside), owner=self)
+        self.evaluation = EvaluateSection(self.viewer)
+        self.linking = LinkSection(self.viewer)
+        vbox(self.form, self.evaluation, self.linking, owner=self).addStretch(1)
+        self._progress = QWidget()
+        vbox(self.bar, self.status, self.remarks, owner=self._progress)
+        buttons = hbox(self.start.native, self.stop.native, stretch=1)
+        vbox(buttons, self._progress, owner=self.footer)
         self.form.changed.connect(self._show_state)
+        for part in (self.evaluation, self.linking):
+            part.button.changed.connect(self.state_changed)
         self.start.changed.connect(self.run)
         self.stop.changed.connect(self.cancel)
 
@@ -120,6 +130,25 @@ class SegmentPanel(DockPanel):
         self.form.set_diameter(diameter)
         self.run()
 
+    @property
+    def busy(self) -> bool:
+        """Whether a run goes on."""
+        return self.active is not None
+
+    @property
+    def at_work(self) -> bool:
+        """Whether a run, an evaluation or a linking goes on, or is being stopped."""
+        return any(part.active is not None for part in (self, self.evaluation, self.linking))
+
+    def open_step(self, wanted: bool) -> None:
+        """Take in that the step was opened, or left: what the last run came to was read."""
+        self._news = False
+        super().open_step(wanted)
+
+    def show_footer(self) -> None:
+        """Show the buttons, and how the run goes, or what it came to until that was read."""
+        self._progress.setVisible(self.is_open or self.busy or self._news)
+
     def cancel(self, *_: Any) -> None:
         """Stop the run after the tile under way; the finished tiles stay."""
         self._next = None
@@ -130,6 +159,8 @@ class SegmentPanel(DockPanel):
     def report(self, error: Exception) -> None:
         """Show an error in one sentence, here and as a notification."""
         report_error(error, "the run failed", self.status.setText)
+        self._news = True
+        self.show_footer()
 
     def _launch(self, run: SegmentRun) -> None:
         self.active = run
@@ -137,6 +168,7 @@ class SegmentPanel(DockPanel):
         self._timer.start()
         self._jobs.start(run, run.request.device)
         self._show_state()
+        self.state_changed.emit()
 
     def _run_ended(self, run: SegmentRun, state: str) -> None:
         self._timer.stop()
@@ -146,7 +178,7 @@ class SegmentPanel(DockPanel):
             self._launch(following)
             return
         self._show_state()
-        self.remarks.show_remarks(run.remarks)
+        self.remarks.show_remarks(run.remarks, run.request.settings.diameter)
         self.bar.setRange(0, 1)
         self.bar.setValue(1)
         if state != DONE:
@@ -154,6 +186,18 @@ class SegmentPanel(DockPanel):
         if state == FAILED and run.error is not None:
             self.report(run.error)
         self.status.setText(run.summary(state))
+        self.status.setToolTip(run.details)
+        self._keep_size(run, state)
+        self._news = not self.is_open
+        self.state_changed.emit()
+
+    def _keep_size(self, run: SegmentRun, state: str) -> None:
+        """Keep with the image how large "auto" found its objects to be."""
+        provenance = getattr(run.result, "provenance", None) or {}
+        found, settings = provenance.get("diameter_px"), run.request.settings
+        if state == DONE and found and settings.diameter is None and settings.diameter_um is None:
+            update_image_settings(run.image, found_px=round(float(found), 1))
+            self.form.size_row.show_found()
 
     def _tick(self) -> None:
         """Draw what is new, less often where drawing is slow (3D, large planes, no GPU)."""
@@ -170,12 +214,15 @@ class SegmentPanel(DockPanel):
     def _show_state(self) -> None:
         """Show what can be pressed and how far the run is."""
         run = self.active
+        self.bar.setVisible(run is not None)
         self.start.enabled = self.form.complete
         self.stop.enabled = run is not None and not run.job.cancelled
         if run is None:
             if not self.form.complete:
                 missing = "Open an image" if self.form.image.value is None else "Import a model"
                 self.status.setText(f"{missing} to begin.")
+            elif self.status.text().endswith(" to begin."):
+                self.status.clear()
             return
         # Only what changed: after any change Qt composes the window anew, canvas and all, which
         # takes tens of milliseconds without a GPU. A busy bar would ask for that all the time.
@@ -187,7 +234,7 @@ class SegmentPanel(DockPanel):
         if self.status.text() != text:
             self.status.setText(text)
         if self.remarks.remarks != run.remarks:
-            self.remarks.show_remarks(run.remarks)
+            self.remarks.show_remarks(run.remarks, run.request.settings.diameter)
 
     def showEvent(self, event: QShowEvent | None) -> None:
         """Look which models there are now."""
@@ -199,7 +246,8 @@ class SegmentPanel(DockPanel):
         super().hideEvent(event)
         self.form.save()
 
-    def _cancel_all(self) -> None:
+    def cancel_all(self) -> None:
+        """Stop all work: the dock was closed."""
         self.cancel()
         self.evaluation.cancel()
         self.linking.cancel()
@@ -216,20 +264,35 @@ class RemarkBox(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self.remarks: tuple[ShiftRemark, ...] = ()
-        self.text = QLabel()
-        self.text.setWordWrap(True)
+        self.text = WrappedLabel()
         self.remedy = QPushButton()
         self.remedy.clicked.connect(self._take_remedy)
         vbox(self.text, self.remedy, owner=self)
         self.show_remarks(())
 
-    def show_remarks(self, remarks: Sequence[ShiftRemark]) -> None:
-        """Show these remarks instead of the ones before."""
+    def show_remarks(self, remarks: Sequence[ShiftRemark], chosen: float | None = None) -> None:
+        """Show these remarks instead of the ones before.
+
+        Parameters
+        ----------
+        chosen
+            The diameter that the user has set: what the model sees is no reason to give it up.
+        """
         self.remarks = tuple(remarks)
-        self.text.setText("\n".join(f"⚠ {remark.text}" for remark in self.remarks))
+        texts = []
+        for remark in self.remarks:
+            if remark.diameter is None or chosen is None:
+                texts.append(remark.text)
+            else:
+                texts.append(
+                    f"You set {chosen:g} px; to the model, things of {remark.diameter:g} px look "
+                    "like objects, too. Yours is right if the circle (under diameter) fits one."
+                )
+        self.text.setText("\n".join(f"⚠ {text}" for text in texts))
         diameter = self._diameter()
         if diameter is not None:
-            self.remedy.setText(f"Set Diameter to {diameter:g} and run again")
+            usual = f"Set Diameter to {diameter:g} and run again"
+            self.remedy.setText(usual if chosen is None else f"Try {diameter:g} px instead")
         self.remedy.setVisible(diameter is not None)
         self.setVisible(bool(self.remarks))
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from napari_unet.core.errors import InputError
 from napari_unet.core.image.domain_shift import ShiftReport
 from napari_unet.core.progress import FrameDone, Progress, TileDone, map_steps
-from napari_unet.core.text import format_duration
+from napari_unet.core.text import format_duration, pluralise
 from napari_unet.core.volumes.volume_mode import get_mode_ndim, resolve_volume_mode
 from napari_unet.gui.errors import describe_error
 from napari_unet.gui.jobs.engine import get_features
@@ -99,18 +99,24 @@ class SegmentRun(ResultRun):
                 return "Stopped, for the result's layer was removed."
             done = self.progress.done
             return f"Cancelled; {done} finished tiles stay." if done else "Cancelled."
-        provenance = getattr(self.result, "provenance", {})
         count = getattr(self.result, "objects", 0)
+        return f"{pluralise(count, 'object')} in {self._eta.seconds:.1f} s."
+
+    @property
+    def details(self) -> str:
+        """How a finished run was computed, for who wants to know; "" before its end."""
+        provenance = getattr(self.result, "provenance", None)
+        if not provenance:
+            return ""
         seam = provenance.get("seam")
-        return " ".join(
-            (
-                f"{count} object{'s' * (count != 1)} in {self._eta.seconds:.1f} s",
-                f"({provenance.get('device', 'cpu')}, {provenance.get('precision', 'float32')}).",
-                "Seams not checked."
-                if seam is None
-                else f"Largest difference at seams: {f'{seam:.1e}' if seam else 0}.",
-            )
-        )
+        parts = [
+            f"Computed on {provenance.get('device', 'cpu')}, as "
+            f"{provenance.get('precision', 'float32')}.",
+            "Seams between tiles were not checked."
+            if seam is None
+            else f"Largest difference at seams between tiles: {f'{seam:.1e}' if seam else 0}.",
+        ]
+        return "\n".join(parts)
 
     def draw(self) -> None:
         """Draw what came since the last drawing."""

@@ -1,8 +1,10 @@
-"""What the panels are made of: their dock, a section that folds, wrapped text, rows and columns."""
+"""What the panel is made of: its dock, its steps, a section that folds, rows, columns and text."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import gc
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer, Signal
@@ -15,9 +17,15 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
     QLayout,
+    QLineEdit,
     QPushButton,
     QScrollArea,
     QScrollBar,
+    QSizePolicy,
+    QStyle,
+    QStyleOptionComboBox,
+    QStylePainter,
+    QToolTip,
     QVBoxLayout,
     QWidget,
 )
@@ -29,6 +37,8 @@ Margins = tuple[int, int, int, int]
 _NO_MARGINS: Margins = (0, 0, 0, 0)
 _MIN_HEIGHT = 160  # pixels: a panel that scrolls still shows a few rows of its form
 _WHEEL_WIDGETS = (QAbstractSpinBox, QComboBox)  # the wheel changes their value
+_LEAST_LETTERS, _LEAST_BOX = 4, 48  # a box may be so narrow, in letters and in pixels
+_ELIDES = "napari-unet elides"
 _BREAK = "\u200b"  # zero-width space: Qt may break the line here
 
 _closing_panels: set[QWidget] = set()
@@ -97,16 +107,15 @@ class DockPanel(QWidget):
         super().changeEvent(event)
         if event is not None and event.type() == QEvent.Type.ParentChange:
             self._closing.start()
-            if self._docked and self.dock is None:
+            if self.dock is not None:
+                self._docked = True
+            elif self._docked:
                 _closing_panels.add(self)
 
     @property
     def dock(self) -> QDockWidget | None:
         """The dock that holds the panel; None without one."""
-        parent = self.parentWidget()
-        while parent is not None and not isinstance(parent, QDockWidget):
-            parent = parent.parentWidget()
-        return parent
+        return find_dock(self)
 
     @property
     def at_work(self) -> bool:
@@ -114,19 +123,103 @@ class DockPanel(QWidget):
         return False
 
     def leave(self) -> None:
-        """Let the panel be deleted, if its dock is closed and its work has ended."""
+        """Delete the panel, if its dock is closed and its work has ended."""
         if self in _closing_panels and not self.at_work:
             # Later, because a signal of one of its own widgets may have led here.
-            QTimer.singleShot(0, functools.partial(_closing_panels.discard, self))
+            QTimer.singleShot(0, functools.partial(_delete, self))
 
     def _check_dock(self) -> None:
         dock = self.dock
         if dock is not None:
             self._docked = True
+            _closing_panels.discard(self)
             self.docked.emit(dock.parentWidget())
         elif self._docked:
             self._cancel_work()
         self.leave()
+
+
+def _delete(panel: DockPanel) -> None:
+    """Delete a panel whose dock was closed, unless it has come into another one meanwhile.
+
+    Not left to Python's garbage collector: that deletes Qt's objects in any order, and crashes.
+    """
+    if panel not in _closing_panels:
+        return
+    _closing_panels.discard(panel)
+    with contextlib.suppress(RuntimeError):  # Qt has deleted it already, with its window
+        if panel.dock is None:
+            panel.destroyed.connect(_collect)
+            panel.deleteLater()
+
+
+def _collect() -> None:
+    """Let go of the objects of a panel that was deleted, before an event of napari reaches them."""
+    QTimer.singleShot(0, gc.collect)
+
+
+def find_dock(widget: QWidget) -> QDockWidget | None:
+    """Return the dock that a widget is in; None without one."""
+    parent = widget.parentWidget()
+    while parent is not None and not isinstance(parent, QDockWidget):
+        parent = parent.parentWidget()
+    return parent
+
+
+class Step(QWidget):
+    """One step of the panel, and its footer, which stands below it and never scrolls.
+
+    Emits `state_changed` when the footer may have to be shown or hidden; `requested` when the
+    user asks for the step from elsewhere, by a key; `ended` when work may have ended that the panel
+    had to outlive its dock for.
+
+    Attributes
+    ----------
+    footer
+        Its main button, progress and results. It is shown while the step is open or `busy`.
+    """
+
+    state_changed = Signal()
+    requested = Signal()
+    ended = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.footer = QWidget()
+        self.is_open = False
+
+    @property
+    def dock(self) -> QDockWidget | None:
+        """The dock that the panel is in; None without one."""
+        return find_dock(self)
+
+    @property
+    def busy(self) -> bool:
+        """Whether something goes on, or waits for the user's decision."""
+        return False
+
+    @property
+    def at_work(self) -> bool:
+        """Whether the step has to outlive the panel's dock."""
+        return False
+
+    def open_step(self, wanted: bool) -> None:
+        """Take in that the step was opened, or left for another one."""
+        self.is_open = wanted
+        self.show_footer()
+
+    def show_footer(self) -> None:
+        """Show the footer, or what of it is needed."""
+        self.footer.setVisible(self.is_open or self.busy)
+
+    def cancel_all(self) -> None:
+        """Stop all work: the dock was closed."""
+
+    def dock_hidden(self) -> None:
+        """Take in that the dock was hidden, or closed."""
+
+    def dock_shown(self) -> None:
+        """Take in that the dock is shown, for the first time or again."""
 
 
 class ScrollPanel(QScrollArea):
@@ -143,6 +236,7 @@ class ScrollPanel(QScrollArea):
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setWidgetResizable(True)
         self.setWidget(content)
+        make_narrow(content)
         for kind in _WHEEL_WIDGETS:
             for box in content.findChildren(kind):
                 box.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
@@ -170,6 +264,74 @@ class ScrollPanel(QScrollArea):
 
     def _with_bar(self, size: QSize) -> QSize:
         return size + QSize(self._bar.sizeHint().width(), 0)
+
+
+def make_narrow(content: QWidget) -> None:
+    """Let the boxes in a widget be narrower than what they show; a combo box elides its text."""
+    for box in content.findChildren(QComboBox):
+        box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        box.setMinimumContentsLength(_LEAST_LETTERS)
+        box.setMinimumWidth(_LEAST_BOX)
+        box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        if box.property(_ELIDES) is None:
+            box.setProperty(_ELIDES, True)
+            box.installEventFilter(_ComboEliding(box))
+    for field in (*content.findChildren(QAbstractSpinBox), *content.findChildren(QLineEdit)):
+        field.setMinimumWidth(_LEAST_BOX)
+
+
+class _ComboEliding(QObject):
+    """Paints a combo box with the middle of a long text left out; its tooltip has all of it.
+
+    Qt cuts the text at the edge of the box, where the names of layers differ.
+    """
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        """Paint the box, or show its tooltip."""
+        if event is None or not isinstance(watched, QComboBox):
+            return False
+        if event.type() == QEvent.Type.Paint:
+            _paint_elided(watched)
+            return True
+        if event.type() == QEvent.Type.ToolTip and (position := getattr(event, "globalPos", None)):
+            text = watched.currentText()
+            room = watched.width() - 2 * watched.height()  # what is left beside the arrow
+            if watched.fontMetrics().horizontalAdvance(text) > room:
+                QToolTip.showText(position(), "\n".join(filter(None, (text, watched.toolTip()))))
+                return True
+        return False
+
+
+def _paint_elided(box: QComboBox) -> None:
+    option = QStyleOptionComboBox()
+    box.initStyleOption(option)
+    painter = QStylePainter(box)
+    painter.drawComplexControl(QStyle.ComplexControl.CC_ComboBox, option)
+    style = box.style()
+    if style is not None:
+        field = style.subControlRect(
+            QStyle.ComplexControl.CC_ComboBox,
+            option,
+            QStyle.SubControl.SC_ComboBoxEditField,
+            box,
+        )
+        middle = Qt.TextElideMode.ElideMiddle
+        option.currentText = box.fontMetrics().elidedText(
+            option.currentText, middle, field.width() - 4
+        )
+    painter.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, option)
+    painter.end()
+
+
+def ignore_double_clicks(button: QPushButton) -> None:
+    """Take a double click for one: its second press would be of what the first has made of it."""
+    button.installEventFilter(_DoubleClickFilter(button))
+
+
+class _DoubleClickFilter(QObject):
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        """Drop the second press of a double click."""
+        return event is not None and event.type() == QEvent.Type.MouseButtonDblClick
 
 
 class CollapsibleSection(QWidget):
@@ -229,14 +391,14 @@ class WrappedLabel(QLabel):
     def __init__(self, text: str = "") -> None:
         super().__init__()
         self.setWordWrap(True)
-        self.setMinimumWidth(180)  # a QLabel's would be that of its longest word
+        self.setMinimumWidth(120)  # a QLabel's would be that of its longest word
         self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.setText(text)
 
     def setText(self, text: str | None) -> None:
         """Show a text."""
         text = text or ""
-        for mark in "/\\_-":
+        for mark in "" if "<" in text else "/\\_-":  # not inside the marks of rich text
             text = text.replace(mark, mark + _BREAK)
         super().setText(text)
         self.setVisible(bool(text))

@@ -138,16 +138,29 @@ class SettingsForm:
                     setting.set(values[name])
 
 
-def rows_widget(rows: Iterable[tuple[str, Any]], label_width: int) -> QWidget:
-    """Return a widget that shows magicgui widgets below each other, labels and boxes aligned."""
+LABEL_WIDTH = 66
+"""Pixels for what stands before a box, in all rows of the panel; longer ones take two lines."""
+
+
+def rows_widget(rows: Iterable[tuple[str | None, Any]], label_width: int = LABEL_WIDTH) -> QWidget:
+    """Return a widget that shows magicgui widgets below each other, labels and boxes aligned.
+
+    A widget whose label is None takes the whole width.
+    """
     whole = QWidget()
     layout = QFormLayout(whole)
-    layout.setContentsMargins(6, 4, 6, 4)
+    layout.setContentsMargins(6, 2, 6, 2)
+    layout.setHorizontalSpacing(4)
+    layout.setVerticalSpacing(4)
     layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
     layout.setLabelAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
     for text, widget in rows:
+        if text is None:
+            layout.addRow(widget.native)
+            continue
         label = QLabel(text)
-        label.setMinimumWidth(label_width)
+        label.setFixedWidth(label_width)
+        label.setWordWrap(True)
         label.setToolTip(widget.tooltip)
         layout.addRow(label, widget.native)
     return whole

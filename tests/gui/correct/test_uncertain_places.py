@@ -9,9 +9,9 @@ import tune_parts as parts
 from napari_unet.core.annotations.edits import KNOWN
 from napari_unet.core.annotations.journal import Journal
 from napari_unet.core.io.stack import open_stack
-from napari_unet.gui.finetune.panel import TuneSection
 from napari_unet.gui.layers.navigation import image_in_view
 from napari_unet.gui.layers.overlay_layer import is_uncertainty_layer
+from napari_unet.gui.widgets.panel import find_dock
 
 FAINT = [(1, 60, 130), (2, 30, 40)]
 """Where discs are so faint that the model is in doubt: z, y, x; the first one more than the other.
@@ -33,11 +33,9 @@ def image(viewer):
 @pytest.fixture
 def doubts(viewer, threshold_model, image):
     threshold_model("bright", 2)
-    section = TuneSection(viewer)
-    viewer.window.add_dock_widget(section, name="Fine-tune")
-    section.form.choose("bright")
-    section.form.device.value = "cpu"
-    return section.uncertain
+    panel = parts.panel_of(viewer)
+    panel.inputs.choose_model("bright")
+    return panel.correct.uncertain
 
 
 def key_of(viewer):
@@ -121,7 +119,7 @@ def test_without_an_image_or_with_a_model_of_volumes(viewer, doubts, threshold_m
     assert doubts.status.text() == "Open an image and choose a model to look for doubt."
     viewer.add_image(image.data[0], name="plane")
     threshold_model("volumes", 3)
-    doubts._form.choose("volumes")
+    doubts._inputs.choose_model("volumes")
     press()
     assert "volumes" in doubts.status.text() or "Z" in doubts.status.text()
     assert doubts.search is None
@@ -130,9 +128,9 @@ def test_without_an_image_or_with_a_model_of_volumes(viewer, doubts, threshold_m
 def test_the_section_gone_meanwhile(viewer, doubts, qtbot, image):
     doubts.next.click()
     job = doubts.job
-    section = doubts.parent()
-    section.setParent(None)
-    section.deleteLater()
+    panel = find_dock(doubts).widget()
+    panel.setParent(None)
+    panel.deleteLater()
     qtbot.waitUntil(lambda: job.cancelled, timeout=5000)
     qtbot.waitUntil(lambda: not job.active, timeout=10_000)
     assert key_of(viewer) is None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.utils.notifications import show_error
-from qtpy.QtWidgets import QCheckBox, QLabel, QPushButton, QWidget
+from qtpy.QtWidgets import QCheckBox, QPushButton, QWidget
 
 from napari_unet.core.errors import UnetError
 from napari_unet.core.progress import Progress
@@ -21,15 +21,16 @@ from napari_unet.gui.jobs.job import CANCELLED, HOST, Job, WidgetJobs, get_devic
 from napari_unet.gui.layers.convert import full_resolution, layer_axes, layer_stack
 from napari_unet.gui.layers.key_bindings import bind_window_key, weak_callback
 from napari_unet.gui.layers.label_geometry import Placement
-from napari_unet.gui.layers.navigation import go_to, image_in_view
+from napari_unet.gui.layers.navigation import go_to
 from napari_unet.gui.layers.overlay_layer import (
     DOUBTS,
     get_overlay,
     is_uncertainty_layer,
     overlay_metadata,
 )
-from napari_unet.gui.segment.form import quick_settings
-from napari_unet.gui.widgets.panel import hbox, vbox
+from napari_unet.gui.remembered import remembered
+from napari_unet.gui.shared_inputs import SECTION, quick_settings
+from napari_unet.gui.widgets.panel import WrappedLabel, vbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -38,8 +39,9 @@ if TYPE_CHECKING:
     from napari.layers import Image
 
     from napari_unet.core.io.stack import Stack
+    from napari_unet.core.settings.tasks import PredictSettings
     from napari_unet.core.tiles import Index
-    from napari_unet.gui.finetune.form import TuneForm
+    from napari_unet.gui.shared_inputs import InputForm
     from napari_unet.nn.inference.uncertainty import UncertainRegion
 
 logger = logging.getLogger(__name__)
@@ -61,8 +63,8 @@ class UncertaintySection(QWidget):
     ----------
     viewer
         The window.
-    form
-        Tells which model, and on which device.
+    inputs
+        Tells which image and which model.
 
     Attributes
     ----------
@@ -74,9 +76,9 @@ class UncertaintySection(QWidget):
         The place that was shown last.
     """
 
-    def __init__(self, viewer: napari.Viewer, form: TuneForm) -> None:
+    def __init__(self, viewer: napari.Viewer, inputs: InputForm) -> None:
         super().__init__()
-        self._viewer, self._form = viewer, form
+        self._viewer, self._inputs = viewer, inputs
         self.search: UncertaintySearch | None = None
         self.job: Job | None = None
         self._picking: Job | None = None
@@ -87,19 +89,15 @@ class UncertaintySection(QWidget):
         self.next.setToolTip(_TIPS["next"])
         self.layer = QCheckBox("show doubt")
         self.layer.setToolTip(_TIPS["layer"])
-        self.status = QLabel()
-        self.status.setWordWrap(True)
-        row = hbox(self.next, self.layer)
-        row.setStretch(0, 1)
-        vbox(row, self.status, owner=self)
-        self.status.hide()
+        self.status = WrappedLabel()
+        vbox(self.next, self.layer, self.status, margins=(6, 0, 6, 0), owner=self)
         self.next.clicked.connect(self.go)
         self.layer.toggled.connect(self._show_layer)
         bind_window_key(viewer, self, KEY, weak_callback(self.go))
 
     def go(self, *_: Any) -> None:
         """Go to the next place; search first where nothing was found yet."""
-        image, entry = image_in_view(self._viewer), self._form.entry
+        image, entry = self._inputs.image.value, self._inputs.entry
         if image is None or entry is None:
             self._show_status("Open an image and choose a model to look for doubt.")
             return
@@ -118,13 +116,15 @@ class UncertaintySection(QWidget):
     def _start_search(self, image: Image, model: str) -> None:
         self.cancel()
         try:
-            search = UncertaintySearch(image, model, self._form.device.value)
+            search = UncertaintySearch(image, model, remembered(SECTION).get("device", "auto"))
         except UnetError as error:
             self._show_status(describe_error(error))
             return
         self.search, self._go_when_found = search, True
         job = Job(
-            functools.partial(search_steps, search.stack, model, search.device),
+            functools.partial(
+                search_steps, search.stack, model, search.device, quick_settings(image)
+            ),
             on_item=functools.partial(self._take, search),
             on_error=functools.partial(self._fail, search),
             on_end=functools.partial(self._end, search),
@@ -225,7 +225,6 @@ class UncertaintySection(QWidget):
     def _show_status(self, text: str) -> None:
         if self.status.text() != text:
             self.status.setText(text)
-            self.status.setVisible(bool(text))
 
 
 class UncertaintySearch:
@@ -290,7 +289,9 @@ class UncertaintySearch:
         return len(self.places) - len(self._shown)
 
 
-def search_steps(stack: Stack, model: str, device: str) -> Generator[Progress, None, Any]:
+def search_steps(
+    stack: Stack, model: str, device: str, settings: PredictSettings
+) -> Generator[Progress, None, Any]:
     """Search a stack, in the job's thread."""
     yield Progress(0, 0, "loading the model")
     from napari_unet.gui.jobs.engine import loaded_model
@@ -299,7 +300,7 @@ def search_steps(stack: Stack, model: str, device: str) -> Generator[Progress, N
     network = loaded_model(model, device)
     yield Progress(0, 0, "reading what was corrected")
     known = open_annotations(stack)
-    return (yield from find_uncertain_regions(stack, network, quick_settings(), known=known))
+    return (yield from find_uncertain_regions(stack, network, settings, known=known))
 
 
 def open_annotations(stack: Stack) -> Callable[[Index], np.ndarray]:

@@ -1,0 +1,90 @@
+"""What a layer's file says of its axes and channels, where napari's own reader leaves it out.
+
+Only the metadata of TIFFs that name their axes (OME and ImageJ) are read here: that takes
+milliseconds, also for files of many pages. OME-Zarrs are read in `convert`.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+from xml.etree import ElementTree
+
+from napari_unet.core.io.files import TIFF_SUFFIXES, UNREADABLE, expand_path
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari.layers import Image, Labels
+
+_LETTERS = frozenset("TCZYXS")
+
+
+class FileAxes(NamedTuple):
+    """Axes, their lengths, and the names of the channels, "" where the file has none."""
+
+    axes: str
+    shape: tuple[int, ...]
+    channels: tuple[str, ...] = ()
+
+
+def read_file_axes(layer: Image | Labels) -> FileAxes | None:
+    """Return the axes that the layer's file names, as far as the layer has them.
+
+    None for layers of no file, files that do not name their axes, and data of another shape.
+    """
+    path = layer.source.path
+    if path is None or not str(path).lower().endswith(TIFF_SUFFIXES):
+        return None
+    found = expand_path(path)
+    try:
+        state = os.stat(found)
+    except OSError:
+        return None
+    read = _read(str(found), state.st_mtime_ns, state.st_size)
+    if read is None:
+        return None
+    data = layer.data[0] if layer.multiscale else layer.data
+    shape = tuple(int(n) for n in data.shape)
+    return next((fit for fit in _readings(read) if fit.shape == shape), None)
+
+
+def _readings(read: FileAxes) -> list[FileAxes]:
+    """Return the file's axes as readers hand them on: whole, squeezed, or a channel by itself."""
+    pairs = list(zip(read.axes, read.shape, strict=True))
+    squeezed = [(letter, size) for letter, size in pairs if size > 1 or letter in "YX"]
+    found = []
+    for kept in (pairs, squeezed):
+        for left in (kept, [pair for pair in kept if pair[0] != "C"]):
+            axes = "".join(letter for letter, _ in left)
+            found.append(FileAxes(axes, tuple(size for _, size in left), read.channels))
+    return found
+
+
+@lru_cache(64)  # the axes of a layer are asked for at each move of a slider
+def _read(path: str, changed: int, size: int) -> FileAxes | None:
+    from tifffile import TiffFile
+
+    with suppress(*UNREADABLE), TiffFile(path) as file:
+        if not (file.is_ome or file.is_imagej):
+            return None
+        series = file.series[0]
+        axes, shape = series.axes, tuple(int(n) for n in series.shape)
+        if not set(axes) <= _LETTERS or len(set(axes)) < len(axes):
+            return None
+        names = _ome_channels(file.ome_metadata) if file.is_ome else ()
+        return FileAxes(axes, shape, tuple(names))
+    return None
+
+
+def _ome_channels(metadata: str | None) -> Sequence[str]:
+    """Return the channels' names in the first image of OME-XML."""
+    try:
+        root = ElementTree.fromstring(metadata or "")
+    except ElementTree.ParseError:
+        return ()
+    pixels = root.find(".//{*}Pixels")
+    channels = [] if pixels is None else pixels.findall("{*}Channel")
+    return [channel.get("Name", "") for channel in channels]

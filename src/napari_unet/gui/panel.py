@@ -1,0 +1,340 @@
+"""The U-Net panel: the image and the model at the top, the steps below, one dock for all of them.
+
+napari opens it by the names of its steps, too. Each opens the same panel: the dock that it was in
+gives way to the new one, so that there are never two.
+"""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from typing import TYPE_CHECKING, Any, cast
+
+from qtpy.QtCore import QSize, Qt, QTimer
+from qtpy.QtWidgets import (
+    QButtonGroup,
+    QFrame,
+    QGridLayout,
+    QMainWindow,
+    QPushButton,
+    QStackedWidget,
+    QWidget,
+)
+
+from napari_unet.gui.batch.panel import BatchPanel
+from napari_unet.gui.click.panel import ClickPanel
+from napari_unet.gui.correct.edit_tracker import get_edit_tracker
+from napari_unet.gui.correct.section import CorrectSection
+from napari_unet.gui.finetune.panel import TuneSection
+from napari_unet.gui.layers.convert import unwrap
+from napari_unet.gui.measure.panel import MeasurePanel
+from napari_unet.gui.segment.panel import SegmentPanel
+from napari_unet.gui.shared_inputs import InputForm
+from napari_unet.gui.widgets.panel import DockPanel, ScrollPanel, Step, make_narrow, vbox
+
+if TYPE_CHECKING:
+    import napari
+    from qtpy.QtGui import QHideEvent, QShowEvent
+
+SEGMENT, CLICK, CORRECT, TUNE = "Segment", "Click", "Correct", "Fine-tune"
+MEASURE, BATCH = "Measure", "Batch"
+STEPS = {
+    SEGMENT: "Find the objects of the image with the model.",
+    CLICK: "Add, correct, split, merge and delete objects by clicks.",
+    CORRECT: "Correct the labels with napari's brushes, and say what of them is right.",
+    TUNE: "Teach the model what you corrected.",
+    MEASURE: "Size, shape and intensity of each object, as a table.",
+    BATCH: "The same for many files.",
+}
+WITHOUT_RUN = (BATCH,)
+"""Steps in which the button that runs the model on the image is not shown."""
+COLUMNS = 3
+LEAST_WIDTH, USUAL_WIDTH = 190, 340
+"""Pixels: the panel is so wide, at least and at most, when it is docked."""
+CANVAS_SHARE, CANVAS_MARGIN = 0.6, 12
+"""The canvas keeps this share of the window; pixels around the canvas."""
+
+_panels: weakref.WeakKeyDictionary[Any, weakref.ref[UNetPanel]] = weakref.WeakKeyDictionary()
+"""The panel of each window; napari keeps it as long as its dock is there."""
+
+
+class UNetPanel(DockPanel):
+    """All steps on one image and one model.
+
+    Parameters
+    ----------
+    napari_viewer
+        The window; npe2 passes it by this name.
+
+    Attributes
+    ----------
+    inputs
+        The choice of image, axes, channel and model.
+    step
+        The name of the step that is open, one of `STEPS`.
+    """
+
+    def __init__(self, napari_viewer: napari.Viewer) -> None:
+        super().__init__(self._cancel_all)
+        self.viewer = napari_viewer
+        self.inputs = InputForm(napari_viewer)
+        self.step = ""
+        self._fitted = False
+        self._steps: dict[str, Step] = {}
+        self._pages: dict[str, QWidget] = {}
+        self._hidden = QTimer(self)
+        self._hidden.setSingleShot(True)
+        self._hidden.timeout.connect(self._close_if_hidden)
+        self._build()
+        self._tracker = get_edit_tracker(napari_viewer)
+        self.docked.connect(self._tracker.close_with)
+        self.inputs.model_changed.connect(self._model_changed)
+        self._model_changed()
+        self.docked.connect(self._fit_width)
+        self.open_step(SEGMENT)
+
+    def _build(self) -> None:
+        self.buttons: dict[str, QPushButton] = {}
+        group, grid = QButtonGroup(self), QGridLayout()
+        grid.setContentsMargins(4, 0, 4, 2)
+        grid.setSpacing(2)
+        for number, (name, tip) in enumerate(STEPS.items()):
+            button = self.buttons[name] = QPushButton(name)
+            button.setToolTip(tip)
+            button.setCheckable(True)
+            button.setMinimumWidth(1)
+            button.setStyleSheet("QPushButton { padding: 2px 0px; }")
+            # Not a partial of a method: Python's garbage collector crashes in PyQt's proxy of one.
+            button.clicked.connect(lambda _=True, name=name: self.open_step(name))
+            group.addButton(button)
+            grid.addWidget(button, *divmod(number, COLUMNS))
+        self._stack = QStackedWidget()
+        line = QFrame()
+        line.setFrameShape(QFrame.Shape.HLine)
+        self._footer = vbox(margins=(6, 0, 6, 4))
+        layout = vbox(self.inputs, grid, self._stack, line, self._footer, owner=self)
+        layout.setSpacing(2)
+        layout.setStretchFactor(self._stack, 1)
+
+    @property
+    def segment(self) -> SegmentPanel:
+        """The step that runs the model on the image."""
+        return cast("SegmentPanel", self.get_step(SEGMENT))
+
+    @property
+    def click(self) -> ClickPanel:
+        """The step of clicks."""
+        return cast("ClickPanel", self.get_step(CLICK))
+
+    @property
+    def correct(self) -> CorrectSection:
+        """The step of corrections."""
+        return cast("CorrectSection", self.get_step(CORRECT))
+
+    @property
+    def tune(self) -> TuneSection:
+        """The step that tunes the model."""
+        return cast("TuneSection", self.get_step(TUNE))
+
+    @property
+    def measure(self) -> MeasurePanel:
+        """The step that measures."""
+        return cast("MeasurePanel", self.get_step(MEASURE))
+
+    @property
+    def batch(self) -> BatchPanel:
+        """The step for many files."""
+        return cast("BatchPanel", self.get_step(BATCH))
+
+    def get_step(self, name: str) -> Step:
+        """Return a step; it is made when it is needed first, for each takes a tenth of a second."""
+        if name in self._steps:
+            return self._steps[name]
+        step = self._steps[name] = self._make(name)
+        page = self._pages[name] = ScrollPanel(step)
+        self._stack.addWidget(page)
+        make_narrow(step.footer)
+        self._footer.addWidget(step.footer)
+        step.show_footer()
+        step.state_changed.connect(lambda: self._state_changed(name))
+        step.requested.connect(lambda: self.open_step(name))
+        step.ended.connect(self.leave)
+        return step
+
+    def _make(self, name: str) -> Step:
+        viewer, inputs = self.viewer, self.inputs
+        if name == MEASURE:
+            return MeasurePanel(viewer)
+        kinds: dict[str, Any] = {
+            SEGMENT: SegmentPanel,
+            CLICK: ClickPanel,
+            CORRECT: CorrectSection,
+            TUNE: TuneSection,
+            BATCH: BatchPanel,
+        }
+        step: Step = kinds[name](viewer, inputs)
+        if isinstance(step, TuneSection):
+            touched = self.correct.touched
+            step.touched = touched.isChecked()
+            touched.toggled.connect(step.set_touched)
+            step.review.corrections_wanted.connect(lambda: self.open_step(CORRECT))
+        return step
+
+    def open_step(self, name: str) -> None:
+        """Open a step; what goes on in the others goes on, and is shown below."""
+        step = self.get_step(name)
+        before, self.step = self.step, name
+        self.buttons[name].setChecked(True)
+        self._stack.setCurrentWidget(self._pages[name])
+        if before and before != name:
+            self._steps[before].open_step(False)
+        step.open_step(True)
+        self.segment.footer.setVisible(name not in WITHOUT_RUN or self.segment.busy)
+
+    def _model_changed(self) -> None:
+        """Let the chosen model learn from labels of unknown origin."""
+        self._tracker.model = self.inputs.model.value or ""
+
+    def _state_changed(self, name: str) -> None:
+        self._steps[name].show_footer()
+        self.leave()
+        if name == SEGMENT:
+            self.segment.footer.setVisible(self.step not in WITHOUT_RUN or self.segment.busy)
+
+    @property
+    def at_work(self) -> bool:
+        """Whether a step has to outlive the dock."""
+        return any(step.at_work for step in self._steps.values())
+
+    def _cancel_all(self) -> None:
+        for step in self._steps.values():
+            step.cancel_all()
+
+    def minimumSizeHint(self) -> QSize:
+        """Return a width at which all can still be read; the steps scroll."""
+        return QSize(LEAST_WIDTH, super().minimumSizeHint().height())
+
+    def sizeHint(self) -> QSize:
+        """Return the usual width."""
+        return QSize(USUAL_WIDTH, super().sizeHint().height())
+
+    def _fit_width(self, window: Any) -> None:
+        """Take no more of a small window than leaves the canvas its share."""
+        dock = self.dock
+        if self._fitted or dock is None or dock.isFloating() or not isinstance(window, QMainWindow):
+            return
+        central = window.centralWidget()
+        if central is None or not dock.isVisible():
+            return
+        room = central.width() + dock.width() - CANVAS_MARGIN - CANVAS_SHARE * window.width()
+        width = int(min(USUAL_WIDTH, max(LEAST_WIDTH, room)))
+        window.resizeDocks([dock], [width], Qt.Orientation.Horizontal)
+        self._fitted = True  # from now on the user decides
+
+    def showEvent(self, event: QShowEvent | None) -> None:
+        """Look which models there are now."""
+        super().showEvent(event)
+        self.inputs.refresh_models()
+        for step in self._steps.values():
+            step.dock_shown()
+
+    def hideEvent(self, event: QHideEvent | None) -> None:
+        """Find out later whether the dock was closed or hidden, and not only covered.
+
+        napari sends a docked widget no close event, only hide events, also when a tab covers it.
+        """
+        super().hideEvent(event)
+        self._hidden.start()
+
+    def _close_if_hidden(self) -> None:
+        """Tell the steps if the dock is still hidden: one that is undocked is so for a moment."""
+        if self.dock is not None and self.dock.isHidden():
+            for step in self._steps.values():
+                step.dock_hidden()
+
+
+def open_panel(viewer: Any, step: str = "") -> UNetPanel:
+    """Return the panel of a window, at a step; its dock, if it has one, is removed.
+
+    For napari, which puts what it gets into a new dock.
+    """
+    own = unwrap(viewer)
+    known = _panels.get(own)
+    panel = None if known is None else known()
+    dock = None if panel is None else panel.dock
+    if panel is None or dock is None:
+        panel = UNetPanel(viewer)
+        _panels[own] = weakref.ref(panel)
+    else:
+        window = dock.parentWidget()
+        floating, place = dock.isFloating(), dock.geometry()
+        area = window.dockWidgetArea(dock) if isinstance(window, QMainWindow) else None
+        width = dock.width()
+        viewer.window.remove_dock_widget(dock)
+        put_back = functools.partial(_put_back, panel, area, width, place if floating else None)
+        QTimer.singleShot(0, put_back)  # napari docks it meanwhile
+    if step:
+        panel.open_step(step)
+    return panel
+
+
+def _put_back(panel: UNetPanel, area: Any, width: int, place: Any) -> None:
+    """Give the panel's new dock the place of the one before."""
+    dock = panel.dock
+    window = None if dock is None else dock.parentWidget()
+    if dock is None or not isinstance(window, QMainWindow):
+        return
+    if place is not None:
+        dock.setFloating(True)
+        dock.setGeometry(place)
+    elif area is not None:
+        if window.dockWidgetArea(dock) != area:
+            window.addDockWidget(area, dock)
+        window.resizeDocks([dock], [width], Qt.Orientation.Horizontal)
+
+
+class _OpenPanel(QWidget):
+    """What the manifest names, a class for each step: all open the one panel."""
+
+    step = ""
+
+    def __new__(cls, napari_viewer: napari.Viewer) -> Any:
+        """Return the panel instead of a widget of this class."""
+        return open_panel(napari_viewer, cls.step)
+
+    def __init__(self, napari_viewer: napari.Viewer) -> None:  # read by npe2, never called
+        super().__init__()
+
+
+class OpenUNet(_OpenPanel):
+    """Opens the panel."""
+
+
+class OpenSegment(_OpenPanel):
+    """Opens the panel at Segment."""
+
+    step = SEGMENT
+
+
+class OpenClick(_OpenPanel):
+    """Opens the panel at Click."""
+
+    step = CLICK
+
+
+class OpenCorrect(_OpenPanel):
+    """Opens the panel at Correct."""
+
+    step = CORRECT
+
+
+class OpenMeasure(_OpenPanel):
+    """Opens the panel at Measure."""
+
+    step = MEASURE
+
+
+class OpenBatch(_OpenPanel):
+    """Opens the panel at Batch."""
+
+    step = BATCH
