@@ -40,6 +40,7 @@ from napari_unet.nn.inference.decode import find_basins_on_device
 from napari_unet.nn.inference.model import Model, pick_device
 from napari_unet.nn.inference.runner import DTYPES
 from napari_unet.nn.inference.segment import segment
+from napari_unet.nn.inference.size_regression import SizeRegressor
 from napari_unet.nn.interactive.session import ClickSession
 from napari_unet.nn.training.checkpoint import TrainState
 from napari_unet.nn.training.loop import LAYOUT, train
@@ -75,10 +76,12 @@ def load_bundled(name: str, device: torch.device) -> Model:
         values = values.astype(np.float32) if values.dtype == np.float16 else values.copy()
         tensors[key] = torch.from_numpy(values)
     clicks = {k.removeprefix("click/"): tensors.pop(k) for k in list(tensors) if "click/" in k}
+    sizes = {k.removeprefix("size/"): tensors.pop(k).numpy() for k in list(tensors) if "size/" in k}
     net = UNet(card.spec)
     net.load_state_dict(tensors)
     head = build_click_head(card.spec, card.click, clicks).to(device) if clicks else None
-    return Model(card, net.to(device).eval(), device, click=head)
+    size = SizeRegressor.from_arrays(sizes, card.spec)
+    return Model(card, net.to(device).eval(), device, click=head, size=size)
 
 
 class Bench:

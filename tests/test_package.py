@@ -263,6 +263,7 @@ class TestManifest:
         manifest = npe2.PluginManifest.from_distribution("napari-unet")
         contributions = manifest.contributions
         assert [widget.display_name for widget in contributions.widgets] == [
+            "U-Net",
             "Segment",
             "Click",
             "Correct and fine-tune",
@@ -270,6 +271,7 @@ class TestManifest:
             "Batch",
         ]
         assert [entry.command for entry in contributions.menus["napari/layers/segment"]] == [
+            "napari-unet.panel",
             "napari-unet.segment",
             "napari-unet.click",
             "napari-unet.finetune",
@@ -281,6 +283,8 @@ class TestManifest:
         assert [sample.display_name for sample in contributions.sample_data] == [
             "Nuclei (fluorescence)",
             "Nuclei (histology)",
+            "Cells (phase contrast)",
+            "Neuron (bright field)",
         ]
 
 

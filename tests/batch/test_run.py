@@ -13,6 +13,7 @@ from napari_unet.batch.file_job import plan_files
 from napari_unet.batch.run import DONE, FAILED, RUNNING, batch_steps, find_images
 from napari_unet.core.errors import InputError, OutputError
 from napari_unet.core.io.provenance import read_provenance
+from napari_unet.nn.inference.runner import Runner
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -124,7 +125,7 @@ def test_an_error_that_nobody_foresaw_is_the_file_s(work, model, monkeypatch, ca
     def broken(*_):
         raise RuntimeError("the device is on fire")
 
-    monkeypatch.setattr(model.net, "forward", broken)
+    monkeypatch.setattr(Runner, "__call__", broken)
     states = ends(work())
     assert [step.state for step in states] == [FAILED] * 3
     assert states[0].reason == "RuntimeError: the device is on fire"

@@ -228,7 +228,7 @@ def test_a_folder_is_a_batch(folder: Path, tmp_path: Path, tiny_model: str, caps
         "cell10.tif",
         "z.tif",
     ]
-    assert last == "5 of 6 images segmented"
+    assert last == "5 of 6 images segmented; 1 other file left out (.txt)"
     (folder / "broken.tif").unlink()
     assert main(["segment", str(folder), str(out), "--model", tiny_model, "--overwrite"]) == 0
 

@@ -14,6 +14,7 @@ from napari_unet.core.errors import InputError
 from napari_unet.core.evaluation.comparison import LabelPair, read_pair
 from napari_unet.core.io.axes import idle_axes, resolve_axes
 from napari_unet.core.io.stack import open_stack, read_labels_and_axes
+from napari_unet.core.labels.label_file import LabelReading
 from napari_unet.core.regionprops.measure import measure
 from napari_unet.core.training.pairs import read_labelled
 
@@ -163,7 +164,9 @@ def test_axes_of_labels_can_be_given(tmp_path: Path, capsys) -> None:
     capsys.readouterr()
     assert main(["evaluate", *files, "--axes", "TYX", "--truth-axes", "YXT"]) == 0
     assert "1.000" in capsys.readouterr().out
-    labelled = read_labelled("a", tmp_path / "a.tif", tmp_path / "b.tif", labels_axes="YXZ")
+    labelled = read_labelled(
+        "a", tmp_path / "a.tif", tmp_path / "b.tif", how=LabelReading(axes="YXZ")
+    )
     np.testing.assert_array_equal(labelled.labels, values)
 
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
-import psutil
-
 from napari_unet.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -47,6 +45,8 @@ def check_claim(path: Path, decoded: int, stored: int, kind: str = "") -> None:
             f"{path} claims {_size(decoded)} of pixels in {_size(stored)}; it is damaged or "
             "something else, copy or export it once more."
         )
+    import psutil  # optional for a run of files that need not be decoded in one piece
+
     free = psutil.virtual_memory().available
     if decoded > free:
         raise InputError(

@@ -19,6 +19,7 @@ from napari_unet.nn.unet.convert import OPSET, example_input, to_portable, write
 from napari_unet.nn.unet.net import UNet, fold, pad_to_multiple
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from torch import Tensor
@@ -150,6 +151,10 @@ class OnnxNet:
     def trunk(self, images: Tensor) -> Tensor:
         """Return the features of images, by torch."""
         return self._torch.trunk(images)
+
+    def pyramid(self, images: Tensor) -> Iterator[Tensor]:
+        """Yield the features of each level, the coarsest first, by torch."""
+        return self._torch.pyramid(images)
 
     @property
     def head(self) -> Any:

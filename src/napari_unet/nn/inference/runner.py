@@ -84,7 +84,8 @@ class Runner:
         """Make a fast copy of a network, which stays as it is."""
         dtype, layout = DTYPES[precision], _layout(net.spec.ndim)
         fast = fold(net).to(dtype).to(memory_format=layout)  # type: ignore[call-overload]
-        return cls(FusedUNet(fast) if device.type == "cpu" else fast, device, dtype)
+        plain = type(fast) is UNet  # a subclass may answer in its own way
+        return cls(FusedUNet(fast) if plain and device.type == "cpu" else fast, device, dtype)
 
     def __call__(self, tiles: Tensor) -> Tensor:
         """Run tiles, float32 (N, C, *spatial) in host memory; raw maps, float32, on the device."""
