@@ -304,7 +304,7 @@ def test_an_unexpected_error_is_one_sentence(viewer, section, pair, score, monke
 
 
 def test_it_stays_open_in_the_next_session(viewer, panel, section):
-    again = type(section)(viewer, 100)
+    again = type(section)(viewer)
     assert again.collapsible.is_open
     again.collapsible.open(False)
-    assert not type(section)(viewer, 100).collapsible.is_open
+    assert not type(section)(viewer).collapsible.is_open

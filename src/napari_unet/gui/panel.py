@@ -6,6 +6,7 @@ gives way to the new one, so that there are never two.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import weakref
 from typing import TYPE_CHECKING, Any, cast
@@ -261,7 +262,9 @@ def open_panel(viewer: Any, step: str = "") -> UNetPanel:
     own = unwrap(viewer)
     known = _panels.get(own)
     panel = None if known is None else known()
-    dock = None if panel is None else panel.dock
+    dock = None
+    with contextlib.suppress(RuntimeError):  # Qt has deleted the panel, with its window
+        dock = None if panel is None else panel.dock
     if panel is None or dock is None:
         panel = UNetPanel(viewer)
         _panels[own] = weakref.ref(panel)

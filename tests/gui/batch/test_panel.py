@@ -106,7 +106,7 @@ def test_a_folder(panel, folder, work, monkeypatch):
     assert item.text(1) == second and item.toolTip(1) == second
     assert item.toolTip(0) == str(folder / "b.tif")
     assert tifffile.imread(folder / "segmented" / "a.tif").max() == 2
-    assert panel.bar.value() == 3 and panel.start.text() == "Run"
+    assert panel.bar.value() == 3 and panel.start.text() == "Run on all files"
 
 
 def test_running_again_goes_on_where_it_was_left(panel, folder, work):
