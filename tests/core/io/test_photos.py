@@ -144,7 +144,7 @@ def test_an_image_larger_than_the_memory_is_refused(tmp_path: Path, monkeypatch)
     class Free:
         available = 1000
 
-    monkeypatch.setattr(size_claims.psutil, "virtual_memory", Free)
+    monkeypatch.setattr("psutil.virtual_memory", Free)
     monkeypatch.setattr(size_claims, "ALWAYS", 0)
     Image.fromarray(noise(99, 99)).save(tmp_path / "a.png")
     with pytest.raises(InputError, match="1 kB of memory are free; save it as a tiled TIFF"):
