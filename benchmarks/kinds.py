@@ -89,9 +89,14 @@ def some(items: list[str], most: int) -> list[str]:
     return [items[int((i + 0.5) * len(items) / most)] for i in range(most)]
 
 
+def opened(image: np.ndarray) -> nu.Stack:
+    """Return an image, grey or in colours, as a stack."""
+    return nu.open_stack(image, axes="YXS" if image.ndim == 3 else "YX")
+
+
 def clicked(image: np.ndarray, truth: np.ndarray, model: nu.Model, count: int) -> list[list[float]]:
     """Click on some objects of an image whose size is told; return the IoU after each click."""
-    stack = nu.open_stack(image, axes="YXS" if image.ndim == 3 else "YX")
+    stack = opened(image)
     settings = nu.PredictSettings(diameter=median_diameter(truth))
     session = nu.ClickSession(model, stack, settings=settings)
     rng = np.random.default_rng(0)

@@ -22,6 +22,7 @@ measured again. RUN/loop.png shows the curves.
 from __future__ import annotations
 
 import argparse
+import csv
 import itertools
 import json
 import tempfile
@@ -32,7 +33,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from kinds import planes_of, some
+from kinds import opened, planes_of, some
 
 import napari_unet as nu
 from napari_unet.core.annotations.mask import MARGIN, background_near, rest_of_clumps
@@ -68,9 +69,9 @@ def read_kind(data: Path, kind: str, most: int) -> tuple[list[Image], list[Image
     folder = data / kind
     names = sorted(path.stem for path in (folder / "images").glob("*.tif"))
     if kind == "bbbc038":
-        table = [line.split(",") for line in (folder / "split.csv").read_text().splitlines()]
-        where = table[0].index("modality")
-        names = [row[table[0].index("id")] for row in table[1:] if row[where] == "histology"]
+        with (folder / "split.csv").open() as table:
+            rows = csv.DictReader(table)
+            names = [row["id"] for row in rows if row["modality"] == "histology"]
     found: dict[str, list[Image]] = {}
     for name in names:
         planes = [(f"{name} {z}", *plane) for z, plane in enumerate(planes_of(folder, name))]
@@ -152,7 +153,7 @@ class Robot:
         if name in self.images:
             state = put_in(self.images[name], labels)
         self.images[name] = state
-        session = nu.ClickSession(self.model, _opened(image), labels, overwrite=True)
+        session = nu.ClickSession(self.model, opened(image), labels, overwrite=True)
         for false, missed in self.mistakes(labels, truth):
             if self.corrections >= until:
                 return
@@ -225,7 +226,7 @@ class Robot:
         seen = {name: image for name, image in self.images.items() if image.known.any()}
         began = time.monotonic()
         samples = nu.Samples.from_labels(
-            [(_opened(each.image), _of_known(each)) for each in seen.values()],
+            [(opened(each.image), _of_known(each)) for each in seen.values()],
             [each.known for each in seen.values()],
             sources=list(seen),
             channels=self.model.spec.in_channels,
@@ -252,10 +253,6 @@ def put_in(before: Corrected, labels: np.ndarray) -> Corrected:
     after = Corrected(before.image, labels, [number + highest for number in before.ids])
     after.erased[before.erased > 0] = before.erased[before.erased > 0] + 10**6
     return after
-
-
-def _opened(image: np.ndarray) -> nu.Stack:
-    return nu.open_stack(image, axes="YXS" if image.ndim == 3 else "YX")
 
 
 def _of_known(state: Corrected) -> np.ndarray:

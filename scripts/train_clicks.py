@@ -31,14 +31,13 @@ import torch
 from skimage.io import imread
 
 import napari_unet as nu
-from napari_unet.core.image.diameters import median_diameter
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.models.folder import THUMBNAIL
 from napari_unet.core.models.store import find_model
 from napari_unet.core.training.config import TrainConfig
 from napari_unet.core.training.log import TrainLog
 from napari_unet.core.training.run_state import CHECKPOINT
-from napari_unet.core.training.samples import Sample, Samples
+from napari_unet.core.training.samples import Samples
 from napari_unet.nn.inference.model import Model, load_model, save_model
 from napari_unet.nn.interactive.session import ClickSession
 from napari_unet.nn.training.checkpoint import TrainState, load_checkpoint
@@ -55,7 +54,7 @@ from napari_unet.nn.unet.click_head import ClickHead
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 from lab.synthetic_images import Picture, SyntheticImageSource, make_synthetic_image, normalise
 from lab.synthetic_kinds import make_object_scene
-from train_general import crop_weights, read_samples
+from train_general import bare_sample, crop_weights, read_samples
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,14 +73,7 @@ def read_split(data: Path, split: str, channels: int) -> Samples:
     for row in rows:
         labels = tifffile.imread(data / "labels" / f"{row['id']}.tif")
         image = normalise(tifffile.imread(data / "images" / f"{row['id']}.tif"), channels)
-        sample = Sample(
-            image=image,
-            labels=labels,
-            targets=np.zeros((0, *labels.shape), np.float32),
-            known=np.ones(labels.shape, bool),
-            group=row["modality"],
-            diameter=median_diameter(labels),
-        )
+        sample = bare_sample(image, labels, row["modality"])
         items.append(sample)
     return Samples(items)
 
@@ -101,15 +93,8 @@ class ObjectScenes:
         """Generate a scene, zoomed as `LabelledImages` are."""
         scene = make_object_scene([self.seed, int(rng.integers(2**31))], EDGE)
         image, labels = normalise(scene.image, channels), scene.layers[0]
-        sample = sample_of(image, labels)
+        sample = bare_sample(image, labels, "scenes")
         return LabelledImages.from_samples(Samples([sample])).draw(rng, channels, diameter)
-
-
-def sample_of(image: np.ndarray, labels: np.ndarray) -> Sample:
-    """Return a sample of a normalised image without targets."""
-    none = np.zeros((0, *labels.shape), np.float32)
-    known = np.ones(labels.shape, bool)
-    return Sample(image, labels, none, known, "scenes", median_diameter(labels))
 
 
 def picture_sources(data: Path, channels: int) -> list[PictureSource]:

@@ -151,6 +151,19 @@ def read_images(data: Path, split: str) -> Iterator[tuple[str, str, np.ndarray, 
             yield group_of(kind, row.get("modality", "")), row["id"], image, labels
 
 
+def bare_sample(image: np.ndarray, labels: np.ndarray, group: str, source: str = "") -> Sample:
+    """Return a normalised image with its labels, all known, without targets."""
+    return Sample(
+        image=image,
+        labels=labels,
+        targets=np.zeros((0, *labels.shape), np.float32),
+        known=np.ones(labels.shape, bool),
+        group=group,
+        diameter=median_diameter(labels),
+        source=source,
+    )
+
+
 def read_samples(data: Path, split: str, *, most: int | None = None) -> Samples:
     """Read one split of all kinds, whole and without targets, which only training needs.
 
@@ -158,15 +171,7 @@ def read_samples(data: Path, split: str, *, most: int | None = None) -> Samples:
     """
     samples = Samples()
     for group, name, image, labels in read_images(data, split):
-        sample = Sample(
-            image=normalise(image, 3),
-            labels=labels,
-            targets=np.zeros((0, *labels.shape), np.float32),
-            known=np.ones(labels.shape, bool),
-            group=group,
-            diameter=median_diameter(labels),
-            source=f"{group} {name}",
-        )
+        sample = bare_sample(normalise(image, 3), labels, group, f"{group} {name}")
         samples.items.append(sample)
     return spread(samples, most) if most else samples
 

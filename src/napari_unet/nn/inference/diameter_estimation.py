@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from napari_unet.core.image.frames import Frame
     from napari_unet.core.io.stack import Stack
-    from napari_unet.core.training.samples import Samples
+    from napari_unet.core.training.samples import Sample, Samples
     from napari_unet.nn.inference.model import Model
 
 ESTIMATING = "looking at the image"
@@ -173,12 +173,17 @@ def training_statistics(model: Model, samples: Samples) -> dict[str, list[float]
     """Return the ranges of the training images' statistics, for the model's card."""
     seen, settings = [], PredictSettings()
     for sample in samples.items:
-        axes = "CZYX" if sample.labels.ndim == 3 else "CYX"
-        frame = _middle_frame(open_stack(sample.image, axes=axes), model, settings)
+        frame = sample_frame(model, sample)
         scale = working_scale(sample.diameter, model.diameter)
         if not frame.blank:
             seen.append(try_scale(frame, scale, model, settings).statistics)
     return statistic_ranges(seen)
+
+
+def sample_frame(model: Model, sample: Sample) -> Frame:
+    """Return a training image as a model sees a frame."""
+    axes = "CZYX" if sample.labels.ndim == 3 else "CYX"
+    return open_frame(open_stack(sample.image, axes=axes), model, PredictSettings(), ())
 
 
 def _in_pixels(stack: Stack, settings: PredictSettings) -> PredictSettings:

@@ -182,8 +182,8 @@ def _part(frame: Frame, busy: float) -> np.ndarray:
         ]
         for size in frame.shape
     ]
-    places = list(itertools.product(*windows))
-    spreads = np.nan_to_num([float(frame.read(place).std()) for place in places])
+    parts = [frame.read(window) for window in itertools.product(*windows)]
+    spreads = np.nan_to_num([float(part.std()) for part in parts])
     order = np.argsort(spreads)
     enough = order[spreads[order] >= busy * spreads.max()]
-    return frame.read(places[int(enough[len(enough) // 2])])
+    return parts[int(enough[len(enough) // 2])]

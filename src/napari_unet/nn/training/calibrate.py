@@ -19,12 +19,14 @@ from napari_unet.core.image.diameters import working_scale
 from napari_unet.core.image.domain_shift import statistic_ranges
 from napari_unet.core.instances.heads import InstanceHead
 from napari_unet.core.instances.tile_merger import decode_instances
-from napari_unet.core.io.stack import open_stack
 from napari_unet.core.settings.tasks import DecodeSettings, PredictSettings
 from napari_unet.core.training.holdout import count_known
 from napari_unet.core.training.samples import Samples
-from napari_unet.nn.inference.diameter_estimation import training_statistics
-from napari_unet.nn.inference.model import open_frame
+from napari_unet.nn.inference.diameter_estimation import (
+    LEAST_EDGE,
+    sample_frame,
+    training_statistics,
+)
 from napari_unet.nn.inference.scale_trials import try_scale
 from napari_unet.nn.inference.size_regression import SizeRegressor
 from napari_unet.nn.training.cancellation import run_cancellable
@@ -94,8 +96,8 @@ def format_agreement(model: Model, samples: Samples, precision: str = "bfloat16"
 ZOOMS, FAR, NEAR = 6, 3.0, 0.5
 """Zooms at which an image is looked at to fit a size regressor: half of them up to 2 to the power
 of `FAR` from the right one, half close to it, with that standard deviation of the power."""
-ZOOM_LIMITS, LEAST_EDGE = (0.05, 8.0), 24
-"""Zooms and edges of images, in pixels, outside of which they are not looked at."""
+ZOOM_LIMITS = (0.05, 8.0)
+"""Zooms at which images are looked at, if `LEAST_EDGE` pixels are left of them."""
 
 
 def fit_size_regressor(model: Model, samples: Samples, seed: int = 0) -> SizeRegressor:
@@ -115,8 +117,7 @@ def fit_size_regressor(model: Model, samples: Samples, seed: int = 0) -> SizeReg
     for sample in samples.items:
         if not sample.diameter:
             continue
-        axes = "CZYX" if sample.labels.ndim == 3 else "CYX"
-        frame = open_frame(open_stack(sample.image, axes=axes), model, settings, ())
+        frame = sample_frame(model, sample)
         powers = [*rng.uniform(-FAR, FAR, ZOOMS // 2), *rng.normal(0, NEAR, ZOOMS - ZOOMS // 2)]
         for power in powers:
             zoom = wanted / sample.diameter * 2**power
