@@ -1,8 +1,8 @@
 """More generated scenes: what a general model is trained on beside labelled images.
 
 One layer of objects each, no object inside another: what the object is would be a guess. Rods,
-rings, branched cells and packed tissue join the shapes of `synthetic_images`; some pictures get the
-halos of phase contrast. Everything follows from the seed.
+colonies of rods, rings, branched cells and packed tissue join the shapes of `synthetic_images`;
+some pictures get the halos of phase contrast. Everything follows from the seed.
 """
 
 from __future__ import annotations
@@ -83,6 +83,38 @@ def _rods(rng: Rng, size: int) -> np.ndarray:
         path += centre - path.mean(0)
         near = _close_to(path, size, 0.5 * width * rng.uniform(0.85, 1.15))
         labels[near & ((labels == 0) | (rng.random() < 0.3))] = number
+    return labels
+
+
+def _colonies(rng: Rng, size: int) -> np.ndarray:
+    """Draw colonies of capsules that lie side by side in bent rows, on empty ground."""
+    labels = np.zeros((size, size), np.uint16)
+    width = log_uniform(rng, 5, 14)
+    aspect = rng.uniform(1.5, 5)
+    grid = np.mgrid[:size, :size].astype(float)
+    for _ in range(int(rng.integers(1, 7))):
+        centre = rng.uniform(0.1, 0.9, 2) * size
+        radius = width * log_uniform(rng, 1.5, 9)
+        turn, reach = rng.uniform(0, np.pi), 2 * radius + 4 * width
+        y, x = (axis - at for axis, at in zip(grid, centre, strict=True))
+        wave = rng.uniform(0, 0.5) * width * smooth_noise(rng, size, 4 * width)
+        along = x * np.cos(turn) + y * np.sin(turn)
+        across = y * np.cos(turn) - x * np.sin(turn) + wave + reach
+        row = np.floor(across / width).astype(int)
+        for number in range(max(0, row.min()), min(row.max(), int(2 * reach / width)) + 1):
+            lengths = width * np.maximum(aspect * rng.lognormal(0, 0.25, 200), 1.2)
+            ends = np.cumsum(lengths) - rng.uniform(0, lengths[0]) - reach
+            middle = (number + 0.5) * width - reach
+            mine = row == number
+            cell = np.minimum(np.searchsorted(ends, along[mine]), len(ends) - 1)
+            centres = ends[cell] - lengths[cell] / 2
+            beyond = np.abs(along[mine] - centres) - (lengths[cell] - width) / 2
+            off = across[mine] - reach - middle
+            thick = 0.5 * width * rng.uniform(0.85, 1.05, len(ends))[cell]
+            inside = np.hypot(np.maximum(beyond, 0), off) <= thick
+            inside &= np.hypot(centres, middle) < radius
+            first = int(labels.max()) + 1
+            labels[mine] = np.where(inside & (labels[mine] == 0), first + cell, labels[mine])
     return labels
 
 
@@ -184,6 +216,7 @@ OBJECT_KINDS: dict[str, Callable[[Rng, int], np.ndarray]] = {
     "cells": KINDS["cells"],
     "islands": KINDS["islands"],
     "rods": _rods,
+    "colonies": _colonies,
     "rings": _rings,
     "branched": _branched,
     "packed": _packed,
