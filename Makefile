@@ -1,4 +1,4 @@
-# make demo | test | lint | bench | clean        everything happens in .venv, made on first use
+# make demo | test | lint | docs | bench | clean        everything happens in .venv, made on first use
 #
 # TORCH   what pip is asked for; a CPU build: TORCH="torch --index-url https://download.pytorch.org/whl/cpu"
 # PYTHON  the interpreter that .venv is made from
@@ -24,7 +24,7 @@ ifeq ($(SYSTEM),Linux)
     HEADLESS := $(if $(DISPLAY)$(WAYLAND_DISPLAY),,--headless)
 endif
 
-.PHONY: demo test screen lint bench clean
+.PHONY: demo test screen lint docs bench clean
 
 demo: $(READY)
 	$(BIN)/napari-unet demo $(HEADLESS) $(ARGS)
@@ -39,6 +39,10 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(READY)
+	$(BIN)/python -c "import material, mkdocstrings" 2>/dev/null || $(BIN)/python -m pip install -q -e ".[docs]"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict $(ARGS)
 
 bench: $(READY)
 	$(BIN)/python -m pip install -q -e ".[bench]"

@@ -144,8 +144,9 @@ def predict(
     Returns
     -------
     np.ndarray
-        float32 (K, [T,] [Z,] Y, X): foreground probability and relative distance of an instance
-        head, class probabilities of a semantic one. A frame of one value only has maps of 0.
+        float32 (K, Y, X), with T and Z behind K where there are any: foreground probability and
+        relative distance of an instance head, class probabilities of a semantic one. A frame of one
+        value only has maps of 0.
 
     Raises
     ------

@@ -195,8 +195,8 @@ def segment(
     Returns
     -------
     np.ndarray
-        uint16, or uint32 above 65,535 objects in a frame, of the stack's shape without C:
-        ([T,] [Z,] Y, X). 0 is background.
+        uint16, or uint32 above 65,535 objects in a frame, of the stack's shape without C: (Y, X),
+        with T and Z in front where there are any. 0 is background.
 
     Raises
     ------

@@ -1,0 +1,121 @@
+"""The documentation: what the strict build checks, without mkdocs."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import posixpath
+import re
+import unicodedata
+from pathlib import Path
+
+import pytest
+import yaml
+
+import napari_unet
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+PICTURES = (".png", ".webp", ".gif", ".jpg", ".svg")
+
+
+def load_script(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+HOOK = load_script("docs_hook")
+PAGES = [path.relative_to(ROOT).as_posix() for path in sorted(DOCS.rglob("*.md"))]
+ALL_PAGES = [*PAGES, *HOOK.OUTSIDE]
+LINK = re.compile(r"\]\((?P<target>[^)\s]+)")
+
+
+@functools.cache
+def text_of(page):
+    """A page without its code blocks, where brackets mean something else."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return re.sub(r"^( *)```.*?^\1```", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+@functools.cache
+def anchors(page):
+    """What can be linked to on a page, made from its headings as mkdocs makes them."""
+    found = set()
+    for heading in re.findall(r"^#+ +(.+?) *$", text_of(page), flags=re.MULTILINE):
+        plain = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).replace("`", "").replace("*", "")
+        plain = unicodedata.normalize("NFKD", plain).encode("ascii", "ignore").decode()
+        slug = re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", plain).strip().lower())
+        number = sum(other == slug or other.startswith(f"{slug}_") for other in found)
+        found.add(f"{slug}_{number}" if number else slug)
+    return found
+
+
+def navigation():
+    """The pages that the navigation lists, by their paths in the site."""
+    pages = []
+
+    def collect(entry):
+        for value in entry.values() if isinstance(entry, dict) else entry:
+            collect(value) if isinstance(value, (dict, list)) else pages.append(value)
+
+    collect(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"])
+    return pages
+
+
+class TestLinks:
+    @pytest.mark.parametrize("page", [*ALL_PAGES, "README.md"])
+    def test_every_link_picture_and_anchor_is_there(self, page):
+        broken = []
+        for link in LINK.finditer(text_of(page)):
+            path, _, anchor = link["target"].partition("#")
+            if ":" in path:
+                continue
+            target = posixpath.normpath(posixpath.join(posixpath.dirname(page), path))
+            target = target if path else page
+            if not (ROOT / target).is_file() or (
+                anchor and target.endswith(".md") and anchor not in anchors(target)
+            ):
+                broken.append(link["target"])
+        assert broken == []
+
+    @pytest.mark.parametrize("page", ALL_PAGES)
+    def test_every_link_leads_to_a_part_of_the_site(self, page):
+        HOOK.site_links(text_of(page), page)
+
+    def test_links_become_those_of_the_site(self):
+        text = "[a](../../benchmarks/clicks.md#x) [b](../faq.md) [c](https://x.org/a) [d](#here)"
+        expected = "[a](../benchmarks/clicks.md#x) [b](../faq.md) [c](https://x.org/a) [d](#here)"
+        assert HOOK.site_links(text, "docs/how/sizes.md") == expected
+        assert HOOK.site_links("[a](docs/faq.md) [b](README.md)", "CONTRIBUTING.md") == (
+            "[a](faq.md) [b](index.md)"
+        )
+        with pytest.raises(ValueError, match="no part of the site"):
+            HOOK.site_links("[a](../src/x.py)", "docs/faq.md")
+
+    def test_a_broken_anchor_would_be_seen(self):
+        assert "what-must-stay" in anchors("CONTRIBUTING.md")
+        assert "how-to-add" in anchors("CONTRIBUTING.md")
+
+
+class TestNavigation:
+    def test_every_page_is_listed_once(self):
+        assert sorted(navigation()) == sorted(HOOK.path_in_site(page) for page in ALL_PAGES)
+
+    def test_every_picture_is_shown_somewhere(self):
+        shown = {
+            posixpath.normpath(posixpath.join(posixpath.dirname(page), link["target"]))
+            for page in [*ALL_PAGES, "README.md"]
+            for link in LINK.finditer(text_of(page))
+        }
+        files = [path for path in DOCS.rglob("*") if path.suffix in PICTURES]
+        assert {path.relative_to(ROOT).as_posix() for path in files} <= shown
+        assert sum(path.stat().st_size for path in files) < 4e6
+
+
+class TestReference:
+    def test_every_public_name_has_its_entry(self):
+        text = (DOCS / "reference" / "python.md").read_text(encoding="utf-8")
+        names = re.findall(r"^::: napari_unet\.(\w+)$", text, flags=re.MULTILINE)
+        assert sorted(names) == sorted(set(napari_unet.__all__) - {"__version__"})
