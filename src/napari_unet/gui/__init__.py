@@ -1,6 +1,7 @@
 """The window: a napari panel over core, with torch only in the threads of jobs.
 
-panel          the one panel: the inputs at the top, the steps below; what the manifest names
+panel          the one panel: the inputs at the top, the steps below
+open_panel     what the manifest names: each opens the one panel, at a step
 shared_inputs  what all steps work on: image, axes, channel, model
 segment/       the Segment step: run a model and watch the labels grow, in memory or in blocks
 click/         the Click step: objects by clicks, boxes and edits

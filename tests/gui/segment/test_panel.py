@@ -12,6 +12,7 @@ from napari_unet.core.errors import DeviceError
 from napari_unet.core.image.domain_shift import ShiftRemark, ShiftReport, size_remark
 from napari_unet.gui.layers.navigation import SEEN, SLICE
 from napari_unet.gui.layers.result_info import RESULT_KEY
+from napari_unet.gui.segment import form
 from napari_unet.gui.shared_inputs import InputForm
 
 SHAPE = (40, 60)
@@ -344,6 +345,14 @@ def test_the_settings_are_remembered(viewer, panel, home):
     again = type(form)(viewer, InputForm(viewer))
     assert again.values() == form.values() and again.values()["settings"]["tile"] == 64
     assert again.first.settings["diameter"].get() is None, "it belongs to one image"
+
+
+def test_onnx_is_a_device_where_it_is_installed(viewer, panel, image, monkeypatch):
+    assert "onnx" in panel.form.device.choices
+    panel.form.device.value = "onnx"
+    assert panel.form.request().device == "onnx"
+    monkeypatch.setattr(form, "find_spec", lambda name: None if name == "onnxruntime" else name)
+    assert form.run_devices() == ("auto", "cpu", "cuda", "mps")
 
 
 def test_changes_are_saved_soon(viewer, panel, home, qtbot):
