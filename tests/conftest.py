@@ -37,6 +37,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="N",
         help="try N files of each kind in tests/fuzz, instead of some hundred",
     )
+    parser.addoption(
+        "--fuzz-counts",
+        metavar="FILE",
+        help="keep the counts of tests/fuzz in a file, and go on from there (not on Windows)",
+    )
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

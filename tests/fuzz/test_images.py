@@ -9,6 +9,7 @@ import shutil
 import numpy as np
 import pytest
 import tifffile
+from format_samples import FORMATS
 from hypothesis import strategies as st
 from mutations import changed_bytes, changed_json
 from PIL import Image
@@ -32,6 +33,8 @@ def picture(kind: str, values) -> bytes:
     return out.getvalue()
 
 
+OTHERS = [each for each in FORMATS if ".tif" not in each.suffixes and ".zarr" not in each.suffixes]
+"""Formats whose samples are tried in few variants: files of microscopes, arrays, other pictures."""
 TIFFS = [
     tiff(photometric="minisblack"),
     tiff(photometric="minisblack", compression="lzw", predictor=True),
@@ -66,6 +69,20 @@ def test_files(fuzz, tmp_path, suffix) -> None:
         read_file(path)
 
     fuzz(changed_bytes(PICTURES.get(suffix, TIFFS)), check, 200)
+
+
+@pytest.mark.filterwarnings("ignore:Generating overly large repr")
+@pytest.mark.parametrize("each", OTHERS, ids=lambda each: each.name)
+def test_other_files(fuzz, tmp_path, each) -> None:
+    if each.package:
+        pytest.importorskip(each.package)
+    path = each.write(tmp_path).path
+
+    def check(data) -> None:
+        path.write_bytes(data)
+        read_file(path)
+
+    fuzz(changed_bytes([path.read_bytes()]), check, 30)
 
 
 def test_ome_xml(fuzz, tmp_path) -> None:
@@ -111,11 +128,14 @@ def test_zarrs(fuzz, tmp_path) -> None:
         name = draw(st.sampled_from(chunks))
         return name, draw(changed_bytes([(good / name).read_bytes()]))
 
+    shutil.copytree(good, path)
+
     def check(drawn) -> None:
         name, data = drawn
-        shutil.rmtree(path, ignore_errors=True)
-        shutil.copytree(good, path)
         (path / name).write_bytes(data)
-        read_file(path)
+        try:
+            read_file(path)
+        finally:
+            (path / name).write_bytes((good / name).read_bytes())
 
     fuzz(spoiled(), check, 150)

@@ -148,6 +148,21 @@ def test_a_zipped_ome_zarr(tmp_path: Path, name: str, inside: str) -> None:
     assert image_stem(tmp_path / name) == "a"
 
 
+def test_a_zipped_ome_zarr_with_a_damaged_chunk(tmp_path: Path) -> None:
+    ome_image(noise(16, 20), "YX", tmp_path / "folder")
+    with zipfile.ZipFile(tmp_path / "a.ozx", "w") as archive:
+        archive.write(tmp_path / "folder" / "zarr.json", "zarr.json")
+        archive.write(tmp_path / "folder" / "0" / "zarr.json", "0/zarr.json")
+        archive.write(tmp_path / "folder" / "0" / "c" / "0" / "0", "0/c/0/0")
+        start = archive.getinfo("0/c/0/0").header_offset
+    content = bytearray((tmp_path / "a.ozx").read_bytes())
+    content[start] = 0
+    (tmp_path / "a.ozx").write_bytes(content)
+    stack = open_stack(tmp_path / "a.ozx")
+    with pytest.raises(InputError, match=r"cannot be read as OZX .*Bad magic number"):
+        stack.read((), (slice(0, 16), slice(0, 20)), (0,))
+
+
 def test_another_archive_is_no_image(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "rois.zip", "w") as archive:
         archive.writestr("1.roi", b"Iout")

@@ -9,6 +9,7 @@ array_files           arrays of numpy (.npy, .npz) and HDF5
 vendor_files          files of microscopes, by the extra ``formats``
 ome_zarr              Zarr and OME-Zarr, in folders, archives and at addresses
 remote                bounds on what servers may send, and on how long they may take
+time_limit            how long a file may be read for
 size_claims           what a file claims to hold, checked before memory is allocated
 lazy_arrays           base of lazy arrays, cache of chunks, reads with several tries
 array_views           lazy parts, flips and colours of arrays

@@ -8,6 +8,7 @@ import re
 import struct
 import unicodedata
 import uuid
+import zipfile
 import zlib
 from contextlib import contextmanager, suppress
 from glob import escape
@@ -65,6 +66,7 @@ UNREADABLE = (
     struct.error,
     zlib.error,
     lzma.LZMAError,
+    zipfile.BadZipFile,
 )
 """What libraries raise on damaged files; they share no base class."""
 

@@ -8,6 +8,7 @@ window must not wait for when its panel opens.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from napari_unet.core.errors import InputError
@@ -25,6 +26,7 @@ from napari_unet.core.io.files import (
     unreadable_error,
 )
 from napari_unet.core.io.ome_zarr import read_zarr
+from napari_unet.core.io.time_limit import time_limit
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,10 +49,14 @@ def read_file(path: Path, level: int = 0, series: int | None = None, raw: bool =
     Raises
     ------
     InputError
-        A file that is missing, of an unknown kind, damaged, or without an image in it.
+        A file that is missing, of an unknown kind, damaged, or without an image in it; or one that
+        takes too long, see `time_limit`.
     """
     try:
-        return _read(path, level, series, raw)
+        check_exists(path)
+        file = split_inner(path)[0]
+        with nullcontext() if file.is_dir() else time_limit(file):
+            return _read(path, level, series, raw)
     except PermissionError as error:
         raise InputError(f"{path} may not be read by this user; change its permissions.") from error
     except InputError:
@@ -60,7 +66,6 @@ def read_file(path: Path, level: int = 0, series: int | None = None, raw: bool =
 
 
 def _read(path: Path, level: int, series: int | None, raw: bool) -> Opened:
-    check_exists(path)
     file, inner = split_inner(path)
     suffix = file.suffix.lower()
     if file.is_dir() or suffix in ZIP_SUFFIXES:

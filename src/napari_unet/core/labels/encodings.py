@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.errors import InputError
-from napari_unet.core.io.axes import check_axes, resolve_axes
 from napari_unet.core.io.files import TIFF_SUFFIXES, UNREADABLE
+from napari_unet.core.io.stack import read_labels_and_axes
 from napari_unet.core.settings.tasks import COLOURS, IDS
 
 if TYPE_CHECKING:
@@ -45,20 +45,9 @@ def _tiff_indices(path: Path, axes: str | None) -> tuple[np.ndarray, str] | None
     from napari_unet.core.io.tiff import silence_tifffile
 
     with silence_tifffile(), tifffile.TiffFile(path) as file:
-        page = file.pages.first
-        if page.photometric != tifffile.PHOTOMETRIC.PALETTE:
+        if file.pages.first.photometric != tifffile.PHOTOMETRIC.PALETTE:
             return None
-        series = file.series[0]
-        shape, found = series.shape, series.axes
-        values = series.asarray()
-    what = str(path)
-    letters = check_axes(axes, shape, what) if axes else resolve_axes(found, shape, what)
-    if "S" in letters or ("C" in letters and shape[letters.index("C")] > 1):
-        return None
-    left = [letter for letter in "TZYX" if letter in letters]
-    order = [letters.index(letter) for letter in ("C" * ("C" in letters), *left) if letter]
-    sizes = [shape[letters.index(letter)] for letter in left]
-    return values.transpose(order).reshape(sizes), "".join(left)
+    return read_labels_and_axes(path, axes)
 
 
 def colours_to_ids(
