@@ -6,9 +6,10 @@ Cost: brush strokes of 2,000 to 20,000 pixels on a 4096 x 4096 uint16 labels arr
 milliseconds from the changed pixels to the record on the disk, with and without the sync, and CPU
 time alone, which does not depend on other work on the machine.
 
-Kills: a process paints random strokes (some undone and redone), and reports the number of each as
-soon as it is saved. It is killed (SIGKILL) at a random moment. The next process restores the labels
-from the journal, compares them with the reports, and goes on painting.
+Kills: a process paints random strokes (some undone and redone), edits several places at once, as of
+objects that are alike, and reports the number of each action as soon as it is saved. It is killed
+(SIGKILL) at a random moment. The next process restores the labels from the journal, compares them
+with the reports, and goes on.
 POSIX only.
 """
 
@@ -149,10 +150,11 @@ class Expected:
         while self.number < number:
             what, where, value = action(self.seed, self.number, len(self.done), len(self.undone))
             self.number += 1
-            if what == "paint":
+            if what in ("paint", "alike"):
                 self.done.append(self.labels.copy())
                 self.undone.clear()
-                self.labels[where] = value
+                for box in alike(where) if what == "alike" else [where]:
+                    self.labels[box] = value
                 continue
             source, target = self.done, self.undone
             if what == "redo":
@@ -164,12 +166,22 @@ class Expected:
 def action(
     seed: int, number: int, undoable: int, redoable: int
 ) -> tuple[str, tuple[slice, slice], int]:
-    """Return an action by its number: kind, box to paint and label."""
+    """Return an action by its number: kind, box to paint and label.
+
+    Kinds are "paint", "alike" (several boxes at once, see `alike`), "undo" and "redo".
+    """
     rng = np.random.default_rng((seed, number))
     kind = rng.uniform()
     what = "undo" if kind < 0.15 and undoable else "redo" if kind < 0.25 and redoable else "paint"
+    what = "alike" if what == "paint" and kind > 0.7 else what
     top, left = (int(rng.integers(0, n - 12)) for n in SHAPE)
     return what, np.s_[top : top + 8, left : left + 11], number + 1
+
+
+def alike(box: tuple[slice, slice]) -> list[tuple[slice, slice]]:
+    """Return some boxes all over the labels, which one edit of objects that are alike changes."""
+    rows = [slice((box[0].start + 13 * n) % 56, (box[0].start + 13 * n) % 56 + 8) for n in range(4)]
+    return [(row, box[1]) for row in rows]
 
 
 def _paint_until_killed(path: Path, seed: int, delay: float) -> int:
@@ -204,6 +216,13 @@ def _paint(path: Path, seed: int, write: int) -> None:
                 old = labels[where].copy()
                 labels[where] = value
                 journal.record(journal.edit(where, old, value, labels=labels))
+            elif what == "alike":  # on the disk first, in the labels then
+                changed = np.zeros(SHAPE, bool)
+                for part in alike(box):
+                    changed[part] = True
+                where = np.nonzero(changed)
+                journal.record(journal.plan(where, labels[where], value, labels=labels))
+                labels[where] = value
             else:
                 step = journal.undo() if what == "undo" else journal.redo()
                 labels[step.where] = step.values

@@ -31,3 +31,9 @@ def disc_image(diameter: float, size: int = 400, seed: int = 0) -> tuple[np.ndar
             labels[inside] = labels.max() + 1
     image = ndimage.gaussian_filter((labels > 0) * 100.0, 0.06 * diameter)
     return image + rng.normal(0, 3, image.shape), labels
+
+
+def disc(shape: tuple[int, int], centre: tuple[float, float], radius: float) -> np.ndarray:
+    """Return one disc as a mask, bool (Y, X)."""
+    y, x = np.ogrid[: shape[0], : shape[1]]
+    return (y - centre[0]) ** 2 + (x - centre[1]) ** 2 <= radius**2

@@ -12,6 +12,7 @@ evaluation   labels compared with the truth
 regionprops  measurements of objects
 tracking     objects linked through time
 annotations  the journal of corrections, and training sets from it
+alike        objects that resemble a few examples, and the same edit of all of them
 training     samples, splits, crops and state of trainings
 models       the store of models
 prompts      clicks and boxes

@@ -23,6 +23,7 @@ from napari_unet.core.annotations.edits import DROPPED, KNOWN, SCRIBBLES, UNKNOW
 from napari_unet.core.annotations.header import find_journals
 from napari_unet.core.annotations.journal import Journal
 from napari_unet.core.annotations.journal_reader import JournalReader
+from napari_unet.core.annotations.mask import read_annotation_mask
 from napari_unet.core.errors import InputError, OutputError
 from napari_unet.core.io.stack import open_stack
 
@@ -173,6 +174,34 @@ def test_a_journal_cut_at_any_byte_restores_every_whole_stroke():
             with Journal.open(journal.path) as torn:
                 assert np.array_equal(torn.replay(), states[sum(e <= size for e in ends) - 1])
                 torn.undo()
+
+
+def test_an_edit_of_many_objects_is_written_whole_or_not_at_all():
+    labels, stack = first_labels("TYX"), image("TYX")
+    before = labels.copy()
+    with Journal.begin(stack, labels) as journal:
+        start = journal.path.stat().st_size
+        where = np.nonzero(labels == 1)
+        edit = journal.plan(where, 1, 0, labels=labels, accepted=[(2, 0), (2, 3)])
+        assert np.array_equal(labels, before)
+        journal.record(edit)
+        assert (journal.undoable, edit.ids) == (1, (1, 2))
+    data = journal.path.read_bytes()
+    after = np.where(before == 1, 0, before)
+    for size in range(start, len(data) + 1, 7):
+        journal.path.write_bytes(data[:size])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", JournalWarning)
+            with Journal.open(journal.path) as torn:
+                expected = after if torn.undoable else before
+                assert np.array_equal(torn.replay(), expected)
+    journal.path.write_bytes(data)
+    with Journal.open(journal.path) as whole:
+        known = [read_annotation_mask(whole, (t,)).known for t in range(4)]
+        assert [mask[5, 2] for mask in known] == [True, False, False, True]
+        step = whole.undo()
+        after[step.where] = step.values
+        assert np.array_equal(after, before)
 
 
 def test_a_moved_image_has_its_journal_and_a_changed_one_has_none(tmp_path):

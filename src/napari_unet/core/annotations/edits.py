@@ -47,6 +47,8 @@ class Edit:
         What made it, such as "paint", "fill" or "click"; only shown to people.
     confirmed
         Ids of objects that the user accepted as they are, without changing a pixel.
+    confirmed_in
+        The plane (Y, X) that each of them is in, counted in C order; empty: all that `box` reaches.
     box
         Bounding box of the pixels, or the region of the confirmed objects.
     canvas
@@ -63,6 +65,7 @@ class Edit:
     runs: Numbers
     source: str = ""
     confirmed: tuple[int, ...] = ()
+    confirmed_in: tuple[int, ...] = ()
     box: Box = ()
     canvas: str = LABELS
     date: float = field(default_factory=time.time)
@@ -167,6 +170,7 @@ class Edit:
             "date": self.date,
         }
         header |= {"confirmed": self.confirmed} if self.confirmed else {}
+        header |= {"confirmed_in": self.confirmed_in} if self.confirmed_in else {}
         header |= {"canvas": self.canvas} if self.canvas != LABELS else {}
         header |= {"clicks": self.clicks} if self.clicks else {}
         columns = self.runs.T.copy()
@@ -192,6 +196,7 @@ class Edit:
             np.ascontiguousarray(columns.T),
             header["source"],
             tuple(header.get("confirmed", ())),
+            tuple(header.get("confirmed_in", ())),
             box_from_json(header["box"]),
             header.get("canvas", LABELS),
             header["date"],
@@ -255,6 +260,7 @@ def check_edit(header: dict[str, Any], shape: tuple[int, ...]) -> None:
     """
     box_from_json(header["box"], shape)
     confirmed, clicks = header.get("confirmed", []), header.get("clicks", [])
+    planes = header.get("confirmed_in", [])
     good = (
         is_count(header["most"])
         and is_moment(header["date"])
@@ -263,6 +269,9 @@ def check_edit(header: dict[str, Any], shape: tuple[int, ...]) -> None:
         and header.get("canvas", LABELS) in CANVASES
         and isinstance(confirmed, list | tuple)
         and all(map(is_count, confirmed))
+        and isinstance(planes, list | tuple)
+        and len(planes) in (0, len(confirmed))
+        and all(is_count(plane, math.prod(shape[:-2])) for plane in planes)
         and isinstance(clicks, list | tuple)
         and all(map(_is_click, clicks))
     )

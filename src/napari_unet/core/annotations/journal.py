@@ -191,6 +191,43 @@ class Journal(JournalReader):
         before = edit if canvas == LABELS else None
         return dataclasses.replace(edit, base=self._copies(edit.box, labels, before))
 
+    def plan(
+        self,
+        where: Sequence[ArrayLike],
+        old: ArrayLike,
+        new: ArrayLike,
+        *,
+        labels: Any = None,
+        source: str = "",
+        accepted: Sequence[tuple[int, int]] = (),
+    ) -> Edit:
+        """Describe a change that is not in the labels yet, for `record`.
+
+        Parameters
+        ----------
+        where, old, new, labels, source
+            As for `edit`, but the labels are as they are before the change.
+        accepted
+            Objects that are right as they are: id, and a plane (Y, X) that it is in, counted in C
+            order.
+
+        Raises
+        ------
+        InputError
+            As for `edit`.
+        """
+        shape = self.header.shape
+        edit = Edit.from_pixels(shape, where, old, new, source=source)
+        if accepted:
+            ids, planes = zip(*accepted, strict=True)
+            places = np.unravel_index(planes, shape[:-2]) if shape[:-2] else ()
+            spans = [(int(axis.min()), int(axis.max()) + 1) for axis in places]
+            box = (*spans, *((0, n) for n in shape[-2:]))
+            edit = dataclasses.replace(edit, confirmed=ids, confirmed_in=planes, box=box)
+        if not edit.box:
+            return edit
+        return dataclasses.replace(edit, base=self._copies(edit.box, labels))
+
     def record(self, edit: Edit) -> None:
         """Write an edit; when this returns, it is saved. Empty edits are not written.
 

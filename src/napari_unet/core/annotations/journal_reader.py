@@ -172,6 +172,11 @@ class JournalReader:
             events = self._history.events(*self._planes(index))
             return [self._edit(event) if isinstance(event, int) else event for event in events]
 
+    def last_edits(self, count: int) -> list[Edit]:
+        """Return the last edits that are not undone, the latest first."""
+        with self._guard:
+            return [self._edit(number) for number in reversed(self._history.done[-count:])]
+
     def marks(self) -> list[RegionMark]:
         """Return every mark, in order."""
         with self._guard:

@@ -172,7 +172,11 @@ class _EventMaps:
             here = planes == plane
             self.ids[plane].update(np.unique(before[here]).tolist())
             self.ids[plane].update(np.unique(after[here]).tolist())
-        if edit.confirmed:
+        if edit.confirmed_in:
+            first //= self._pixels
+            for label, plane in zip(edit.confirmed, edit.confirmed_in, strict=True):
+                self.ids[plane - first].add(label)
+        elif edit.confirmed:
             for plane in self._planes(self._window(edit.box)):
                 self.ids[plane].update(edit.confirmed)
 

@@ -188,6 +188,8 @@ def split_object(
     second: Sequence[int],
     index: Index = (),
     distance_map: Callable[[Window], np.ndarray | None] = lambda _: None,
+    *,
+    fresh: int | None = None,
 ) -> LabelEdit:
     """Split the object under two pixels; the part of the second gets a new id.
 
@@ -203,6 +205,8 @@ def split_object(
         Returns what the network sees in a window of the plane (volume): the relative distance, from
         0 to 1, of the window's shape, or None. It is added to the relative distance of the object's
         own mask, which alone divides the object at its neck.
+    fresh
+        The new id; None: an unused one.
 
     Raises
     ------
@@ -221,7 +225,7 @@ def split_object(
     markers = np.zeros(mask.inside.shape, np.int32)
     markers[peaks[0]], markers[peaks[1]] = 1, 2
     parts: np.ndarray = watershed(-height, markers, mask=mask.inside)  # type: ignore[no-untyped-call]
-    fresh = new_label(labels)
+    fresh = new_label(labels) if fresh is None else fresh
     return _relabel(labels, index, label, mask, np.where(parts == 2, fresh, label), fresh)
 
 

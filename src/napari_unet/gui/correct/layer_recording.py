@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import weakref
+from collections import deque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_unet.core.annotations.append_log import JournalWarning
 from napari_unet.core.annotations.edits import LABELS, SCRIBBLES
-from napari_unet.core.annotations.journal import Journal
+from napari_unet.core.annotations.journal import Journal, UndoStep
 from napari_unet.core.errors import InputError, UnetError
 from napari_unet.core.text import pluralise
 from napari_unet.gui.correct.write_queue import WriteQueue, get_changed_pixels, get_source
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 
     from napari.layers import Labels
 
+    from napari_unet.core.alike.group_edits import GroupEdit
     from napari_unet.core.annotations.edits import Edit
-    from napari_unet.core.annotations.journal import UndoStep
     from napari_unet.core.annotations.journal_reader import JournalReader
     from napari_unet.gui.layers.label_geometry import LabelGeometry
 
@@ -103,6 +104,7 @@ class LayerRecording(QObject):
         self._closing = False
         self._remark = remark
         self._source: tuple[str, Clicks] = ("", ())
+        self._recorded: deque[Edit] = deque()
         self._queue = WriteQueue()
         self._queue.changed.connect(self._queue_changed)
         take_undo_keys(layer, self.undo, self.redo)
@@ -166,6 +168,43 @@ class LayerRecording(QObject):
                 self._remark = str(warning)
 
         self._put(write)
+
+    def change(self, change: GroupEdit, source: str) -> None:
+        """Record a change of many objects, and make it as soon as it is on the disk.
+
+        It is one entry of the journal and one step of undo. What the user paints over it meanwhile
+        stays, in the layer as in the journal.
+        """
+        edit: Edit | None = None
+
+        def write() -> None:
+            nonlocal edit
+            journal = self._get_journal()
+            if edit is None:
+                edit = journal.plan(
+                    change.where,
+                    change.before,
+                    change.after,
+                    labels=self._labels(),
+                    source=source,
+                    accepted=change.accepted,
+                )
+            journal.record(edit)
+            self._recorded.append(edit)
+
+        self._put(write)
+
+    def _show_recorded(self) -> None:
+        """Make the changes that are on the disk and not in the layer yet."""
+        while self._recorded:
+            edit = self._recorded.popleft()
+            if self.geometry is None or not edit.pixels:
+                continue
+            where = np.unravel_index(edit.flat(), edit.shape)
+            now = self._labels()[where]
+            free = now == edit.values(after=False)
+            step = UndoStep(tuple(w[free] for w in where), edit.values()[free], edit)
+            self._apply(step)
 
     @contextlib.contextmanager
     def with_source(self, source: str, clicks: Clicks = ()) -> Iterator[None]:
@@ -272,6 +311,7 @@ class LayerRecording(QObject):
             self.journal.close()
 
     def _queue_changed(self) -> None:
+        self._show_recorded()
         if not self._queue.pending and not self.failed:
             postponed, self._postponed = self._postponed, []
             for kind in postponed:
@@ -293,6 +333,7 @@ class LayerRecording(QObject):
             return
         if not isinstance(self.journal, Journal):
             return
+        self._show_recorded()
         try:
             step = self.journal.undo() if kind == "undo" else self.journal.redo()
         except UnetError as error:

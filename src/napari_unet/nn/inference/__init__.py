@@ -14,6 +14,7 @@ diameter_estimation    how large the objects are, and whether the image is like 
 scale_trials           what is found in a part of an image at one scale, and how well it fits
 size_regression        how large objects are by the look of a part, before any is outlined
 embeddings             the trunk's features of an image, cached for clicks
+object_features        objects described by their looks and by what the network sees in them
 uncertainty            the regions that are most worth correcting
 linking                the objects of a time-lapse linked: `link_frames`
 """

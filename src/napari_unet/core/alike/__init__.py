@@ -1,0 +1,7 @@
+"""Fix one, fix all alike: objects that resemble a few examples, and the same edit of all of them.
+
+descriptors  what an object looks like, in numbers
+ranking      which objects are like the examples, and unlike the counterexamples
+edit_kinds   what an edit was: an object deleted, accepted, split, merged or reshaped
+group_edits  the same edit of many objects, as one change
+"""
