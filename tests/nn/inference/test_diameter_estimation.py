@@ -18,7 +18,7 @@ from napari_unet.nn.inference.diameter_estimation import (
     resolve_diameter,
 )
 from napari_unet.nn.inference.model import load_model, open_frame
-from napari_unet.nn.inference.scale_trials import ScaleTrial, try_scale
+from napari_unet.nn.inference.scale_trials import ScaleTrial, check_consistency, try_scale
 from napari_unet.nn.inference.segment import segment_steps
 
 
@@ -74,7 +74,8 @@ def test_it_can_be_stopped_between_two_trials(nuclei, monkeypatch):
 
     monkeypatch.setattr("napari_unet.nn.inference.diameter_estimation.try_scale", counting)
     steps = segment_steps(noise, nuclei)
-    assert next(steps).what == ESTIMATING and len(scales) == 1
+    assert next(steps).what == ESTIMATING and scales == [1]
+    assert next(steps).what == ESTIMATING and scales == [1]  # the first is not made twice
     assert next(steps).what == ESTIMATING and len(scales) == 2
     steps.close()
     assert len(scales) == 2
@@ -118,6 +119,7 @@ def test_discs_are_found_again_in_the_turned_image_but_noise_is_not(nuclei):
     trials = []
     for image in (disc_image(20)[0], np.random.default_rng(0).normal(0, 3, (400, 400))):
         frame = open_frame(open_stack(image), nuclei, settings, ())
-        trials.append(try_scale(frame, 1.0, nuclei, settings, consistency=True))
+        trial = try_scale(frame, 1.0, nuclei, settings)
+        trials.append(check_consistency(trial, nuclei, settings))
     assert trials[0].consistency > 0.9
     assert trials[1].consistency < 0.6

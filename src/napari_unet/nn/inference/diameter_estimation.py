@@ -29,7 +29,7 @@ from napari_unet.core.io.stack import open_stack
 from napari_unet.core.progress import Progress, run_to_end
 from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.nn.inference.model import choose_scale, open_frame
-from napari_unet.nn.inference.scale_trials import ScaleTrial, try_scale
+from napari_unet.nn.inference.scale_trials import ScaleTrial, check_consistency, try_scale
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -153,8 +153,8 @@ def scale_trial_steps(
     trials = []
     for scale in fitting:
         yield Progress(0, 0, ESTIMATING)
-        trial = try_scale(frame, scale, model, settings, consistency=True)
-        trials.append(replace(trial, taught=taught if scale == known else 0.0))
+        trial = first if scale == known else try_scale(frame, scale, model, settings)
+        trials.append(check_consistency(trial, model, settings))
     return trials
 
 

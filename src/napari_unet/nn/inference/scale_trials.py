@@ -65,6 +65,8 @@ class ScaleTrial:
         Diameter in image pixels that the model was taught, if this is the scale for it; else 0.
     features
         What a size regressor reads, `size_features`; None without a working diameter.
+    part, labels
+        What was looked at, float32 (C, *spatial), and the objects found in it.
     """
 
     scale: float
@@ -75,6 +77,8 @@ class ScaleTrial:
     expected: float = 0.0
     taught: float = 0.0
     features: np.ndarray | None = field(default=None, repr=False, compare=False)
+    part: np.ndarray | None = field(default=None, repr=False, compare=False)
+    labels: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     @property
     def size(self) -> float:
@@ -118,23 +122,8 @@ class ScaleTrial:
         return found, 2 * error(self.expected) if looked else 0.0
 
 
-def try_scale(
-    frame: Frame,
-    scale: float,
-    model: Model,
-    settings: PredictSettings,
-    *,
-    consistency: bool = False,
-) -> ScaleTrial:
-    """Segment a part of a frame where intensities vary, at one scale.
-
-    Parameters
-    ----------
-    scale
-        Network pixels an image pixel.
-    consistency
-        Whether to segment the part once more, turned by 90 degrees.
-    """
+def try_scale(frame: Frame, scale: float, model: Model, settings: PredictSettings) -> ScaleTrial:
+    """Segment a part of a frame where intensities vary, at a scale in network pixels a pixel."""
     # Without a regressor all rests on what is found: the busiest part shows most.
     image = _part(frame.at(scale), BUSY if model.size else 1.0)
     maps, labels, summary = _objects_in(image, model, settings)
@@ -144,17 +133,23 @@ def try_scale(
         "certainty": float(np.abs(2 * maps[0] - 1).mean()),
         "share": float((labels > 0).mean()),
     }
-    trial = ScaleTrial(scale, typical_diameter(labels) / scale, len(peaks), statistics)
+    diameter = typical_diameter(labels) / scale
+    trial = ScaleTrial(scale, diameter, len(peaks), statistics, part=image, labels=labels)
     if model.diameter:
         ratio = scale * trial.diameter / model.diameter
         features = size_features(summary, statistics | {"objects": math.log1p(len(peaks))}, ratio)
         expected = model.diameter * math.exp(model.size(features)) / scale if model.size else 0.0
         trial = replace(trial, expected=expected, features=features)
-    if consistency and len(peaks):
-        _, turned, _ = _objects_in(np.rot90(image, 1, (-2, -1)), model, settings)
-        again = evaluate(np.rot90(turned, -1, (-2, -1)), labels, (0.5,)).ap[0]
-        trial = replace(trial, consistency=float(again))
     return trial
+
+
+def check_consistency(trial: ScaleTrial, model: Model, settings: PredictSettings) -> ScaleTrial:
+    """Segment what a trial looked at once more, turned by 90 degrees, and compare the objects."""
+    if not trial.objects or trial.part is None or trial.labels is None:
+        return trial
+    _, turned, _ = _objects_in(np.rot90(trial.part, 1, (-2, -1)), model, settings)
+    again = evaluate(np.rot90(turned, -1, (-2, -1)), trial.labels, (0.5,)).ap[0]
+    return replace(trial, consistency=float(again))
 
 
 def _objects_in(
