@@ -5,13 +5,14 @@
     python benchmarks/loop.py DATA --out RUN --draw                 # only the picture
 
 A robot does the user's job through the public functions. It opens one image after another, has it
-segmented, with the size of the objects estimated, and corrects what is wrong in a random order: it
-deletes what is no object (a click), and clicks on a missed object until the IoU is 0.8 or it has
-clicked 6 times; fragments and clumps below are deleted for that. After 10 corrections it fine-tunes
-for 30 seconds, keeps the model unless that is judged worse, and goes on with the next image; where
-an image has no mistakes left it is marked as checked (a click), and all of it is learned from.
-Known are, as in the window, the objects that were touched and the background around them. After
-each tuning the model is scored on images that the robot never opens.
+segmented, with the size of the objects estimated (where that is wrong by more than a factor of 1.6
+it measures an object, two clicks, and has it segmented anew), and corrects what is wrong in a
+random order: it deletes what is no object (a click), and clicks on a missed object until the IoU is
+0.8 or it has clicked 6 times; fragments and clumps below are deleted for that. After 10 corrections
+it fine-tunes for 30 seconds, keeps the model unless that is judged worse, and goes on with the next
+image; where an image has no mistakes left it is marked as checked (a click), and all of it is
+learned from. Known are, as in the window, the objects that were touched and the background around
+them. After each tuning the model is scored on images that the robot never opens.
 
 DATA holds a folder for each kind, with `images/` and `labels/`. Rows of RUN/loop.jsonl, one a
 model: kind, clicks so far, seconds waited (segmenting, clicking, tuning), corrections, AP50 at IoU
@@ -25,24 +26,34 @@ import argparse
 import csv
 import itertools
 import json
+import math
 import tempfile
 import time
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from kinds import opened, planes_of, some
+from scipy.ndimage import distance_transform_edt
 
 import napari_unet as nu
-from napari_unet.core.annotations.mask import MARGIN, background_near, rest_of_clumps
+from napari_unet.core.annotations.mask import (
+    MARGIN,
+    MARGIN_LIMITS,
+    RIM,
+    RIM_SHARE,
+    background_near,
+    rest_of_clumps,
+)
 from napari_unet.core.evaluation.metrics import Scores
 from napari_unet.core.image.diameters import median_diameter, object_diameters
 from napari_unet.core.image.domain_shift import ShiftWarning
 from napari_unet.core.instances.matching import Overlap, match
 from napari_unet.core.progress import run_to_end
 from napari_unet.core.prompts.simulation import iou, simulate_clicks
+from napari_unet.nn.inference.diameter_estimation import resolve_diameter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,6 +65,8 @@ WANTED_IOU, MOST_CLICKS = 0.8, 6
 """The robot clicks on an object until it has this IoU, or so often."""
 GIVE_UP = 0.5
 """An object that is still worse than this is left alone: nothing is learned from it."""
+WRONG = 1.6
+"""A size that is wrong by this ratio is seen to be."""
 COVERING = 0.25
 """An object covers another if they share so much of the smaller one."""
 SMALLEST = {"particles_em": 20.0}
@@ -103,17 +116,24 @@ class Corrected:
 
     @property
     def known(self) -> np.ndarray:
-        """Where the labels are right, as `core.annotations.mask` says for the window's edits."""
+        """Where the labels are right, or assumed to be."""
+        return self.known_and_assumed()[0]
+
+    def known_and_assumed(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return what `core.annotations.mask` says for the window's edits, bool (Y, X) both."""
         if self.checked:
-            return np.ones(self.labels.shape, bool)
+            return np.ones(self.labels.shape, bool), np.zeros(self.labels.shape, bool)
         drawn = self.touched
         clumps = rest_of_clumps(self.labels, self.erased)
         core = drawn | ((self.erased > 0) & (self.labels == 0) & ~clumps)
         if not core.any():
-            return core
+            return core, core
         sizes = object_diameters(np.where(drawn, self.labels, 0))
-        margin = max(3.0, MARGIN * float(np.median(sizes))) if len(sizes) else 3.0
-        return core | (background_near(core, clumps, margin) & (self.labels == 0))
+        diameter = float(np.median(sizes)) if len(sizes) else 0.0
+        margin = max(MARGIN_LIMITS[0], MARGIN * diameter)
+        known = core | (background_near(core, clumps, margin) & (self.labels == 0))
+        rim = max(RIM, RIM_SHARE * diameter)
+        return known, known & ~core & (distance_transform_edt(~drawn) > rim)
 
 
 @dataclass
@@ -146,10 +166,8 @@ class Robot:
 
     def correct(self, name: str, image: np.ndarray, truth: np.ndarray, until: int) -> None:
         """Segment an image and correct it, up to a number of corrections in all."""
-        began = time.monotonic()
-        labels = nu.segment(image, self.model).astype(np.int32)
-        self.waited += time.monotonic() - began
-        state = Corrected(image, labels)
+        state = Corrected(image, self.segment(image, truth))
+        labels = state.labels
         if name in self.images:
             state = put_in(self.images[name], labels)
         self.images[name] = state
@@ -163,6 +181,18 @@ class Robot:
                 self.delete(state, false)
         self.clicks += 1  # "checked"
         state.checked = True
+
+    def segment(self, image: np.ndarray, truth: np.ndarray) -> np.ndarray:
+        """Segment an image; with the size told if the robot sees that it was estimated wrongly."""
+        began = time.monotonic()
+        stack, wanted = opened(image), median_diameter(truth)
+        found, _ = resolve_diameter(stack, self.model, nu.PredictSettings())
+        if found.diameter and wanted and abs(math.log(found.diameter / wanted)) > math.log(WRONG):
+            self.clicks += 2
+            found = nu.PredictSettings(diameter=wanted)
+        labels = nu.segment(stack, self.model, found).astype(np.int32)
+        self.waited += time.monotonic() - began
+        return labels
 
     def mistakes(
         self, labels: np.ndarray, truth: np.ndarray
@@ -231,6 +261,10 @@ class Robot:
             sources=list(seen),
             channels=self.model.spec.in_channels,
         )
+        samples.items = [
+            replace(item, assumed=each.known_and_assumed()[1])
+            for item, each in zip(samples.items, seen.values(), strict=True)
+        ]
         settings = nu.TrainSettings(**{"minutes": self.minutes, **self.settings})
         tuning = nu.Tuning(self.model, samples, settings)
         run_to_end(tuning.steps())

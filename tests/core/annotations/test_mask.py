@@ -64,6 +64,31 @@ def test_a_touched_object_is_known_with_background_around_but_not_its_neighbour(
     assert not known[far].any()
 
 
+def test_the_background_of_the_margin_is_assumed_but_for_the_rim(begin):
+    labels = FIRST.copy()
+    journal = begin(labels)
+    paint(journal, labels, disc(66, 70, 8), 3)
+    truth = read_annotation_mask(journal, margin=8)
+    away = np.where(Y <= 60, np.hypot(Y - 60, X - 70), 12)  # above the stroke
+    assert truth.assumed[(away > 13) & (away < 17)].all()
+    assert not truth.assumed[away < 11].any()  # the object, and the rim that its outline shows
+    assert not truth.assumed[~truth.known].any()
+
+
+def test_what_was_deleted_or_marked_is_not_assumed(begin):
+    labels = FIRST.copy()
+    journal = begin(labels)
+    paint(journal, labels, labels == 3, 0)
+    truth = read_annotation_mask(journal, margin=8)
+    assert truth.known[FIRST == 3].all()
+    assert not truth.assumed[FIRST == 3].any()
+    assert truth.assumed.any()
+    journal.mark(KNOWN, ())
+    truth = read_annotation_mask(journal, margin=8)
+    assert truth.known.all()
+    assert not truth.assumed.any()
+
+
 def test_the_margin_goes_by_the_diameter_of_what_was_touched(begin):
     labels = FIRST.copy()
     journal = begin(labels)

@@ -4,8 +4,9 @@ Only what the user looked at is known: regions marked as known (a frame, a plane
 and what was touched. Touched are the pixels that changed; the objects that were edited, added or
 confirmed, as they are now; and the background around both up to a margin. Other objects within the
 margin stay unknown, and so does what is left of an object that was deleted and partly drawn anew:
-it may be a clump's next object. All of this is decided plane by plane: an edit in one plane of a
-volume says nothing about the planes above and below.
+it may be a clump's next object. The background of the margin is marked as assumed: a training may
+doubt it (`nn/training/assumed_background.py`). All of this is decided plane by plane: an edit in
+one plane of a volume says nothing about the planes above and below.
 
 If labels are classes, there are no objects to be touched: the pixels that changed and everything
 within the margin are known.
@@ -32,8 +33,10 @@ MARGIN = 0.35
 half of the gap to a neighbour among crowded objects ..."""
 MARGIN_LIMITS = (3.0, 30.0)
 """... and within these limits, in pixels."""
-RIM = 1.5
-"""Width of known background, in pixels, around objects that were drawn in a clump."""
+RIM, RIM_SHARE = 1.5, 0.07
+"""Width of the background around objects that were drawn that is certain, as their outline shows
+it: in pixels, of which no more is known in a clump; and for large objects a share of the diameter.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,11 +52,15 @@ class AnnotationMask:
     scribbled
         bool, the same shape, disjoint from `known`: pixels that a scribble says belong to some
         object, while nothing is known of its outline. They teach the foreground alone.
+    assumed
+        bool, the same shape, part of `known`: background that nobody spoke of, and that is known by
+        lying near what was touched. Among crowded objects there may be some that were not drawn.
     """
 
     labels: np.ndarray
     known: np.ndarray
     scribbled: np.ndarray
+    assumed: np.ndarray
 
     @property
     def annotated(self) -> np.ndarray:
@@ -86,6 +93,7 @@ def read_annotation_mask(
     )
     held = journal.holds(index).reshape(found.known.shape[:-2])
     found.known[~held] = False
+    found.assumed[~held] = False
     return found
 
 
@@ -118,9 +126,11 @@ def mask_from_events(
     maps = _EventMaps(labels.shape, box)
     for event in events:
         maps.take(event)
-    known = maps.marked.copy()
+    known, assumed = maps.marked.copy(), np.zeros(labels.shape, bool)
     if touched:
-        known |= maps.touched(labels, classes, margin)
+        seen, assumed = maps.touched(labels, classes, margin)
+        assumed &= ~known
+        known |= seen
     labels, scribbled = labels.copy(), np.zeros(labels.shape, bool)
     if maps.scribbles.any():
         named = maps.scribbles > 0 if classes else maps.scribbles == 1
@@ -129,7 +139,8 @@ def mask_from_events(
         outlined = known & (labels > 0)
         scribbled = (maps.scribbles > 1) & ~outlined & ~named
         known &= ~scribbled
-    return AnnotationMask(labels, known, scribbled)
+        assumed &= known & ~named
+    return AnnotationMask(labels, known, scribbled, assumed)
 
 
 class _EventMaps:
@@ -190,22 +201,29 @@ class _EventMaps:
             for plane in self._planes(window):
                 self.ids.pop(plane, None)
 
-    def touched(self, labels: np.ndarray, classes: bool, margin: float | None) -> np.ndarray:
-        """Return the pixels touched, and the background around them."""
-        out = np.zeros(labels.shape, bool)
-        planes = zip(*map(_planes_of, (labels, self.changed, self.erased, out)), strict=True)
-        for number, (plane, changed, erased, known) in enumerate(planes):
+    def touched(
+        self, labels: np.ndarray, classes: bool, margin: float | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the pixels touched and what is around them, and which of it is assumed."""
+        out, assumed = np.zeros(labels.shape, bool), np.zeros(labels.shape, bool)
+        maps = (labels, self.changed, self.erased, out, assumed)
+        planes = zip(*map(_planes_of, maps), strict=True)
+        for number, (plane, changed, erased, known, around) in enumerate(planes):
             ids = self.ids[number] - {0}
             clumps = rest_of_clumps(plane, erased)
             core = changed if classes else changed & ~clumps
             if ids and not classes:
                 core = core | np.isin(plane, list(ids))
             if core.any():
-                share = np.clip(MARGIN * _diameter(plane, core, classes), *MARGIN_LIMITS)
+                diameter = _diameter(plane, core, classes)
+                share = np.clip(MARGIN * diameter, *MARGIN_LIMITS)
                 reach = float(share) if margin is None else margin
                 near = _near(core, reach) if classes else background_near(core, clumps, reach)
                 known[...] = near if classes else core | near & (plane == 0)
-        return out & ~self.left_out
+                if not classes:
+                    outlined = _near(core & (plane > 0), max(RIM, RIM_SHARE * diameter))
+                    around[...] = known & ~core & ~outlined
+        return out & ~self.left_out, assumed & ~self.left_out
 
     def _window(self, box: Box) -> tuple[slice, ...]:
         """Return the part of the frame that a box of all labels covers."""

@@ -143,11 +143,11 @@ def _slabs(
         for z in range(first, last):
             if z in inside:
                 found = read_annotation_mask(journal, (*index, z), touched=touched, classes=classes)
-                part = (found.labels[window], found.known[window], found.scribbled[window])
+                fields = (found.labels, found.known, found.scribbled, found.assumed)
+                parts.append(tuple(values[window] for values in fields))
             else:
                 labels = journal.replay((*index, z))[window]
-                part = (labels, np.zeros(labels.shape, bool), np.zeros(labels.shape, bool))
-            parts.append(part)
+                parts.append((labels, *np.zeros((3, *labels.shape), bool)))
         slab = AnnotationMask(*(np.stack(field) for field in zip(*parts, strict=True)))
         corner = (first, window[0].start, window[1].start)
         yield corner, slice(start - first, stop - first), slab
@@ -177,7 +177,8 @@ def _cut(mask: AnnotationMask, core: Window, window: Window, objects: bool) -> A
         names, numbers = np.unique(labels, return_inverse=True)
         numbers = numbers.reshape(labels.shape) + (0 if names[0] == 0 else 1)
         labels = numbers.astype(np.uint16 if len(names) < 2**16 else np.uint32)
-    return AnnotationMask(labels, mask.known[window] & inside, mask.scribbled[window] & inside)
+    fields = (mask.known, mask.scribbled, mask.assumed)
+    return AnnotationMask(labels, *(values[window] & inside for values in fields))
 
 
 def _context(mask: AnnotationMask, ndim: int) -> int:

@@ -299,6 +299,7 @@ def _to_sample(
         source=header.image,
         origin=tuple(span.start for span in patch.window),
         scribbled=mask.scribbled if mask.scribbled.any() else None,
+        assumed=mask.assumed if mask.assumed.any() else None,
         pixel_um=pixel_size(patch.stack),
     )
 

@@ -205,4 +205,5 @@ def _part(item: Sample, axis: int, part: slice) -> Sample:
         targets=item.targets[(slice(None), *place)].copy(),
         known=item.known[place].copy(),
         scribbled=None if item.scribbled is None else item.scribbled[place].copy(),
+        assumed=None if item.assumed is None else item.assumed[place].copy(),
     )

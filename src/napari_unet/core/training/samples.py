@@ -66,6 +66,8 @@ class Sample:
     scribbled
         bool ([Z,] Y, X), or None: unknown pixels that belong to some object of unknown outline.
         Only their first target, the foreground, is valid.
+    assumed
+        bool ([Z,] Y, X), or None: known background that was not looked at, see `AnnotationMask`.
     background_weight
         Weight of the known background in the loss, objects being 1: see `Samples.balanced`.
     pixel_um
@@ -81,6 +83,7 @@ class Sample:
     source: str = ""
     origin: tuple[int, ...] = ()
     scribbled: np.ndarray | None = None
+    assumed: np.ndarray | None = None
     background_weight: float = 1.0
     pixel_um: float = 0.0
 
@@ -96,6 +99,7 @@ class Sample:
         source: str = "",
         origin: tuple[int, ...] = (),
         scribbled: np.ndarray | None = None,
+        assumed: np.ndarray | None = None,
         pixel_um: float = 0.0,
     ) -> Sample:
         """Build a sample of a normalised image; without `known`, everything is known."""
@@ -116,6 +120,7 @@ class Sample:
             source=source,
             origin=origin,
             scribbled=scribbled,
+            assumed=assumed,
             pixel_um=pixel_um,
         )
 

@@ -301,7 +301,7 @@ def _mask_steps(
     labels = np.array(geometry.array(recording.data)[index])
     if journal is None:
         nothing = np.zeros(labels.shape, bool)
-        return recording, index, AnnotationMask(labels, nothing, nothing)
+        return recording, index, AnnotationMask(labels, nothing, nothing, nothing)
     mask = mask_from_events(
         labels,
         journal.history(index),

@@ -1,13 +1,14 @@
 """Training of networks, fine-tuning of models, and the training of the click head.
 
-loop             the training loop: draw a batch, take a step, validate, write the checkpoint
-augment          random crops of the samples, warped and varied
-checkpoint       the state of a training, and the file that it is resumed from
-head_transfer    new models, and new heads on trained trunks
-finetune         a fine-tuning from its samples to the stored model
-held_out         what a training is scored on, and the comparison with the model before
-calibrate        measures how a finished model decodes best, and statistics of what it was taught
-cancellation     long work in a thread, cancelled within a layer of the network
-click_samples    what the click head is trained on
-click_training   training, validation and tuning of the click head
+loop                 the training loop: draw a batch, take a step, validate, write the checkpoint
+augment              random crops of the samples, warped and varied
+checkpoint           the state of a training, and the file that it is resumed from
+head_transfer        new models, and new heads on trained trunks
+finetune             a fine-tuning from its samples to the stored model
+assumed_background   what lies near corrected objects is doubted where the model sees objects
+held_out             what a training is scored on, and the comparison with the model before
+calibrate            how a finished model decodes best, and statistics of what it was taught
+cancellation         long work in a thread, cancelled within a layer of the network
+click_samples        what the click head is trained on
+click_training       training, validation and tuning of the click head
 """

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_unet.core.instances.heads import InstanceHead
 from napari_unet.core.models.folder import read_rehearsal
 from napari_unet.core.progress import Result, TrainStep, map_steps
 from napari_unet.core.settings.tasks import TrainSettings
@@ -35,6 +36,7 @@ from napari_unet.core.training.rehearsal import (
 from napari_unet.core.training.run_state import CHECKPOINT, RunState, write_run_state
 from napari_unet.core.training.samples import Samples
 from napari_unet.nn.inference.model import save_model
+from napari_unet.nn.training.assumed_background import doubt_background
 from napari_unet.nn.training.calibrate import complete_card
 from napari_unet.nn.training.checkpoint import TrainState, load_checkpoint
 from napari_unet.nn.training.click_training import CLICK_SHARE, can_learn_clicks, tune_clicks
@@ -164,7 +166,8 @@ class Tuning:
         resume: bool = False,
     ) -> None:
         self.model = model
-        self.samples = samples.balanced(usual_object_share(model.card.training))
+        self._usual_share = usual_object_share(model.card.training)
+        self.samples = samples.balanced(self._usual_share)
         self.scratch = not (model.card.training or model.card.hash)
         self._rehearsal = self._read_rehearsal()
         check_samples(model.spec, samples, alone=not self._rehearsal)
@@ -195,6 +198,10 @@ class Tuning:
         """Train; yield after every step and validated image; return the best model."""
         began = time.perf_counter() - self.state.seconds
         yield TrainStep(0, 0, "preparing")
+        if not self.scratch and isinstance(self.samples.head, InstanceHead):
+            doubting = doubt_background(self.model, self.split.training)
+            training = yield from _reported(doubting, self.state.step, "preparing")
+            self.split = replace(self.split, training=training.balanced(self._usual_share))
         if not self.state.history and not self.scratch:
             scores = yield from _reported(self._evaluation.scores(self.model.net), self.state.step)
             self.state.history.append({"step": 0, **scores})
@@ -315,7 +322,9 @@ class Tuning:
 
     def _pack_rehearsal(self) -> bytes:
         """Return the tuned model's rehearsal set, packed: its parent's crops, and its own."""
-        own = choose_rehearsal_crops(self.samples, self._diameter)
+        held = self.split.validation.items if self.split.validation else []
+        seen = Samples([*self.split.training.items, *held], self.samples.head)
+        own = choose_rehearsal_crops(seen, self._diameter)
         return pack_rehearsal(merge_rehearsal_crops(self._rehearsal, own))
 
     @property

@@ -1,0 +1,77 @@
+"""What lies beside a corrected object is learned as background only where the model sees none."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from napari_unet.core.annotations.journal import Journal
+from napari_unet.core.annotations.training_set import list_corrections, to_samples
+from napari_unet.core.instances.heads import InstanceHead
+from napari_unet.core.io.stack import open_stack
+from napari_unet.core.progress import run_to_end
+from napari_unet.core.settings.tasks import TrainSettings
+from napari_unet.core.training.samples import Sample, Samples
+from napari_unet.nn.inference.model import load_model
+from napari_unet.nn.training.assumed_background import doubt_background
+from napari_unet.nn.training.finetune import Tuning
+
+Y, X = np.mgrid[:128, :128]
+DRAWN, BESIDE = np.hypot(Y - 64, X - 50) < 11, np.hypot(Y - 64, X - 76) < 11
+IMAGE = ndimage.gaussian_filter((DRAWN | BESIDE).astype(float), 1.5)
+IMAGE += np.random.default_rng(0).normal(0, 0.02, IMAGE.shape)
+
+
+@pytest.fixture(scope="module")
+def nuclei():
+    return load_model("nuclei", "cpu")
+
+
+def sample_with_margin(nuclei):
+    """One of two nuclei is drawn; the background assumed around it reaches over the other."""
+    near = np.hypot(Y - 64, X - 50) < 30
+    return Sample.from_image(
+        np.repeat(IMAGE[None], nuclei.spec.in_channels, 0).astype(np.float32),
+        DRAWN.astype(np.uint16),
+        InstanceHead(),
+        known=near,
+        assumed=near & ~ndimage.binary_dilation(DRAWN, iterations=2),
+    )
+
+
+def test_a_neighbour_that_the_model_sees_becomes_unknown_and_the_rest_stays(nuclei):
+    before = sample_with_margin(nuclei)
+    after = run_to_end(doubt_background(nuclei, Samples([before]))).items[0]
+    beside = BESIDE & before.known
+    assert beside.any()
+    assert not after.known[ndimage.binary_erosion(beside, iterations=2)].any()
+    elsewhere = before.known & ~ndimage.binary_dilation(BESIDE, iterations=6)
+    assert after.known[elsewhere].mean() > 0.98
+    assert after.known[DRAWN].all()
+
+
+def test_background_that_was_said_is_not_doubted(nuclei):
+    said = Samples([replace(sample_with_margin(nuclei), assumed=None)])
+    after = run_to_end(doubt_background(nuclei, said))
+    assert np.array_equal(after.items[0].known, said.items[0].known)
+
+
+def test_a_tuning_leaves_out_the_neighbour_of_a_drawn_object(nuclei):
+    stack = open_stack(IMAGE)
+    labels = np.zeros(IMAGE.shape, np.uint16)
+    with Journal.begin(stack, labels, model=nuclei.name, model_hash=nuclei.card.hash) as journal:
+        where = np.nonzero(DRAWN)
+        journal.record(journal.edit(where, labels[where], np.uint16(1), labels=labels))
+    rows = list(list_corrections("nuclei"))
+    samples, _ = run_to_end(to_samples(rows, channels=nuclei.spec.in_channels, opened=[stack]))
+    assert samples.items[0].assumed.any()
+    samples.items[0].known[:] = True  # as if the margin were wide
+    samples.items[0].assumed[:] = ~ndimage.binary_dilation(DRAWN, iterations=2)
+    tuning = Tuning(nuclei, samples, TrainSettings(steps=1, batch=1, crop=32, validation=0))
+    run_to_end(tuning.steps())
+    learned = tuning.split.training.items[0]
+    assert not learned.known[ndimage.binary_erosion(BESIDE, iterations=2)].any()
+    assert learned.known[DRAWN].all()
