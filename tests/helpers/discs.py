@@ -37,3 +37,16 @@ def disc(shape: tuple[int, int], centre: tuple[float, float], radius: float) -> 
     """Return one disc as a mask, bool (Y, X)."""
     y, x = np.ogrid[: shape[0], : shape[1]]
     return (y - centre[0]) ** 2 + (x - centre[1]) ** 2 <= radius**2
+
+
+def nested_image(inner: float = 20, outer: float = 74, size: int = 330) -> np.ndarray:
+    """Draw grey discs on a bright ground, with a dark one in each: cells of a stained smear."""
+    rng, step = np.random.default_rng(0), round(1.08 * outer)
+    y, x = np.mgrid[:size, :size]
+    image = np.full((size, size), 0.9)
+    for cy in range(45, size, step):
+        for cx in range(45, size, step):
+            away = np.hypot(y - cy - rng.uniform(-4, 4), x - cx - rng.uniform(-4, 4))
+            image[away < outer / 2] = 0.7
+            image[away < inner / 2] = 0.35
+    return ndimage.gaussian_filter(image, 1.2) + rng.normal(0, 0.02, image.shape)

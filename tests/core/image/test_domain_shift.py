@@ -46,6 +46,12 @@ def test_sizes_that_agree_are_not_remarked_on(found, used):
     assert size_remark(found, used) is None
 
 
+def test_a_size_that_was_told_is_not_called_wrong():
+    remark = size_remark(77, 20, told=True)
+    assert remark is not None and remark.diameter == 77
+    assert remark.text.startswith("You set 20 px;") and "set Diameter" not in remark.text
+
+
 def test_other_sizes_come_with_a_remedy():
     remark = size_remark(64.2, 20.7)
     assert remark is not None

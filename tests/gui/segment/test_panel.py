@@ -412,7 +412,7 @@ def test_the_remedy_is_one_click(surveying, qtbot, finish):
     finish(panel)
     assert not panel.remarks.isHidden()
     assert "Objects look 3.2 x larger" in panel.remarks.text.text()
-    assert panel.remarks.remedy.text() == "Set Diameter to 64 and run again"
+    assert panel.remarks.remedy.text() == "Run again at 64 px"
     panel.remarks.remedy.click()
     assert panel.form.request().settings.diameter == 64
     finish(panel)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from discs import disc_image
+from discs import disc_image, nested_image
 
 from napari_unet.core.errors import SettingsError
 from napari_unet.core.evaluation.metrics import evaluate
@@ -123,3 +123,14 @@ def test_discs_are_found_again_in_the_turned_image_but_noise_is_not(nuclei):
         trials.append(check_consistency(trial, nuclei, settings))
     assert trials[0].consistency > 0.9
     assert trials[1].consistency < 0.6
+
+
+def test_two_sizes_are_named_and_the_one_that_was_told_is_not_doubted(nuclei):
+    stack = open_stack(nested_image(20, 74))
+    settings, remarks = resolve_diameter(stack, nuclei, PredictSettings())
+    two = next(remark for remark in remarks if remark.sizes)
+    assert two.sizes == pytest.approx((74, 20), rel=0.15)
+    assert two.sizes[0] == pytest.approx(settings.diameter, abs=0.1)
+    assert two.text.startswith("21 px or 7") and two.diameter is None
+    _, told = resolve_diameter(stack, nuclei, PredictSettings(diameter=20))
+    assert not any(remark.sizes or remark.diameter for remark in told)

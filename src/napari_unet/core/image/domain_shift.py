@@ -42,10 +42,21 @@ class ShiftWarning(UserWarning):
 
 @dataclass(frozen=True)
 class ShiftRemark:
-    """What is unusual about an image; the diameter (px) to set, if the size of objects is."""
+    """What is unusual about an image.
+
+    Attributes
+    ----------
+    text
+        In a sentence or two.
+    diameter
+        In pixels, the one to set, if it is the size of the objects.
+    sizes
+        The two diameters in pixels that explain the image, the one that is used first; () without.
+    """
 
     text: str
     diameter: float | None = None
+    sizes: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,7 +118,7 @@ def shift_remark(statistics: Statistics, ranges: Ranges) -> ShiftRemark | None:
     )
 
 
-def size_remark(found: float, used: float) -> ShiftRemark | None:
+def size_remark(found: float, used: float, *, told: bool = False) -> ShiftRemark | None:
     """Return a remark on objects of another size than the network expects; None if they agree.
 
     Parameters
@@ -116,12 +127,30 @@ def size_remark(found: float, used: float) -> ShiftRemark | None:
         Diameter of the image's objects, in its pixels.
     used
         Diameter that the image is rescaled for, in its pixels.
+    told
+        The user has set it: what the model sees is no reason to give it up.
     """
     if not found or not used or abs(math.log(found / used)) < math.log(SIZE_RATIO):
         return None
+    if told:
+        return ShiftRemark(
+            f"You set {used:.3g} px; to the model, things of {found:.0f} px look like objects, "
+            "too. Yours is right if it fits the objects that you want.",
+            round(found),
+        )
     times, what = (found / used, "larger") if found > used else (used / found, "smaller")
     return ShiftRemark(
         f"Objects look {times:.1f} x {what} than those the model was trained on; "
         f"set Diameter to {found:.0f}.",
         round(found),
+    )
+
+
+def two_sizes_remark(used: float, other: float) -> ShiftRemark:
+    """Return the remark on an image in which objects of two sizes are seen, in its pixels."""
+    small, large = sorted((used, other))
+    return ShiftRemark(
+        f"{small:.0f} px or {large:.0f} px? Objects of both sizes are seen in this image; "
+        f"{used:.0f} px was taken. Set Diameter to choose.",
+        sizes=(round(used, 1), round(other, 1)),
     )

@@ -29,8 +29,9 @@ class ImageSettings:
         Counted from 0.
     diameter, diameter_um
         Of a typical object, in pixels or in micrometres; at most one of them.
-    found_px
-        What "auto" found, in pixels: shown, and used by nothing.
+    found_px, other_px
+        What "auto" found, in pixels, and another size that it saw objects of: both are shown, and
+        used by nothing.
     """
 
     axes: str | None = None
@@ -38,6 +39,7 @@ class ImageSettings:
     diameter: float | None = None
     diameter_um: float | None = None
     found_px: float | None = None
+    other_px: float | None = None
 
     def prediction(self) -> dict[str, Any]:
         """Return the fields that are prediction settings, too."""

@@ -2,7 +2,8 @@
 
 panel        the step: form, buttons, progress, remarks; how often growing labels are drawn
 form         on what the model runs, and how; the settings that Batch shares with it
-object_size  how large the objects are: what "auto" found, a circle of that size, a line
+object_size  how large the objects are: what "auto" found, circles of that size, a line
+size_click   one click on an object says how large they are
 run          one run: its progress, and the layer that it fills and draws while it works
 block_run    runs over stacks larger than the memory, block by block to the disk
 """

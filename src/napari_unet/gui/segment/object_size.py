@@ -1,4 +1,4 @@
-"""The size of the objects: what "auto" found, a circle of that size, and measuring it by a line."""
+"""The size of the objects: what "auto" found, circles of that size, and measuring it."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from napari_unet.gui.jobs.job import Job, WidgetJobs, get_device_queue
 from napari_unet.gui.layers.convert import full_resolution, layer_axes, layer_stack, unwrap
 from napari_unet.gui.layers.image_settings import get_image_settings, update_image_settings
 from napari_unet.gui.layers.overlay_layer import KIND, overlay_metadata
+from napari_unet.gui.segment.size_click import PickButton
 from napari_unet.gui.shared_inputs import image_pixel_um
 from napari_unet.gui.widgets.panel import WrappedLabel, hbox, vbox
 
@@ -36,7 +37,8 @@ _SAME = 0.005  # a circle that was only moved has the same size, but for roundin
 _COLOUR = "#ffd21f"
 _TIPS = {
     "estimate": "Look at a part of the image at several sizes, as Run does, and say what it takes.",
-    "circle": "Draw a circle of this size over the image; drag its corners to change the size.",
+    "circle": "Draw a circle of this size over the image; drag its corners to change the size.\n"
+    "Where objects of two sizes are seen, there are two.",
     "line": "Draw a line across one object: its length becomes the diameter.",
 }
 
@@ -53,15 +55,18 @@ class DiameterRow(QWidget):
 
     Attributes
     ----------
-    estimate, circle, line
+    estimate, pick, circle, line
         The buttons.
     found
         What "auto" found, and the diameter in micrometres.
     job
         The estimate that goes on; None without one.
+
+    Emits `picked` with the diameter of an object that the user has clicked on: "this is an object".
     """
 
     changed = Signal()
+    picked = Signal(float)
 
     tooltip = ""
 
@@ -75,10 +80,17 @@ class DiameterRow(QWidget):
         self._jobs = WidgetJobs(self)
         self.found = WrappedLabel()
         self.estimate = _button("Estimate", _TIPS["estimate"])
+        self.pick = PickButton(viewer, inputs)
         self.circle = _button("Circle", _TIPS["circle"], checkable=True)
         self.line = _button("Line", _TIPS["line"])
-        vbox(hbox(self.estimate, self.circle, self.line, stretch=1), self.found, owner=self)
+        for button in (self.estimate, self.pick, self.circle, self.line):
+            button.setMinimumWidth(1)
+            button.setStyleSheet("QPushButton { padding: 2px 0px; }")  # two in a narrow panel
+        rows = (hbox(self.estimate, self.pick, stretch=1), hbox(self.circle, self.line, stretch=1))
+        vbox(*rows, self.found, owner=self)
         self.estimate.clicked.connect(self.estimate_now)
+        self.pick.picked.connect(self.picked)
+        self.pick.said.connect(self._show_said)
         self.circle.toggled.connect(self.show_circle)
         self.line.clicked.connect(self.draw_line)
         self._viewer.layers.events.removed.connect(self._removed)
@@ -102,10 +114,13 @@ class DiameterRow(QWidget):
                 text = f"= {length.partition(' = ')[2]}" if " = " in length else ""
                 if found is not None and not np.isclose(found, chosen, rtol=0.05):
                     text = f"{text} auto found {format_length(found, image)}.".strip()
+            elif len(sizes := self.drawn_sizes) > 1:
+                small, large = (format_length(round(size), image) for size in sorted(sizes))
+                text = f"{small} or {large}? Press Click one, then click on an object you want."
             elif found is not None:
                 text = f"auto found {format_length(found, image)}."
         self.found.setText(text)
-        for button in (self.estimate, self.circle, self.line):
+        for button in (self.estimate, self.pick, self.circle, self.line):
             button.setEnabled(image is not None and (button is not self.estimate or not self.job))
         if self._layer is not None and not self._drawing:
             self.show_circle(image is not None)
@@ -135,13 +150,25 @@ class DiameterRow(QWidget):
         self.found.setText(f"Looking at the image with {card.name} …")
         self._jobs.run_in(get_device_queue("auto"), self.job)
 
-    def _estimated(self, image: Image, diameter: float) -> None:
+    def _estimated(self, image: Image, sizes: tuple[float, ...]) -> None:
         self.job = None
-        if diameter:
-            update_image_settings(image, found_px=round(float(diameter), 1))
-            self.show_found()
-        else:
+        self.keep_found(image, sizes)
+        if not sizes:
             self.found.setText("No objects were found; draw a line across one.")
+
+    def keep_found(self, image: Image, sizes: tuple[float, ...]) -> None:
+        """Keep with the image which sizes "auto" saw, the one it takes first; two are drawn."""
+        found, other = (*(round(float(size), 1) for size in sizes), None, None)[:2]
+        update_image_settings(image, found_px=found, other_px=other)
+        self.show_found()
+        if other is not None and image is self._inputs.image.value and not self._diameter.get():
+            self.circle.setChecked(True)
+
+    def _show_said(self, text: str) -> None:
+        if text:
+            self.found.setText(text)
+        else:
+            self.show_found()
 
     def _ended(self, _: str) -> None:
         self.job = None
@@ -149,41 +176,48 @@ class DiameterRow(QWidget):
         self.changed.emit()
 
     @property
-    def drawn_px(self) -> float:
-        """The diameter to draw, in pixels: the user's, or what was found, or what is usual."""
-        known = self._diameter.get() or get_image_settings(self._inputs.image.value).found_px
+    def drawn_sizes(self) -> tuple[float, ...]:
+        """The diameters to draw, in pixels: the user's, or what was found, or what is usual."""
+        settings = get_image_settings(self._inputs.image.value)
+        if chosen := self._diameter.get():
+            return (float(chosen),)
+        if settings.found_px:
+            return tuple(float(size) for size in (settings.found_px, settings.other_px) if size)
         entry = self._inputs.entry
         trained = None if entry is None or entry.card is None else entry.card.training
-        usual = (trained or {}).get("diameter_px", {}).get("q50", _USUAL_PX)
-        return float(known or usual)
+        return (float((trained or {}).get("diameter_px", {}).get("q50", _USUAL_PX)),)
 
     # On the canvas
 
     def show_circle(self, wanted: bool) -> None:
-        """Draw a circle of the size over the image, or remove it."""
+        """Draw a circle of each size over the image, or remove them."""
         image = self._inputs.image.value
         centre = self._remove_circle()
         if not wanted or image is None:
             return
-        corners, place = self._box(image, centre)
+        sizes = self.drawn_sizes
+        boxes = [self._box(image, centre, size) for size in sizes]
         active = self._viewer.layers.selection.active
         self._layer = unwrap(
             self._viewer.add_shapes(
-                [corners], shape_type="ellipse", name=CIRCLE, face_color="transparent",
-                edge_color=_COLOUR, edge_width=max(0.5, self.drawn_px / 40),
-                metadata=overlay_metadata(KIND, CIRCLE), **place,
+                [corners for corners, _ in boxes], shape_type="ellipse", name=CIRCLE,
+                face_color="transparent", edge_color=_COLOUR,
+                edge_width=max(0.5, min(sizes) / 15), opacity=1, text=_written(sizes),
+                metadata=overlay_metadata(KIND, CIRCLE), **boxes[0][1],
             )
         )  # fmt: skip
         layer = self._layer
         layer.events.data.connect(self._resized)
-        if centre is None:
+        if centre is None and len(sizes) == 1:
             layer.mode = "select"
             layer.selected_data = {0}
         elif active is not None and active in self._viewer.layers:
             self._viewer.layers.selection.active = active
 
-    def _box(self, image: Image, centre: np.ndarray | None) -> tuple[np.ndarray, dict[str, Any]]:
-        """Return the corners of the circle's box, and how its layer lies in the world."""
+    def _box(
+        self, image: Image, centre: np.ndarray | None, size: float
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Return the corners of a circle's box, and how its layer lies in the world."""
         axes = layer_axes(image)
         plane = [axes.index("Y"), axes.index("X")]
         flat = axes.endswith("YX")
@@ -196,7 +230,7 @@ class DiameterRow(QWidget):
             for axis, length in zip(plane, sizes, strict=True):
                 centre[axis] = np.clip(centre[axis], 0, length - 1)
             centre = centre[plane] if flat else centre
-        offsets = np.array([[-1, -1], [-1, 1], [1, 1], [1, -1]]) * self.drawn_px / 2
+        offsets = np.array([[-1, -1], [-1, 1], [1, 1], [1, -1]]) * size / 2
         corners = np.tile(centre, (4, 1))
         corners[:, slice(-2, None) if flat else plane] += offsets
         place = {
@@ -220,11 +254,12 @@ class DiameterRow(QWidget):
         layer = self._layer
         if layer is None or not len(layer.data) or str(event.action) != "changed":
             return
-        corners = np.asarray(layer.data[0])
-        sides = np.linalg.norm(corners - np.roll(corners, -1, axis=0), axis=1)
-        found = float(sides.mean())
-        if found > 1 and abs(found / self.drawn_px - 1) > _SAME:
-            self._set(found)
+        for corners, size in zip(layer.data, self.drawn_sizes, strict=False):
+            sides = np.linalg.norm(corners - np.roll(corners, -1, axis=0), axis=1)
+            found = float(np.mean(sides))
+            if found > 1 and abs(found / size - 1) > _SAME:
+                self._set(found)
+                return
 
     def draw_line(self, *_: Any) -> None:
         """Let the user draw a line across an object; its length becomes the diameter."""
@@ -232,8 +267,9 @@ class DiameterRow(QWidget):
         if image is None:
             return
         self._drop_ruler()
-        place = self._box(image, None)[1]
-        width = max(0.5, self.drawn_px / 30)
+        size = self.drawn_sizes[0]
+        place = self._box(image, None, size)[1]
+        width = max(0.5, size / 30)
         self._ruler = unwrap(
             self._viewer.add_shapes(
                 ndim=len(place["scale"]), name=LINE, edge_color=_COLOUR,
@@ -292,8 +328,11 @@ def format_length(pixels: float, image: Image) -> str:
 
 def estimate_steps(
     stack: Stack, model: str, device: str, channel: int | None
-) -> Generator[Progress, None, float]:
-    """Estimate the diameter of a stack's objects, in a job's thread; 0 if nothing was found."""
+) -> Generator[Progress, None, tuple[float, ...]]:
+    """Estimate the diameter of a stack's objects, in a job's thread.
+
+    Returns the one that a run takes, and another one if objects of two sizes are seen; () for none.
+    """
     yield Progress(0, 0, "loading the model")
     from napari_unet.gui.jobs.engine import loaded_model
     from napari_unet.nn.inference.diameter_estimation import diameter_steps
@@ -303,15 +342,22 @@ def estimate_steps(
         raise InputError(
             f"The model {model!r} does not record a size of objects: it takes images as they are."
         )
-    settings = replace(PredictSettings(), channel=channel, survey=False)
-    resolved, _ = yield from diameter_steps(stack, network, settings)
-    return resolved.diameter or 0.0
+    settings = replace(PredictSettings(), channel=channel)
+    resolved, remarks = yield from diameter_steps(stack, network, settings)
+    two = next((remark.sizes for remark in remarks if remark.sizes), ())
+    return two or ((resolved.diameter,) if resolved.diameter else ())
+
+
+def _written(sizes: tuple[float, ...]) -> dict[str, Any] | None:
+    """Return the text beside each of several circles; one needs none."""
+    if len(sizes) == 1:
+        return None
+    texts = [f"{size:.0f} px" for size in sizes]
+    return {"string": texts, "color": _COLOUR, "anchor": "upper_left", "size": 11}
 
 
 def _button(text: str, tip: str, *, checkable: bool = False) -> QPushButton:
     button = QPushButton(text)
     button.setToolTip(tip)
     button.setCheckable(checkable)
-    button.setMinimumWidth(1)
-    button.setStyleSheet("QPushButton { padding: 2px 0px; }")  # three of them in a narrow panel
     return button

@@ -15,7 +15,6 @@ from napari_unet.gui.errors import report_error
 from napari_unet.gui.evaluate import EvaluateSection
 from napari_unet.gui.jobs.engine import Engine, engine_steps
 from napari_unet.gui.jobs.job import DONE, FAILED, WidgetJobs
-from napari_unet.gui.layers.image_settings import update_image_settings
 from napari_unet.gui.segment.block_run import BlockwiseRun, writes_to_disk
 from napari_unet.gui.segment.form import SegmentForm
 from napari_unet.gui.segment.run import InMemoryRun, SegmentRun
@@ -95,6 +94,7 @@ class SegmentPanel(Step):
         self.status = WrappedLabel()
         self.remarks = RemarkBox()
         self.remarks.diameter_wanted.connect(self._run_with_diameter)
+        self.form.size_row.picked.connect(self._run_with_diameter)
         self.evaluation = EvaluateSection(self.viewer)
         self.linking = LinkSection(self.viewer)
         vbox(self.form, self.evaluation, self.linking, owner=self).addStretch(1)
@@ -178,7 +178,7 @@ class SegmentPanel(Step):
             self._launch(following)
             return
         self._show_state()
-        self.remarks.show_remarks(run.remarks, run.request.settings.diameter)
+        self.remarks.show_remarks(run.remarks)
         self.bar.setRange(0, 1)
         self.bar.setValue(1)
         if state != DONE:
@@ -196,8 +196,8 @@ class SegmentPanel(Step):
         provenance = getattr(run.result, "provenance", None) or {}
         found, settings = provenance.get("diameter_px"), run.request.settings
         if state == DONE and found and settings.diameter is None and settings.diameter_um is None:
-            update_image_settings(run.image, found_px=round(float(found), 1))
-            self.form.size_row.show_found()
+            two = next((remark.sizes for remark in run.remarks if remark.sizes), ())
+            self.form.size_row.keep_found(run.image, two or (found,))
 
     def _tick(self) -> None:
         """Draw what is new, less often where drawing is slow (3D, large planes, no GPU)."""
@@ -234,7 +234,7 @@ class SegmentPanel(Step):
         if self.status.text() != text:
             self.status.setText(text)
         if self.remarks.remarks != run.remarks:
-            self.remarks.show_remarks(run.remarks, run.request.settings.diameter)
+            self.remarks.show_remarks(run.remarks)
 
     def showEvent(self, event: QShowEvent | None) -> None:
         """Look which models there are now."""
@@ -270,34 +270,20 @@ class RemarkBox(QWidget):
         vbox(self.text, self.remedy, owner=self)
         self.show_remarks(())
 
-    def show_remarks(self, remarks: Sequence[ShiftRemark], chosen: float | None = None) -> None:
-        """Show these remarks instead of the ones before.
-
-        Parameters
-        ----------
-        chosen
-            The diameter that the user has set: what the model sees is no reason to give it up.
-        """
+    def show_remarks(self, remarks: Sequence[ShiftRemark]) -> None:
+        """Show these remarks instead of the ones before."""
         self.remarks = tuple(remarks)
-        texts = []
-        for remark in self.remarks:
-            if remark.diameter is None or chosen is None:
-                texts.append(remark.text)
-            else:
-                texts.append(
-                    f"You set {chosen:g} px; to the model, things of {remark.diameter:g} px look "
-                    "like objects, too. Yours is right if the circle (under diameter) fits one."
-                )
-        self.text.setText("\n".join(f"⚠ {text}" for text in texts))
+        self.text.setText("\n".join(f"⚠ {remark.text}" for remark in self.remarks))
         diameter = self._diameter()
         if diameter is not None:
-            usual = f"Set Diameter to {diameter:g} and run again"
-            self.remedy.setText(usual if chosen is None else f"Try {diameter:g} px instead")
+            self.remedy.setText(f"Run again at {diameter:.0f} px")
         self.remedy.setVisible(diameter is not None)
         self.setVisible(bool(self.remarks))
 
     def _diameter(self) -> float | None:
-        return next((r.diameter for r in self.remarks if r.diameter is not None), None)
+        """Return the diameter to try instead, or the other one of two."""
+        offered = (r.sizes[1] if r.sizes else r.diameter for r in self.remarks)
+        return next((diameter for diameter in offered if diameter is not None), None)
 
     def _take_remedy(self, *_: Any) -> None:
         diameter = self._diameter()

@@ -24,12 +24,18 @@ from napari_unet.core.image.domain_shift import (
     shift_remark,
     size_remark,
     statistic_ranges,
+    two_sizes_remark,
 )
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.progress import Progress, run_to_end
 from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.nn.inference.model import choose_scale, open_frame
-from napari_unet.nn.inference.scale_trials import ScaleTrial, check_consistency, try_scale
+from napari_unet.nn.inference.scale_trials import (
+    CLEAR_COUNT,
+    ScaleTrial,
+    check_consistency,
+    try_scale,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -47,6 +53,10 @@ FAR_SCALES = (0.125,)
 """Further ones for models with a size regressor: the others find something in any blur."""
 LEAST_EDGE = 24
 """An image that a scale leaves fewer pixels than this is not tried at it."""
+OTHER_RATIO = 2.5
+"""Sizes of clear objects that differ by more than this are two kinds of objects, not a spread."""
+OTHER_SCALE = 2.0
+"""Objects of another size are not looked for at larger scales: there any blur looks like some."""
 SIMILAR_QUALITY = 0.2
 """Trials whose qualities differ by less count nearly alike in the estimate."""
 
@@ -72,7 +82,8 @@ def diameter_steps(
     settings
         With `min_size`, and with `diameter` unless the model records no size.
     remarks
-        What is unlike the training images, if the model's card knows and the settings ask for it.
+        What is unlike the training images, if the model's card knows and the settings ask for it;
+        and whether clear objects of two sizes are seen, unless the settings tell the size.
 
     Raises
     ------
@@ -86,8 +97,8 @@ def diameter_steps(
     trials: list[ScaleTrial] = []
     if wanted and (settings.diameter is None or (settings.survey and ranges)):
         trials = yield from scale_trial_steps(stack, model, settings)
-    found = _combine(trials, wanted) if wanted else 0.0
-    if settings.diameter is None and wanted:
+    found, told = _combine(trials, wanted) if wanted else 0.0, settings.diameter is not None
+    if not told and wanted:
         settings = replace(settings, diameter=wanted / working_scale(found, wanted))
     scale = choose_scale(model, settings)
     remarks: list[ShiftRemark | None] = []
@@ -95,10 +106,14 @@ def diameter_steps(
         same = [trial for trial in trials if math.isclose(trial.scale, scale)]
         frame = _middle_frame(stack, model, settings)
         used = same[0] if same else try_scale(frame, scale, model, settings)
-        remarks = [
-            shift_remark(used.statistics, ranges),
-            size_remark(found, settings.diameter or 0),
-        ]
+        remarks = [shift_remark(used.statistics, ranges)]
+        remark = size_remark(found, settings.diameter or 0, told=told)
+        if told and remark and not same:
+            used = check_consistency(used, model, settings)
+        if not told or used.clear < CLEAR_COUNT:
+            remarks.append(remark)
+    if settings.survey and not told and (other := _other_size(trials, found)):
+        remarks.append(two_sizes_remark(settings.diameter or found, other))
     if settings.min_size is None:
         chosen = model.decoding.in_image(scale, model.spec.ndim)
         settings = replace(settings, min_size=chosen.min_size)
@@ -210,6 +225,18 @@ def _combine(trials: list[ScaleTrial], wanted: float) -> float:
     weights = np.exp((quality - quality.max()) / SIMILAR_QUALITY)
     sizes = np.log([trial.size for trial in found])
     return float(np.exp(np.average(sizes, weights=weights)))
+
+
+def _other_size(trials: list[ScaleTrial], found: float) -> float:
+    """Return the diameter of clear objects that are not of the size found; 0 without any."""
+    others = [
+        trial
+        for trial in trials
+        if trial.clear >= CLEAR_COUNT
+        and trial.scale <= OTHER_SCALE
+        and abs(math.log(trial.clear_diameter / found)) > math.log(OTHER_RATIO)
+    ]
+    return max(others, key=lambda trial: trial.clear).clear_diameter if others else 0.0
 
 
 def _middle_frame(stack: Stack, model: Model, settings: PredictSettings) -> Frame:

@@ -10,10 +10,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from napari_unet.core.evaluation.metrics import evaluate
-from napari_unet.core.image.diameters import TOLERANCE, peak_heights, typical_diameter
+from napari_unet.core.evaluation.metrics import score
+from napari_unet.core.image.diameters import (
+    TOLERANCE,
+    equivalent_diameters,
+    peak_heights,
+    typical_diameter,
+)
 from napari_unet.core.image.domain_shift import intensity_statistics
 from napari_unet.core.instances.heads import get_head
+from napari_unet.core.instances.matching import Overlap, match
 from napari_unet.core.instances.tile_merger import decode_instances
 from napari_unet.nn.inference.size_regression import size_features
 
@@ -34,6 +40,9 @@ PRIOR_COUNT, PRIOR_PEAK = 2, 0.5
 """So many objects of that peak are added to those found: a few high ones are no proof."""
 CONCLUSIVE_PEAK, CONCLUSIVE_COUNT = 0.7, 3
 """With so high and so many objects of the right size, other scales need not be tried."""
+CLEAR_PEAK, CLEAR_RATIO, CLEAR_COUNT = 0.7, 1.6, 3
+"""An object is clear if its peak is so high, its size for the network within this ratio of the
+best, and it is found again when the image is turned; so many of them are no accident."""
 TAUGHT_CREDIT, TAUGHT_SLACK = 1.5, 1.6
 """How much better another scale must be than the one that a model was taught at, and up to which
 ratio of sizes that one is conclusive: what was found may be fragments or clumps yet."""
@@ -58,6 +67,9 @@ class ScaleTrial:
     consistency
         Average precision, at an IoU of 0.5, of what is found in the part turned by 90 degrees; 0
         if that was not computed.
+    clear, clear_diameter
+        How many of the objects are clear, see `CLEAR_PEAK`, and their median diameter in image
+        pixels; 0 if the consistency was not computed.
     expected
         Diameter of the objects by the look of the part, in image pixels; 0 for a model that has not
         learned to tell it.
@@ -65,8 +77,9 @@ class ScaleTrial:
         Diameter in image pixels that the model was taught, if this is the scale for it; else 0.
     features
         What a size regressor reads, `size_features`; None without a working diameter.
-    part, labels
-        What was looked at, float32 (C, *spatial), and the objects found in it.
+    part, labels, peaks
+        What was looked at, float32 (C, *spatial), the objects found in it, and each one's largest
+        relative distance.
     """
 
     scale: float
@@ -74,11 +87,14 @@ class ScaleTrial:
     objects: int
     statistics: Mapping[str, float]
     consistency: float = 0.0
+    clear: int = 0
+    clear_diameter: float = 0.0
     expected: float = 0.0
     taught: float = 0.0
     features: np.ndarray | None = field(default=None, repr=False, compare=False)
     part: np.ndarray | None = field(default=None, repr=False, compare=False)
     labels: np.ndarray | None = field(default=None, repr=False, compare=False)
+    peaks: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     @property
     def size(self) -> float:
@@ -134,7 +150,9 @@ def try_scale(frame: Frame, scale: float, model: Model, settings: PredictSetting
         "share": float((labels > 0).mean()),
     }
     diameter = typical_diameter(labels) / scale
-    trial = ScaleTrial(scale, diameter, len(peaks), statistics, part=image, labels=labels)
+    trial = ScaleTrial(
+        scale, diameter, len(peaks), statistics, part=image, labels=labels, peaks=peaks
+    )
     if model.diameter:
         ratio = scale * trial.diameter / model.diameter
         features = size_features(summary, statistics | {"objects": math.log1p(len(peaks))}, ratio)
@@ -145,11 +163,20 @@ def try_scale(frame: Frame, scale: float, model: Model, settings: PredictSetting
 
 def check_consistency(trial: ScaleTrial, model: Model, settings: PredictSettings) -> ScaleTrial:
     """Segment what a trial looked at once more, turned by 90 degrees, and compare the objects."""
-    if not trial.objects or trial.part is None or trial.labels is None:
+    labels = trial.labels
+    if not trial.objects or trial.part is None or labels is None:
         return trial
     _, turned, _ = _objects_in(np.rot90(trial.part, 1, (-2, -1)), model, settings)
-    again = evaluate(np.rot90(turned, -1, (-2, -1)), trial.labels, (0.5,)).ap[0]
-    return replace(trial, consistency=float(again))
+    overlap = Overlap.from_labels(np.rot90(turned, -1, (-2, -1)), labels)
+    trial = replace(trial, consistency=float(score(overlap, (0.5,)).ap[0]))
+    if not model.diameter or trial.peaks is None:
+        return trial
+    sizes = equivalent_diameters(overlap.true_sizes, labels.ndim)
+    near = np.abs(np.log(sizes / model.diameter)) <= math.log(CLEAR_RATIO)
+    again = np.isin(np.arange(len(sizes)), match(overlap).true)
+    clear = sizes[near & again & (trial.peaks >= CLEAR_PEAK)] / trial.scale
+    found = float(np.median(clear)) if len(clear) else 0.0
+    return replace(trial, clear=len(clear), clear_diameter=found)
 
 
 def _objects_in(
