@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import json
 import posixpath
 import re
 import unicodedata
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 import yaml
@@ -119,3 +120,17 @@ class TestReference:
         text = (DOCS / "reference" / "python.md").read_text(encoding="utf-8")
         names = re.findall(r"^::: napari_unet\.(\w+)$", text, flags=re.MULTILINE)
         assert sorted(names) == sorted(set(napari_unet.__all__) - {"__version__"})
+
+    def test_pages_that_are_made_from_the_code_are_up_to_date(self):
+        made = load_script("reference_pages").make_pages()
+        folder = DOCS / "reference"
+        old = [name for name, text in made.items() if (folder / name).read_text("utf-8") != text]
+        assert old == [], "run: python scripts/reference_pages.py"
+
+    @pytest.mark.parametrize("fixture", ["model_files", "training_files", "journal_files"])
+    def test_every_file_of_the_users_folder_is_described(self, fixture):
+        text = (DOCS / "reference" / "files.md").read_text(encoding="utf-8")
+        files = json.loads((ROOT / "tests" / "fixtures" / f"{fixture}.json").read_text())["home"]
+        for file in map(PurePosixPath, files):
+            assert f"{file.parts[0]}/" in text
+            assert file.name in text or f"….{file.name.rpartition('.')[2]}" in text

@@ -240,10 +240,19 @@ class TestDistributions:
         assert {"napari.yaml", "hatch_build.py", "pyproject.toml", "README.md"} <= inside
         assert {"LICENSE", "tests/test_package.py", "src/napari_unet/py.typed"} <= inside
         assert {"CITATION.cff", "CONTRIBUTING.md", "docs/cluster.md"} <= inside
+        assert {"mkdocs.yml", "docs/index.md"} <= inside
         assert "src/napari_unet/napari.yaml" not in inside
         assert not [
             name for name in inside if re.search(r"cache(__)?/", name) or name.startswith(".venv")
         ]
+
+    def test_page_on_pypi_leads_nowhere_into_the_repository(self, distributions):
+        wheel = zipfile.ZipFile(distributions[1])
+        name = next(name for name in wheel.namelist() if name.endswith("METADATA"))
+        page = wheel.read(name).decode("utf-8")
+        assert "Description-Content-Type: text/markdown" in page and "# napari-unet" in page
+        assert "Tutorials: measure" in page and 'pip install "napari-unet[gui]"' in page
+        assert re.findall(r"\]\((?!https:)[^)]*\)|<!--", page) == []
 
     def test_entry_points(self, distributions):
         wheel = zipfile.ZipFile(distributions[1])

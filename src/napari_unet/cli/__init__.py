@@ -6,7 +6,7 @@ standard output.
 
 options   options made from the fields of settings, and those that commands share
 terminal  the progress bar, remarks, tables
-bench, convert, demo, evaluate, measure, models, replay, segment, train, view
+bench, convert, demo, evaluate, measure, models, replay, samples, segment, train, view
           a command each
 """
 
@@ -23,6 +23,7 @@ from napari_unet.cli.measure import add_measure
 from napari_unet.cli.models import add_models
 from napari_unet.cli.options import Parser
 from napari_unet.cli.replay import add_replay
+from napari_unet.cli.samples import add_samples
 from napari_unet.cli.segment import add_segment
 from napari_unet.cli.terminal import INTERRUPTED, UNUSABLE, one_line_remarks, say
 from napari_unet.cli.train import add_train
@@ -61,6 +62,7 @@ def build_parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"napari-unet {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_demo(commands)
+    add_samples(commands)
     add_segment(commands)
     add_train(commands)
     add_evaluate(commands)
