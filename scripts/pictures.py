@@ -252,10 +252,14 @@ def draw_loop(minutes: float) -> None:
         "the tuning ends",
         watch("3  Fine-tune: a minute or three", minutes * 20, 3),
     )
-    pause(3.0)
+    wait(lambda: window.button("Compare").isEnabled(), "both models were run on what is in view")
+    pause(1.0)
     show("4  Look at what changed, and keep it", 2.2)
     save(frames[-1][0], "fine-tune")
     print(tune.status.text())
+    window.press("Keep")
+    pause(1.0)
+    show("5  Run it on all images", 1.6)
     write_loop(frames)
     window.close()
 
