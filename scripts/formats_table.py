@@ -17,12 +17,14 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "helpers"))
 
-from format_samples import FORMATS, SIZE_UM, Format  # noqa: E402
+from format_samples import FORMATS, Format  # noqa: E402
+from sample_file import SIZE_UM  # noqa: E402
 
 from napari_unet.core.io.label_writer import create_output  # noqa: E402
 from napari_unet.core.io.stack import open_stack, read_labels  # noqa: E402
 
-HEADINGS = ("Format", "Files", "Read lazily", "Voxel size", "Several images", "Written", "Needs")
+HEADINGS = ("Format", "Files", "Read lazily", "Voxel size", "Channel names", "Several images",
+            "Written", "Needs")  # fmt: skip
 
 
 def is_readable(kind: Format) -> bool:
@@ -56,6 +58,8 @@ def table_row(kind: Format, folder: Path) -> str:
         if found["X"] != SIZE_UM["X"]:
             raise ValueError(f"{kind.name} has the voxel size {found}, not {SIZE_UM}")
         size = "z, y, x" if "Z" in stack.axes and found["Z"] == SIZE_UM["Z"] else "y, x"
+    if stack.channel_names != sample.channel_names:
+        raise ValueError(f"{kind.name} names the channels {stack.channel_names}")
     if kind.output:
         labels = np.arange(20, dtype=np.uint16).reshape(4, 5)
         with create_output(folder / f"labels{kind.output}", (4, 5), "YX", np.uint16) as output:
@@ -67,6 +71,7 @@ def table_row(kind: Format, folder: Path) -> str:
         " ".join(part if "`" in part else f"`{part}`" for part in kind.suffixes.split()),
         "no" if isinstance(stack.data, np.ndarray) else "yes",
         size,
+        "yes" if sample.channel_names else "no",
         "yes" if sample.others else "no",
         "labels" if kind.output else "no",
         "extra `formats`" if kind.package else "",

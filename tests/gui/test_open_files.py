@@ -14,6 +14,8 @@ from qtpy.QtWidgets import QFileDialog
 
 from napari_unet.cli import main
 from napari_unet.gui import open_files
+from napari_unet.gui.layers import mask_layers
+from napari_unet.gui.layers.convert import layer_stack
 from napari_unet.gui.layers.result_info import IMAGE, RESULT_KEY
 from napari_unet.gui.open_files import (
     open_fluorescence_sample,
@@ -21,6 +23,7 @@ from napari_unet.gui.open_files import (
     open_neuron_sample,
     open_phase_contrast_sample,
 )
+from napari_unet.gui.shared_inputs import channel_names
 
 
 def spots(shape=(3, 64, 80)):
@@ -190,8 +193,60 @@ def test_whole_numbers_of_another_type_are_labels_and_others_are_not(
     assert terminal(tmp_path / "a.tif", tmp_path / "whole.tif") == 0
     assert viewer.layers[1].data.dtype.kind == "i"
     assert terminal(tmp_path / "a.tif", tmp_path / "odd.tif") == 2
-    assert "odd.tif holds float32; give labels" in capsys.readouterr().err
+    assert "odd.tif holds float32 from 0 to 0.5, such as 0.5: probab" in capsys.readouterr().err
     assert len(viewer.layers) == 2
+
+
+def test_a_mask_is_told_and_its_pieces_can_be_made_objects(
+    terminal, viewer, tmp_path, monkeypatch, qtbot
+):
+    told = []
+    monkeypatch.setattr(mask_layers.notification_manager, "dispatch", told.append)
+    tifffile.imwrite(tmp_path / "a.tif", spots(), photometric="minisblack")
+    mask = np.uint8(spots() > 0) * 255
+    tifffile.imwrite(tmp_path / "mask.tif", mask, photometric="minisblack")
+    assert terminal(tmp_path / "a.tif", tmp_path / "mask.tif") == 0
+    [note] = told
+    assert "there is one object (255) in 2 pieces: this looks like a mask" in note.message
+    [(button, pressed)] = note.actions
+    assert button == "Make each piece an object"
+    pressed(None)
+    qtbot.waitUntil(lambda: len(viewer.layers) == 3)
+    image, before, pieces = viewer.layers
+    assert np.array_equal(pieces.data > 0, mask > 0) and pieces.data.max() == 2
+    assert not before.visible and before.data.max() == 255
+    assert pieces.metadata[RESULT_KEY] == {IMAGE: str(image.unique_id)}
+    told.clear()
+    assert terminal("--labels-as", "components", tmp_path / "a.tif", tmp_path / "mask.tif") == 0
+    assert viewer.layers[-1].data.max() == 2 and not told
+
+
+def test_what_is_noticed_of_labels_is_said(terminal, viewer, tmp_path, monkeypatch, capsys):
+    told = []
+    monkeypatch.setattr(open_files, "show_warning", told.append)
+    image = spots()[1]
+    tifffile.imwrite(tmp_path / "a.tif", image)
+    tifffile.imwrite(tmp_path / "signed.tif", np.int16(image > 0) * 3 - 1)
+    colours = np.stack([np.uint8(image == 900) * 255, np.uint8(image == 600) * 90, image * 0], -1)
+    tifffile.imwrite(tmp_path / "rgb.tif", np.uint8(colours), photometric="rgb")
+    assert terminal(tmp_path / "a.tif", tmp_path / "signed.tif") == 0
+    assert [text.partition(": ")[2] for text in told] == [
+        "labels below 0 (down to -1) are taken for background"
+    ]
+    assert terminal(tmp_path / "a.tif", tmp_path / "rgb.tif") == 2
+    assert "--labels-as colours" in capsys.readouterr().err
+    assert terminal("--labels-as", "colours", tmp_path / "a.tif", tmp_path / "rgb.tif") == 0
+    assert "each colour is an object (2 colours)" in told[-1]
+    assert np.unique(viewer.layers[-1].data).tolist() == [0, 1, 2]
+
+
+def test_channels_keep_their_names(terminal, viewer, tmp_path):
+    metadata = {"axes": "CYX", "Channel": {"Name": ["DAPI", "actin"]}}
+    tifffile.imwrite(tmp_path / "a.ome.tif", spots()[:2], ome=True, metadata=metadata)
+    assert terminal(tmp_path / "a.ome.tif") == 0
+    (image,) = viewer.layers
+    assert channel_names(image) == ["0: DAPI", "1: actin"]
+    assert layer_stack(image).channel_names == ("DAPI", "actin")
 
 
 def test_labels_of_another_image_are_refused(terminal, viewer, tmp_path, capsys):

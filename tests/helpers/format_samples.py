@@ -1,45 +1,18 @@
-"""A small file of each format that napari-unet reads, written with what is known to be in it.
-
-LIF, ND2 and OIF have no writers: their bytes are put together here.
-"""
+"""A small file of each format that napari-unet reads, written with what is known to be in it."""
 
 from __future__ import annotations
 
-import struct
 import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from microscope_samples import czi, lif, lsm, nd2, ndpi, oif, qptiff, scn, stk, svs
+from sample_file import NAMES, SIZE_UM, Sample, noise
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-SIZE_UM = {"Z": 2.0, "Y": 0.5, "X": 0.25}
-"""Of the voxels in every sample whose format can say so."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A written file.
-
-    Attributes
-    ----------
-    path
-        Of the file.
-    values
-        What is in it.
-    axes
-        A letter for each axis of `values`.
-    others
-        What is in the other images of the file, as many as it can hold.
-    """
-
-    path: Path
-    values: np.ndarray
-    axes: str
-    others: tuple[np.ndarray, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,12 +40,6 @@ class Format:
     output: str = ""
 
 
-def noise(axes: str, seed: int = 0, dtype: str = "u2") -> np.ndarray:
-    sizes = {"T": 2, "C": 2, "Z": 3, "Y": 24, "X": 20, "S": 3}
-    shape = [sizes[letter] for letter in axes]
-    return np.random.default_rng(seed).integers(0, np.iinfo(dtype).max, shape, dtype)
-
-
 def plain_tiff(folder: Path) -> Sample:
     import tifffile
 
@@ -90,9 +57,10 @@ def ome_tiff(folder: Path) -> Sample:
     values, other = noise("TCZYX"), noise("YX", 1)
     size = {f"PhysicalSize{letter}": value for letter, value in SIZE_UM.items()}
     with tifffile.TiffWriter(folder / "a.ome.tif", ome=True) as writer:
-        writer.write(values, photometric="minisblack", metadata={"axes": "TCZYX", **size})
+        metadata = {"axes": "TCZYX", "Channel": {"Name": list(NAMES)}, **size}
+        writer.write(values, photometric="minisblack", metadata=metadata)
         writer.write(other, photometric="minisblack", metadata={"axes": "YX"})
-    return Sample(folder / "a.ome.tif", values, "TCZYX", (other,))
+    return Sample(folder / "a.ome.tif", values, "TCZYX", (other,), NAMES)
 
 
 def imagej_tiff(folder: Path) -> Sample:
@@ -105,16 +73,6 @@ def imagej_tiff(folder: Path) -> Sample:
         folder / "a.tif", values, imagej=True, resolution=resolution, metadata=metadata
     )
     return Sample(folder / "a.tif", values, "TZCYX")
-
-
-def svs(folder: Path) -> Sample:
-    import tifffile
-
-    values = noise("YXS", dtype="u1")
-    text = f"Aperio Image Library v11\n20x24|AppMag = 20|MPP = {SIZE_UM['X']}"
-    tifffile.imwrite(folder / "a.svs", values, photometric="rgb", tile=(16, 16), description=text,
-                     metadata=None)  # fmt: skip
-    return Sample(folder / "a.svs", values, "YXS")
 
 
 def photo(suffix: str, grey: bool = True) -> Callable[[Path], Sample]:
@@ -181,7 +139,10 @@ def fill_ome_zarr(group: Any, values: np.ndarray, axes: str) -> None:
     named = [{"name": letter.lower(), **kinds.get(letter, space)} for letter in axes]
     scale = [SIZE_UM.get(letter, 1.0) for letter in axes]
     datasets = [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": scale}]}]
-    group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": named, "datasets": datasets}]}
+    ome: dict[str, Any] = {"version": "0.5", "multiscales": [{"axes": named, "datasets": datasets}]}
+    if "C" in axes:
+        ome["omero"] = {"channels": [{"label": name} for name in NAMES]}
+    group.attrs["ome"] = ome
 
 
 def ome_zarr(folder: Path) -> Sample:
@@ -192,7 +153,7 @@ def ome_zarr(folder: Path) -> Sample:
     values, other = noise("TCZYX"), noise("YX", 1)
     fill_ome_zarr(group.create_group("0"), values, "TCZYX")
     fill_ome_zarr(group.create_group("1"), other, "YX")
-    return Sample(folder / "a.ome.zarr", values, "TCZYX", (other,))
+    return Sample(folder / "a.ome.zarr", values, "TCZYX", (other,), NAMES)
 
 
 def zipped_ome_zarr(folder: Path) -> Sample:
@@ -201,7 +162,7 @@ def zipped_ome_zarr(folder: Path) -> Sample:
         for file in sorted(sample.path.rglob("*")):
             if file.is_file():
                 archive.write(file, file.relative_to(sample.path))
-    return Sample(folder / "a.ozx", sample.values, sample.axes, sample.others)
+    return Sample(folder / "a.ozx", sample.values, sample.axes, sample.others, NAMES)
 
 
 def spatialdata(folder: Path) -> Sample:
@@ -211,129 +172,7 @@ def spatialdata(folder: Path) -> Sample:
     root.attrs["spatialdata_attrs"] = {"version": "0.2"}
     values = noise("CYX")
     fill_ome_zarr(root.create_group("images").create_group("tissue"), values, "CYX")
-    return Sample(folder / "a.zarr", values, "CYX")
-
-
-def czi(folder: Path) -> Sample:
-    from pylibCZIrw import czi as library
-
-    values, path = noise("CZYX"), folder / "a.czi"
-    with library.create_czi(str(path)) as file:
-        for c, z in np.ndindex(values.shape[:2]):
-            file.write(data=values[c, z, ..., None], plane={"C": c, "Z": z, "T": 0})
-        scale = {f"scale_{letter.lower()}": 1e-6 * value for letter, value in SIZE_UM.items()}
-        file.write_metadata("a", **scale)
-    return Sample(path, values, "CZYX")
-
-
-def lif(folder: Path) -> Sample:
-    images = [("first", noise("CZYX")), ("second", noise("CZYX", 1)[:1])]
-    elements, blocks = "", []
-    for number, (name, values) in enumerate(images):
-        channels, depth, height, width = values.shape
-        plane = 2 * height * width
-        described = "".join(
-            '<ChannelDescription DataType="0" ChannelTag="0" Resolution="16" Min="0" Max="65535" '
-            'NameOfMeasuredQuantity="" Unit="" LUTName="Green" IsLUTInverted="0" BitInc="0" '
-            f'BytesInc="{c * plane * depth}"/>'
-            for c in range(channels)
-        )
-        sizes = [(1, width, "X", 2), (2, height, "Y", 2 * width), (3, depth, "Z", plane)]
-        extents = "".join(
-            f'<DimensionDescription DimID="{key}" NumberOfElements="{count}" Origin="0" '
-            f'Length="{SIZE_UM[letter] * 1e-6 * (count - 1)}" Unit="m" BitInc="0" '
-            f'BytesInc="{step}"/>'
-            for key, count, letter, step in sizes
-        )
-        elements += (
-            f'<Element Name="{name}" Visibility="1" CopyOption="1" UniqueID="u{number}"><Data>'
-            f'<Image TextDescription=""><ImageDescription><Channels>{described}</Channels>'
-            f"<Dimensions>{extents}</Dimensions></ImageDescription></Image></Data>"
-            f'<Memory Size="{values.nbytes}" MemoryBlockID="Block_{number}"/><Children/></Element>'
-        )
-        blocks.append((f"Block_{number}", values.tobytes()))
-    text = (
-        '<LMSDataContainerHeader Version="2"><Element Name="a.lif" Visibility="1" CopyOption="1" '
-        'UniqueID="root"><Data><Experiment IsSavedFlag="1"/></Data><Memory Size="0" '
-        f'MemoryBlockID="Block_root"/><Children>{elements}</Children></Element>'
-        "</LMSDataContainerHeader>"
-    )
-    packed = text.encode("utf-16-le")
-    content = struct.pack("<IIBI", 0x70, len(packed) + 5, 0x2A, len(text)) + packed
-    for name, data in blocks:
-        packed = name.encode("utf-16-le")
-        head = struct.pack("<BQBI", 0x2A, len(data), 0x2A, len(name)) + packed
-        content += struct.pack("<II", 0x70, len(head)) + head + data
-    (folder / "a.lif").write_bytes(content)
-    return Sample(folder / "a.lif", images[0][1], "CZYX", (images[1][1][0],))
-
-
-def oif(folder: Path) -> Sample:
-    import tifffile
-
-    values, inside = noise("CZYX"), folder / "a.oif.files"
-    inside.mkdir()
-    for c, z in np.ndindex(values.shape[:2]):
-        tifffile.imwrite(inside / f"s_C{c + 1:03d}Z{z + 1:03d}.tif", values[c, z])
-    text = (
-        "[ProfileSaveInfo]\r\nName=a\r\nVersion=1.0\r\n"
-        f"[Reference Image Parameter]\r\nWidthConvertValue={SIZE_UM['X']}\r\n"
-        f"HeightConvertValue={SIZE_UM['Y']}\r\nWidthUnit=um\r\nHeightUnit=um\r\n"
-        "[Axis 3 Parameters Common]\r\nAxisCode=Z\r\nUnitName=nm\r\n"
-        f"Interval={1000 * SIZE_UM['Z']}\r\n"
-    )
-    (folder / "a.oif").write_bytes(text.encode("utf-16"))
-    return Sample(folder / "a.oif", values, "CZYX")
-
-
-def nd2(folder: Path) -> Sample:
-    values = noise("ZYXC")  # a frame holds its channels side by side
-    depth, height, width, channels = values.shape
-
-    def tree(**items: Any) -> str:
-        kinds = {int: "lx_uint32", float: "double", str: "CLxStringW", bool: "bool"}
-        return "".join(
-            f'<{name} runtype="CLxListVariant">{tree(**value)}</{name}>'
-            if isinstance(value, dict)
-            else f'<{name} runtype="{kinds[type(value)]}" value="{str(value).lower()}"/>'
-            for name, value in items.items()
-        )
-
-    attributes = {
-        "uiWidth": width, "uiWidthBytes": 2 * width * channels, "uiHeight": height,
-        "uiComp": channels, "uiBpcInMemory": 16, "uiBpcSignificant": 16,
-        "uiSequenceCount": depth, "eCompression": 2,
-    }  # fmt: skip
-    spectrum = {"m_ExcitationSpectrum": {"uiCount": 0}, "m_EmissionSpectrum": {"uiCount": 0}}
-    plane = {"uiCompCount": 1, "pFluorescentProbe": spectrum}
-    planes = {f"a{n}": {**plane, "sDescription": f"channel {n}"} for n in range(channels)}
-    picture = {
-        "sPicturePlanes": {"uiCount": channels, "sPlaneNew": planes},
-        "dCalibration": SIZE_UM["X"], "bCalibrated": True,
-    }  # fmt: skip
-    stack = {"eType": 4, "uLoopPars": {"uiCount": depth, "dZStep": SIZE_UM["Z"]}}
-    described = {
-        "ImageAttributesLV!": tree(SLxImageAttributes=attributes),
-        "ImageMetadataSeqLV|0!": tree(SLxPictureMetadata=picture),
-        "ImageMetadataLV!": tree(SLxExperiment=stack),
-    }
-    chunks = [(name, f"<variant>{text}</variant>".encode()) for name, text in described.items()]
-    chunks += [(f"ImageDataSeq|{z}!", bytes(8) + values[z].tobytes()) for z in range(depth)]
-    chunks.append(("CustomData|AcqTimesCache!", np.arange(depth, dtype="f8").tobytes()))
-    content, places = b"", b""
-
-    def pack(name: bytes, data: bytes, room: int) -> bytes:
-        head = struct.pack("<IIQ", 0x0ABECEDA, room, len(data))
-        return head + name.ljust(room, b"\0") + data
-
-    content += pack(b"ND2 FILE SIGNATURE CHUNK NAME01!", b"Ver3.0".ljust(64, b"\0"), 32)
-    for name, data in chunks:  # the values of a frame begin at 4096 bytes from its chunk
-        places += name.encode() + struct.pack("<QQ", len(content), len(data))
-        content += pack(name.encode(), data, 4072)
-    end = b"ND2 CHUNK MAP SIGNATURE 0000001!" + struct.pack("<Q", len(content))
-    content += pack(b"ND2 FILEMAP SIGNATURE NAME 0001!", places + end, 32)
-    (folder / "a.nd2").write_bytes(content)
-    return Sample(folder / "a.nd2", values.transpose(0, 3, 1, 2), "ZCYX")
+    return Sample(folder / "a.zarr", values, "CYX", (), NAMES)
 
 
 FORMATS = [
@@ -341,6 +180,11 @@ FORMATS = [
     Format("OME-TIFF, in one file or many", ".ome.tif", "", ome_tiff, ".ome.tif"),
     Format("ImageJ hyperstack", ".tif", "", imagej_tiff, ".tif"),
     Format("Aperio SVS", ".svs", "", svs),
+    Format("Hamamatsu NDPI", ".ndpi", "", ndpi),
+    Format("PerkinElmer QPTIFF", ".qptiff", "", qptiff),
+    Format("Leica SCN", ".scn", "", scn),
+    Format("Zeiss LSM", ".lsm", "", lsm),
+    Format("MetaMorph STK", ".stk", "", stk),
     Format("PNG", ".png", "", photo(".png"), ".png"),
     Format("JPEG", ".jpg .jpeg", "", photo(".jpg")),
     Format("BMP", ".bmp", "", photo(".bmp", grey=False)),

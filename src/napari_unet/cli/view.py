@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from napari_unet.cli.options import add_command
+from napari_unet.cli.options import add_command, add_labels_as
 from napari_unet.core.errors import InputError
 from napari_unet.core.io.files import check_exists, expand_path
 
@@ -15,13 +15,14 @@ if TYPE_CHECKING:
 def add_view(commands: Any) -> None:
     """Describe the command and its options."""
     command = add_command(commands, "view", _view, "Open an image with its labels in napari")
-    command.add_argument("image", metavar="IMAGE", help="TIFF, PNG, JPEG or Zarr")
+    command.add_argument("image", metavar="IMAGE", help="TIFF, Zarr, or any other image")
     command.add_argument(
         "labels",
         nargs="*",
         metavar="LABELS",
         help="its label files (default: those that lie in an OME-Zarr)",
     )
+    add_labels_as(command)
 
 
 def _view(values: Namespace) -> int:
@@ -31,7 +32,8 @@ def _view(values: Namespace) -> int:
     check_exists(image, *labels)
     if problem := why_no_window():
         raise InputError(f"{problem}; give the files to napari where there is a window.")
+    from napari_unet.core.labels.label_file import LabelReading
     from napari_unet.gui.open_files import run_view
 
-    run_view(image, labels)
+    run_view(image, labels, LabelReading(values.labels_as) if values.labels_as else None)
     return 0

@@ -7,8 +7,13 @@ class UnetError(Exception):
     """A problem that the user can solve; its one-line message says how.
 
     The message names what was given, what is allowed and what to do next. The command line prints
-    it and exits with status 2; the window shows it as a notification.
+    it and exits with status 2; the window shows it as a notification. Names of files and entries
+    come from strangers: characters that would break the line are shown as Python writes them.
     """
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 class InputError(UnetError):

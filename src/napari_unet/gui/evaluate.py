@@ -19,6 +19,7 @@ from napari_unet.core.io.axes import FRAMES, object_ndim, shared_axes
 from napari_unet.gui.jobs.run_button import LayerSection, ResultRun
 from napari_unet.gui.layers.combos import as_choices, object_layers, refresh_choices
 from napari_unet.gui.layers.convert import full_resolution, layer_axes
+from napari_unet.gui.layers.mask_layers import doubt_labels, offer_pieces
 from napari_unet.gui.layers.overlay_layer import (
     COMPARES,
     get_overlay,
@@ -66,6 +67,8 @@ class Evaluation:
         `core.evaluation.comparison` writes it.
     frames
         What the stack was divided into: "planes" or "volumes".
+    doubts
+        Layers that look as if they held no objects, and why; and in how many axes objects lie.
     """
 
     labels: Labels
@@ -73,6 +76,8 @@ class Evaluation:
     scores: Scores
     codes: np.ndarray
     frames: str
+    doubts: tuple[tuple[Labels, str], ...] = ()
+    ndim: int = 3
 
 
 class EvaluateSection(LayerSection):
@@ -110,6 +115,8 @@ class EvaluateSection(LayerSection):
     def _show(self, run: ResultRun) -> None:
         found: Evaluation = run.result
         self.result.setText(format_evaluation(found))
+        for layer, doubt in found.doubts:
+            offer_pieces(self._viewer, layer, doubt, found.ndim)
         if found.labels in self._viewer.layers:
             show_evaluation(self._viewer, found)
             for layer in (found.labels, found.truth):
@@ -166,7 +173,10 @@ def begin_evaluation(
         comparison = Comparison(found, wanted, axes, ndim)
         codes = np.zeros(comparison.labels.shape, np.uint8)
         scores = yield from score_steps(comparison, codes)
-        return Evaluation(labels, truth, scores, codes, comparison.what)
+        pairs = ((labels, comparison.labels), (truth, comparison.truth))
+        doubts = [(layer, doubt_labels(np.asarray(values), axes, ndim)) for layer, values in pairs]
+        kept = tuple((layer, doubt) for layer, doubt in doubts if doubt)
+        return Evaluation(labels, truth, scores, codes, comparison.what, kept, ndim)
 
     return steps()
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import math
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,25 +20,27 @@ from napari.utils.notifications import show_warning
 from qtpy.QtWidgets import QApplication, QFileDialog
 
 from napari_unet.core.errors import InputError, SettingsError
-from napari_unet.core.instances.matching import are_whole
 from napari_unet.core.io.coordinate_transform import CoordinateTransform
 from napari_unet.core.io.ome_zarr import LABELS, count_levels, registered_labels
-from napari_unet.core.io.provenance import read_provenance
+from napari_unet.core.io.provenance import find_provenance
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.progress import Progress, run_to_end
+from napari_unet.core.settings.tasks import IDS
 from napari_unet.gui.errors import describe_error, report_error
 from napari_unet.gui.jobs.job import Job, WidgetJobs
 from napari_unet.gui.layers.convert import full_resolution
 from napari_unet.gui.layers.label_geometry import Placement
+from napari_unet.gui.layers.mask_layers import offer_pieces
 from napari_unet.gui.layers.result_info import add_result, seal_result, update_info
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
     import napari
-    from napari.layers import Image
+    from napari.layers import Image, Labels
 
     from napari_unet.core.io.stack import Stack
+    from napari_unet.core.labels.label_file import LabelReading
     from napari_unet.gui.segment.panel import SegmentPanel
 
 DEMO_TILE = 192
@@ -60,11 +62,17 @@ class LabelFile:
         all levels of the pyramid if it stays on the disk.
     provenance
         Of the file; empty if another program made it.
+    remarks
+        What was noticed when it was read, in sentences.
+    doubt
+        Why the values look as if they were no objects, see `core.labels.object_check`.
     """
 
     name: str
     levels: list[Any]
     provenance: dict[str, Any]
+    remarks: tuple[str, ...] = ()
+    doubt: str = ""
 
 
 @dataclass(frozen=True)
@@ -88,7 +96,7 @@ class ImageFiles:
 
 
 def read_files(
-    source: Path, targets: Sequence[Path] | None = None
+    source: Path, targets: Sequence[Path] | None = None, how: LabelReading | None = None
 ) -> Generator[Progress, None, ImageFiles]:
     """Read an image and its labels, in a job's thread.
 
@@ -97,6 +105,9 @@ def read_files(
     targets
         Files of labels; those that do not exist are left out. None: the label images inside an
         OME-Zarr.
+    how
+        How the files of labels are read; None: as ids, of which a doubt is raised where they look
+        like a mask.
 
     Raises
     ------
@@ -115,7 +126,7 @@ def read_files(
     for target in targets:
         yield Progress(0, 0, "reading the labels")
         try:
-            found += [_read_labels(target, stack)] if target.exists() else []
+            found += [_read_labels(target, stack, how)] if target.exists() else []
         except InputError as error:
             if requested:
                 raise
@@ -139,11 +150,15 @@ def show_files(viewer: Any, files: ImageFiles) -> Image:
         scale=transform.scale,
         translate=transform.translation,
         units=[_unit(axis) for axis in transform.axes],
+        metadata={"channel_names": list(stack.channel_names)} if stack.channel_names else {},
     )
     for labels in files.labels:
-        _show_labels(viewer, image, letters, stack, labels)
-    for problem in files.problems:
-        show_warning(problem)
+        layer = _show_labels(viewer, image, letters, stack, labels)
+        if labels.doubt:
+            offer_pieces(viewer, layer, labels.doubt)
+    remarks = [remark for labels in files.labels for remark in labels.remarks]
+    for text in (*files.stack.remarks, *remarks, *files.problems):
+        show_warning(text)
     return image
 
 
@@ -158,7 +173,7 @@ def _unit(axis: dict[str, Any]) -> str:
     return "pixel"
 
 
-def _show_labels(viewer: Any, image: Image, axes: str, stack: Stack, labels: LabelFile) -> None:
+def _show_labels(viewer: Any, image: Image, axes: str, stack: Stack, labels: LabelFile) -> Labels:
     """Add labels over their image, as a result that can be corrected and run again."""
     placement = Placement(axes, stack.labels_axes, full_resolution(image).shape[: len(axes)])
     layer = add_result(
@@ -174,6 +189,7 @@ def _show_labels(viewer: Any, image: Image, axes: str, stack: Stack, labels: Lab
     else:
         update_info(layer, provenance=labels.provenance)
         layer.editable = False
+    return layer
 
 
 def _data(levels: list[Any]) -> Any:
@@ -192,31 +208,38 @@ def _levels(stack: Stack) -> list[Any]:
     return [open_stack(stack.path, level=n).data for n in range(count_levels(stack.path))]
 
 
-def _read_labels(target: Path, stack: Stack) -> LabelFile:
+def _read_labels(target: Path, stack: Stack, how: LabelReading | None) -> LabelFile:
     """Read labels of an image, also those from another program."""
-    from napari_unet.core.io.stack import read_labels  # slow to import
+    from napari_unet.core.labels.foreign import foreign_kind  # slow to import
+    from napari_unet.core.labels.label_file import (
+        LabelReading,
+        fit_to_shape,
+        open_labels,
+        read_label_file,
+    )
 
-    provenance: dict[str, Any] = {}
-    with suppress(InputError):
-        provenance = read_provenance(target)
-    found = open_stack(target)
-    if _is_large(found) and found.channels == 1:
+    provenance = find_provenance(target)
+    # A result may be a mask, as of classes; nobody else's is taken for objects without a look.
+    how = how or LabelReading(IDS if provenance else None)
+    name = None if stack.path is None else stack.path.name
+    how = replace(how, image=(stack.labels_shape, stack.labels_axes), name=name)
+    remarks, doubt = tuple[str, ...](), ""
+    found = None if foreign_kind(target) else open_stack(target, how.axes, raw=True)
+    if found is not None and how.labels_as in (None, IDS) and _is_large(found):
+        open_labels(target, how)  # refuses what cannot be labels
         levels = _lazy_levels(found)
     else:
-        levels = [read_labels(target)]  # refuses channels
-    if levels[0].dtype.kind == "f" and isinstance(levels[0], np.ndarray) and are_whole(levels[0]):
-        levels = [levels[0].astype(np.int64)]
-    if levels[0].dtype.kind not in "biu":
-        raise InputError(f"{target} holds {levels[0].dtype}; give labels, which are whole numbers.")
+        read = read_label_file(target, how)
+        fitting = fit_to_shape(read.values, read.axes, stack.labels_shape)
+        levels = [read.values if fitting is None else fitting]
+        remarks, doubt = read.remarks, read.doubt
     if levels[0].shape != stack.labels_shape:
         raise InputError(
             f"{target} has the size {levels[0].shape}, the image {stack.labels_shape}; give "
             "labels of this image."
         )
-    inside = target.parent.name == LABELS
-    return LabelFile(
-        provenance.get("model", target.name if inside else "labels"), levels, provenance
-    )
+    shown = provenance.get("model", target.name if target.parent.name == LABELS else "labels")
+    return LabelFile(shown, levels, provenance, remarks, doubt)
 
 
 def _lazy_levels(labels: Stack) -> list[Any]:
@@ -254,20 +277,22 @@ def _get_jobs() -> WidgetJobs:
     return WidgetJobs(app)
 
 
-def run_view(image: Path, labels: Sequence[Path]) -> None:
+def run_view(image: Path, labels: Sequence[Path], how: LabelReading | None = None) -> None:
     """Open napari with an image and its labels, and return when the window is closed.
 
     Parameters
     ----------
     labels
         Label files; without any, the labels inside an OME-Zarr.
+    how
+        How they are read, as for `read_files`.
 
     Raises
     ------
     InputError
         A file does not exist, cannot be read or does not fit the image.
     """
-    files = run_to_end(read_files(image, labels or None))
+    files = run_to_end(read_files(image, labels or None, how))
     import napari
 
     show_files(napari.Viewer(title=f"{image.name} - napari-unet"), files)

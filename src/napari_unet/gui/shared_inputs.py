@@ -17,6 +17,7 @@ from napari_unet.gui.layers.combos import as_choices, image_layers, refresh_choi
 from napari_unet.gui.layers.convert import (
     full_resolution,
     layer_axes,
+    layer_channel_names,
     letters_of_names,
     possible_axes,
     read_axes,
@@ -297,13 +298,9 @@ def channel_names(image: Image | None) -> list[str]:
     if "C" not in axes:
         return []
     count = int(full_resolution(image).shape[axes.index("C")])
-    named = image.metadata.get("channel_names")  # as some readers leave them
-    file = read_file_axes(image)
-    found: tuple[Any, ...] = tuple(named or ()) or (() if file is None else file.channels)
-    if len(found) != count:
-        found = ("",) * count
+    names = layer_channel_names(image, axes) or ("",) * count
     return [
-        f"{number}: {name}" if name else f"channel {number}" for number, name in enumerate(found)
+        f"{number}: {name}" if name else f"channel {number}" for number, name in enumerate(names)
     ]
 
 

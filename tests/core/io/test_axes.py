@@ -16,7 +16,9 @@ from napari_unet.core.io.axes import idle_axes, resolve_axes
 from napari_unet.core.io.stack import open_stack, read_labels_and_axes
 from napari_unet.core.labels.label_file import LabelReading
 from napari_unet.core.regionprops.measure import measure
+from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.core.training.pairs import read_labelled
+from napari_unet.nn.inference.model import image_remarks
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -128,6 +130,17 @@ def test_which_channel_is_used_is_said(tmp_path: Path, tiny_model: str, capsys, 
     assert main([*command[:2], str(blocks), *command[3:]]) == 0
     assert said in capsys.readouterr().err
     assert read_provenance(blocks)["channels"] == [0]
+
+
+def test_the_channel_that_is_used_is_named(tmp_path: Path, make_model) -> None:
+    values = np.random.default_rng(0).integers(0, 99, (2, 16, 12), "u2")
+    metadata = {"axes": "CYX", "Channel": {"Name": ["DAPI\n405", "actin " * 20]}}
+    tifffile.imwrite(tmp_path / "a.ome.tif", values, photometric="minisblack", metadata=metadata)
+    stack = open_stack(tmp_path / "a.ome.tif")
+    assert stack.channel_names == ("DAPI 405", ("actin " * 20)[:40])
+    (remark,) = image_remarks(stack, make_model(in_channels=1, depth=1), PredictSettings())
+    assert "2 channels (DAPI 405, actin" in remark.text and "channel 0 (DAPI 405) is" in remark.text
+    assert open_stack(tmp_path / "a.ome.tif", axes="ZYX").channel_names == ()
 
 
 def truth_and_labels(folder: Path) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import pickle
 import shutil
+import struct
 import sys
 import zipfile
 from pathlib import Path
@@ -303,3 +304,19 @@ def test_a_microscope_s_file_is_segmented(tmp_path: Path, tiny_model: str, kind:
             stack = open_stack(sample.path)
             for index in stack.indices(2):
                 stack.read(index, (slice(None), slice(None)), tuple(range(stack.channels)))
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [(32, 2**31 - 1), (160 + 40, 2**31 - 1), (160 + 48, -5), (160 + 32 + 20 * 2 + 4, 2**30)],
+    ids=["sub-blocks", "size of x", "stored size of x", "a channel far away"],
+)
+def test_a_czi_that_claims_too_much(tmp_path: Path, where: int, value: int) -> None:
+    pytest.importorskip("bioio_czi")
+    (kind,) = (kind for kind in FORMATS if kind.name == "Zeiss CZI")
+    path = kind.write(tmp_path).path
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<i", content, content.index(b"ZISRAWDIRECTORY") + where, value)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.czi is cut short or damaged"):
+        open_stack(path)

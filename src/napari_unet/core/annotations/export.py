@@ -17,7 +17,7 @@ from napari_unet.core.annotations.training_set import Correction, list_patches
 from napari_unet.core.errors import InputError, UnetError
 from napari_unet.core.evaluation.overlay import draw_outlines, to_rgb
 from napari_unet.core.io.files import atomic_file, expand_path, make_folder
-from napari_unet.core.io.tiff import silence_tifffile
+from napari_unet.core.io.tiff_checks import silence_tifffile
 from napari_unet.core.progress import Progress
 
 if TYPE_CHECKING:

@@ -2,11 +2,15 @@
 
 stack                 Stack: an image that is read window by window; its channels; open_stack
 readers               which reader opens which kind of file
-tiff                  TIFF files as lazy arrays
-ome_xml               OME-XML in TIFF files: voxel sizes, files of a set, claims that are checked
+tiff                  TIFF files: which image of a file, and what its values stand for
+tiff_pages            their pixels, mapped or decoded
+tiff_checks           whether they are whole and can be what they say
+tiff_metadata         voxel sizes and names of channels, as many programs write them
+ome_xml               OME-XML in TIFF files: what it says, files of a set, claims that are checked
 photos                PNG, JPEG, GIF, BMP, WebP, JPEG 2000
 array_files           arrays of numpy (.npy, .npz) and HDF5
 vendor_files          files of microscopes, by the extra ``formats``
+czi_directory         what a CZI file claims, checked before a library believes it
 ome_zarr              Zarr and OME-Zarr, in folders, archives and at addresses
 remote                bounds on what servers may send, and on how long they may take
 time_limit            how long a file may be read for

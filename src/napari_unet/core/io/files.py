@@ -90,6 +90,8 @@ class Opened(NamedTuple):
         Number of the image, where the file holds several.
     files
         All files that the image lies in, where there are several.
+    channel_names
+        A name for each channel, "" for one without; empty if the file names none.
     """
 
     data: Any
@@ -99,6 +101,7 @@ class Opened(NamedTuple):
     remarks: tuple[str, ...] = ()
     series: int | None = None
     files: tuple[Path, ...] = ()
+    channel_names: tuple[str, ...] = ()
 
 
 def first_line(error: BaseException) -> str:

@@ -276,7 +276,7 @@ def _write_tiff(output: Output, path: Path, ome: bool) -> None:
     """Write an ImageJ hyperstack from memory, or a tiled OME-TIFF tile by tile."""
     import tifffile
 
-    from napari_unet.core.io.tiff import silence_tifffile
+    from napari_unet.core.io.tiff_checks import silence_tifffile
 
     shape, axes = tuple(output.array.shape), output.axes
     size = output.voxel_size_um

@@ -157,3 +157,12 @@ def ome_voxel_size(pixels: ElementTree.Element) -> tuple[float, float, float] | 
     if y is None or x is None:
         return None
     return z or 1.0, y, x
+
+
+def ome_channel_names(pixels: ElementTree.Element) -> tuple[str, ...]:
+    """Read the names of the channels of one image, "" for one without; () if none has a name.
+
+    A channel of several samples, as in a colour image, is a single one.
+    """
+    names = tuple(element.get("Name", "") for element in pixels if _name(element) == "Channel")
+    return names if any(names) else ()

@@ -349,7 +349,18 @@ def _read_multiscale(group: Any, images: Any, wanted: int, path: Path | str) -> 
             sizes[letter] = abs(float(size)) * factor
     known = {"Y", "X"} <= set(sizes)
     size_um = (sizes.get("Z", 1.0), sizes["Y"], sizes["X"]) if known else None
-    return Opened(array, letters, size_um, CoordinateTransform.from_metadata(letters, axes, steps))
+    transform = CoordinateTransform.from_metadata(letters, axes, steps)
+    names = _channel_names(_ome_attributes(group).get("omero"))
+    return Opened(array, letters, size_um, transform, channel_names=names)
+
+
+def _channel_names(omero: Any) -> tuple[str, ...]:
+    """Return the labels of the channels; () if the metadata say none, or not as they should."""
+    channels = omero.get("channels") if isinstance(omero, dict) else None
+    channels = channels if isinstance(channels, list) else []
+    named = (c.get("label") if isinstance(c, dict) else None for c in channels)
+    names = tuple(name if isinstance(name, str) else "" for name in named)
+    return names if any(names) else ()
 
 
 def is_address(source: object) -> bool:

@@ -153,7 +153,7 @@ def _find_json(path: Path) -> str | None:
 
     import tifffile
 
-    from napari_unet.core.io.tiff import silence_tifffile
+    from napari_unet.core.io.tiff_checks import silence_tifffile
 
     with silence_tifffile(), tifffile.TiffFile(path) as file:
         if not file.is_ome:

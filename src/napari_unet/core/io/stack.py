@@ -23,6 +23,9 @@ from napari_unet.core.io.lazy_arrays import RetryingArray, cache_chunks
 from napari_unet.core.io.ome_zarr import is_address, read_address
 from napari_unet.core.io.readers import read_file
 
+NAME_LENGTH = 40
+"""Characters of a channel's name, at most."""
+
 
 @dataclass(frozen=True, eq=False)
 class Stack:
@@ -56,6 +59,8 @@ class Stack:
         Number of the image, where its file holds several.
     level
         Of a multiscale image; 0 is the full resolution.
+    channel_names
+        A name for each channel, "" for one without; empty where the file names none.
     """
 
     data: Any
@@ -70,6 +75,7 @@ class Stack:
     remarks: tuple[str, ...] = ()
     series: int | None = None
     level: int = 0
+    channel_names: tuple[str, ...] = ()
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -270,7 +276,8 @@ def open_stack(
     # C given for what the file calls samples is still a colour image.
     rgb = "S" in letters or ("S" in opened.axes and letters[found.index("S")] == "C")
     letters = letters.replace("S", "C")
-    rgb = rgb and shape[letters.index("C")] in (3, 4)
+    channels = shape[letters.index("C")] if "C" in letters else 1
+    rgb = rgb and channels in (3, 4)
     size = _check_voxel_size(voxel_size_um) if voxel_size_um is not None else opened.voxel_size_um
     as_in_file = voxel_size_um is None and letters == opened.axes
     transform = opened.transform if as_in_file else None
@@ -286,7 +293,15 @@ def open_stack(
         remarks=opened.remarks,
         series=opened.series,
         level=level,
+        channel_names=_short_names(opened.channel_names, channels),
     )
+
+
+def _short_names(names: tuple[str, ...], channels: int) -> tuple[str, ...]:
+    """Return the names of the channels, in one line and short; () if they are those of others."""
+    if len(names) != channels:
+        return ()
+    return tuple(" ".join(name.split())[:NAME_LENGTH] for name in names)
 
 
 def _check_dtype(dtype: Any, what: str) -> np.dtype[Any]:

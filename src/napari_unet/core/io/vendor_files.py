@@ -15,6 +15,7 @@ import numpy as np
 
 from napari_unet.core.errors import InputError
 from napari_unet.core.io.coordinate_transform import to_um
+from napari_unet.core.io.czi_directory import check_czi
 from napari_unet.core.io.files import Opened, first_line
 from napari_unet.core.io.lazy_arrays import LazyArray, ranges_from_index
 from napari_unet.core.io.size_claims import check_claim
@@ -55,6 +56,8 @@ def read_vendor_file(path: Path, series: int | None = None) -> Opened:
 
 def _read_bioio(path: Path, series: int | None) -> Opened:
     module = importlib.import_module(_PACKAGES[path.suffix.lower()])
+    if path.suffix.lower() == ".czi":
+        check_czi(path)
     try:
         image = module.Reader(str(path.absolute()))
         scenes = [str(name) for name in image.scenes]
@@ -62,6 +65,7 @@ def _read_bioio(path: Path, series: int | None) -> Opened:
         image.set_scene(number)
         data, axes = image.dask_data, str(image.dims.order)
         size = image.physical_pixel_sizes
+        names = tuple(map(str, image.channel_names or ()))
     except InputError:
         raise
     except Exception as error:  # the readers share no base class of errors
@@ -76,7 +80,8 @@ def _read_bioio(path: Path, series: int | None) -> Opened:
     z = size.Z if size.Z is not None and 0 < size.Z < math.inf else 1.0
     y, x = known
     size_um = None if y is None or x is None else (float(z), y, x)
-    return Opened(data, axes, size_um, None, remarks, number if len(scenes) > 1 else None)
+    series = number if len(scenes) > 1 else None
+    return Opened(data, axes, size_um, None, remarks, series, channel_names=names)
 
 
 def _choose_scene(path: Path, scenes: list[str], wanted: int | None) -> tuple[int, tuple[str, ...]]:
@@ -158,8 +163,15 @@ def _read_oif(path: Path, series: int | None) -> Opened:
         }
         size_um = _oif_voxel_size(file.mainfile)
         axes = str(sequence.axes) + "YXS"[: first.ndim]
+        channels = leading[axes.index("C")] if "C" in axes else 1
+        names = [_oif_channel(file.mainfile, number) for number in range(1, channels + 1)]
     data = OifPlanes(path.absolute(), planes, leading, first.shape, first.dtype)
-    return Opened(data, axes, size_um)
+    return Opened(data, axes, size_um, channel_names=tuple(names) if any(names) else ())
+
+
+def _oif_channel(settings: Any, number: int) -> str:
+    """Return the name of a channel's dye."""
+    return str(settings.get(f"Channel {number} Parameters", {}).get("DyeName", "")).strip('"')
 
 
 def _oif_voxel_size(settings: Any) -> tuple[float, float, float] | None:

@@ -42,7 +42,7 @@ def palette_indices(
 def _tiff_indices(path: Path, axes: str | None) -> tuple[np.ndarray, str] | None:
     import tifffile
 
-    from napari_unet.core.io.tiff import silence_tifffile
+    from napari_unet.core.io.tiff_checks import silence_tifffile
 
     with silence_tifffile(), tifffile.TiffFile(path) as file:
         if file.pages.first.photometric != tifffile.PHOTOMETRIC.PALETTE:
@@ -137,7 +137,7 @@ def _lossy_kind(head: bytes) -> str:
 def _lossy_tiff(path: Path) -> str:
     import tifffile
 
-    from napari_unet.core.io.tiff import silence_tifffile
+    from napari_unet.core.io.tiff_checks import silence_tifffile
 
     with silence_tifffile(), tifffile.TiffFile(path) as file:
         page = file.pages.first

@@ -189,6 +189,24 @@ def _read(folder: str) -> Opened | None:
     return None
 
 
+def layer_channel_names(layer: Image, axes: str) -> tuple[str, ...]:
+    """Return the names of a layer's channels, from the layer or its file; () where there are none.
+
+    Parameters
+    ----------
+    axes
+        Of the layer, with a C.
+    """
+    if "C" not in axes:
+        return ()
+    named = layer.metadata.get("channel_names")  # as some readers leave them
+    if not named:
+        file, source = read_file_axes(layer), _read_source(layer, axes)
+        named = file.channels if file is not None else source and source.channel_names
+    names = tuple(map(str, named)) if isinstance(named, list | tuple) else ()
+    return names if len(names) == full_resolution(layer).shape[axes.index("C")] else ()
+
+
 def layer_stack(layer: Image) -> Stack:
     """Return the stack that a layer shows: its data, axes and voxel size.
 
@@ -199,7 +217,9 @@ def layer_stack(layer: Image) -> Stack:
     """
     axes = layer_axes(layer)
     stack = open_stack(full_resolution(layer), axes + "S" * layer.rgb, voxel_size_um(layer, axes))
-    return replace(stack, name=layer.name, transform=_get_transform(layer, axes))
+    names = layer_channel_names(layer, axes)
+    transform = _get_transform(layer, axes)
+    return replace(stack, name=layer.name, transform=transform, channel_names=names)
 
 
 def _get_transform(layer: Image, axes: str) -> CoordinateTransform | None:

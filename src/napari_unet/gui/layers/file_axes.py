@@ -1,22 +1,21 @@
 """What a layer's file says of its axes and channels, where napari's own reader leaves it out.
 
-Only the metadata of TIFFs that name their axes (OME and ImageJ) are read here: that takes
+Only the metadata of TIFFs that name their axes (OME, ImageJ and LSM) are read here: that takes
 milliseconds, also for files of many pages. OME-Zarrs are read in `convert`.
 """
 
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
-from xml.etree import ElementTree
 
+from napari_unet.core.errors import InputError
 from napari_unet.core.io.files import TIFF_SUFFIXES, UNREADABLE, expand_path
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from napari.layers import Image, Labels
 
 _LETTERS = frozenset("TCZYXS")
@@ -65,26 +64,19 @@ def _readings(read: FileAxes) -> list[FileAxes]:
 
 @lru_cache(64)  # the axes of a layer are asked for at each move of a slider
 def _read(path: str, changed: int, size: int) -> FileAxes | None:
-    from tifffile import TiffFile
+    from napari_unet.core.io.tiff_checks import CheckedTiff, silence_tifffile
+    from napari_unet.core.io.tiff_metadata import channel_names
 
-    with suppress(*UNREADABLE), TiffFile(path) as file:
-        if not (file.is_ome or file.is_imagej):
+    with (
+        suppress(*UNREADABLE, InputError),
+        silence_tifffile(),
+        closing(CheckedTiff(Path(path))) as file,
+    ):
+        if not (file.is_ome or file.is_imagej or file.is_lsm):
             return None
         series = file.series[0]
         axes, shape = series.axes, tuple(int(n) for n in series.shape)
         if not set(axes) <= _LETTERS or len(set(axes)) < len(axes):
             return None
-        names = _ome_channels(file.ome_metadata) if file.is_ome else ()
-        return FileAxes(axes, shape, tuple(names))
+        return FileAxes(axes, shape, channel_names(file, 0))
     return None
-
-
-def _ome_channels(metadata: str | None) -> Sequence[str]:
-    """Return the channels' names in the first image of OME-XML."""
-    try:
-        root = ElementTree.fromstring(metadata or "")
-    except ElementTree.ParseError:
-        return ()
-    pixels = root.find(".//{*}Pixels")
-    channels = [] if pixels is None else pixels.findall("{*}Channel")
-    return [channel.get("Name", "") for channel in channels]

@@ -372,10 +372,13 @@ def image_remarks(stack: Stack, model: Model, settings: PredictSettings) -> tupl
     used = get_channels(stack, model, settings)
     seen = min(stack.channels, 3) if stack.rgb else stack.channels
     if settings.channel is None and len(set(used)) < seen:
+        names = stack.channel_names
+        held = f" ({', '.join(names)})" if names else ""
+        name = f" ({names[used[0]]})" if names and names[used[0]] else ""
         texts.append(
-            f"{stack.name} has {stack.channels} channels, of which channel {used[0]} is used. "
-            f"Choose another (channel, 0 to {stack.channels - 1}), or name the axes if they are "
-            "planes."
+            f"{stack.name} has {stack.channels} channels{held}, of which channel {used[0]}{name} "
+            f"is used. Choose another (channel, 0 to {stack.channels - 1}), or name the axes if "
+            "they are planes."
         )
     return tuple(map(ImageRemark, texts))
 
