@@ -13,8 +13,7 @@ from napari.layers import Image
 from qtpy.QtWidgets import QFileDialog
 
 from napari_unet.cli import main
-from napari_unet.gui import open_files
-from napari_unet.gui.layers import mask_layers
+from napari_unet.gui import mask_labels, open_files
 from napari_unet.gui.layers.convert import layer_stack
 from napari_unet.gui.layers.result_info import IMAGE, RESULT_KEY
 from napari_unet.gui.open_files import (
@@ -201,7 +200,7 @@ def test_a_mask_is_told_and_its_pieces_can_be_made_objects(
     terminal, viewer, tmp_path, monkeypatch, qtbot
 ):
     told = []
-    monkeypatch.setattr(mask_layers.notification_manager, "dispatch", told.append)
+    monkeypatch.setattr(mask_labels.notification_manager, "dispatch", told.append)
     tifffile.imwrite(tmp_path / "a.tif", spots(), photometric="minisblack")
     mask = np.uint8(spots() > 0) * 255
     tifffile.imwrite(tmp_path / "mask.tif", mask, photometric="minisblack")

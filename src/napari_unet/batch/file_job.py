@@ -20,9 +20,9 @@ from napari_unet.core.io.files import (
     split_inner,
 )
 from napari_unet.core.io.label_writer import create_output
-from napari_unet.core.io.ome_zarr import image_group
 from napari_unet.core.io.provenance import hash_labels
 from napari_unet.core.io.stack import open_stack
+from napari_unet.core.io.zarr_groups import image_group
 from napari_unet.core.progress import FrameDone, map_steps
 from napari_unet.core.tracking import check_linkable
 from napari_unet.core.volumes.volume_mode import resolve_volume_mode

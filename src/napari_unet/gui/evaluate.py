@@ -19,7 +19,6 @@ from napari_unet.core.io.axes import FRAMES, object_ndim, shared_axes
 from napari_unet.gui.jobs.run_button import LayerSection, ResultRun
 from napari_unet.gui.layers.combos import as_choices, object_layers, refresh_choices
 from napari_unet.gui.layers.convert import full_resolution, layer_axes
-from napari_unet.gui.layers.mask_layers import doubt_labels, offer_pieces
 from napari_unet.gui.layers.overlay_layer import (
     COMPARES,
     get_overlay,
@@ -30,6 +29,7 @@ from napari_unet.gui.layers.overlay_layer import (
     overlay_names,
 )
 from napari_unet.gui.layers.result_info import ResultInfo, get_provenance
+from napari_unet.gui.mask_labels import doubt_labels, offer_pieces
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -21,17 +21,17 @@ from qtpy.QtWidgets import QApplication, QFileDialog
 
 from napari_unet.core.errors import InputError, SettingsError
 from napari_unet.core.io.coordinate_transform import CoordinateTransform
-from napari_unet.core.io.ome_zarr import LABELS, count_levels, registered_labels
 from napari_unet.core.io.provenance import find_provenance
 from napari_unet.core.io.stack import open_stack
+from napari_unet.core.io.zarr_groups import LABELS, count_levels, registered_labels
 from napari_unet.core.progress import Progress, run_to_end
 from napari_unet.core.settings.tasks import IDS
 from napari_unet.gui.errors import describe_error, report_error
 from napari_unet.gui.jobs.job import Job, WidgetJobs
 from napari_unet.gui.layers.convert import full_resolution
 from napari_unet.gui.layers.label_geometry import Placement
-from napari_unet.gui.layers.mask_layers import offer_pieces
 from napari_unet.gui.layers.result_info import add_result, seal_result, update_info
+from napari_unet.gui.mask_labels import offer_pieces
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence

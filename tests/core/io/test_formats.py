@@ -20,8 +20,8 @@ from napari_unet.cli import main
 from napari_unet.core.blockwise.output_location import OutputLocation
 from napari_unet.core.errors import InputError
 from napari_unet.core.io.files import image_stem, images_by_name, list_images, other_files
-from napari_unet.core.io.ome_zarr import image_group, registered_labels
 from napari_unet.core.io.stack import open_stack
+from napari_unet.core.io.zarr_groups import image_group, registered_labels
 
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:

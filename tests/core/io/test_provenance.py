@@ -56,5 +56,5 @@ def test_a_damaged_part_is_no_reason_to_lose_a_result():
 def test_the_provenance_says_how_far_an_object_may_extend(ndim, axes):
     card = ModelCard(name="m", spec=ModelSpec(ndim=ndim, in_channels=1, depth=1, width=1))
     stack = open_stack(np.zeros((3, 4, 5), np.uint8))
-    result = provenance.make_provenance(stack, card, PredictSettings())
+    result = provenance.make_provenance(stack, card.identity, PredictSettings())
     assert result["object_axes"] == axes and object_ndim("auto", result) == ndim

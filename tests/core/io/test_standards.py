@@ -10,8 +10,8 @@ import yaozarrs
 import zarr
 
 from napari_unet.cli import main
-from napari_unet.core.io.ome_zarr import registered_labels
 from napari_unet.core.io.stack import open_stack
+from napari_unet.core.io.zarr_groups import registered_labels
 
 if TYPE_CHECKING:
     from pathlib import Path

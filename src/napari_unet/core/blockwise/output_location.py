@@ -12,14 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 from napari_unet.core.errors import OutputError
 from napari_unet.core.io.files import expand_path, is_zarr
 from napari_unet.core.io.label_writer import DISK_ERRORS
-from napari_unet.core.io.ome_zarr import (
-    LABELS,
-    containing_ome_zarr,
-    count_levels,
-    image_group,
-    is_group,
-)
+from napari_unet.core.io.ome_zarr import containing_ome_zarr
 from napari_unet.core.io.ome_zarr_labels import get_zarr_format, register_label
+from napari_unet.core.io.zarr_groups import LABELS, count_levels, image_group, is_group
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,6 +12,7 @@ array_files           arrays of numpy (.npy, .npz) and HDF5
 vendor_files          files of microscopes, by the extra ``formats``
 czi_directory         what a CZI file claims, checked before a library believes it
 ome_zarr              Zarr and OME-Zarr, in folders, archives and at addresses
+zarr_groups           the images of a Zarr group and the labels of an image
 remote                bounds on what servers may send, and on how long they may take
 time_limit            how long a file may be read for
 size_claims           what a file claims to hold, checked before memory is allocated

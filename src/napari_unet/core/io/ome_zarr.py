@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import itertools
 import math
-import zipfile
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -23,22 +22,17 @@ from napari_unet.core.io.coordinate_transform import (
     combine_transforms,
     to_um,
 )
-from napari_unet.core.io.files import (
-    SUFFIXES,
-    UNREADABLE,
-    ZARR_FILES,
-    Opened,
-    first_line,
-    is_zarr,
-    unreadable_error,
-)
+from napari_unet.core.io.files import SUFFIXES, UNREADABLE, ZARR_FILES, Opened, first_line, is_zarr
 from napari_unet.core.io.size_claims import ALWAYS, check_claim
+from napari_unet.core.io.zarr_groups import (
+    choose_image,
+    count_levels,
+    naming_damage,
+    ome_attributes,
+    open_node,
+    zarr_path,
+)
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-LABELS = "labels"
-"""The group of an OME-Zarr that holds its label images."""
 _PACKAGES = {"http": "aiohttp", "https": "aiohttp", "s3": "s3fs"}
 """What fsspec needs for each kind of address."""
 
@@ -62,40 +56,16 @@ def read_zarr(path: Path | str, level: int = 0, series: int | None = None) -> Op
         raise InputError(
             f"{path} is a folder without a Zarr in it; give an image ({', '.join(SUFFIXES)})."
         )
-    node = _open_node(path)
+    node = open_node(path)
     if isinstance(node, zarr.Array):
         return _read_array(node, path, level, series)
-    chosen = _choose_image(node, path, series)
+    chosen = choose_image(node, path, series)
     image = node[chosen.path] if chosen.path else node
     if isinstance(image, zarr.Array):
         return _read_array(image, path, level, None)._replace(remarks=chosen.remarks)
     where = f"{path}/{chosen.path}" if chosen.path else path
-    opened = _read_multiscale(image, _ome_attributes(image)["multiscales"], level, where)
+    opened = _read_multiscale(image, ome_attributes(image)["multiscales"], level, where)
     return opened._replace(remarks=chosen.remarks, series=chosen.number)
-
-
-def _open_node(path: Path | str) -> Any:
-    """Open the array or group of a path or address."""
-    import zarr
-
-    if isinstance(path, str):
-        from napari_unet.core.io.remote import storage_options
-
-        return zarr.open(path, mode="r", storage_options=storage_options(path))
-    if path.is_dir():
-        # Absolute, since workers of a cluster open the array in another working directory.
-        return zarr.open(str(path.absolute()), mode="r")
-    from zarr.storage import ZipStore
-
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-    roots = [name.rpartition("/")[0] for name in names if name.rpartition("/")[2] in ZARR_FILES]
-    if not roots:
-        raise InputError(f"{path} is an archive without a Zarr in it; give an image.")
-    store = ZipStore(path.absolute(), mode="r", read_only=True)
-    return zarr.open(
-        store, path=min(roots, key=lambda root: root.count("/") + bool(root)), mode="r"
-    )
 
 
 def _read_array(array: Any, path: Path | str, level: int, series: int | None) -> Opened:
@@ -109,175 +79,13 @@ def _read_array(array: Any, path: Path | str, level: int, series: int | None) ->
             for group in path.absolute().parents[:2]:  # "image.zarr/0", rarely "image.zarr/a/0"
                 if not is_zarr(group):
                     continue
-                node = _open_node(group)
+                node = open_node(group)
                 inside = path.absolute().relative_to(group).as_posix()
-                images = _ome_attributes(node).get("multiscales") or [{}]
+                images = ome_attributes(node).get("multiscales") or [{}]
                 for number, dataset in enumerate(images[0].get("datasets", ())):
                     if dataset.get("path") == inside:
                         return _read_multiscale(node, images, number, group)
     return Opened(array, _dimension_names(array), None)
-
-
-class _ImageChoice(NamedTuple):
-    """An image in a group: its path there, its number among several, and remarks on the choice."""
-
-    path: str
-    number: int | None = None
-    remarks: tuple[str, ...] = ()
-
-
-def _choose_image(group: Any, path: Path | str, wanted: int | None) -> _ImageChoice:
-    """Return the image of a group that is asked for; the first of bioformats2raw's.
-
-    Raises
-    ------
-    InputError
-        It is not there, or there are several and none is asked for.
-    """
-    attributes = _ome_attributes(group)
-    if "multiscales" in attributes:
-        if wanted:
-            raise InputError(f"{path} holds one image and no series {wanted}; choose only 0.")
-        return _ImageChoice("")
-    shown = str(path).rstrip("/")
-    images, what = _list_images(group, attributes)
-    if not images and what:
-        raise InputError(f"{path} is a {what} without an image in it; give an image.")
-    if not images:
-        arrays = [name for name, _ in group.arrays()]
-        if len(arrays) == 1 and not wanted:
-            return _ImageChoice(arrays[0])
-        names = ", ".join(sorted(group.keys())) or "nothing"
-        raise InputError(f"{path} is no OME-Zarr and holds {names}; give the path of one array.")
-    if wanted is not None:
-        if not 0 <= wanted < len(images):
-            raise InputError(
-                f"{path} has no series {wanted}; choose 0 to {len(images) - 1} ({_some(images)})."
-            )
-        return _ImageChoice(images[wanted], wanted)
-    if len(images) == 1:
-        return _ImageChoice(images[0])
-    if what == "images":
-        return _ImageChoice(
-            images[0],
-            0,
-            (
-                f"{Path(shown).name} holds {len(images)} images; number 0, the first, is read. "
-                f"Choose another with --series (0 to {len(images) - 1}).",
-            ),
-        )
-    raise InputError(
-        f"{path} is a {what} of many images ({_some(images)}); give one of them, such as "
-        f"{shown}/{images[0]}, or its number (--series, 0 to {len(images) - 1})."
-    )
-
-
-def _list_images(group: Any, attributes: dict[str, Any]) -> tuple[list[str], str]:
-    """List the paths of the images in a group that is none itself, and say what the group is."""
-    if "plate" in attributes:
-        wells = [str(well.get("path")) for well in attributes["plate"].get("wells") or ()]
-        found = []
-        for well in wells:
-            if well in group:
-                fields = _ome_attributes(group[well]).get("well", {}).get("images") or ()
-                found += [f"{well}/{field.get('path')}" for field in fields]
-        return found, "plate"
-    if "well" in attributes:
-        return [str(f.get("path")) for f in attributes["well"].get("images") or ()], "well"
-    if "bioformats2raw.layout" in attributes:
-        names = (
-            [str(name) for name in _ome_attributes(group["OME"]).get("series", ())]
-            if ("OME" in group)
-            else []
-        )
-        names = names or sorted((n for n in group if n.isdecimal()), key=int)
-        return [name for name in names if name in group], "images"
-    if "images" in group:  # SpatialData
-        inside = group["images"]
-        names = [
-            f"images/{name}"
-            for name, image in sorted(inside.groups())
-            if "multiscales" in _ome_attributes(image)
-        ]
-        return names, "collection"
-    return [], ""
-
-
-def _some(images: list[str]) -> str:
-    return ", ".join(images[:3]) + (f" and {len(images) - 3} more" if len(images) > 3 else "")
-
-
-@contextmanager
-def _naming_damage(path: Path) -> Iterator[None]:
-    """Raise what zarr raises on damaged metadata as an InputError that names the path."""
-    try:
-        yield
-    except (InputError, PermissionError):
-        raise
-    except Exception as error:  # all kinds: metadata of any type are taken for the right one
-        raise unreadable_error(path, error) from error
-
-
-def is_group(path: Path) -> bool:
-    """Return whether a folder is a Zarr group.
-
-    Raises
-    ------
-    InputError
-        Its metadata are damaged.
-    """
-    if (path / ".zgroup").is_file():
-        return True
-    if not (path / "zarr.json").is_file():
-        return False
-    import zarr
-
-    with _naming_damage(path):
-        return isinstance(_open_node(path), zarr.Group)
-
-
-def image_group(path: Path, series: int | None = None) -> Path:
-    """Return the folder of an image in an OME-Zarr: the path itself, or a group inside it.
-
-    Raises
-    ------
-    InputError
-        Its metadata are damaged.
-    """
-    if not is_zarr(path):
-        return path
-    import zarr
-
-    with _naming_damage(path):
-        node = _open_node(path)
-        if isinstance(node, zarr.Array):
-            return path
-        try:
-            chosen = _choose_image(node, path, series).path
-        except InputError:  # none, or several
-            return path
-        inside = chosen and not isinstance(node[chosen], zarr.Array)
-        return path / chosen if inside else path
-
-
-def count_levels(path: Path) -> int:
-    """Return the number of resolution levels of an OME-Zarr; 1 for other image files.
-
-    Raises
-    ------
-    InputError
-        Its metadata are damaged.
-    """
-    import zarr
-
-    if not is_zarr(path):
-        return 1
-    with _naming_damage(path):
-        node = _open_node(image_group(path))
-        if isinstance(node, zarr.Array):
-            return 1
-        images = _ome_attributes(node).get("multiscales", ())
-        return max(1, len(images[0].get("datasets", ()))) if images else 1
 
 
 def _check_chunks(array: Any, path: Path | str) -> None:
@@ -291,12 +99,6 @@ def _check_chunks(array: Any, path: Path | str) -> None:
         sizes = (file.stat().st_size for file in files if file.name not in ZARR_FILES)
         stored = max(itertools.islice((size for size in sizes if size), 100), default=0)
     check_claim(Path(str(path)), decoded, stored)
-
-
-def _ome_attributes(group: Any) -> dict[str, Any]:
-    attributes = dict(group.attrs)
-    ome = attributes.get("ome")
-    return {**attributes, **ome} if isinstance(ome, dict) else attributes
 
 
 def _dimension_names(array: Any) -> str:
@@ -350,7 +152,7 @@ def _read_multiscale(group: Any, images: Any, wanted: int, path: Path | str) -> 
     known = {"Y", "X"} <= set(sizes)
     size_um = (sizes.get("Z", 1.0), sizes["Y"], sizes["X"]) if known else None
     transform = CoordinateTransform.from_metadata(letters, axes, steps)
-    names = _channel_names(_ome_attributes(group).get("omero"))
+    names = _channel_names(ome_attributes(group).get("omero"))
     return Opened(array, letters, size_um, transform, channel_names=names)
 
 
@@ -423,50 +225,13 @@ def find_labels_transform(
     return None
 
 
-def registered_labels(image: Path) -> list[Path]:
-    """List the label images that an OME-Zarr names; empty for other files."""
-    import zarr
-
-    labels = image_group(image) / LABELS
-    if not is_zarr(image) or not is_zarr(labels):
-        return []
-    with _naming_damage(labels):
-        names = _ome_attributes(zarr.open_group(str(labels), mode="r")).get("labels") or []
-        return [labels / str(name) for name in names]
-
-
-def zarr_path(data: Any) -> Path | None:
-    """Return the folder of the Zarr array that an array is, or is read from.
-
-    Parameters
-    ----------
-    data
-        A Zarr array, or a dask array whose graph holds exactly one Zarr array of its own shape.
-        Results of an array that was cropped, or joined from several, do not belong beside those.
-
-    Returns
-    -------
-    Path or None
-        None for other data, and for stores that are no folders of this computer.
-    """
-    import zarr
-
-    if not isinstance(data, zarr.Array):
-        found = [v for v in dict(getattr(data, "dask", {})).values() if isinstance(v, zarr.Array)]
-        if len(found) != 1 or found[0].shape != tuple(data.shape):
-            return None
-        data = found[0]
-    root = getattr(data.store, "root", None)  # of a LocalStore
-    return Path(root).absolute() / data.path if isinstance(root, Path) else None
-
-
 def containing_ome_zarr(path: Path) -> Path | None:
     """Return the OME-Zarr whose full resolution is the array at `path`; None if there is none."""
     import zarr
 
     for group in path.parents[:2]:  # datasets are named "0", rarely "images/0"
         if is_zarr(group):
-            with _naming_damage(group):
+            with naming_damage(group):
                 node = zarr.open(str(group), mode="r")
                 if isinstance(node, zarr.Group) and {"ome", "multiscales"} & set(node.attrs):
                     array = read_zarr(group).data

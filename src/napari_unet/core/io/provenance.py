@@ -15,7 +15,6 @@ import numpy as np
 
 from napari_unet import __version__
 from napari_unet.core.errors import InputError
-from napari_unet.core.io.axes import OBJECT_AXES
 from napari_unet.core.io.files import (
     PHOTO_SUFFIXES,
     UNREADABLE,
@@ -25,10 +24,10 @@ from napari_unet.core.io.files import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from napari_unet.core.io.stack import Stack
-    from napari_unet.core.models.card import ModelCard
     from napari_unet.core.settings.tasks import PredictSettings
 
 PROVENANCE_KEY = "napari_unet"
@@ -41,16 +40,22 @@ SAMPLES, EDGE = 5, 64
 
 
 def make_provenance(
-    stack: Stack, card: ModelCard, settings: PredictSettings, *, hashed: bool = True
+    stack: Stack, model: Mapping[str, Any], settings: PredictSettings, *, hashed: bool = True
 ) -> dict[str, Any]:
-    """Return the provenance of a run as plain JSON values; `hashed`: with a hash of the data."""
+    """Return the provenance of a run as plain JSON values.
+
+    Parameters
+    ----------
+    model
+        What the model is known by: `ModelCard.identity`.
+    hashed
+        Whether with a hash of the data.
+    """
     versions = {name: importlib.metadata.version(name) for name in ("torch", "numpy")}
     return {
-        "model": card.name,
-        "model_hash": card.hash,
+        **model,
         "data_hash": hash_stack(stack) if hashed else None,
         "image": describe_image(stack),
-        OBJECT_AXES: "ZYX"[-card.spec.ndim :],
         "voxel_size_um": list(stack.voxel_size_um) if stack.voxel_size_um else None,
         "settings": asdict(settings),
         **({} if stack.series is None else {"series": stack.series}),

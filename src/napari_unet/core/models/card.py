@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from napari_unet.core.errors import ModelError
+from napari_unet.core.io.axes import OBJECT_AXES
 from napari_unet.core.models.card_entries import check_entries
 from napari_unet.core.settings.model_spec import ModelSpec
 
@@ -63,6 +64,12 @@ class ModelCard:
     hash: str = ""
     replay: str = ""
     schema: int = SCHEMA
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a result's provenance says of the model: name, hash, and axes of its objects."""
+        axes = "ZYX"[-self.spec.ndim :]
+        return {"model": self.name, "model_hash": self.hash, OBJECT_AXES: axes}
 
     def to_json(self) -> dict[str, Any]:
         """Return the card as plain JSON values; NaN and infinity become null."""

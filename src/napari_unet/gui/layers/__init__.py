@@ -5,7 +5,6 @@ file_axes       what a layer's TIFF says of its axes and channels
 image_settings  what belongs to one image: reading of its axes, channel, size of objects
 label_geometry  how labels lie on their image: order of axes, shape, transform
 result_info     what is known of labels (image, model, runs), and whether they were edited since
-mask_layers     labels that look like masks: their pieces are offered as objects
 overlay_layer   layers that show something and hold no objects: their kinds, colours, legends
 combos          the layers that combo boxes offer
 navigation      the image worked on, the visible region, the object under a click; going to a place

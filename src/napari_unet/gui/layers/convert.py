@@ -29,9 +29,10 @@ import numpy as np
 from napari_unet.core.errors import InputError
 from napari_unet.core.io.coordinate_transform import CoordinateTransform
 from napari_unet.core.io.files import Opened, expand_path, is_zarr
-from napari_unet.core.io.ome_zarr import containing_ome_zarr, zarr_path
+from napari_unet.core.io.ome_zarr import containing_ome_zarr
 from napari_unet.core.io.readers import read_file
 from napari_unet.core.io.stack import Stack, open_stack
+from napari_unet.core.io.zarr_groups import zarr_path
 from napari_unet.gui.layers.file_axes import read_file_axes
 from napari_unet.gui.layers.image_settings import get_image_settings
 

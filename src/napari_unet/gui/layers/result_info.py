@@ -16,8 +16,9 @@ import numpy as np
 
 from napari_unet.core.errors import InputError
 from napari_unet.core.io.files import UNREADABLE
-from napari_unet.core.io.ome_zarr import containing_ome_zarr, zarr_path
+from napari_unet.core.io.ome_zarr import containing_ome_zarr
 from napari_unet.core.io.provenance import read_provenance
+from napari_unet.core.io.zarr_groups import zarr_path
 from napari_unet.gui.layers.convert import read_axes, unwrap
 from napari_unet.gui.layers.image_settings import METADATA_KEY, update_image_settings
 from napari_unet.gui.layers.live_labels import LIVE_DTYPE

@@ -20,8 +20,8 @@ from napari_unet.core.blockwise.output_location import OutputLocation
 from napari_unet.core.blockwise.run_directory import open_preview
 from napari_unet.core.errors import InputError, OutputError
 from napari_unet.core.io.files import expand_path, image_stem, is_zarr, make_folder
-from napari_unet.core.io.ome_zarr import zarr_path
 from napari_unet.core.io.ome_zarr_labels import COARSEST
+from napari_unet.core.io.zarr_groups import zarr_path
 from napari_unet.core.models.store import home
 from napari_unet.core.progress import Progress
 from napari_unet.core.volumes.volume_mode import AUTO, JOINED

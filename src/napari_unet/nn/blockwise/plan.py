@@ -135,7 +135,7 @@ def resolve_plan(
     size = stack.frame_shape(get_mode_ndim(mode))
     block = choose_block(size, request.block)
     provenance = make_provenance(
-        with_retries(stack), model.card, request.settings, hashed=False
+        with_retries(stack), model.card.identity, request.settings, hashed=False
     ) | {
         "diameter_px": resolved.diameter,
         "scale": choose_scale(model, resolved),

@@ -167,7 +167,7 @@ def segment_steps(
     if mode == JOINED:
         yield from _join_planes(run, frames, window, minimum)
     seconds = time.perf_counter() - began
-    provenance = make_provenance(stack, model.card, requested) | run.notes
+    provenance = make_provenance(stack, model.card.identity, requested) | run.notes
     provenance |= {
         "objects": run.objects,
         "seconds": round(seconds, 3),
