@@ -92,7 +92,7 @@ def test_an_entry_says_what_it_holds_until_it_is_dropped(tmp_path):
     (entry,) = list_corrections()
     assert entry.journal.path == path
     assert (entry.name, entry.path) == ("volume", str(tmp_path / "volume.tif"))
-    assert (entry.frames, entry.objects) == (((0,), (1,)), 4)
+    assert (entry.frames, entry.objects, entry.removed) == (((0,), (1,)), 4, 4)
     assert 4 * 300 < entry.pixels < 4 * 900
     assert not entry.dropped
     drop_correction(entry, (1,))

@@ -35,6 +35,15 @@ def test_verdicts(held, replay, verdict):
     assert found.keep == (verdict != "worse")
 
 
+def test_what_was_forgotten_and_what_was_gained_are_told_apart():
+    lost = compare_models("AP50", (0.5, 0.7), (0.9, 0.8), 30)
+    assert lost.forgotten and lost.to_json()["forgotten"] and not lost.gains
+    assert compare_models("AP50", (0.5, 0.52), (0.9, 0.891), 30).gains
+    assert not compare_models("AP50", (0.5, 0.52), (0.9, 0.889), 30).gains
+    assert not compare_models("AP50", (0.5, 0.5), (0.9, 0.9), 30).gains
+    assert not compare_models("AP50", None, None, 0).forgotten
+
+
 def test_few_objects_decide_nothing():
     assert compare_models("AP50", (0.5, 0.7), None, objects=3).verdict == "not measurable"
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from napari_unet.core.annotations.edits import DROPPED, LABELS, Edit
 from napari_unet.core.annotations.header import JournalFile, find_journals, image_fingerprint
 from napari_unet.core.annotations.image_source import ImageSource
@@ -54,6 +56,8 @@ class Correction:
         Frames with annotated pixels, by their index along the leading axes.
     objects
         Number of objects that were edited, added, deleted or confirmed; of classes, of edits.
+    removed
+        Number of those that are not there any more: where they were counts as background.
     pixels
         Number of pixels that are known or scribbled.
     date
@@ -72,6 +76,7 @@ class Correction:
     date: float
     dropped: bool
     problem: str = ""
+    removed: int = 0
 
     @property
     def name(self) -> str:
@@ -338,27 +343,34 @@ def _summarise(file: JournalFile) -> Iterator[Correction]:
             if not (touched := journal.frames()):
                 return
             pixels: Counter[Index] = Counter()
+            edited = {frame: _edited_ids(journal, frame) for frame in touched}
+            there: dict[Index, set[int]] = {frame: set() for frame in touched}
             for plane in journal.frames(2):
                 frame = plane[: len(journal.header.leading)]
-                pixels[frame] += int(read_annotation_mask(journal, plane).annotated.sum())
+                mask = read_annotation_mask(journal, plane)
+                pixels[frame] += int(mask.annotated.sum())
+                if edited.get(frame):
+                    there[frame].update(np.unique(mask.labels).tolist())
+            semantic = journal.header.head == "semantic"
             path = journal.header.path
             gone = bool(path) and not Path(path).exists()
             yield Correction(
                 journal=file,
                 path=path,
                 frames=tuple(frame for frame in touched if pixels[frame]),
-                objects=sum(_count_objects(journal, frame) for frame in touched),
+                objects=sum(len(ids) for ids in edited.values()),
                 pixels=pixels.total(),
                 date=date,
                 dropped=any(mark.meaning == DROPPED for mark in journal.marks()),
                 problem=f"Its image {path} is gone; put it back or open it." if gone else "",
+                removed=0 if semantic else sum(len(edited[f] - there[f]) for f in touched),
             )
     except UnetError as error:
         yield Correction(file, file.header.path, (), 0, 0, date, False, str(error))
 
 
-def _count_objects(journal: JournalReader, frame: Index) -> int:
-    """Count the objects touched since the frame was dropped; of classes, the edits."""
+def _edited_ids(journal: JournalReader, frame: Index) -> set[int]:
+    """Return the objects touched since the frame was dropped; of classes, numbers of the edits."""
     ids: list[int] = []
     for event in journal.history(frame):
         if isinstance(event, Edit):
@@ -366,4 +378,4 @@ def _count_objects(journal: JournalReader, frame: Index) -> int:
                 ids += [len(ids)] if journal.header.head == "semantic" else event.ids
         elif event.meaning == DROPPED and event.box == journal.box(frame):
             ids.clear()
-    return len(set(ids))
+    return set(ids)

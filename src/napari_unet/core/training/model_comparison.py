@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 BETTER, WORSE, UNMEASURED = "better", "worse", "not measurable"
 UNITS = {"AP50": "objects", "IoU": "pixels"}
 """What each metric is measured on, and corrections are counted in."""
-FORGOTTEN = "It forgot too much of what it could do before."
 MAX_FORGOTTEN = 0.02
 """A model is worse if its score on the rehearsal set falls by more than this beyond chance."""
+SMALL_LOSS = 0.01
+"""So much less on the rehearsal set is no reason against a model that does better otherwise."""
 
 MIN_ROUNDS = 3
 """Rounds needed for an estimate."""
@@ -49,6 +50,8 @@ class ModelComparison:
         Number of known objects (of classes: of 400 pixels each) that were held out.
     reason
         In a sentence, why the verdict is what it is.
+    forgotten
+        It is worse because it lost what the model could do before.
     """
 
     verdict: str
@@ -59,6 +62,7 @@ class ModelComparison:
     replay_after: float | None = None
     objects: int = 0
     reason: str = ""
+    forgotten: bool = False
 
     @property
     def share(self) -> str:
@@ -66,9 +70,12 @@ class ModelComparison:
         return _share(self.metric, self.objects)
 
     @property
-    def forgotten(self) -> bool:
-        """Whether it is worse because it lost what the model could do before."""
-        return self.reason == FORGOTTEN
+    def gains(self) -> bool:
+        """Whether it does better on what was corrected, and hardly worse elsewhere."""
+        old, new = self.replay_before, self.replay_after
+        same = old is None or new is None or new >= old - SMALL_LOSS
+        better = self.before is not None and self.after is not None and self.after > self.before
+        return better and same
 
     @property
     def keep(self) -> bool:
@@ -114,10 +121,11 @@ def compare_models(
     """
     before, after = held or (None, None)
     old, new = replay or (None, None)
-    verdict = UNMEASURED
+    verdict, forgotten = UNMEASURED, False
     chance = math.sqrt((old or 0) * (1 - (old or 0)) / max(1, replay_objects))
     if old is not None and new is not None and new < old - MAX_FORGOTTEN - chance:
-        verdict, reason = WORSE, FORGOTTEN
+        verdict, forgotten = WORSE, True
+        reason = "It forgot too much of what it could do before."
     elif before is not None and after is not None:
         # A difference of a single object may be chance.
         margin = 1 / max(1, objects)
@@ -127,7 +135,7 @@ def compare_models(
             verdict, reason = WORSE, "It does worse on what it was not shown."
         else:
             reason = f"The difference on the {_share(metric, objects)} may be chance."
-    return ModelComparison(verdict, metric, before, after, old, new, objects, reason)
+    return ModelComparison(verdict, metric, before, after, old, new, objects, reason, forgotten)
 
 
 def _share(metric: str, objects: int) -> str:

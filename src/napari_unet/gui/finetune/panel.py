@@ -105,6 +105,7 @@ class TuneSection(Step):
         self.forget.changed.connect(self._forget)
         self.form.changed.connect(self._model_changed)
         self.review.decided.connect(self._decided)
+        self.review.minutes_wanted.connect(self._train_longer)
         self.review.state_changed.connect(self.state_changed)
 
     def set_touched(self, wanted: bool) -> None:
@@ -152,7 +153,7 @@ class TuneSection(Step):
         report_error(error, "the fine-tuning failed", self.status.setText)
 
     def _launch(self, request: TuneRequest) -> None:
-        if self.active is not None or self.review.work is not None:
+        if self.active is not None or self.review.pending:
             return
         self.review.clear()
         run = TuneRun(request, open_stacks(self._viewer), self._ended)
@@ -184,6 +185,10 @@ class TuneSection(Step):
         if state == FAILED and run.error is not None:
             self.report(run.error)
 
+    def _train_longer(self, minutes: float) -> None:
+        self.form.first.settings["minutes"].set(minutes)
+        self.tune()
+
     def _decided(self) -> None:
         self.details.hide()
         self.bar.reset()
@@ -212,7 +217,7 @@ class TuneSection(Step):
 
         Only what changed is written, see `SegmentPanel`.
         """
-        run, pending = self.active, self.review.work is not None
+        run, pending = self.active, self.review.pending
         self.start.enabled = self.form.complete and run is None and not pending
         self.stop.enabled = run is not None and not run.job.cancelled
         self.bar.setVisible(run is not None or pending)

@@ -1,4 +1,4 @@
-"""After a fine-tuning: is the model better, what changed in view, Keep or Discard."""
+"""After a fine-tuning: is the model better, what changed in view, Keep or Discard, what next."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from qtpy.QtWidgets import QWidget
 
 from napari_unet.core.errors import UnetError
 from napari_unet.core.progress import Progress
+from napari_unet.core.text import pluralise
+from napari_unet.core.training.model_comparison import BETTER, UNITS, WORSE
 from napari_unet.gui.errors import describe_error, report_error
 from napari_unet.gui.finetune.changes import ChangesRun, hide_changes
 from napari_unet.gui.jobs.job import CANCELLED, DONE, HOST, Job, WidgetJobs, get_device_queue
 from napari_unet.gui.layers.navigation import image_in_view
 from napari_unet.gui.model_events import get_model_events
 from napari_unet.gui.shared_inputs import use_model
-from napari_unet.gui.widgets.panel import WrappedLabel, hbox, vbox
+from napari_unet.gui.widgets.panel import CollapsibleSection, WrappedLabel, hbox, vbox
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -27,10 +29,15 @@ if TYPE_CHECKING:
     from napari_unet.core.training.model_comparison import ModelComparison
     from napari_unet.gui.finetune.run import TuneRun, TuneWork
 
+CHECK, CORRECT, LONGER = "Check one slice", "Correct 20 more", "Train longer"
+FEW = 20
+"""With fewer objects to compare the models on, more of them tell more than more time."""
 _TIPS = {
     "keep": "Put the tuned model into the store, beside the old one.",
     "discard": "Forget what was learned; the old model stays as it is.",
-    "more": "Go back to the corrections; the next fine-tuning learns from all of them.",
+    CHECK: "Go to the corrections; key K says that all of the slice in view is right.",
+    CORRECT: "Go back to the corrections; the next fine-tuning learns from all of them.",
+    LONGER: "Forget this result, and train again for twice as long.",
     "compare": "Run the old and the tuned model on what is in view, and show the difference.",
 }
 
@@ -39,21 +46,23 @@ class ReviewBox(QWidget):
     """Shows what a fine-tuning came to, and asks what to do with it; hidden without any.
 
     Emits `decided` when the tuned model was kept or discarded, `corrections_wanted` when the user
-    follows the advice to correct more, and `state_changed` when there is something to decide on, or
-    not any more.
+    follows the advice to correct more, `minutes_wanted` when that is to train so many minutes, and
+    `state_changed` when there is something to decide on, or not any more.
 
     Attributes
     ----------
     work
-        The fine-tuning to decide on; None without one.
-    summary, difference
-        Lines: whether the model is better, and what changed in view.
+        The fine-tuning that is looked at; None without one. One that has made the model worse
+        cannot be kept, only looked at.
+    summary, difference, figures
+        Lines: whether the model is better, what changed in view, and the scores.
     comparison
         The comparison in view that goes on; None without one.
     """
 
     decided = Signal()
     corrections_wanted = Signal()
+    minutes_wanted = Signal(float)
     state_changed = Signal()
 
     def __init__(self, viewer: napari.Viewer) -> None:
@@ -62,6 +71,7 @@ class ReviewBox(QWidget):
         self.work: TuneWork | None = None
         self.comparison: ChangesRun | None = None
         self._saving: Job | None = None
+        self._minutes = 0.0
         self._jobs = WidgetJobs(self)
         self._undecided: list[TuneWork] = []
         self._build()
@@ -76,42 +86,62 @@ class ReviewBox(QWidget):
         self._buttons = QWidget()
         buttons = (self.keep, self.discard, self.compare)
         hbox(*(button.native for button in buttons), owner=self._buttons, stretch=1)
-        self.advice = WrappedLabel()
-        self.more: Any = PushButton(text="Correct more", tooltip=_TIPS["more"])
+        self.advice, self.figures = WrappedLabel(), WrappedLabel()
+        self.more: Any = PushButton(text=CORRECT, tooltip=_TIPS[CORRECT])
+        inside = QWidget()  # a WrappedLabel itself shows what text it has
+        vbox(self.figures, margins=(6, 0, 6, 0), owner=inside)
+        self._details = CollapsibleSection("Figures", inside)
         parts = (self.summary, self.difference, self._buttons, self.advice, self.more.native)
-        vbox(*parts, owner=self)
-        self.more.changed.connect(lambda: self.corrections_wanted.emit())
+        vbox(*parts, self._details, owner=self)
+        self.more.changed.connect(self._follow_advice)
         self.keep.changed.connect(self._keep)
         self.discard.changed.connect(self._discard)
         self.compare.changed.connect(self.compare_now)
 
     def show_run(self, run: TuneRun, state: str) -> None:
-        """Show what a run came to; a model that has become worse is not kept."""
-        judgement = run.judgement
-        if judgement is None:
+        """Show what a run came to; a model that has become worse can only be looked at."""
+        judgement, tuning = run.judgement, run.work.tuning
+        if judgement is None or tuning is None:
             return
         self.summary.setText(describe_judgement(judgement, state, run.request.base))
+        self.figures.setText(describe_scores(judgement))
         self.difference.clear()
-        self.advice.setText(advise_next(judgement))
-        self.show()
-        if not judgement.keep:
-            try:
-                run.work.discard()
-            except UnetError as error:
-                self._report(error)
-            self._show_state()
-            return
+        self._minutes = 2 * (tuning.config.minutes or 0)
+        advice, what = advise_next(judgement, self._minutes)
+        self.advice.setText(advice)
+        self.more.text, self.more.tooltip = what, _TIPS.get(what, "")
         self.work = run.work
         self._undecided[:] = [run.work]
+        if not judgement.keep:
+            try:
+                run.work.forget()
+            except UnetError as error:
+                self._report(error)
         self._show_state()
         self.compare_now()
 
+    @property
+    def pending(self) -> bool:
+        """Whether there is a model that may be kept."""
+        judgement = self.work.tuning.judgement if self.work and self.work.tuning else None
+        return judgement is not None and judgement.keep
+
     def clear(self) -> None:
         """Show nothing; a new round begins."""
-        self.summary.clear()
-        self.difference.clear()
-        self.advice.clear()
+        if self.work is not None:
+            self._discard()
+        for label in (self.summary, self.difference, self.advice, self.figures):
+            label.clear()
         self._show_state()
+
+    def _follow_advice(self, *_: Any) -> None:
+        if self.more.text != LONGER:
+            self.corrections_wanted.emit()
+            return
+        minutes = self._minutes
+        if self.work is not None:
+            self._discard()
+        self.minutes_wanted.emit(minutes)
 
     def compare_now(self, *_: Any) -> None:
         """Run both models on what is in view, and show what changed."""
@@ -188,8 +218,8 @@ class ReviewBox(QWidget):
         hide_changes(self._viewer)
         self.work = None
         self._undecided.clear()
-        self.difference.clear()
-        self.advice.clear()
+        for label in (self.difference, self.advice, self.figures):
+            label.clear()
         self._show_state()
         self.summary.setText(summary)
 
@@ -206,19 +236,34 @@ class ReviewBox(QWidget):
         self.keep.enabled = self.discard.enabled = not busy
         self.compare.enabled = self.comparison is None and not busy
         self._buttons.setVisible(self.work is not None)
+        self.keep.visible = self.pending or busy
         self.more.visible = bool(self.advice.text())
+        self._details.setVisible(bool(self.figures.text()))
         self.setVisible(bool(self.work or self.summary.text()))
         self.state_changed.emit()
 
 
-def advise_next(judgement: ModelComparison) -> str:
-    """Return what would help where a tuned model is not known to be better; "" where it is."""
-    if judgement.verdict == "better":
-        return ""
-    return (
-        "What would help: check all of one slice (K), correct about 20 more objects, or give it "
-        "more minutes."
-    )
+def advise_next(judgement: ModelComparison, minutes: float = 0) -> tuple[str, str]:
+    """Return what would help where a tuned model is not known to be better, and its button.
+
+    Parameters
+    ----------
+    minutes
+        For how long it would be trained; 0 if it is not trained by the clock.
+    """
+    if judgement.verdict == BETTER:
+        return "", ""
+    if judgement.before is None and not judgement.forgotten:
+        return (
+            "What would help: check all of one slice (K), so that there is something to compare "
+            "the two models on.",
+            CHECK,
+        )
+    few = UNITS.get(judgement.metric) == "objects" and judgement.objects < FEW
+    if few or not minutes or judgement.verdict != WORSE:
+        held = f"only {pluralise(judgement.objects, 'object')} to compare on: " if few else ""
+        return f"What would help: {held}correct about {FEW} more.", CORRECT
+    return f"What would help: more time, {minutes:.3g} minutes.", LONGER
 
 
 def describe_judgement(judgement: ModelComparison, state: str, base: str) -> str:
@@ -231,11 +276,17 @@ def describe_judgement(judgement: ModelComparison, state: str, base: str) -> str
     base
         The model that was tuned.
     """
-    head = {"better": "Better.", "worse": f"Worse: {base!r} stays as it is."}
+    head = {BETTER: "Better.", WORSE: f"Worse: {base!r} stays as it is."}
     words = [head.get(judgement.verdict, "Not measurable whether it is better.")]
     if state != DONE:
         words.insert(0, "Stopped; this is the best so far.")
     words.append(judgement.reason)
+    return " ".join(word for word in words if word)
+
+
+def describe_scores(judgement: ModelComparison) -> str:
+    """Return the scores that a verdict rests on, for who wants to know; "" without any."""
+    words = []
     before, after = judgement.before, judgement.after
     if before is not None and after is not None:
         words.append(f"{judgement.metric} {before:.3f} → {after:.3f} on the {judgement.share}.")
@@ -243,8 +294,8 @@ def describe_judgement(judgement: ModelComparison, state: str, base: str) -> str
         words.append(f"{judgement.metric} {after:.3f} on what was held out.")
     old, new = judgement.replay_before, judgement.replay_after
     if old is not None and new is not None:
-        words.append(f"{old:.3f} → {new:.3f} on what it learned before.")
-    return " ".join(word for word in words if word)
+        words.append(f"{judgement.metric} {old:.3f} → {new:.3f} on what it learned before.")
+    return "\n".join(words)
 
 
 def _save_steps(work: TuneWork) -> Generator[Progress, None, str]:

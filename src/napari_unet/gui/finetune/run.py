@@ -58,6 +58,8 @@ class TuneWork:
         The training itself; None until the corrections are read.
     objects, images
         How many it is trained on; classes have no objects.
+    removed
+        How many objects the user has deleted: what was there is learned as background.
     remarks
         A sentence for each image that was left out.
     """
@@ -66,7 +68,7 @@ class TuneWork:
         self.request, self.opened = request, tuple(opened)
         self.folder = training_folder(request.name)
         self.tuning: Tuning | None = None
-        self.objects = self.images = 0
+        self.objects = self.images = self.removed = 0
         self.remarks: list[str] = []
         self._lock: FileLock | None = None
 
@@ -101,6 +103,8 @@ class TuneWork:
         samples = yield from self._samples(model, corrections)
         card = samples.card()
         self.objects, self.images = card["objects"], len({item.source for item in samples.items})
+        if request.touched:
+            self.removed = sum(correction.removed for correction in corrections)
         yield Progress(0, 0, "preparing")
         self.tuning = begin_tuning(
             model,
@@ -131,9 +135,13 @@ class TuneWork:
 
     def discard(self) -> None:
         """Forget the training; its log and curve stay."""
+        self.forget()
+        self.tuning = None
+
+    def forget(self) -> None:
+        """Forget the training on the disk; what it came to can still be looked at."""
         forget_training(self.folder)
         self.release()
-        self.tuning = None
 
     def release(self) -> None:
         """Unlock the training's folder, for other windows and programs."""
@@ -236,19 +244,25 @@ class TuneRun(ResultRun):
 
     @property
     def training_data(self) -> str:
-        """How many objects and images it is trained on, as text; "" until that is known."""
-        objects, images = self.work.objects, self.work.images
+        """What it is trained on, as text; "" until that is known."""
+        objects, images, removed = self.work.objects, self.work.images, self.work.removed
         if not images:
             return ""
         many = f"{pluralise(objects, 'object')} of " if objects else ""
-        return f"{many}{images} image{'s' * (images != 1)}"
+        text = f"{many}{images} image{'s' * (images != 1)}"
+        if removed:
+            counts = "counts" if removed == 1 else "count"
+            text += f"; {pluralise(removed, 'deletion')} {counts} as background"
+        return text
 
     def describe(self) -> str:
         """Return the progress as a line: time left, and what it is trained on."""
         progress = self.progress
         if not isinstance(progress, TrainStep) or not progress.total:
             count = f" {progress.done} of {progress.total}" if progress.total else ""
-            return f"{progress.what[:1].upper()}{progress.what[1:]}{count} …"
+            left = progress.seconds_left if isinstance(progress, TrainStep) else math.nan
+            end = f": {format_duration(left)} left" if math.isfinite(left) else " …"
+            return f"{progress.what[:1].upper()}{progress.what[1:]}{count}{end}"
         left = progress.seconds_left
         parts = [f"{format_duration(left)} left" if math.isfinite(left) else ""]
         if progress.what == "validating":

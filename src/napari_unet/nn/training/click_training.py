@@ -186,8 +186,10 @@ def can_learn_clicks(model: Model, samples: Samples) -> bool:
 
 def tune_clicks(
     model: Model, training_sets: list[Samples], held: Samples, config: TrainConfig
-) -> Generator[None, None, Model]:
-    """Train a tuned model's click head on what its trunk was tuned on; yield after every step.
+) -> Generator[TrainStep | None, None, Model]:
+    """Train a tuned model's click head on what its trunk was tuned on.
+
+    It yields each step, and None several times a second where it does something else.
 
     Only known objects are clicked on. The new head is kept if its masks of held-out objects are no
     worse than those of the head before.
@@ -231,8 +233,7 @@ def tune_clicks(
         yield from run_cancellable(lambda: next(steps, None))
     except InputError:  # no object is large enough to click on
         return model
-    for _ in steps:
-        yield
+    yield from steps
     head = cast("ClickHead", cast("Any", state.averaged_net()))
     after = yield from run_cancellable(lambda: score(head))
     if after.get("IoU", 0.0) < before.get("IoU", 0.0):

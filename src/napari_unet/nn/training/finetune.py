@@ -6,6 +6,7 @@ trains new models from scratch.
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -59,6 +60,8 @@ if TYPE_CHECKING:
 
 SHARES_LEARNED = (0.75, 0.5, 0.25)
 """Shares of the way from a model to the tuned one that are tried if that has forgotten too much."""
+TEACHING = "teaching clicks"
+"""What is done after the training, for the progress bar."""
 SMALL_SHARE = 0.5
 """Objects down to this share of the size of small taught ones are never dropped as debris."""
 
@@ -227,16 +230,18 @@ class Tuning:
         if self._tunes_clicks:
             training_sets = [self.split.training, self._rehearsal_samples()]
             clicks = tune_clicks(self._finished, training_sets, self._evaluation.held, self.config)
-            self._finished = yield from _reported(clicks, self.state.step, "teaching clicks")
+            self._finished = yield from _reported(clicks, self.state.step, TEACHING)
         return self._finished
 
     def _remember(self) -> Generator[TrainStep, None, None]:
-        """Go a part of the way back if too much was forgotten: mix the weights before and after.
+        """Go a part of the way back if it became worse: mix the weights before and after.
 
         Networks that were tuned from one another can be averaged; on the way between them, what was
         known comes back sooner than what was learned goes (Wortsman et al. 2022, arXiv:2109.01903).
+        Unless too much was forgotten, the way back has to gain something on what was corrected.
         """
-        if self.scratch or not self.judgement.forgotten:
+        judgement = self.judgement
+        if self.scratch or judgement.keep:
             return
         before, after = self.model.net.state_dict(), self.state.best_net().state_dict()
         for share in SHARES_LEARNED:
@@ -250,7 +255,8 @@ class Tuning:
                 }
             )
             scores = yield from _reported(self._evaluation.scores(net), self.state.step)
-            if self._evaluation.compare(self.state.history, scores).keep:
+            found = self._evaluation.compare(self.state.history, scores)
+            if found.keep and (judgement.forgotten or found.gains):
                 self._mixed = net, scores
                 return
 
@@ -384,7 +390,11 @@ def _working_card(model: Model, samples: Samples, settings: TrainSettings) -> Mo
 
 
 def _reported(
-    steps: Generator[None, None, Result], step: int, what: str = "validating"
+    steps: Generator[TrainStep | None, None, Result], step: int, what: str = "validating"
 ) -> Generator[TrainStep, None, Result]:
-    """Turn a generator that yields nothing into one that yields progress records."""
-    return (yield from map_steps(steps, lambda _: TrainStep(step, 0, what)))
+    """Turn the steps of a part, or nothing, into progress records of the whole."""
+
+    def report(part: TrainStep | None) -> TrainStep:
+        return TrainStep(step, 0, what, seconds_left=part.seconds_left if part else math.nan)
+
+    return (yield from map_steps(steps, report))
