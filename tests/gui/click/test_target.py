@@ -304,3 +304,22 @@ def test_two_windows_click_apart_and_c_goes_on_after_another_layer(window):
     one.qtbot.waitUntil(lambda: not one.mode.on)
     assert iou(one.viewer.layers["im clicks"].data == 1, disc(1)) > 0.9
     assert one.viewer.mouse_double_click_callbacks
+
+
+def test_a_click_in_the_3d_view_picks_what_is_brightest_and_then_the_object_in_front(window):
+    y, x = np.ogrid[:120, :130]
+    volume = np.zeros((7, 120, 130), np.float32)
+    volume[2:5] = (y - 60) ** 2 + (x - 65) ** 2 < 200
+    volume[:, 0, 0] = 1  # so that all planes have the same percentiles
+    w = window(volume).start()
+    w.viewer.dims.ndisplay = 3
+    w.home()
+    middle = w.canvas.rect().center()
+    QTest.mouseClick(w.canvas, Qt.MouseButton.LeftButton, pos=middle)
+    w.settle()
+    assert w.mode.shown is not None and w.mode.shown.masks.keys() <= {(2,), (3,), (4,)}, w.status
+    w.key(ENTER)
+    assert iou(w.labels.data == 1, volume > 0) > 0.9
+    w._move(middle, Qt.MouseButton.NoButton, Qt.KeyboardModifier.NoModifier)
+    w.key(Qt.Key.Key_D)
+    assert w.status == "Object deleted." and not w.labels.data.any()

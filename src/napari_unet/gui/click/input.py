@@ -14,6 +14,7 @@ import numpy as np
 from napari.layers import Image
 
 from napari_unet.core.instances.label_edits import DELETE, EDITS, MERGE, SPLIT
+from napari_unet.gui.click.target import Pointed
 from napari_unet.gui.layers.key_bindings import (
     REDO_KEY,
     UNDO_KEY,
@@ -24,7 +25,7 @@ from napari_unet.gui.layers.key_bindings import (
 from napari_unet.gui.layers.navigation import STILL_PX
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from napari.layers import Labels
     from qtpy.QtWidgets import QWidget
@@ -45,10 +46,10 @@ class _Mode(Protocol):
 
     changed: Any
 
-    def click(self, position: Sequence[float], *, negative: bool, join: bool) -> None: ...
-    def box(self, first: Sequence[float], second: Sequence[float]) -> None: ...
-    def show_box(self, first: Sequence[float], second: Sequence[float]) -> None: ...
-    def hover(self, position: Sequence[float], *, negative: bool, join: bool) -> None: ...
+    def click(self, pointed: Pointed, *, negative: bool, join: bool) -> None: ...
+    def box(self, first: Pointed, second: Pointed) -> None: ...
+    def show_box(self, first: Pointed, second: Pointed) -> None: ...
+    def hover(self, pointed: Pointed, *, negative: bool, join: bool) -> None: ...
     def leave(self) -> None: ...
     def keep(self) -> None: ...
     def drop(self) -> None: ...
@@ -121,25 +122,30 @@ class ClickInput:
         """Wait until the button is released: a click, a box (with Shift), or a drag of the view."""
         if not _is_click(event):
             return
-        start, pixel, kind = tuple(event.position), np.asarray(event.pos, float), _click_kind(event)
+        start, pixel, kind = _pointed(event), np.asarray(event.pos, float), _click_kind(event)
         moved, boxing = False, event.button == LEFT and kind["join"]
         yield
         while event.type == "mouse_move":
             moved |= bool(np.abs(np.asarray(event.pos, float) - pixel).max() > STILL_PX)
             if moved and boxing:
-                self._mode.show_box(start, tuple(event.position))
+                self._mode.show_box(start, _pointed(event))
             yield
         if moved and boxing:
-            self._mode.box(start, tuple(event.position))
+            self._mode.box(start, _pointed(event))
         elif not moved:
             self._mode.click(start, **kind)
 
     def _double_clicked(self, _: Labels, event: Any) -> None:
         if _is_click(event):
-            self._mode.click(tuple(event.position), **_click_kind(event))
+            self._mode.click(_pointed(event), **_click_kind(event))
 
     def _moved(self, _: Labels, event: Any) -> None:
-        self._mode.hover(tuple(event.position), **_click_kind(event))
+        self._mode.hover(_pointed(event), **_click_kind(event))
+
+
+def _pointed(event: Any) -> Pointed:
+    in_3d = len(event.dims_displayed) == 3
+    return Pointed(tuple(event.position), tuple(event.view_direction) if in_3d else None)
 
 
 def _is_click(event: Any) -> bool:

@@ -1,7 +1,7 @@
-"""Click mode of one window: from clicks, keys and buttons to objects in the labels.
+"""Click mode of one window: its begin and end, the answers to actions, and what is shown of them.
 
-`ClickInput` calls it, `ClickWorker` runs the network, `ClickOverlay` draws, and the labels of
-`ClickTarget` change.
+`ClickInput` calls its actions, `ClickWorker` runs the network, `ClickOverlay` draws, and the labels
+of `ClickTarget` change.
 """
 
 from __future__ import annotations
@@ -9,18 +9,15 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import QObject, QTimer
 
 from napari_unet.core.errors import InputError, UnetError
-from napari_unet.core.instances.label_edits import DELETE
-from napari_unet.core.prompts.clicks import Click
-from napari_unet.core.settings.tasks import ClickSettings
-from napari_unet.gui.click.input import ClickInput, EditClicks
+from napari_unet.gui.click.actions import ClickActions
+from napari_unet.gui.click.input import ClickInput
 from napari_unet.gui.click.overlay import ClickOverlay
-from napari_unet.gui.click.target import LayerWatch, open_target
+from napari_unet.gui.click.target import LayerWatch, Pointed, open_target
 from napari_unet.gui.click.text import (
     EDIT_STEPS,
-    FLAT,
     HINT,
     PAUSED,
     describe_change,
@@ -32,8 +29,6 @@ from napari_unet.gui.errors import describe_error, report_error
 from napari_unet.gui.jobs.engine import get_features
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from napari.layers import Image, Labels
 
     from napari_unet.core.models.card import ModelCard
@@ -44,7 +39,7 @@ if TYPE_CHECKING:
     from napari_unet.nn.interactive.interaction import Answer
 
 
-class ClickMode(QObject):
+class ClickMode(ClickActions):
     """Lets the user click objects into a Labels layer.
 
     Emits `changed` whenever `describe` has something new to say.
@@ -58,33 +53,18 @@ class ClickMode(QObject):
 
     Attributes
     ----------
-    settings
-        How clicks are answered; see `apply_settings`.
-    negative
-        Clicks take away, as those with Ctrl do.
-    edits
-        What the next clicks do to objects that are there.
-    message
-        What the last action did, or why it could not, in a sentence.
-    target
-        The labels that are clicked into; None while the mode is off.
     model
         The name of the model that answers, or answered last.
+    worker
+        Runs the actions.
     """
 
-    changed = Signal()
-
     def __init__(self, viewer: Any, tracker: EditTracker, owner: QObject) -> None:
-        super().__init__(owner)
-        self._viewer, self._tracker = viewer, tracker
-        self.settings = ClickSettings()
-        self.negative = False
-        self.edits = EditClicks()
-        self.target: ClickTarget | None = None
-        self._overlay: ClickOverlay | None = None
+        super().__init__(viewer, owner)
+        self._tracker = tracker
         self._input: ClickInput | None = None
         self._watch: LayerWatch | None = None
-        self.message = self.model = ""
+        self.model = ""
         self._stopping = self._forced = False
         self.worker = ClickWorker(owner, self._apply_answer)
         self.worker.opened.connect(self._opened)
@@ -159,11 +139,6 @@ class ClickMode(QObject):
         )
         self.changed.emit()
 
-    def resume(self) -> None:
-        """Make click mode's layer the active one again."""
-        if self._overlay is not None:
-            self._viewer.layers.selection.active = self._overlay.layer
-
     def stop(self, *, force: bool = False) -> None:
         """Turn click mode off; an active object is kept first.
 
@@ -180,149 +155,13 @@ class ClickMode(QObject):
         self._stopping, self._forced = True, force
         self.worker.put(functools.partial(finish, grow=self.settings.grow))
 
-    def apply_settings(self, settings: ClickSettings) -> None:
-        """Use other settings from now on."""
-        self.settings = settings
-        if self.worker.session is not None:
-            self.worker.session.overwrite = settings.overwrite
-        if self.target is not None:
-            get_features(self.target.image).resize(settings.cache)
-        if not settings.hover:
-            self.leave()
-
-    def click(
-        self, position: Sequence[float], *, negative: bool = False, join: bool = False
-    ) -> None:
-        """Click at a position in the world; see `nn.interactive.interaction.take_click`."""
-        from napari_unet.nn.interactive.interaction import take_click
-
-        click = self._click_at(position, negative)
-        if click is None:
-            return
-        self.message = ""
-        if self.edits.edit is not None:
-            self._mark(click)
-            return
-        grow = self.settings.grow
-        self.worker.put(functools.partial(take_click, click=click, join=join, grow=grow))
-
-    def box(self, first: Sequence[float], second: Sequence[float]) -> None:
-        """Begin an object by two corners of a box, in the world."""
-        from napari_unet.nn.interactive.interaction import take_box
-
-        low, high = self._click_at(first, False), self._click_at(second, False)
-        if low is not None and high is not None:
-            grow = self.settings.grow
-            self._put(functools.partial(take_box, low=low.place, high=high.place, grow=grow))
-
-    def show_box(self, first: Sequence[float], second: Sequence[float]) -> None:
-        """Show the box while the user draws it."""
-        low, high = self._click_at(first, False), self._click_at(second, False)
-        if self._overlay is not None and low is not None and high is not None:
-            self._overlay.show_box(low.place, high.place)
-
-    def hover(
-        self, position: Sequence[float], *, negative: bool = False, join: bool = False
-    ) -> None:
-        """Preview a click at a position in the world, or compute the features around it."""
-        if self.edits.edit is not None or not self._is_2d or self.worker.session is None:
-            return
-        click = self._click_at(position, negative)
-        if click is not None and self.settings.hover:
-            self.worker.hover(click, join)
-        elif click is not None:
-            self.worker.warm_up(click)
-
-    def leave(self) -> None:
-        """Preview nothing, until the cursor moves again."""
-        self.worker.leave()
-        self._show()
-
-    def keep(self) -> None:
-        """Put the active object into the labels."""
-        from napari_unet.nn.interactive.interaction import keep
-
-        self._put(functools.partial(keep, grow=self.settings.grow))
-
-    def grow(self) -> None:
-        """Follow the active object through the neighbouring planes, to look at it there."""
-        from napari_unet.nn.interactive.interaction import grow_object
-
-        self._put(grow_object)
-
     def drop(self) -> None:
-        """Drop the active object, or the edit that was begun."""
-        self.message = ""
-        if self._stopping and self._forced:  # the panel is closed, and with it the button to stop
-            self._end()
-            return
-        if self.edits.edit is not None:
-            self._leave_edit()
-        else:
-            self.worker.drop()
-
-    def undo(self) -> None:
-        """Undo the last click, or else the last correction."""
-        from napari_unet.nn.interactive.interaction import undo
-
-        if self.edits.edit is not None:
-            self._leave_edit()
-        else:
-            self._put(undo)
-
-    def redo(self) -> None:
-        """Redo the last click or correction that was undone."""
-        from napari_unet.nn.interactive.interaction import redo
-
-        self._put(redo)
-
-    def press_edit(self, edit: str) -> None:
-        """Begin to split, merge or delete; delete at once what is under the cursor."""
-        self.begin_edit(edit)
-        if edit == DELETE == self.edits.edit:
-            self.click(tuple(self._viewer.cursor.position))
-
-    def begin_edit(self, edit: str) -> None:
-        """Begin an edit: the next clicks split, merge or delete."""
-        if not self._is_2d:
-            self.show_message(FLAT)
-        elif self.on:
-            self.edits.begin(edit)
+        """Drop the active object, or the edit that was begun; a panel that was closed ends."""
+        if self._stopping and self._forced:  # the button to stop is gone with the panel
             self.message = ""
-            self.resume()
-            self._show()
-
-    @property
-    def _is_2d(self) -> bool:
-        return bool(self._viewer.dims.ndisplay == 2)
-
-    def _put(self, action: Any) -> None:
-        self.message = ""
-        if self.on:
-            self.worker.put(action)
-
-    def _click_at(self, position: Sequence[float], negative: bool) -> Click | None:
-        target = self.target
-        if target is None:
-            return None
-        if not self._is_2d:
-            self.show_message(FLAT)
-            return None
-        positive = self.edits.edit is not None or not (negative or self.negative)
-        return Click(target.place(self._viewer, position), positive)
-
-    def _mark(self, click: Click) -> None:
-        """Add a click to the edit; with the last one, make it."""
-        if self.target is None:
-            return
-        action = self.edits.take(click, self.target)
-        if action is not None:
-            self.worker.put(action)
-        self._show()
-
-    def _leave_edit(self) -> None:
-        self.edits.leave()
-        self._show()
+            self._end()
+        else:
+            super().drop()
 
     def _apply_answer(self, answer: Answer) -> None:
         """Apply an action's answer: its change, if there is one, and the active object."""
@@ -351,10 +190,11 @@ class ClickMode(QObject):
 
     def _opened(self) -> None:
         """Compute the features under the cursor, where the first click is likely."""
-        click = self._click_at(tuple(self._viewer.cursor.position), False)
         session = self.worker.session
         if session is not None and self.target is not None:
             session.labels = self.target.array  # the layer may have other data since `open`
+        here = Pointed(tuple(self._viewer.cursor.position))
+        click = self._click_at(here, False) if self._is_2d else None
         try:
             if click is not None and session is not None:
                 session.locate(click)
@@ -388,11 +228,6 @@ class ClickMode(QObject):
         self._show()
         if ending:
             self._end()
-
-    def show_message(self, text: str) -> None:
-        """Set the message, until there is another one."""
-        self.message = text
-        self.changed.emit()
 
     def _renewed(self, target: ClickTarget) -> None:
         """Use the labels' new data; the active object stays."""

@@ -11,6 +11,7 @@ from napari.layers import Labels
 from napari_unet.core.errors import InputError, SettingsError
 from napari_unet.core.instances.label_edits import check_writable
 from napari_unet.core.io.axes import OBJECT_AXES
+from napari_unet.core.prompts.rays import Ray
 from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.gui.layers.label_geometry import find_label_geometry, get_label_geometry
 from napari_unet.gui.layers.live_labels import LIVE_DTYPE, set_labels
@@ -28,6 +29,22 @@ if TYPE_CHECKING:
     from napari_unet.gui.correct.edit_tracker import EditTracker
     from napari_unet.gui.correct.layer_recording import Clicks
     from napari_unet.gui.layers.label_geometry import LabelGeometry
+
+
+@dataclass(frozen=True)
+class Pointed:
+    """Where the mouse is.
+
+    Attributes
+    ----------
+    position
+        In the world.
+    direction
+        In a 3D view, the direction in which the user looks, in the world; None in a 2D view.
+    """
+
+    position: tuple[float, ...]
+    direction: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +83,18 @@ class ClickTarget:
             if axis + first not in viewer.dims.displayed:
                 here[axis] = np.round(here[axis])
         return tuple(float(here[axis]) for axis in self.geometry.order)
+
+    def ray(self, viewer: Any, pointed: Pointed) -> Ray | None:
+        """Return the line of sight in a 3D view, through the labels; None if it passes them by."""
+        layer, offset = self.layer, viewer.dims.ndim - self.layer.ndim
+        shown = [axis - offset for axis in viewer.dims.displayed]
+        near, far = layer.get_ray_intersections(pointed.position, pointed.direction, shown)
+        if near is None or far is None:
+            return None
+        return Ray(
+            tuple(float(near[axis]) for axis in self.geometry.order),
+            tuple(float(far[axis]) for axis in self.geometry.order),
+        )
 
     def renewed(self) -> ClickTarget:
         """Return the target with the data that the layer has now.

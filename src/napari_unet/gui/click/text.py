@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from napari_unet.nn.interactive.interaction import Answer
 
 HINT = "Click on an object. Shift-drag draws a box around one."
-FLAT = "Clicks need the 2D view; press the cube below the layer list (Ctrl+Y)."
+FLAT = "This needs the 2D view; press the cube below the layer list (Ctrl+Y)."
+NO_OBJECT = "There is nothing at that place; click on the image, or on an object."
 PAUSED = "Another layer is chosen; press C to go on clicking."
 EDIT_STEPS = {
     SPLIT: ("Click on one part of the object to split (Esc: don't).", "Click on its other part."),
@@ -44,6 +45,7 @@ KEY_LIST = """
 <tr><td><b>Ctrl+Z</b>&nbsp;</td><td>take back a click, then objects</td></tr>
 <tr><td><b>S</b>, <b>M</b>, <b>D</b>&nbsp;</td><td>split, merge, delete</td></tr>
 <tr><td><b>G</b>&nbsp;</td><td>grow through slices now</td></tr>
+<tr><td><b>in 3D</b>&nbsp;</td><td>a click picks the object in front, or what is brightest</td></tr>
 <tr><td><b>C</b>&nbsp;</td><td>click mode on, off</td></tr>
 </table>"""
 TIPS = {
