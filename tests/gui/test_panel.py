@@ -79,6 +79,7 @@ def test_what_goes_on_is_shown_in_every_step_and_goes_on_when_the_dock_changes(
     panel.open_step("Segment")
     panel.open_step("Correct")
     assert not segment.status.isVisibleTo(panel)
+    assert panel.dock.titleBarWidget().title.text() == "U-Net"
 
 
 def test_all_steps_work_on_the_image_and_the_model_chosen_at_the_top(viewer, panel):

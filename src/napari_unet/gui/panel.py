@@ -9,6 +9,7 @@ from qtpy.QtWidgets import (
     QButtonGroup,
     QFrame,
     QGridLayout,
+    QLabel,
     QMainWindow,
     QPushButton,
     QStackedWidget,
@@ -41,6 +42,7 @@ STEPS = {
 }
 WITHOUT_RUN = (BATCH,)
 """Steps in which the button that runs the model on the image is not shown."""
+TITLE = "U-Net"
 COLUMNS = 3
 LEAST_WIDTH, USUAL_WIDTH = 190, 340
 """Pixels: the panel is so wide, at least and at most, when it is docked."""
@@ -81,6 +83,7 @@ class UNetPanel(DockPanel):
         self.inputs.model_changed.connect(self._model_changed)
         self._model_changed()
         self.docked.connect(self._fit_width)
+        self.docked.connect(self._follow_title)
         self.open_step(SEGMENT)
 
     def _build(self) -> None:
@@ -207,6 +210,21 @@ class UNetPanel(DockPanel):
     def sizeHint(self) -> QSize:
         """Return the usual width."""
         return QSize(USUAL_WIDTH, super().sizeHint().height())
+
+    def _follow_title(self, *_: Any) -> None:
+        """Keep the title of a new dock short; napari makes it anew when the dock is moved."""
+        dock = self.dock
+        if dock is not None:
+            dock.topLevelChanged.connect(self._shorten_title)
+            dock.dockLocationChanged.connect(self._shorten_title)
+            self._shorten_title()
+
+    def _shorten_title(self, *_: Any) -> None:
+        """Show the panel's name alone: with the plugin's behind it, it would be cut."""
+        dock = self.dock
+        label = getattr(None if dock is None else dock.titleBarWidget(), "title", None)
+        if isinstance(label, QLabel):
+            label.setText(TITLE)
 
     def _fit_width(self, window: Any) -> None:
         """Take no more of a small window than leaves the canvas its share."""

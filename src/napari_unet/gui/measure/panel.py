@@ -170,7 +170,7 @@ class MeasurePanel(Step):
             show=self._show,
         )
         self.start: Any = self.button.widget
-        choice = rows_widget([("histogram", self.column)])
+        choice = rows_widget([("histogram", self.column)], 76)
         parts = (self.view, choice, self.histogram, self.save_button.native)
         content = vbox(*parts, margins=(6, 0, 6, 4))
         content.setStretchFactor(self.view, 1)

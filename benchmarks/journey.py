@@ -1,0 +1,156 @@
+"""A first hour: open, segment, correct ten objects, fine-tune, keep, run on another image.
+
+    python benchmarks/journey.py
+    xvfb-run -a -s "-screen 0 1600x1000x24" python benchmarks/journey.py    # without a screen
+
+Real clicks of the mouse in a real window are counted, and the seconds of each part; a 10 ms timer
+says how late the event loop was. The image is the fluorescence sample, cut in two: one half is
+corrected, the other is the new image. Nothing is written but into a temporary folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import ndimage
+from window import GOALS, after, delay, open_viewer, provide_model, run_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Journey:
+    """A user at the mouse: clicks are counted, parts are timed.
+
+    Attributes
+    ----------
+    parts
+        Clicks, seconds and delays of each part, by its name.
+    """
+
+    def __init__(self, image: np.ndarray) -> None:
+        self.viewer = open_viewer(image, name="first")
+        self.panel = self.viewer.window.add_plugin_dock_widget("napari-unet", "U-Net")[1]
+        self.parts: dict[str, dict[str, float]] = {}
+        self._clicks = 0
+        run_until(after(1.0))
+
+    def press(self, button: Any) -> None:
+        """Click on a button, of Qt or of magicgui."""
+        from qtpy.QtCore import Qt
+        from qtpy.QtTest import QTest
+
+        self._clicks += 1
+        QTest.mouseClick(getattr(button, "native", button), Qt.MouseButton.LeftButton)
+
+    def press_canvas(self, y: float, x: float) -> None:
+        """Click on a pixel of the image."""
+        from qtpy.QtCore import QPoint, Qt
+        from qtpy.QtTest import QTest
+
+        self._clicks += 1
+        camera, size = self.viewer.scene.camera, np.array(self.viewer.canvas.size)
+        down, right = (np.array((y, x)) - camera.center[-2:]) * camera.zoom + size / 2
+        place = QPoint(round(right), round(down))
+        canvas = self.viewer.window._qt_viewer.canvas.native
+        QTest.mouseClick(canvas, Qt.MouseButton.LeftButton, pos=place)
+
+    def part(self, name: str, do: Callable[[], Callable[[], bool]]) -> None:
+        """Do a part, whose function returns how to know that it is over."""
+        self._clicks, began = 0, time.perf_counter()
+        late = run_until(do())
+        seconds = round(time.perf_counter() - began, 1)
+        self.parts[name] = {"clicks": self._clicks, "seconds": seconds, **delay(late)}
+
+    def segment(self) -> Callable[[], bool]:
+        """Run the model on the image that is chosen."""
+        self.press(self.panel.segment.start)
+        return lambda: self.panel.segment.active is None
+
+    def correct(self, count: int) -> Callable[[], bool]:
+        """Delete objects, the smallest first, with napari's bucket and label 0."""
+        labels = self.viewer.layers["first nuclei"]
+        self.press(self.panel.buttons["Correct"])
+        numbers, sizes = np.unique(labels.data[labels.data > 0], return_counts=True)
+        places = ndimage.center_of_mass(labels.data > 0, labels.data, numbers)
+        self.viewer.layers.selection.active = labels
+        labels.mode, labels.selected_label = "fill", 0
+        self._clicks += 2  # the bucket, and the label 0
+        run_until(after(0.3))
+        for at in np.argsort(sizes)[:count]:
+            self.press_canvas(*places[at])
+            run_until(after(0.05))
+        labels.mode = "pan_zoom"
+        return after(0.5)
+
+    def tune(self, minutes: float) -> Callable[[], bool]:
+        """Fine-tune, and wait for the comparison."""
+        self.press(self.panel.buttons["Fine-tune"])
+        step = self.panel.tune
+        step.form.first.settings["minutes"].set(minutes)
+        self.press(step.start)
+        return lambda: step.active is None and step.review.comparison is None
+
+    def decide(self) -> Callable[[], bool]:
+        """Keep the model, or discard one that became worse."""
+        review = self.panel.tune.review
+        print(review.summary.text(), review.advice.text(), review.difference.text())
+        self.press(review.keep if review.pending else review.discard)
+        return lambda: review.work is None
+
+    def open_another(self, image: np.ndarray) -> Callable[[], bool]:
+        """Open another image, and run the model that is chosen now."""
+        self.viewer.add_image(image, name="second")
+        self.press(self.panel.buttons["Segment"])
+        return self.segment()
+
+
+def measure(minutes: float) -> dict[str, dict[str, float]]:
+    """Make the journey; return clicks, seconds and delays of each part."""
+    from napari_unet.gui.open_files import open_fluorescence_sample
+
+    ((image, _, _),) = open_fluorescence_sample()
+    half = image.shape[-1] // 2
+    journey = Journey(image[..., :half])
+    journey.part("segment", journey.segment)
+    journey.part("correct 10 objects", lambda: journey.correct(10))
+    journey.part(f"fine-tune {minutes:g} min, compare", lambda: journey.tune(minutes))
+    journey.part("decide", journey.decide)
+    journey.part("run on another image", lambda: journey.open_another(image[..., half:]))
+    journey.viewer.close()
+    return journey.parts
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--minutes", type=float, default=0.5, help="budget of the fine-tuning")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file")
+    values = parser.parse_args()
+    sys.argv = sys.argv[:1]  # Qt reads the rest
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["NAPARI_UNET_HOME"] = folder
+        os.environ["NAPARI_CONFIG"] = str(Path(folder, "napari.yaml"))
+        provide_model()
+        found = measure(values.minutes)
+    print(f"| part | clicks | seconds | p95 ms (goal {GOALS['p95_ms']}) | longest ms |")
+    print("| --- | --- | --- | --- | --- |")
+    for name, part in found.items():
+        print(
+            f"| {name} | {part['clicks']} | {part['seconds']} | {part['p95_ms']} | "
+            f"{part['max_ms']} |"
+        )
+    if values.json:
+        values.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
