@@ -205,6 +205,7 @@ def test_a_mask_is_told_and_its_pieces_can_be_made_objects(
     mask = np.uint8(spots() > 0) * 255
     tifffile.imwrite(tmp_path / "mask.tif", mask, photometric="minisblack")
     assert terminal(tmp_path / "a.tif", tmp_path / "mask.tif") == 0
+    qtbot.waitUntil(lambda: bool(told))
     [note] = told
     assert "there is one object (255) in 2 pieces: this looks like a mask" in note.message
     [(button, pressed)] = note.actions

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.utils.notifications import Notification, notification_manager
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
 
 from napari_unet.core.progress import Progress
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 PIECES = "Make each piece an object"
 """The button below the notification."""
+SETTLED_MS = 300
+"""When the window that shows it has been laid out: napari does not move it, and cuts it off."""
 
 
 def doubt_labels(values: np.ndarray, axes: str, ndim: int) -> str:
@@ -59,7 +62,7 @@ def offer_pieces(viewer: Any, layer: Labels, doubt: str, ndim: int = 3) -> None:
     note = Notification(
         f"{layer.name}: {doubt}.", "warning", actions=((PIECES, lambda *_: show()),)
     )
-    notification_manager.dispatch(note)
+    QTimer.singleShot(SETTLED_MS, functools.partial(notification_manager.dispatch, note))
 
 
 def show_pieces(viewer: Any, layer: Labels, ndim: int = 3) -> None:

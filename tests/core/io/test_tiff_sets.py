@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import tifffile
+from microscope_samples import ndpi
 
 from napari_unet.batch.file_job import plan_jobs
 from napari_unet.core.errors import InputError
@@ -217,6 +218,20 @@ def test_pages_in_a_loop_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "loop.tif"
     path.write_bytes(pages([*offsets, offsets[150]]))
     assert path.stat().st_size < 1100
+    with pytest.raises(InputError, match="pages that form a loop"):
+        open_stack(path)
+
+
+def test_pages_of_a_slide_in_a_loop_are_refused(tmp_path: Path) -> None:
+    path = ndpi(tmp_path).path
+    content = bytearray(path.read_bytes())
+    (first,) = struct.unpack_from("<Q", content, 4)
+    (tags,) = struct.unpack_from("<H", content, first)
+    start = len(content)
+    struct.pack_into("<Q", content, first + 2 + 12 * tags, start)
+    for page in range(1, 181):
+        content += struct.pack("<HQ", 0, start + 10 * (page if page < 180 else 150))
+    path.write_bytes(content)
     with pytest.raises(InputError, match="pages that form a loop"):
         open_stack(path)
 

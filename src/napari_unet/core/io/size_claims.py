@@ -79,7 +79,10 @@ def count_pages(path: Path) -> tuple[int, bool]:
         if big and len(head) < 16:
             return 0, False
         count_type, entry, offset_type = ("Q", 20, "Q") if big else ("H", 12, "I")
-        count_bytes, offset_bytes = (8, 8) if big else (2, 4)
+        if path.suffix.lower() == ".ndpi":  # Hamamatsu's offsets of pages are longer
+            offset_type = "Q"
+        count_bytes, offset_bytes = struct.calcsize(count_type), struct.calcsize(offset_type)
+        head += bytes(4)  # of a file that ends here
         (offset,) = struct.unpack_from(order + offset_type, head, 8 if big else 4)
         seen: set[int] = set()
         while offset:

@@ -68,8 +68,7 @@ class CheckedTiff(tifffile.TiffFile):  # type: ignore[misc]
     """
 
     def __init__(self, path: Path) -> None:
-        # NDPI has offsets of its own, by which tifffile finds the pages.
-        pages, self.is_whole = (1, True) if path.suffix.lower() == ".ndpi" else count_pages(path)
+        pages, self.is_whole = count_pages(path)
         self.described: OmeDescription | None = None
         super().__init__(path)
         try:
