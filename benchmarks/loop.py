@@ -2,6 +2,7 @@
 
     python benchmarks/loop.py DATA --out RUN                        # every kind; hours
     python benchmarks/loop.py DATA --out RUN --kinds bacteria_phase --clicks 60
+    python benchmarks/loop.py DATA --out RUN --live                 # it learns meanwhile
     python benchmarks/loop.py DATA --out RUN --draw                 # only the picture
 
 A robot does the user's job through the public functions. It opens one image after another, has it
@@ -14,6 +15,12 @@ image; where an image has no mistakes left it is marked as checked (a click), an
 learned from. Known are, as in the window, the objects that were touched and the background around
 them. After each tuning the model is scored on images that the robot never opens.
 
+With --live the robot never waits for a tuning. While its hand is busy the model learns (see
+`nn/training/live.py`): so many steps a click, which stand for the seconds that a click takes a
+person. After every fifth correction what was not corrected is predicted again and taken over, which
+counts as a click. The click head stays that of the first model. Scored is the model as it is then,
+and at the end whether it may be kept.
+
 DATA holds a folder for each kind, with `images/` and `labels/`. Rows of RUN/loop.jsonl, one a
 model: kind, clicks so far, seconds waited (segmenting, clicking, tuning), corrections, AP50 at IoU
 0.5 on the untouched images with the size estimated, and told. Kinds that are there already are not
@@ -23,6 +30,7 @@ measured again. RUN/loop.png shows the curves.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import itertools
 import json
@@ -54,6 +62,7 @@ from napari_unet.core.instances.matching import Overlap, match
 from napari_unet.core.progress import run_to_end
 from napari_unet.core.prompts.simulation import iou, simulate_clicks
 from napari_unet.nn.inference.diameter_estimation import resolve_diameter
+from napari_unet.nn.training.live import LiveTuning
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,6 +76,8 @@ GIVE_UP = 0.5
 """An object that is still worse than this is left alone: nothing is learned from it."""
 WRONG = 1.6
 """A size that is wrong by this ratio is seen to be."""
+RENEWED = 5
+"""With --live what was not corrected is predicted again after so many corrections."""
 COVERING = 0.25
 """An object covers another if they share so much of the smaller one."""
 SMALLEST = {"particles_em": 20.0}
@@ -166,21 +177,39 @@ class Robot:
 
     def correct(self, name: str, image: np.ndarray, truth: np.ndarray, until: int) -> None:
         """Segment an image and correct it, up to a number of corrections in all."""
+        if self.fix(self.open(name, image, truth), truth, until):
+            self.check(self.images[name])
+
+    def open(self, name: str, image: np.ndarray, truth: np.ndarray) -> Corrected:
+        """Segment an image; what was corrected there before stays."""
         state = Corrected(image, self.segment(image, truth))
-        labels = state.labels
         if name in self.images:
-            state = put_in(self.images[name], labels)
+            state = put_in(self.images[name], state.labels)
         self.images[name] = state
-        session = nu.ClickSession(self.model, opened(image), labels, overwrite=True)
+        return state
+
+    def check(self, state: Corrected) -> None:
+        """Mark an image without mistakes as checked."""
+        self.clicks += 1
+        state.checked = True
+
+    def fix(self, state: Corrected, truth: np.ndarray, until: int) -> bool:
+        """Correct mistakes, up to a number of corrections in all; return whether none is left."""
+        labels = state.labels
+        session = nu.ClickSession(self.clicker, opened(state.image), labels, overwrite=True)
         for false, missed in self.mistakes(labels, truth):
             if self.corrections >= until:
-                return
+                return False
             if missed:
                 self.replace(state, false, truth == missed, session)
             else:
                 self.delete(state, false)
-        self.clicks += 1  # "checked"
-        state.checked = True
+        return True
+
+    @property
+    def clicker(self) -> nu.Model:
+        """The model that answers clicks."""
+        return self.model
 
     def segment(self, image: np.ndarray, truth: np.ndarray) -> np.ndarray:
         """Segment an image; with the size told if the robot sees that it was estimated wrongly."""
@@ -253,8 +282,21 @@ class Robot:
 
     def tune(self) -> str:
         """Learn from all corrections so far; return the verdict."""
-        seen = {name: image for name, image in self.images.items() if image.known.any()}
         began = time.monotonic()
+        samples = self.samples()
+        settings = nu.TrainSettings(**{"minutes": self.minutes, **self.settings})
+        tuning = nu.Tuning(self.model, samples, settings)
+        run_to_end(tuning.steps())
+        verdict = tuning.judgement
+        if verdict.keep:
+            folder = self.models / f"after {self.clicks} clicks"
+            self.model = nu.load_model(tuning.save(str(folder)), self.model.device.type)
+        self.waited += time.monotonic() - began
+        return str(verdict)
+
+    def samples(self) -> nu.Samples:
+        """Return all that was corrected so far."""
+        seen = {name: image for name, image in self.images.items() if image.known.any()}
         samples = nu.Samples.from_labels(
             [(opened(each.image), _of_known(each)) for each in seen.values()],
             [each.known for each in seen.values()],
@@ -265,15 +307,63 @@ class Robot:
             replace(item, assumed=each.known_and_assumed()[1])
             for item, each in zip(samples.items, seen.values(), strict=True)
         ]
-        settings = nu.TrainSettings(**{"minutes": self.minutes, **self.settings})
-        tuning = nu.Tuning(self.model, samples, settings)
-        run_to_end(tuning.steps())
-        verdict = tuning.judgement
-        if verdict.keep:
-            folder = self.models / f"after {self.clicks} clicks"
-            self.model = nu.load_model(tuning.save(str(folder)), self.model.device.type)
+        return samples
+
+
+@dataclass
+class LiveRobot(Robot):
+    """A user whose model learns while the hand is busy."""
+
+    steps_a_click: int = 5
+    learned: int = 0
+    live: LiveTuning = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.live = LiveTuning(self.model)
+
+    @property
+    def clicker(self) -> nu.Model:
+        """The model of the beginning: its click head fits its trunk."""
+        return self.live.model
+
+    def correct(self, name: str, image: np.ndarray, truth: np.ndarray, until: int) -> None:
+        """Segment an image and correct it; what was not corrected is renewed on the way."""
+        state = self.open(name, image, truth)
+        while not self.fix(state, truth, min(until, self.corrections + RENEWED)):
+            self.learn()
+            if self.corrections >= until:
+                return
+            waited, clicks = self.waited, self.clicks
+            state = self.open(name, image, truth)
+            # It was segmented meanwhile, with the size that was told already, and is taken over.
+            self.waited, self.clicks = waited, clicks + 1
+        self.check(state)
+        self.learn()
+
+    def learn(self) -> None:
+        """Learn for as long as the clicks since the last time took."""
+        steps = self.steps_a_click * (self.clicks - self.learned)
+        self.learned = self.clicks
+        with contextlib.suppress(nu.InputError):  # nothing is known yet
+            run_to_end(self.live.take(self.samples()))
+        for _ in self.live.learn(steps):
+            pass
+        self.model = self.live.current()
+
+    def tune(self) -> str:
+        """Return how far it has learned: there is nothing to wait for."""
+        return f"{self.live.steps} steps"
+
+    def keep(self) -> str:
+        """Judge and complete the model; return the verdict."""
+        began = time.monotonic()
+        tuning = run_to_end(self.live.conclude())
         self.waited += time.monotonic() - began
-        return str(verdict)
+        if tuning is None:
+            return "nothing was learned"
+        if tuning.judgement.keep:
+            self.model = tuning.best()
+        return str(tuning.judgement)
 
 
 def put_in(before: Corrected, labels: np.ndarray) -> Corrected:
@@ -308,7 +398,8 @@ def run_kind(kind: str, args: argparse.Namespace, models: Path) -> list[dict[str
     """Teach a model one kind; return a row for each model on the way."""
     images, untouched = read_kind(args.data, kind, args.scored)
     model = nu.load_model(args.model, args.device)
-    robot = Robot(
+    kind_of_user = LiveRobot if args.live else Robot
+    robot = kind_of_user(
         model, np.random.default_rng(args.seed), args.minutes, args.every, models, args.settings
     )
     rows = []
@@ -316,7 +407,7 @@ def run_kind(kind: str, args: argparse.Namespace, models: Path) -> list[dict[str
     def note(verdict: str) -> None:
         row = {
             "kind": kind,
-            "model": model.name,
+            "model": name_of(args),
             "clicks": robot.clicks,
             "corrections": robot.corrections,
             "waited_s": round(robot.waited),
@@ -329,7 +420,14 @@ def run_kind(kind: str, args: argparse.Namespace, models: Path) -> list[dict[str
     note("before")
     for verdict in robot.work(images, args.clicks):
         note(verdict)
+    if isinstance(robot, LiveRobot):
+        note(robot.keep())
     return rows
+
+
+def name_of(args: argparse.Namespace) -> str:
+    """Return what rows are found by: the model, and whether it learns live."""
+    return f"{Path(args.model).name}{', live' * args.live}"
 
 
 def summarise(rows: list[dict[str, Any]]) -> str:
@@ -380,6 +478,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=10, help="corrections between two tunings")
     parser.add_argument("--minutes", type=float, default=0.5, help="of a tuning")
     parser.add_argument("--settings", type=json.loads, default={}, help="of a tuning, as JSON")
+    parser.add_argument("--live", action="store_true", help="the model learns meanwhile")
     parser.add_argument("--scored", type=int, default=0, help="untouched images at most; 0: all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto")
@@ -390,7 +489,7 @@ def main() -> None:
     file = args.out / "loop.jsonl"
     rows = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
     for kind in args.kinds if not args.draw else ():
-        if any((row["kind"], row["model"]) == (kind, Path(args.model).name) for row in rows):
+        if any((row["kind"], row["model"]) == (kind, name_of(args)) for row in rows):
             continue
         with tempfile.TemporaryDirectory() as models:
             rows += run_kind(kind, args, Path(models))

@@ -198,7 +198,7 @@ def test_the_replay_is_mixed_in_and_scored(model, samples):
     many = Samples.from_labels([discs(seed=n) for n in range(8)], channels=1)
     base = stored(model, many)
     tuning = Tuning(base, samples, replace(FEW, replay=0.4))
-    training, weights = tuning._training_set()
+    training, weights = tuning.training_set()
     replayed = np.array([item.group == GROUP for item in training.items])
     assert weights[replayed].sum() == pytest.approx(0.4)
     assert weights.sum() == pytest.approx(1)

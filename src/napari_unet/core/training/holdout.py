@@ -7,11 +7,15 @@ two with a gap between, so that no pixel and no object is in both parts.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_unet.core.instances.heads import InstanceHead
 from napari_unet.core.training.samples import Sample, Samples
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 MIN_IMAGES = 4
 """From this number of images on, whole images are held out."""
@@ -42,7 +46,70 @@ class Split:
     reason: str = ""
 
 
-def hold_out(samples: Samples, share: float, seed: int = 0) -> Split:
+@dataclass(frozen=True)
+class HeldPlaces:
+    """Where held-out samples lie, so that more samples of the same images are split alike.
+
+    Attributes
+    ----------
+    places
+        Images by their `source` (or else `group`). An axis, where training ends along it and where
+        validation begins; None for an image that is held out as a whole.
+    """
+
+    places: Mapping[str, tuple[int, int, int] | None]
+
+    @classmethod
+    def from_split(cls, split: Split) -> HeldPlaces:
+        """Return where the validation samples of a split lie."""
+        if split.validation is None:
+            return cls({})
+        training = _items_by_source(split.training)
+        held = _items_by_source(split.validation)
+        return cls({s: _find_cut(training.get(s, []), items) for s, items in held.items()})
+
+    def split(self, samples: Samples) -> Split:
+        """Split samples at these places; other images are trained on."""
+        training: list[Sample] = []
+        held: list[Sample] = []
+        objects = isinstance(samples.head, InstanceHead)
+        for source, items in _items_by_source(samples).items():
+            if source not in self.places:
+                training += items
+            elif (place := self.places[source]) is None:
+                held += items
+            else:
+                axis, end, start = place
+                training += _before(items, axis, end)
+                held += _after(items, axis, start, objects=objects)
+        validation = Samples(held, samples.head)
+        if not training or not held:
+            return Split(samples, None, "Nothing is known any more where it was held out.")
+        return Split(Samples(training, samples.head), validation)
+
+
+def _items_by_source(samples: Samples) -> dict[str, list[Sample]]:
+    return {
+        samples.items[members[0]].source or samples.items[members[0]].group: [
+            samples.items[position] for position in members
+        ]
+        for members in _group_by_source(samples)
+    }
+
+
+def _find_cut(training: list[Sample], held: list[Sample]) -> tuple[int, int, int] | None:
+    """Find the axis along which all of `training` lies before `held`; None without training."""
+    for axis in reversed(range(held[0].known.ndim)):
+        end = max((_start(item, axis) + item.known.shape[axis] for item in training), default=0)
+        start = min(_start(item, axis) for item in held)
+        if training and end <= start:
+            return axis, end, start
+    return None
+
+
+def hold_out(
+    samples: Samples, share: float, seed: int = 0, held: HeldPlaces | None = None
+) -> Split:
     """Split samples into training and validation.
 
     Parameters
@@ -53,7 +120,11 @@ def hold_out(samples: Samples, share: float, seed: int = 0) -> Split:
         Share of the known objects to hold out; 0 holds out nothing.
     seed
         Of the choice of images.
+    held
+        What was held out of fewer samples before: the choice is made already.
     """
+    if held is not None:
+        return held.split(samples)
     if not share:
         return Split(
             samples, None, "Nothing was held out, so there is no telling how well it does."
@@ -198,8 +269,11 @@ def _whole(held: Sample, axis: int) -> Sample:
 def _part(item: Sample, axis: int, part: slice) -> Sample:
     """Return a copy of one part of a sample, so that no view keeps the other's pixels."""
     place = (slice(None),) * axis + (part,)
+    origin = list(item.origin or (0,) * item.known.ndim)
+    origin[axis] += part.start or 0
     return replace(
         item,
+        origin=tuple(origin),
         image=item.image[(slice(None), *place)].copy(),
         labels=item.labels[place].copy(),
         targets=item.targets[(slice(None), *place)].copy(),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.utils.colormaps import DirectLabelColormap
 
+from napari_unet.core.prompts.scribbles import BACKGROUND, OBJECT
 from napari_unet.gui.layers.convert import unwrap
 from napari_unet.gui.layers.overlay_layer import KIND, add_overlay, get_transform, overlay_metadata
 
@@ -89,8 +90,6 @@ def _window(corners: np.ndarray, geometry: LabelGeometry) -> tuple[slice, slice]
 
 
 SCRIBBLE_LAYER = "scribbles"
-BACKGROUND, OBJECT = 1, 2
-"""Values of scribbles, as the journal has them: 1 + the class."""
 _COLOURS: dict[int | None, Any] = {
     None: (1, 1, 1, 1),
     0: (0, 0, 0, 0),

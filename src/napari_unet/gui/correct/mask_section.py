@@ -12,7 +12,8 @@ from qtpy.QtWidgets import QCheckBox, QGridLayout, QLabel, QPushButton, QWidget
 from napari_unet.core.annotations.edits import KNOWN, UNKNOWN
 from napari_unet.core.annotations.mask import AnnotationMask, mask_from_events
 from napari_unet.core.progress import Progress
-from napari_unet.gui.correct.drawing import BACKGROUND, OBJECT, BoxDrawer, scribble
+from napari_unet.core.prompts.scribbles import BACKGROUND, OBJECT
+from napari_unet.gui.correct.drawing import BoxDrawer, scribble
 from napari_unet.gui.jobs.job import Job, WidgetJobs
 from napari_unet.gui.layers.key_bindings import bind_window_key, weak_callback
 from napari_unet.gui.layers.overlay_layer import add_overlay

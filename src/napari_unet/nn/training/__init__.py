@@ -6,6 +6,7 @@ checkpoint           the state of a training, and the file that it is resumed fr
 head_transfer        new models, and new heads on trained trunks
 finetune             a fine-tuning from its samples to the stored model
 assumed_background   what lies near corrected objects is doubted where the model sees objects
+live                 a tuning that takes in corrections as they come, a few steps at a time
 held_out             what a training is scored on, and the comparison with the model before
 calibrate            how a finished model decodes best, and statistics of what it was taught
 cancellation         long work in a thread, cancelled within a layer of the network

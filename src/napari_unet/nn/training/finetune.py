@@ -1,7 +1,6 @@
 """Fine-tuning: a model learns from corrections, and is compared with the model before.
 
-`Tuning` is all of it: what is held out, the rehearsal set, the training, the comparison. It also
-trains new models from scratch.
+`Tuning` is all of it, from what is held out to the comparison; it trains new models, too.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from napari_unet.core.training.config import (
     resolve_tuning_config,
     usual_object_share,
 )
-from napari_unet.core.training.holdout import hold_out
+from napari_unet.core.training.holdout import HeldPlaces, hold_out
 from napari_unet.core.training.log import TrainLog
 from napari_unet.core.training.model_comparison import add_round, count_taught
 from napari_unet.core.training.rehearsal import (
@@ -143,6 +142,10 @@ class Tuning:
         For log, curve and checkpoint; None: they are not written.
     resume
         Whether to go on from the checkpoint in the folder.
+    held
+        What is held out; None: it is chosen by the samples.
+    state
+        A state to go on from, of a tuning of the same model; None: the model's weights.
 
     Raises
     ------
@@ -167,6 +170,8 @@ class Tuning:
         *,
         folder: Path | None = None,
         resume: bool = False,
+        held: HeldPlaces | None = None,
+        state: TrainState | None = None,
     ) -> None:
         self.model = model
         self._usual_share = usual_object_share(model.card.training)
@@ -175,7 +180,7 @@ class Tuning:
         self._rehearsal = self._read_rehearsal()
         check_samples(model.spec, samples, alone=not self._rehearsal)
         self.settings = settings or TrainSettings()
-        self.split = hold_out(self.samples, self.settings.validation, self.settings.seed)
+        self.split = hold_out(self.samples, self.settings.validation, self.settings.seed, held)
         self._card = _working_card(model, samples, self.settings)
         self.config = resolve_tuning_config(
             self.settings,
@@ -191,7 +196,7 @@ class Tuning:
         )
         self.folder = folder
         self._checkpoint = folder / CHECKPOINT if folder else None
-        self.state = self._start()
+        self.state = state or self._start()
         if resume and self._checkpoint and self._checkpoint.exists():
             load_checkpoint(self.state, self._checkpoint)
         self._finished: Model | None = None
@@ -200,11 +205,7 @@ class Tuning:
     def steps(self) -> Generator[TrainStep, None, Model]:
         """Train; yield after every step and validated image; return the best model."""
         began = time.perf_counter() - self.state.seconds
-        yield TrainStep(0, 0, "preparing")
-        if not self.scratch and isinstance(self.samples.head, InstanceHead):
-            doubting = doubt_background(self.model, self.split.training)
-            training = yield from _reported(doubting, self.state.step, "preparing")
-            self.split = replace(self.split, training=training.balanced(self._usual_share))
+        yield from self.prepare()
         if not self.state.history and not self.scratch:
             scores = yield from _reported(self._evaluation.scores(self.model.net), self.state.step)
             self.state.history.append({"step": 0, **scores})
@@ -212,7 +213,7 @@ class Tuning:
             half = 30 * self.config.minutes if self.config.minutes is not None else np.inf
             self.state.seconds = min(time.perf_counter() - began, half)
             yield TrainStep(0, 0, "validating", validation=scores or None)
-        training, weights = self._training_set()
+        training, weights = self.training_set()
         yield from train(
             self.state,
             training,
@@ -222,6 +223,29 @@ class Tuning:
             log=TrainLog(self.folder) if self.folder else None,
             weights=weights,
         )
+        return (yield from self._complete())
+
+    def prepare(self) -> Generator[TrainStep, None, None]:
+        """Doubt what is only assumed of the training samples; to be done before they are used."""
+        yield TrainStep(0, 0, "preparing")
+        if not self.scratch and isinstance(self.samples.head, InstanceHead):
+            doubting = doubt_background(self.model, self.split.training)
+            training = yield from _reported(doubting, self.state.step, "preparing")
+            self.split = replace(self.split, training=training.balanced(self._usual_share))
+
+    def conclude(self) -> Generator[TrainStep, None, Model]:
+        """Compare the averaged weights as they are with the model before; return what to keep."""
+        self._finished = self._mixed = None
+        state, net = self.state, self.state.averaged_net()
+        before = yield from _reported(self._evaluation.scores(self.model.net), state.step)
+        after = yield from _reported(self._evaluation.scores(net), state.step)
+        state.best = state.best_score = None
+        state.keep_best(after)
+        state.history[:] = [{"step": 0, **before}, {"step": state.step, **after}]
+        return (yield from self._complete())
+
+    def _complete(self) -> Generator[TrainStep, None, Model]:
+        """Make the best weights a model: remember, calibrate, teach the click head."""
         yield from self._remember()
         model = self.best()
         completing = complete_card(model, self.samples, self._evaluation.held)
@@ -356,11 +380,10 @@ class Tuning:
         freeze(net, self.config.freeze)
         return TrainState.start(net, self.config)
 
-    def _training_set(self) -> tuple[Samples, np.ndarray]:
+    def training_set(self) -> tuple[Samples, np.ndarray]:
         """Mix corrections and rehearsal set; return samples and each one's share of the crops."""
-        own = self.split.training
+        own, other = self.split.training, self._rehearsal_samples()
         weights = own.weights()
-        other = self._rehearsal_samples()
         share = self.config.replay if other.items else 0.0
         if not share:
             return own, weights
