@@ -1,4 +1,4 @@
-"""How the window answers while a model is fine-tuned, compared and kept.
+"""How the window answers while a model is fine-tuned, compared and kept, and while it learns live.
 
     python benchmarks/tuning_window.py
     xvfb-run -a -s "-screen 0 1600x1000x24" python benchmarks/tuning_window.py    # without a screen
@@ -53,7 +53,26 @@ def measure(minutes: float) -> dict[str, Any]:
     found["keeping"] = delay(run_until(lambda: section.review.work is None))
     panel.correct.uncertain.go()
     found["looking for doubt"] = delay(run_until(_still(panel.correct)))
+    found |= _learn_live(viewer, panel, image.shape[:2])
     viewer.close()
+    return found
+
+
+def _learn_live(viewer: Any, panel: Any, shape: tuple[int, int]) -> dict[str, Any]:
+    """Let the model learn in the background from a painted object; return the delays."""
+    labels = viewer.add_labels(np.zeros(shape, np.uint16), name="own")
+    panel.open_step("Correct")
+    panel.correct.labels.value = panel.correct.labels.choices[-1]
+    labels.data_setitem(np.nonzero(np.hypot(*np.indices(shape)) < 40), 1)
+    live = panel.live
+    live.switch.setChecked(True)
+    found: dict[str, Any] = {}
+    first = run_until(lambda: live.work is not None and live.work.looked)
+    found["first round of live learning"] = delay(first)
+    found["live learning"] = delay(run_until(after(20.0)))
+    found["it says"] = live.status.text()
+    live.cancel()
+    run_until(lambda: live.job is None)
     return found
 
 

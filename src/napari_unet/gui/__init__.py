@@ -7,6 +7,7 @@ segment/       the Segment step: run a model and watch the labels grow, in memor
 click/         the Click step: objects by clicks, boxes and edits
 correct/       the Correct step: recording what is corrected by hand, what the model may learn from
 finetune/      the Fine-tune step: train, review what changed, keep or discard
+live/          scribbles that segment at once; learning in the background while the user corrects
 measure/       the Measure step: a table of objects, linked to the picture
 batch/         the Batch step: many files, with the state of each
 evaluate       the Evaluate section: labels against truth

@@ -21,6 +21,8 @@ from napari_unet.gui.click.panel import ClickPanel
 from napari_unet.gui.correct.edit_tracker import get_edit_tracker
 from napari_unet.gui.correct.section import CorrectSection
 from napari_unet.gui.finetune.panel import TuneSection
+from napari_unet.gui.live.scribbles import ScribbleSection
+from napari_unet.gui.live.section import LiveSection
 from napari_unet.gui.measure.panel import MeasurePanel
 from napari_unet.gui.segment.panel import SegmentPanel
 from napari_unet.gui.shared_inputs import InputForm
@@ -74,6 +76,7 @@ class UNetPanel(DockPanel):
         self._fitted = False
         self._steps: dict[str, Step] = {}
         self._pages: dict[str, QWidget] = {}
+        self._sections: tuple[ScribbleSection | LiveSection, ...] = ()
         self._hidden = QTimer(self)
         self._hidden.setSingleShot(True)
         self._hidden.timeout.connect(self._close_if_hidden)
@@ -125,6 +128,16 @@ class UNetPanel(DockPanel):
         return cast("CorrectSection", self.get_step(CORRECT))
 
     @property
+    def scribbles(self) -> ScribbleSection:
+        """The section of the step of corrections that segments by scribbles."""
+        return cast("ScribbleSection", self._sections[0])
+
+    @property
+    def live(self) -> LiveSection:
+        """The section of the step of corrections that learns meanwhile."""
+        return cast("LiveSection", self._sections[1])
+
+    @property
     def tune(self) -> TuneSection:
         """The step that tunes the model."""
         return cast("TuneSection", self.get_step(TUNE))
@@ -166,6 +179,13 @@ class UNetPanel(DockPanel):
             BATCH: BatchPanel,
         }
         step: Step = kinds[name](viewer, inputs)
+        if isinstance(step, CorrectSection):
+            self._sections = (
+                ScribbleSection(viewer, inputs, step),
+                LiveSection(viewer, inputs, step),
+            )
+            for section in self._sections:
+                step.add_section(section)
         if isinstance(step, TuneSection):
             touched = self.correct.touched
             step.touched = touched.isChecked()
@@ -202,6 +222,8 @@ class UNetPanel(DockPanel):
     def _cancel_all(self) -> None:
         for step in self._steps.values():
             step.cancel_all()
+        for section in self._sections:
+            section.cancel()
 
     def minimumSizeHint(self) -> QSize:
         """Return a width at which all can still be read; the steps scroll."""

@@ -25,6 +25,7 @@ from napari_unet.gui.widgets.settings_form import rows_widget
 
 if TYPE_CHECKING:
     from qtpy.QtGui import QShowEvent
+    from qtpy.QtWidgets import QWidget
 
     from napari_unet.gui.correct.layer_recording import LayerRecording
     from napari_unet.gui.shared_inputs import InputForm
@@ -211,6 +212,11 @@ class CorrectSection(Step):
         tuned_from_it = is_descendant(self.model.value or "", made_by or "")
         if self.is_open and made_by in self.model.choices and not tuned_from_it:
             self.inputs.choose_model(made_by)
+
+    def add_section(self, section: QWidget) -> None:
+        """Put a section of its own above the list of corrections."""
+        layout: Any = self.layout()
+        layout.insertWidget(layout.indexOf(self.list_section), section)
 
     def open_step(self, wanted: bool) -> None:
         """Choose the model of the labels that are corrected, when the step is opened."""

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 COLOURS = {"found": (0, 200, 120), "removed": (230, 140, 40), "changed": (70, 150, 255)}
 """They can be told apart with a red-green colour deficiency, too. Removed is not red: objects that
 were false are better gone."""
-_FIELDS = {"found": "gained", "removed": "lost", "changed": "changed"}
+FIELDS = {"found": "gained", "removed": "lost", "changed": "changed"}
 """The fields of a `LabelDiff` by what they are called here."""
 
 
@@ -139,7 +139,7 @@ class ChangesRun(ResultRun):
         what = changes.what.removesuffix("s") if changes.same == 1 else changes.what
         if changes.none:
             return f"In view, both models find the same: {changes.same:,} {what}."
-        counts = {kind: getattr(changes, field) for kind, field in _FIELDS.items()}
+        counts = {kind: getattr(changes, field) for kind, field in FIELDS.items()}
         same = f"Of what is in view, {changes.same:,} {what} stayed the same:"
         return f"{same}<br>{legend(COLOURS, counts)}"
 

@@ -289,6 +289,44 @@ def watch_clicks(viewer: Any, owner: QWidget, clicked: Callable[[Any], object]) 
     clicked
         A method of the owner; neither is kept alive by the viewer.
     """
+
+    def handle(event: Any, call: Callable[..., None]) -> Generator[None, None, None]:
+        if event.button != 1:
+            return
+        began, still = np.asarray(event.pos), True
+        yield
+        while event.type == "mouse_move":
+            still = still and float(np.abs(np.asarray(event.pos) - began).max()) <= STILL_PX
+            yield
+        if still:
+            call(event)
+
+    _watch_mouse(viewer, owner, clicked, handle)
+
+
+def watch_presses(viewer: Any, owner: QWidget, pressed: Callable[[bool], object]) -> None:
+    """Call a method with True when any mouse button is pressed in the window, False on release.
+
+    The parameters are those of `watch_clicks`.
+    """
+
+    def handle(event: Any, call: Callable[..., None]) -> Generator[None, None, None]:
+        call(True)
+        yield
+        while event.type == "mouse_move":
+            yield
+        call(False)
+
+    _watch_mouse(viewer, owner, pressed, handle)
+
+
+def _watch_mouse(
+    viewer: Any,
+    owner: QWidget,
+    bound: Callable[..., object],
+    handle: Callable[[Any, Callable[..., None]], Generator[None, None, None]],
+) -> None:
+    """Hand each press of the mouse to `handle`, with a function that calls the owner's method."""
     there = weakref.ref(unwrap(viewer))  # a plugin's proxy is gone with the panel
 
     def forget(*_: object) -> None:
@@ -297,19 +335,15 @@ def watch_clicks(viewer: Any, owner: QWidget, clicked: Callable[[Any], object]) 
             found.mouse_drag_callbacks.remove(callback)
 
     # Of an owner that Python deletes, and not Qt, `destroyed` reaches nobody.
-    method: Any = weakref.WeakMethod(clicked, forget)
+    method: Any = weakref.WeakMethod(bound, forget)
+
+    def call(*arguments: Any) -> None:
+        found = method()
+        if found is not None:
+            found(*arguments)
 
     def callback(_: Any, event: Any) -> Generator[None, None, None]:
-        if event.button != 1:
-            return
-        began, still = np.asarray(event.pos), True
-        yield
-        while event.type == "mouse_move":
-            still = still and float(np.abs(np.asarray(event.pos) - began).max()) <= STILL_PX
-            yield
-        found = method()
-        if still and found is not None:
-            found(event)
+        yield from handle(event, call)
 
     viewer.mouse_drag_callbacks.append(callback)
     owner.destroyed.connect(forget)

@@ -1,0 +1,7 @@
+"""Learning while the user works: from scribbles at once, from corrections in the background.
+
+provisional   a layer that fades in, of what nobody has decided on yet
+scribbles     the section that segments what is in view by scribbles
+work          what the background learns, and what would change in view
+section       the section with the switch: when to learn, Pause, Keep, Discard
+"""

@@ -1,0 +1,246 @@
+"""What the background learns from the corrections, and what it would change in view.
+
+Everything here is in memory: a kill loses what was learned, never what was corrected, for that is
+in the journals. The store hears of it when the user keeps it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_unet.core.annotations.mask import mask_from_events
+from napari_unet.core.annotations.training_set import list_corrections, to_samples
+from napari_unet.core.errors import InputError
+from napari_unet.core.evaluation.label_diff import LabelDiff, diff_classes, diff_objects
+from napari_unet.core.instances.heads import get_head
+from napari_unet.core.progress import Progress, map_steps
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
+    from napari_unet.core.annotations.journal_reader import JournalReader
+    from napari_unet.core.annotations.training_set import Correction
+    from napari_unet.core.io.stack import Stack
+    from napari_unet.core.settings.tasks import PredictSettings
+    from napari_unet.core.tiles import Index, Window
+    from napari_unet.core.training.model_comparison import ModelComparison
+    from napari_unet.nn.training.live import LiveTuning
+
+STEPS_A_ROUND = 8
+"""Training steps between two looks at what is in view."""
+REST_AFTER = 240
+"""Steps after the last correction beyond which learning rests until the next one."""
+PIXEL_BUDGET = 2**23
+"""Pixels of all samples together, about 250 MB: it shares the memory with the window."""
+COVERED = 0.3
+"""An object of which more than this share was corrected is the user's."""
+
+
+@dataclass(frozen=True, eq=False)
+class ViewedPart:
+    """What is in view, as it was when a round of learning began.
+
+    Attributes
+    ----------
+    stack, index, window
+        The image, the frame and the part of it.
+    labels
+        A copy of the user's labels there, ([Z,] Y, X).
+    journal
+        What was corrected; None if nothing was.
+    settings
+        How the model is run.
+    """
+
+    stack: Stack
+    index: Index
+    window: Window
+    labels: np.ndarray
+    journal: JournalReader | None
+    settings: PredictSettings
+
+
+@dataclass(frozen=True, eq=False)
+class Round:
+    """What a round of learning came to.
+
+    Attributes
+    ----------
+    objects, images
+        What is learned from so far.
+    changes
+        How what is in view would change; None if nothing is in view.
+    view
+        The part that was looked at.
+    """
+
+    objects: int
+    images: int
+    changes: LabelDiff | None
+    view: ViewedPart | None
+
+
+class LiveWork:
+    """The learning of one model, in rounds; each round is a job, and may be closed at any step.
+
+    Parameters
+    ----------
+    base, device
+        The model that learns, and where.
+
+    Attributes
+    ----------
+    waiting
+        Whether there are corrections that were not taken in yet.
+    looked
+        Whether a round has come to its end; set by who shows it.
+    """
+
+    def __init__(self, base: str, device: str) -> None:
+        self.base, self.device = base, device
+        self.waiting, self.looked = True, False
+        self._live: LiveTuning | None = None
+        self._rows: list[Correction] = []
+        self._objects = self._images = self._taken_at = 0
+
+    @property
+    def learned(self) -> bool:
+        """Whether there is something to keep."""
+        return self._live is not None and self._live.steps > 0
+
+    @property
+    def rests(self) -> bool:
+        """Whether all was learned often enough, until the next correction."""
+        if self.waiting:
+            return False
+        live = self._live
+        if live is None or live.tuning is None:  # there was nothing to learn from
+            return True
+        return live.steps >= self._taken_at + REST_AFTER
+
+    def round_steps(
+        self, opened: Sequence[Stack], view: ViewedPart | None, *, touched: bool
+    ) -> Generator[Progress, None, Round]:
+        """Take in what is new, learn a little, and look at what is in view.
+
+        Parameters
+        ----------
+        opened
+            Stacks that are open in the window.
+        view
+            What is looked at; None if there is nothing to look at.
+        touched
+            Whether objects that were only touched count as annotated.
+
+        Raises
+        ------
+        UnetError
+            There is nothing to learn from yet, or the model cannot learn.
+        """
+        yield Progress(0, 0, "loading the model")
+        from napari_unet.nn.inference.model import load_model
+        from napari_unet.nn.training.live import LiveTuning
+
+        live = self._live
+        if live is None:
+            model = load_model(self.base, self.device)
+            if not model.has_features:
+                raise InputError(f"{self.base!r} was made by another program and cannot learn.")
+            live = self._live = LiveTuning(model)
+        if self.waiting or live.tuning is None:
+            self.waiting = False  # first: what is corrected from now on sets it again
+            try:
+                yield from self._take_in(live, opened, touched)
+            except BaseException:
+                self.waiting = True
+                raise
+            self._taken_at = live.steps
+        yield from live.learn(STEPS_A_ROUND)
+        changes = None if view is None else (yield from _look(live, view, touched))
+        return Round(self._objects, self._images, changes, view)
+
+    def conclude(self) -> Generator[Progress, None, ModelComparison | None]:
+        """Judge what was learned; None if that is nothing."""
+        if self._live is None:
+            return None
+        tuning = yield from self._live.conclude()
+        return None if tuning is None else tuning.judgement
+
+    def save(self, name: str) -> None:
+        """Put the model into the store, as a fine-tuning does; whole or not at all.
+
+        Raises
+        ------
+        UnetError
+            The store cannot be written, or the name was taken meanwhile; nothing is lost.
+        """
+        if self._live is not None and self._live.tuning is not None:
+            self._live.tuning.save(name)
+
+    def _take_in(
+        self, live: LiveTuning, opened: Sequence[Stack], touched: bool
+    ) -> Generator[Progress, None, None]:
+        """Read the journals that changed, and hand their samples over."""
+        rows = []
+        for row in list_corrections(self.base, earlier=self._rows):
+            yield Progress(0, 0, "reading the corrections")
+            rows.append(row)
+        self._rows = rows
+        spec = live.model.spec
+        reading = to_samples(
+            [row for row in rows if row.frames],
+            get_head(spec),
+            ndim=spec.ndim,
+            channels=spec.in_channels,
+            touched=touched,
+            opened=opened,
+            budget=PIXEL_BUDGET,
+        )
+        samples, _ = yield from map_steps(reading, lambda step: replace(step, what="images"))
+        yield from live.take(samples)
+        self._objects = sum(row.objects for row in rows)
+        self._images = len({item.source for item in samples.items})
+
+
+def _look(
+    live: LiveTuning, view: ViewedPart, touched: bool
+) -> Generator[Progress, None, LabelDiff]:
+    """Compare what the model finds in view now with the labels, apart from what was corrected."""
+    from napari_unet.nn.inference.segment import segment_steps
+
+    model = live.current()
+    found = np.zeros(view.stack.labels_shape, np.uint32)  # memory is taken page by page
+    yield from segment_steps(
+        view.stack, model, view.settings, out=found, what=[view.index], window=view.window
+    )
+    place: Any = (*view.index, *view.window)
+    now = found[place]
+    known = known_part(view, classes=model.spec.head == "semantic", touched=touched)
+    if model.spec.head == "semantic":
+        before = view.labels
+        return diff_classes(np.where(known, 0, before), np.where(known, 0, now))
+    return diff_objects(without_known(view.labels, known), without_known(now, known))
+
+
+def known_part(view: ViewedPart, *, classes: bool, touched: bool) -> np.ndarray:
+    """Return which pixels in view the user has corrected or checked; bool, of the window."""
+    journal = view.journal
+    if journal is None:
+        return np.zeros(view.labels.shape, bool)
+    now = journal.replay(view.index)
+    mask = mask_from_events(
+        now, journal.history(view.index), journal.box(view.index), classes=classes, touched=touched
+    )
+    return np.asarray(mask.known[view.window])
+
+
+def without_known(labels: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Leave out the objects that the user has corrected; the labels stay as they are."""
+    names, numbers = np.unique(labels, return_inverse=True)
+    numbers = numbers.ravel()
+    share = np.bincount(numbers, known.ravel()) / np.bincount(numbers)
+    kept = np.where(share > COVERED, 0, names)
+    return kept[numbers].reshape(labels.shape).astype(labels.dtype)

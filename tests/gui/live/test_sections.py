@@ -1,0 +1,144 @@
+"""Scribbles that segment at once, and a model that learns while it is corrected."""
+
+from __future__ import annotations
+
+import numpy as np
+import psutil
+import pytest
+import tune_parts as parts
+from discs import disc_image
+
+from napari_unet.core.models.store import list_models
+from napari_unet.core.prompts.scribbles import BACKGROUND, OBJECT
+from napari_unet.core.training.run_state import training_folder
+from napari_unet.gui.correct.drawing import SCRIBBLE_LAYER
+from napari_unet.gui.jobs.job import get_device_queue
+from napari_unet.gui.layers.overlay_layer import is_overlay
+from napari_unet.gui.layers.result_info import RESULT_KEY
+from napari_unet.gui.live import section as section_module
+from napari_unet.gui.live import work as work_module
+
+
+@pytest.fixture
+def panel(viewer, home, monkeypatch):
+    monkeypatch.setattr(section_module, "QUIET_S", 0.0)
+    monkeypatch.setattr(section_module, "on_battery", lambda: False)
+    monkeypatch.setattr(work_module, "STEPS_A_ROUND", 1)
+    parts.tiny_model()
+    panel = parts.panel_of(viewer)
+    panel.inputs.choose_model("tiny")
+    return panel
+
+
+def test_two_strokes_on_an_image_without_labels_find_all_objects(viewer, panel, qtbot):
+    image, labels = disc_image(20, 128)
+    viewer.add_image(image.astype(np.float32), name="any")
+    section = panel.scribbles
+    section.objects.click()
+    drawn = viewer.layers[SCRIBBLE_LAYER]
+    assert drawn.mode == "paint"
+    assert drawn.selected_label == OBJECT
+    row = np.flatnonzero(labels[16])
+    drawn.data_setitem((np.full(len(row), 16), row), OBJECT)
+    qtbot.waitUntil(lambda: "on the background" in section.status.text(), timeout=60_000)
+    section.background.click()
+    gap = np.flatnonzero(labels[32] == 0)
+    drawn.data_setitem((np.full(len(gap), 32), gap), BACKGROUND)
+    qtbot.waitUntil(lambda: section.found is not None, timeout=60_000)
+    shown = section.shown.layer
+    assert is_overlay(shown), "it is no result that could be measured or corrected"
+    count = len(np.unique(labels)) - 1
+    assert abs(int(shown.data.max()) - count) <= 2
+    recording = panel.correct.recording
+    qtbot.waitUntil(lambda: not recording.pending)
+    assert recording.journal.undoable == 2, "the scribbles are in the journal"
+    section.keep.click()
+    kept = panel.correct.labels.value
+    assert kept.name == "any by scribbles"
+    assert np.array_equal(kept.data > 0, shown.data > 0)
+    assert shown not in viewer.layers
+    assert panel.correct.tracker.watches(kept)
+
+
+def result(viewer):
+    """Add an image, and labels as a run of the tiny model leaves them: one disc was missed."""
+    data, labels = parts.discs()
+    image = viewer.add_image(data, name="im")
+    card = next(entry.card for entry in list_models() if entry.name == "tiny")
+    provenance = {"model": "tiny", "model_hash": card.hash, "object_axes": "YX"}
+    mark = {"base": "im tiny", "runs": [provenance], "passport": provenance}
+    mark["image"] = str(image.unique_id)
+    missed = labels == 1
+    given = np.where(missed, 0, labels).astype(np.uint16)
+    return viewer.add_labels(given, name="im tiny", metadata={RESULT_KEY: mark}), missed
+
+
+def test_it_learns_between_corrections_and_is_kept_or_leaves_no_trace(viewer, panel, qtbot):
+    layer, missed = result(viewer)
+    live = panel.live
+    live.switch.setChecked(True)
+    qtbot.waitUntil(lambda: "no corrections to learn from" in live.status.text(), timeout=60_000)
+    assert not live.keep.isEnabled()
+    layer.data_setitem(np.nonzero(missed), 1)
+    panel.correct.mask_section.check_slice()
+    after = layer.data.copy()
+    qtbot.waitUntil(lambda: "learned" in live.status.text(), timeout=60_000)
+    live.pause.click()
+    qtbot.waitUntil(lambda: live.job is None)
+    assert "would change here" in live.status.text()
+    assert live.shown.layer in viewer.layers
+    assert not live.shown.layer.data.any(), "all of the slice is checked: nothing is to change"
+    np.testing.assert_array_equal(layer.data, after)
+    live.discard.click()
+    assert live.work is None
+    assert live.shown.layer is None
+    assert not any(x.name.endswith("learned") for x in viewer.layers)
+    assert {entry.name for entry in list_models()} >= {"tiny"}
+    assert not any(entry.name.startswith("tiny-") for entry in list_models())
+    assert not list(training_folder("").glob("*"))
+
+    live.pause.click()
+    qtbot.waitUntil(lambda: live.work is not None and live.work.learned, timeout=60_000)
+    qtbot.waitUntil(live.keep.isEnabled)
+    live.keep.click()
+    qtbot.waitUntil(lambda: not live._saving, timeout=60_000)
+    text = live.status.text()
+    kept = [entry.name for entry in list_models() if entry.name.startswith("tiny-")]
+    assert kept == (["tiny-tuned"] if "Kept as" in text else []), text
+    assert panel.inputs.model.value == (kept[0] if kept else "tiny")
+
+
+def test_it_never_learns_while_the_mouse_is_down_nor_in_the_way_of_others(viewer, panel, qtbot):
+    result(viewer)
+    live = panel.live
+    live.switch.setChecked(True)
+    live._timer.stop()
+    assert live.ready
+    live._pressed(True)
+    assert not live.ready
+    live._pressed(False)
+    assert live.ready
+    queue = get_device_queue("auto")
+    queue.running = object()
+    assert not live.ready
+    queue.running = None
+    live.pause.click()
+    assert not live.ready
+
+
+@pytest.mark.parametrize(("plugged", "battery"), [(False, True), (True, False), (None, False)])
+def test_it_rests_on_battery(monkeypatch, plugged, battery):
+    state = type("Battery", (), {"power_plugged": plugged})
+    monkeypatch.setattr(psutil, "sensors_battery", lambda: state, raising=False)
+    assert section_module.on_battery() is battery
+
+
+def test_objects_that_were_corrected_are_left_out_of_what_would_change():
+    labels = np.zeros((20, 40), np.uint16)
+    labels[2:8, 2:8], labels[2:8, 20:26] = 1, 2
+    known = np.zeros(labels.shape, bool)
+    known[:, :10] = True
+    left = work_module.without_known(labels, known)
+    assert set(np.unique(left)) == {0, 2}
+    assert labels.max() == 2
+    assert (labels == 1).any(), "the labels themselves are not touched"
