@@ -59,6 +59,12 @@ def silence_tifffile() -> Iterator[list[str]]:
 class CheckedTiff(tifffile.TiffFile):  # type: ignore[misc]
     """A TIFF file whose OME-XML is held against its pages before tifffile believes it.
 
+    Parameters
+    ----------
+    count
+        Whether all pages are counted first, and loops of them refused. That reads a little of each
+        page, which takes long for very many on a slow disk.
+
     Attributes
     ----------
     described
@@ -67,15 +73,15 @@ class CheckedTiff(tifffile.TiffFile):  # type: ignore[misc]
         Whether the chain of pages ends as it should.
     """
 
-    def __init__(self, path: Path) -> None:
-        pages, self.is_whole = count_pages(path)
+    def __init__(self, path: Path, count: bool = True) -> None:
+        pages, self.is_whole = count_pages(path) if count else (1, True)
         self.described: OmeDescription | None = None
         super().__init__(path)
         try:
             with suppress(IndexError):  # of a file without a page
                 if self.is_ome:
                     self.described = read_ome_xml(path, self.pages.first.description, pages)
-            for other in self.described.files if self.described else ():
+            for other in self.described.files if self.described and count else ():
                 with suppress(OSError):
                     count_pages(other)  # refuses loops
         except BaseException:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from napari_unet.core.errors import InputError
 from napari_unet.core.io.files import TIFF_SUFFIXES, UNREADABLE, expand_path
+from napari_unet.core.io.time_limit import time_limit
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
@@ -70,7 +71,8 @@ def _read(path: str, changed: int, size: int) -> FileAxes | None:
     with (
         suppress(*UNREADABLE, InputError),
         silence_tifffile(),
-        closing(CheckedTiff(Path(path))) as file,
+        time_limit(Path(path)),
+        closing(CheckedTiff(Path(path), count=False)) as file,
     ):
         if not (file.is_ome or file.is_imagej or file.is_lsm):
             return None
