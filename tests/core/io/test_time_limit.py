@@ -24,14 +24,14 @@ def endless(tmp_path: Path, monkeypatch) -> Path:
     np.save(path, np.zeros((4, 5)))
     monkeypatch.setattr(time_limit, "SECONDS", 0.1)
 
-    def read(*_) -> None:
+    def read() -> None:
         for _ in itertools.count():
             try:
                 int("1")
             except Exception:  # pragma: no cover
                 continue
 
-    monkeypatch.setattr(readers, "_read", read)
+    monkeypatch.setattr(readers, "_find_reader", lambda *_: read)
     return path
 
 

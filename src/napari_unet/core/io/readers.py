@@ -9,6 +9,7 @@ window must not wait for when its panel opens.
 from __future__ import annotations
 
 from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING
 
 from napari_unet.core.errors import InputError
@@ -29,6 +30,7 @@ from napari_unet.core.io.ome_zarr import read_zarr
 from napari_unet.core.io.time_limit import time_limit
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -54,9 +56,10 @@ def read_file(path: Path, level: int = 0, series: int | None = None, raw: bool =
     """
     try:
         check_exists(path)
-        file = split_inner(path)[0]
+        file, inner = split_inner(path)
+        read = _find_reader(file, inner, level, series, raw)
         with nullcontext() if file.is_dir() else time_limit(file):
-            return _read(path, level, series, raw)
+            return read()
     except PermissionError as error:
         raise InputError(f"{path} may not be read by this user; change its permissions.") from error
     except InputError:
@@ -65,35 +68,38 @@ def read_file(path: Path, level: int = 0, series: int | None = None, raw: bool =
         raise unreadable_error(path, error) from error
 
 
-def _read(path: Path, level: int, series: int | None, raw: bool) -> Opened:
-    file, inner = split_inner(path)
+def _find_reader(
+    file: Path, inner: str, level: int, series: int | None, raw: bool
+) -> Callable[[], Opened]:
+    """Return what opens a file; its libraries are imported, which may take longer than reading."""
     suffix = file.suffix.lower()
     if file.is_dir() or suffix in ZIP_SUFFIXES:
-        return read_zarr(file, level, series)
+        return partial(read_zarr, file, level, series)
     if level:
-        raise InputError(f"{path} is no OME-Zarr and has no level {level}; choose level 0.")
+        raise InputError(f"{file} is no OME-Zarr and has no level {level}; choose level 0.")
     if file.stat().st_size == 0:
-        raise InputError(f"{path} is an empty file; copy or export it once more.")
+        raise InputError(f"{file} is an empty file; copy or export it once more.")
     if suffix in TIFF_SUFFIXES:
         from napari_unet.core.io.tiff import read_tiff
 
-        return read_tiff(file, series, raw)
+        return partial(read_tiff, file, series, raw)
     if suffix in VENDOR_SUFFIXES:
-        from napari_unet.core.io.vendor_files import read_vendor_file
+        from napari_unet.core.io.vendor_files import import_package, read_vendor_file
 
-        return read_vendor_file(file, series)
+        import_package(file)
+        return partial(read_vendor_file, file, series)
     if series:
-        raise InputError(f"{path} holds one image and no series {series}; choose only 0.")
+        raise InputError(f"{file} holds one image and no series {series}; choose only 0.")
     if suffix in PHOTO_SUFFIXES:
         from napari_unet.core.io.photos import read_photo
 
-        return read_photo(file, raw)
+        return partial(read_photo, file, raw)
     if suffix in ARRAY_SUFFIXES:
         from napari_unet.core.io.array_files import read_numpy
 
-        return read_numpy(file, inner)
+        return partial(read_numpy, file, inner)
     if suffix in HDF5_SUFFIXES:
         from napari_unet.core.io.array_files import read_hdf5
 
-        return read_hdf5(file, inner)
-    raise InputError(f"{path} is of no known kind; give one of: {', '.join(SUFFIXES)}.")
+        return partial(read_hdf5, file, inner)
+    raise InputError(f"{file} is of no known kind; give one of: {', '.join(SUFFIXES)}.")

@@ -32,13 +32,13 @@ _PACKAGES = {
 }
 
 
-def read_vendor_file(path: Path, series: int | None = None) -> Opened:
-    """Open a scene of a microscope's file; the first, with a remark, if none is asked for.
+def import_package(path: Path) -> str:
+    """Import the package that reads a file, and return its name.
 
     Raises
     ------
     InputError
-        The package that reads it is not installed, or there is no such scene.
+        It is not installed.
     """
     package = _PACKAGES[path.suffix.lower()]
     try:
@@ -49,6 +49,18 @@ def read_vendor_file(path: Path, series: int | None = None) -> Opened:
             f"{path} needs {missing.replace('_', '-')}; install it: "
             "pip install 'napari-unet[formats]'."
         ) from error
+    return package
+
+
+def read_vendor_file(path: Path, series: int | None = None) -> Opened:
+    """Open a scene of a microscope's file; the first, with a remark, if none is asked for.
+
+    Raises
+    ------
+    InputError
+        The package that reads it is not installed, or there is no such scene.
+    """
+    package = import_package(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the readers' own dependencies
         return _read_oif(path, series) if package == "oiffile" else _read_bioio(path, series)
