@@ -75,7 +75,7 @@ def test_weights_and_archives(fuzz, tiny_model, home) -> None:
     folder, zipped = home / "models" / tiny_model, home / "m.zip"
     card = json.loads((folder / CARD).read_text())
     weights = (folder / WEIGHTS).read_bytes()
-    archive.pack_model(folder, zipped)
+    run_to_end(archive.pack_model(folder, zipped))
     whole = zipped.read_bytes()
 
     def check(drawn) -> None:

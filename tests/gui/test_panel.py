@@ -41,7 +41,7 @@ def test_every_widget_of_the_manifest_opens_the_same_panel_at_its_step(viewer, m
     first = opened(viewer)
     names = {
         "Segment": "Segment", "Click": "Click", "Correct and fine-tune": "Correct",
-        "Measure": "Measure", "Batch": "Batch",
+        "Measure": "Measure", "Batch": "Batch", "Models": "Models",
     }  # fmt: skip
     for name, step in names.items():
         dock, panel = viewer.window.add_plugin_dock_widget("napari-unet", name)

@@ -7,6 +7,7 @@ when something runs, and no step does so when it is opened.
 
 from __future__ import annotations
 
+import re
 import shutil
 from typing import Any
 
@@ -95,7 +96,7 @@ def laid_out(layout: QLayout) -> list[QWidget]:
 def own_text(widget: QWidget) -> dict[str, Any]:
     entry: dict[str, Any] = {"tooltip": widget.toolTip()}
     if isinstance(widget, QLabel | QAbstractButton | QAbstractSpinBox | QLineEdit):
-        entry["text"] = widget.text()
+        entry["text"] = re.sub(r"\b20\d\d-\d\d-\d\d\b", "<date>", widget.text())
     if isinstance(widget, QAbstractButton) and widget.isCheckable():
         entry["checked"] = widget.isChecked()
     elif isinstance(widget, QComboBox):

@@ -125,7 +125,13 @@ def plan_replay(
     stack = open_stack(place, axes, level=int(recorded.get("level") or 0))
     if axes is None and recorded.get("axes") not in (None, stack.axes):
         stack = open_stack(place, recorded["axes"], level=int(recorded.get("level") or 0))
-    labels = read_labels(result)
+    return plan_again(read_labels(result), provenance, stack, entry)
+
+
+def plan_again(
+    labels: np.ndarray, provenance: dict[str, Any], stack: Stack, entry: ModelEntry
+) -> ReplayPlan:
+    """Plan to make labels again that were made of a stack by a model of the store."""
     reasons = [*_other_data(provenance, stack), *_other_versions(provenance)]
     wanted = provenance.get("labels_hash")
     if wanted is not None and hash_labels(labels) != wanted:

@@ -28,6 +28,25 @@ class ModelError(UnetError):
     """A model that is unknown, damaged or unfit for the image."""
 
 
+class UntrustedError(ModelError):
+    """A network that is a program, and the user has not said that it may run."""
+
+
+class OwnTestError(ModelError):
+    """A network that fails its own test, or cannot be run on noise; it can be kept anyway.
+
+    Parameters
+    ----------
+    problem
+        What went wrong, as a sentence.
+    """
+
+    def __init__(self, problem: str) -> None:
+        self.problem = problem
+        said = problem.removesuffix(".")
+        super().__init__(f"{said}; ask its authors, or import it anyway (--anyway).")
+
+
 class DeviceError(UnetError):
     """A device that is unknown or not present."""
 

@@ -10,7 +10,9 @@ finetune/      the Fine-tune step: train, review what changed, keep or discard
 live/          scribbles that segment at once; learning in the background while the user corrects
 measure/       the Measure step: a table of objects, linked to the picture
 batch/         the Batch step: many files, with the state of each
+models/        the Models step: the store, its cards, import and export
 evaluate       the Evaluate section: labels against truth
+how_made       the section "How was this made?": in words, for a paper, made again
 track          the section "Link through time": objects from frame to frame
 layers/        between napari's layers and stacks, labels and metadata
 jobs/          long work beside the window: jobs, device queues, progress

@@ -6,6 +6,7 @@ second, which the window must not wait for when the panel opens.
 
 from __future__ import annotations
 
+import datetime
 import functools
 from dataclasses import dataclass
 from html import escape
@@ -14,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from magicgui.widgets import ComboBox
 
-from napari_unet.core.errors import InputError
+from napari_unet.core.errors import InputError, UnetError
 from napari_unet.core.io.axes import FRAMES, object_ndim, shared_axes
+from napari_unet.core.io.provenance import hash_labels
+from napari_unet.core.models.own_record import OwnScores, add_scores, record_path
 from napari_unet.gui.jobs.run_button import LayerSection, ResultRun
 from napari_unet.gui.layers.combos import as_choices, object_layers, refresh_choices
 from napari_unet.gui.layers.convert import full_resolution, layer_axes
@@ -28,7 +31,7 @@ from napari_unet.gui.layers.overlay_layer import (
     overlay_metadata,
     overlay_names,
 )
-from napari_unet.gui.layers.result_info import ResultInfo, get_provenance
+from napari_unet.gui.layers.result_info import ResultInfo, get_provenance, labels_checksum
 from napari_unet.gui.mask_labels import doubt_labels, offer_pieces
 
 if TYPE_CHECKING:
@@ -42,6 +45,8 @@ if TYPE_CHECKING:
 
 
 SECTION = "evaluate"
+_KEPT = {"AP50": "AP50", "AP75": "AP75", "f1": "F1", "pq": "PQ", "dice": "Dice"}
+"""Scores that are kept with the model, by their names there."""
 _HINT = "Open the true objects as a Labels layer to compare with."
 _TIPS = {
     "labels": "The objects to evaluate.",
@@ -69,6 +74,8 @@ class Evaluation:
         What the stack was divided into: "planes" or "volumes".
     doubts
         Layers that look as if they held no objects, and why; and in how many axes objects lie.
+    kept
+        Where the scores were kept, as a sentence; "" if no model made the labels, or not alone.
     """
 
     labels: Labels
@@ -78,6 +85,7 @@ class Evaluation:
     frames: str
     doubts: tuple[tuple[Labels, str], ...] = ()
     ndim: int = 3
+    kept: str = ""
 
 
 class EvaluateSection(LayerSection):
@@ -165,7 +173,9 @@ def begin_evaluation(
             f"{tuple(wanted.shape)}; choose two layers with labels of the same image."
         )
     axes = shared_axes(layer_axes(labels), layer_axes(truth))
-    ndim = object_ndim(frames, get_provenance(labels))
+    provenance = get_provenance(labels)
+    ndim, info = object_ndim(frames, provenance), ResultInfo.from_layer(labels)
+    names = (labels.name, truth.name)
 
     def steps() -> Generator[Progress, None, Evaluation]:
         from napari_unet.core.evaluation.comparison import Comparison, score_steps
@@ -175,10 +185,55 @@ def begin_evaluation(
         scores = yield from score_steps(comparison, codes)
         pairs = ((labels, comparison.labels), (truth, comparison.truth))
         doubts = [(layer, doubt_labels(np.asarray(values), axes, ndim)) for layer, values in pairs]
-        kept = tuple((layer, doubt) for layer, doubt in doubts if doubt)
-        return Evaluation(labels, truth, scores, codes, comparison.what, kept, ndim)
+        doubted = tuple((layer, doubt) for layer, doubt in doubts if doubt)
+        kept = ""
+        if provenance is not None and _made_by_model(provenance, info, found):
+            kept = keep_scores(provenance, scores, names, wanted)
+        return Evaluation(
+            labels, truth, scores, codes, comparison.what, doubted, ndim, kept
+        )
 
     return steps()
+
+
+def _made_by_model(provenance: dict[str, Any], info: ResultInfo, labels: Any) -> bool:
+    """Return whether labels are what a model made of a whole stack, uncorrected."""
+    if "region" in provenance or len(info.runs or ()) > 1:
+        return False
+    if info.checksum is not None:
+        return info.checksum == labels_checksum(np.asarray(labels))
+    return bool(provenance.get("labels_hash") == hash_labels(labels))
+
+
+def keep_scores(
+    provenance: dict[str, Any], scores: Scores, names: tuple[str, str], truth: Any
+) -> str:
+    """Keep scores with the model of a result; return a sentence, "" if the model has no hash.
+
+    Parameters
+    ----------
+    names
+        Of the labels and of the truth.
+    """
+    model_hash = str(provenance.get("model_hash", ""))
+    if record_path(model_hash) is None:
+        return ""
+    image = (provenance.get("image") or {}).get("name") or names[0]
+    row = scores.row()
+    own = OwnScores(
+        date=datetime.date.today().isoformat(),
+        image=str(image),
+        truth=names[1],
+        data=f"{provenance.get('data_hash') or image} {hash_labels(truth)}",
+        objects=scores.objects,
+        true_objects=scores.true_objects,
+        scores={shown: round(float(row[name]), 4) for name, shown in _KEPT.items()},
+    )
+    try:
+        add_scores(model_hash, own)
+    except UnetError as error:
+        return f"The scores were not kept with the model. {error}"
+    return f"Kept with the model {provenance.get('model', '')}."
 
 
 # Two columns: three would make the panel wider.
@@ -198,9 +253,10 @@ def format_evaluation(found: Evaluation) -> str:
         count += f", in {scores.images:,} {found.frames}"
     cells = "".join(f"<tr>{_cells(row, left)}{_cells(row, right)}</tr>" for left, right in table)
     counts = {"hit": scores.tp[0], "false": scores.fp[0], "missed": scores.fn[0]}
+    kept = f"<br>{escape(found.kept)}" if found.kept else ""
     return (
         f"{escape(found.labels.name)} against {escape(found.truth.name)}<br>"
-        f"{count}<table>{cells}</table>{legend(COLOURS, counts)}"
+        f"{count}<table>{cells}</table>{legend(COLOURS, counts)}{kept}"
     )
 
 

@@ -15,7 +15,7 @@ from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QMainWindow, QWidget
 
 from napari_unet.gui.layers.convert import unwrap
-from napari_unet.gui.panel import BATCH, CLICK, CORRECT, MEASURE, SEGMENT, UNetPanel
+from napari_unet.gui.panel import BATCH, CLICK, CORRECT, MEASURE, MODELS, SEGMENT, UNetPanel
 
 if TYPE_CHECKING:
     import napari
@@ -66,6 +66,20 @@ def _put_back(panel: UNetPanel, area: Any, width: int, place: Any) -> None:
         window.resizeDocks([dock], [width], Qt.Orientation.Horizontal)
 
 
+def explain_layer(viewer: napari.Viewer, layer: napari.layers.Labels) -> None:
+    """Say how a layer was made, in the panel, which is opened if it is not."""
+    known = _panels.get(unwrap(viewer))
+    panel = None if known is None else known()
+    dock = None if panel is None else panel.dock
+    if panel is None or dock is None:
+        panel = viewer.window.add_plugin_dock_widget("napari-unet", "Segment")[1]
+    else:
+        dock.show()
+        dock.raise_()
+    panel.open_step(SEGMENT)
+    panel.segment.how_made.show_layer(unwrap(layer))
+
+
 class _OpenPanel(QWidget):
     """What the manifest names, a class for each step: all open the one panel."""
 
@@ -111,3 +125,9 @@ class OpenBatch(_OpenPanel):
     """Opens the panel at Batch."""
 
     step = BATCH
+
+
+class OpenModels(_OpenPanel):
+    """Opens the panel at Models."""
+
+    step = MODELS

@@ -24,6 +24,7 @@ from napari_unet.gui.finetune.panel import TuneSection
 from napari_unet.gui.live.scribbles import ScribbleSection
 from napari_unet.gui.live.section import LiveSection
 from napari_unet.gui.measure.panel import MeasurePanel
+from napari_unet.gui.models.panel import ModelsPanel
 from napari_unet.gui.segment.panel import SegmentPanel
 from napari_unet.gui.shared_inputs import InputForm
 from napari_unet.gui.widgets.panel import DockPanel, ScrollPanel, Step, make_narrow, vbox
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from qtpy.QtGui import QHideEvent, QShowEvent
 
 SEGMENT, CLICK, CORRECT, TUNE = "Segment", "Click", "Correct", "Fine-tune"
-MEASURE, BATCH = "Measure", "Batch"
+MEASURE, BATCH, MODELS = "Measure", "Batch", "Models"
 STEPS = {
     SEGMENT: "Find the objects of the image with the model.",
     CLICK: "Add, correct, split, merge and delete objects by clicks.",
@@ -41,6 +42,7 @@ STEPS = {
     TUNE: "Teach the model what you corrected.",
     MEASURE: "Size, shape and intensity of each object, as a table.",
     BATCH: "The same for many files.",
+    MODELS: "The models that there are: choose, import, export, rename, delete.",
 }
 WITHOUT_RUN = (BATCH,)
 """Steps in which the button that runs the model on the image is not shown."""
@@ -152,6 +154,11 @@ class UNetPanel(DockPanel):
         """The step for many files."""
         return cast("BatchPanel", self.get_step(BATCH))
 
+    @property
+    def models(self) -> ModelsPanel:
+        """The step of the models."""
+        return cast("ModelsPanel", self.get_step(MODELS))
+
     def get_step(self, name: str) -> Step:
         """Return a step; it is made when it is needed first, for each takes a tenth of a second."""
         if name in self._steps:
@@ -177,6 +184,7 @@ class UNetPanel(DockPanel):
             CORRECT: CorrectSection,
             TUNE: TuneSection,
             BATCH: BatchPanel,
+            MODELS: ModelsPanel,
         }
         step: Step = kinds[name](viewer, inputs)
         if isinstance(step, CorrectSection):

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 SECTION = "segment"
 """Where the model and the device are remembered, with the settings of the Segment step."""
+DEFAULTS = "models"
+"""Where it is remembered which model new windows begin with."""
 WORDS = {"T": "time", "Z": "slice", "C": "channel"}
 _TIPS = {
     "image": "The image that all steps work on: the one that you selected or opened last.",
@@ -78,6 +80,7 @@ class InputForm(QWidget):
         self._build()
         self.refresh_models()
         restore_choices(remembered(SECTION), model=self.model)
+        restore_choices({"model": default_model()}, model=self.model)
         self._layers_changed()
         self._follow()
         self._connect()
@@ -343,6 +346,11 @@ def quick_settings(image: Image | None) -> PredictSettings:
         return PredictSettings(**{**(values if isinstance(values, dict) else {}), **quick})
     except (SettingsError, TypeError):
         return PredictSettings(**quick)
+
+
+def default_model() -> str:
+    """Return the model that new windows begin with; "" for the one that was used last."""
+    return str(remembered(DEFAULTS).get("model", ""))
 
 
 def use_model(model: str) -> None:

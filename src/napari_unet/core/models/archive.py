@@ -25,11 +25,19 @@ from napari_unet.core.models.folder import (
     write_card,
 )
 from napari_unet.core.models.foreign_folder import check_is_ours
-from napari_unet.core.models.store import ModelEntry, find_model, get_free_folder, home
+from napari_unet.core.models.store import (
+    ModelEntry,
+    find_model,
+    get_free_folder,
+    get_free_name,
+    home,
+    list_models,
+)
+from napari_unet.core.progress import Progress, run_to_end
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Generator, Iterator
 
 MAX_COMPRESSION = 100
 """Maximum compression ratio of a large file: trained weights shrink by a tenth, an archive made to
@@ -39,12 +47,22 @@ _CHUNK = 1 << 20
 
 
 def import_model(source: str | os.PathLike[str], name: str | None = None) -> ModelEntry:
+    """Do what `import_steps` does."""
+    return run_to_end(import_steps(source, name))
+
+
+def import_steps(
+    source: str | os.PathLike[str], name: str | None = None, *, another_name: bool = False
+) -> Generator[Progress, None, ModelEntry]:
     """Copy a model into the store from the .zip file that `export_model` wrote, or from a folder.
 
     Parameters
     ----------
     name
         Name in the store; None: the one on the card.
+    another_name
+        Whether a number is added to a name that is taken. A model that is there already, under
+        whatever name, is then not written a second time: its entry is returned.
 
     Raises
     ------
@@ -57,14 +75,18 @@ def import_model(source: str | os.PathLike[str], name: str | None = None) -> Mod
     if name is not None:
         get_free_folder(name)
     with scratch_folder() as scratch:
-        unpack_model(source, scratch)
+        yield from unpack_model(source, scratch)
+        yield Progress(0, 0, "checking the weights")
         try:
             card, _ = read_model(scratch)
             read_rehearsal(scratch)
         except ModelError as error:
             message = str(error).replace(str(scratch), str(source))
             raise ModelError(message) from error
-        card = card.replace(name=card.name if name is None else name)
+        if another_name and (known := _same_model(card.hash)):
+            return known
+        name = card.name if name is None else name
+        card = card.replace(name=get_free_name(name) if another_name else name)
         folder = get_free_folder(card.name)
         with model_folder(folder) as partial:
             for path in scratch.iterdir():
@@ -73,12 +95,26 @@ def import_model(source: str | os.PathLike[str], name: str | None = None) -> Mod
     return ModelEntry(card.name, folder, bundled=False, card=card)
 
 
+def _same_model(model_hash: str) -> ModelEntry | None:
+    return next((e for e in list_models() if e.card and e.card.hash == model_hash), None)
+
+
 def export_model(
     name_or_path: str | os.PathLike[str],
     target: str | os.PathLike[str],
     *,
     overwrite: bool = False,
 ) -> Path:
+    """Do what `export_steps` does."""
+    return run_to_end(export_steps(name_or_path, target, overwrite=overwrite))
+
+
+def export_steps(
+    name_or_path: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+) -> Generator[Progress, None, Path]:
     """Write a model into one .zip file and return the file's path.
 
     Raises
@@ -91,11 +127,13 @@ def export_model(
     target = expand_path(target)
     if target.suffix.lower() != ".zip":
         raise OutputError(f"{target} is no name for an exported model; let it end in .zip.")
-    pack_model(find_model(name_or_path), target, overwrite=overwrite)
+    yield from pack_model(find_model(name_or_path), target, overwrite=overwrite)
     return target
 
 
-def pack_model(folder: Path, target: Path, *, overwrite: bool = False) -> None:
+def pack_model(
+    folder: Path, target: Path, *, overwrite: bool = False
+) -> Generator[Progress, None, None]:
     """Write a model folder's files into one .zip file, whole or not at all.
 
     Equal models give byte-identical archives.
@@ -108,6 +146,7 @@ def pack_model(folder: Path, target: Path, *, overwrite: bool = False) -> None:
         The file exists already, or cannot be written.
     """
     check_is_ours(folder)
+    yield Progress(0, 0, "checking the weights")
     read_model(folder)
     read_rehearsal(folder)
     if target.exists() and not overwrite:
@@ -115,6 +154,7 @@ def pack_model(folder: Path, target: Path, *, overwrite: bool = False) -> None:
     with atomic_file(target) as partial, zipfile.ZipFile(partial, "x") as archive:
         for path in (folder / name for name in LIMITS):
             if path.is_file():
+                yield Progress(0, 0, f"writing {path.name}")
                 archive.writestr(_member(path.name), path.read_bytes())
 
 
@@ -125,7 +165,7 @@ def _member(name: str) -> zipfile.ZipInfo:
     return info
 
 
-def unpack_model(source: Path, folder: Path) -> None:
+def unpack_model(source: Path, folder: Path) -> Generator[Progress, None, None]:
     """Extract a model's files from a .zip file, or copy them from a folder, into an empty folder.
 
     Raises
@@ -135,9 +175,9 @@ def unpack_model(source: Path, folder: Path) -> None:
     """
     try:
         if source.is_dir():
-            _copy_folder(source, folder)
+            yield from _copy_folder(source, folder)
         elif source.is_file() or not source.exists():
-            _extract(source, folder)
+            yield from _extract(source, folder)
         else:  # a pipe would be read for ever
             raise ModelError(f"{source} is no file; give a model's folder or .zip file.")
     except (zipfile.BadZipFile, *UNREADABLE) as error:
@@ -147,20 +187,20 @@ def unpack_model(source: Path, folder: Path) -> None:
         ) from error
 
 
-def _copy_folder(source: Path, folder: Path) -> None:
+def _copy_folder(source: Path, folder: Path) -> Generator[Progress, None, None]:
     _check_complete(source, [name for name in LIMITS if (source / name).is_file()])
     for name, limit in LIMITS.items():
         if not (source / name).is_file():
             continue
         with (source / name).open("rb") as stream:
-            _copy(stream, folder / name, limit)
+            yield from _copy(stream, folder / name, limit)
 
 
-def _extract(source: Path, folder: Path) -> None:
+def _extract(source: Path, folder: Path) -> Generator[Progress, None, None]:
     with zipfile.ZipFile(source) as archive:
         for name, member in _members(archive, source).items():
             with archive.open(member) as stream:
-                _copy(stream, folder / name, LIMITS[name])
+                yield from _copy(stream, folder / name, LIMITS[name])
 
 
 def _members(archive: zipfile.ZipFile, source: Path) -> dict[str, zipfile.ZipInfo]:
@@ -205,13 +245,14 @@ def _too_large(name: str, limit: int) -> str:
     return f"{name} is larger than a model's may be ({limit:,} bytes)."
 
 
-def _copy(stream: IO[bytes], target: Path, limit: int) -> None:
+def _copy(stream: IO[bytes], target: Path, limit: int) -> Generator[Progress, None, None]:
     """Copy up to `limit` bytes; an archive may unpack to more than its entry tells."""
     with target.open("xb") as file:
         while chunk := stream.read(_CHUNK):
             if file.tell() + len(chunk) > limit:
                 raise ModelError(_too_large(target.name, limit))
             file.write(chunk)
+            yield Progress(0, 0, f"unpacking {target.name}")
 
 
 @contextlib.contextmanager

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from napari_unet.core.models.card import ModelCard
 
 NETWORK = "network.json"
+CODE = (
+    "The weights are TorchScript, a program that runs with your rights whenever the model is used. "
+    "Do you trust where it comes from?"
+)
+"""What is asked before such a program may run."""
 FOREIGN_WEIGHTS = {ONNX: "weights.onnx", TORCHSCRIPT: "weights.torchscript"}
 
 

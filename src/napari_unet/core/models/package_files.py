@@ -6,18 +6,21 @@ Archives are not trusted: nothing is written outside the folder, and no more tha
 from __future__ import annotations
 
 import re
-import shutil
 import urllib.error
 import urllib.request
 import zipfile
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from napari_unet.core.errors import InputError, ModelError
 from napari_unet.core.io.files import UNREADABLE, check_exists, first_line
 from napari_unet.core.models.archive import MAX_COMPRESSION
 from napari_unet.core.models.bioimageio import DESCRIPTIONS
 from napari_unet.core.models.folder import CARD
+from napari_unet.core.progress import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 LARGEST = 4 << 30
 """The largest package and the largest file of one, in bytes."""
@@ -56,8 +59,8 @@ def is_torchscript(path: Path) -> bool:
         return False
 
 
-def fetch(address: str, folder: Path) -> Path:
-    """Download one file that the user gave the address of, into a folder.
+def fetch_steps(address: str, folder: Path) -> Generator[Progress, None, Path]:
+    """Download one file that the user gave the address of, into a folder; return its path.
 
     Raises
     ------
@@ -68,15 +71,16 @@ def fetch(address: str, folder: Path) -> Path:
     target = folder / (name if "." in name else f"{name}.zip")
     try:
         with urllib.request.urlopen(address, timeout=60) as answer:  # http and https alone
+            size = int(answer.headers.get("Content-Length") or 0)
             with target.open("xb") as file:
-                _copy(answer, file, name)
+                yield from _copy(answer, file, name, size, "fetched")
     except (urllib.error.URLError, OSError) as error:
         reason = getattr(error, "reason", None) or first_line(error)
         raise InputError(f"{address} cannot be fetched ({reason}); check the address.") from error
     return target
 
 
-def unpack_package(source: Path, folder: Path) -> Path:
+def unpack_steps(source: Path, folder: Path) -> Generator[Progress, None, Path]:
     """Bring a package's files into an empty folder; return the folder that holds the description.
 
     Parameters
@@ -92,12 +96,12 @@ def unpack_package(source: Path, folder: Path) -> Path:
     check_exists(source)
     try:
         if source.is_dir() or source.suffix.lower() in (".yaml", ".yml"):
-            _copy_folder(source if source.is_dir() else source.parent, folder)
+            yield from _copy_folder(source if source.is_dir() else source.parent, folder)
             if source.is_file() and source.name not in DESCRIPTIONS:
                 (folder / source.name).rename(folder / DESCRIPTIONS[0])
         else:
             with zipfile.ZipFile(source) as archive:
-                _extract(archive, source, folder)
+                yield from _extract(archive, source, folder)
     except (zipfile.BadZipFile, *UNREADABLE) as error:
         reason = getattr(error, "strerror", None) or first_line(error)
         raise ModelError(f"{source} cannot be unpacked ({reason}); download it again.") from error
@@ -111,19 +115,23 @@ def unpack_package(source: Path, folder: Path) -> Path:
     )
 
 
-def _copy_folder(source: Path, folder: Path) -> None:
+def _copy_folder(source: Path, folder: Path) -> Generator[Progress, None, None]:
     paths = [path for path in sorted(source.rglob("*")) if path.is_file()]
     if len(paths) > MOST_FILES:
         raise ModelError(f"{source} holds {len(paths)} files; a package has up to {MOST_FILES}.")
     for path in paths:
-        if path.stat().st_size > LARGEST:
+        size = path.stat().st_size
+        if size > LARGEST:
             raise ModelError(_too_large(path.name))
         target = folder / path.relative_to(source)
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, target)
+        with path.open("rb") as stream, target.open("xb") as file:
+            yield from _copy(stream, file, path.name, size)
 
 
-def _extract(archive: zipfile.ZipFile, source: Path, folder: Path) -> None:
+def _extract(
+    archive: zipfile.ZipFile, source: Path, folder: Path
+) -> Generator[Progress, None, None]:
     members = [info for info in archive.infolist() if not info.is_dir()]
     if len(members) > MOST_FILES:
         raise ModelError(f"{source} holds {len(members)} files; a package has up to {MOST_FILES}.")
@@ -146,14 +154,18 @@ def _extract(archive: zipfile.ZipFile, source: Path, folder: Path) -> None:
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         with archive.open(info) as stream, target.open("xb") as file:
-            _copy(stream, file, path.name)
+            yield from _copy(stream, file, path.name, info.file_size)
 
 
-def _copy(stream: IO[bytes], file: IO[bytes], name: str) -> None:
+def _copy(
+    stream: IO[bytes], file: IO[bytes], name: str, size: int, what: str = "unpacked"
+) -> Generator[Progress, None, None]:
+    """Copy up to `LARGEST` bytes, whatever size was said."""
     while chunk := stream.read(_CHUNK):
         if file.tell() + len(chunk) > LARGEST:
             raise ModelError(_too_large(name))
         file.write(chunk)
+        yield Progress(file.tell() >> 20, size >> 20, f"MB of {name} {what}")
 
 
 def _too_large(name: str) -> str:

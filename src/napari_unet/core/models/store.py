@@ -6,6 +6,7 @@ is only read (`shared_folder`). A model anywhere else is named by its path.
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
@@ -169,22 +170,38 @@ def remove_model(name: str) -> None:
     OutputError
         Its folder cannot be deleted.
     """
-    entries = {entry.name: entry for entry in list_models()}
-    if name not in entries:
-        raise _unknown(name, list(entries.values()))
-    if entries[name].bundled:
-        raise ModelError(f"The model {name!r} came with napari-unet and cannot be removed.")
-    if entries[name].shared:
-        raise ModelError(
-            f"The model {name!r} is shared and cannot be removed; ask who keeps {shared_folder()}."
-        )
-    folder = entries[name].path
+    folder = find_own(name, "removed").path
     gone = folder.with_name(f".{name}.gone-{uuid.uuid4().hex[:8]}")
     try:
         folder.rename(gone)  # disappears at once; deleting the files may take a while
         shutil.rmtree(gone)
     except OSError as error:
         raise OutputError(f"The model {name!r} cannot be removed: {error.strerror}.") from error
+
+
+def find_own(name: str, wanted: str) -> ModelEntry:
+    """Return one of the user's own models.
+
+    Parameters
+    ----------
+    wanted
+        What is to be done with it, such as "removed".
+
+    Raises
+    ------
+    ModelError
+        There is none of that name, it came with the package, or it is shared.
+    """
+    entries = {entry.name: entry for entry in list_models()}
+    if name not in entries:
+        raise _unknown(name, list(entries.values()))
+    if entries[name].bundled:
+        raise ModelError(f"The model {name!r} came with napari-unet and cannot be {wanted}.")
+    if entries[name].shared:
+        raise ModelError(
+            f"The model {name!r} is shared and cannot be {wanted}; ask who keeps {shared_folder()}."
+        )
+    return entries[name]
 
 
 def check_name(name: str) -> str:
@@ -232,6 +249,28 @@ def get_free_folder(name: str, *, overwrite: bool = False) -> Path:
             )
         return entry.path
     return home() / "models" / name
+
+
+def get_free_name(title: str) -> str:
+    """Return a name for a new model: a title, with a number behind it if it is taken.
+
+    Signs that no name may have become spaces.
+
+    Raises
+    ------
+    ModelError
+        Nothing of the title can be used.
+    """
+    name = title
+    if not _NAME.fullmatch(title) or title[-1] in " .":
+        name = " ".join(re.sub(r"[^\w.+-]", " ", title).split())[:50].strip(" .+-")
+    check_name(name)
+    taken = {entry.name.casefold() for entry in list_models()}
+    for number in itertools.count(1):
+        free = name if number == 1 else f"{name[:55].rstrip()} {number}"
+        if free.casefold() not in taken:
+            break
+    return free
 
 
 def check_store() -> None:

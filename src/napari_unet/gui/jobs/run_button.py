@@ -112,6 +112,9 @@ class RunButton(QObject):
         Called when the button is pressed and nothing runs; it calls `launch`.
     show
         Called with a run that has a result.
+    answer
+        Called with an error that ended a run; it returns whether it has dealt with it, so that
+        nothing is reported.
 
     Attributes
     ----------
@@ -134,18 +137,19 @@ class RunButton(QObject):
         line: QLabel,
         start: Callable[[], object],
         show: Callable[[Any], object],
+        answer: Callable[[Exception], bool] = lambda error: False,
     ) -> None:
         super().__init__(owner)
         self.active: ResultRun | None = None
         self._jobs = WidgetJobs(owner)
         self._text, self._doing, self._failing = text, doing, failing
-        self._line, self._start, self._show = line, start, show
+        self._line, self._start, self._show, self._answer = line, start, show, answer
         self._last_written = 0.0
         self.widget: Any = PushButton(text=text, tooltip=tip)
         ignore_double_clicks(self.widget.native)
         self.widget.changed.connect(self._pressed)
 
-    def launch(self, kind: Callable[..., ResultRun], *arguments: Any) -> None:
+    def launch(self, kind: Callable[..., ResultRun], *arguments: Any, device: str = HOST) -> None:
         """Start a run.
 
         Parameters
@@ -153,12 +157,14 @@ class RunButton(QObject):
         kind
             A `ResultRun`, or what makes one; called with `arguments` and the run's `progress` and
             `ended`.
+        device
+            The queue that it waits in: that of a device, if it needs the network.
         """
         self.active = run = kind(*arguments, self._show_progress, self._run_ended)
         self._last_written = time.perf_counter()
         self._line.setText(self._doing)
         self.changed.emit()
-        self._jobs.start(run, HOST)
+        self._jobs.start(run, device)
 
     def cancel(self) -> None:
         """Stop the run; what was shown before stays."""
@@ -184,14 +190,19 @@ class RunButton(QObject):
 
     def _show_progress(self, progress: Progress) -> None:
         now = time.perf_counter()
-        if now - self._last_written > PROGRESS_S and progress.total > 1:
+        if progress.total == 0:  # a part of the work that cannot be counted
+            text = f"{progress.what[:1].upper()}{progress.what[1:]} …"
+            if self._line.text() != text:
+                self._line.setText(text)
+        elif now - self._last_written > PROGRESS_S and progress.total > 1:
             self._last_written = now
             self._line.setText(f"{progress.done} of {progress.total} {progress.what} …")
 
     def _run_ended(self, run: ResultRun, state: str) -> None:
         self.active = None
         if run.error is not None:
-            self.report(run.error)
+            if not self._answer(run.error):
+                self.report(run.error)
         elif state == CANCELLED:
             self._line.setText("Cancelled.")
         else:
@@ -225,7 +236,7 @@ class LayerSection(QWidget):
         section: str,
         rows: Sequence[tuple[str, Any]],
         hint: str,
-        **button: str,
+        **button: Any,
     ) -> None:
         """Put the section together, and begin to follow the layers.
 

@@ -13,6 +13,7 @@ from napari_unet.core.errors import UnetError
 from napari_unet.gui.correct.edit_tracker import get_edit_tracker
 from napari_unet.gui.errors import report_error
 from napari_unet.gui.evaluate import EvaluateSection
+from napari_unet.gui.how_made import HowMadeSection
 from napari_unet.gui.jobs.engine import Engine, engine_steps
 from napari_unet.gui.jobs.job import DONE, FAILED, WidgetJobs
 from napari_unet.gui.segment.block_run import BlockwiseRun, writes_to_disk
@@ -97,13 +98,15 @@ class SegmentPanel(Step):
         self.form.size_row.picked.connect(self._run_with_diameter)
         self.evaluation = EvaluateSection(self.viewer)
         self.linking = LinkSection(self.viewer)
-        vbox(self.form, self.evaluation, self.linking, owner=self).addStretch(1)
+        self.how_made = HowMadeSection(self.viewer)
+        self._sections = (self.evaluation, self.linking, self.how_made)
+        vbox(self.form, *self._sections, owner=self).addStretch(1)
         self._progress = QWidget()
         vbox(self.bar, self.status, self.remarks, owner=self._progress)
         buttons = hbox(self.start.native, self.stop.native, stretch=1)
         vbox(buttons, self._progress, owner=self.footer)
         self.form.changed.connect(self._show_state)
-        for part in (self.evaluation, self.linking):
+        for part in self._sections:
             part.button.changed.connect(self.state_changed)
         self.start.changed.connect(self.run)
         self.stop.changed.connect(self.cancel)
@@ -137,8 +140,8 @@ class SegmentPanel(Step):
 
     @property
     def at_work(self) -> bool:
-        """Whether a run, an evaluation or a linking goes on, or is being stopped."""
-        return any(part.active is not None for part in (self, self.evaluation, self.linking))
+        """Whether a run, or the work of a section, goes on or is being stopped."""
+        return any(part.active is not None for part in (self, *self._sections))
 
     def open_step(self, wanted: bool) -> None:
         """Take in that the step was opened, or left: what the last run came to was read."""
@@ -249,8 +252,8 @@ class SegmentPanel(Step):
     def cancel_all(self) -> None:
         """Stop all work: the dock was closed."""
         self.cancel()
-        self.evaluation.cancel()
-        self.linking.cancel()
+        for section in self._sections:
+            section.cancel()
 
 
 class RemarkBox(QWidget):

@@ -256,6 +256,8 @@ class InMemoryRun(SegmentRun):
             return
         self.draw()
         provenance = getattr(self.result, "provenance", None) if state == DONE else None
+        if provenance is not None and self.request.region != WHOLE:
+            provenance = {**provenance, "region": self.request.region}
         seal_result(layer, provenance, self.request.region == WHOLE)
 
     def _watch(self, on: bool) -> None:

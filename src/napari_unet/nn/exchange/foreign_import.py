@@ -6,20 +6,24 @@ is a program: whoever imports it is asked once. Pickled weights are never opened
 
 from __future__ import annotations
 
-import itertools
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from napari_unet.core.errors import ModelError, SettingsError, UnetError
+from napari_unet.core.errors import (
+    ModelError,
+    OwnTestError,
+    SettingsError,
+    UnetError,
+    UntrustedError,
+)
 from napari_unet.core.image.foreign_frame import ForeignNormaliser
 from napari_unet.core.io.files import UNREADABLE, check_exists, expand_path, first_line
 from napari_unet.core.io.stack import open_stack
-from napari_unet.core.models.archive import import_model, scratch_folder
+from napari_unet.core.models.archive import import_steps, scratch_folder
 from napari_unet.core.models.bioimageio import (
     NATIVE_FILES,
     Package,
@@ -29,17 +33,24 @@ from napari_unet.core.models.bioimageio import (
 )
 from napari_unet.core.models.card import ModelCard
 from napari_unet.core.models.folder import CARD, WEIGHTS
-from napari_unet.core.models.foreign_folder import file_digest, trust, write_foreign
+from napari_unet.core.models.foreign_folder import (
+    CODE,
+    file_digest,
+    is_trusted,
+    trust,
+    write_foreign,
+)
 from napari_unet.core.models.package_files import (
     LARGEST,
     ONNX_SUFFIXES,
     TORCHSCRIPT_SUFFIXES,
-    fetch,
+    fetch_steps,
     is_torchscript,
     is_web_address,
-    unpack_package,
+    unpack_steps,
 )
-from napari_unet.core.models.store import ModelEntry, get_free_folder
+from napari_unet.core.models.store import ModelEntry, get_free_folder, get_free_name
+from napari_unet.core.progress import Progress, run_to_end
 from napari_unet.core.settings.foreign_spec import (
     OBJECTS,
     ONNX,
@@ -58,11 +69,6 @@ if TYPE_CHECKING:
 Ask = Callable[[str], bool]
 """Asks the user a question of yes or no."""
 
-CODE = (
-    "The weights are TorchScript, a program that runs with your rights whenever the model is used. "
-    "Do you trust where it comes from?"
-)
-
 
 def import_foreign(
     source: str | os.PathLike[str],
@@ -72,7 +78,20 @@ def import_foreign(
     anyway: bool = False,
     options: WeightOptions | None = None,
 ) -> ModelEntry:
-    """Import a model that others built.
+    """Do what `import_foreign_steps` does."""
+    return run_to_end(import_foreign_steps(source, name, ask=ask, anyway=anyway, options=options))
+
+
+def import_foreign_steps(
+    source: str | os.PathLike[str],
+    name: str | None = None,
+    *,
+    ask: Ask | None = None,
+    anyway: bool = False,
+    options: WeightOptions | None = None,
+    another_name: bool = False,
+) -> Generator[Progress, None, ModelEntry]:
+    """Import a model that others built; yield progress, and return its entry in the store.
 
     Parameters
     ----------
@@ -87,42 +106,54 @@ def import_foreign(
         Whether a network is kept that fails its own test; its card says so.
     options
         For plain weights, and what the output means.
+    another_name
+        As for `import_steps`, for one of our own models in a package.
 
     Returns
     -------
     ModelEntry
-        One of our own models in a package becomes exactly that again.
+        Of what is there now; one of our own models in a package becomes exactly that again.
 
     Raises
     ------
+    UntrustedError
+        It is a program, and may not run.
+    OwnTestError
+        It fails its own test, and `anyway` was not given.
     UnetError
-        The source cannot be read, run or trusted, or the name is taken.
+        The source cannot be read or run, or the name is taken.
     """
     options = options or WeightOptions()
     if name is not None:
         get_free_folder(name)
     with scratch_folder() as scratch:
         given = str(source)
-        path = fetch(given, scratch) if is_web_address(given) else expand_path(source)
+        if is_web_address(given):
+            path = yield from fetch_steps(given, scratch)
+        else:
+            path = expand_path(source)
         check_exists(path)
         if path.suffix.lower() in (*ONNX_SUFFIXES, *TORCHSCRIPT_SUFFIXES):
             package = _plain_weights(path, options)
         else:
-            inside = unpack_package(path, _made(scratch / "package"))
+            inside = yield from unpack_steps(path, _made(scratch / "package"))
             if all((inside / file).is_file() for file in (CARD, WEIGHTS)):
-                return _import_own(inside, _made(scratch / "own"), name)
+                own = _own_files(inside, _made(scratch / "own"))
+                return (yield from import_steps(own, name, another_name=another_name))
+            yield Progress(0, 0, "reading the description")
             description = find_description(inside)
             assert description is not None
             package = read_package(description, onnx=_has_runtime())
             package = replace(package, spec=_with_options(package.spec, options))
-        if package.spec.runtime == TORCHSCRIPT and not (ask and ask(CODE)):
-            raise ModelError(
-                f"{given} holds TorchScript, a program that runs with your rights; if you trust "
-                "where it comes from, import it with --trust."
-            )
         if package.spec.runtime == TORCHSCRIPT:
-            trust(file_digest(package.weights))
-        return _keep(package, name, anyway)
+            digest = file_digest(package.weights)
+            if not is_trusted(digest) and not (ask and ask(CODE)):
+                raise UntrustedError(
+                    f"{given} holds TorchScript, a program that runs with your rights; if you "
+                    "trust where it comes from, import it with --trust."
+                )
+            trust(digest)
+        return (yield from _keep(package, name, anyway))
 
 
 def _made(folder: Path) -> Path:
@@ -138,12 +169,12 @@ def _has_runtime() -> bool:
     return True
 
 
-def _import_own(package: Path, folder: Path, name: str | None) -> ModelEntry:
-    """Import the model of ours that a package carries."""
+def _own_files(package: Path, folder: Path) -> Path:
+    """Bring the model of ours that a package carries into a folder of its own."""
     for file in NATIVE_FILES:
         if (package / file).is_file():
             (package / file).rename(folder / file)
-    return import_model(folder, name)
+    return folder
 
 
 def _with_options(spec: ForeignSpec, options: WeightOptions) -> ForeignSpec:
@@ -208,8 +239,11 @@ def _plain_weights(path: Path, options: WeightOptions) -> Package:
     return replace(package, spec=replace(spec, names=()), card={**card, "options": options})
 
 
-def _keep(package: Package, name: str | None, anyway: bool) -> ModelEntry:
+def _keep(
+    package: Package, name: str | None, anyway: bool
+) -> Generator[Progress, None, ModelEntry]:
     """Try a network and write it into the store."""
+    yield Progress(0, 0, "loading the network")
     card = dict(package.card)
     options = card.pop("options", None)
     net = ForeignNet.load(
@@ -219,13 +253,15 @@ def _keep(package: Package, name: str | None, anyway: bool) -> ModelEntry:
     if options is not None:  # of plain weights not even the number of outputs is known
         spec = _with_options(_named(net), options)
         net.spec = spec
+    yield Progress(0, 0, "trying the network on its test")
     problem = ""
     try:
         found = _try(net, package)
     except ModelError as error:
         if not anyway:
-            raise
+            raise OwnTestError(str(error)) from error
         problem, found = str(error), None
+    yield Progress(0, 0, "writing it into the store")
     if found is not None:
         spec = replace(spec, probabilities=_gives_probabilities(found, spec))
     training = card.pop("training", {})
@@ -233,7 +269,7 @@ def _keep(package: Package, name: str | None, anyway: bool) -> ModelEntry:
         training["test"] = f"failed, imported anyway: {problem}"
     elif package.test_input is not None:
         training["test"] = "passed its own test"
-    name = name or free_name(package.name)
+    name = name or get_free_name(package.name)
     folder = get_free_folder(name)
     made = ModelCard(
         name=name,
@@ -256,27 +292,6 @@ def _gives_probabilities(found: np.ndarray, spec: ForeignSpec) -> bool:
 
 def _decoding(spec: ForeignSpec) -> dict[str, float]:
     return {"threshold": 0.5, "merge": 0.2, "min_size": 10} if spec.meaning == OBJECTS else {}
-
-
-def free_name(title: str) -> str:
-    """Return a name for the store made from a title: other signs become spaces, a number is added.
-
-    Raises
-    ------
-    ModelError
-        Nothing of the title can be used.
-    """
-    plain = " ".join(re.sub(r"[^\w.+-]", " ", title).split())[:50].strip(" .+-")
-    for number in itertools.count(1):
-        name = plain if number == 1 else f"{plain} {number}"
-        try:
-            get_free_folder(name)
-        except ModelError as error:
-            if "already" not in str(error) and "is the name of" not in str(error):
-                raise
-            continue
-        return name
-    raise AssertionError  # numbers do not end
 
 
 def _named(net: ForeignNet) -> ForeignSpec:
@@ -304,7 +319,7 @@ def _try(net: ForeignNet, package: Package) -> np.ndarray:
     if package.test_input is None or package.test_output is None:
         return net.output(_noise(net.spec))
     values, wanted = _load(package.test_input), _load(package.test_output)
-    spec, advice = net.spec, "ask its authors, or import it anyway (--anyway)"
+    spec = net.spec
     image = _frame(values, spec.input_axes, spec)
     wanted = _frame(wanted, spec.output_axes, spec)
     stack = open_stack(image, "C" + "ZYX"[-spec.ndim :])
@@ -316,14 +331,14 @@ def _try(net: ForeignNet, package: Package) -> np.ndarray:
     if found.shape != wanted.shape:
         raise ModelError(
             f"The network's output of its own test is {found.shape}, the package says "
-            f"{wanted.shape}; {advice}."
+            f"{wanted.shape}."
         )
     absolute, relative = package.tolerance
     off = np.abs(found - wanted) > absolute + relative * np.abs(wanted)
     if off.mean() > 1e-4:
         raise ModelError(
             f"The network fails its own test: {off.mean():.0%} of the values differ, by up to "
-            f"{np.abs(found - wanted).max():.2g}; {advice}."
+            f"{np.abs(found - wanted).max():.2g}."
         )
     return found
 

@@ -1,0 +1,56 @@
+"""A question in the panel, with its two answers; a dialog would hide what it is about."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtWidgets import QPushButton, QWidget
+
+from napari_unet.gui.widgets.panel import WrappedLabel, hbox, vbox
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class QuestionBox(QWidget):
+    """Asks one question at a time; hidden while there is none.
+
+    Attributes
+    ----------
+    text, yes, no
+        The question and its answers.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._accepted: Callable[[], object] | None = None
+        self.text = WrappedLabel()
+        self.yes, self.no = QPushButton(), QPushButton()
+        self.yes.clicked.connect(lambda: self._answer(True))
+        self.no.clicked.connect(lambda: self._answer(False))
+        vbox(self.text, hbox(self.yes, self.no, stretch=1), owner=self)
+        self.hide()
+
+    @property
+    def asking(self) -> bool:
+        """Whether an answer is awaited."""
+        return self._accepted is not None
+
+    def ask(self, text: str, yes: str, no: str, accepted: Callable[[], object]) -> None:
+        """Show a question, and call `accepted` when its first answer is given."""
+        self._accepted = accepted
+        self.text.setText(text)
+        self.yes.setText(yes)
+        self.no.setText(no)
+        self.show()
+
+    def dismiss(self) -> None:
+        """Take the question back."""
+        self._accepted = None
+        self.hide()
+
+    def _answer(self, agreed: bool) -> None:
+        accepted = self._accepted
+        self.dismiss()
+        if agreed and accepted is not None:
+            accepted()
