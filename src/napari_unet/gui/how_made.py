@@ -119,22 +119,22 @@ class HowMadeSection(LayerSection):
     def _show(self, run: ResultRun) -> None:
         from napari_unet.batch.replay import DIFFERENT
 
-        plan, found = run.result
+        plan, found, image = run.result
         lines = [f"{found.line()[:1].upper()}{found.line()[1:]}.", *found.reasons]
         if plan.strokes:
             lines.append(f"{plan.strokes} corrections were recorded since")
-        self.result.setText("\n- ".join(lines))
         layer = self.labels.value
         if found.verdict == DIFFERENT and layer in self._viewer.layers:
-            self._show_again(layer, found.labels)
+            again = self._add_again(layer, image, found.labels)
+            lines.append(f"what the run gave is in the layer {again.name!r}, which is hidden")
+        self.result.setText("\n- ".join(lines))
 
-    def _show_again(self, layer: Labels, labels: np.ndarray) -> None:
-        """Show what the run of now gives, beside the labels in question."""
-        image = find_image(self._viewer, layer)
+    def _add_again(self, layer: Labels, image: Image, labels: np.ndarray) -> Labels:
+        """Add what the run of now gives as a layer, for comparison."""
         placement = placement_of(image)
         data = placement.to_layer(np.ascontiguousarray(labels))
         name = f"{layer.name} again"
-        add_labels(self._viewer, data, image, name, placement, ResultInfo(), visible=False)
+        return add_labels(self._viewer, data, image, name, placement, ResultInfo(), visible=False)
 
     def _explain(self, *_: Any) -> None:
         """Say how the chosen labels were made; corrections are counted beside the window."""
@@ -217,8 +217,10 @@ def placement_of(image: Image) -> Placement:
 
 def begin_replay(
     viewer: Any, layer: Labels, device: str
-) -> Generator[Progress, None, tuple[ReplayPlan, ReplayResult]]:
+) -> Generator[Progress, None, tuple[ReplayPlan, ReplayResult, Image]]:
     """Read a layer, in the window's thread; return the work that makes it again.
+
+    The work returns the plan, what came of it, and the image.
 
     Raises
     ------
@@ -242,7 +244,7 @@ def begin_replay(
     stack, placement, data = layer_stack(image), placement_of(image), full_resolution(layer)
     checksum = info.checksum
 
-    def steps() -> Generator[Progress, None, tuple[ReplayPlan, ReplayResult]]:
+    def steps() -> Generator[Progress, None, tuple[ReplayPlan, ReplayResult, Image]]:
         yield Progress(0, 0, "comparing the image with that of then")
         made = np.asarray(data)
         plan = plan_again(placement.from_layer(made), provenance, stack, entry)
@@ -251,7 +253,7 @@ def begin_replay(
             plan = replace(plan, reasons=(*plan.reasons, reason))
         yield Progress(0, 0, "loading the model")
         model = loaded_model(str(entry.path), device)
-        return plan, (yield from replay_steps(plan, model))
+        return plan, (yield from replay_steps(plan, model)), image
 
     return steps()
 

@@ -191,7 +191,7 @@ def test_a_program_is_asked_about_once(step, tmp_path, drop, monkeypatch):
     assert "a program that runs with your rights" in step.question.text.text()
     assert "mine" not in own_models() and step.busy
     step.question.no.click()
-    assert "mine" not in own_models() and not step.busy
+    assert "mine" not in own_models() and not step.busy and not step.status.text()
     drop(tmp_path / "mine.torchscript")
     step.question.yes.click()
     drop.finish()

@@ -54,7 +54,7 @@ def describe_model(entry: ModelEntry, known: Mapping[str, str], record: OwnRecor
     foreign = is_foreign(entry.path)
     rows = [("kind", _kind(card, foreign))]
     rows += _foreign(entry, card) if foreign else _taught(card, known)
-    rows += [("scores", text) for text in _scores(card.metrics)]
+    rows += [("scores", text) for text in list(_scores(card.metrics)) or ["not measured"]]
     rows += [("tested by you", text) for text in _own_scores(record)]
     rows.append(("licence", card.licence or "not stated; ask who made it"))
     if card.parent:
@@ -111,8 +111,10 @@ def _kind(card: ModelCard, foreign: bool) -> str:
     what = "separate objects" if spec.head == "instance" else f"{spec.classes} classes of pixels"
     seen = "grey or colour images" if spec.in_channels == 3 else ""
     seen = seen or ("one channel" if spec.in_channels == 1 else f"{spec.in_channels} channels")
-    kind = f"{'planes' if spec.ndim == 2 else 'volumes'}, {seen}, {what}"
-    return f"{kind}; built by others: it can be run, not tuned or clicked with" if foreign else kind
+    kind = f"{'planes' if spec.ndim == 2 else 'volumes'}, {seen}"
+    if foreign:
+        return f"{kind}; built by others: it can be run, not tuned or clicked with"
+    return f"{kind}, {what}"
 
 
 def _taught(card: ModelCard, known: Mapping[str, str]) -> Rows:

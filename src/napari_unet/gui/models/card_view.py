@@ -80,11 +80,12 @@ class CardView(QWidget):
         rows = describe_model(entry, known, record)
         self.text.setText(to_html([*rows, *([("missing", problem)] if problem else [])]))
         self._show_picture(entry)
-        self._showing = True
-        try:
-            self.note.setPlainText(record.note)
-        finally:
-            self._showing = False
+        if self.note.toPlainText().strip() != record.note:  # the cursor stays where it is
+            self._showing = True
+            try:
+                self.note.setPlainText(record.note)
+            finally:
+                self._showing = False
         self.note.setVisible(entry.card is not None)
         self.note.setEnabled(not problem)
 

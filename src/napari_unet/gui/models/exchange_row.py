@@ -83,6 +83,7 @@ class ExchangeRow(QWidget):
         layout.setStretch(2, 1)
         for button in (self.take, self.give):
             button.changed.connect(self.show_state)
+        self.question.answered.connect(self._answered)
 
     @property
     def at_work(self) -> bool:
@@ -150,15 +151,21 @@ class ExchangeRow(QWidget):
         """Ask whether an import may go on; return whether that is a question at all."""
         request = self._request
         if isinstance(error, UntrustedError):
-            text, yes, request = CODE, "Trust it: import", replace(request, trusted=True)
+            text, yes, request = CODE, "Trust it", replace(request, trusted=True)
         elif isinstance(error, OwnTestError):
             text = f"{error.problem} It can be kept anyway; its card will say so."
             yes, request = "Import anyway", replace(request, anyway=True)
         else:
             return False
         self.status.setText(f"{Path(request.source).name} is not imported yet.")
-        self.question.ask(text, yes, "Do not import", functools.partial(self._launch, request))
+        self.question.ask(text, yes, functools.partial(self._launch, request))
         return True
+
+    def _answered(self) -> None:
+        if not self.at_work:
+            self.status.clear()
+        self._import_next()
+        self.show_state()
 
     # Export
 

@@ -15,7 +15,7 @@ from napari_unet.core.models.foreign_folder import (
     is_trusted,
     trust,
 )
-from napari_unet.core.models.store import list_models
+from napari_unet.core.models.store import home, list_models
 from napari_unet.core.models.upkeep import (
     DeletedModel,
     empty_trash,
@@ -181,7 +181,7 @@ class ModelsPanel(Step):
         self.default.setEnabled(entry is not None and entry.card is not None)
         self.use.setEnabled(entry is not None and entry.card is not None and not used)
         self.use.setText("In use" if used else "Use this model")
-        gone = [deleted for deleted in _deleted if deleted.folder.is_dir()]
+        gone = deleted_models()
         self.undo.setVisible(bool(gone))
         self.undo.setText(f"Undo: bring back {gone[-1].name!r}" if gone else "")
 
@@ -196,7 +196,7 @@ class ModelsPanel(Step):
         if is_foreign(entry.path) and weights.suffix == f".{TORCHSCRIPT}":
             if not is_trusted(entry.card.hash):
                 agreed = functools.partial(self._trust, entry.name, entry.card.hash)
-                self.question.ask(CODE, "Trust it and use it", "Do not use it", agreed)
+                self.question.ask(CODE, "Trust it", agreed)
                 return
         self.status.clear()
         use_model(entry.name)
@@ -230,7 +230,7 @@ class ModelsPanel(Step):
 
     def undo_delete(self) -> None:
         """Bring back the model that was deleted last."""
-        gone = [deleted for deleted in _deleted if deleted.folder.is_dir()]
+        gone = deleted_models()
         back: list[str] = []
         if gone and self._try(lambda: back.append(restore_model(gone[-1]))):
             _deleted.remove(gone[-1])
@@ -286,3 +286,10 @@ class ModelsPanel(Step):
         """Write the note."""
         super().hideEvent(event)
         self.card.save()
+
+
+def deleted_models() -> list[DeletedModel]:
+    """Return what was deleted from this store in this process, and can be brought back."""
+    return [
+        gone for gone in _deleted if gone.folder.is_relative_to(home()) and gone.folder.is_dir()
+    ]

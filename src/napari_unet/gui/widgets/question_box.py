@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QPushButton, QWidget
 
 from napari_unet.gui.widgets.panel import WrappedLabel, hbox, vbox
@@ -15,17 +16,21 @@ if TYPE_CHECKING:
 class QuestionBox(QWidget):
     """Asks one question at a time; hidden while there is none.
 
+    Emits `answered` when one of the answers was given, after what the first one leads to.
+
     Attributes
     ----------
     text, yes, no
         The question and its answers.
     """
 
+    answered = Signal()
+
     def __init__(self) -> None:
         super().__init__()
         self._accepted: Callable[[], object] | None = None
         self.text = WrappedLabel()
-        self.yes, self.no = QPushButton(), QPushButton()
+        self.yes, self.no = QPushButton(), QPushButton("No")
         self.yes.clicked.connect(lambda: self._answer(True))
         self.no.clicked.connect(lambda: self._answer(False))
         vbox(self.text, hbox(self.yes, self.no, stretch=1), owner=self)
@@ -36,12 +41,11 @@ class QuestionBox(QWidget):
         """Whether an answer is awaited."""
         return self._accepted is not None
 
-    def ask(self, text: str, yes: str, no: str, accepted: Callable[[], object]) -> None:
-        """Show a question, and call `accepted` when its first answer is given."""
+    def ask(self, text: str, yes: str, accepted: Callable[[], object]) -> None:
+        """Show a question, and call `accepted` if its answer is `yes`, not "No"."""
         self._accepted = accepted
         self.text.setText(text)
         self.yes.setText(yes)
-        self.no.setText(no)
         self.show()
 
     def dismiss(self) -> None:
@@ -54,3 +58,4 @@ class QuestionBox(QWidget):
         self.dismiss()
         if agreed and accepted is not None:
             accepted()
+        self.answered.emit()
