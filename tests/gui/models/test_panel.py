@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 import zipfile
 
@@ -120,6 +121,16 @@ def test_versions_are_a_tree_and_its_card_says_what_is_known(step, models, home)
     step.tree.select("nuclei")
     assert not step.delete.isEnabled() and not step.rename.isEnabled()
     assert "21,774 objects in 517 images" in step.card.text.text()
+
+
+def test_a_labs_models_are_shown_and_left_alone(step, home, tmp_path, monkeypatch):
+    shutil.copytree(home / "models" / "cells", tmp_path / "lab" / "ours")
+    monkeypatch.setenv("NAPARI_UNET_MODELS", str(tmp_path / "lab"))
+    step.refresh()
+    step.tree.select("ours")
+    assert step.tree._items["ours"].text(1) == "shared"
+    assert "the shared folder" in step.card.text.text() and step.use.isEnabled()
+    assert not step.delete.isEnabled() and not step.rename.isEnabled()
 
 
 def test_text_of_a_strangers_card_is_no_rich_text(step, models):
