@@ -189,9 +189,7 @@ def begin_evaluation(
         kept = ""
         if provenance is not None and _made_by_model(provenance, info, found):
             kept = keep_scores(provenance, scores, names, wanted)
-        return Evaluation(
-            labels, truth, scores, codes, comparison.what, doubted, ndim, kept
-        )
+        return Evaluation(labels, truth, scores, codes, comparison.what, doubted, ndim, kept)
 
     return steps()
 
