@@ -67,7 +67,7 @@ _OTHER_ROWS = """\
 | image, axes | the input, `--axes` | The image, and what its axes are. |
 | channel | `--channel` | The channel that the model sees. |
 | model | `--model`, `--from` | The model that finds the objects; Fine-tune starts from it. |
-| device | `--device` | auto, cpu, cuda (NVIDIA), mps (Apple); in the terminal onnx, too. |
+| device | `--device` | auto, cpu, cuda (NVIDIA), mps (Apple), onnx, [a server](../remote.md). |
 | run on | | What is in view, the current slice, or the whole stack. |
 | save in | the output, `NAME.zarr` | Labels of large data, written block by block. |
 | cluster | `--scheduler` | Address of a [dask cluster](../cluster.md). |

@@ -7,13 +7,15 @@ import json
 import numpy as np
 import pytest
 import tifffile
+import zarr
 from contract_parts import FIXTURES, paint
 
 from napari_unet.batch import replay
 from napari_unet.batch.replay import DIFFERENT, IDENTICAL, RENAMED, compare
 from napari_unet.cli import main
 from napari_unet.core.io.methods_text import explain, methods_paragraph
-from napari_unet.core.io.provenance import hash_labels, read_provenance
+from napari_unet.core.io.provenance import are_labels, hash_labels, read_provenance
+from napari_unet.core.io.stack import read_labels
 from napari_unet.core.models.store import remove_model
 from napari_unet.nn.inference.model import save_model
 
@@ -57,6 +59,11 @@ def test_other_files(ending, tiny_model, tmp_path, capsys):
     assert main([*command, "--device", "cpu"]) == 0
     assert run(out) == 0
     assert f"{out}: identical" in capsys.readouterr().out
+    assert are_labels(read_labels(out), read_provenance(out)["labels_hash"])
+    if ending == ".zarr":  # which is made block by block
+        zarr.open_array(str(out / "0"), mode="r+")[:9, :9] = 99
+        assert run(out) == 1
+        assert "labels were changed since they were made" in capsys.readouterr().out
 
 
 def test_linked_through_time(tiny_model, tmp_path, capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import tifffile
 
 from napari_unet.cli import main
+from napari_unet.core.io.provenance import read_provenance
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,3 +80,53 @@ def test_one_line_says_what_is_wrong(folders: Path, capsys, arguments, message):
     assert text.out == ""
     (line,) = text.err.splitlines()
     assert message in line
+
+
+class TestReplay:
+    """A table says beside it what it was measured from, and is measured again."""
+
+    @pytest.fixture
+    def table(self, folders: Path, capsys) -> Path:
+        path = folders / "objects.csv"
+        (folders / "labels" / "c.tif").unlink()
+        size = ("--voxel-size-um", 0.5, "--no-solidity")
+        assert measure(folders / "labels", folders / "images", "--csv", path, *size) == 0
+        capsys.readouterr()
+        return path
+
+    def replay(self, *arguments: object) -> int:
+        return main(["replay", *map(str, arguments)])
+
+    def test_identical(self, table: Path, capsys):
+        found = read_provenance(table)
+        assert [entry["labels"] for entry in found["files"]] == ["labels/a.tif", "labels/b.tif"]
+        assert str(table.parent) not in json.dumps(found), "no path of this computer"
+        assert self.replay(table) == 0
+        assert capsys.readouterr().out == f"{table}: identical: 2 objects, every value\n"
+        assert self.replay(table, "--explain") == 0
+        assert "Measured from labels/b.tif, image images/b.tif." in capsys.readouterr().out
+
+    def test_other_images_and_a_changed_table(self, table: Path, capsys):
+        image = table.parent / "images" / "b.tif"
+        tifffile.imwrite(image, tifffile.imread(image) + 1)
+        table.write_text(table.read_text().replace("a,1,", "a,7,"))
+        again = table.with_name("again.csv")
+        assert self.replay(table, "--out", again) == 1
+        first, *reasons = capsys.readouterr().out.splitlines()
+        assert f"{table}: different: 2 of 2 objects, in label, intensity_mean" in first
+        assert reasons == [
+            "- the table was changed since it was written",
+            f"- {image} is not what was measured",
+        ]
+        assert [row["intensity_mean"] for row in rows(again.read_text())] == ["10", "21"]
+
+    def test_files_that_are_elsewhere(self, table: Path, capsys, tmp_path_factory):
+        moved = tmp_path_factory.mktemp("moved") / "objects.csv"
+        table.rename(moved)
+        assert self.replay(moved) == 2
+        assert "has no passport" in capsys.readouterr().err
+        beside = "objects.csv.provenance.json"
+        table.with_name(beside).rename(moved.with_name(beside))
+        assert self.replay(moved) == 2
+        assert "labels/a.tif is not beside it; give its folder" in capsys.readouterr().err
+        assert self.replay(moved, table.parent) == 0

@@ -2,6 +2,7 @@
 
 file_job  one image: where its labels go, whether in blocks, and the run
 replay    a result made again from its provenance, and what differs
+replay_table  a table measured again
 run       many images, one after the other: those finished already are skipped, and one that fails
           does not end the run
 """

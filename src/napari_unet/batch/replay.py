@@ -15,7 +15,7 @@ from napari_unet.core.errors import InputError, ModelError, UnetError
 from napari_unet.core.evaluation.label_diff import diff_objects
 from napari_unet.core.io.files import check_exists, expand_path
 from napari_unet.core.io.ome_zarr import is_address
-from napari_unet.core.io.provenance import hash_labels, hash_stack, read_provenance
+from napari_unet.core.io.provenance import are_labels, hash_stack, read_provenance
 from napari_unet.core.io.stack import Stack, open_stack, read_labels
 from napari_unet.core.models.store import ModelEntry, list_models
 from napari_unet.core.settings.tasks import LinkSettings, PredictSettings
@@ -134,7 +134,7 @@ def plan_again(
     """Plan to make labels again that were made of a stack by a model of the store."""
     reasons = [*_other_data(provenance, stack), *_other_versions(provenance)]
     wanted = provenance.get("labels_hash")
-    if wanted is not None and hash_labels(labels) != wanted:
+    if wanted is not None and not are_labels(labels, str(wanted)):
         reasons.append("the file's labels were changed since they were made")
     strokes = count_strokes(stack, entry)
     return ReplayPlan(labels, provenance, stack, entry, strokes, tuple(reasons))

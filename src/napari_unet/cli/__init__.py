@@ -6,7 +6,7 @@ standard output.
 
 options   options made from the fields of settings, and those that commands share
 terminal  the progress bar, remarks, tables
-bench, convert, demo, evaluate, measure, models, replay, samples, segment, train, view
+bench, convert, demo, evaluate, measure, models, replay, samples, segment, serve, train, view
           a command each
 """
 
@@ -25,6 +25,7 @@ from napari_unet.cli.options import Parser
 from napari_unet.cli.replay import add_replay
 from napari_unet.cli.samples import add_samples
 from napari_unet.cli.segment import add_segment
+from napari_unet.cli.serve import add_serve
 from napari_unet.cli.terminal import INTERRUPTED, UNUSABLE, one_line_remarks, say
 from napari_unet.cli.train import add_train
 from napari_unet.cli.view import add_view
@@ -71,5 +72,6 @@ def build_parser() -> Parser:
     add_view(commands)
     add_models(commands)
     add_replay(commands)
+    add_serve(commands)
     add_bench(commands)
     return parser

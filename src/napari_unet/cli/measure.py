@@ -63,12 +63,17 @@ def _measure(values: Namespace) -> int:
     from napari_unet.core.labels.pairing import match_images
     from napari_unet.core.regionprops.measure import MeasureInput, measure_steps
     from napari_unet.core.regionprops.table import Table, stack_tables, table_text, write_table
+    from napari_unet.core.regionprops.table_provenance import (
+        describe_measured,
+        write_table_provenance,
+    )
 
     if values.csv:
         check_text_file(values.csv)
     labels, images = match_images(values.labels, values.image)
     size = None if values.voxel_size_um is None else tuple(values.voxel_size_um)
     tables: dict[str, Table] = {}
+    files: list[dict[str, Any]] = []
 
     def run(name: str, bar: tqdm[Any]) -> None:
         bar.set_description(name, refresh=False)
@@ -90,12 +95,18 @@ def _measure(values: Namespace) -> int:
         for remark in opened.remarks:
             say(f"warning: {remark}")
         tables[name] = follow(measure_steps(opened), bar)
+        if values.csv:
+            place = (values.csv, name, labels[name], images.get(name))
+            files.append(describe_measured(*place, opened))
 
     failed = run_all(list(labels), run, keep_going=len(labels) > 1)
     if tables:
         table = stack_tables(tables) if len(labels) > 1 else tables[next(iter(labels))]
         if values.csv:
             write_table(values.csv, table)
+            names = ("axes", "frames", "solidity", "labels_as", "image_axes")
+            options = {key: getattr(values, key) for key in names} | {"voxel_size_um": size}
+            write_table_provenance(values.csv, table_text(table), options, files)
             print(f"{values.csv}: {pluralise(len(table['label']), 'object')}")
         else:
             print(table_text(table), end="")

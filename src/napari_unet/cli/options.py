@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 Settings = TypeVar("Settings")
+DEVICE_HELP = f"{', '.join(RUN_DEVICES)}, remote:HOST:PORT (default: auto)"
 
 
 class UsageError(UnetError):
@@ -134,9 +135,7 @@ def add_model_options(command: Parser) -> None:
     command.add_argument(
         "--model", default="nuclei", metavar="M", help="name or folder of a model (default: nuclei)"
     )
-    command.add_argument(
-        "--device", default="auto", metavar="D", help=f"{', '.join(RUN_DEVICES)} (default: auto)"
-    )
+    command.add_argument("--device", default="auto", metavar="D", help=DEVICE_HELP)
 
 
 def load_model(values: Namespace) -> Model:

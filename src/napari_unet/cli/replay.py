@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_unet.cli.options import add_command
+from napari_unet.cli.options import DEVICE_HELP, add_command
 from napari_unet.cli.terminal import follow, progress_bar, say
-from napari_unet.core.settings.tasks import RUN_DEVICES
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -21,18 +20,17 @@ def add_replay(commands: Any) -> None:
     command = add_command(
         commands, "replay", _replay, "Make a result again and say whether it is the same"
     )
-    command.add_argument("result", type=Path, help="labels that napari-unet wrote")
+    command.add_argument("result", type=Path, help="labels or a table that napari-unet wrote")
     command.add_argument(
         "image",
         nargs="?",
-        help="the image, or its address. Not given: the file of its name beside the result",
+        help="the image, or its address; of a table the folder of labels and images. Not given: "
+        "the file of its name beside the result",
     )
     command.add_argument(
         "--axes", metavar="A", help="a letter for each axis of the image. Not given: as recorded"
     )
-    command.add_argument(
-        "--device", default="auto", metavar="D", help=f"{', '.join(RUN_DEVICES)} (default: auto)"
-    )
+    command.add_argument("--device", default="auto", metavar="D", help=DEVICE_HELP)
     command.add_argument(
         "--explain",
         action="store_true",
@@ -43,7 +41,10 @@ def add_replay(commands: Any) -> None:
 
 def _replay(values: Namespace) -> int:
     from napari_unet.batch.replay import IDENTICAL, RENAMED, check_image, plan_replay, replay_steps
+    from napari_unet.batch.replay_table import is_table
 
+    if is_table(values.result):
+        return _replay_table(values)
     image = check_image(values.image)
     if values.explain:
         return _explain(values, image)
@@ -61,6 +62,29 @@ def _replay(values: Namespace) -> int:
     if values.out:
         _write(values.out, plan, found.labels)
     return 0 if found.verdict in (IDENTICAL, RENAMED) else DIFFERS
+
+
+def _replay_table(values: Namespace) -> int:
+    """Measure a table again, or say of what it was measured."""
+    from napari_unet.batch.replay_table import replay_table_steps
+    from napari_unet.core.io.files import write_text
+    from napari_unet.core.io.methods_text import explain
+    from napari_unet.core.io.provenance import read_provenance
+
+    if values.explain:
+        for entry in read_provenance(values.result).get("files", []):
+            print(f"Measured from {entry['labels']}, image {entry['image'] or 'none'}.")
+            print(*(f"  {line}" for line in explain(entry.get("made") or {})), sep="\n")
+        return 0
+    given = Path(values.image) if values.image else None
+    with progress_bar(1) as bar:
+        found = follow(replay_table_steps(values.result, given), bar)
+    print(f"{values.result}: {found.line()}")
+    for reason in found.reasons:
+        print(f"- {reason}")
+    if values.out:
+        write_text(values.out, found.text)
+    return 0 if found.identical else DIFFERS
 
 
 def _write(path: Path, plan: Any, labels: Any) -> None:

@@ -14,7 +14,7 @@ from napari_unet.cli.options import (
     settings_from,
 )
 from napari_unet.cli.terminal import UNUSABLE, follow, run_all, say
-from napari_unet.core.errors import OutputError
+from napari_unet.core.errors import ConnectionLostError, OutputError
 from napari_unet.core.settings.tasks import LinkSettings, PredictSettings
 from napari_unet.core.text import pluralise
 
@@ -128,8 +128,8 @@ def _segment(values: Namespace) -> int:
         steps = segment_file(job, model, settings, values.axes, values.overwrite, link, options)
         try:
             provenance = follow(steps, bar)
-        except (KeyboardInterrupt, OutputError) as end:
-            ours = isinstance(end, KeyboardInterrupt) or isinstance(end.__cause__, OSError)
+        except (KeyboardInterrupt, OutputError, ConnectionLostError) as end:
+            ours = not isinstance(end, OutputError) or isinstance(end.__cause__, OSError)
             in_blocks = runs_in_blocks(job.target, options, linked=values.link)
             if ours and in_blocks and job.output_location(model.name).unfinished.exists():
                 say("finished blocks are kept; --resume goes on with the rest.")

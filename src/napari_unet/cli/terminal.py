@@ -67,9 +67,13 @@ def _unforeseen(error: Exception) -> str:
 
 def follow(steps: Generator[Progress, None, Result], bar: tqdm[Any]) -> Result:
     """Run the steps of one item to their end, moving the bar within the item; return the result."""
-    before = round(bar.n)
+    before, said = round(bar.n), ""
 
     def show(step: Progress) -> None:
+        nonlocal said
+        if (reason := getattr(step, "reason", "")) != said:
+            said = reason
+            say(f"{reason} …" if reason else "the server answers again.")
         for remark in getattr(step, "remarks", ()):
             say(f"warning: {remark.text}")
         if estimate := getattr(step, "estimate", None):

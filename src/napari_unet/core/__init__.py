@@ -15,6 +15,7 @@ annotations  the journal of corrections, and training sets from it
 alike        objects that resemble a few examples, and the same edit of all of them
 training     samples, splits, crops and state of trainings
 models       the store of models
+server_access  computers with a GPU: addresses, and the tokens for them
 prompts      clicks and boxes
 progress     records of progress of long work, and how its generators are run
 errors       errors that the user can solve

@@ -51,6 +51,10 @@ class DeviceError(UnetError):
     """A device that is unknown or not present."""
 
 
+class ConnectionLostError(DeviceError):
+    """A server that does not answer any more, or never did."""
+
+
 class OutputError(UnetError):
     """A result that cannot be written where it was asked for."""
 

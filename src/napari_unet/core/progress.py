@@ -51,6 +51,19 @@ class FrameDone(Progress):
 
 
 @dataclass(frozen=True)
+class Stalled(Progress):
+    """Nothing is finished at the moment: a server is waited for.
+
+    Attributes
+    ----------
+    reason
+        Why it takes longer, such as a lost connection; "" if nothing is wrong.
+    """
+
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class TrainStep(Progress):
     """One training step: its loss, its rate, and the validation scores when there are new ones."""
 

@@ -6,6 +6,8 @@ interactive    clicks
 training       training, fine-tuning, evaluation on held-out images
 exchange       models for other programs, and from them
 blockwise      runs in blocks, for stacks that do not fit into memory; clusters
+remote         a network on another computer
+serve          a network for other computers: `napari-unet serve`
 bench          how fast this computer is
 """
 

@@ -21,7 +21,8 @@ from napari_unet.core.models.card import ModelCard
 from napari_unet.core.settings.model_spec import ModelSpec
 from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.nn.inference.map_source import predict
-from napari_unet.nn.inference.model import Model, load_model, open_frame, pick_device
+from napari_unet.nn.inference.model import Model, load_model, pick_device
+from napari_unet.nn.inference.model_input import open_frame
 from napari_unet.nn.inference.onnx_runtime import DEVICE as ONNX_DEVICE
 from napari_unet.nn.inference.onnx_runtime import OnnxNet, choose_provider
 from napari_unet.nn.inference.runner import Runner

@@ -18,7 +18,7 @@ from napari_unet.core.labels.label_file import LabelReading
 from napari_unet.core.regionprops.measure import measure
 from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.core.training.pairs import read_labelled
-from napari_unet.nn.inference.model import image_remarks
+from napari_unet.nn.inference.model_input import image_remarks
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,7 +7,7 @@ import pytest
 
 from napari_unet.core.io import provenance as provenance
 from napari_unet.core.io.axes import object_ndim
-from napari_unet.core.io.provenance import hash_stack
+from napari_unet.core.io.provenance import are_labels, hash_labels, hash_stack
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.models.card import ModelCard
 from napari_unet.core.settings.model_spec import ModelSpec
@@ -58,3 +58,16 @@ def test_the_provenance_says_how_far_an_object_may_extend(ndim, axes):
     stack = open_stack(np.zeros((3, 4, 5), np.uint8))
     result = provenance.make_provenance(stack, card.identity, PredictSettings())
     assert result["object_axes"] == axes and object_ndim("auto", result) == ndim
+
+
+def test_labels_are_known_again_whatever_their_type_and_size(monkeypatch):
+    labels = np.arange(3 * 200 * 200).reshape(3, 200, 200) % 900
+    whole = hash_labels(labels.astype(np.uint16))
+    assert whole == hash_labels(labels.astype(np.uint32), sampled=True)
+    monkeypatch.setattr(provenance, "WHOLE", labels.size * 4 - 1)
+    sampled = hash_labels(labels, sampled=True)
+    assert hash_labels(labels) == whole and sampled != whole
+    changed = labels.copy()
+    changed[1, 100, 100] += 1  # in the middle sample
+    for wanted in (whole, sampled):
+        assert are_labels(labels, wanted) and not are_labels(changed, wanted)

@@ -12,7 +12,7 @@ from napari_unet.core.errors import DeviceError
 from napari_unet.core.image.domain_shift import ShiftRemark, ShiftReport, size_remark
 from napari_unet.gui.layers.navigation import SEEN, SLICE
 from napari_unet.gui.layers.result_info import RESULT_KEY
-from napari_unet.gui.segment import form
+from napari_unet.gui.segment import device_box
 from napari_unet.gui.shared_inputs import InputForm
 
 SHAPE = (40, 60)
@@ -351,8 +351,10 @@ def test_onnx_is_a_device_where_it_is_installed(viewer, panel, image, monkeypatc
     assert "onnx" in panel.form.device.choices
     panel.form.device.value = "onnx"
     assert panel.form.request().device == "onnx"
-    monkeypatch.setattr(form, "find_spec", lambda name: None if name == "onnxruntime" else name)
-    assert form.run_devices() == ("auto", "cpu", "cuda", "mps")
+    monkeypatch.setattr(
+        device_box, "find_spec", lambda name: None if name == "onnxruntime" else name
+    )
+    assert device_box.run_devices() == ("auto", "cpu", "cuda", "mps")
 
 
 def test_changes_are_saved_soon(viewer, panel, home, qtbot):

@@ -260,6 +260,16 @@ class TestPlainWeights:
         assert entry.name == "mine" and entry.card.training["source"] == "mine.onnx"
         assert segment(discs() * 50 + 7, load_model("mine"), TILES).max() == 9
 
+    def test_weights_in_further_files(self, tmp_path):
+        import onnx
+
+        path = tmp_path / "mine.onnx"
+        write_onnx_net(path)
+        place = {"save_as_external_data": True, "location": "further.data", "size_threshold": 0}
+        onnx.save(onnx.load(path), path, **place)
+        with pytest.raises(ModelError, match=r"further files \(further\.data\), .* as one file"):
+            import_foreign(path)
+
     def test_torchscript(self, tmp_path):
         path = tmp_path / "mine.pt"
         write_script_net(path)

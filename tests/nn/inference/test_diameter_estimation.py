@@ -17,7 +17,8 @@ from napari_unet.nn.inference.diameter_estimation import (
     estimate_diameter,
     resolve_diameter,
 )
-from napari_unet.nn.inference.model import load_model, open_frame
+from napari_unet.nn.inference.model import load_model
+from napari_unet.nn.inference.model_input import open_frame
 from napari_unet.nn.inference.scale_trials import ScaleTrial, check_consistency, try_scale
 from napari_unet.nn.inference.segment import segment_steps
 

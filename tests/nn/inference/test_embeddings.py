@@ -10,7 +10,7 @@ from napari_unet.core.io.stack import open_stack
 from napari_unet.core.progress import run_to_end
 from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.nn.inference.embeddings import FeatureCache, FrameFeatures
-from napari_unet.nn.inference.model import open_frame
+from napari_unet.nn.inference.model_input import open_frame
 from napari_unet.nn.inference.segment import segment, segment_steps
 
 RNG = np.random.default_rng(0)

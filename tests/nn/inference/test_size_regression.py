@@ -14,7 +14,8 @@ from napari_unet.core.models.folder import read_model, write_model
 from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.core.training.samples import Samples
 from napari_unet.nn.inference.diameter_estimation import estimate_diameter, taught_diameter
-from napari_unet.nn.inference.model import load_model, open_frame, save_model
+from napari_unet.nn.inference.model import load_model, save_model
+from napari_unet.nn.inference.model_input import open_frame
 from napari_unet.nn.inference.scale_trials import try_scale
 from napari_unet.nn.inference.size_regression import LARGEST_ERROR, SizeRegressor
 from napari_unet.nn.training.calibrate import fit_size_regressor

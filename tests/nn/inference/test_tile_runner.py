@@ -16,7 +16,7 @@ from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.core.tiles import input_interval, plan_tiles, tile_halo
 from napari_unet.nn.inference import tile_runner
 from napari_unet.nn.inference.map_source import predict
-from napari_unet.nn.inference.model import open_frame
+from napari_unet.nn.inference.model_input import open_frame
 from napari_unet.nn.inference.tile_runner import open_tile_runner, to_stack
 
 RNG = np.random.default_rng(0)

@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import itertools
 import json
+import math
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import PurePath
@@ -34,7 +35,8 @@ PROVENANCE_KEY = "napari_unet"
 """Name of the provenance in the metadata of a result."""
 WHOLE = 64 * 2**20
 """Stacks of up to this many bytes are hashed whole, larger ones by a grid of samples."""
-
+SAMPLED = "sha256-sampled:"
+"""How a hash of samples begins."""
 SAMPLES, EDGE = 5, 64
 """Samples along each axis of a large stack, and their edge length along Y and X, in pixels."""
 
@@ -94,7 +96,7 @@ def _hash_values(stack: Stack) -> str:
     for corner in itertools.product(*map(_starts, shape, edges)):
         part = data[tuple(slice(c, c + edge) for c, edge in zip(corner, edges, strict=True))]
         digest.update(np.ascontiguousarray(part).tobytes())
-    return f"sha256-sampled:{digest.hexdigest()}"
+    return f"{SAMPLED}{digest.hexdigest()}"
 
 
 def _starts(size: int, edge: int) -> list[int]:
@@ -103,16 +105,35 @@ def _starts(size: int, edge: int) -> list[int]:
     return sorted({room * k // (SAMPLES - 1) for k in range(SAMPLES)})
 
 
-def hash_labels(labels: Any) -> str:
+def hash_labels(labels: Any, *, sampled: bool = False) -> str:
     """Hash labels by their shape and values, whatever their type; large ones plane by plane.
 
-    It tells whether a file still holds the labels as they were made.
+    It tells whether a file still holds the labels as they were made; see `are_labels`.
+
+    Parameters
+    ----------
+    sampled
+        Whether of large labels (`WHOLE`, as uint32) a fixed grid of samples is hashed: they may be
+        larger than anybody wants to read once more.
     """
     shape = tuple(int(n) for n in labels.shape)
     digest = hashlib.sha256(str(shape).encode())
+    if sampled and math.prod(shape) * 4 > WHOLE:
+        edges = [*[1] * (len(shape) - 2), EDGE, EDGE]
+        for corner in itertools.product(*map(_starts, shape, edges)):
+            part = labels[tuple(slice(c, c + e) for c, e in zip(corner, edges, strict=True))]
+            digest.update(np.ascontiguousarray(part, dtype="<u4").tobytes())
+        return f"{SAMPLED}{digest.hexdigest()}"
+    if sampled:  # chunks of several planes are read once
+        labels = np.asarray(labels[(slice(None),) * len(shape)])
     for index in itertools.product(*map(range, shape[:-2])):
         digest.update(np.ascontiguousarray(labels[index], dtype="<u4").tobytes())
     return f"sha256:{digest.hexdigest()}"
+
+
+def are_labels(labels: Any, wanted: str) -> bool:
+    """Return whether labels have a hash that `hash_labels` gave."""
+    return hash_labels(labels, sampled=wanted.startswith(SAMPLED)) == wanted
 
 
 def read_provenance(path: str | Path) -> dict[str, Any]:
@@ -142,8 +163,16 @@ def find_provenance(path: Path | None) -> dict[str, Any]:
     return {}
 
 
+def table_provenance_path(table: Path) -> Path:
+    """Return the file beside a table that says what it was made of."""
+    return table.with_name(f"{table.name}.provenance.json")
+
+
 def _find_json(path: Path) -> str | None:
     """Return the provenance in a file of any kind, as JSON; None if there is none."""
+    if path.suffix.lower() == ".csv":
+        beside = table_provenance_path(path)
+        return beside.read_text(encoding="utf-8") if beside.is_file() else None
     if path.is_dir():
         import zarr
 

@@ -83,6 +83,11 @@ def loaded_model(name: str, device: str) -> Any:
     return _last_model[1]
 
 
+def forget_model() -> None:
+    """Load the model anew when it is needed next."""
+    _last_model.clear()
+
+
 class KeptFeatures:
     """The features of one image that Segment has computed, so that a click need not.
 

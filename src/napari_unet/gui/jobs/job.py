@@ -22,6 +22,8 @@ from typing import Any, Protocol
 
 from qtpy.QtCore import QObject, Qt, Signal
 
+from napari_unet.core.server_access import is_remote
+
 logger = logging.getLogger(__name__)
 
 Begin = Callable[[], Generator[Any, None, Any]]
@@ -237,8 +239,9 @@ _queues: dict[str, DeviceQueue] = {}
 
 
 def get_device_queue(device: str) -> DeviceQueue:
-    """Return the queue of a device; "auto" shares the accelerator's."""
-    return _get_queue(device if device in ("cpu", HOST) else "accelerator")
+    """Return the queue of a device; "auto" shares the accelerator's, a server has its own."""
+    own = device in ("cpu", HOST) or is_remote(device)
+    return _get_queue(device if own else "accelerator")
 
 
 def _get_queue(name: str) -> DeviceQueue:

@@ -226,12 +226,15 @@ class MeasurePanel(Step):
 
     def save(self, path: Path) -> None:
         """Write the table as CSV, whole or not at all."""
-        from napari_unet.core.regionprops.table import write_table
+        from napari_unet.core.regionprops.table import table_text, write_table
+        from napari_unet.core.regionprops.table_provenance import write_table_provenance
 
         if self.shown is None or self.shown.table is None:
             return
+        table, (options, file) = self.shown.table, self.shown.provenance
         try:
-            write_table(path, self.shown.table)
+            write_table(path, table)
+            write_table_provenance(path, table_text(table), options, [file])
         except UnetError as error:
             report_error(error, "the table was not saved", self.status.setText)
         else:

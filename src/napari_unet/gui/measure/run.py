@@ -70,6 +70,14 @@ class MeasureRun(ResultRun):
         table: Table | None = self.result
         return table
 
+    @property
+    def provenance(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """How it was measured and of what, for `write_table_provenance`; layers are in no file."""
+        image = None if self.image is None else self.image.name
+        file = {"name": self.labels.name, "labels": None, "image": image}
+        file["made"] = get_provenance(self.labels) or {}
+        return {"frames": self._frames, "solidity": self._solidity}, file
+
     def get_place(self, number: int) -> dict[str, float]:
         """Return an object's centroid in voxels of the labels' data, by the letters of its axes."""
         assert self.table is not None

@@ -2,6 +2,7 @@
 
 panel        the step: form, buttons, progress, remarks; how often growing labels are drawn
 form         on what the model runs, and how; the settings that Batch shares with it
+device_box   on which device it runs: this computer's, or a server
 object_size  how large the objects are: what "auto" found, circles of that size, a line
 size_click   one click on an object says how large they are
 run          one run: its progress, and the layer that it fills and draws while it works

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import ComboBox, LineEdit
@@ -10,7 +9,7 @@ from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QWidget
 
 from napari_unet.core.errors import InputError
-from napari_unet.core.settings.tasks import DEVICES, RUN_DEVICES, PredictSettings
+from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.gui.jobs.engine import Request
 from napari_unet.gui.layers.image_settings import (
     IN_PREDICTION,
@@ -19,6 +18,7 @@ from napari_unet.gui.layers.image_settings import (
 )
 from napari_unet.gui.layers.navigation import REGIONS, SEEN, SLICE, WHOLE
 from napari_unet.gui.remembered import remember, remembered
+from napari_unet.gui.segment.device_box import DeviceBox
 from napari_unet.gui.segment.object_size import DiameterRow
 from napari_unet.gui.shared_inputs import SECTION, InputForm
 from napari_unet.gui.widgets.panel import CollapsibleSection, vbox
@@ -48,8 +48,6 @@ ADVANCED = {
     "survey": "check the image",
 }
 _TIPS = {
-    "device": "Where the model runs. auto: on the GPU if there is one.\n"
-    "onnx, where ONNX Runtime is installed: on what it finds, such as DirectML or OpenVINO.",
     "region": f"{SEEN}: the part of the current slice that is in view.\n"
     f"{SLICE}: all of the slice that the sliders point at (a 3D model takes the volume).\n"
     f"{WHOLE}: every slice and time point, those near the current one first.",
@@ -58,13 +56,6 @@ _TIPS = {
     "scheduler": "Address of a dask scheduler, such as tcp://host:8786, whose workers do it.\n"
     "They must see the data and the folder of the labels. Empty: this computer.",
 }
-
-
-def run_devices() -> tuple[str, ...]:
-    """Return the devices to choose from: ONNX Runtime's only where it is installed."""
-    # Only looked for: loading it takes a second.
-    needed = ("onnx", "onnxruntime")
-    return RUN_DEVICES if all(find_spec(name) for name in needed) else DEVICES
 
 
 class PredictForm(QWidget):
@@ -93,7 +84,7 @@ class PredictForm(QWidget):
         super().__init__()
         self.inputs = inputs
         self.model: Any = inputs.model
-        self.device: Any = ComboBox(name="device", choices=run_devices(), tooltip=_TIPS["device"])
+        self.device: Any = DeviceBox()
         self.first = SettingsForm(PredictSettings, FIRST)
         self.advanced = SettingsForm(PredictSettings, advanced)
 

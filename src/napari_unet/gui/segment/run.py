@@ -323,6 +323,8 @@ class Eta:
 
     def describe(self, progress: Progress) -> str:
         """Return tiles, tiles a second and time left, as far as they are known."""
+        if reason := getattr(progress, "reason", ""):  # a server that does not answer
+            return f"{reason[:1].upper()}{reason[1:]} …"
         if not progress.total:
             return f"{progress.what[:1].upper()}{progress.what[1:]} …"
         parts = [f"{progress.done} of {progress.total} {progress.what}"]

@@ -23,7 +23,8 @@ from napari_unet.core.progress import map_steps
 from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.nn.inference.decode import InstanceDecoder, SemanticDecoder
 from napari_unet.nn.inference.map_source import MapSource, open_map_source
-from napari_unet.nn.inference.model import measure_intensities
+from napari_unet.nn.inference.model_input import measure_intensities
+from napari_unet.nn.inference.tile_runner import Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
@@ -157,6 +158,7 @@ class BlockRun:
                 self.normaliser(frame),
                 on_device=self.decoder.on_device,
                 live=self.preview,
+                wanted=self.decoder.wanted,
             )
             self._frame = (frame, maps)
         return self._frame[1]
@@ -187,8 +189,10 @@ class BlockRun:
 
     def decode(
         self, frame: int, window: Window, tiles: Sequence[Tile]
-    ) -> Generator[Tile, None, tuple[np.ndarray, BlockSummary | None]]:
+    ) -> Generator[Tile | None, None, tuple[np.ndarray, BlockSummary | None]]:
         """Compute tiles that cover a window of a frame, yielding each when it is done.
+
+        While a server is waited for it yields None.
 
         Returns
         -------
@@ -200,9 +204,11 @@ class BlockRun:
         maps, decoder, out = self.maps(frame), self.decoder, _WindowIds(window)
         decoder.out = out
         decoder.start((), maps.frame.size)
-        for tile, raw in maps.run(tiles):
-            decoder.add(tile, raw)
-            yield tile
+        for step in maps.steps(tiles):
+            tile, raw = (None, None) if isinstance(step, Waiting) else step
+            if tile and raw is not None:
+                decoder.add(tile, raw)
+            yield tile if raw is not None else None
         decoder.out = None
         if isinstance(decoder, SemanticDecoder):
             return out.ids, None
@@ -260,9 +266,9 @@ def _compute_frame(
     maps, plan = run.maps(frame), run.directory.plan
     tiles = run.decode(frame, window, [] if maps.frame.blank else maps.plan(window))
 
-    def count(tile: Tile) -> int:
+    def count(tile: Tile | None) -> int:
         nonlocal done
-        done += int(np.prod([w.stop - w.start for w in tile.write]))
+        done += int(np.prod([w.stop - w.start for w in tile.write])) if tile else 0
         return done
 
     ids, summary = yield from map_steps(tiles, count)

@@ -20,12 +20,12 @@ from napari_unet.core.blockwise import assemble
 from napari_unet.core.blockwise.estimate import ResourceEstimate, RunEstimated, TileCost
 from napari_unet.core.blockwise.run_directory import RunDirectory, locked, make_preview
 from napari_unet.core.io.ome_zarr import find_labels_transform
-from napari_unet.core.io.provenance import PROVENANCE_KEY, read_provenance
+from napari_unet.core.io.provenance import PROVENANCE_KEY, hash_labels, read_provenance
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.progress import Progress
 from napari_unet.nn.blockwise.executor import BLOCK_STEP, BlockRun, LocalExecutor
 from napari_unet.nn.blockwise.plan import measure_tile, resolve_plan
-from napari_unet.nn.inference.model import check_fit
+from napari_unet.nn.inference.model_input import check_fit
 from napari_unet.nn.inference.segment import SegmentResult
 
 if TYPE_CHECKING:
@@ -166,6 +166,7 @@ def _complete_provenance(
         "blocks": plan.frames * plan.blocks.count,
         "failed_blocks": failed,
         "seam": cost.seam,
+        "labels_hash": hash_labels(directory.label_image.open(mode="r"), sampled=True),
         "objects": objects,
         "seconds": round(seconds, 3),
         "mpx_per_s": round(pixels / 1e6 / max(seconds, 1e-9), 4),

@@ -29,7 +29,6 @@ from napari_unet.core.models.bioimageio import (
     Package,
     find_description,
     read_package,
-    with_meaning,
 )
 from napari_unet.core.models.card import ModelCard
 from napari_unet.core.models.folder import CARD, WEIGHTS
@@ -40,6 +39,7 @@ from napari_unet.core.models.foreign_folder import (
     trust,
     write_foreign,
 )
+from napari_unet.core.models.output_meaning import with_meaning
 from napari_unet.core.models.package_files import (
     LARGEST,
     ONNX_SUFFIXES,
@@ -60,7 +60,7 @@ from napari_unet.core.settings.foreign_spec import (
 )
 from napari_unet.core.settings.weight_options import WeightOptions
 from napari_unet.nn.inference.foreign_net import ForeignNet
-from napari_unet.nn.inference.onnx_runtime import import_runtime
+from napari_unet.nn.inference.onnx_runtime import external_files, import_runtime
 
 if TYPE_CHECKING:
     import os
@@ -145,6 +145,12 @@ def import_foreign_steps(
             assert description is not None
             package = read_package(description, onnx=_has_runtime())
             package = replace(package, spec=_with_options(package.spec, options))
+        if package.spec.runtime == ONNX and (others := external_files(package.weights)):
+            raise ModelError(
+                f"The weights of {given} lie in further files ({', '.join(others)}), which are not "
+                "opened: a file that names others could name any. Save them as one file: "
+                f"onnx.save(onnx.load({package.weights.name!r}), 'whole.onnx')."
+            )
         if package.spec.runtime == TORCHSCRIPT:
             digest = file_digest(package.weights)
             if not is_trusted(digest) and not (ask and ask(CODE)):

@@ -1,8 +1,10 @@
 """From a stack and a model to maps and labels.
 
-model                  a model: card, network, device; picks the number format; how it sees a stack
+model                  a model: card, network, device; picks the number format
+model_input            what of a stack a model is shown: channels, scale, normalisation
 foreign_net            a network that others built, between our tiles and its axes and sizes
 onnx_runtime           ONNX Runtime: what runs a network instead of torch
+remote                 a server that runs a network instead of this computer
 runner                 the network ready to run in a given number format; test-time augmentation
 tile_runner            a frame in tiles, sized by the memory that is free, halved when it runs out
 orthogonal             a 2D network on a volume's planes across z, y and x

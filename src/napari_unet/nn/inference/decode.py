@@ -27,6 +27,7 @@ from napari_unet.core.instances.watershed import (
     inner_faces,
     padded_window,
 )
+from napari_unet.nn.inference.remote import BASINS, CLASSES, Wanted
 from napari_unet.nn.inference.tile_runner import is_out_of_memory
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from napari_unet.core.settings.tasks import DecodeSettings, PredictSettings
     from napari_unet.core.tiles import Tile, Window
     from napari_unet.nn.inference.model import Model
+    from napari_unet.nn.inference.tile_runner import Computed
 
 
 PREVIEW_IDS = 65535
@@ -71,15 +73,23 @@ class InstanceDecoder:
         self._preview, self._shown = preview, 0
         self.start((), ())
 
+    @property
+    def wanted(self) -> Wanted:
+        """What `add` needs of a tile that a server computes."""
+        return Wanted(BASINS, self._settings.threshold)
+
     def start(self, index: tuple[int, ...], size: tuple[int, ...]) -> None:
         """Begin the frame of that position and size."""
         self._index, self._size = index, size
         self._merger = TileMerger(self._settings)
         self._written: list[Window] = []
 
-    def add(self, tile: Tile, raw: Tensor) -> np.ndarray | None:
-        """Write a tile from its raw maps (K, *outer); return what to show of it, if anything."""
-        basins = self._find(tile, raw)
+    def add(self, tile: Tile, raw: Computed) -> np.ndarray | None:
+        """Write a tile from its raw maps (K, *outer); return what to show of it, if anything.
+
+        Instead of maps it takes their basins.
+        """
+        basins = raw if isinstance(raw, Basins) else self.find(tile, raw)
         self.out[(*self._index, *tile.write)] = self._merger.add(basins)
         self._written.append(tile.write)
         if not self._preview:
@@ -92,8 +102,9 @@ class InstanceDecoder:
         table = np.where(table, (table + np.uint32(first % PREVIEW_IDS) - 1) % PREVIEW_IDS + 1, 0)
         return np.asarray(table.astype(np.uint16)[basins.ids])
 
-    def _find(self, tile: Tile, raw: Tensor) -> Basins:
+    def find(self, tile: Tile, raw: Computed) -> Basins:
         """Find a tile's basins where its raw maps are; on the host if the device lacks memory."""
+        assert isinstance(raw, torch.Tensor)
         if self.on_device:
             try:
                 with torch.cuda.stream(self._stream):
@@ -120,7 +131,7 @@ class InstanceDecoder:
 class SemanticDecoder:
     """Writes each pixel's most probable class."""
 
-    on_device = False
+    on_device, wanted = False, Wanted(CLASSES)
 
     def __init__(self, out: Any, preview: bool) -> None:
         self.out, self._preview = out, preview
@@ -130,12 +141,22 @@ class SemanticDecoder:
         """Begin the frame of that position and size."""
         self._index, self._found = index, set[int]()
 
-    def add(self, tile: Tile, raw: Tensor) -> np.ndarray | None:
-        """Write a tile from its raw maps (K, *outer); return what to show of it, if anything."""
-        classes = raw[(slice(None), *tile.inner)].numpy().argmax(0).astype(np.uint32)
+    def add(self, tile: Tile, raw: Computed) -> np.ndarray | None:
+        """Write a tile from its raw maps (K, *outer); return what to show of it, if anything.
+
+        Instead of maps it takes the classes of its written window.
+        """
+        classes = raw if isinstance(raw, np.ndarray) else self.find(tile, raw)
         self.out[(*self._index, *tile.write)] = classes
         self._found.update(np.unique(classes).tolist())
         return classes.astype(np.uint16) if self._preview else None
+
+    @staticmethod
+    def find(tile: Tile, raw: Computed) -> np.ndarray:
+        """Find the classes of a tile's written window, uint32."""
+        assert isinstance(raw, torch.Tensor)
+        classes: np.ndarray = raw[(slice(None), *tile.inner)].cpu().numpy().argmax(0)
+        return classes.astype(np.uint32)
 
     def finish(self) -> int:
         """Return the number of classes found, background not counted."""

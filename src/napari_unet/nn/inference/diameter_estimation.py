@@ -29,7 +29,7 @@ from napari_unet.core.image.domain_shift import (
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.progress import Progress, run_to_end
 from napari_unet.core.settings.tasks import PredictSettings
-from napari_unet.nn.inference.model import choose_scale, open_frame
+from napari_unet.nn.inference.model_input import choose_scale, open_frame
 from napari_unet.nn.inference.scale_trials import (
     CLEAR_COUNT,
     ScaleTrial,

@@ -19,7 +19,7 @@ from torch import Tensor
 from napari_unet.core.image.frames import Resampling
 from napari_unet.core.settings.tasks import ClickSettings
 from napari_unet.core.tiles import plan_tiles, tile_halo
-from napari_unet.nn.inference.model import open_frame
+from napari_unet.nn.inference.model_input import open_frame
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

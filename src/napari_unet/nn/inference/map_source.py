@@ -17,8 +17,9 @@ from napari_unet.core.io.stack import Stack, open_stack
 from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.core.volumes.volume_mode import ORTHOGONAL, resolve_volume_mode
 from napari_unet.nn.inference.diameter_estimation import resolve_diameter
-from napari_unet.nn.inference.model import check_fit, open_frame
+from napari_unet.nn.inference.model_input import check_fit, open_frame
 from napari_unet.nn.inference.orthogonal import open_orthogonal_runner
+from napari_unet.nn.inference.remote import WANT_MAPS, Wanted
 from napari_unet.nn.inference.tile_runner import open_tile_runner
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from napari_unet.core.tiles import Index, Tile, Window
     from napari_unet.nn.inference.embeddings import FeatureCache
     from napari_unet.nn.inference.model import Model
-    from napari_unet.nn.inference.tile_runner import Focus
+    from napari_unet.nn.inference.tile_runner import Computed, Focus, Waiting
 
 
 class MapSource(Protocol):
@@ -58,13 +59,18 @@ class MapSource(Protocol):
         """Cover the frame, or a region, with tiles, with a margin of `tile_runner.MARGIN`."""
         ...
 
+    @property
+    def decodes(self) -> bool:
+        """Whether what comes of a tile is decoded already, by a server."""
+        ...
+
     def run(self, tiles: Sequence[Tile]) -> Iterator[tuple[Tile, Tensor]]:
         """Yield tiles (these, or parts of them) with their raw maps (K, *outer)."""
         ...
 
     def steps(
         self, tiles: Sequence[Tile], focus: Focus | None = None
-    ) -> Iterator[tuple[Tile, Tensor | None]]:
+    ) -> Iterator[tuple[Tile, Computed | None] | Waiting]:
         """Do what `run` does, tiles near the focus first, and yield without maps in between."""
         ...
 
@@ -87,6 +93,7 @@ def open_map_source(
     on_device: bool = False,
     live: bool = False,
     cache: FeatureCache | None = None,
+    wanted: Wanted = WANT_MAPS,
 ) -> MapSource:
     """Return the source of a frame's maps.
 
@@ -105,6 +112,8 @@ def open_map_source(
         Whether somebody watches, so that tiles should be small.
     cache
         Where the features are kept for clicks; those of an orthogonal run are not.
+    wanted
+        What comes of a tile where a server runs the network; an orthogonal run always needs maps.
     """
     if resolve_volume_mode(settings.volumes, model.spec.ndim, model.spec.head, stack) == ORTHOGONAL:
         # A run in blocks can be cancelled between boxes only, so they are always small there.
@@ -113,7 +122,9 @@ def open_map_source(
             model, stack, settings, index, live=small, normaliser=normaliser
         )
     frame = open_frame(stack, model, settings, index, normaliser=normaliser)
-    return open_tile_runner(model, frame, settings, live=live, on_device=on_device, cache=cache)
+    return open_tile_runner(
+        model, frame, settings, live=live, on_device=on_device, cache=cache, wanted=wanted
+    )
 
 
 def run_frame(

@@ -1,4 +1,4 @@
-"""A model: card, network and device; loading and saving it; how it sees a stack."""
+"""A model: card, network and device; loading and saving it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,8 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor
 
-from napari_unet.core.errors import DeviceError, InputError, ModelError, SettingsError
-from napari_unet.core.image.foreign_frame import ForeignFrame, ForeignNormaliser
-from napari_unet.core.image.frames import Frame
-from napari_unet.core.image.normalise import Normaliser
-from napari_unet.core.models.folder import read_model, read_rehearsal, write_model
+from napari_unet.core.errors import DeviceError, ModelError
+from napari_unet.core.models.folder import read_card, read_model, read_rehearsal, write_model
 from napari_unet.core.models.foreign_folder import (
     foreign_weights,
     is_foreign,
@@ -23,12 +20,13 @@ from napari_unet.core.models.foreign_folder import (
     write_foreign,
 )
 from napari_unet.core.models.store import find_model, put_model
-from napari_unet.core.progress import ImageRemark
+from napari_unet.core.server_access import REMOTE, is_remote
 from napari_unet.core.settings.foreign_spec import ONNX, ForeignSpec
 from napari_unet.core.settings.tasks import DEVICES, DecodeSettings
 from napari_unet.nn.inference.foreign_net import ForeignNet
 from napari_unet.nn.inference.onnx_runtime import DEVICE as ONNX_DEVICE
 from napari_unet.nn.inference.onnx_runtime import OnnxDevice, OnnxNet, choose_provider
+from napari_unet.nn.inference.remote import RemoteDevice, sent_model
 from napari_unet.nn.inference.runner import OFF, Runner, get_flips
 from napari_unet.nn.inference.size_regression import SizeRegressor
 from napari_unet.nn.unet.click_head import ClickHead, build_click_head
@@ -37,11 +35,8 @@ from napari_unet.nn.unet.net import UNet
 if TYPE_CHECKING:
     import numpy as np
 
-    from napari_unet.core.io.stack import Stack
     from napari_unet.core.models.card import ModelCard
     from napari_unet.core.settings.model_spec import ModelSpec
-    from napari_unet.core.settings.tasks import PredictSettings
-    from napari_unet.core.tiles import Index
 
 
 CLICK, SIZE = "click/", "size/"
@@ -70,7 +65,8 @@ class Model:
     size
         Tells the size of objects by the look of an image; None if it has not learned to.
     engine
-        What runs the network instead of torch; `device` is the processor then.
+        What runs the network instead of torch on this computer: ONNX Runtime, or a server;
+        `device` is the processor then.
     """
 
     card: ModelCard
@@ -79,7 +75,7 @@ class Model:
     folder: Path | None = field(default=None, compare=False)
     click: ClickHead | None = None
     size: SizeRegressor | None = None
-    engine: OnnxDevice | None = None
+    engine: OnnxDevice | RemoteDevice | None = None
     _runners: dict[str, Runner] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -124,7 +120,7 @@ class Model:
 
     def to(self, device: str) -> Model:
         """Return the model on another device."""
-        if device.partition(":")[0] == ONNX_DEVICE or self.is_foreign or self.engine:
+        if device.partition(":")[0] in (ONNX_DEVICE, REMOTE) or self.is_foreign or self.engine:
             if self.folder is None:
                 raise DeviceError(f"The model {self.name!r} has to be saved to run on {device}.")
             return load_model(self.folder, device)
@@ -139,12 +135,13 @@ class Model:
 
         The card's metrics record how well bfloat16 agreed with float32 on the validation images.
         """
-        if self.is_foreign or self.engine:
+        if self.is_foreign or isinstance(self.engine, OnnxDevice):
             return "float32"
         if wanted != "auto":
             return wanted
         agrees = float(self.card.metrics.get("bfloat16_dice") or 0.0) >= AGREEMENT
-        return "bfloat16" if agrees and has_fast_bfloat16(self.device) else "float32"
+        fast = self.engine.fast_bfloat16 if self.engine else has_fast_bfloat16(self.device)
+        return "bfloat16" if agrees and fast else "float32"
 
     def runner(self, precision: str = "float32", augment: str = OFF) -> Runner:
         """Return the network made ready to run in one number format; built once for each.
@@ -161,6 +158,11 @@ class Model:
     def _make_runner(self, precision: str) -> Runner:
         if self.is_foreign:
             return Runner(self.net, self.device, torch.float32)
+        if isinstance(self.engine, RemoteDevice):
+            if self.folder is None:
+                raise DeviceError(f"The model {self.name!r} has to be saved to run on a server.")
+            sent = sent_model(self.folder, self.spec, self.card.hash)
+            return self.engine.runner(self.net, sent, precision)
         if self.engine:
             net = OnnxNet(self.net, self.card.hash, self.engine.provider)
             return Runner(cast("UNet", net), self.device, torch.float32)
@@ -176,7 +178,8 @@ def load_model(name_or_path: str | Path, device: str = "auto") -> Model:
         A name that ``napari-unet models list`` shows, or a model folder.
     device
         "auto" (a GPU where there is one), "cpu", "cuda", "cuda:1", ..., "mps"; "onnx" for what
-        ONNX Runtime finds, "onnx:cpu", "onnx:dml", "onnx:coreml", "onnx:openvino".
+        ONNX Runtime finds, "onnx:cpu", "onnx:dml", "onnx:coreml", "onnx:openvino";
+        "remote:HOST:PORT" for a computer on which ``napari-unet serve`` runs.
 
     Raises
     ------
@@ -185,15 +188,24 @@ def load_model(name_or_path: str | Path, device: str = "auto") -> Model:
     DeviceError
         A device that is unknown or not there.
     """
-    engine = None
+    engine: OnnxDevice | RemoteDevice | None = None
+    folder = find_model(name_or_path)
     if device.partition(":")[0] == ONNX_DEVICE:
         engine, device = OnnxDevice(choose_provider(device)), "cpu"
-    target = pick_device(device)
-    return _model_in(find_model(name_or_path), target, engine)
+    elif is_remote(device):
+        engine, device = RemoteDevice.connect(device), "cpu"
+    return _model_in(folder, pick_device(device), engine)
 
 
-def _model_in(folder: Path, target: torch.device, engine: OnnxDevice | None) -> Model:
+def _model_in(
+    folder: Path, target: torch.device, engine: OnnxDevice | RemoteDevice | None
+) -> Model:
     if is_foreign(folder):
+        if isinstance(engine, RemoteDevice):
+            raise DeviceError(
+                f"The model {read_card(folder).name!r} was built by others, and a server runs "
+                "models of napari-unet only; choose another device."
+            )
         return load_foreign(folder, target, engine)
     card, arrays = read_model(folder)
     sizes = {n.removeprefix(SIZE): arrays.pop(n) for n in list(arrays) if n.startswith(SIZE)}
@@ -328,7 +340,7 @@ def pick_device(name: str = "auto") -> torch.device:
         An unknown name, or no such device on this computer.
     """
     kind, _, number = name.partition(":")
-    if kind == ONNX_DEVICE:
+    if kind in (ONNX_DEVICE, REMOTE):
         raise DeviceError(
             f"The device {name!r} runs models, it does not train them; choose one of: "
             f"{', '.join(DEVICES)}."
@@ -364,117 +376,3 @@ def has_fast_bfloat16(device: torch.device) -> bool:
         has = torch.cpu.get_capabilities()
         return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
     return False
-
-
-def image_remarks(stack: Stack, model: Model, settings: PredictSettings) -> tuple[ImageRemark, ...]:
-    """Return what to say of how the image was read, and of channels that are left out unasked."""
-    texts = list(stack.remarks)
-    used = get_channels(stack, model, settings)
-    seen = min(stack.channels, 3) if stack.rgb else stack.channels
-    if settings.channel is None and len(set(used)) < seen:
-        names = stack.channel_names
-        held = f" ({', '.join(names)})" if names else ""
-        name = f" ({names[used[0]]})" if names and names[used[0]] else ""
-        texts.append(
-            f"{stack.name} has {stack.channels} channels{held}, of which channel {used[0]}{name} "
-            f"is used. Choose another (channel, 0 to {stack.channels - 1}), or name the axes if "
-            "they are planes."
-        )
-    return tuple(map(ImageRemark, texts))
-
-
-def get_channels(stack: Stack, model: Model, settings: PredictSettings) -> tuple[int, ...]:
-    """Return which channel of the image each input of the model is given."""
-    return stack.pick_channels(model.spec.in_channels, settings.channel)
-
-
-def check_fit(stack: Stack, model: Model) -> None:
-    """Raise InputError if a model's axes cannot be found in a stack."""
-    if model.spec.ndim == 3 and "Z" not in stack.axes:
-        raise InputError(
-            f"{stack.name or 'The image'} has axes {stack.axes}, but the model {model.name!r} "
-            "needs volumes; give axes with a Z, or choose a 2D model."
-        )
-
-
-def open_frame(
-    stack: Stack,
-    model: Model,
-    settings: PredictSettings,
-    index: Index,
-    *,
-    normaliser: Normaliser | None = None,
-    ndim: int | None = None,
-) -> Frame:
-    """Return one frame of a stack as a model sees it: its channels, percentiles and scale.
-
-    Parameters
-    ----------
-    index
-        The frame's position along the leading axes.
-    normaliser
-        Measured already, with an entry for each distinct channel; None: it is measured here.
-    ndim
-        2 for a plane, 3 for a volume; the model's own if not given.
-    """
-    channels = get_channels(stack, model, settings)
-    if isinstance(model.spec, ForeignSpec):
-        choose_scale(model, settings)  # raises if a diameter is given
-        ndim = ndim or model.spec.ndim
-        found = normaliser or measure_intensities(stack, model, index, channels)
-        size = stack.frame_shape(ndim)
-        return ForeignFrame(stack, index, channels, found, size, size)
-    scale, ndim = choose_scale(model, settings), ndim or model.spec.ndim
-    if normaliser is None:
-        norm = model.card.normalisation
-        limits = (norm["low"], norm["high"])
-        return Frame.from_stack(stack, index, ndim, channels, percentiles=limits, scale=scale)
-    size = stack.frame_shape(ndim)
-    return Frame(stack, index, channels, normaliser, size, size).at(scale)
-
-
-def measure_intensities(
-    stack: Stack,
-    model: Model,
-    index: Index,
-    channels: tuple[int, ...],
-    ndim: int | None = None,
-    skip: tuple[type[Exception], ...] = (),
-) -> Normaliser:
-    """Measure how the intensities of a frame are prepared for a model.
-
-    Parameters
-    ----------
-    channels
-        As `Stack.pick_channels` gives them.
-    ndim
-        2 for a plane, 3 for a volume; the model's own if not given.
-    skip
-        Errors at which a part of the frame is left out.
-    """
-    ndim = ndim or model.spec.ndim
-    if isinstance(model.spec, ForeignSpec):
-        steps = model.spec.preprocessing
-        return ForeignNormaliser.measure(stack, index, ndim, channels, steps, skip)
-    norm = model.card.normalisation
-    distinct = tuple(sorted(set(channels)))
-    limits = (norm["low"], norm["high"])
-    return Normaliser.from_stack(stack, index, ndim, distinct, *limits, skip=skip)
-
-
-def choose_scale(model: Model, settings: PredictSettings) -> float:
-    """Return network pixels a stack pixel, from the diameter in the settings.
-
-    Raises
-    ------
-    SettingsError
-        A diameter is given, but the model does not record the one that it was trained for.
-    """
-    if settings.diameter is None:
-        return 1.0
-    if model.diameter is None:
-        raise SettingsError(
-            f"diameter is {settings.diameter}, but the model {model.name!r} does not record the "
-            "size of its training objects; leave diameter empty."
-        )
-    return model.diameter / settings.diameter

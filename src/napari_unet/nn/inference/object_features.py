@@ -22,7 +22,7 @@ from napari_unet.core.progress import Progress
 from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.nn.inference.diameter_estimation import diameter_steps
 from napari_unet.nn.inference.embeddings import FrameFeatures
-from napari_unet.nn.inference.model import check_fit, open_frame
+from napari_unet.nn.inference.model_input import check_fit, open_frame
 from napari_unet.nn.unet.click_head import activate
 
 if TYPE_CHECKING:

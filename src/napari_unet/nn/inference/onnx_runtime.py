@@ -103,6 +103,25 @@ def open_session(path: Path, provider: str) -> Any:
         raise ModelError(f"{path} cannot be run as ONNX ({first_line(error)}).") from error
 
 
+def external_files(path: Path) -> list[str]:
+    """Return the files in which an ONNX file keeps weights besides itself.
+
+    None are found where the package `onnx` is missing, or in what is no ONNX, which ONNX Runtime
+    then refuses.
+    """
+    try:
+        import onnx
+    except ImportError:
+        return []
+    try:
+        graph = onnx.load(path, load_external_data=False).graph
+    except Exception:  # of the package protobuf, which has no types
+        return []
+    constants = [entry.t for node in graph.node for entry in node.attribute]
+    places = (entry for t in [*graph.initializer, *constants] for entry in t.external_data)
+    return sorted({entry.value for entry in places if entry.key == "location"})
+
+
 @dataclass(frozen=True)
 class OnnxDevice:
     """What runs a model's network instead of torch.

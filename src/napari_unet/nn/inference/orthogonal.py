@@ -8,7 +8,7 @@ the part of the image that its planes read: it does not grow with the volume.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from napari_unet.core.volumes.volume_mode import (
     load_planes,
     plane_frame,
 )
-from napari_unet.nn.inference.model import choose_scale, open_frame
+from napari_unet.nn.inference.model_input import choose_scale, open_frame
 from napari_unet.nn.inference.tile_runner import MARGIN, TileRunner, choose_edge
 from napari_unet.nn.unet.net import out_channels
 
@@ -67,6 +67,8 @@ class OrthogonalRunner:
     scale: float
     edge: tuple[int, ...]
     plane_edge: int
+
+    decodes: ClassVar[bool] = False
 
     def plan(self, region: Window | None = None, edge: int | None = None) -> list[Tile]:
         """Cover the volume, or a region of it, with boxes; of another edge length if given."""

@@ -8,16 +8,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from napari_unet.nn.inference.tile_runner import TileRunner, is_out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torch import Tensor
-
     from napari_unet.core.tiles import Tile, Window
     from napari_unet.nn.inference.map_source import MapSource
+    from napari_unet.nn.inference.tile_runner import Computed
 
 CROP = {2: 192, 3: 48}
 """Edge length of the crop, in pixels."""
@@ -47,8 +47,9 @@ class SeamCheck:
         self.window: Window = tuple(slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))
         self._seen: np.ndarray | None = None
 
-    def see(self, tile: Tile, raw: Tensor) -> None:
+    def see(self, tile: Tile, raw: Computed) -> None:
         """Keep the part of a tile's raw maps (K, *outer) that lies in the crop, if any."""
+        assert isinstance(raw, torch.Tensor)
         pairs = list(zip(self.window, tile.write, strict=True))
         common = [(max(a.start, b.start), min(a.stop, b.stop)) for a, b in pairs]
         if any(lo >= hi for lo, hi in common):

@@ -15,7 +15,14 @@ from napari_unet.core.image.domain_shift import ShiftReport
 from napari_unet.core.io.axes import OBJECT_AXES
 from napari_unet.core.io.provenance import make_provenance
 from napari_unet.core.io.stack import Stack, open_stack
-from napari_unet.core.progress import FrameDone, ImageReport, Progress, TileDone, run_to_end
+from napari_unet.core.progress import (
+    FrameDone,
+    ImageReport,
+    Progress,
+    Stalled,
+    TileDone,
+    run_to_end,
+)
 from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.core.volumes.stitch3d import stitch_steps
 from napari_unet.core.volumes.volume_mode import (
@@ -31,13 +38,14 @@ from napari_unet.core.volumes.volume_mode import (
 from napari_unet.nn.inference.decode import InstanceDecoder, SemanticDecoder, open_decoder
 from napari_unet.nn.inference.diameter_estimation import ESTIMATING, diameter_steps
 from napari_unet.nn.inference.map_source import open_map_source
-from napari_unet.nn.inference.model import (
+from napari_unet.nn.inference.model_input import (
     check_fit,
     choose_scale,
     get_channels,
     image_remarks,
 )
-from napari_unet.nn.inference.seam_check import SeamCheck
+from napari_unet.nn.inference.seam_check import SeamCheck, check_seams
+from napari_unet.nn.inference.tile_runner import Waiting
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -304,17 +312,23 @@ def _segment_frame(
         on_device=run.decoder.on_device,
         live=run.live,
         cache=run.features,
+        wanted=run.decoder.wanted,
     )
     tiles = [] if source.frame.blank else source.plan(window)
     total = run.done + source.count_steps(tiles) * frames_left
     certify = run.settings.certify and run.done == 0
     rng = np.random.default_rng(run.settings.seed)
-    seam = SeamCheck(tiles, rng) if certify and len(tiles) > 1 else None
+    watched = certify and len(tiles) > 1 and not source.decodes
+    seam = SeamCheck(tiles, rng) if watched else None
     run.notes["tile"] = source.edge
     run.decoder.start(index, source.frame.size)
     count = 0
     try:
-        for tile, raw in source.steps(tiles, focus):
+        for step in source.steps(tiles, focus):
+            if isinstance(step, Waiting):
+                yield Stalled(run.done, max(1, total), "tiles", step.reason)
+                continue
+            tile, raw = step
             run.done += 1
             total = max(total, run.done)  # tiles were halved where memory was short
             if raw is None:
@@ -328,6 +342,8 @@ def _segment_frame(
             yield TileDone(run.done, total, "tiles", index, tile.write, shown)
         if seam:
             run.notes["seam"] = seam.difference(source)
+        elif certify and source.decodes and len(tiles) > 1:  # a crop is computed again for it
+            run.notes["seam"] = check_seams(source, tiles, rng)
         elif certify and count == 1:
             run.notes["seam"] = 0.0  # one tile has no seams; checking would double the work
     finally:  # the tiles of a cancelled run become labels, too

@@ -6,9 +6,9 @@ Tiles are as large as the device's memory allows, and are halved where it turns 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -17,13 +17,16 @@ from napari_unet.core.errors import DeviceError
 from napari_unet.core.image.frames import Resampling
 from napari_unet.core.tiles import nearest_first, plan_tiles, tile_halo
 from napari_unet.nn.inference.embeddings import FeatureCache, FrameFeatures
-from napari_unet.nn.inference.model import choose_scale
+from napari_unet.nn.inference.model_input import choose_scale
+from napari_unet.nn.inference.remote import WANT_MAPS, RemoteRunner, Wanted, read_answer
 from napari_unet.nn.inference.runner import OFF
+from napari_unet.nn.remote.connection import LINES, PendingAnswer
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_unet.core.image.frames import Frame
+    from napari_unet.core.instances.watershed import Basins
     from napari_unet.core.settings.model_spec import ModelSpec
     from napari_unet.core.settings.tasks import PredictSettings
     from napari_unet.core.tiles import Tile, Window
@@ -48,12 +51,25 @@ Focus = Callable[[], Sequence[float] | None]
 """Returns the position, in the frame's pixels, near which tiles run first, if there is one."""
 
 
+WAIT_SECONDS = 0.3
+"""Seconds after which a run that waits for a server says so; it can be cancelled then."""
+
+Computed: TypeAlias = "Tensor | Basins | np.ndarray"
+"""Raw maps (K, *outer) of a tile; from a server also what decoding makes of them: see `Wanted`."""
+
+
 class PendingTile(NamedTuple):
     """A tile that was sent to the device; its raw maps (K, *outer) are complete once `ready`."""
 
     tile: Tile
-    raw: Tensor
+    raw: Tensor | PendingAnswer
     ready: torch.cuda.Event | None = None
+
+
+class Waiting(NamedTuple):
+    """A run waits for a server; `reason` is "", or why it takes longer."""
+
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -76,6 +92,8 @@ class TileRunner:
         Whether raw maps stay where the network runs; otherwise they come to the host.
     features
         Where the trunk's features are kept for clicks, if they are.
+    wanted
+        What comes of a tile where a server runs the network; elsewhere it is always maps.
     """
 
     runner: Runner
@@ -85,6 +103,12 @@ class TileRunner:
     batch: int = 1
     on_device: bool = False
     features: FrameFeatures | None = None
+    wanted: Wanted = WANT_MAPS
+
+    @property
+    def decodes(self) -> bool:
+        """Whether what comes of a tile is decoded already."""
+        return isinstance(self.runner, RemoteRunner) and self.wanted != WANT_MAPS
 
     def plan(self, region: Window | None = None, edge: int | None = None) -> list[Tile]:
         """Cover the frame, or a region of it, with tiles; of another edge length if given."""
@@ -101,19 +125,23 @@ class TileRunner:
         """Return how often `steps` yields, unless tiles have to be halved."""
         return len(tiles)
 
-    def steps(
-        self, tiles: Sequence[Tile], focus: Focus | None = None
-    ) -> Iterator[tuple[Tile, Tensor]]:
-        """Do what `run` does: there is nothing to report from within a tile."""
-        return self.run(tiles, focus)
-
     def run(
         self, tiles: Sequence[Tile], focus: Focus | None = None
     ) -> Iterator[tuple[Tile, Tensor]]:
+        """Do what `steps` does, always with maps, and silently while a server is waited for."""
+        for step in replace(self, wanted=WANT_MAPS).steps(tiles, focus):
+            if not isinstance(step, Waiting):
+                tile, maps = step
+                assert isinstance(maps, torch.Tensor)
+                yield tile, maps
+
+    def steps(
+        self, tiles: Sequence[Tile], focus: Focus | None = None
+    ) -> Iterator[tuple[Tile, Computed] | Waiting]:
         """Run tiles, nearest to the focus first; yield each with its raw maps (K, *outer).
 
         The maps are complete: any CUDA stream may read them. Where the device runs out of memory,
-        the tiles left are halved and the run goes on.
+        the tiles left are halved and the run goes on. While a server keeps it waiting it says so.
 
         Raises
         ------
@@ -124,34 +152,50 @@ class TileRunner:
         running: deque[PendingTile] = deque()
         # A GPU computes the next batch while this one is taken in.
         ahead = 1 + self.batch if self.runner.device.type == "cuda" else 1
-        while waiting or running:
-            maps = None
-            try:
-                while waiting and len(running) < ahead:
-                    batch = self._next_batch(waiting, focus() if focus else None)
-                    running.extend(self.launch(batch))
-                    waiting = [tile for tile in waiting if tile not in batch]
-                maps = self.collect(running[0])
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-            if maps is not None:
-                yield running.popleft().tile, maps
-                continue
-            # Outside the `except` block the error is gone, and with it the tensors of the pass that
-            # failed, which its traceback held.
-            waiting = self._halve([*(pending.tile for pending in running), *waiting])
-            running.clear()
-            if self.runner.device.type == "cuda":
-                torch.cuda.empty_cache()
+        if isinstance(self.runner, RemoteRunner):
+            ahead = LINES
+        try:
+            while waiting or running:
+                maps = None
+                try:
+                    while waiting and len(running) < ahead:
+                        batch = self._next_batch(waiting, focus() if focus else None)
+                        running.extend(self.launch(batch))
+                        waiting = [tile for tile in waiting if tile not in batch]
+                    first = running[0].raw
+                    while isinstance(first, PendingAnswer) and not first.wait(WAIT_SECONDS):
+                        yield Waiting(first.problem)
+                    maps = self.collect(running[0])
+                except (RuntimeError, MemoryError) as error:
+                    if not is_out_of_memory(error):
+                        raise
+                if maps is not None:
+                    yield running.popleft().tile, maps
+                    continue
+                # Outside the `except` block the error is gone, and with it the tensors of the pass
+                # that failed, which its traceback held.
+                waiting = self._halve([*(pending.tile for pending in running), *waiting])
+                _cancel(running)
+                running.clear()
+                if self.runner.device.type == "cuda":
+                    torch.cuda.empty_cache()
+        finally:
+            _cancel(running)
 
     def run_tile(self, tile: Tile) -> np.ndarray:
         """Run one tile; return the raw maps of its outer window, on the host."""
-        return self.collect(self.launch([tile])[0]).cpu().numpy()
+        source = replace(self, wanted=WANT_MAPS)
+        raw = source.collect(source.launch([tile])[0])
+        assert isinstance(raw, torch.Tensor)
+        return raw.cpu().numpy()
 
     def launch(self, tiles: Sequence[Tile]) -> list[PendingTile]:
         """Run tiles whose `network_tile` reads equal shapes; a GPU goes on in the background."""
         parts = [self.network_tile(tile) for tile in tiles]
+        if isinstance(self.runner, RemoteRunner):
+            send, frame, wanted = self.runner.send, self.frame, self.wanted
+            sent = [send(frame, p, t, wanted) for p, t in zip(parts, tiles, strict=True)]
+            return [PendingTile(*pair) for pair in zip(tiles, sent, strict=True)]
         raw = self._raw(parts)
         crops = [maps[(slice(None), *p.crop)] for maps, p in zip(raw, parts, strict=True)]
         if self.on_device and self.frame.rescaled:
@@ -178,8 +222,10 @@ class TileRunner:
             self.features.keep(part, one, image)
         return self.runner.read(seen)
 
-    def collect(self, pending: PendingTile) -> Tensor:
+    def collect(self, pending: PendingTile) -> Computed:
         """Wait for a tile's raw maps, float32 (K, *outer), in the stack's pixels."""
+        if isinstance(pending.raw, PendingAnswer):
+            return read_answer(pending.raw.result())
         if pending.ready:
             pending.ready.synchronize()
         if self.on_device:
@@ -234,20 +280,28 @@ def open_tile_runner(
     live: bool = False,
     on_device: bool = False,
     cache: FeatureCache | None = None,
+    wanted: Wanted = WANT_MAPS,
 ) -> TileRunner:
     """Return the runner of a frame, with tiles of the size that the memory allows.
 
-    In a `cache` the features are kept, unless answers are averaged over several views of a tile.
+    In a `cache` the features are kept, unless answers are averaged over several views of a tile or
+    come from a server.
     """
     runner = model.runner(model.choose_precision(settings.precision), settings.augment)
     several = runner.device.type == "cuda" and model.spec.ndim == 2
     batch = settings.batch or (GPU_BATCH if several else 1)
     scale = choose_scale(model, settings)
     edge = settings.tile or choose_edge(model.spec, runner, batch, live=live, scale=scale)
-    features = None
-    if cache is not None and settings.augment == OFF and model.has_features:
+    features, remote = None, isinstance(runner, RemoteRunner)
+    if cache is not None and settings.augment == OFF and model.has_features and not remote:
         features = FrameFeatures(runner, model.spec, frame, cache)
-    return TileRunner(runner, model.spec, frame, edge, batch, on_device, features)
+    return TileRunner(runner, model.spec, frame, edge, batch, on_device, features, wanted)
+
+
+def _cancel(running: Iterable[PendingTile]) -> None:
+    for pending in running:
+        if isinstance(pending.raw, PendingAnswer):
+            pending.raw.cancel()
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -274,6 +328,8 @@ def choose_edge(
         Network pixels a stack pixel; where an image is shrunk, a tile stands for more of it, which
         has to be read first.
     """
+    if isinstance(runner, RemoteRunner):  # a server's memory is its own; small tiles flow better
+        return max(max(spec.stride), min(LIVE_TILE[spec.ndim], int(LIVE_TILE[spec.ndim] * scale)))
     each = LIVE_TENSORS * spec.width * runner.dtype.itemsize
     device = runner.device
     if device.type == "cuda":

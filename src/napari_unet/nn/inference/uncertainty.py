@@ -16,7 +16,7 @@ from napari_unet.core.progress import Progress
 from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.nn.inference.diameter_estimation import diameter_steps
 from napari_unet.nn.inference.map_source import run_frame
-from napari_unet.nn.inference.model import check_fit, choose_scale, open_frame
+from napari_unet.nn.inference.model_input import check_fit, choose_scale, open_frame
 from napari_unet.nn.inference.runner import FLIPS, OFF
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from napari_unet.core.errors import InputError
 from napari_unet.core.progress import Progress
 from napari_unet.core.prompts.scribbles import BACKGROUND, OBJECT, divide_foreground, filter_image
 from napari_unet.core.settings.tasks import PredictSettings
-from napari_unet.nn.inference.model import choose_scale, get_channels, open_frame
+from napari_unet.nn.inference.model_input import choose_scale, get_channels, open_frame
 from napari_unet.nn.inference.tile_runner import open_tile_runner
 
 if TYPE_CHECKING:

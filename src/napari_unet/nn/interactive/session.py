@@ -27,7 +27,7 @@ from napari_unet.core.prompts.clicks import Click, ClickSet, UndoStack, box_mask
 from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.nn.inference.diameter_estimation import resolve_diameter
 from napari_unet.nn.inference.embeddings import FeatureCache, StackFeatures
-from napari_unet.nn.inference.model import check_fit
+from napari_unet.nn.inference.model_input import check_fit
 from napari_unet.nn.interactive.active_object import (
     ActiveObject,
     add_click,
