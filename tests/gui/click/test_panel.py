@@ -109,6 +109,10 @@ def test_dragging_moves_the_view_and_shift_dragging_draws_a_box(window, qtbot):
     w.click(30, 30)
     w.key(ENTER)
     assert iou(w.labels.data == 1, disc(1)) > 0.9
+    w.drag((74, 60), (80, 60), (86, 60), held=CTRL | SHIFT)
+    assert np.array_equal(w.viewer.scene.camera.center, before)
+    assert iou(w.mode.worker.session.mask, disc(3)) > 0.9
+    assert 1 < len(w.mode.shown.clicks) <= 6, "a stroke along the object"
 
 
 def test_the_mask_under_the_cursor_is_shown_unless_that_is_off(window, qtbot):

@@ -197,8 +197,11 @@ def test_a_worse_model_is_not_offered(section, image, threshold_model, over):
     over()
     text = section.review.summary.text()
     assert text.startswith("Worse: 'good' stays as it is. It does worse on what it was not shown.")
-    assert section.review.work is None and not section.review.keep.native.isVisible()
+    assert not section.review.pending and not section.review.keep.native.isVisible()
+    assert "stayed the same" in section.review.difference.text(), "it is compared all the same"
     assert list_unfinished() == {} and section.start.enabled and "good-tuned" not in names()
+    section.review.discard.native.click()
+    assert section.review.work is None and "good-tuned" not in names()
 
 
 def test_a_store_that_cannot_be_written(section, journal, over, home):

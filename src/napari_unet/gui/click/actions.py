@@ -21,9 +21,14 @@ from napari_unet.gui.click.text import FLAT, NO_OBJECT
 from napari_unet.gui.jobs.engine import get_features
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from napari_unet.gui.click.overlay import ClickOverlay
     from napari_unet.gui.click.target import ClickTarget
     from napari_unet.gui.click.worker import ClickWorker
+
+STROKE_CLICKS = 6
+"""So many places of a stroke count: the network was taught with a few clicks an object."""
 
 
 class ClickActions(QObject):
@@ -136,6 +141,25 @@ class ClickActions(QObject):
         low, high = self._click_at(first, False), self._click_at(second, False)
         if self._overlay is not None and low is not None and high is not None:
             self._overlay.show_box(low.place, high.place)
+
+    def stroke(self, several: Sequence[Pointed]) -> None:
+        """Begin an object by a stroke along it."""
+        from napari_unet.nn.interactive.interaction import take_stroke
+
+        clicks = self._clicks_along(several)
+        if clicks:
+            self._put(functools.partial(take_stroke, clicks=clicks, grow=self.settings.grow))
+
+    def show_stroke(self, several: Sequence[Pointed]) -> None:
+        """Show the stroke while the user draws it."""
+        if self._overlay is not None:
+            self._overlay.show({}, None, self._clicks_along(several))
+
+    def _clicks_along(self, several: Sequence[Pointed]) -> list[Click]:
+        """Return clicks on a stroke: a few, evenly spread over it, with both of its ends."""
+        chosen = np.linspace(0, len(several) - 1, min(len(several), STROKE_CLICKS)).round()
+        found = [self._click_at(several[int(at)], False) for at in chosen]
+        return [click for click in found if click is not None]
 
     def hover(self, pointed: Pointed, *, negative: bool = False, join: bool = False) -> None:
         """Preview a click at a place, or compute the features around it; only in a 2D view."""

@@ -25,7 +25,7 @@ from napari_unet.gui.layers.key_bindings import (
 from napari_unet.gui.layers.navigation import STILL_PX
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from napari.layers import Labels
     from qtpy.QtWidgets import QWidget
@@ -49,6 +49,8 @@ class _Mode(Protocol):
     def click(self, pointed: Pointed, *, negative: bool, join: bool) -> None: ...
     def box(self, first: Pointed, second: Pointed) -> None: ...
     def show_box(self, first: Pointed, second: Pointed) -> None: ...
+    def stroke(self, several: Sequence[Pointed]) -> None: ...
+    def show_stroke(self, several: Sequence[Pointed]) -> None: ...
     def hover(self, pointed: Pointed, *, negative: bool, join: bool) -> None: ...
     def leave(self) -> None: ...
     def keep(self) -> None: ...
@@ -119,18 +121,27 @@ class ClickInput:
             callbacks[:], self._zoom = [*self._zoom, *callbacks], []
 
     def _pressed(self, _: Labels, event: Any) -> Iterator[None]:
-        """Wait until the button is released: a click, a box (with Shift), or a drag of the view."""
+        """Wait until the button is released: a click, or a drag.
+
+        A drag with Shift is a box, with Ctrl and Shift a stroke along an object; else of the view.
+        """
         if not _is_click(event):
             return
         start, pixel, kind = _pointed(event), np.asarray(event.pos, float), _click_kind(event)
-        moved, boxing = False, event.button == LEFT and kind["join"]
+        moved, drawing = False, event.button == LEFT and kind["join"]
+        stroke = [start] if drawing and kind["negative"] else []
         yield
         while event.type == "mouse_move":
             moved |= bool(np.abs(np.asarray(event.pos, float) - pixel).max() > STILL_PX)
-            if moved and boxing:
+            if moved and stroke:
+                stroke.append(_pointed(event))
+                self._mode.show_stroke(stroke)
+            elif moved and drawing:
                 self._mode.show_box(start, _pointed(event))
             yield
-        if moved and boxing:
+        if moved and stroke:
+            self._mode.stroke(stroke)
+        elif moved and drawing:
             self._mode.box(start, _pointed(event))
         elif not moved:
             self._mode.click(start, **kind)

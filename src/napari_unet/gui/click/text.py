@@ -41,6 +41,7 @@ KEY_LIST = """
 <tr><td><b>Ctrl-click</b>&nbsp;</td><td>take away (or the right button)</td></tr>
 <tr><td><b>Shift-click</b>&nbsp;</td><td>add, even what lies apart</td></tr>
 <tr><td><b>Shift-drag</b>&nbsp;</td><td>begin with a box</td></tr>
+<tr><td><b>Ctrl-Shift-drag</b>&nbsp;</td><td>begin with a stroke along a large object</td></tr>
 <tr><td><b>Enter</b>, <b>Esc</b>&nbsp;</td><td>keep the object, drop it</td></tr>
 <tr><td><b>Ctrl+Z</b>&nbsp;</td><td>take back a click, then objects</td></tr>
 <tr><td><b>S</b>, <b>M</b>, <b>D</b>&nbsp;</td><td>split, merge, delete</td></tr>

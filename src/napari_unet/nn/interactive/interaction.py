@@ -123,6 +123,29 @@ def take_box(
     return Answer()
 
 
+def take_stroke(session: ClickSession, clicks: Sequence[Click], *, grow: bool = False) -> Steps:
+    """Begin with a stroke along an object; an active object is kept first.
+
+    Parameters
+    ----------
+    clicks
+        Places on the stroke, in one frame.
+    grow
+        See `keep`.
+
+    Raises
+    ------
+    InputError
+        One of them lies outside the image.
+    """
+    if session.shown.area:
+        return replace((yield from keep(session, grow)), again=True)
+    for done, click in enumerate(clicks):
+        yield Progress(done, 0, "places")
+        session.add(click)
+    return Answer()
+
+
 def keep(session: ClickSession, grow: bool = False) -> Steps:
     """Return the change that puts the active object into the labels.
 
