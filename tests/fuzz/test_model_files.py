@@ -15,7 +15,8 @@ from mutations import changed_bytes, changed_json
 from napari_unet.core.models import archive
 from napari_unet.core.models.card import ModelCard
 from napari_unet.core.models.folder import CARD, WEIGHTS, read_model
-from napari_unet.core.models.store import BUNDLED, list_models
+from napari_unet.core.models.own_record import OwnRecord
+from napari_unet.core.models.store import BUNDLED, ModelEntry, list_models
 from napari_unet.core.progress import run_to_end
 from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.core.training.rehearsal import RehearsalCrop, pack_rehearsal, unpack_rehearsal
@@ -43,6 +44,7 @@ def test_cards(fuzz, tiny_model, home) -> None:
     from napari_unet.core.training.config import usual_object_share
     from napari_unet.core.training.model_comparison import get_rounds
     from napari_unet.gui.finetune.versions import describe, format_score
+    from napari_unet.gui.models.card_text import describe_model, to_html
     from napari_unet.nn.inference.model import load_model
     from napari_unet.nn.inference.segment import segment_steps
 
@@ -55,6 +57,7 @@ def test_cards(fuzz, tiny_model, home) -> None:
         found = ModelCard.from_text(text)
         "\n".join(_card_lines(found)).encode()
         describe(found)
+        to_html(describe_model(ModelEntry("m", folder, False, found), {}, OwnRecord()))
         format_score(found)
         get_rounds(found.training)
         usual_object_share(found.training)
