@@ -285,11 +285,44 @@ def write_loop(frames: list[tuple[Image.Image, str, float]]) -> None:
     )
 
 
+def draw_models() -> None:
+    """Show the Models step after a colleague's .zip was imported, used and run."""
+    archive = make_archive("hela-anna")
+    window = Window(FLUORESCENCE)
+    models = window.step("Models")
+    models.exchange.import_models([str(archive)])  # as a drop does
+    wait(lambda: not models.at_work, "the model is imported")
+    window.press("Use this model")
+    window.press("Run")
+    segment = window.panel.segment
+    wait(lambda: segment.active is None, "the run ends")
+    pause(1.0)
+    save(window.grab(), "models")
+    window.close()
+
+
+def make_archive(name: str) -> Path:
+    """Write a model as a colleague would send it: the shipped one, with another name and parent."""
+    from napari_unet.core.models.archive import export_model
+    from napari_unet.core.models.folder import read_model
+    from napari_unet.core.models.store import BUNDLED, home, put_model, remove_model
+
+    card, tensors = read_model(BUNDLED / "nuclei")
+    changed = next(key for key, value in tensors.items() if value.dtype == np.float32)
+    tensors[changed] = tensors[changed] * np.float32(1.0001)
+    thumbnail = np.asarray(Image.open(BUNDLED / "nuclei" / "thumbnail.png"))
+    put_model(name, card.replace(parent=card.hash, replay=""), tensors, thumbnail)
+    target = export_model(name, home() / "colleague.zip")
+    remove_model(name)
+    return target
+
+
 PICTURES: dict[str, Callable[[], None]] = {
     "segment": draw_segment,
     "measure": draw_measure,
     "click": draw_click,
     "correct": draw_correct,
+    "models": draw_models,
 }
 """What draws each picture, by its name; `loop` is apart, for it takes minutes."""
 
