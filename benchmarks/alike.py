@@ -37,7 +37,7 @@ from scipy import ndimage
 
 import napari_unet as nu
 from napari_unet.core.alike.descriptors import object_masks, touching_pairs
-from napari_unet.core.alike.ranking import MARKED, AlikeRanking
+from napari_unet.core.alike.ranking import AlikeRanking, first_cut
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.progress import run_to_end
 from napari_unet.nn.inference.embeddings import FeatureCache
@@ -217,9 +217,10 @@ def measure(case: Case, rng: Generator) -> dict[int, tuple[float, float, float]]
         scores = ranking.scores(positives, negatives)
         open_ = np.ones(len(scores), bool)
         open_[[*positives, *negatives]] = False
+        cut = first_cut(scores[open_])
         if count in EXAMPLES:
-            found[count] = judged(scores[open_], case.wanted[open_])
-        marked = open_ & (scores >= MARKED)
+            found[count] = judged(scores[open_], case.wanted[open_], cut)
+        marked = open_ & (scores >= cut)
         wrong = np.flatnonzero(marked & ~case.wanted)
         missed = np.flatnonzero(open_ & ~marked & case.wanted)
         if len(wrong):
@@ -231,9 +232,9 @@ def measure(case: Case, rng: Generator) -> dict[int, tuple[float, float, float]]
     return found
 
 
-def judged(scores: np.ndarray, wanted: np.ndarray) -> tuple[float, float, float]:
+def judged(scores: np.ndarray, wanted: np.ndarray, cut: float) -> tuple[float, float, float]:
     """Return precision and recall of what is marked, and the best recall at a precision of 0.9."""
-    marked = scores >= MARKED
+    marked = scores >= cut
     right = np.count_nonzero(marked & wanted)
     order = np.argsort(-scores, kind="stable")
     hits = np.cumsum(wanted[order])

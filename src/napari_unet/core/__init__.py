@@ -13,6 +13,7 @@ regionprops  measurements of objects
 tracking     objects linked through time
 annotations  the journal of corrections, and training sets from it
 alike        objects that resemble a few examples, and the same edit of all of them
+review       what to look at next, and how good labels are by what was judged
 training     samples, splits, crops and state of trainings
 models       the store of models
 server_access  computers with a GPU: addresses, and the tokens for them

@@ -194,12 +194,20 @@ class UNetPanel(DockPanel):
             )
             for section in self._sections:
                 step.add_section(section)
+            step.review.click_wanted.connect(self._click_wanted)
         if isinstance(step, TuneSection):
             touched = self.correct.touched
             step.touched = touched.isChecked()
             touched.toggled.connect(step.set_touched)
             step.review.corrections_wanted.connect(lambda: self.open_step(CORRECT))
         return step
+
+    def _click_wanted(self) -> None:
+        """Turn click mode on, or go on with it; the step that is open stays."""
+        if not (self.click.mode.on and self.click.mode.active):
+            step = self.step
+            self.click.toggle()
+            self.open_step(step)
 
     def open_step(self, name: str) -> None:
         """Open a step; what goes on in the others goes on, and is shown below."""

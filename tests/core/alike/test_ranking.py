@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from napari_unet.core.alike.descriptors import NAMES
-from napari_unet.core.alike.ranking import MARKED, AlikeRanking
+from napari_unet.core.alike.ranking import MARKED, AlikeRanking, first_cut
 
 RNG = np.random.default_rng(0)
 COUNT = 240
@@ -33,6 +33,12 @@ def test_a_counterexample_takes_its_kind_away():
     after = ranking.scores([2, 7], [17, 20, 22])
     assert after[SECOND].mean() < before[SECOND].mean() - 0.2
     assert (after[FIRST] >= MARKED).mean() > 0.7
+
+
+def test_the_first_cut_is_a_half_or_the_largest_gap():
+    assert first_cut(np.array([0.9, 0.2, 0.1])) == MARKED
+    cut = first_cut(np.array([0.05, 0.32, 0.35, 0.04, 0.03, 0.02]))
+    assert 0.05 < cut < 0.32
 
 
 def test_few_and_equal_objects_can_be_ranked():

@@ -89,5 +89,19 @@ class AlikeRanking:
         return _sigmoid(values @ weights)
 
 
+def first_cut(scores: np.ndarray) -> float:
+    """Return the score from which on objects are marked at first.
+
+    That is `MARKED`; if none has it, as after one example among few objects, the middle of the
+    largest gap between the better half of them.
+    """
+    if len(scores) < 2 or (scores >= MARKED).any():
+        return MARKED
+    odds = np.sort(np.log(scores / (1 - scores)))[::-1]
+    gaps = odds[:-1] - odds[1:]
+    at = int(gaps[: max(1, len(scores) // 2)].argmax())
+    return float(_sigmoid((odds[at] + odds[at + 1]) / 2))
+
+
 def _sigmoid(values: np.ndarray) -> np.ndarray:
     return np.asarray(1 / (1 + np.exp(-np.clip(values, -30, 30))))

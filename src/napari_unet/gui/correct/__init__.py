@@ -8,5 +8,9 @@ mask_section      the annotation mask: what the model may learn from, and the la
 drawing           layers to draw boxes and scribbles on
 correction_list   the model's training set: thumbnails, leaving out, export
 restore_row       restoring earlier corrections of an image
+alike             the same correction of all objects that are alike
+alike_search      what is alike, found and edited in a job
+review            one object after the other, judged by single keys; how good the labels are
+review_plan       what there is to look at in a review, and what came of it
 uncertain_places  where to look next: the places at which the model is least certain
 """

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from napari.utils.colormaps import DirectLabelColormap
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QCheckBox, QGridLayout, QLabel, QPushButton, QWidget
 
@@ -16,7 +15,7 @@ from napari_unet.core.prompts.scribbles import BACKGROUND, OBJECT
 from napari_unet.gui.correct.drawing import BoxDrawer, scribble
 from napari_unet.gui.jobs.job import Job, WidgetJobs
 from napari_unet.gui.layers.key_bindings import bind_window_key, weak_callback
-from napari_unet.gui.layers.overlay_layer import add_overlay
+from napari_unet.gui.layers.overlay_layer import add_drawing
 from napari_unet.gui.widgets.panel import WrappedLabel
 
 if TYPE_CHECKING:
@@ -46,9 +45,7 @@ _LEGEND = (
     '<span style="color: rgb(255, 191, 26)">■</span> scribbled'
 )
 _KNOWN_CODE, _SCRIBBLED_CODE = 1, 2
-_COLOURS: dict[int | None, Any] = {
-    None: (0, 0, 0, 0),
-    0: (0, 0, 0, 0),
+_COLOURS = {
     _KNOWN_CODE: (0.18, 0.9, 0.65, 1),
     _SCRIBBLED_CODE: (1, 0.75, 0.1, 1),
 }
@@ -118,6 +115,10 @@ class MaskSection(QWidget):
         self.touched.toggled.connect(self.show_layer)
         self.show_mask.toggled.connect(self.show_layer)
         self.show_mask.toggled.connect(self.legend.setVisible)
+        self.bind_keys()
+
+    def bind_keys(self) -> None:
+        """Take the keys, at first or when a review has given them back."""
         for key, method in ((CHECK_KEY, self.check_slice), (CONFIRM_KEY, self._confirm_pressed)):
             bind_window_key(self._viewer, self, key, weak_callback(method))
 
@@ -246,7 +247,7 @@ class MaskLayer:
             self.hide()
         self._recording, self._touched = recording, touched
         if self.layer is None or self.layer not in self._viewer.layers:
-            self.layer = self._new_layer(recording.layer)
+            self.layer = add_drawing(self._viewer, recording.layer, MASK_LAYER, _COLOURS, 0.25)
         self.refresh()
 
     def hide(self) -> None:
@@ -273,16 +274,6 @@ class MaskLayer:
         plane = geometry.array(layer.data)[index]
         plane[...] = np.where(mask.scribbled, _SCRIBBLED_CODE, mask.known * _KNOWN_CODE)
         layer.refresh(thumbnail=False, highlight=False, extent=False)
-
-    def _new_layer(self, labels: Labels) -> Labels:
-        active = self._viewer.layers.selection.active
-        empty = np.zeros(labels.data.shape, np.uint8)  # memory is taken page by page
-        colours = DirectLabelColormap(color_dict=_COLOURS)
-        layer = add_overlay(self._viewer, labels, empty, MASK_LAYER, opacity=0.25, colormap=colours)
-        layer.editable = False
-        if active is not None:
-            self._viewer.layers.selection.active = active
-        return layer
 
 
 def plane_in_view(viewer: Any, recording: LayerRecording) -> tuple[int, ...]:

@@ -9,10 +9,12 @@ from napari.layers import Image, Labels
 from qtpy.QtCore import QTimer, Signal
 
 from napari_unet.core.models.store import is_descendant
+from napari_unet.gui.correct.alike import AlikeSection
 from napari_unet.gui.correct.correction_list import CorrectionList
 from napari_unet.gui.correct.edit_tracker import get_edit_tracker
 from napari_unet.gui.correct.mask_section import MaskSection, tip_button
 from napari_unet.gui.correct.restore_row import RestoreRow
+from napari_unet.gui.correct.review import ReviewSection
 from napari_unet.gui.correct.uncertain_places import UncertaintySection
 from napari_unet.gui.layers.combos import as_choices, object_layers, refresh_choices
 from napari_unet.gui.layers.convert import unwrap
@@ -69,6 +71,10 @@ class CorrectSection(Step):
         The annotation mask; its check box "What I touched" is also `touched`.
     uncertain
         Leads to the next uncertain place.
+    alike
+        Does to all that are alike what was done to one object.
+    review
+        Leads through the objects, and says how good they are.
     """
 
     changed = Signal()
@@ -98,14 +104,16 @@ class CorrectSection(Step):
         self.model: Any = self.inputs.model
         self.restore_row = RestoreRow(self._viewer, self.tracker)
         self.uncertain = UncertaintySection(self._viewer, self.inputs)
+        parts = (self._viewer, self.tracker, self.inputs, lambda: self.labels.value)
+        self.alike, self.review = AlikeSection(*parts), ReviewSection(*parts)
         self.corrections = CorrectionList(
             lambda: open_stacks(self._viewer), lambda: self.tracker.journals
         )
         self.list_section = CollapsibleSection("Corrections so far", self.corrections)
         remember_open(self.list_section, SECTION)
         vbox(
-            self.restore_row, rows_widget([("labels", self.labels)]), self.uncertain,
-            self.mask_section, self.list_section, owner=self,
+            self.restore_row, rows_widget([("labels", self.labels)]), self.alike,
+            self.review, self.uncertain, self.mask_section, self.list_section, owner=self,
         ).addStretch(1)  # fmt: skip
         self.status = WrappedLabel(_HINT)
         self.retry = tip_button("Retry", _TIPS["retry"])
@@ -122,6 +130,8 @@ class CorrectSection(Step):
         self.redo.clicked.connect(lambda: self._with_recording("redo"))
         self.touched.toggled.connect(self._touched_changed)
         self.mask_section.marked.connect(self._show_state)
+        self.review.stopped.connect(self.mask_section.bind_keys)
+        self.review.stopped.connect(self.uncertain.bind_keys)
         self.list_section.toggled.connect(self._read_list)
         self.tracker.changed.connect(self._recording_changed)
         self.restore_row.restored.connect(lambda recording: self._choose(recording.layer))
@@ -249,8 +259,10 @@ class CorrectSection(Step):
         return [*self.tracker.recordings.values(), *self.tracker.unsaved]
 
     def cancel_all(self) -> None:
-        """Stop looking for doubt: the dock was closed. What is recorded goes on."""
+        """Stop what looks at objects: the dock was closed. What is recorded goes on."""
         self.uncertain.cancel()
+        self.alike.close_found()
+        self.review.stop()
 
     def showEvent(self, event: QShowEvent | None) -> None:
         """Read the list of corrections again: other windows record, too."""

@@ -93,7 +93,11 @@ class UncertaintySection(QWidget):
         vbox(self.next, self.layer, self.status, margins=(6, 0, 6, 0), owner=self)
         self.next.clicked.connect(self.go)
         self.layer.toggled.connect(self._show_layer)
-        bind_window_key(viewer, self, KEY, weak_callback(self.go))
+        self.bind_keys()
+
+    def bind_keys(self) -> None:
+        """Take the key, at first or when a review has given it back."""
+        bind_window_key(self._viewer, self, KEY, weak_callback(self.go))
 
     def go(self, *_: Any) -> None:
         """Go to the next place; search first where nothing was found yet."""

@@ -73,6 +73,33 @@ def add_overlay(viewer: Any, labels: Labels, values: np.ndarray, name: str, **lo
     return own
 
 
+def add_drawing(
+    viewer: Any, labels: Labels, name: str, colours: Mapping[int, Any], opacity: float = 1.0
+) -> Labels:
+    """Add an empty layer over labels that is drawn into, by code; the active layer stays so.
+
+    Parameters
+    ----------
+    name
+        The layer's name, and its kind.
+    colours
+        By the values that will be drawn.
+    """
+    import numpy as np
+    from napari.utils.colormaps import DirectLabelColormap
+
+    active = viewer.layers.selection.active
+    empty = np.zeros(labels.data.shape, np.uint8)  # memory is taken page by page
+    table: dict[int | None, Any] = {None: (0, 0, 0, 0), 0: (0, 0, 0, 0)}
+    table.update(colours.items())
+    colormap = DirectLabelColormap(color_dict=table)
+    layer = add_overlay(viewer, labels, empty, name, opacity=opacity, colormap=colormap)
+    layer.editable = False
+    if active is not None:
+        viewer.layers.selection.active = active
+    return layer
+
+
 def overlay_colormap(colours: Mapping[str, tuple[int, int, int]]) -> Any:
     """Return the colormap of what `draw_match_status` draws; the kinds in the same order."""
     from napari.utils.colormaps import DirectLabelColormap

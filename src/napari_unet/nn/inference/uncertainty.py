@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from napari_unet.nn.inference.model import Model
 
     Known = Callable[[tuple[int, ...]], np.ndarray | None]
+    LabelsAt = Callable[[tuple[int, ...]], np.ndarray]
     from napari_unet.core.tiles import Index, Window
 
 
@@ -76,6 +77,7 @@ def find_uncertain_regions(
     settings: PredictSettings | None = None,
     *,
     known: Known | None = None,
+    labels: LabelsAt | None = None,
     agreement: bool = False,
 ) -> Generator[Progress, None, list[UncertainRegion]]:
     """Find what is most worth correcting, yielding after every tile and frame.
@@ -87,6 +89,9 @@ def find_uncertain_regions(
     known
         Returns for a frame, given by its index, what was annotated already: bool ([Z,] Y, X), or
         None.
+    labels
+        Returns a frame's objects, ([Z,] Y, X), whose uncertainty is asked for; None: those that the
+        model finds.
     agreement
         Whether disagreement between the mirrored image and the image counts as uncertain, too;
         takes 4 to 8 times as long.
@@ -112,7 +117,15 @@ def find_uncertain_regions(
             )
             # Where all views agree, their mean is the first one's maps.
             other = np.minimum(1, 2 * np.abs(maps - mean).max(0))
-        places = _places(model, frame, maps, settings, known, other)
+        objects = labels(index) if labels else _decode(model, maps, settings)
+        places = rank_uncertain_regions(
+            maps,
+            objects,
+            get_head(model.spec),
+            known=known(index) if known else None,
+            disagreement=other,
+            index=index,
+        )
         uncertainty = uncertainty_map(maps, get_head(model.spec))
         if other is not None:
             uncertainty = np.maximum(uncertainty, other)
@@ -134,29 +147,12 @@ def _maps(
     return maps
 
 
-def _places(
-    model: Model,
-    frame: Frame,
-    maps: np.ndarray,
-    settings: PredictSettings,
-    known: Known | None,
-    disagreement: np.ndarray | None,
-) -> list[UncertainRegion]:
-    head, ndim = get_head(model.spec), model.spec.ndim
-    if model.spec.head == "instance":
-        decoding = model.decoding.in_image(choose_scale(model, settings), ndim)
-        labels = decode_instances(
-            maps, decoding.updated(threshold=settings.threshold, merge=settings.merge)
-        )
-    else:
-        labels = maps.argmax(0)
-    return rank_uncertain_regions(
-        maps,
-        labels,
-        head,
-        known=known(frame.index) if known else None,
-        disagreement=disagreement,
-        index=frame.index,
+def _decode(model: Model, maps: np.ndarray, settings: PredictSettings) -> np.ndarray:
+    if model.spec.head != "instance":
+        return np.asarray(maps.argmax(0))
+    decoding = model.decoding.in_image(choose_scale(model, settings), model.spec.ndim)
+    return decode_instances(
+        maps, decoding.updated(threshold=settings.threshold, merge=settings.merge)
     )
 
 

@@ -228,6 +228,12 @@ def _follow(
         mask = found
 
 
+def click_on(mask: ObjectMask, predictor: MaskPredictor) -> ObjectMask | None:
+    """Return the object that a click in the middle of a mask gives; None if it is another one."""
+    found = predictor.answer(_click_deepest(mask)).cropped()
+    return found if _is_same_object(mask, found) else None
+
+
 def _click_deepest(mask: ObjectMask) -> ClickSet:
     """Click on a mask's deepest pixel."""
     at = first_click(mask.inside).place

@@ -1,0 +1,372 @@
+"""Review mode: one object after the other, judged by single keys under one hand.
+
+The objects come in the order of what a correction is worth, with some drawn at random, by which the
+quality of the labels is estimated.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QGridLayout, QWidget
+from scipy import ndimage
+
+from napari_unet.core.alike.group_edits import edit_all
+from napari_unet.core.errors import UnetError
+from napari_unet.core.instances.label_edits import DELETE, SPLIT
+from napari_unet.core.review.order import OBJECT, PLACE
+from napari_unet.gui.correct.alike_search import AlikeQuery
+from napari_unet.gui.correct.mask_section import tip_button
+from napari_unet.gui.correct.review_plan import ReviewPlan, plan_review
+from napari_unet.gui.errors import report_error
+from napari_unet.gui.jobs.engine import get_features
+from napari_unet.gui.jobs.job import HOST, Job, WidgetJobs, get_device_queue
+from napari_unet.gui.layers.key_bindings import bind_window_key, weak_callback
+from napari_unet.gui.layers.navigation import go_to
+from napari_unet.gui.layers.overlay_layer import add_drawing
+from napari_unet.gui.remembered import remembered
+from napari_unet.gui.shared_inputs import SECTION, quick_settings
+from napari_unet.gui.widgets.panel import WrappedLabel, vbox
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari.layers import Labels
+
+    from napari_unet.core.alike.group_edits import GroupEdit
+    from napari_unet.core.progress import Progress
+    from napari_unet.core.review.order import ReviewItem
+    from napari_unet.gui.correct.edit_tracker import EditTracker
+    from napari_unet.gui.shared_inputs import InputForm
+
+LAYER = "review"
+KEYS = {"accept": "Y", "split": "U", "delete": "H", "click": "J", "next": "N"}
+"""All within reach of the right hand's first finger."""
+LEAST_DRAWN = 8
+"""The estimate is shown when so many randomly drawn ones were judged."""
+_TITLES = {
+    "accept": "Right",
+    "split": "Split",
+    "delete": "Delete",
+    "click": "Click it",
+    "next": "Next",
+}
+_TIPS = {
+    "review": "Go through the objects, those first whose correction is worth most: in doubt, and "
+    "many alike.\nEvery fourth is drawn at random, to estimate how good all of them are.",
+    "accept": "It is right as it is, or nothing is missing here; on to the next.",
+    "split": "These are two objects: split it at its neck; on to the next.",
+    "delete": "This is no object: delete it; on to the next.",
+    "click": "Turn click mode on, and click the object as it should be, or a missed one; Enter, "
+    "then N.\nThe brush and the eraser do as well.",
+    "next": "On to the next; what was not changed is skipped, and says nothing.",
+}
+_ASK = {
+    OBJECT: "Is this object right?",
+    PLACE: "Is an object missing here? Add it, then N; if none is, Y.",
+}
+_ASK_SQUARE = "A square drawn at random: add every missed object in it, then N; if none is, Y."
+_COLOURS = {1: (1.0, 0.9, 0.2, 1)}
+
+
+class ReviewSection(QWidget):
+    """Leads through the objects of the chosen labels, and says how good they are.
+
+    Emits `stopped` when the review is over and its keys are free, and `click_wanted` when the user
+    wants click mode.
+
+    Parameters
+    ----------
+    viewer, tracker, inputs, chosen
+        As for `AlikeSection`.
+
+    Attributes
+    ----------
+    plan
+        The review; None while there is none.
+    item
+        What is looked at.
+    job
+        The job that plans or edits; None without one.
+    """
+
+    stopped = Signal()
+    click_wanted = Signal()
+
+    def __init__(
+        self,
+        viewer: Any,
+        tracker: EditTracker,
+        inputs: InputForm,
+        chosen: Callable[[], Labels | None],
+    ) -> None:
+        super().__init__()
+        self._viewer, self._tracker = viewer, tracker
+        self._inputs, self._chosen = inputs, chosen
+        self._jobs = WidgetJobs(self)
+        self.plan: ReviewPlan | None = None
+        self.item: ReviewItem | None = None
+        self.job: Job | None = None
+        self.layer: Labels | None = None
+        self._outlined: tuple[Any, ...] = ()
+        self._settling = False
+        self._give_back: list[Callable[..., None]] = []
+        self._build()
+
+    def _build(self) -> None:
+        self.toggle = tip_button("Review", _TIPS["review"])
+        self.toggle.setCheckable(True)
+        self.toggle.clicked.connect(self._toggled)
+        actions = {
+            "accept": self.accept,
+            "split": self.split,
+            "delete": self.delete,
+            "click": self.click,
+            "next": self.next,
+        }
+        self.buttons = {}
+        self.keys = QWidget()
+        grid = QGridLayout(self.keys)
+        grid.setContentsMargins(0, 0, 0, 0)
+        for number, (name, action) in enumerate(actions.items()):
+            button = tip_button(f"{_TITLES[name]} ({KEYS[name]})", _TIPS[name])
+            button.clicked.connect(action)
+            self.buttons[name] = button
+            grid.addWidget(button, *divmod(number, 2))
+        self._actions = actions
+        self.keys.hide()
+        self.status, self.quality = WrappedLabel(), WrappedLabel()
+        vbox(self.toggle, self.status, self.keys, self.quality, margins=(6, 0, 6, 0), owner=self)
+
+    def _toggled(self, wanted: bool) -> None:
+        if wanted:
+            self.start()
+        else:
+            self.stop()
+
+    def start(self) -> None:
+        """Plan a review of the chosen labels, and begin it."""
+        layer, image, entry = self._chosen(), self._inputs.image.value, self._inputs.entry
+        if layer is None or image is None or entry is None:
+            self.toggle.setChecked(False)
+            self._say("Choose an image, labels and a model first.")
+            return
+        self.stop()
+        self.toggle.setChecked(True)
+        device = remembered(SECTION).get("device", "auto")
+        recording = self._tracker.begin_recording(layer)
+        query = AlikeQuery(
+            recording, entry.name, device, quick_settings(image), get_features(image)
+        )
+        seed = int(np.random.default_rng().integers(2**31))
+        self._say("Looking for doubt …")
+        self._run(functools.partial(plan_review, query, seed), self._planned, device)
+
+    def stop(self, *_: Any) -> None:
+        """End the review; what was judged is in the journal already."""
+        if self.job is not None:
+            self.job.cancel()
+            self.job = None
+        began = bool(self._give_back)
+        for give_back in self._give_back:
+            give_back()
+        self._give_back = []
+        layer, self.layer, self.plan, self.item = self.layer, None, None, None
+        self._outlined = ()
+        if layer is not None and layer in self._viewer.layers:
+            self._viewer.layers.remove(layer)
+        self.keys.hide()
+        self.toggle.setChecked(False)
+        self._say("")
+        if began:
+            self.stopped.emit()
+
+    def accept(self, *_: Any) -> None:
+        """Take what is looked at for right, with what was changed there; go on."""
+        plan, item = self.plan, self.item
+        if plan is None or item is None or self.job is not None:
+            return
+        if item.kind == OBJECT and not plan.was_edited(item, self._labels()):
+            found = plan.objects[item.number]
+            plan.query.recording.confirm(list(found.labels), found.index)
+        self._settle()
+        self._go_on()
+
+    def delete(self, *_: Any) -> None:
+        """Delete the object; go on."""
+        self._edit(DELETE)
+
+    def split(self, *_: Any) -> None:
+        """Split the object at its neck; go on."""
+        self._edit(SPLIT)
+
+    def click(self, *_: Any) -> None:
+        """Turn click mode on."""
+        if self.plan is not None:
+            self.click_wanted.emit()
+
+    def next(self, *_: Any) -> None:
+        """Go on; what was changed counts as corrected, what was not is skipped."""
+        plan, item = self.plan, self.item
+        if plan is None or self.job is not None:
+            return
+        if item is not None and plan.was_edited(item, self._labels()):
+            self._settle()
+        self._go_on()
+
+    def _labels(self) -> Any:
+        assert self.plan is not None
+        recording = self.plan.query.recording
+        assert recording.geometry is not None
+        return recording.geometry.array(recording.data)
+
+    def _edit(self, kind: str) -> None:
+        plan, item = self.plan, self.item
+        if plan is None or item is None or item.kind != OBJECT or self.job is not None:
+            return
+        labels, found = self._labels(), plan.objects[item.number]
+        if plan.was_edited(item, labels):
+            self._say("It was changed already: press N to go on, or Ctrl+Z to take it back.")
+            return
+        steps = functools.partial(edit_all, labels, [found], kind)
+        self._run(steps, functools.partial(self._edited, plan), HOST)
+
+    def _edited(self, plan: ReviewPlan, edit: GroupEdit) -> None:
+        """Record an edit; what came of it is noted as soon as it is in the labels."""
+        if plan is not self.plan:
+            return
+        if not edit.done:
+            self._say("It has no neck to split it at: click it (J), or paint; then N.")
+            return
+        recording = plan.query.recording
+        self._settling = True
+        recording.saved.connect(self._saved)
+        recording.change(edit, edit.kind)
+
+    def _saved(self) -> None:
+        if self.plan is None or not self._settling:
+            return
+        self._settling = False
+        self.plan.query.recording.saved.disconnect(self._saved)
+        self._settle()
+        self._go_on()
+
+    def _settle(self) -> None:
+        if self.plan is not None and self.item is not None:
+            self.plan.settle(self.item, self._labels())
+
+    def _run(self, steps: Callable[[], Any], done: Callable[[Any], None], device: str) -> None:
+        holder: list[Job] = []
+        job = Job(
+            steps,
+            on_item=self._progress,
+            on_done=done,
+            on_error=self._failed,
+            on_end=lambda _: self._ended(holder[0]),
+        )
+        holder.append(job)
+        self.job = job
+        self._jobs.run_in(get_device_queue(device), job)
+
+    def _progress(self, item: Progress) -> None:
+        if item.total > 1:
+            self._say(f"Looking for doubt: {item.done} of {item.total} {item.what} …")
+
+    def _ended(self, job: Job) -> None:
+        if self.job is job:
+            self.job = None
+
+    def _failed(self, error: Exception) -> None:
+        planning = self.plan is None
+        if planning:
+            self.stop()
+        if isinstance(error, UnetError):
+            self._say(str(error))
+        else:
+            report_error(error, "the review failed", self._say)
+
+    def _planned(self, plan: ReviewPlan) -> None:
+        self.job = None
+        layer = plan.query.recording.layer
+        if layer not in self._viewer.layers:
+            self.stop()
+            return
+        self.plan = plan
+        self.layer = add_drawing(self._viewer, layer, LAYER, _COLOURS)
+        self._give_back = [
+            bind_window_key(
+                self._viewer, self, KEYS[name], weak_callback(action, while_typing=False)
+            )
+            for name, action in self._actions.items()
+        ]
+        self.keys.show()
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Show the next thing to look at, and how good the labels are by now."""
+        plan = self.plan
+        if plan is None:
+            return
+        self.item = plan.order.next()
+        if self.item is None:
+            self._outline(None)
+            self._say("Everything was looked at.")
+        else:
+            self._show(plan, self.item)
+        self._show_quality(plan)
+
+    def _show(self, plan: ReviewPlan, item: ReviewItem) -> None:
+        index, window = plan.where(item)
+        image = self._tracker.get_image(plan.query.recording.layer)
+        geometry = plan.query.recording.geometry
+        if image is not None and geometry is not None:
+            centre = [(w.start + w.stop - 1) / 2 for w in window]
+            letters = geometry.stack.labels_axes
+            position = dict(zip(letters, (*index, *centre), strict=True))
+            extent = max(part.stop - part.start for part in window[-2:])
+            go_to(self._viewer, image, position, float(extent))
+        self._outline(item)
+        left = plan.order.left
+        ask = _ASK.get(item.kind, _ASK_SQUARE)
+        self._say(f"{ask} {left:,} left to look at.")
+        for name in ("split", "delete"):
+            self.buttons[name].setEnabled(item.kind == OBJECT)
+
+    def _show_quality(self, plan: ReviewPlan) -> None:
+        order = plan.order
+        if order.drawn < LEAST_DRAWN:
+            text = (
+                f"Quality: known after {LEAST_DRAWN - order.drawn} more that are drawn at random."
+            )
+        else:
+            found = order.quality()
+            text = (
+                f"AP50 is about <b>{found.now.value:.2f}</b> ({found.now.low:.2f} to "
+                f"{found.now.high:.2f}, 90 %); it was {found.found.value:.2f} "
+                f"({found.found.low:.2f} to {found.found.high:.2f}). {order.judged:,} judged."
+            )
+        self.quality.setText(text)
+
+    def _outline(self, item: ReviewItem | None) -> None:
+        plan, layer = self.plan, self.layer
+        if plan is None or layer is None or plan.query.recording.geometry is None:
+            return
+        array = plan.query.recording.geometry.array(layer.data)
+        if self._outlined:
+            array[self._outlined] = 0
+        self._outlined = ()
+        if item is not None:
+            index, _ = plan.where(item)
+            mask = plan.mask(item)
+            inside = np.pad(mask.inside, 1)
+            edge = inside & ~ndimage.binary_erosion(inside)
+            self._outlined = (*index, *mask.window)
+            array[self._outlined] = edge[(slice(1, -1),) * edge.ndim]
+        layer.refresh(thumbnail=False, highlight=False, extent=False)
+
+    def _say(self, text: str) -> None:
+        if self.status.text() != text:
+            self.status.setText(text)

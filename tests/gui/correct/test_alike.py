@@ -1,0 +1,114 @@
+"""Fix one, fix all alike, in a real window with a real model and journal."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tune_parts as parts
+from discs import disc
+from napari.utils.notifications import notification_manager
+
+from napari_unet.core.alike.group_edits import GroupEdit
+from napari_unet.core.annotations.header import find_journals
+from napari_unet.core.annotations.journal_reader import JournalReader
+from napari_unet.core.instances.label_edits import DELETE
+from napari_unet.gui.correct.edit_tracker import get_edit_tracker
+from napari_unet.gui.layers.convert import layer_stack
+
+SHAPE = (96, 200)
+SPECKS = {n: (12 + 36 * (n // 5), 20 + 40 * (n % 5)) for n in range(1, 10)}
+CELLS = {10 + n: (30 + 36 * (n // 5), 20 + 40 * (n % 5)) for n in range(10)}
+
+
+@pytest.fixture
+def correct(viewer, threshold_model):
+    """The Correct step over two planes of nine bright specks and of ten discs."""
+    threshold_model("bright", 2)
+    labels = np.zeros((2, *SHAPE), np.uint16)
+    for plane in labels:
+        for number, place in CELLS.items():
+            plane[disc(SHAPE, place, 9)] = number
+        for number, place in SPECKS.items():
+            plane[disc(SHAPE, place, 3)] = number
+    rng = np.random.default_rng(0)
+    data = (labels > 0) * 0.8 + rng.normal(0, 0.02, labels.shape)
+    data[np.isin(labels, list(SPECKS))] += 0.4
+    image = viewer.add_image(data.astype(np.float32), name="im")
+    viewer.add_labels(labels, name="cells")
+    panel = parts.panel_of(viewer)
+    panel.inputs.choose_model("bright")
+    panel.open_step("Correct")
+    assert panel.correct.labels.value is not None
+    return panel.correct, image
+
+
+def key_of(viewer, letter):
+    return next((what for key, what in viewer.keymap.items() if str(key) == letter), None)
+
+
+def settle(section, qtbot):
+    qtbot.waitUntil(lambda: section.job is None, timeout=60_000)
+
+
+def test_what_is_done_to_one_is_done_to_all_as_one_step(viewer, correct, qtbot):
+    section, image = correct
+    layer, alike = section.labels.value, section.alike
+    second = layer.data[1].copy()
+    for speck in (1, 2):
+        where = np.nonzero(layer.data[0] == speck)
+        layer.data_setitem((np.zeros(len(where[0]), int), *where), 0)
+    key_of(viewer, "A")(viewer)
+    settle(alike, qtbot)
+    found = {alike.alike.items[place].labels[0] for place in alike.marked}
+    assert found == set(range(3, 10))
+    assert "7 of 17 objects are like the 2 deleted" in alike.status.text()
+    kept, gone = 3, 4
+    outlines = viewer.layers["alike"].data
+    assert outlines[0][disc(SHAPE, SPECKS[kept], 3)].any() and not outlines[1].any()
+    alike.alike.toggle((0,), kept, alike.least)  # as a click on it does
+    alike.alike.toggle((0,), gone, 1.0)  # one that is not marked: in, whatever the slider says
+    alike._show()
+    alike.apply.click()
+    qtbot.waitUntil(lambda: not (layer.data[0] == gone).any(), timeout=20_000)
+    assert {kept, *CELLS} <= set(np.unique(layer.data[0]).tolist())
+    assert not np.isin(layer.data[0], [1, 2, 4, 5]).any()
+    assert np.array_equal(layer.data[1], second)
+    assert "alike" not in viewer.layers
+    recording = section.recording
+    assert recording.wait(10)
+    with JournalReader(find_journals(layer_stack(image))[0].path) as journal:
+        sources = [edit.source for edit in journal.history()]
+        assert sources == ["set", "set", "delete alike"]
+        assert np.array_equal(journal.replay((0,)), layer.data[0])
+    recording.undo()
+    assert (layer.data[0] == gone).any() and not (layer.data[0] == 1).any()
+    assert not notification_manager.records
+
+
+def test_without_a_correction_it_says_what_to_do(viewer, correct, qtbot):
+    section, _ = correct
+    section.alike.find_button.click()
+    settle(section.alike, qtbot)
+    assert "first" in section.alike.status.text()
+    assert section.alike.alike is None
+
+
+def test_what_is_painted_while_it_is_saved_stays(viewer, models, qtbot):
+    viewer.add_image(np.zeros(SHAPE, np.float32), name="im")
+    labels = np.zeros(SHAPE, np.uint16)
+    labels[10:20, 10:20] = 1
+    layer = viewer.add_labels(labels, name="cells")
+    recording = get_edit_tracker(viewer).begin_recording(layer)
+    where = np.nonzero(labels == 1)
+    change = GroupEdit(DELETE, where, np.full(100, 1), np.zeros(100, int), done=1)
+    recording.change(change, "delete alike")
+    assert (layer.data == 1).sum() == 100  # the disk comes first
+    layer.data_setitem((np.array([12, 12]), np.array([12, 40])), 7)
+    qtbot.waitUntil(lambda: not (layer.data == 1).any(), timeout=10_000)
+    assert (layer.data == 7).sum() == 2
+    assert recording.wait(10)
+    assert np.array_equal(recording.journal.replay(), layer.data)
+    for _ in range(2):
+        recording.undo()
+        assert np.array_equal(recording.journal.replay(), layer.data)
+    assert (layer.data == 1).sum() == 100

@@ -1,0 +1,78 @@
+"""Review mode in a real window: keys, the journal, and the estimate."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tune_parts as parts
+from discs import disc
+
+from napari_unet.core.annotations.header import find_journals
+from napari_unet.core.annotations.journal_reader import JournalReader
+from napari_unet.core.review.order import OBJECT
+from napari_unet.gui.layers.convert import layer_stack
+
+SHAPE = (96, 200)
+DEBRIS, CLUMP = 9, 8
+
+
+@pytest.fixture
+def correct(viewer, threshold_model):
+    """The Correct step over four discs, a clump of two, and an object where there is nothing."""
+    threshold_model("bright", 2)
+    labels = np.zeros(SHAPE, np.uint16)
+    for number in range(1, 5):
+        labels[disc(SHAPE, (20, 40 * number), 9)] = number
+    labels[disc(SHAPE, (70, 40), 9) | disc(SHAPE, (70, 56), 9)] = CLUMP
+    image = viewer.add_image((labels > 0).astype(np.float32), name="im")
+    labels[disc(SHAPE, (70, 150), 9)] = DEBRIS
+    viewer.add_labels(labels, name="cells")
+    panel = parts.panel_of(viewer)
+    panel.inputs.choose_model("bright")
+    panel.open_step("Correct")
+    return panel.correct, image
+
+
+def key_of(viewer, letter):
+    return next((what for key, what in viewer.keymap.items() if str(key) == letter), None)
+
+
+def test_keys_judge_one_object_after_the_other(viewer, correct, qtbot):
+    section, image = correct
+    review, layer = section.review, section.labels.value
+    before = key_of(viewer, "Y")
+    review.toggle.click()
+    qtbot.waitUntil(lambda: review.plan is not None, timeout=60_000)
+    plan, seen = review.plan, 0
+    while review.item is not None:
+        item, seen = review.item, seen + 1
+        assert viewer.layers["review"].data.any()
+        label = plan.objects[item.number].labels[0] if item.kind == OBJECT else 0
+        key_of(viewer, {DEBRIS: "H", CLUMP: "U"}.get(label, "Y"))(viewer)
+        qtbot.waitUntil(lambda now=item: review.item is not now, timeout=20_000)
+        assert seen < 60
+    assert review.status.text() == "Everything was looked at."
+    assert len(np.unique(layer.data)) == 7 and not layer.data[70, 150]
+    found = plan.order.quality()
+    assert found.now.value == found.now.low == found.now.high == 1
+    # Of six objects four are hits; the clump may be one of its two.
+    assert found.found.value in (pytest.approx(4 / 8), pytest.approx(5 / 7))
+    assert section.recording.wait(10)
+    with JournalReader(find_journals(layer_stack(image))[0].path) as journal:
+        sources = sorted(edit.source for edit in journal.history())
+        assert sources == ["confirm"] * 4 + ["delete", "split"]
+        assert np.array_equal(journal.replay(), layer.data)
+    review.toggle.click()
+    assert "review" not in viewer.layers
+    assert key_of(viewer, "Y") is not None and key_of(viewer, "H") is None
+    assert before is not None
+
+
+def test_what_is_skipped_says_nothing(viewer, correct, qtbot):
+    review = correct[0].review
+    review.start()
+    qtbot.waitUntil(lambda: review.plan is not None, timeout=60_000)
+    for _ in range(5):
+        review.next()
+    assert review.plan.order.judged == 0
+    assert "more that are drawn" in review.quality.text()
