@@ -23,15 +23,14 @@ def test_a_kill_loses_no_correction_and_leaves_no_half_model(home, last):
     paths = [str(HELPERS), *sys.path]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, HELPERS / "live_child.py"]
-    child = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
     said = []
-    for line in child.stdout:
-        said.append(line.strip())
-        if said[-1] == last:
-            break
-    child.kill()
-    said += [line.strip() for line in child.stdout]  # what it said until it was killed
-    child.wait()
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as child:
+        for line in child.stdout:
+            said.append(line.strip())
+            if said[-1] == last:
+                break
+        child.kill()
+        said += [line.strip() for line in child.stdout]  # what it said until it was killed
     assert last in said
     corrected = max(int(line.split()[1]) for line in said if line.startswith("corrected"))
     with JournalReader(find_journals()[0].path) as journal:
