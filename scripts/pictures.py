@@ -90,6 +90,18 @@ class Window:
         pause(1.0)
         return next(layer for layer in reversed(self.viewer.layers) if isinstance(layer, Labels))
 
+    def click_on(self, place: np.ndarray) -> None:
+        """Click with the mouse on a pixel (y, x) of the image."""
+        from qtpy.QtCore import QPoint, Qt
+        from qtpy.QtTest import QTest
+
+        canvas, camera = self.viewer.window._qt_viewer.canvas.native, self.viewer.camera
+        y, x = (np.asarray(place) - camera.center[-2:]) * camera.zoom
+        where = QPoint(round(canvas.width() / 2 + x), round(canvas.height() / 2 + y))
+        QTest.mouseMove(canvas, where)
+        pause(0.3)
+        QTest.mouseClick(canvas, Qt.MouseButton.LeftButton, pos=where)
+
     def grab(self) -> Image.Image:
         """Return the window as it is."""
         pause(0.4)
@@ -185,7 +197,7 @@ def draw_click() -> None:
     for number in np.argsort(sizes)[-6:]:
         where = np.argwhere(truth == number)
         middle = where[np.argmin(((where - where.mean(0)) ** 2).sum(1))]
-        click.mode.click(tuple(map(float, middle)), negative=False, join=False)
+        window.click_on(middle)
         wait(lambda: click.mode.shown is not None and click.mode.shown.masks, "it is segmented")
         pause(1.0)
     save(window.grab(), "click")
