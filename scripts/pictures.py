@@ -95,7 +95,7 @@ class Window:
         from qtpy.QtCore import QPoint, Qt
         from qtpy.QtTest import QTest
 
-        canvas, camera = self.viewer.window._qt_viewer.canvas.native, self.viewer.camera
+        canvas, camera = self.viewer.window._qt_viewer.canvas.native, self.viewer.scene.camera
         y, x = (np.asarray(place) - camera.center[-2:]) * camera.zoom
         where = QPoint(round(canvas.width() / 2 + x), round(canvas.height() / 2 + y))
         QTest.mouseMove(canvas, where)
@@ -243,6 +243,8 @@ def draw_loop(minutes: float) -> None:
 
     labels, truth = window.run(watch("1  Segment: press Run", 0.8, 3)), truth_of(CELLS)
     show("1  Segment: press Run", 1.6)
+    for layer in [la for la in window.viewer.layers if la.name == "object size"]:
+        window.viewer.layers.remove(layer)
     window.viewer.layers.selection.active = labels
     window.step("Correct")
     numbers = sorted(set(np.unique(truth)) - {0})
@@ -364,6 +366,9 @@ def main() -> int:
     if values.list:
         print(*PICTURES, "loop")
         return 0
+    if len(names) > 1:  # each in a process of its own: napari keeps the docks of the last window
+        own = [sys.executable, __file__, "--minutes", str(values.minutes)]
+        return max(subprocess.run([*own, name], check=False).returncode for name in names)
     sys.argv = sys.argv[:1]  # Qt reads options, too
     FOLDER.mkdir(exist_ok=True)
     server = start_display()
@@ -371,10 +376,9 @@ def main() -> int:
     # Neither the user's napari settings nor the panel's remembered ones belong in the pictures.
     with tempfile.TemporaryDirectory() as home:
         os.environ["NAPARI_CONFIG"] = str(Path(home, "napari.yaml"))
-        for name in names:
-            os.environ["NAPARI_UNET_HOME"] = str(Path(home, name))
-            draw_loop(values.minutes) if name == "loop" else PICTURES[name]()
-            print(f"{name}: done")
+        os.environ["NAPARI_UNET_HOME"] = str(Path(home, "home"))
+        draw_loop(values.minutes) if names == ["loop"] else PICTURES[names[0]]()
+    print(f"{names[0]}: done")
     if server:
         server.terminate()
     return 0
