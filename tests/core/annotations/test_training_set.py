@@ -190,6 +190,22 @@ def test_an_image_that_is_gone_or_changed_is_left_out_with_a_remark(tmp_path):
     assert sorted(item.group[0] for item in samples.items) == ["a", "c"]
 
 
+def test_a_mask_is_said_once_and_an_object_in_two_pieces_is_not(tmp_path):
+    mask = np.zeros((80, 100), np.uint16)
+    for y in (10, 40, 70):
+        mask[y : y + 6, 10:30] = mask[y : y + 6, 60:80] = 255
+    two = np.where(mask[:36], 255, 0)
+    stack = write_image(tmp_path / "mask.tif", 1)
+    with Journal.begin(stack, mask, model="nuclei") as journal:
+        journal.mark(KNOWN, ())
+    other = write_image(tmp_path / "two.tif", 2, (36, 100))
+    with Journal.begin(other, two, model="nuclei") as journal:
+        journal.mark(KNOWN, ())
+    _, remarks = run_to_end(to_samples(list(list_corrections())))
+    (remark,) = remarks
+    assert remark.startswith("mask has one object in many pieces, as in a mask; if each is an obj")
+
+
 def test_a_damaged_journal_does_not_block_the_others(tmp_path):
     path = corrected(write_image(tmp_path / "a.tif", 1), 1)
     corrected(write_image(tmp_path / "b.tif", 2), 1)

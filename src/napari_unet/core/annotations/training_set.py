@@ -24,6 +24,7 @@ from napari_unet.core.annotations.mask import read_annotation_mask
 from napari_unet.core.annotations.patches import extract_patches
 from napari_unet.core.errors import InputError, UnetError
 from napari_unet.core.instances.heads import InstanceHead, SemanticHead
+from napari_unet.core.labels.object_check import PER_OBJECT, mask_pieces
 from napari_unet.core.models.store import get_family
 from napari_unet.core.progress import Progress
 from napari_unet.core.training.samples import Sample, Samples, pixel_size
@@ -209,7 +210,7 @@ def to_samples(
     Samples, list of str
         Samples whose `group` is image and frame, and whose `source` and `origin` are the image and
         the position in it, so that a validation set can be held out without leaks; and a sentence
-        for each image that was left out.
+        for each image that was left out, or whose labels look like a mask.
 
     Raises
     ------
@@ -246,6 +247,8 @@ def to_samples(
         if (problem := _class_problem(head, patch)) is not None:
             remarks.append(f"A part of the corrections of {owner.name} is left out. {problem}")
             continue
+        if content == "objects" and (doubt := _mask_doubt(owner, patch)) not in remarks:
+            remarks.extend(filter(None, [doubt]))
         items.append(_to_sample(owner, patch, head, channels, normalisers))
     yield Progress(len(corrections), len(corrections), "images")
     if not items:
@@ -314,6 +317,17 @@ def _class_problem(head: InstanceHead | SemanticHead, patch: Patch) -> str | Non
     if isinstance(head, SemanticHead) and highest >= head.classes:
         return f"It has class {highest}; the model knows 0 to {head.classes - 1}."
     return None
+
+
+def _mask_doubt(owner: Correction, patch: Patch) -> str:
+    """Return a remark if labels look like a mask; an object may lie in a few pieces, or be cut."""
+    labels = patch.mask.labels
+    if mask_pieces(labels, "ZYX"[-labels.ndim :], labels.ndim) <= PER_OBJECT:
+        return ""
+    return (
+        f"{owner.name} has one object in many pieces, as in a mask; if each is an object, number "
+        "them: napari-unet convert --labels-as components."
+    )
 
 
 def _patches(
