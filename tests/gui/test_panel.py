@@ -105,7 +105,7 @@ def test_a_closed_panel_is_let_go(viewer, models, qtbot):
     dock, panel = viewer.window.add_plugin_dock_widget("napari-unet", "U-Net")
     for name in STEPS:
         panel.open_step(name)
-    assert {str(key) for key in set(viewer.keymap) - before} == {"C", "K", "N", "Y"}
+    assert {str(key) for key in set(viewer.keymap) - before} == {"A", "C", "K", "N", "Y"}
     viewer.window.remove_dock_widget(dock)
     del dock, panel
     qtbot.waitUntil(lambda: gc.collect() >= 0 and set(viewer.keymap) == before, timeout=60_000)
