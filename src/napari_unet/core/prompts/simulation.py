@@ -98,11 +98,12 @@ def iou(mask: np.ndarray, truth: np.ndarray) -> float:
 
 def _depth(region: np.ndarray) -> np.ndarray:
     """Return each pixel's distance to the region's border; the image's own border is one, too."""
-    if not region.any():
-        return np.zeros(region.shape)
-    return np.asarray(ndimage.distance_transform_edt(np.pad(region, 1)))[
-        (slice(1, -1),) * region.ndim
-    ]
+    depth = np.zeros(region.shape)
+    if region.any():
+        (box,) = ndimage.find_objects(region.view(np.uint8))  # beyond it nothing is any deeper
+        whole = ndimage.distance_transform_edt(np.pad(region[box], 1))
+        depth[box] = whole[(slice(1, -1),) * region.ndim]
+    return depth
 
 
 def _pick_pixel(depth: np.ndarray, rng: np.random.Generator | None) -> tuple[int, ...]:
