@@ -22,7 +22,7 @@ from napari_unet.core.training.config import (
     resolve_tuning_config,
     usual_object_share,
 )
-from napari_unet.core.training.holdout import HeldPlaces, hold_out
+from napari_unet.core.training.holdout import HeldPlaces, Split, hold_out
 from napari_unet.core.training.log import TrainLog
 from napari_unet.core.training.model_comparison import add_round, count_taught
 from napari_unet.core.training.rehearsal import (
@@ -180,7 +180,8 @@ class Tuning:
         self._rehearsal = self._read_rehearsal()
         check_samples(model.spec, samples, alone=not self._rehearsal)
         self.settings = settings or TrainSettings()
-        self.split = hold_out(self.samples, self.settings.validation, self.settings.seed, held)
+        self._taught, self._held = self.samples, held
+        self.split = self._hold_out(self.samples)
         self._card = _working_card(model, samples, self.settings)
         self.config = resolve_tuning_config(
             self.settings,
@@ -229,9 +230,14 @@ class Tuning:
         """Doubt what is only assumed of the training samples; to be done before they are used."""
         yield TrainStep(0, 0, "preparing")
         if not self.scratch and isinstance(self.samples.head, InstanceHead):
-            doubting = doubt_background(self.model, self.split.training)
-            training = yield from _reported(doubting, self.state.step, "preparing")
-            self.split = replace(self.split, training=training.balanced(self._usual_share))
+            doubting = doubt_background(self.model, self.samples)
+            sure = yield from _reported(doubting, self.state.step, "preparing")
+            self._taught = sure.balanced(self._usual_share)
+            # Objects are held out by where they are: the same as before.
+            self.split = replace(self.split, training=self._hold_out(self._taught).training)
+
+    def _hold_out(self, samples: Samples) -> Split:
+        return hold_out(samples, self.settings.validation, self.settings.seed, self._held)
 
     def conclude(self) -> Generator[TrainStep, None, Model]:
         """Compare the averaged weights as they are with the model before; return what to keep."""
@@ -352,9 +358,7 @@ class Tuning:
 
     def _pack_rehearsal(self) -> bytes:
         """Return the tuned model's rehearsal set, packed: its parent's crops, and its own."""
-        held = self.split.validation.items if self.split.validation else []
-        seen = Samples([*self.split.training.items, *held], self.samples.head)
-        own = choose_rehearsal_crops(seen, self._diameter)
+        own = choose_rehearsal_crops(self._taught, self._diameter)
         return pack_rehearsal(merge_rehearsal_crops(self._rehearsal, own))
 
     @property
