@@ -11,7 +11,7 @@ from napari_unet.core.annotations.journal import Journal
 from napari_unet.core.io.stack import open_stack
 from napari_unet.gui.layers.navigation import image_in_view
 from napari_unet.gui.layers.overlay_layer import is_uncertainty_layer
-from napari_unet.gui.widgets.panel import find_dock
+from napari_unet.gui.widgets.dock import find_dock
 
 FAINT = [(1, 60, 130), (2, 30, 40)]
 """Where discs are so faint that the model is in doubt: z, y, x; the first one more than the other.

@@ -23,7 +23,8 @@ from napari_unet.gui.jobs.engine import loaded_model
 from napari_unet.gui.jobs.job import CANCELLED, Job, WidgetJobs, get_device_queue
 from napari_unet.gui.open_files import ImageFiles, read_files, show_files
 from napari_unet.gui.segment.form import ADVANCED, PredictForm, Rows
-from napari_unet.gui.widgets.panel import Step, WrappedLabel, hbox, ignore_double_clicks, vbox
+from napari_unet.gui.widgets.dock import Step
+from napari_unet.gui.widgets.panel import WrappedLabel, hbox, ignore_double_clicks, vbox
 
 if TYPE_CHECKING:
     import napari

@@ -24,7 +24,8 @@ from napari_unet.gui.layers.label_geometry import fits
 from napari_unet.gui.layers.result_info import ResultInfo
 from napari_unet.gui.remembered import remember, remembered
 from napari_unet.gui.shared_inputs import SECTION as SEGMENT
-from napari_unet.gui.widgets.panel import CollapsibleSection, Step, WrappedLabel, hbox, vbox
+from napari_unet.gui.widgets.dock import Step
+from napari_unet.gui.widgets.panel import CollapsibleSection, WrappedLabel, hbox, vbox
 from napari_unet.gui.widgets.settings_form import SettingsForm, rows_widget
 
 if TYPE_CHECKING:

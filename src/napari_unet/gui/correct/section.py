@@ -22,7 +22,8 @@ from napari_unet.gui.layers.label_geometry import fits
 from napari_unet.gui.layers.navigation import open_stacks
 from napari_unet.gui.layers.result_info import ResultInfo
 from napari_unet.gui.remembered import remember_open
-from napari_unet.gui.widgets.panel import CollapsibleSection, Step, WrappedLabel, hbox, vbox
+from napari_unet.gui.widgets.dock import Step
+from napari_unet.gui.widgets.panel import CollapsibleSection, WrappedLabel, hbox, vbox
 from napari_unet.gui.widgets.settings_form import rows_widget
 
 if TYPE_CHECKING:

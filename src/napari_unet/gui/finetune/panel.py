@@ -20,7 +20,8 @@ from napari_unet.gui.finetune.versions import VersionsBox
 from napari_unet.gui.jobs.job import CANCELLED, FAILED, WidgetJobs
 from napari_unet.gui.layers.navigation import open_stacks
 from napari_unet.gui.shared_inputs import InputForm
-from napari_unet.gui.widgets.panel import CollapsibleSection, Step, WrappedLabel, hbox, vbox
+from napari_unet.gui.widgets.dock import Step
+from napari_unet.gui.widgets.panel import CollapsibleSection, WrappedLabel, hbox, vbox
 from napari_unet.gui.widgets.plots import Plot
 
 if TYPE_CHECKING:

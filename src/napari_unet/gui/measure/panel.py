@@ -21,7 +21,8 @@ from napari_unet.gui.layers.result_info import EditWatch, find_source_image
 from napari_unet.gui.measure.run import MeasureRun
 from napari_unet.gui.measure.table import ObjectView
 from napari_unet.gui.remembered import remember, remembered
-from napari_unet.gui.widgets.panel import Step, WrappedLabel, vbox
+from napari_unet.gui.widgets.dock import Step
+from napari_unet.gui.widgets.panel import WrappedLabel, vbox
 from napari_unet.gui.widgets.plots import Histogram
 from napari_unet.gui.widgets.settings_form import restore_choices, rows_widget
 

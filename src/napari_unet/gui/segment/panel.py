@@ -20,7 +20,8 @@ from napari_unet.gui.segment.block_run import BlockwiseRun, writes_to_disk
 from napari_unet.gui.segment.form import SegmentForm
 from napari_unet.gui.segment.run import InMemoryRun, SegmentRun
 from napari_unet.gui.track import LinkSection
-from napari_unet.gui.widgets.panel import Step, WrappedLabel, hbox, vbox
+from napari_unet.gui.widgets.dock import Step
+from napari_unet.gui.widgets.panel import WrappedLabel, hbox, vbox
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,6 +1,7 @@
 """Widgets that know nothing of segmentation.
 
-panel           the dock and the scrolling of a panel, collapsible sections, wrapped text, layouts
+dock            the panel in its dock, and the steps of the panel
+panel           rows and columns, scrolling, collapsible sections, wrapped text
 question_box    a question in the panel, with its two answers
 plots           a plot of a few lines, and a histogram
 settings_form   forms made from the fields of a settings class
