@@ -25,7 +25,8 @@ from napari_unet.core.evaluation.metrics import (
 from napari_unet.core.instances import matching
 from napari_unet.core.instances.heads import InstanceHead
 from napari_unet.core.instances.matching import Overlap, match
-from napari_unet.core.training.samples import Samples, isolated_planes, known_targets
+from napari_unet.core.training.known_pixels import isolated_planes, known_targets
+from napari_unet.core.training.samples import Samples
 from napari_unet.nn.training.augment import draw_crop
 
 LEVELS = (0.05, 0.2, 0.5, 0.6, 0.75, 0.9, 1.0)

@@ -9,7 +9,8 @@ from scipy import ndimage
 from napari_unet.core.errors import InputError
 from napari_unet.core.image.diameters import median_diameter
 from napari_unet.core.instances.heads import SemanticHead
-from napari_unet.core.training.samples import MAX_BACKGROUND_WEIGHT, Samples
+from napari_unet.core.training.known_pixels import MAX_BACKGROUND_WEIGHT
+from napari_unet.core.training.samples import Samples
 
 
 def discs(count=4, size=120, radius=9):

@@ -1,8 +1,4 @@
-"""Labelled images to train on, each normalised and with its targets computed once.
-
-Often only a part of an image is known. In a volume with single labelled planes, objects are flat
-slices: their extent along z is unknown, so that they are measured in the plane.
-"""
+"""Labelled images to train on, each normalised and with its targets computed once."""
 
 from __future__ import annotations
 
@@ -23,6 +19,11 @@ from napari_unet.core.image.normalise import Normaliser
 from napari_unet.core.instances.heads import InstanceHead, SemanticHead
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.labels.object_check import background_below_zero, whole_numbers
+from napari_unet.core.training.known_pixels import (
+    background_weight,
+    known_diameter,
+    known_targets,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -36,8 +37,6 @@ STRIDE = 4
 """Positions to centre crops on lie on a grid of this many pixels in y and x."""
 ALIKE = 2.5
 """Images whose typical diameters differ by no more than this ratio are of one kind."""
-MAX_BACKGROUND_WEIGHT = 5.0
-"""Known background weighs no more than this, however little of it is known."""
 
 
 @dataclass(frozen=True)
@@ -374,58 +373,3 @@ def _check_values(
             f"The known mask of {name} has shape {known.shape}, its labels {labels.shape}; give a "
             "mask of the labels' shape."
         )
-
-
-def known_targets(
-    labels: np.ndarray, known: np.ndarray, head: InstanceHead | SemanticHead
-) -> np.ndarray:
-    """Return a head's targets, float32 (K, [Z,] Y, X), valid where `known` is true."""
-    if labels.ndim == 2 or not isinstance(head, InstanceHead) or known.all():
-        return head.targets(labels)
-    isolated = isolated_planes(known)
-    targets = head.targets(np.where(known, labels, 0))
-    for z in np.flatnonzero(isolated):
-        targets[:, z] = head.targets(labels[z])
-    return targets
-
-
-def known_diameter(
-    labels: np.ndarray, known: np.ndarray, head: InstanceHead | SemanticHead
-) -> float:
-    """Return the median diameter of the known objects, in pixels; 0 without any, and of classes."""
-    if not isinstance(head, InstanceHead):
-        return 0.0
-    seen = np.where(known, labels, 0)
-    if labels.ndim == 3 and (isolated := isolated_planes(known)).any():
-        diameters = np.concatenate([object_diameters(seen[z]) for z in np.flatnonzero(isolated)])
-    else:
-        diameters = object_diameters(seen)
-    return float(np.median(diameters)) if len(diameters) else 0.0
-
-
-def background_weight(labels: np.ndarray, known: np.ndarray, usual: float) -> float:
-    """Return the weight of the known background, from 1 to `MAX_BACKGROUND_WEIGHT`.
-
-    Corrected objects are known with a margin around them, half of which is object. A network
-    trained on that without weights would find objects in half of every image.
-
-    Parameters
-    ----------
-    labels, known
-        Integers and bool, ([Z,] Y, X).
-    usual
-        Share of an image that objects usually cover, which the weight restores.
-    """
-    share = float((labels[known] > 0).mean()) if known.any() and not known.all() else 0.0
-    if share <= usual or share == 1:
-        return 1.0
-    return min(MAX_BACKGROUND_WEIGHT, share / (1 - share) * (1 - usual) / usual)
-
-
-def isolated_planes(known: np.ndarray) -> np.ndarray:
-    """Tell which planes of a volume have known pixels while their neighbours have none; (Z,)."""
-    some = np.asarray(known.any((1, 2)))
-    beside = np.zeros(len(some), bool)
-    beside[1:] |= some[:-1]
-    beside[:-1] |= some[1:]
-    return np.asarray(some & ~beside) if len(some) > 1 else np.zeros(len(some), bool)

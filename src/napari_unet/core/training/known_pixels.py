@@ -1,0 +1,75 @@
+"""Labels of which only some pixels are known: their targets, sizes, and how background weighs.
+
+In a volume with single labelled planes, objects are flat slices: their extent along z is unknown,
+so that they are measured in the plane.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_unet.core.image.diameters import object_diameters
+from napari_unet.core.instances.heads import InstanceHead
+
+if TYPE_CHECKING:
+    from napari_unet.core.instances.heads import SemanticHead
+
+MAX_BACKGROUND_WEIGHT = 5.0
+"""Known background weighs no more than this, however little of it is known."""
+
+
+def known_targets(
+    labels: np.ndarray, known: np.ndarray, head: InstanceHead | SemanticHead
+) -> np.ndarray:
+    """Return a head's targets, float32 (K, [Z,] Y, X), valid where `known` is true."""
+    if labels.ndim == 2 or not isinstance(head, InstanceHead) or known.all():
+        return head.targets(labels)
+    isolated = isolated_planes(known)
+    targets = head.targets(np.where(known, labels, 0))
+    for z in np.flatnonzero(isolated):
+        targets[:, z] = head.targets(labels[z])
+    return targets
+
+
+def known_diameter(
+    labels: np.ndarray, known: np.ndarray, head: InstanceHead | SemanticHead
+) -> float:
+    """Return the median diameter of the known objects, in pixels; 0 without any, and of classes."""
+    if not isinstance(head, InstanceHead):
+        return 0.0
+    seen = np.where(known, labels, 0)
+    if labels.ndim == 3 and (isolated := isolated_planes(known)).any():
+        diameters = np.concatenate([object_diameters(seen[z]) for z in np.flatnonzero(isolated)])
+    else:
+        diameters = object_diameters(seen)
+    return float(np.median(diameters)) if len(diameters) else 0.0
+
+
+def background_weight(labels: np.ndarray, known: np.ndarray, usual: float) -> float:
+    """Return the weight of the known background, from 1 to `MAX_BACKGROUND_WEIGHT`.
+
+    Corrected objects are known with a margin around them, half of which is object. A network
+    trained on that without weights would find objects in half of every image.
+
+    Parameters
+    ----------
+    labels, known
+        Integers and bool, ([Z,] Y, X).
+    usual
+        Share of an image that objects usually cover, which the weight restores.
+    """
+    share = float((labels[known] > 0).mean()) if known.any() and not known.all() else 0.0
+    if share <= usual or share == 1:
+        return 1.0
+    return min(MAX_BACKGROUND_WEIGHT, share / (1 - share) * (1 - usual) / usual)
+
+
+def isolated_planes(known: np.ndarray) -> np.ndarray:
+    """Tell which planes of a volume have known pixels while their neighbours have none; (Z,)."""
+    some = np.asarray(known.any((1, 2)))
+    beside = np.zeros(len(some), bool)
+    beside[1:] |= some[:-1]
+    beside[:-1] |= some[1:]
+    return np.asarray(some & ~beside) if len(some) > 1 else np.zeros(len(some), bool)
