@@ -228,13 +228,17 @@ def _combine(trials: list[ScaleTrial], wanted: float) -> float:
 
 
 def _other_size(trials: list[ScaleTrial], found: float) -> float:
-    """Return the diameter of clear objects that are not of the size found; 0 without any."""
+    """Return the diameter of clear objects that are not of the size found; 0 without any.
+
+    Where the look of the part says that objects are much larger, they are pieces of those.
+    """
     others = [
         trial
         for trial in trials
         if trial.clear >= CLEAR_COUNT
         and trial.scale <= OTHER_SCALE
         and abs(math.log(trial.clear_diameter / found)) > math.log(OTHER_RATIO)
+        and (trial.expected or 0.0) < OTHER_RATIO * trial.clear_diameter
     ]
     return max(others, key=lambda trial: trial.clear).clear_diameter if others else 0.0
 
