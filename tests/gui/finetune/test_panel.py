@@ -98,7 +98,7 @@ def test_a_closed_panel_gives_its_keys_back(viewer, home, qtbot):
     parts.tiny_model()
     before = set(viewer.keymap)
     dock, panel = viewer.window.add_plugin_dock_widget("napari-unet", "Correct and fine-tune")
-    assert {str(key) for key in set(viewer.keymap) - before} == {"K", "N", "Y"}
+    assert {str(key) for key in set(viewer.keymap) - before} == {"A", "K", "N", "Y"}
     viewer.window.remove_dock_widget(dock)
     del dock, panel  # napari, too, lets go of the panel
     qtbot.waitUntil(lambda: gc.collect() >= 0 and set(viewer.keymap) == before, timeout=60_000)

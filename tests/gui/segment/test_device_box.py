@@ -55,7 +55,7 @@ def test_a_server_is_entered_and_chosen(qtbot, server):
     dialog.token.setText("word")
     qtbot.waitUntil(dialog.buttons.isEnabled)
     dialog.connect_server()
-    qtbot.waitUntil(lambda: not dialog.isVisible())
+    qtbot.waitUntil(lambda: box.dialog is None)
     assert box.value == f"remote:{server}"
     assert remembered_servers() == {server: Access("word")}
     again = DeviceBox()

@@ -69,4 +69,5 @@ def ask_weight_options(name: str, parent: QWidget) -> WeightOptions | None:
     """Ask for the options of a file; None if the user does not want to import it."""
     dialog = WeightDialog(name, parent)
     dialog.exec()
+    dialog.deleteLater()  # it would stay as long as its parent
     return dialog.options

@@ -68,7 +68,14 @@ class DeviceBox(ComboBox):
         self.value = self._before
         self.dialog = ServerDialog(self.native)
         self.dialog.entered.connect(self._take)
+        self.dialog.finished.connect(self._finished)
         self.dialog.open()
+
+    def _finished(self, *_: object) -> None:
+        """Let Qt delete the dialog: left to Python's garbage collector it crashes later windows."""
+        if self.dialog is not None:
+            self.dialog.deleteLater()
+            self.dialog = None
 
     def _take(self, device: str) -> None:
         self.reset_choices()
