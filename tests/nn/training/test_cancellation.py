@@ -70,7 +70,7 @@ class Slow(nn.Module):
 
 def test_closing_it_stops_the_network_between_two_layers():
     layer = Slow()
-    net = nn.Sequential(*[layer] * 500)
+    net = nn.Sequential(*[layer] * 150)
     stop_hook = StopHook(net)
     steps = run_cancellable(partial(net, torch.zeros(1)), stop_hook)
     next(steps)
