@@ -278,6 +278,7 @@ class TestManifest:
             "Correct and fine-tune",
             "Measure",
             "Batch",
+            "Models",
         ]
         assert [entry.command for entry in contributions.menus["napari/layers/segment"]] == [
             "napari-unet.panel",
@@ -285,6 +286,7 @@ class TestManifest:
             "napari-unet.click",
             "napari-unet.finetune",
             "napari-unet.batch",
+            "napari-unet.models",
         ]
         assert [entry.command for entry in contributions.menus["napari/layers/measure"]] == [
             "napari-unet.measure"

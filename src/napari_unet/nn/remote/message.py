@@ -6,13 +6,13 @@ memory is taken for them.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numcodecs.blosc import Blosc
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,9 +26,16 @@ MODEL_LIMIT = 1 << 30
 _HEADER_LIMIT = 16 << 20
 _TYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "bool")
 _FLOATS = ("float16", "float32", "float64")
-# Of zstd's levels this is the last that keeps up with a GPU; bits are shuffled, for neighbouring
-# pixels differ in their low bits only.
-_codec = Blosc(cname="zstd", clevel=3, shuffle=Blosc.BITSHUFFLE)
+
+
+@functools.cache
+def _codec() -> Any:
+    # Imported where it is needed: runs on this computer do without it.
+    from numcodecs.blosc import Blosc
+
+    # Of zstd's levels this is the last that keeps up with a GPU; bits are shuffled, for
+    # neighbouring pixels differ in their low bits only.
+    return Blosc(cname="zstd", clevel=3, shuffle=Blosc.BITSHUFFLE)
 
 
 class MessageError(ValueError):
@@ -47,7 +54,7 @@ def pack(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray] | None = No
     parts, described = [], []
     for name, values in (arrays or {}).items():
         values = np.ascontiguousarray(values, values.dtype.newbyteorder("="))
-        data = bytes(_codec.encode(values)) if values.size else b""
+        data = bytes(_codec().encode(values)) if values.size else b""
         described.append([name, values.dtype.name, list(values.shape), len(data)])
         parts.append(data)
     text = json.dumps({"version": VERSION, "header": header, "arrays": described}).encode()
@@ -100,5 +107,5 @@ def _array(
         return values, left
     if size < 16 or struct.unpack_from("<I", data, 4)[0] != wanted:  # what blosc will write
         raise MessageError("an array in it has another size than it says")
-    _codec.decode(data, out=values.reshape(-1).view(np.uint8))
+    _codec().decode(data, out=values.reshape(-1).view(np.uint8))
     return values, left - wanted
