@@ -90,8 +90,6 @@ class AlikeSection(QWidget):
     ----------
     alike
         What was found; None before and after.
-    job
-        The job that searches or applies; None without one.
     layer
         Shows the outlines; None without one.
     """
@@ -108,7 +106,7 @@ class AlikeSection(QWidget):
         self._inputs, self._chosen = inputs, chosen
         self._jobs = WidgetJobs(self)
         self.alike: Alike | None = None
-        self.job: Job | None = None
+        self._job: Job | None = None
         self.layer: Labels | None = None
         self._drawn: dict[int, int] = {}
         self._build()
@@ -188,7 +186,7 @@ class AlikeSection(QWidget):
         """Forget what was found, and stop what goes on."""
         if self.job is not None:
             self.job.cancel()
-            self.job = None
+        self._job = None
         layer, self.alike, self.layer = self.layer, None, None
         self._drawn = {}
         self.found.hide()
@@ -196,26 +194,18 @@ class AlikeSection(QWidget):
         if layer is not None and layer in self._viewer.layers:
             self._viewer.layers.remove(layer)
 
+    @property
+    def job(self) -> Job | None:
+        """The job that goes on; None without one."""
+        return self._job if self._job is not None and self._job.active else None
+
     def _run(self, steps: Callable[[], Any], done: Callable[[Any], None], device: str) -> None:
-        holder: list[Job] = []
-        job = Job(
-            steps,
-            on_item=self._progress,
-            on_done=done,
-            on_error=self._failed,
-            on_end=lambda _: self._ended(holder[0]),
-        )
-        holder.append(job)
-        self.job = job
-        self._jobs.run_in(get_device_queue(device), job)
+        job = Job(steps, on_item=self._progress, on_done=done, on_error=self._failed)
+        self._job = self._jobs.run_in(get_device_queue(device), job)
 
     def _progress(self, item: Progress) -> None:
         if item.total > 1:
             self._say(f"Looking at {item.what}: {item.done} of {item.total} …")
-
-    def _ended(self, job: Job) -> None:
-        if self.job is job:
-            self.job = None
 
     def _failed(self, error: Exception) -> None:
         if isinstance(error, UnetError):

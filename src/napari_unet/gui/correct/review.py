@@ -89,8 +89,6 @@ class ReviewSection(QWidget):
         The review; None while there is none.
     item
         What is looked at.
-    job
-        The job that plans or edits; None without one.
     """
 
     stopped = Signal()
@@ -109,7 +107,7 @@ class ReviewSection(QWidget):
         self._jobs = WidgetJobs(self)
         self.plan: ReviewPlan | None = None
         self.item: ReviewItem | None = None
-        self.job: Job | None = None
+        self._job: Job | None = None
         self.layer: Labels | None = None
         self._outlined: tuple[Any, ...] = ()
         self._settling = False
@@ -169,7 +167,7 @@ class ReviewSection(QWidget):
         """End the review; what was judged is in the journal already."""
         if self.job is not None:
             self.job.cancel()
-            self.job = None
+        self._job = None
         began = bool(self._give_back)
         for give_back in self._give_back:
             give_back()
@@ -258,26 +256,18 @@ class ReviewSection(QWidget):
         if self.plan is not None and self.item is not None:
             self.plan.settle(self.item, self._labels())
 
+    @property
+    def job(self) -> Job | None:
+        """The job that goes on; None without one."""
+        return self._job if self._job is not None and self._job.active else None
+
     def _run(self, steps: Callable[[], Any], done: Callable[[Any], None], device: str) -> None:
-        holder: list[Job] = []
-        job = Job(
-            steps,
-            on_item=self._progress,
-            on_done=done,
-            on_error=self._failed,
-            on_end=lambda _: self._ended(holder[0]),
-        )
-        holder.append(job)
-        self.job = job
-        self._jobs.run_in(get_device_queue(device), job)
+        job = Job(steps, on_item=self._progress, on_done=done, on_error=self._failed)
+        self._job = self._jobs.run_in(get_device_queue(device), job)
 
     def _progress(self, item: Progress) -> None:
         if item.total > 1:
             self._say(f"Looking for doubt: {item.done} of {item.total} {item.what} …")
-
-    def _ended(self, job: Job) -> None:
-        if self.job is job:
-            self.job = None
 
     def _failed(self, error: Exception) -> None:
         planning = self.plan is None
@@ -289,7 +279,6 @@ class ReviewSection(QWidget):
             report_error(error, "the review failed", self._say)
 
     def _planned(self, plan: ReviewPlan) -> None:
-        self.job = None
         layer = plan.query.recording.layer
         if layer not in self._viewer.layers:
             self.stop()
