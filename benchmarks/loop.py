@@ -44,17 +44,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from kinds import opened, planes_of, some
-from scipy.ndimage import distance_transform_edt
 
 import napari_unet as nu
-from napari_unet.core.annotations.mask import (
-    MARGIN,
-    MARGIN_LIMITS,
-    RIM,
-    RIM_SHARE,
-    background_near,
-    rest_of_clumps,
-)
+from napari_unet.core.annotations.mask import known_around, rest_of_clumps
 from napari_unet.core.evaluation.metrics import Scores
 from napari_unet.core.image.diameters import median_diameter, object_diameters
 from napari_unet.core.image.domain_shift import ShiftWarning
@@ -141,10 +133,7 @@ class Corrected:
             return core, core
         sizes = object_diameters(np.where(drawn, self.labels, 0))
         diameter = float(np.median(sizes)) if len(sizes) else 0.0
-        margin = max(MARGIN_LIMITS[0], MARGIN * diameter)
-        known = core | (background_near(core, clumps, margin) & (self.labels == 0))
-        rim = max(RIM, RIM_SHARE * diameter)
-        return known, known & ~core & (distance_transform_edt(~drawn) > rim)
+        return known_around(self.labels, core, clumps, diameter)
 
 
 @dataclass

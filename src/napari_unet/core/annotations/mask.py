@@ -214,15 +214,13 @@ class _EventMaps:
             core = changed if classes else changed & ~clumps
             if ids and not classes:
                 core = core | np.isin(plane, list(ids))
-            if core.any():
-                diameter = _diameter(plane, core, classes)
-                share = np.clip(MARGIN * diameter, *MARGIN_LIMITS)
-                reach = float(share) if margin is None else margin
-                near = _near(core, reach) if classes else background_near(core, clumps, reach)
-                known[...] = near if classes else core | near & (plane == 0)
-                if not classes:
-                    outlined = _near(core & (plane > 0), max(RIM, RIM_SHARE * diameter))
-                    around[...] = known & ~core & ~outlined
+            if not core.any():
+                continue
+            diameter = _diameter(plane, core, classes)
+            if classes:
+                known[...] = _near(core, _margin(diameter) if margin is None else margin)
+            else:
+                known[...], around[...] = known_around(plane, core, clumps, diameter, margin)
         return out & ~self.left_out, assumed & ~self.left_out
 
     def _window(self, box: Box) -> tuple[slice, ...]:
@@ -235,6 +233,36 @@ class _EventMaps:
 
     def _planes(self, window: tuple[slice, ...]) -> range:
         return range(*window[0].indices(len(self.marked))) if len(window) == 3 else range(1)
+
+
+def known_around(
+    plane: np.ndarray,
+    core: np.ndarray,
+    clumps: np.ndarray,
+    diameter: float,
+    margin: float | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what is known by what was touched, and which of it is assumed; bool (Y, X) both.
+
+    Parameters
+    ----------
+    plane
+        The labels of objects as they are now, (Y, X).
+    core, clumps
+        What was touched, and the `rest_of_clumps`; bool (Y, X).
+    diameter
+        Of the objects touched, in pixels.
+    margin
+        Width of the background around what was touched, in pixels; None: by the diameter.
+    """
+    near = background_near(core, clumps, _margin(diameter) if margin is None else margin)
+    known = core | near & (plane == 0)
+    outlined = _near(core & (plane > 0), max(RIM, RIM_SHARE * diameter))
+    return known, known & ~core & ~outlined
+
+
+def _margin(diameter: float) -> float:
+    return float(np.clip(MARGIN * diameter, *MARGIN_LIMITS))
 
 
 def rest_of_clumps(plane: np.ndarray, erased: np.ndarray) -> np.ndarray:
