@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     import napari
     from qtpy.QtGui import QHideEvent, QShowEvent
 
+    from napari_unet.core.settings.tasks import PredictSettings
+    from napari_unet.gui.batch.file_list import FileRow
+
 SEGMENT, CLICK, CORRECT, TUNE = "Segment", "Click", "Correct", "Fine-tune"
 MEASURE, BATCH, MODELS = "Measure", "Batch", "Models"
 STEPS = {
@@ -195,13 +198,21 @@ class UNetPanel(DockPanel):
             )
             for section in self._sections:
                 step.add_section(section)
+            self.live.others.files = self._batch_files
             step.review.click_wanted.connect(self._click_wanted)
         if isinstance(step, TuneSection):
+            step.others.files = self._batch_files
             touched = self.correct.touched
             step.touched = touched.isChecked()
             touched.toggled.connect(step.set_touched)
             step.review.corrections_wanted.connect(lambda: self.open_step(CORRECT))
         return step
+
+    def _batch_files(self) -> tuple[list[FileRow], PredictSettings | None]:
+        """Return the files of the batch, and how the model is run on them."""
+        if BATCH not in self._steps:
+            return [], None
+        return list(self.batch.files.rows), self.batch.form.settings()
 
     def _click_wanted(self) -> None:
         """Turn click mode on, or go on with it; the step that is open stays."""

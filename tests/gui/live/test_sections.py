@@ -74,6 +74,7 @@ def result(viewer):
 
 
 def test_it_learns_between_corrections_and_is_kept_or_leaves_no_trace(viewer, panel, qtbot):
+    viewer.add_image(parts.discs(seed=1)[0][:48, :72], name="another")
     layer, missed = result(viewer)
     live = panel.live
     live.switch.setChecked(True)
@@ -89,7 +90,11 @@ def test_it_learns_between_corrections_and_is_kept_or_leaves_no_trace(viewer, pa
     assert live.shown.layer in viewer.layers
     assert not live.shown.layer.data.any(), "all of the slice is checked: nothing is to change"
     np.testing.assert_array_equal(layer.data, after)
+    live.others.start.click()
+    qtbot.waitUntil(lambda: not live.others.running, timeout=60_000)
+    assert live.others.strip.count() == 1 and "Of 1 image" in live.others.status.text()
     live.discard.click()
+    assert live.others.strip.count() == 0
     assert live.work is None
     assert live.shown.layer is None
     assert not any(x.name.endswith("learned") for x in viewer.layers)

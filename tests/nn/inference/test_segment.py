@@ -10,11 +10,13 @@ import pytest
 from scipy import ndimage
 
 from napari_unet.core.errors import InputError
+from napari_unet.core.io.stack import open_stack
 from napari_unet.core.progress import FrameDone, TileDone, run_to_end
 from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.nn.inference.map_source import predict
 from napari_unet.nn.inference.runner import Runner
 from napari_unet.nn.inference.segment import segment, segment_steps
+from napari_unet.nn.inference.segment_window import segment_window
 
 RNG = np.random.default_rng(0)
 
@@ -103,6 +105,18 @@ def test_a_window_leaves_the_rest_alone(model):
     inside = np.zeros((90, 90), bool)
     inside[window] = True
     assert np.array_equal(result.labels > 0, (whole > 0) & inside)
+
+
+@pytest.mark.parametrize("volumes", ["planes", "joined"])
+def test_a_window_alone_has_the_labels_that_it_has_in_the_image(make_model, volumes):
+    stack, window = open_stack(texture(3, 90, 90)), (slice(13, 57), slice(30, 90))
+    for ndim, index, place in ((2, (1,), window), (3, (), (slice(1, 3), *window))):
+        model = make_model(gain=6.0, ndim=ndim, card={"decode": {"min_size": 0}})
+        settings = PredictSettings(volumes=volumes, min_size=0)
+        steps = segment_steps(stack, model, settings, what=[index], window=place)
+        whole = run_to_end(steps).labels[(*index, *place)]
+        alone = run_to_end(segment_window(stack, model, settings, index, place))
+        assert whole.any() and np.array_equal(alone, whole)
 
 
 def test_only_the_frames_asked_for(model):

@@ -1,7 +1,8 @@
 """Labels compared with the truth, or with other labels.
 
-metrics     Scores, evaluate: AP, F1, PQ, Dice, Rand error; the table of scores
-comparison  files of labels and truth, frame by frame; which objects are hits
-overlay     pictures of labels, and of hits, false and missed objects
-label_diff  which objects were gained, lost or changed between two segmentations
+metrics         Scores, evaluate: AP, F1, PQ, Dice, Rand error; the table of scores
+comparison      files of labels and truth, frame by frame; which objects are hits
+overlay         pictures of labels, and of hits, false and missed objects
+label_diff      which objects were gained, lost or changed between two segmentations
+change_preview  a small picture of what another model changes in an image
 """

@@ -47,6 +47,43 @@ class LabelDiff:
         return not (self.gained or self.lost or self.changed)
 
 
+@dataclass(frozen=True)
+class ObjectChanges:
+    """Which objects differ between two labellings, by their ids.
+
+    Attributes
+    ----------
+    gained, lost
+        Ids (N,) of objects that only the later labelling has, and only the earlier one.
+    changed
+        Ids (N, 2), before and after, of objects that have another shape.
+    same
+        How many have not changed.
+    """
+
+    gained: NDArray[np.int64]
+    lost: NDArray[np.int64]
+    changed: NDArray[np.int64]
+    same: int
+
+    @classmethod
+    def from_labels(cls, before: NDArray[np.integer], after: NDArray[np.integer]) -> ObjectChanges:
+        """Match the objects of two labellings of the same shape.
+
+        Raises
+        ------
+        InputError
+            The shapes differ.
+        """
+        overlap = Overlap.from_labels(after, before)
+        pairs = match(overlap, FOUND)
+        differs = pairs.iou < SAME
+        old, new = overlap.true_ids, overlap.predicted_ids
+        changed = np.stack([old[pairs.true[differs]], new[pairs.predicted[differs]]], 1)
+        gained = np.delete(new, pairs.predicted)
+        return cls(gained, np.delete(old, pairs.true), changed, int(np.sum(~differs)))
+
+
 def diff_objects(before: NDArray[np.integer], after: NDArray[np.integer]) -> LabelDiff:
     """Compare two labellings ([Z,] Y, X) of the same image, object by object.
 
@@ -55,19 +92,14 @@ def diff_objects(before: NDArray[np.integer], after: NDArray[np.integer]) -> Lab
     InputError
         The shapes differ.
     """
-    overlap = Overlap.from_labels(after, before)
-    pairs = match(overlap, FOUND)
-    same = pairs.iou >= SAME
-    old, new = overlap.true_ids, overlap.predicted_ids
-    kept = np.isin(np.arange(len(old)), pairs.true)
-    found = np.isin(np.arange(len(new)), pairs.predicted)
+    found = ObjectChanges.from_labels(before, after)
     objects = {
-        "gained": _only(after, new[~found]),
-        "lost": _only(before, old[~kept]),
-        "changed": _only(after, new[pairs.predicted[~same]]),
+        "gained": _only(after, found.gained),
+        "lost": _only(before, found.lost),
+        "changed": _only(after, found.changed[:, 1]),
     }
-    gained, lost, changed = (int(np.sum(~mask)) for mask in (found, kept, same))
-    return LabelDiff(gained, lost, changed, int(np.sum(same)), draw_match_status(objects, (-2, -1)))
+    counts = (len(found.gained), len(found.lost), len(found.changed), found.same)
+    return LabelDiff(*counts, draw_match_status(objects, (-2, -1)))
 
 
 def diff_classes(before: NDArray[np.integer], after: NDArray[np.integer]) -> LabelDiff:

@@ -5,17 +5,18 @@ The layer lies over the image and is replaced by that of the next comparison.
 
 from __future__ import annotations
 
+import functools
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_unet.core.errors import InputError
-from napari_unet.core.progress import Progress
+from napari_unet.core.progress import Progress, map_steps
 from napari_unet.gui.jobs.job import do_nothing
 from napari_unet.gui.jobs.run_button import ResultRun
 from napari_unet.gui.layers.convert import full_resolution, layer_axes, layer_stack
 from napari_unet.gui.layers.label_geometry import Placement
-from napari_unet.gui.layers.live_labels import LIVE_DTYPE, LiveLabels
 from napari_unet.gui.layers.navigation import SEEN, get_visible_region, plan_region
 from napari_unet.gui.layers.overlay_layer import (
     SHOWS,
@@ -161,25 +162,25 @@ def _steps(
     """Run both models over the window and compare, in the job's thread."""
     yield Progress(0, 0, "loading the model")
     from napari_unet.core.evaluation.label_diff import diff_classes, diff_objects
-    from napari_unet.nn.inference.segment import segment_steps
+    from napari_unet.nn.inference.segment_window import segment_window
 
     tuning = work.tuning
     if tuning is None:  # kept or discarded while it waited for its turn
         raise InputError("There is no tuned model to compare with any more.")
-    old, spec = _old_model(work), tuning.model.spec
-    place: tuple[Any, ...] = (*index, *window)
+    old, spec = old_model(work), tuning.model.spec
     found = []
     for model, what in ((old, "the old model"), (tuning.best(), "the tuned model")):
-        live = LiveLabels(np.zeros(stack.labels_shape, LIVE_DTYPE), spec.ndim, window)
-        for item in segment_steps(stack, model, settings, out=live, what=[index], window=window):
-            yield Progress(item.done, item.total, what)
-        live.finish_all()
-        found.append(live.array[place])
+        steps = segment_window(stack, model, settings, index, window)
+        found.append((yield from map_steps(steps, functools.partial(_rename, what=what))))
     compare = diff_objects if spec.head == "instance" else diff_classes
     return compare(*found)
 
 
-def _old_model(work: TuneWork) -> Model:
+def _rename(step: Progress, what: str) -> Progress:
+    return replace(step, what=what)
+
+
+def old_model(work: TuneWork) -> Model:
     """Return the model as it was before the training.
 
     A new network or head knew nothing then: the base model is loaded instead.

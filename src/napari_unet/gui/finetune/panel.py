@@ -13,7 +13,10 @@ from qtpy.QtWidgets import QProgressBar, QWidget
 from napari_unet.core.errors import UnetError
 from napari_unet.core.training.run_state import forget_training, list_unfinished, training_folder
 from napari_unet.gui.errors import report_error
+from napari_unet.gui.finetune.changes import old_model
 from napari_unet.gui.finetune.form import TuneForm, TuneRequest
+from napari_unet.gui.finetune.image_changes import ModelVersions, stored_versions
+from napari_unet.gui.finetune.other_images import OtherImages
 from napari_unet.gui.finetune.review import ReviewBox
 from napari_unet.gui.finetune.run import TuneRun
 from napari_unet.gui.finetune.versions import VersionsBox
@@ -57,6 +60,8 @@ class TuneSection(Step):
         Whether objects that were only touched count as annotated; set by the corrections' section.
     review, versions
         The result to decide on, and the models before and after.
+    others
+        What the result, or the chosen model, changes in other images.
     """
 
     def __init__(self, viewer: napari.Viewer, inputs: InputForm | None = None) -> None:
@@ -89,12 +94,17 @@ class TuneSection(Step):
         self.details.hide()
         self.review = ReviewBox(self._viewer)
         self.versions = VersionsBox()
+        self.others = OtherImages(self._viewer, self.inputs, self._compared_versions)
+        inside = QWidget()
+        vbox(self.others, margins=(6, 0, 6, 4), owner=inside)
+        self.others_section = CollapsibleSection("Other images", inside)
         self.resume: Any = PushButton(text="Go on")
         self.forget: Any = PushButton(text="Forget it")
         self._resume_row, self._resume_text = QWidget(), WrappedLabel()
         choice = hbox(self.resume.native, self.forget.native, stretch=1)
         vbox(self._resume_text, choice, owner=self._resume_row)
-        vbox(self.form, self._resume_row, self.details, self.versions, owner=self).addStretch(1)
+        parts = (self.form, self._resume_row, self.others_section, self.details, self.versions)
+        vbox(*parts, owner=self).addStretch(1)
         self._buttons = QWidget()
         hbox(self.start.native, self.stop.native, stretch=1, owner=self._buttons)
         vbox(self._buttons, self.bar, self.status, self.review, owner=self.footer)
@@ -131,6 +141,7 @@ class TuneSection(Step):
     def cancel_all(self) -> None:
         """Stop all work: the dock was closed."""
         self.cancel()
+        self.others.cancel()
 
     def tune(self, *_: Any) -> None:
         """Start what the form requests."""
@@ -157,6 +168,7 @@ class TuneSection(Step):
         if self.active is not None or self.review.pending:
             return
         self.review.clear()
+        self.others.clear()
         run = TuneRun(request, open_stacks(self._viewer), self._ended)
         self.active = run
         self._last_drawn = time.perf_counter()
@@ -177,6 +189,7 @@ class TuneSection(Step):
         if run.work.usable:
             self.bar.setValue(100)
             self.status.setText(f"Learned from {run.training_data}. {remarks}".strip())
+            self.others_section.open()
         self.review.show_run(run, state)
         if run.judgement is not None:
             self.versions.show_rounds(run.rounds, run.judgement.metric)
@@ -190,7 +203,16 @@ class TuneSection(Step):
         self.form.first.settings["minutes"].set(minutes)
         self.tune()
 
-    def _decided(self) -> None:
+    def _compared_versions(self) -> ModelVersions:
+        """Return the result and the model before, or else the chosen model and its parent."""
+        work = self.review.work
+        if work is not None and (tuning := work.tuning) is not None:
+            return ModelVersions(lambda: (old_model(work), tuning.best()))
+        return stored_versions(self.inputs.model.value or "", self.others.device)
+
+    def _decided(self, kept: bool) -> None:
+        if not kept:
+            self.others.clear()
         self.details.hide()
         self.bar.reset()
         self.status.clear()

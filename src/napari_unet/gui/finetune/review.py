@@ -45,9 +45,10 @@ _TIPS = {
 class ReviewBox(QWidget):
     """Shows what a fine-tuning came to, and asks what to do with it; hidden without any.
 
-    Emits `decided` when the tuned model was kept or discarded, `corrections_wanted` when the user
-    follows the advice to correct more, `minutes_wanted` when that is to train so many minutes, and
-    `state_changed` when there is something to decide on, or not any more.
+    Emits `decided`, with whether it was kept, when the tuned model was kept or discarded,
+    `corrections_wanted` when the user follows the advice to correct more, `minutes_wanted` when
+    that is to train so many minutes, and `state_changed` when there is something to decide on, or
+    not any more.
 
     Attributes
     ----------
@@ -60,7 +61,7 @@ class ReviewBox(QWidget):
         The comparison in view that goes on; None without one.
     """
 
-    decided = Signal()
+    decided = Signal(bool)
     corrections_wanted = Signal()
     minutes_wanted = Signal(float)
     state_changed = Signal()
@@ -198,7 +199,7 @@ class ReviewBox(QWidget):
         self._saving = None
         self._show_state()
         if state == DONE:
-            self.decided.emit()
+            self.decided.emit(True)
 
     def _discard(self, *_: Any) -> None:
         if self.work is None:
@@ -211,7 +212,7 @@ class ReviewBox(QWidget):
             self._report(error)
             return
         self._leave_work(f"Discarded; {base!r} is as it was.")
-        self.decided.emit()
+        self.decided.emit(False)
 
     def _leave_work(self, summary: str) -> None:
         """Show what was decided, and nothing of the comparison any more."""

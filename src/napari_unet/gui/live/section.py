@@ -18,6 +18,8 @@ from napari_unet.core.training.run_state import propose_name
 from napari_unet.gui.errors import describe_error
 from napari_unet.gui.finetune.changes import COLOURS, FIELDS
 from napari_unet.gui.finetune.form import taken_names
+from napari_unet.gui.finetune.image_changes import ModelVersions
+from napari_unet.gui.finetune.other_images import OtherImages
 from napari_unet.gui.finetune.review import describe_judgement
 from napari_unet.gui.jobs.job import CANCELLED, DONE, FAILED, Job, WidgetJobs, get_device_queue
 from napari_unet.gui.layers.navigation import (
@@ -77,6 +79,8 @@ class LiveSection(QWidget):
         What is being learned; None without anything.
     job
         The round that goes on; None between rounds.
+    others
+        What was learned, on other images.
     """
 
     def __init__(self, viewer: Any, inputs: InputForm, correct: CorrectSection) -> None:
@@ -109,8 +113,10 @@ class LiveSection(QWidget):
         self.status = WrappedLabel(_HINT)
         self._buttons = QWidget()
         hbox(self.pause, self.keep, self.discard, stretch=1, owner=self._buttons)
+        self.others = OtherImages(self._viewer, self._inputs, self._versions)
         inside = QWidget()
-        vbox(self.switch, self.status, self._buttons, margins=(6, 0, 6, 4), owner=inside)
+        parts = (self.switch, self.status, self._buttons, self.others)
+        vbox(*parts, margins=(6, 0, 6, 4), owner=inside)
         vbox(CollapsibleSection("Live learning", inside), owner=self)
 
     def _connect(self) -> None:
@@ -152,11 +158,13 @@ class LiveSection(QWidget):
         """Learn no longer; what was learned stays, and can be kept."""
         self.switch.setChecked(False)
         self._cancel_round()
+        self.others.cancel()
 
     def clear(self) -> None:
         """Forget what was learned."""
         self._cancel_round()
         self.work = None
+        self.others.clear()
         self.shown.hide()
         self._say(_HINT)
         self._show_state()
@@ -164,6 +172,13 @@ class LiveSection(QWidget):
     @property
     def _device(self) -> str:
         return str(remembered(SECTION).get("device", "auto"))
+
+    def _versions(self) -> ModelVersions:
+        """Return the model before and as it has become, to compare them."""
+        work = self.work
+        if work is None or not work.learned:
+            raise InputError("Nothing was learned yet; correct some objects first.")
+        return ModelVersions(work.versions)
 
     def _begin(self, work: LiveWork) -> None:
         try:
@@ -308,6 +323,7 @@ class LiveSection(QWidget):
     def _show_state(self) -> None:
         learned = self.work is not None and self.work.learned
         self._buttons.setVisible(self.switch.isChecked() or learned)
+        self.others.setVisible(learned)
         self.keep.setEnabled(learned and not self._saving)
         self.discard.setEnabled(learned and not self._saving)
         self.pause.setText("Go on" if self.pause.isChecked() else "Pause")

@@ -7,7 +7,7 @@ in the journals. The store hears of it when the user keeps it.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from napari_unet.core.settings.tasks import PredictSettings
     from napari_unet.core.tiles import Index, Window
     from napari_unet.core.training.model_comparison import ModelComparison
+    from napari_unet.nn.inference.model import Model
     from napari_unet.nn.training.live import LiveTuning
 
 STEPS_A_ROUND = 8
@@ -162,6 +163,18 @@ class LiveWork:
         changes = None if view is None else (yield from _look(live, view, touched))
         return Round(self._objects, self._images, changes, view)
 
+    def versions(self) -> tuple[Model, Model]:
+        """Return the model before, and as it is now; where no round goes on, in a job's thread.
+
+        Raises
+        ------
+        InputError
+            What was learned was discarded meanwhile.
+        """
+        if self._live is None:
+            raise InputError("Nothing was learned yet; correct some objects first.")
+        return self._live.model, self._live.current()
+
     def conclude(self) -> Generator[Progress, None, ModelComparison | None]:
         """Judge what was learned; None if that is nothing."""
         if self._live is None:
@@ -209,15 +222,10 @@ def _look(
     live: LiveTuning, view: ViewedPart, touched: bool
 ) -> Generator[Progress, None, LabelDiff]:
     """Compare what the model finds in view now with the labels, apart from what was corrected."""
-    from napari_unet.nn.inference.segment import segment_steps
+    from napari_unet.nn.inference.segment_window import segment_window
 
     model = live.current()
-    found = np.zeros(view.stack.labels_shape, np.uint32)  # memory is taken page by page
-    yield from segment_steps(
-        view.stack, model, view.settings, out=found, what=[view.index], window=view.window
-    )
-    place: Any = (*view.index, *view.window)
-    now = found[place]
+    now = yield from segment_window(view.stack, model, view.settings, view.index, view.window)
     known = known_part(view, classes=model.spec.head == "semantic", touched=touched)
     if model.spec.head == "semantic":
         before = view.labels

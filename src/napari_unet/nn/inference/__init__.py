@@ -11,6 +11,7 @@ orthogonal             a 2D network on a volume's planes across z, y and x
 map_source             the choice between the two; `predict`, the maps of a stack
 decode                 raw maps to labels, tile by tile; the watershed on a GPU
 segment                a stack to labels: `segment`, `segment_steps`
+segment_window         a part of one frame to labels, in little memory
 seam_check             a crop across the borders of tiles held against one piece
 diameter_estimation    how large the objects are, and whether the image is like the training images
 scale_trials           what is found in a part of an image at one scale, and how well it fits
