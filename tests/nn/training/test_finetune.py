@@ -198,11 +198,11 @@ def test_the_replay_is_mixed_in_and_scored(model, samples):
     many = Samples.from_labels([discs(seed=n) for n in range(8)], channels=1)
     base = stored(model, many)
     tuning = Tuning(base, samples, replace(FEW, replay=0.4))
-    training, weights = tuning.training_set()
+    training, weights = tuning.data.mix(tuning.config.replay)
     replayed = np.array([item.group == GROUP for item in training.items])
     assert weights[replayed].sum() == pytest.approx(0.4)
     assert weights.sum() == pytest.approx(1)
-    scored = [item for item in tuning._evaluation.held.items if item.group == GROUP]
+    scored = [item for item in tuning.evaluation.held.items if item.group == GROUP]
     assert len(scored) + replayed.sum() == 8
     trained_on = {item.labels.tobytes() for item in training.items}
     assert not any(item.labels.tobytes() in trained_on for item in scored)

@@ -54,7 +54,7 @@ def test_it_takes_in_what_is_corrected_meanwhile(model, picture, labels):
     run_to_end(live.take(known_to(picture, labels, 60)))  # too few to hold some out
     assert len(list(live.learn(2))) == 2
     assert live.steps == 3
-    trained, _ = live.tuning.training_set()
+    trained, _ = live.tuning.data.mix(live.tuning.config.replay)
     assert trained.items[0].known.sum() == 96 * 60
     now = live.current()
     weights = now.net.state_dict()
@@ -73,7 +73,7 @@ def test_what_is_held_out_is_never_learned_from(model, picture, labels):
     first = held.origin[1]
     run_to_end(live.take(known_to(picture, labels, 200, ("one", "another"))))
     assert live.steps == 1
-    trained, _ = live.tuning.training_set()
+    trained, _ = live.tuning.data.mix(live.tuning.config.replay)
     for item in trained.items:
         if item.source == "one":
             assert item.known.shape[1] < first

@@ -4,6 +4,7 @@ loop                 the training loop: draw a batch, take a step, validate, wri
 augment              random crops of the samples, warped and varied
 checkpoint           the state of a training, and the file that it is resumed from
 head_transfer        new models, and new heads on trained trunks
+tuning_data          what a fine-tuning learns from, what is held out, what is rehearsed
 finetune             a fine-tuning from its samples to the stored model
 assumed_background   what lies near corrected objects is doubted where the model sees objects
 live                 a tuning that takes in corrections as they come, a few steps at a time

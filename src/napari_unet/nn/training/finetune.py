@@ -12,37 +12,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.core.instances.heads import InstanceHead
-from napari_unet.core.models.folder import read_rehearsal
 from napari_unet.core.progress import Result, TrainStep, map_steps
 from napari_unet.core.settings.tasks import TrainSettings
-from napari_unet.core.training.config import (
-    check_samples,
-    choose_working_diameter,
-    resolve_tuning_config,
-    usual_object_share,
-)
-from napari_unet.core.training.holdout import HeldPlaces, Split, hold_out
+from napari_unet.core.training.config import choose_working_diameter, resolve_tuning_config
 from napari_unet.core.training.log import TrainLog
 from napari_unet.core.training.model_comparison import add_round, count_taught
-from napari_unet.core.training.rehearsal import (
-    choose_rehearsal_crops,
-    draw_thumbnail,
-    merge_rehearsal_crops,
-    pack_rehearsal,
-    rehearsal_samples,
-    unpack_rehearsal,
-)
+from napari_unet.core.training.rehearsal import draw_thumbnail
 from napari_unet.core.training.run_state import CHECKPOINT, RunState, write_run_state
-from napari_unet.core.training.samples import Samples
 from napari_unet.nn.inference.model import save_model
-from napari_unet.nn.training.assumed_background import doubt_background
 from napari_unet.nn.training.calibrate import complete_card
 from napari_unet.nn.training.checkpoint import TrainState, load_checkpoint
 from napari_unet.nn.training.click_training import CLICK_SHARE, can_learn_clicks, tune_clicks
 from napari_unet.nn.training.head_transfer import freeze
-from napari_unet.nn.training.held_out import SCORED_EVERY, HeldOutEvaluation
+from napari_unet.nn.training.held_out import HeldOutEvaluation
 from napari_unet.nn.training.loop import LAYOUT, train
+from napari_unet.nn.training.tuning_data import TuningData
 from napari_unet.nn.unet.net import UNet
 
 if TYPE_CHECKING:
@@ -51,8 +35,9 @@ if TYPE_CHECKING:
 
     from napari_unet.core.models.card import ModelCard
     from napari_unet.core.training.config import TrainConfig
+    from napari_unet.core.training.holdout import HeldPlaces, Split
     from napari_unet.core.training.model_comparison import ModelComparison
-    from napari_unet.core.training.rehearsal import RehearsalCrop
+    from napari_unet.core.training.samples import Samples
     from napari_unet.nn.inference.model import Model
     from napari_unet.nn.training.loop import NamedScores
 
@@ -156,8 +141,10 @@ class Tuning:
 
     Attributes
     ----------
-    split
-        The samples trained on, and those held out.
+    data
+        What it learns from, and what is held out.
+    evaluation
+        Scores networks on what is held out.
     state
         Weights, counters and history of the training.
     """
@@ -174,14 +161,9 @@ class Tuning:
         state: TrainState | None = None,
     ) -> None:
         self.model = model
-        self._usual_share = usual_object_share(model.card.training)
-        self.samples = samples.balanced(self._usual_share)
-        self.scratch = not (model.card.training or model.card.hash)
-        self._rehearsal = self._read_rehearsal()
-        check_samples(model.spec, samples, alone=not self._rehearsal)
         self.settings = settings or TrainSettings()
-        self._taught, self._held = self.samples, held
-        self.split = self._hold_out(self.samples)
+        self.scratch = not (model.card.training or model.card.hash)
+        self.data = TuningData(model, samples, self.settings, held)
         self._card = _working_card(model, samples, self.settings)
         self.config = resolve_tuning_config(
             self.settings,
@@ -192,8 +174,8 @@ class Tuning:
             scratch=self.scratch,
         )
         self._tunes_clicks = not self.scratch and can_learn_clicks(model, self.split.training)
-        self._evaluation = HeldOutEvaluation(
-            self._card, self.split, self._rehearsal, scratch=self.scratch
+        self.evaluation = HeldOutEvaluation(
+            self._card, self.split, self.data.rehearsal, scratch=self.scratch
         )
         self.folder = folder
         self._checkpoint = folder / CHECKPOINT if folder else None
@@ -208,58 +190,41 @@ class Tuning:
         began = time.perf_counter() - self.state.seconds
         yield from self.prepare()
         if not self.state.history and not self.scratch:
-            scores = yield from _reported(self._evaluation.scores(self.model.net), self.state.step)
+            scores = yield from _reported(self.evaluation.scores(self.model.net), self.state.step)
             self.state.history.append({"step": 0, **scores})
             # However slow validation is, at least half of the minutes are left for learning.
             half = 30 * self.config.minutes if self.config.minutes is not None else np.inf
             self.state.seconds = min(time.perf_counter() - began, half)
             yield TrainStep(0, 0, "validating", validation=scores or None)
-        training, weights = self.training_set()
+        training, weights = self.data.mix(self.config.replay)
         yield from train(
             self.state,
             training,
             self._trunk_config(),
-            validate=self._evaluation.scores,
+            validate=self.evaluation.scores,
             checkpoint=self._checkpoint,
             log=TrainLog(self.folder) if self.folder else None,
             weights=weights,
         )
-        return (yield from self._complete())
+        return (yield from self.complete())
 
     def prepare(self) -> Generator[TrainStep, None, None]:
         """Doubt what is only assumed of the training samples; to be done before they are used."""
         yield TrainStep(0, 0, "preparing")
-        if not self.scratch and isinstance(self.samples.head, InstanceHead):
-            doubting = doubt_background(self.model, self.samples)
-            sure = yield from _reported(doubting, self.state.step, "preparing")
-            self._taught = sure.balanced(self._usual_share)
-            # Objects are held out by where they are: the same as before.
-            self.split = replace(self.split, training=self._hold_out(self._taught).training)
+        if not self.scratch:
+            yield from _reported(self.data.doubt(), self.state.step, "preparing")
 
-    def _hold_out(self, samples: Samples) -> Split:
-        return hold_out(samples, self.settings.validation, self.settings.seed, self._held)
-
-    def conclude(self) -> Generator[TrainStep, None, Model]:
-        """Compare the averaged weights as they are with the model before; return what to keep."""
-        self._finished = self._mixed = None
-        state, net = self.state, self.state.averaged_net()
-        before = yield from _reported(self._evaluation.scores(self.model.net), state.step)
-        after = yield from _reported(self._evaluation.scores(net), state.step)
-        state.best = state.best_score = None
-        state.keep_best(after)
-        state.history[:] = [{"step": 0, **before}, {"step": state.step, **after}]
-        return (yield from self._complete())
-
-    def _complete(self) -> Generator[TrainStep, None, Model]:
+    def complete(self) -> Generator[TrainStep, None, Model]:
         """Make the best weights a model: remember, calibrate, teach the click head."""
+        self._finished = self._mixed = None
         yield from self._remember()
         model = self.best()
-        completing = complete_card(model, self.samples, self._evaluation.held)
+        completing = complete_card(model, self.samples, self.evaluation.held)
         card = yield from _reported(completing, self.state.step)
         self._finished = replace(model, card=card)
         if self._tunes_clicks:
-            training_sets = [self.split.training, self._rehearsal_samples()]
-            clicks = tune_clicks(self._finished, training_sets, self._evaluation.held, self.config)
+            training_sets = [self.split.training, self.data.rehearsed()]
+            clicks = tune_clicks(self._finished, training_sets, self.evaluation.held, self.config)
             self._finished = yield from _reported(clicks, self.state.step, TEACHING)
         return self._finished
 
@@ -284,8 +249,8 @@ class Tuning:
                     for name, value in before.items()
                 }
             )
-            scores = yield from _reported(self._evaluation.scores(net), self.state.step)
-            found = self._evaluation.compare(self.state.history, scores)
+            scores = yield from _reported(self.evaluation.scores(net), self.state.step)
+            found = self.evaluation.compare(self.state.history, scores)
             if found.keep and (judgement.forgotten or found.gains):
                 self._mixed = net, scores
                 return
@@ -353,18 +318,23 @@ class Tuning:
         card = model.card.replace(training={**model.card.training, **notes})
         model = replace(model, card=card)
         picture = draw_thumbnail(self.samples)
-        replay = self._pack_rehearsal()
+        replay = self.data.pack_rehearsal(self._diameter)
         return save_model(model, name, thumbnail=picture, overwrite=overwrite, replay=replay)
 
-    def _pack_rehearsal(self) -> bytes:
-        """Return the tuned model's rehearsal set, packed: its parent's crops, and its own."""
-        own = choose_rehearsal_crops(self._taught, self._diameter)
-        return pack_rehearsal(merge_rehearsal_crops(self._rehearsal, own))
+    @property
+    def samples(self) -> Samples:
+        """What was corrected."""
+        return self.data.samples
+
+    @property
+    def split(self) -> Split:
+        """The samples trained on, and those held out."""
+        return self.data.split
 
     @property
     def judgement(self) -> ModelComparison:
         """The best model so far compared with the one that it was tuned from."""
-        return self._evaluation.compare(self.state.history, self._mixed and self._mixed[1])
+        return self.evaluation.compare(self.state.history, self._mixed and self._mixed[1])
 
     @property
     def _diameter(self) -> float | None:
@@ -372,33 +342,12 @@ class Tuning:
         diameter: float | None = self._card.training.get("working_diameter_px")
         return diameter
 
-    def _read_rehearsal(self) -> list[RehearsalCrop]:
-        if self.model.folder is None or not self.model.card.replay:
-            return []
-        return unpack_rehearsal(read_rehearsal(self.model.folder), self.model.spec.ndim)
-
     def _start(self) -> TrainState:
         net = UNet(self.model.spec)
         net.load_state_dict(self.model.net.state_dict())
         net.to(self.model.device, memory_format=LAYOUT[self.model.spec.ndim])  # type: ignore[call-overload]
         freeze(net, self.config.freeze)
         return TrainState.start(net, self.config)
-
-    def training_set(self) -> tuple[Samples, np.ndarray]:
-        """Mix corrections and rehearsal set; return samples and each one's share of the crops."""
-        own, other = self.split.training, self._rehearsal_samples()
-        weights = own.weights()
-        share = self.config.replay if other.items else 0.0
-        if not share:
-            return own, weights
-        mixed = Samples([*own.items, *other.items], own.head)
-        even = np.full(len(other.items), 1 / len(other.items))
-        return mixed, np.concatenate([weights * (1 - share), even * share])
-
-    def _rehearsal_samples(self) -> Samples:
-        """Return the rehearsal crops that are trained on; the others are scored."""
-        crops = [crop for i, crop in enumerate(self._rehearsal) if i % SCORED_EVERY]
-        return rehearsal_samples(crops, self.split.training.head, self.model.spec.in_channels)
 
     def _trunk_config(self) -> TrainConfig:
         """Return the config of trunk and main head, which leaves minutes for the click head."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from napari_unet.core.progress import TrainStep, map_steps
 from napari_unet.core.settings.tasks import TrainSettings
 from napari_unet.core.training.holdout import HeldPlaces
 from napari_unet.nn.training.finetune import Tuning
@@ -18,9 +19,10 @@ from napari_unet.nn.training.loop import train
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from napari_unet.core.progress import TrainStep
     from napari_unet.core.training.samples import Samples
     from napari_unet.nn.inference.model import Model
+    from napari_unet.nn.training.loop import NamedScores
+    from napari_unet.nn.unet.net import UNet
 
 SETTINGS = TrainSettings(minutes=1.0, average=0.98)
 """The average follows the weights within some 50 steps. A share of the minutes is what the click
@@ -91,7 +93,7 @@ class LiveTuning:
             return
         if self._training is None:
             tuning = self.tuning
-            samples, weights = tuning.training_set()
+            samples, weights = tuning.data.mix(tuning.config.replay)
             endless = {"minutes": None, "steps": ENDLESS, "validate_every": ENDLESS}
             config = replace(tuning.config, warm_up=0.0, **endless)  # type: ignore[arg-type]
             self._training = train(tuning.state, samples, config, weights=weights)
@@ -120,5 +122,20 @@ class LiveTuning:
         self.close()
         if self.tuning is None or not self.steps:
             return None
-        yield from self.tuning.conclude()
-        return self.tuning
+        tuning = self.tuning
+        state, net = tuning.state, tuning.state.averaged_net()
+        before = yield from self._scored(tuning.model.net)
+        after = yield from self._scored(net)
+        # Judged are the averaged weights as they are, not the best of some on the way.
+        state.best = state.best_score = None
+        state.keep_best(after)
+        state.history[:] = [{"step": 0, **before}, {"step": state.step, **after}]
+        yield from tuning.complete()
+        return tuning
+
+    def _scored(self, net: UNet) -> Generator[TrainStep, None, NamedScores]:
+        """Score a network on what is held out."""
+        if self.tuning is None:
+            return {}
+        scoring = self.tuning.evaluation.scores(net)
+        return (yield from map_steps(scoring, lambda _: TrainStep(self.steps, 0, "validating")))
