@@ -8,6 +8,9 @@ import pytest
 import tune_parts as parts
 from discs import disc_image
 
+from napari_unet.core.annotations.edits import TAKEN_OVER
+from napari_unet.core.annotations.header import find_journals
+from napari_unet.core.annotations.journal_reader import JournalReader
 from napari_unet.core.models.store import list_models
 from napari_unet.core.prompts.scribbles import BACKGROUND, OBJECT
 from napari_unet.core.training.run_state import training_folder
@@ -111,6 +114,30 @@ def test_it_learns_between_corrections_and_is_kept_or_leaves_no_trace(viewer, pa
     kept = [entry.name for entry in list_models() if entry.name.startswith("tiny-")]
     assert kept == (["tiny-tuned"] if "Kept as" in text else []), text
     assert panel.inputs.model.value == (kept[0] if kept else "tiny")
+
+
+def test_what_would_change_is_taken_over_as_one_step(viewer, panel, qtbot):
+    layer, missed = result(viewer)
+    live = panel.live
+    layer.data_setitem(np.nonzero(missed), 1)
+    before = layer.data.copy()
+    live.switch.setChecked(True)
+    qtbot.waitUntil(lambda: "would change here" in live.status.text(), timeout=60_000)
+    live.pause.click()
+    qtbot.waitUntil(lambda: live.job is None)
+    assert not live.take.isHidden(), "an untrained model finds none of the discs"
+    live.take.click()
+    qtbot.waitUntil(lambda: "as one step" in live.status.text(), timeout=10_000)
+    recording = panel.correct.recording
+    assert recording.wait(10)
+    qtbot.waitUntil(lambda: not np.array_equal(layer.data, before))
+    assert (layer.data[missed] == 1).all(), "the object that was corrected stays"
+    with JournalReader(find_journals()[0].path) as journal:
+        assert [edit.source for edit in journal.history()] == ["set", TAKEN_OVER]
+        assert np.array_equal(journal.replay(), layer.data)
+    assert live.shown.layer is None and live.take.isHidden()
+    recording.undo()
+    np.testing.assert_array_equal(layer.data, before)
 
 
 def test_it_never_learns_while_the_mouse_is_down_nor_in_the_way_of_others(viewer, panel, qtbot):

@@ -4,4 +4,5 @@ descriptors  what an object looks like, in numbers
 ranking      which objects are like the examples, and unlike the counterexamples
 edit_kinds   what an edit was: an object deleted, accepted, split, merged or reshaped
 group_edits  the same edit of many objects, as one change
+take_over    what a model finds now, as one change
 """

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from napari_unet.core.alike.descriptors import Candidate
 from napari_unet.core.alike.group_edits import ACCEPT, RESHAPE, SMALLEST_PART
-from napari_unet.core.annotations.edits import LABELS
+from napari_unet.core.annotations.edits import LABELS, TAKEN_OVER
 from napari_unet.core.instances.label_edits import DELETE, MERGE, SPLIT
 from napari_unet.core.instances.mask import ObjectMask
 
@@ -52,7 +52,7 @@ def recognise(edit: Edit, labels: Any, ndim: int) -> Example | None:
     ndim
         2 if objects end with their plane, 3 if they do not.
     """
-    if edit.canvas != LABELS or not edit.box:
+    if edit.canvas != LABELS or not edit.box or edit.source == TAKEN_OVER:
         return None
     leading = len(edit.shape) - ndim
     index = tuple(start for start, _ in edit.box[:leading])

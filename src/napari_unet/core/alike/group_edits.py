@@ -38,7 +38,7 @@ class GroupEdit:
     Attributes
     ----------
     kind
-        One of `GROUP_EDITS`.
+        One of `GROUP_EDITS`, or `TAKEN_OVER`.
     where
         Index arrays of the pixels that change, one for each axis of the labels.
     before, after

@@ -23,6 +23,9 @@ LABELS, SCRIBBLES = "labels", "scribbles"
 CANVASES = (LABELS, SCRIBBLES)
 """What an edit changes: the labels, or the scribbles (0: nothing, 1 + class: that class)."""
 
+TAKEN_OVER = "taken over"
+"""The source of an edit that put a model's answer into the labels: it is no correction."""
+
 KNOWN, UNKNOWN, DROPPED = "known", "unknown", "dropped"
 """What a region mark means: checked by the user; no longer so; left out of the training set."""
 
@@ -44,7 +47,8 @@ class Edit:
     runs
         int64 (N, 4): flat index of the first pixel, length, value before, value after; ascending.
     source
-        What made it, such as "paint", "fill" or "click"; only shown to people.
+        What made it, such as "paint", "fill" or "click"; shown to people. Of `TAKEN_OVER`, nothing
+        is learned.
     confirmed
         Ids of objects that the user accepted as they are, without changing a pixel.
     confirmed_in

@@ -8,6 +8,8 @@ it may be a clump's next object. The background of the margin is marked as assum
 doubt it (`nn/training/assumed_background.py`). All of this is decided plane by plane: an edit in
 one plane of a volume says nothing about the planes above and below.
 
+What the user took over from a model is not known: it is the model's answer, and none of theirs.
+
 If labels are classes, there are no objects to be touched: the pixels that changed and everything
 within the margin are known.
 """
@@ -21,7 +23,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
-from napari_unet.core.annotations.edits import DROPPED, KNOWN, SCRIBBLES, Box, Edit, RegionMark
+from napari_unet.core.annotations.edits import (
+    DROPPED,
+    KNOWN,
+    SCRIBBLES,
+    TAKEN_OVER,
+    Box,
+    Edit,
+    RegionMark,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -158,7 +168,9 @@ class _EventMaps:
 
     def take(self, event: Edit | RegionMark) -> None:
         window = self._window(event.box)
-        if isinstance(event, Edit):
+        if isinstance(event, Edit) and event.source == TAKEN_OVER:
+            self._take_over(event)
+        elif isinstance(event, Edit):
             self._take_edit(event)
             self.left_out[window] = False
         elif event.meaning == DROPPED:
@@ -167,9 +179,19 @@ class _EventMaps:
             self.marked[window] = event.meaning == KNOWN
             self.left_out[window] &= event.meaning != KNOWN
 
+    def _take_over(self, edit: Edit) -> None:
+        """Take in that objects are a model's now; some that were deleted may have had their ids."""
+        flat, after = edit.clipped(self._first(edit), self.changed.size)
+        planes = flat // self._pixels
+        for plane in np.unique(planes).tolist():
+            self.ids[plane].difference_update(np.unique(after[planes == plane]).tolist())
+
+    def _first(self, edit: Edit) -> int:
+        """Return the flat index of the frame's first pixel in all labels."""
+        return int(np.ravel_multi_index([start for start, _ in self.box], edit.shape))
+
     def _take_edit(self, edit: Edit) -> None:
-        starts = [start for start, _ in self.box]
-        first = int(np.ravel_multi_index(starts, edit.shape))
+        first = self._first(edit)
         flat, after = edit.clipped(first, self.changed.size)
         if edit.canvas == SCRIBBLES:
             self.scribbles.reshape(-1)[flat] = after

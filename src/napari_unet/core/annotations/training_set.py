@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_unet.core.annotations.edits import DROPPED, LABELS, Edit
+from napari_unet.core.annotations.edits import DROPPED, LABELS, TAKEN_OVER, Edit
 from napari_unet.core.annotations.header import JournalFile, find_journals, image_fingerprint
 from napari_unet.core.annotations.image_source import ImageSource
 from napari_unet.core.annotations.journal import Journal
@@ -388,7 +388,7 @@ def _edited_ids(journal: JournalReader, frame: Index) -> set[int]:
     ids: list[int] = []
     for event in journal.history(frame):
         if isinstance(event, Edit):
-            if event.canvas == LABELS:
+            if event.canvas == LABELS and event.source != TAKEN_OVER:
                 ids += [len(ids)] if journal.header.head == "semantic" else event.ids
         elif event.meaning == DROPPED and event.box == journal.box(frame):
             ids.clear()

@@ -127,28 +127,34 @@ def place_object(
 
 
 def new_label(labels: Any) -> int:
-    """Return an unused id: the next one, or the smallest if that exceeds the labels' type.
+    """Return an unused id; see `new_labels`."""
+    return int(new_labels(labels, 1)[0])
+
+
+def new_labels(labels: Any, count: int) -> np.ndarray:
+    """Return unused ids: the next ones, or the smallest if these exceed the labels' type.
 
     Raises
     ------
     InputError
-        All ids of the labels' type are taken.
+        Too many ids of the labels' type are taken.
     """
     planes = labels if getattr(labels, "ndim", 2) > 2 else [labels]
     label = 1 + max((int(np.max(np.asarray(plane), initial=0)) for plane in planes), default=0)
     largest = int(np.iinfo(labels.dtype).max)
-    if label <= largest:
-        return label
+    if label + count - 1 <= largest:
+        return np.arange(label, label + count)
     taken = functools.reduce(np.union1d, (np.unique(np.asarray(plane)) for plane in planes))
     taken = taken[taken > 0]
-    gaps = np.flatnonzero(taken != np.arange(1, len(taken) + 1, dtype=taken.dtype))
-    if not len(gaps):
+    free = np.setdiff1d(np.arange(1, min(largest, len(taken) + count) + 1), taken)
+    if len(free) < count:
+        many = "too many" if len(free) else "all"
         raise InputError(
-            f"The labels are {labels.dtype}, and all of its {largest} ids are taken; turn them "
-            "into a larger type, such as uint32 (in napari: right click on the layer, Convert data "
-            "type)."
+            f"The labels are {labels.dtype}, and {many} of its {largest} ids are taken; turn "
+            "them into a larger type, such as uint32 (in napari: right click on the layer, Convert "
+            "data type)."
         )
-    return int(gaps[0]) + 1
+    return free[:count]
 
 
 def check_label(label: Any, labels: Any) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +11,13 @@ import psutil
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QCheckBox, QPushButton, QWidget
 
+from napari_unet.core.annotations.edits import TAKEN_OVER
 from napari_unet.core.errors import InputError, UnetError
 from napari_unet.core.models.store import get_free_folder
 from napari_unet.core.progress import Progress
 from napari_unet.core.text import pluralise
 from napari_unet.core.training.run_state import propose_name
+from napari_unet.gui.correct.alike_search import journal_state
 from napari_unet.gui.errors import describe_error
 from napari_unet.gui.finetune.changes import COLOURS, FIELDS
 from napari_unet.gui.finetune.form import taken_names
@@ -31,7 +34,7 @@ from napari_unet.gui.layers.navigation import (
 )
 from napari_unet.gui.layers.overlay_layer import legend, overlay_colormap, overlay_names
 from napari_unet.gui.live.provisional import ProvisionalLayer
-from napari_unet.gui.live.work import LiveWork, Round, ViewedPart
+from napari_unet.gui.live.work import LiveWork, Round, ViewedPart, take_over_steps
 from napari_unet.gui.model_events import get_model_events
 from napari_unet.gui.remembered import remembered
 from napari_unet.gui.shared_inputs import SECTION, quick_settings, use_model
@@ -40,12 +43,12 @@ from napari_unet.gui.widgets.panel import CollapsibleSection, WrappedLabel, hbox
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from napari.layers import Image, Labels
+    from napari.layers import Labels
 
+    from napari_unet.core.alike.group_edits import GroupEdit
     from napari_unet.core.training.model_comparison import ModelComparison
     from napari_unet.gui.correct.layer_recording import LayerRecording
     from napari_unet.gui.correct.section import CorrectSection
-    from napari_unet.gui.layers.label_geometry import LabelGeometry
     from napari_unet.gui.shared_inputs import InputForm
 
 TICK_MS = 500
@@ -57,6 +60,8 @@ _TIPS = {
     "switch": "Between your corrections the model learns a few steps at a time, and shows what it "
     "would find in view\nnow. What you corrected stays as it is. It rests while you paint or "
     "click, while another step runs,\nand while the computer runs on its battery.",
+    "take": "Put what the model finds now into the labels, where you did not correct: one step of "
+    "undo. Nothing is\nlearned from it. Objects that the edge of the view cuts stay as they are.",
     "pause": "Stop learning for now; what was learned is kept in the memory.",
     "keep": "Compare it with the model before, as Fine-tune does, and store it unless it is worse.",
     "discard": "Forget what was learned; nothing of it is left, on the disk or in a layer.",
@@ -73,7 +78,7 @@ class LiveSection(QWidget):
 
     Attributes
     ----------
-    switch, pause, keep, discard
+    switch, take, pause, keep, discard
         The switch and the buttons.
     work
         What is being learned; None without anything.
@@ -91,7 +96,7 @@ class LiveSection(QWidget):
         self.job: Job | None = None
         self._saving = False
         self._down, self._pressed_at = False, 0.0
-        self._viewed: tuple[Image, LabelGeometry] | None = None
+        self._seen: tuple[LayerRecording, Round] | None = None
         self.shown = ProvisionalLayer(
             viewer, self, "learned", 1.0, colormap=overlay_colormap(COLOURS),
             features=overlay_names(COLOURS),
@@ -105,7 +110,7 @@ class LiveSection(QWidget):
 
     def _build(self) -> None:
         self.switch = QCheckBox("Learn while I correct")
-        self.pause = QPushButton("Pause")
+        self.take, self.pause = QPushButton("Take over"), QPushButton("Pause")
         self.pause.setCheckable(True)
         self.keep, self.discard = QPushButton("Keep"), QPushButton("Discard")
         for name, tip in _TIPS.items():
@@ -115,12 +120,13 @@ class LiveSection(QWidget):
         hbox(self.pause, self.keep, self.discard, stretch=1, owner=self._buttons)
         self.others = OtherImages(self._viewer, self._inputs, self._versions)
         inside = QWidget()
-        parts = (self.switch, self.status, self._buttons, self.others)
+        parts = (self.switch, self.status, self.take, self._buttons, self.others)
         vbox(*parts, margins=(6, 0, 6, 4), owner=inside)
         vbox(CollapsibleSection("Live learning", inside), owner=self)
 
     def _connect(self) -> None:
         self.switch.toggled.connect(self._switched)
+        self.take.clicked.connect(self.take_over)
         self.pause.toggled.connect(self._paused)
         self.keep.clicked.connect(self._keep)
         self.discard.clicked.connect(self.clear)
@@ -165,8 +171,46 @@ class LiveSection(QWidget):
         self._cancel_round()
         self.work = None
         self.others.clear()
-        self.shown.hide()
+        self._hide()
         self._say(_HINT)
+        self._show_state()
+
+    def take_over(self) -> None:
+        """Put what would change in view into the labels, as one correction; in a job."""
+        if self._seen is None:
+            return
+        recording, found = self._seen
+        if found.view is None or found.found is None:
+            return
+        steps = functools.partial(take_over_steps, recording, found.view, found.found)
+        self._cancel_round()
+        self.take.setEnabled(False)
+        job = Job(
+            steps,
+            on_done=lambda result: self._taken_over(recording, *result),
+            on_error=lambda error: self._say(describe_error(error)),
+            on_end=lambda _: self._show_state(),
+        )
+        self._jobs.run("take over", job)
+
+    def _taken_over(
+        self, recording: LayerRecording, edit: GroupEdit, state: tuple[int, ...]
+    ) -> None:
+        """Record the change; the labels change as soon as it is on the disk."""
+        if journal_state(recording) != state:
+            self._say("The labels were changed meanwhile; press it again.")
+            return
+        if edit.done:
+            recording.change(edit, TAKEN_OVER)
+        what = "pixel" if recording.learner.head == "semantic" else "object"
+        self._hide()
+        left = f" {edit.left_out} at the edge of the view stay." if edit.left_out else ""
+        self._say(f"{pluralise(edit.done, what)} taken over, as one step.{left}")
+
+    def _hide(self) -> None:
+        """Show no changes any more."""
+        self._seen = None
+        self.shown.hide()
         self._show_state()
 
     @property
@@ -182,45 +226,45 @@ class LiveSection(QWidget):
 
     def _begin(self, work: LiveWork) -> None:
         try:
-            view = self._view()
-        except UnetError:
-            view = None  # nothing of the image is in view; there is still something to learn
+            recording, view = self._view()
+        except UnetError:  # nothing of the image is in view; there is still something to learn
+            recording = view = None
         stacks, touched = open_stacks(self._viewer), self._correct.touched.isChecked()
         self.job = Job(
             lambda: work.round_steps(stacks, view, touched=touched),
             on_item=self._report,
-            on_done=lambda found: self._learned(work, found),
+            on_done=lambda found: self._learned(work, recording, found),
             on_error=self._failed,
             on_end=self._ended,
         )
         self._jobs.run_in(get_device_queue(self._device), self.job)
 
-    def _view(self) -> ViewedPart | None:
+    def _view(self) -> tuple[LayerRecording | None, ViewedPart | None]:
         """Return what is in view of the labels that are corrected, as it is now."""
         labels: Labels | None = self._correct.labels.value
         entry = self._inputs.entry
         if labels is None or entry is None or entry.card is None:
-            return None
+            return None, None
         recording = self._correct.tracker.recordings.get(labels)
         image = self._correct.tracker.get_image(labels)
         if recording is None or recording.geometry is None or image is None:
-            return None
+            return None, None
         geometry, ndim = recording.geometry, entry.card.spec.ndim
         stack = geometry.stack
         region = get_visible_region(self._viewer, image, geometry.placement.axes)
         frames, window = plan_region(SEEN, region, stack, ndim, image.name)
         window = window or tuple(slice(0, size) for size in stack.frame_shape(ndim))
         values = np.array(geometry.array(labels.data)[(*frames[0], *window)])
-        self._viewed = image, geometry
-        settings = quick_settings(image)
-        return ViewedPart(stack, frames[0], window, values, recording.journal, settings)
+        settings, classes = quick_settings(image), entry.card.spec.head == "semantic"
+        part = (stack, frames[0], window, values, recording.journal, settings, classes)
+        return recording, ViewedPart(*part)
 
     def _report(self, item: Progress) -> None:
         """Say what goes on, until the first round has something to say."""
         if self.work is not None and not self.work.looked:
             self._say(f"{item.what[:1].upper()}{item.what[1:]} …")
 
-    def _learned(self, work: LiveWork, found: Round) -> None:
+    def _learned(self, work: LiveWork, recording: LayerRecording | None, found: Round) -> None:
         if work is not self.work:
             return
         work.looked = True
@@ -233,11 +277,14 @@ class LiveSection(QWidget):
             if total:
                 words.append(legend(COLOURS, counts))
         self._say(", ".join(words[:2]) + ". " + " ".join(words[2:]))
-        if changes is not None and found.view is not None and self._viewed is not None:
-            image, geometry = self._viewed
-            if image in self._viewer.layers:
-                view = found.view
-                self.shown.show(image, geometry.placement, view.index, view.window, changes.codes)
+        self._seen = None
+        if recording is None or found.view is None or changes is None:
+            return
+        image = self._correct.tracker.get_image(recording.layer)
+        if image is not None and recording.geometry is not None:
+            self._seen = recording, found
+            part = (found.view.index, found.view.window, changes.codes)
+            self.shown.show(image, recording.geometry.placement, *part)
 
     def _failed(self, error: Exception) -> None:
         self._say(describe_error(error))
@@ -322,6 +369,9 @@ class LiveSection(QWidget):
 
     def _show_state(self) -> None:
         learned = self.work is not None and self.work.learned
+        changes = None if self._seen is None else self._seen[1].changes
+        self.take.setVisible(changes is not None and not changes.none)
+        self.take.setEnabled(True)
         self._buttons.setVisible(self.switch.isChecked() or learned)
         self.others.setVisible(learned)
         self.keep.setEnabled(learned and not self._saving)

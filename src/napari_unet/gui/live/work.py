@@ -11,22 +11,26 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_unet.core.alike.take_over import take_over, without_known
 from napari_unet.core.annotations.mask import mask_from_events
 from napari_unet.core.annotations.training_set import list_corrections, to_samples
 from napari_unet.core.errors import InputError
 from napari_unet.core.evaluation.label_diff import LabelDiff, diff_classes, diff_objects
 from napari_unet.core.instances.heads import get_head
 from napari_unet.core.progress import Progress, map_steps
+from napari_unet.gui.correct.alike_search import journal_state
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
+    from napari_unet.core.alike.group_edits import GroupEdit
     from napari_unet.core.annotations.journal_reader import JournalReader
     from napari_unet.core.annotations.training_set import Correction
     from napari_unet.core.io.stack import Stack
     from napari_unet.core.settings.tasks import PredictSettings
     from napari_unet.core.tiles import Index, Window
     from napari_unet.core.training.model_comparison import ModelComparison
+    from napari_unet.gui.correct.layer_recording import LayerRecording
     from napari_unet.nn.inference.model import Model
     from napari_unet.nn.training.live import LiveTuning
 
@@ -36,8 +40,8 @@ REST_AFTER = 240
 """Steps after the last correction beyond which learning rests until the next one."""
 PIXEL_BUDGET = 2**23
 """Pixels of all samples together, about 250 MB: it shares the memory with the window."""
-COVERED = 0.3
-"""An object of which more than this share was corrected is the user's."""
+SAVE_S = 30.0
+"""How long is waited for corrections that are being saved."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +58,8 @@ class ViewedPart:
         What was corrected; None if nothing was.
     settings
         How the model is run.
+    classes
+        The model finds classes, not objects.
     """
 
     stack: Stack
@@ -62,6 +68,7 @@ class ViewedPart:
     labels: np.ndarray
     journal: JournalReader | None
     settings: PredictSettings
+    classes: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,14 +81,15 @@ class Round:
         What is learned from so far.
     changes
         How what is in view would change; None if nothing is in view.
-    view
-        The part that was looked at.
+    view, found
+        The part that was looked at, and what the model finds there now.
     """
 
     objects: int
     images: int
     changes: LabelDiff | None
     view: ViewedPart | None
+    found: np.ndarray | None
 
 
 class LiveWork:
@@ -160,8 +168,10 @@ class LiveWork:
                 raise
             self._taken_at = live.steps
         yield from live.learn(STEPS_A_ROUND)
-        changes = None if view is None else (yield from _look(live, view, touched))
-        return Round(self._objects, self._images, changes, view)
+        changes = found = None
+        if view is not None:
+            changes, found = yield from _look(live, view, touched)
+        return Round(self._objects, self._images, changes, view, found)
 
     def versions(self) -> tuple[Model, Model]:
         """Return the model before, and as it is now; where no round goes on, in a job's thread.
@@ -220,35 +230,66 @@ class LiveWork:
 
 def _look(
     live: LiveTuning, view: ViewedPart, touched: bool
-) -> Generator[Progress, None, LabelDiff]:
-    """Compare what the model finds in view now with the labels, apart from what was corrected."""
+) -> Generator[Progress, None, tuple[LabelDiff, np.ndarray]]:
+    """Compare what the model finds in view now with the labels, apart from what was corrected.
+
+    Return what would change, and what the model finds.
+    """
     from napari_unet.nn.inference.segment_window import segment_window
 
     model = live.current()
     now = yield from segment_window(view.stack, model, view.settings, view.index, view.window)
-    known = known_part(view, classes=model.spec.head == "semantic", touched=touched)
-    if model.spec.head == "semantic":
+    known = known_part(view, touched=touched)
+    if view.classes:
         before = view.labels
-        return diff_classes(np.where(known, 0, before), np.where(known, 0, now))
-    return diff_objects(without_known(view.labels, known), without_known(now, known))
+        return diff_classes(np.where(known, 0, before), np.where(known, 0, now)), now
+    return diff_objects(without_known(view.labels, known), without_known(now, known)), now
 
 
-def known_part(view: ViewedPart, *, classes: bool, touched: bool) -> np.ndarray:
+def take_over_steps(
+    recording: LayerRecording, view: ViewedPart, found: np.ndarray
+) -> Generator[Progress, None, tuple[GroupEdit, tuple[int, ...]]]:
+    """Work out the change that takes over what the model finds, apart from what was corrected.
+
+    Parameters
+    ----------
+    recording
+        Of the labels; they are looked at as they are now.
+    view, found
+        Of the round that was looked at.
+
+    Returns
+    -------
+    edit
+        The change.
+    state
+        The journal's, to notice later corrections.
+
+    Raises
+    ------
+    InputError
+        Corrections are not saved yet, or there are not enough unused ids.
+    """
+    yield Progress(0, 0, "taking over")
+    if recording.geometry is None or not recording.wait(SAVE_S):
+        raise InputError("There are corrections that are not saved yet; try again then.")
+    state = journal_state(recording)
+    labels = recording.geometry.array(recording.data)
+    now = replace(view, journal=recording.journal)
+    known = known_part(now, touched=True)  # what was touched is never replaced
+    return take_over(labels, found, known, view.index, view.window, classes=view.classes), state
+
+
+def known_part(view: ViewedPart, *, touched: bool) -> np.ndarray:
     """Return which pixels in view the user has corrected or checked; bool, of the window."""
     journal = view.journal
     if journal is None:
         return np.zeros(view.labels.shape, bool)
-    now = journal.replay(view.index)
     mask = mask_from_events(
-        now, journal.history(view.index), journal.box(view.index), classes=classes, touched=touched
+        journal.replay(view.index),
+        journal.history(view.index),
+        journal.box(view.index),
+        classes=view.classes,
+        touched=touched,
     )
     return np.asarray(mask.known[view.window])
-
-
-def without_known(labels: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Leave out the objects that the user has corrected; the labels stay as they are."""
-    names, numbers = np.unique(labels, return_inverse=True)
-    numbers = numbers.ravel()
-    share = np.bincount(numbers, known.ravel()) / np.bincount(numbers)
-    kept = np.where(share > COVERED, 0, names)
-    return kept[numbers].reshape(labels.shape).astype(labels.dtype)
