@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from window import after, open_viewer, run_until
+from lab.event_loop import after, open_viewer, run_until
 
 if TYPE_CHECKING:
     from qtpy.QtCore import QPoint

@@ -10,21 +10,23 @@ corrected, the other is the new image. Nothing is written but into a temporary f
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import sys
-import tempfile
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from lab.event_loop import (
+    P95_GOAL_MS,
+    after,
+    measure_training,
+    open_viewer,
+    run_until,
+)
 from scipy import ndimage
-from window import GOALS, after, delay, open_viewer, provide_model, run_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+    Steps = Iterator[Callable[[], bool]]
 
 
 class Journey:
@@ -63,54 +65,66 @@ class Journey:
         canvas = self.viewer.window._qt_viewer.canvas.native
         QTest.mouseClick(canvas, Qt.MouseButton.LeftButton, pos=place)
 
-    def part(self, name: str, do: Callable[[], Callable[[], bool]]) -> None:
-        """Do a part, whose function returns how to know that it is over."""
+    def part(self, name: str, steps: Steps) -> None:
+        """Do a part step by step; each returns how to know that the next one can come."""
         self._clicks, began = 0, time.perf_counter()
-        late = run_until(do())
-        seconds = round(time.perf_counter() - began, 1)
-        self.parts[name] = {"clicks": self._clicks, "seconds": seconds, **delay(late)}
+        waiting: Callable[[], bool] | None = after(0)
 
-    def segment(self) -> Callable[[], bool]:
+        def finished() -> bool:
+            nonlocal waiting
+            if waiting is not None and waiting():
+                waiting = next(steps, None)
+            return waiting is None
+
+        late = run_until(finished, name)
+        seconds = round(time.perf_counter() - began, 1)
+        self.parts[name] = {"clicks": self._clicks, "seconds": seconds, **late.summarise()}
+
+    def segment(self) -> Steps:
         """Run the model on the image that is chosen."""
         self.press(self.panel.segment.start)
-        return lambda: self.panel.segment.active is None
+        yield lambda: self.panel.segment.active is None
 
-    def correct(self, count: int) -> Callable[[], bool]:
+    def correct(self, count: int) -> Steps:
         """Delete objects, the smallest first, with napari's bucket and label 0."""
         labels = self.viewer.layers["first nuclei"]
         self.press(self.panel.buttons["Correct"])
+        yield after(0.3)
         numbers, sizes = np.unique(labels.data[labels.data > 0], return_counts=True)
         places = ndimage.center_of_mass(labels.data > 0, labels.data, numbers)
         self.viewer.layers.selection.active = labels
         labels.mode, labels.selected_label = "fill", 0
         self._clicks += 2  # the bucket, and the label 0
-        run_until(after(0.3))
+        yield after(0.3)
         for at in np.argsort(sizes)[:count]:
             self.press_canvas(*places[at])
-            run_until(after(0.05))
+            yield after(0.05)
         labels.mode = "pan_zoom"
-        return after(0.5)
+        yield after(0.5)
 
-    def tune(self, minutes: float) -> Callable[[], bool]:
+    def tune(self, minutes: float) -> Steps:
         """Fine-tune, and wait for the comparison."""
         self.press(self.panel.buttons["Fine-tune"])
         step = self.panel.tune
         step.form.first.settings["minutes"].set(minutes)
+        yield after(0.3)
         self.press(step.start)
-        return lambda: step.active is None and step.review.comparison is None
+        yield lambda: step.active is None and step.review.comparison is None
 
-    def decide(self) -> Callable[[], bool]:
+    def decide(self) -> Steps:
         """Keep the model, or discard one that became worse."""
         review = self.panel.tune.review
         print(review.summary.text(), review.advice.text(), review.difference.text())
         self.press(review.keep if review.pending else review.discard)
-        return lambda: review.work is None
+        yield lambda: review.work is None
 
-    def open_another(self, image: np.ndarray) -> Callable[[], bool]:
+    def open_another(self, image: np.ndarray) -> Steps:
         """Open another image, and run the model that is chosen now."""
         self.viewer.add_image(image, name="second")
+        yield after(0.3)
         self.press(self.panel.buttons["Segment"])
-        return self.segment()
+        yield after(0.3)
+        yield from self.segment()
 
 
 def measure(minutes: float) -> dict[str, dict[str, float]]:
@@ -120,37 +134,23 @@ def measure(minutes: float) -> dict[str, dict[str, float]]:
     ((image, _, _),) = open_fluorescence_sample()
     half = image.shape[-1] // 2
     journey = Journey(image[..., :half])
-    journey.part("segment", journey.segment)
-    journey.part("correct 10 objects", lambda: journey.correct(10))
-    journey.part(f"fine-tune {minutes:g} min, compare", lambda: journey.tune(minutes))
-    journey.part("decide", journey.decide)
-    journey.part("run on another image", lambda: journey.open_another(image[..., half:]))
+    journey.part("segment", journey.segment())
+    journey.part("correct 10 objects", journey.correct(10))
+    journey.part(f"fine-tune {minutes:g} min, compare", journey.tune(minutes))
+    journey.part("decide", journey.decide())
+    journey.part("run on another image", journey.open_another(image[..., half:]))
     journey.viewer.close()
     return journey.parts
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--minutes", type=float, default=0.5, help="budget of the fine-tuning")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file")
-    values = parser.parse_args()
-    sys.argv = sys.argv[:1]  # Qt reads the rest
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["NAPARI_UNET_HOME"] = folder
-        os.environ["NAPARI_CONFIG"] = str(Path(folder, "napari.yaml"))
-        provide_model()
-        found = measure(values.minutes)
-    print(f"| part | clicks | seconds | p95 ms (goal {GOALS['p95_ms']}) | longest ms |")
-    print("| --- | --- | --- | --- | --- |")
+def show(found: dict[str, dict[str, float]]) -> None:
+    """Print the figures as a table."""
+    print(f"| part | clicks | seconds | p95 ms (goal {P95_GOAL_MS}) | longest ms | its own ms |")
+    print("| --- | --- | --- | --- | --- | --- |")
     for name, part in found.items():
-        print(
-            f"| {name} | {part['clicks']} | {part['seconds']} | {part['p95_ms']} | "
-            f"{part['max_ms']} |"
-        )
-    if values.json:
-        values.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        columns = ("clicks", "seconds", "p95_ms", "max_ms", "own_max_ms")
+        print(f"| {name} | {' | '.join(str(part[column]) for column in columns)} |")
 
 
 if __name__ == "__main__":
-    main()
+    measure_training(measure, show, __doc__)

@@ -10,16 +10,10 @@ missing). Nothing is written but into a temporary folder.
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import sys
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from window import GOALS, after, delay, open_viewer, provide_model, run_until
+from lab.event_loop import P95_GOAL_MS, after, measure_training, open_viewer, run_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,41 +33,55 @@ def measure(minutes: float) -> dict[str, Any]:
     section.form.first.settings["minutes"].set(minutes)
     _correct(layer, image.shape[:2])
     run_until(after(1.5))
-    found: dict[str, Any] = {"idle": delay(run_until(after(2.0)))}
-    section.tune()
-    first = run_until(lambda: section.active is None or section.active.work.usable)
-    found["loading torch, reading corrections"] = delay(first)
-    found["fine-tuning"] = delay(run_until(lambda: section.active is None))
+    parts = Parts()
+    parts.run("idle", after(2.0))
+    parts.run(
+        "loading torch, reading corrections",
+        lambda: section.active is None or section.active.work.usable,
+        section.tune,
+    )
+    parts.run("fine-tuning", lambda: section.active is None)
     work = section.review.work
     if work is None or work.tuning is None:
         raise SystemExit(section.status.text() or section.review.summary.text())
-    found["steps"] = work.tuning.state.step
-    found["comparing"] = delay(run_until(lambda: section.review.comparison is None))
-    section.review.keep.native.click()
-    found["keeping"] = delay(run_until(lambda: section.review.work is None))
-    panel.correct.uncertain.go()
-    found["looking for doubt"] = delay(run_until(_still(panel.correct)))
-    found |= _learn_live(viewer, panel, image.shape[:2])
+    parts.found["steps"] = work.tuning.state.step
+    parts.run("comparing", lambda: section.review.comparison is None)
+    parts.run("keeping", lambda: section.review.work is None, section.review.keep.native.click)
+    parts.run("looking for doubt", _still(panel.correct), panel.correct.uncertain.go)
+    _learn_live(viewer, panel, image.shape[:2], parts)
     viewer.close()
-    return found
+    return parts.found
 
 
-def _learn_live(viewer: Any, panel: Any, shape: tuple[int, int]) -> dict[str, Any]:
-    """Let the model learn in the background from a painted object; return the delays."""
+class Parts:
+    """What is done in the window, and the delays of each part, by its name."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, Any] = {}
+
+    def run(
+        self, name: str, finished: Callable[[], bool], begin: Callable[[], object] | None = None
+    ) -> None:
+        """Do a part; see `run_until`."""
+        self.found[name] = run_until(finished, name, begin).summarise()
+
+
+def _learn_live(viewer: Any, panel: Any, shape: tuple[int, int], parts: Parts) -> None:
+    """Let the model learn in the background from a painted object."""
     labels = viewer.add_labels(np.zeros(shape, np.uint16), name="own")
     panel.open_step("Correct")
     panel.correct.labels.value = panel.correct.labels.choices[-1]
     labels.data_setitem(np.nonzero(np.hypot(*np.indices(shape)) < 40), 1)
     live = panel.live
-    live.switch.setChecked(True)
-    found: dict[str, Any] = {}
-    first = run_until(lambda: live.work is not None and live.work.looked)
-    found["first round of live learning"] = delay(first)
-    found["live learning"] = delay(run_until(after(20.0)))
-    found["it says"] = live.status.text()
+    parts.run(
+        "first round of live learning",
+        lambda: live.work is not None and live.work.looked,
+        lambda: live.switch.setChecked(True),
+    )
+    parts.run("live learning", after(20.0))
+    parts.found["it says"] = live.status.text()
     live.cancel()
     run_until(lambda: live.job is None)
-    return found
 
 
 def _still(section: Any) -> Callable[[], bool]:
@@ -95,30 +103,18 @@ def _correct(layer: Any, shape: tuple[int, int]) -> None:
         journal.mark(KNOWN, (), (slice(0, shape[0] // 2), slice(0, shape[1] // 2)))
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--minutes", type=float, default=0.5, help="budget of the fine-tuning")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file")
-    values = parser.parse_args()
-    sys.argv = sys.argv[:1]  # Qt reads the rest
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["NAPARI_UNET_HOME"] = folder
-        os.environ["NAPARI_CONFIG"] = str(Path(folder, "napari.yaml"))
-        provide_model()
-        found = measure(values.minutes)
+def show(found: dict[str, Any]) -> None:
+    """Print the figures."""
     for what, late in found.items():
         if isinstance(late, dict):
             print(
                 f"{what}: p50 {late['p50_ms']} ms, p95 {late['p95_ms']} ms (goal <= "
-                f"{GOALS['p95_ms']}), p95 over time {late['p95_over_time_ms']} ms, "
-                f"longest {late['max_ms']} ms"
+                f"{P95_GOAL_MS}), p95 over time {late['p95_over_time_ms']} ms, "
+                f"longest {late['max_ms']} ms, {late['own_max_ms']} of its own"
             )
         else:
             print(f"{what}: {late}")
-    if values.json:
-        values.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    measure_training(measure, show, __doc__)

@@ -4,5 +4,6 @@ synthetic_images    generated images with labels: cells, fibres, textures and mo
 synthetic_kinds    more of them, an object never inside another: rods, rings, branched cells, tissue
 synthetic_volumes   generated volumes of nuclei with labels
 membranes           scores of membrane maps as in the ISBI 2012 challenge
+event_loop          a real window: how late its event loop is, and why
 report              medians and percentiles of times; results as JSON
 """
