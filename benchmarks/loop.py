@@ -287,7 +287,7 @@ class Robot:
         """Return all that was corrected so far."""
         seen = {name: image for name, image in self.images.items() if image.known.any()}
         samples = nu.Samples.from_labels(
-            [(opened(each.image), _of_known(each)) for each in seen.values()],
+            [(opened(each.image), each.labels) for each in seen.values()],
             [each.known for each in seen.values()],
             sources=list(seen),
             channels=self.model.spec.in_channels,
@@ -366,10 +366,6 @@ def put_in(before: Corrected, labels: np.ndarray) -> Corrected:
     after = Corrected(before.image, labels, [number + highest for number in before.ids])
     after.erased[before.erased > 0] = before.erased[before.erased > 0] + 10**6
     return after
-
-
-def _of_known(state: Corrected) -> np.ndarray:
-    return np.where(state.known, state.labels, 0).astype(np.int32)
 
 
 def score(model: nu.Model, images: list[Image]) -> dict[str, float]:

@@ -6,6 +6,7 @@ import pytest
 
 from napari_unet.core.training.model_comparison import (
     CorrectionRound,
+    TaughtScores,
     add_round,
     advise,
     compare_models,
@@ -42,6 +43,35 @@ def test_what_was_forgotten_and_what_was_gained_are_told_apart():
     assert not compare_models("AP50", (0.5, 0.52), (0.9, 0.889), 30).gains
     assert not compare_models("AP50", (0.5, 0.5), (0.9, 0.9), 30).gains
     assert not compare_models("AP50", None, None, 0).forgotten
+
+
+@pytest.mark.parametrize(
+    ("held", "taught", "keep", "sentence"),
+    [
+        (None, TaughtScores(0.1, 0.6, 8, 90, 80, 85), True, "it does better: keep it."),
+        (None, TaughtScores(0.6, 0.1, 8, 90, 80, 85), False, "even on the corrections"),
+        (None, TaughtScores(0.6, 0.5, 8, 90, 80, 85), True, "Too little is known."),  # chance
+        ((0.5, 0.7), TaughtScores(0.6, 0.1, 8, 90, 80, 85), True, "on what it was not shown."),
+        ((0.5, 0.51), TaughtScores(0.6, 0.1, 8, 90, 80, 85), False, "even on the corrections"),
+        ((0.5, 0.7), TaughtScores(0.1, 0.6, 8, 90, 80, 9), False, "9 objects where 90 are"),
+        ((0.5, 0.7), TaughtScores(0.1, 0.6, 8, 90, 80, 900), False, "900 objects where 90 are"),
+        (None, TaughtScores(0.1, 0.6, 8, 90, 9, 80), True, "keep it."),  # it finds them now
+        (None, TaughtScores(0.1, 0.6, 3, 3, 3, 40), True, "keep it."),  # too few to tell
+    ],
+)
+def test_one_that_cannot_be_measured_is_kept_unless_it_lost_what_it_was_taught(
+    held, taught, keep, sentence
+):
+    found = compare_models("AP50", held, None, 30, "Too little is known.", taught=taught)
+    assert found.keep == keep
+    assert sentence in found.reason
+    assert (found.to_json()["taught_before"], found.taught_after) == (taught.before, taught.after)
+
+
+def test_the_way_back_must_gain_something_on_what_was_taught():
+    gains = TaughtScores(0.1, 0.6, 8, 90, 80, 85)
+    assert compare_models("AP50", None, None, 0, taught=gains).gains
+    assert not compare_models("AP50", None, None, 0).gains
 
 
 def test_few_objects_decide_nothing():

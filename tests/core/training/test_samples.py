@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from discs import disc_labels
 from scipy import ndimage
 
 from napari_unet.core.errors import InputError
@@ -137,3 +140,38 @@ def test_classes_that_the_head_does_not_have_are_said(value, text):
     labels[0, 0] = value
     with pytest.raises(InputError, match=f"{text}; give classes from 0 to 2"):
         Samples.from_labels([(labels * 1.0, labels)], head=SemanticHead(3))
+
+
+def test_corrected_objects_are_no_fair_sample_of_the_sizes_in_an_image():
+    labels = disc_labels(np.random.default_rng(0), (300, 300), 10)
+    names = np.unique(labels)[1:]
+    small = ndimage.distance_transform_edt(labels > 0) > 6
+    few, most = (np.isin(labels, names[:count]) for count in (4, len(names) - 4))
+    for corrected, size in ((few, 20), (most, 8)):
+        now = np.where(corrected & ~small, 0, labels)
+        known = corrected | (now == 0)
+        sample = Samples.from_labels([(now / 9.0, now)], known=[known]).items[0]
+        assert sample.diameter == pytest.approx(size, rel=0.15)
+    nothing = Samples.from_labels([(labels / 9.0, 0 * labels)], known=[few]).items[0]
+    assert nothing.diameter == 0
+
+
+def sized(*diameters, pixel_um=0.0):
+    """Samples of an image each, of objects of these sizes."""
+    labels = np.tile(np.arange(1, 31), (4, 1))
+    items = Samples.from_labels([(labels, labels)] * len(diameters)).items
+    sizes = zip(items, diameters, strict=True)
+    return Samples([replace(i, diameter=float(d), pixel_um=pixel_um) for i, d in sizes])
+
+
+def test_the_size_of_a_kind_comes_with_how_far_images_differ():
+    one, alike = sized(20).taught_diameter(), sized(20, 21, 19, 20, 20).taught_diameter()
+    assert one["px"] == alike["px"] == 20
+    assert alike["spread"] < 0.6 * one["spread"]
+    assert sized(12, 40, 20).taught_diameter()["spread"] > one["spread"]
+    assert sized(5, 90, 20).taught_diameter() == {}, "there is no one size"
+    assert sized(20, 20, pixel_um=0.5).taught_diameter()["um"] == 10
+    first, second = sized(20, 30).items
+    few = replace(second, known=second.labels == 1)
+    assert Samples([first, second]).taught_diameter()["px"] == 25
+    assert Samples([replace(first, source="a"), few]).taught_diameter()["px"] == 20

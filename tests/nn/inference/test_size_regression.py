@@ -13,7 +13,7 @@ from napari_unet.core.io.stack import open_stack
 from napari_unet.core.models.folder import read_model, write_model
 from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.core.training.samples import Samples
-from napari_unet.nn.inference.diameter_estimation import estimate_diameter, taught_diameter
+from napari_unet.nn.inference.diameter_estimation import estimate_diameter
 from napari_unet.nn.inference.model import load_model, save_model
 from napari_unet.nn.inference.model_input import open_frame
 from napari_unet.nn.inference.scale_trials import try_scale
@@ -75,22 +75,3 @@ def test_it_is_stored_with_the_model(sized, tmp_path):
     arrays["size/weight"] = arrays["size/weight"][:5]
     write_model(tmp_path / "other", card, arrays)
     assert load_model(tmp_path / "other", "cpu").size is None
-
-
-def test_a_tuned_model_knows_the_size_that_it_was_taught(nuclei):
-    training = {**nuclei.card.training, "taught_diameter": {"px": 30.0, "um": 12.0}}
-    tuned = replace(nuclei, card=nuclei.card.replace(training=training))
-    assert taught_diameter(nuclei, open_stack(np.ones((8, 8)))) == 0
-    assert taught_diameter(tuned, open_stack(np.ones((8, 8)))) == 30
-    half = open_stack(np.ones((8, 8)), voxel_size_um=(1, 0.5, 0.5))
-    assert taught_diameter(tuned, half) == 24
-
-
-def test_the_taught_size_is_taken_unless_another_is_far_better(nuclei):
-    image, _ = disc_image(20, 256, seed=1)
-    training = {**nuclei.card.training, "taught_diameter": {"px": 26.0}}
-    tuned = replace(nuclei, card=nuclei.card.replace(training=training))
-    assert estimate_diameter(open_stack(image), tuned) == pytest.approx(26.0)
-    training["taught_diameter"] = {"px": 200.0}
-    wrong = replace(nuclei, card=nuclei.card.replace(training=training))
-    assert estimate_diameter(open_stack(image), wrong) == pytest.approx(20.0, rel=0.3)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,9 +11,10 @@ from scipy import ndimage
 
 from napari_unet.core.instances.heads import SemanticHead
 from napari_unet.core.models.card import ModelCard
+from napari_unet.core.progress import run_to_end
 from napari_unet.core.settings.model_spec import ModelSpec
 from napari_unet.core.training.samples import Samples
-from napari_unet.nn.training.held_out import Validator
+from napari_unet.nn.training.held_out import SeenAgain, Validator
 from napari_unet.nn.unet.net import UNet
 
 DISCS = ModelSpec(in_channels=1, depth=1, width=4)
@@ -131,3 +134,11 @@ def test_a_real_network_is_scored_where_it_stands(samples):
     scores = Validator(Samples.from_labels([(image, discs())], channels=1), card(DISCS))(net)
     assert 0 <= scores["AP50"] <= 1
     assert not net.training
+
+
+def test_what_is_found_in_known_and_unknown_parts_is_counted(samples):
+    """Of two images one object is known, each; the network finds all that are labelled."""
+    part = Samples([replace(i, known=i.labels == 1) for i in samples.items], samples.head)
+    net = Oracle(DISCS, answers(samples))
+    seen = run_to_end(Validator(part, card(DISCS, decode={"min_size": 20})).look(net))
+    assert seen == SeenAgain(1.0, objects=2, labelled=6, found=6)

@@ -37,11 +37,25 @@ def median_diameter(labels: np.ndarray) -> float:
 
 def typical_diameter(labels: np.ndarray) -> float:
     """Return the median of `object_diameters`, weighted by diameter: debris hardly counts."""
-    diameters = np.sort(object_diameters(labels))
-    if not len(diameters):
-        return 0.0
-    share = np.cumsum(diameters)
-    return float(diameters[np.searchsorted(share, share[-1] / 2)])
+    diameters = object_diameters(labels)
+    return weighted_median(diameters, diameters) if len(diameters) else 0.0
+
+
+def weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
+    """Return the median of values that do not all count alike; halfway between two, as usual.
+
+    Parameters
+    ----------
+    values, weights
+        (N,), at least one; the weights are positive.
+    """
+    order = np.argsort(values, kind="stable")
+    share = np.cumsum(weights[order])
+    low = min(np.searchsorted(share, share[-1] / 2), len(order) - 1)
+    high = low
+    if math.isclose(share[low], share[-1] / 2) and low + 1 < len(order):
+        high = low + 1
+    return float((values[order[low]] + values[order[high]]) / 2)
 
 
 def peak_heights(labels: np.ndarray, height: np.ndarray) -> np.ndarray:

@@ -236,6 +236,8 @@ _ENTRIES: dict[str, Check] = {
                     "after": _SCORE,
                     "replay_before": _SCORE,
                     "replay_after": _SCORE,
+                    "taught_before": _SCORE,
+                    "taught_after": _SCORE,
                 }
             ),
         }

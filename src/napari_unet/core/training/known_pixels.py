@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_unet.core.image.diameters import object_diameters
+from napari_unet.core.image.diameters import equivalent_diameters, weighted_median
 from napari_unet.core.instances.heads import InstanceHead
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 MAX_BACKGROUND_WEIGHT = 5.0
 """Known background weighs no more than this, however little of it is known."""
+OTHERS = 10
+"""Objects that were not corrected count as so many in the size of an image's objects, at most."""
 
 
 def known_targets(
@@ -33,18 +35,36 @@ def known_targets(
     return targets
 
 
-def known_diameter(
+def labelled_diameter(
     labels: np.ndarray, known: np.ndarray, head: InstanceHead | SemanticHead
 ) -> float:
-    """Return the median diameter of the known objects, in pixels; 0 without any, and of classes."""
+    """Return how large the objects of an image are, in pixels; 0 without any, and of classes.
+
+    It is the median diameter of the known objects and of the others that are labelled. What a user
+    corrects is no fair sample: it is what was missed, often the smallest or largest objects. So
+    the other labels, which a model found and the user left as they are, count as `OTHERS` objects
+    at most: they decide where little is known, and hardly matter where much is.
+    """
     if not isinstance(head, InstanceHead):
         return 0.0
-    seen = np.where(known, labels, 0)
+    parts = [(labels, known)]
     if labels.ndim == 3 and (isolated := isolated_planes(known)).any():
-        diameters = np.concatenate([object_diameters(seen[z]) for z in np.flatnonzero(isolated)])
-    else:
-        diameters = object_diameters(seen)
-    return float(np.median(diameters)) if len(diameters) else 0.0
+        parts = [(labels[z], known[z]) for z in np.flatnonzero(isolated)]
+    sizes, corrected = (np.concatenate(v) for v in zip(*map(_sizes, parts), strict=True))
+    if not len(sizes):
+        return 0.0
+    others = np.count_nonzero(~corrected)
+    weights = np.where(corrected, 1.0, min(1.0, OTHERS / max(1, others)))
+    return weighted_median(sizes, weights)
+
+
+def _sizes(part: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the diameter of each labelled object, and whether at least half of it is known."""
+    labels, known = part
+    whole = np.bincount(labels.ravel())[1:]
+    inside = np.bincount(labels[known].ravel(), minlength=len(whole) + 1)[1:]
+    there = whole > 0
+    return equivalent_diameters(whole[there], labels.ndim), 2 * inside[there] >= whole[there]
 
 
 def background_weight(labels: np.ndarray, known: np.ndarray, usual: float) -> float:

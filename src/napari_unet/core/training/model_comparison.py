@@ -21,6 +21,9 @@ MAX_FORGOTTEN = 0.02
 """A model is worse if its score on the rehearsal set falls by more than this beyond chance."""
 SMALL_LOSS = 0.01
 """So much less on the rehearsal set is no reason against a model that does better otherwise."""
+COLLAPSE, MIN_LABELLED = 3.0, 10
+"""A model is worse if the number of objects that it finds is further by this ratio from the number
+of those that are labelled, where these are so many."""
 
 MIN_ROUNDS = 3
 """Rounds needed for an estimate."""
@@ -28,6 +31,48 @@ LAST_ROUNDS = 4
 """Only the last rounds count: what the first ones gained is past."""
 MIN_GAIN = 0.01
 """The gain by doubling the corrections below which they hardly help."""
+
+
+@dataclass(frozen=True)
+class TaughtScores:
+    """What a model before and after tuning finds in the images that it was tuned on.
+
+    Attributes
+    ----------
+    before, after
+        Scores on the corrected objects that it was taught.
+    objects
+        Number of those.
+    labelled
+        Number of all labelled objects of these images, corrected or not.
+    found_before, found_after
+        Number of objects found there.
+    """
+
+    before: float
+    after: float
+    objects: int
+    labelled: int
+    found_before: int
+    found_after: int
+
+    @property
+    def change(self) -> int:
+        """1 if it finds more of what it was taught than before, -1 if it loses objects, or 0."""
+        if self.after > self.before:
+            return 1
+        # A single object may be chance.
+        return -1 if self.after < self.before - 1 / max(1, self.objects) else 0
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether far more or far fewer objects are found than are there, and than before."""
+
+        def error(found: int) -> float:
+            return abs(math.log((found + 1) / (self.labelled + 1)))
+
+        further = error(self.found_after) - error(self.found_before)
+        return self.labelled >= MIN_LABELLED and further > math.log(COLLAPSE)
 
 
 @dataclass(frozen=True)
@@ -52,6 +97,8 @@ class ModelComparison:
         In a sentence, why the verdict is what it is.
     forgotten
         It is worse because it lost what the model could do before.
+    taught_before, taught_after
+        On the corrections that it learned from; None if that was not looked at.
     """
 
     verdict: str
@@ -63,6 +110,8 @@ class ModelComparison:
     objects: int = 0
     reason: str = ""
     forgotten: bool = False
+    taught_before: float | None = None
+    taught_after: float | None = None
 
     @property
     def share(self) -> str:
@@ -74,12 +123,19 @@ class ModelComparison:
         """Whether it does better on what was corrected, and hardly worse elsewhere."""
         old, new = self.replay_before, self.replay_after
         same = old is None or new is None or new >= old - SMALL_LOSS
-        better = self.before is not None and self.after is not None and self.after > self.before
-        return better and same
+        held = self.before is not None
+        before = self.before if held else self.taught_before
+        after = self.after if held else self.taught_after
+        return same and before is not None and after is not None and after > before
 
     @property
     def keep(self) -> bool:
-        """Whether the tuned model may be kept."""
+        """Whether the tuned model is to be kept: by the window, by scripts, by robots.
+
+        One that is not known to be better is kept if it finds what it was taught at least as well
+        as before, and has neither collapsed nor forgotten: see `compare_models`. Most that cannot
+        be measured, for little is known yet, do gain (`benchmarks/general.md`).
+        """
         return self.verdict != WORSE
 
     def to_json(self) -> dict[str, Any]:
@@ -109,8 +165,12 @@ def compare_models(
     objects: int,
     reason: str = "",
     replay_objects: int = 10_000,
+    taught: TaughtScores | None = None,
 ) -> ModelComparison:
     """Compare scores (before, after) on held-out corrections and on the rehearsal set.
+
+    A model is worse if it forgot what it could do before, has collapsed, or does worse on what was
+    held out; where that says nothing, if it does worse on what it was taught.
 
     Parameters
     ----------
@@ -118,6 +178,8 @@ def compare_models(
         Number of objects that the scores were measured on.
     reason
         Why nothing was held out, if `held` is None.
+    taught
+        What is found in the images that it was tuned on; None if that was not looked at.
     """
     before, after = held or (None, None)
     old, new = replay or (None, None)
@@ -126,16 +188,29 @@ def compare_models(
     if old is not None and new is not None and new < old - MAX_FORGOTTEN - chance:
         verdict, forgotten = WORSE, True
         reason = "It forgot too much of what it could do before."
-    elif before is not None and after is not None:
+    elif taught is not None and taught.collapsed:
+        verdict = WORSE
+        found = pluralise(taught.found_after, "object")
+        reason = f"It finds {found} where {taught.labelled} are labelled."
+    else:
         # A difference of a single object may be chance.
         margin = 1 / max(1, objects)
-        if after >= before + margin:
-            verdict, reason = BETTER, "It does better on what it was not shown."
-        elif after < before - margin:
-            verdict, reason = WORSE, "It does worse on what it was not shown."
+        if before is not None and after is not None and abs(after - before) >= margin:
+            verdict = BETTER if after > before else WORSE
+            how = "better" if after > before else "worse"
+            reason = f"It does {how} on what it was not shown."
         else:
-            reason = f"The difference on the {_share(metric, objects)} may be chance."
-    return ModelComparison(verdict, metric, before, after, old, new, objects, reason, forgotten)
+            if before is not None:
+                reason = f"The difference on the {_share(metric, objects)} may be chance."
+            if taught is not None and taught.change < 0:
+                verdict = WORSE
+                reason = "It does worse even on the corrections that it learned from."
+            elif taught is not None and taught.change > 0:
+                reason += " On the corrections that it learned from it does better: keep it."
+    seen = (taught.before, taught.after) if taught is not None else (None, None)
+    return ModelComparison(
+        verdict, metric, before, after, old, new, objects, reason, forgotten, *seen
+    )
 
 
 def _share(metric: str, objects: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -13,6 +14,7 @@ import numpy as np
 from napari_unet.core.errors import InputError
 from napari_unet.core.image.diameters import (
     object_diameters,
+    weighted_median,
     working_scale,
 )
 from napari_unet.core.image.normalise import Normaliser
@@ -20,9 +22,10 @@ from napari_unet.core.instances.heads import InstanceHead, SemanticHead
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.labels.object_check import background_below_zero, whole_numbers
 from napari_unet.core.training.known_pixels import (
+    OTHERS,
     background_weight,
-    known_diameter,
     known_targets,
+    labelled_diameter,
 )
 
 if TYPE_CHECKING:
@@ -35,8 +38,11 @@ LARGEST_LABEL = 2**20
 """Objects with greater labels are renumbered: tables have an entry for each label."""
 STRIDE = 4
 """Positions to centre crops on lie on a grid of this many pixels in y and x."""
-ALIKE = 2.5
+ALIKE = 6.0
 """Images whose typical diameters differ by no more than this ratio are of one kind."""
+SPREAD, GUESSES = 0.35, 2
+"""How the sizes of a kind's images usually spread, as a standard deviation of logarithms; it counts
+as so many images."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,8 @@ class Sample:
     group
         Group that the sampling is balanced over, such as the modality.
     diameter
-        Median diameter of the known objects, in pixels; 0 without any, and for classes.
+        How large the objects are, in pixels, see `labelled_diameter`; 0 without any, and for
+        classes.
     source
         The image that it is a part or a frame of: samples of one source are never divided between
         training and validation, unless the image itself is cut. If empty, the group is used.
@@ -115,7 +122,7 @@ class Sample:
             targets=targets,
             known=seen,
             group=group,
-            diameter=known_diameter(labels, seen, head),
+            diameter=labelled_diameter(labels, seen, head),
             source=source,
             origin=origin,
             scribbled=scribbled,
@@ -276,17 +283,26 @@ class Samples:
         Returns
         -------
         dict
-            ``px``, the median over the images of their diameter; and ``um`` if the pixel size of
-            each is known. Empty if there is no such size: no objects, or images whose objects
-            differ by more than `ALIKE`, a few aside.
+            ``px``, the median over the images of their diameter, an image counting by how many of
+            its objects are known; ``um`` if the pixel size of each is known; and ``spread``, how
+            far a new image's is likely to be from that, as a standard deviation of logarithms.
+            Empty if there is no such size: no objects, or images whose objects differ by more than
+            `ALIKE`, a few aside.
         """
-        found = [item for item in self.items if item.diameter]
+        images: dict[str, list[Sample]] = {}
+        for place, item in enumerate(self.items):
+            if item.diameter:
+                images.setdefault(item.source or item.group or f"#{place}", []).append(item)
         taught: dict[str, float] = {}
-        in_um = [item.diameter * item.pixel_um for item in found]
-        for unit, sizes in (("px", [item.diameter for item in found]), ("um", in_um)):
-            if sizes and min(sizes) > 0:
-                low, middle, high = np.quantile(sizes, (0.1, 0.5, 0.9))
-                taught |= {unit: round(float(middle), 3)} if high / low <= ALIKE else {}
+        for unit in ("px", "um") if images else ():
+            sizes, weights = np.array([_size_of(items, unit) for items in images.values()]).T
+            if min(sizes) > 0 and np.divide(*np.quantile(sizes, (0.9, 0.1))) <= ALIKE:
+                middle = weighted_median(sizes, weights)
+                errors = np.log(sizes / middle) ** 2
+                count = len(sizes)
+                variance = (GUESSES * SPREAD**2 + errors.sum()) / (GUESSES + count - 1)
+                spread = math.sqrt(variance * (1 + 1 / count))
+                taught |= {unit: round(middle, 3), "spread": round(spread, 3)}
         return taught
 
     def small_objects(self, diameter: float) -> float | None:
@@ -325,6 +341,14 @@ class Samples:
             },
             "data_hash": f"sha256:{digest.hexdigest()}",
         }
+
+
+def _size_of(items: list[Sample], unit: str) -> tuple[float, float]:
+    """Return the diameter of an image's objects, of which there are some parts, and its weight."""
+    sizes = [item.diameter * (item.pixel_um if unit == "um" else 1.0) for item in items]
+    counts = np.array([len(np.unique(item.known_labels)) for item in items], float)
+    known = counts.sum()
+    return weighted_median(np.array(sizes), counts), float(known / (known + OTHERS))
 
 
 def pixel_size(stack: Stack) -> float:

@@ -16,6 +16,7 @@ seam_check             a crop across the borders of tiles held against one piece
 diameter_estimation    how large the objects are, and whether the image is like the training images
 scale_trials           what is found in a part of an image at one scale, and how well it fits
 size_regression        how large objects are by the look of a part, before any is outlined
+taught_size            the size that a tuned model was taught, and what it says of a new image
 embeddings             the trunk's features of an image, cached for clicks
 object_features        objects described by their looks and by what the network sees in them
 uncertainty            the regions that are most worth correcting

@@ -36,6 +36,7 @@ from napari_unet.nn.inference.scale_trials import (
     check_consistency,
     try_scale,
 )
+from napari_unet.nn.inference.taught_size import taught_size
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -156,8 +157,8 @@ def scale_trial_steps(
     frame = _middle_frame(stack, model, settings)
     if frame.blank:
         return []
-    wanted, taught = model.diameter or 0.0, taught_diameter(model, stack)
-    known = working_scale(taught, wanted)
+    wanted, taught = model.diameter or 0.0, taught_size(model, stack)
+    known = working_scale(taught.diameter if taught else 0.0, wanted)
     first = replace(try_scale(frame, known, model, settings), taught=taught)
     if first.is_conclusive(wanted):
         return [first]
@@ -173,26 +174,17 @@ def scale_trial_steps(
     return trials
 
 
-def taught_diameter(model: Model, stack: Stack) -> float:
-    """Return the diameter that a tuned model was taught, in the stack's pixels; 0 if unknown.
-
-    It is known in micrometres if the pixel size of all images that it was taught on was.
-    """
-    taught = model.card.training.get("taught_diameter") or {}
-    if stack.voxel_size_um and taught.get("um"):
-        return float(taught["um"]) / stack.voxel_size_um[-1]
-    return float(taught.get("px") or 0.0)
-
-
 def training_statistics(model: Model, samples: Samples) -> dict[str, list[float]]:
     """Return the ranges of the training images' statistics, for the model's card."""
-    seen, settings = [], PredictSettings()
-    for sample in samples.items:
-        frame = sample_frame(model, sample)
-        scale = working_scale(sample.diameter, model.diameter)
-        if not frame.blank:
-            seen.append(try_scale(frame, scale, model, settings).statistics)
-    return statistic_ranges(seen)
+    trials = (try_sample(model, sample) for sample in samples.items)
+    return statistic_ranges([trial.statistics for trial in trials if trial])
+
+
+def try_sample(model: Model, sample: Sample) -> ScaleTrial | None:
+    """Segment a part of a training image at its objects' size; None if the image is blank."""
+    frame = sample_frame(model, sample)
+    scale = working_scale(sample.diameter, model.diameter)
+    return None if frame.blank else try_scale(frame, scale, model, PredictSettings())
 
 
 def sample_frame(model: Model, sample: Sample) -> Frame:

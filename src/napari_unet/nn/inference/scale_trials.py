@@ -22,6 +22,7 @@ from napari_unet.core.instances.heads import get_head
 from napari_unet.core.instances.matching import Overlap, match
 from napari_unet.core.instances.tile_merger import decode_instances
 from napari_unet.nn.inference.size_regression import size_features
+from napari_unet.nn.inference.taught_size import SLACK
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from napari_unet.core.image.frames import Frame
     from napari_unet.core.settings.tasks import PredictSettings
     from napari_unet.nn.inference.model import Model
+    from napari_unet.nn.inference.taught_size import TaughtSize
 
 EDGES = {2: 256, 3: 64}
 """Edge length of the part that is segmented, in network pixels, for planes and volumes."""
@@ -43,9 +45,8 @@ CONCLUSIVE_PEAK, CONCLUSIVE_COUNT = 0.7, 3
 CLEAR_PEAK, CLEAR_RATIO, CLEAR_COUNT = 0.7, 1.6, 3
 """An object is clear if its peak is so high, its size for the network within this ratio of the
 best, and it is found again when the image is turned; so many of them are no accident."""
-TAUGHT_CREDIT, TAUGHT_SLACK = 1.5, 1.6
-"""How much better another scale must be than the one that a model was taught at, and up to which
-ratio of sizes that one is conclusive: what was found may be fragments or clumps yet."""
+TAUGHT_CREDIT = 1.5
+"""How much better another scale must be than the one that a model was taught at."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class ScaleTrial:
         Diameter of the objects by the look of the part, in image pixels; 0 for a model that has not
         learned to tell it.
     taught
-        Diameter in image pixels that the model was taught, if this is the scale for it; else 0.
+        The size that the model was taught, if this is the scale for it; else None.
     features
         What a size regressor reads, `size_features`; None without a working diameter.
     part, labels, peaks
@@ -90,7 +91,7 @@ class ScaleTrial:
     clear: int = 0
     clear_diameter: float = 0.0
     expected: float = 0.0
-    taught: float = 0.0
+    taught: TaughtSize | None = None
     features: np.ndarray | None = field(default=None, repr=False, compare=False)
     part: np.ndarray | None = field(default=None, repr=False, compare=False)
     labels: np.ndarray | None = field(default=None, repr=False, compare=False)
@@ -99,9 +100,11 @@ class ScaleTrial:
     @property
     def size(self) -> float:
         """Diameter of the objects in image pixels, by all that is known; 0: unknown."""
-        if self.diameter and self.expected and not self.taught:
+        if self.taught:
+            return self.taught.of_image(self.diameter, self.objects)
+        if self.diameter and self.expected:
             return math.sqrt(self.diameter * self.expected)
-        return self.taught or self.diameter or self.expected
+        return self.diameter or self.expected
 
     def quality(self, wanted: float) -> float:
         """Return how much the objects found look like the training objects; more is better.
@@ -120,7 +123,7 @@ class ScaleTrial:
     def is_conclusive(self, wanted: float) -> bool:
         """Return whether other scales need not be tried."""
         enough = self.objects >= CONCLUSIVE_COUNT and self.statistics["peak"] >= CONCLUSIVE_PEAK
-        slack = TAUGHT_SLACK if self.taught else TOLERANCE
+        slack = SLACK if self.taught else TOLERANCE
         return enough and max(self._scale_errors(wanted)) <= math.log(slack)
 
     def _scale_errors(self, wanted: float) -> tuple[float, float]:
@@ -133,6 +136,8 @@ class ScaleTrial:
             return abs(math.log(self.scale * diameter / wanted))
 
         found = error(self.diameter) if self.diameter else 0.0
+        if self.taught and self.diameter:
+            found = abs(self.taught.ratio(self.diameter))
         # How images of the taught kind look, the regressor has not learned.
         looked = self.expected and not self.taught
         return found, 2 * error(self.expected) if looked else 0.0

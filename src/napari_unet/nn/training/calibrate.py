@@ -25,9 +25,9 @@ from napari_unet.core.training.samples import Samples
 from napari_unet.nn.inference.diameter_estimation import (
     LEAST_EDGE,
     sample_frame,
-    training_statistics,
+    try_sample,
 )
-from napari_unet.nn.inference.scale_trials import try_scale
+from napari_unet.nn.inference.scale_trials import CONCLUSIVE_COUNT, try_scale
 from napari_unet.nn.inference.size_regression import SizeRegressor
 from napari_unet.nn.training.cancellation import run_cancellable
 from napari_unet.nn.training.held_out import CORRECTIONS, sample_maps
@@ -138,6 +138,9 @@ PARTIAL_WEIGHT = 1.5
 that they do not show false objects."""
 MIN_IMAGES, MAX_IMAGES = 8, 32
 """Images needed to record their statistics, and the number that is measured at most."""
+MAX_SEEN = 2.0
+"""Objects that look larger or smaller to a tuned model than they were taught by more than this
+ratio are clumps or fragments."""
 MIN_GAIN = 0.02
 """A decoding must raise AP by this much to be preferred: few objects decide."""
 
@@ -167,8 +170,8 @@ def complete_card(
         if sum(count_known(item, held) for item in corrected) >= MIN_OBJECTS:
             decode = yield from _calibrated(model, Samples(known, held.head))
             card = card.replace(decode=decode)
-        if statistics := (yield from _statistics(model, samples)):
-            card = card.replace(training={**card.training, "statistics": statistics})
+        notes = yield from _looked_at(model, samples)
+        card = card.replace(training={**card.training, **notes})
     if held.items:
         yield
         few = Samples(held.items[:8], held.head)
@@ -204,24 +207,32 @@ def _calibrated(model: Model, held: Samples) -> Generator[None, None, dict[str, 
     return {"threshold": best.threshold, "merge": best.merge, "min_size": best.min_size}
 
 
-def _statistics(model: Model, samples: Samples) -> Generator[None, None, dict[str, Any]]:
-    """Widen the parent's ranges of image statistics by those of the new images.
+def _looked_at(model: Model, samples: Samples) -> Generator[None, None, dict[str, Any]]:
+    """Look at the corrected images; return what the card's entry `training` is to say of them.
 
-    Without a parent's, a few images are not enough to know what is usual.
+    The ranges of image statistics are the parent's, widened by those of the new images; without a
+    parent's, a few images are not enough to know what is usual. How large the objects look to the
+    tuned model is compared with the size that it was taught.
     """
     before: dict[str, Any] = model.card.training.get("statistics") or {}
     step = -(-len(samples.items) // MAX_IMAGES)
-    seen = []
+    seen, ratios = [], []
     for item in samples.items[::step]:
         yield
-        if item.image.std():  # a blank image has no statistics
-            one = Samples([item], samples.head)
-            alone = yield from run_cancellable(partial(training_statistics, model, one))
-            seen.append({name: low for name, (low, _) in alone.items()})
+        trial = yield from run_cancellable(partial(try_sample, model, item))
+        if trial is not None:
+            seen.append(trial.statistics)
+            if trial.objects >= CONCLUSIVE_COUNT and item.diameter:
+                ratios.append(trial.diameter / item.diameter)
+    found: dict[str, Any] = {"statistics": before} if before else {}
+    taught = model.card.training.get("taught_diameter")
+    if taught and ratios:
+        ratio = float(np.clip(np.median(ratios), 1 / MAX_SEEN, MAX_SEEN))
+        found["taught_diameter"] = {**taught, "seen": round(ratio, 3)}
     if not seen or (not before and len(seen) < MIN_IMAGES):
-        return before
+        return found
     ranges = statistic_ranges(seen)
     for name, (low, high) in before.items():
         if name in ranges:
             ranges[name] = [min(low, ranges[name][0]), max(high, ranges[name][1])]
-    return ranges
+    return {**found, "statistics": ranges}

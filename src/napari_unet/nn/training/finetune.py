@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from napari_unet.core.training.model_comparison import ModelComparison
     from napari_unet.core.training.samples import Samples
     from napari_unet.nn.inference.model import Model
+    from napari_unet.nn.training.held_out import SeenAgain
     from napari_unet.nn.training.loop import NamedScores
 
 
@@ -184,6 +185,7 @@ class Tuning:
             load_checkpoint(self.state, self._checkpoint)
         self._finished: Model | None = None
         self._mixed: tuple[UNet, NamedScores] | None = None
+        self._again: tuple[SeenAgain | None, SeenAgain | None] = None, None
 
     def steps(self) -> Generator[TrainStep, None, Model]:
         """Train; yield after every step and validated image; return the best model."""
@@ -217,6 +219,7 @@ class Tuning:
     def complete(self) -> Generator[TrainStep, None, Model]:
         """Make the best weights a model: remember, calibrate, teach the click head."""
         self._finished = self._mixed = None
+        yield from self._look_again()
         yield from self._remember()
         model = self.best()
         completing = complete_card(model, self.samples, self.evaluation.held)
@@ -227,6 +230,13 @@ class Tuning:
             clicks = tune_clicks(self._finished, training_sets, self.evaluation.held, self.config)
             self._finished = yield from _reported(clicks, self.state.step, TEACHING)
         return self._finished
+
+    def _look_again(self) -> Generator[TrainStep, None, None]:
+        """Look at what was trained on, before and after."""
+        found = []
+        for net in (self.model.net, self.state.best_net()):
+            found.append((yield from _reported(self.evaluation.look_again(net), self.state.step)))
+        self._again = found[0], found[1]
 
     def _remember(self) -> Generator[TrainStep, None, None]:
         """Go a part of the way back if it became worse: mix the weights before and after.
@@ -250,9 +260,11 @@ class Tuning:
                 }
             )
             scores = yield from _reported(self.evaluation.scores(net), self.state.step)
-            found = self.evaluation.compare(self.state.history, scores)
+            seen = yield from _reported(self.evaluation.look_again(net), self.state.step)
+            again = self._again[0], seen
+            found = self.evaluation.compare(self.state.history, scores, again)
             if found.keep and (judgement.forgotten or found.gains):
-                self._mixed = net, scores
+                self._mixed, self._again = (net, scores), again
                 return
 
     def best(self) -> Model:
@@ -334,7 +346,8 @@ class Tuning:
     @property
     def judgement(self) -> ModelComparison:
         """The best model so far compared with the one that it was tuned from."""
-        return self.evaluation.compare(self.state.history, self._mixed and self._mixed[1])
+        scores = self._mixed and self._mixed[1]
+        return self.evaluation.compare(self.state.history, scores, self._again)
 
     @property
     def _diameter(self) -> float | None:

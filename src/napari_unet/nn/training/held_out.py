@@ -10,13 +10,17 @@ import numpy as np
 import torch
 
 from napari_unet.core.evaluation.metrics import Scores, evaluate_known
-from napari_unet.core.image.diameters import working_scale
+from napari_unet.core.image.diameters import object_diameters, working_scale
 from napari_unet.core.image.frames import resize
-from napari_unet.core.instances.heads import get_head
+from napari_unet.core.instances.heads import InstanceHead, get_head
 from napari_unet.core.instances.tile_merger import decode_instances
 from napari_unet.core.progress import run_to_end
 from napari_unet.core.training.holdout import count_known
-from napari_unet.core.training.model_comparison import ModelComparison, compare_models
+from napari_unet.core.training.model_comparison import (
+    ModelComparison,
+    TaughtScores,
+    compare_models,
+)
 from napari_unet.core.training.rehearsal import rehearsal_samples
 from napari_unet.core.training.samples import Samples
 from napari_unet.nn.inference.model import Model
@@ -35,6 +39,8 @@ if TYPE_CHECKING:
 
 CORRECTIONS = "corrections"
 """The group of the user's corrections; the other one is "replay", the rehearsal set."""
+LOOKED_AT = 6
+"""Parts of the corrected images that are looked at again after a training, at most."""
 SCORED_EVERY = 4
 """Every 4th crop of the rehearsal set is not trained on, to measure forgetting with."""
 
@@ -83,12 +89,27 @@ class HeldOutEvaluation:
             return {metric: float("nan"), **scores}
         return {metric: float(np.mean(list(scores.values()))), **scores} if scores else {}
 
+    def look_again(self, net: UNet) -> Generator[None, None, SeenAgain | None]:
+        """Look at images that were trained on: what a network finds of what is labelled there.
+
+        None if it is trained from scratch, or finds classes.
+        """
+        training = self._split.training
+        if self._scratch or not isinstance(training.head, InstanceHead):
+            return None
+        step = -(-len(training.items) // LOOKED_AT)
+        items = [replace(item, group="") for item in training.items[::step]]
+        return (yield from Validator(Samples(items, training.head), self._card).look(net))
+
     def compare(
-        self, history: Sequence[dict[str, Any]], chosen: NamedScores | None = None
+        self,
+        history: Sequence[dict[str, Any]],
+        chosen: NamedScores | None = None,
+        again: tuple[SeenAgain | None, SeenAgain | None] = (None, None),
     ) -> ModelComparison:
         """Compare an entry of a history of scores, the best if none is given, with the first one.
 
-        The first one is that of step 0.
+        The first one is that of step 0. `again` is what `look_again` says of both networks.
         """
         metric = self.metric
         entries = [entry for entry in history if metric in entry]
@@ -114,6 +135,7 @@ class HeldOutEvaluation:
             objects,
             reason,
             scored,
+            _taught(*again),
         )
         if self._scratch and best is not None and held:
             after = best.get(f"{metric} {CORRECTIONS}")
@@ -128,6 +150,31 @@ class HeldOutEvaluation:
             head, channels = get_head(self._card.spec), self._card.spec.in_channels
             items += rehearsal_samples(self._scored, head, channels).items
         return Samples(items, self._split.training.head)
+
+
+def _taught(before: SeenAgain | None, after: SeenAgain | None) -> TaughtScores | None:
+    if before is None or after is None:
+        return None
+    counts = (after.objects, after.labelled, before.found, after.found)
+    return TaughtScores(before.ap50, after.ap50, *counts)
+
+
+@dataclass(frozen=True)
+class SeenAgain:
+    """What a network finds in images that it was trained on.
+
+    Attributes
+    ----------
+    ap50
+        AP at IoU 0.5 of the known objects.
+    objects, labelled, found
+        Number of those, of all objects that are labelled, and of those found.
+    """
+
+    ap50: float
+    objects: int
+    labelled: int
+    found: int
 
 
 def _main_score(entry: dict[str, Any]) -> float:
@@ -170,6 +217,20 @@ class Validator:
         score = self._ap50 if self.card.spec.head == "instance" else self._class_iou
         return (yield from score(model, stop_hook))
 
+    def look(self, net: UNet) -> Generator[None, None, SeenAgain]:
+        """Look at images of objects of which a part is known, yielding several times a second."""
+        model = Model(self.card, net, next(net.parameters()).device)
+        stop_hook = StopHook(model.runner(self.precision).net)
+        scores, labelled, found = [], 0, 0
+        for sample in self.samples.items:
+            labels = yield from run_cancellable(partial(self._decoded, model, sample), stop_hook)
+            scores.append(evaluate_known(labels, sample.labels, sample.known, (0.5,)))
+            labelled += len(object_diameters(sample.labels))
+            found += len(object_diameters(labels))
+            yield
+        pooled = Scores.pooled(scores)
+        return SeenAgain(float(pooled.ap[0]), pooled.true_objects, labelled, found)
+
     def _ap50(self, model: Model, stop_hook: StopHook) -> Generator[None, None, dict[str, float]]:
         groups: dict[str, list[Scores]] = {}
         for sample in self.samples.items:
@@ -182,10 +243,14 @@ class Validator:
 
     def _objects(self, model: Model, sample: Sample) -> Scores:
         """Score the objects of one sample."""
+        labels = self._decoded(model, sample)
+        return evaluate_known(labels, sample.labels, sample.known, (0.5,))
+
+    def _decoded(self, model: Model, sample: Sample) -> np.ndarray:
+        """Return the objects that are found in one sample."""
         scale = working_scale(sample.diameter, model.diameter)
         decoding = model.decoding.in_image(scale, sample.labels.ndim)
-        labels = decode_instances(self._maps(model, sample), decoding)
-        return evaluate_known(labels, sample.labels, sample.known, (0.5,))
+        return decode_instances(self._maps(model, sample), decoding)
 
     def _class_iou(
         self, model: Model, stop_hook: StopHook
