@@ -53,7 +53,7 @@ def labelled_diameter(
     sizes, corrected = (np.concatenate(v) for v in zip(*map(_sizes, parts), strict=True))
     if not len(sizes):
         return 0.0
-    others = np.count_nonzero(~corrected)
+    others = int(np.count_nonzero(~corrected))
     weights = np.where(corrected, 1.0, min(1.0, OTHERS / max(1, others)))
     return weighted_median(sizes, weights)
 
