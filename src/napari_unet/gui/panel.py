@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import napari
     from qtpy.QtGui import QHideEvent, QShowEvent
 
+    from napari_unet.batch.file_job import FileJob
     from napari_unet.core.settings.tasks import PredictSettings
     from napari_unet.gui.batch.file_list import FileRow
 
@@ -199,6 +200,7 @@ class UNetPanel(DockPanel):
             for section in self._sections:
                 step.add_section(section)
             self.live.others.files = self._batch_files
+            step.alike.files = self._batch_results
             step.review.click_wanted.connect(self._click_wanted)
         if isinstance(step, TuneSection):
             step.others.files = self._batch_files
@@ -213,6 +215,12 @@ class UNetPanel(DockPanel):
         if BATCH not in self._steps:
             return [], None
         return list(self.batch.files.rows), self.batch.form.settings()
+
+    def _batch_results(self) -> tuple[list[FileJob], PredictSettings | None]:
+        """Return the files of the batch that have labels, and how the model is run on them."""
+        if BATCH not in self._steps:
+            return [], None
+        return self.batch.results(), self.batch.form.settings()
 
     def _click_wanted(self) -> None:
         """Turn click mode on, or go on with it; the step that is open stays."""

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tifffile
 import tune_parts as parts
 from discs import disc
 from napari.utils.notifications import notification_manager
+from qtpy.QtCore import Qt
 
 from napari_unet.core.alike.group_edits import GroupEdit
 from napari_unet.core.annotations.header import find_journals
+from napari_unet.core.annotations.journal import Journal
 from napari_unet.core.annotations.journal_reader import JournalReader
 from napari_unet.core.instances.label_edits import DELETE
+from napari_unet.core.io.label_writer import create_output
+from napari_unet.core.io.stack import open_stack, read_labels
+from napari_unet.gui.correct.alike import FILES
 from napari_unet.gui.correct.edit_tracker import get_edit_tracker
 from napari_unet.gui.layers.convert import layer_stack
 
@@ -40,6 +46,30 @@ def correct(viewer, threshold_model):
     panel.open_step("Correct")
     assert panel.correct.labels.value is not None
     return panel.correct, image
+
+
+def flat(specks: int) -> tuple[np.ndarray, np.ndarray]:
+    """One plane of ten discs and so many specks, as an image and its labels."""
+    labels = np.zeros(SHAPE, np.uint16)
+    for number, place in CELLS.items():
+        labels[disc(SHAPE, place, 9)] = number
+    for number in range(1, specks + 1):
+        labels[disc(SHAPE, SPECKS[number], 3)] = number
+    data = (labels > 0) * 0.8 + np.random.default_rng(1).normal(0, 0.02, SHAPE)
+    data[(labels > 0) & (labels < 10)] += 0.4
+    return data.astype(np.float32), labels
+
+
+def result_file(folder, name, specks):
+    """Write an image and, into a folder of results, its labels."""
+    data, labels = flat(specks)
+    tifffile.imwrite(folder / f"{name}.tif", data)
+    (folder / "segmented").mkdir(exist_ok=True)
+    made_by = {"model": "bright", "model_hash": "0" * 64, "object_axes": "YX"}
+    with create_output(folder / "segmented" / f"{name}.tif", SHAPE, "YX", np.uint16) as output:
+        output.array[...] = labels
+        output.finish(np.uint16, made_by)
+    return labels
 
 
 def key_of(viewer, letter):
@@ -83,6 +113,54 @@ def test_what_is_done_to_one_is_done_to_all_as_one_step(viewer, correct, qtbot):
     recording.undo()
     assert (layer.data[0] == gone).any() and not (layer.data[0] == 1).any()
     assert len(notification_manager.records) == said
+
+
+def test_it_reaches_other_images_and_files_each_with_its_own_undo(viewer, correct, qtbot, tmp_path):
+    section, _ = correct
+    data, labels = flat(4)
+    other = viewer.add_image(data, name="other")
+    section.tracker.watch(viewer.add_labels(labels.copy(), name="more"), other)
+    before = {name: result_file(tmp_path, name, n) for name, n in (("a", 3), ("b", 2), ("c", 1))}
+    with Journal.begin(open_stack(tmp_path / "c.tif"), before["c"]) as journal:
+        journal.confirm([10], ())  # of a file that was corrected, labels are never passed over
+        edit = journal.edit(([0], [0]), [0], [99])
+        journal.record(edit)
+    panel = section.dock.widget()
+    panel.open_step("Batch")
+    panel.batch.add([tmp_path / f"{name}.tif" for name in "abc"])
+    panel.open_step("Correct")
+    section.labels.value = layer = viewer.layers["cells"]
+    for speck in (1, 2):
+        where = np.nonzero(layer.data[0] == speck)
+        layer.data_setitem((np.zeros(len(where[0]), int), *where), 0)
+    alike = section.alike
+    alike.scope.value = FILES
+    alike.find_button.click()
+    settle(alike, qtbot)
+    names = [image.name for image in alike.alike.images]
+    assert names == ["im", "other", "a.tif", "b.tif"], alike.status.text()
+    assert "c.tif: c has corrections that are not in its file" in alike.status.text()
+    counts = [alike.images.topLevelItem(n).text(1) for n in range(4)]
+    assert counts == ["16 of 36", "4 of 14", "3 of 13", "2 of 12"]
+    alike.images.topLevelItem(3).setCheckState(0, Qt.CheckState.Unchecked)
+    assert alike.apply.text() == "Apply to 23"
+    alike.apply.click()
+    qtbot.waitUntil(lambda: "1 file changed" in alike.status.text(), timeout=60_000)
+    more = viewer.layers["more"]
+    qtbot.waitUntil(lambda: more.data[more.data > 0].min() == 10, timeout=10_000)
+    targets = {name: tmp_path / "segmented" / f"{name}.tif" for name in "abc"}
+    after = {name: read_labels(path) for name, path in targets.items()}
+    assert np.array_equal(after["a"], np.where(before["a"] < 10, 0, before["a"]))
+    assert all(np.array_equal(after[name], before[name]) for name in "bc")
+    for stack in (layer_stack(other), open_stack(tmp_path / "a.tif")):
+        with JournalReader(find_journals(stack)[0].path) as journal:
+            assert [edit.source for edit in journal.history()] == ["delete alike"]
+    section.tracker.recordings[more].undo()
+    assert np.array_equal(more.data, labels)
+    alike.undo_button.click()
+    qtbot.waitUntil(lambda: "1 file as before" in alike.status.text(), timeout=10_000)
+    assert np.array_equal(read_labels(targets["a"]), before["a"])
+    assert alike.undo_button.isHidden()
 
 
 def test_without_a_correction_it_says_what_to_do(viewer, correct, qtbot):

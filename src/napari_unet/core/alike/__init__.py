@@ -5,4 +5,5 @@ ranking      which objects are like the examples, and unlike the counterexamples
 edit_kinds   what an edit was: an object deleted, accepted, split, merged or reshaped
 group_edits  the same edit of many objects, as one change
 take_over    what a model finds now, as one change
+result_file  labels in a file, edited by way of a journal of their image
 """

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import napari
     from qtpy.QtGui import QShowEvent
 
+    from napari_unet.batch.file_job import FileJob
     from napari_unet.gui.shared_inputs import InputForm
 
 PROGRESS_S = 0.15
@@ -194,6 +195,22 @@ class BatchPanel(Step):
         self.status.setText("Running …")
         self._jobs.run_in(get_device_queue(self.form.device.value), job)
         self._show_state()
+
+    def results(self) -> list[FileJob]:
+        """Return the files of the list that have labels in the output folder.
+
+        Raises
+        ------
+        InputError
+            The list is worked through at the moment.
+        """
+        if self.job is not None:
+            raise InputError("The batch is running; wait until it has finished, or cancel it.")
+        folder = self.form.output
+        if folder is None or not folder.is_dir():
+            return []
+        jobs = plan_files([row.source for row in self.files.rows], folder)
+        return [job for job in jobs if job.target is not None and job.target.exists()]
 
     @property
     def busy(self) -> bool:

@@ -9,7 +9,9 @@ drawing           layers to draw boxes and scribbles on
 correction_list   the model's training set: thumbnails, leaving out, export
 restore_row       restoring earlier corrections of an image
 alike             the same correction of all objects that are alike
-alike_search      what is alike, found and edited in a job
+alike_search      what is alike, also in other images and in files, found in a job
+alike_edit        the same edit of all that is alike, in a job
+alike_images      the images that were searched: their list, and outlines over those that are open
 review            one object after the other, judged by single keys; how good the labels are
 review_plan       what there is to look at in a review, and what came of it
 uncertain_places  where to look next: the places at which the model is least certain

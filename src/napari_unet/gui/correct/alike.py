@@ -9,17 +9,21 @@ from typing import TYPE_CHECKING, Any
 from magicgui.widgets import ComboBox
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel, QSlider, QWidget
-from scipy import ndimage
 
 from napari_unet.core.alike.group_edits import ACCEPT, RESHAPE
 from napari_unet.core.errors import UnetError
 from napari_unet.core.instances.label_edits import DELETE, MERGE, SPLIT
 from napari_unet.core.text import pluralise
-from napari_unet.gui.correct.alike_search import Alike, AlikeQuery, edit_alike, find_alike
+from napari_unet.gui.correct.alike_edit import AlikeOutcome, edit_alike, undo_files
+from napari_unet.gui.correct.alike_images import MARKED, OUT, AlikeImages, AlikeOutlines
+from napari_unet.gui.correct.alike_search import AlikeQuery, OpenLabels, find_alike
+from napari_unet.gui.correct.edit_tracker import uncover
 from napari_unet.gui.correct.mask_section import plane_in_view, tip_button
 from napari_unet.gui.errors import report_error
 from napari_unet.gui.jobs.engine import get_features
-from napari_unet.gui.jobs.job import Job, WidgetJobs, get_device_queue
+from napari_unet.gui.jobs.job import DONE as DONE_STATE
+from napari_unet.gui.jobs.job import HOST, Job, WidgetJobs, do_nothing, get_device_queue
+from napari_unet.gui.layers.combos import object_layers
 from napari_unet.gui.layers.key_bindings import bind_window_key, weak_callback
 from napari_unet.gui.layers.navigation import (
     READ_ONLY_MODES,
@@ -28,25 +32,28 @@ from napari_unet.gui.layers.navigation import (
     object_under,
     watch_clicks,
 )
-from napari_unet.gui.layers.overlay_layer import add_drawing
 from napari_unet.gui.remembered import remembered
 from napari_unet.gui.shared_inputs import SECTION, quick_settings
 from napari_unet.gui.widgets.panel import WrappedLabel, hbox, vbox
 from napari_unet.gui.widgets.settings_form import rows_widget
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from napari.layers import Labels
 
-    from napari_unet.core.alike.group_edits import GroupEdit
+    from napari_unet.batch.file_job import FileJob
+    from napari_unet.core.alike.result_file import ResultFile
     from napari_unet.core.progress import Progress
+    from napari_unet.core.settings.tasks import PredictSettings
+    from napari_unet.gui.correct.alike_search import Alike, SearchedImage
     from napari_unet.gui.correct.edit_tracker import EditTracker
     from napari_unet.gui.correct.layer_recording import LayerRecording
     from napari_unet.gui.shared_inputs import InputForm
 
+OPEN, FILES = "all open images", "open images and batch files"
+"""More places to look in than the image that was corrected."""
 KEY = "A"
-LAYER = "alike"
 STEPS = 40
 """The slider goes from minus to plus so many steps; ten are a factor of e in the odds."""
 DONE = {
@@ -57,17 +64,15 @@ DONE = {
     RESHAPE: "reshaped",
 }
 """What was done to the examples, and will be done to those alike."""
-_MARKED, _OUT = 1, 2
-_COLOURS = {
-    _MARKED: (1.0, 0.35, 0.9, 1),
-    _OUT: (0.6, 0.6, 0.6, 1),
-}
 _TIPS = {
     "find": "Find the objects that are like those you corrected last, and do the same to all of\n"
     f"them at once (key {KEY}). Corrections of one kind in a row are examples together.",
     "slider": "To the left only what is very much like the examples, to the right more.",
-    "scope": "Where to look.",
-    "apply": "Do to all outlined objects what you did to the example; one undo takes it back.",
+    "scope": "Where to look: in the image that you correct, in all that are open, or also in the\n"
+    "labels that the Batch step has put into files.",
+    "apply": "Do to all outlined objects what you did to the example; one undo takes it back, in\n"
+    "each image. Files are edited, too, each as a whole, with an entry in its image's journal.",
+    "undo_files": "Take the last edit of these files back, in their journals and in the files.",
     "close": "Change nothing.",
 }
 
@@ -90,8 +95,11 @@ class AlikeSection(QWidget):
     ----------
     alike
         What was found; None before and after.
-    layer
-        Shows the outlines; None without one.
+    images, outlines
+        The list of images that were searched, and what shows the marked objects.
+    files
+        Returns the results of the batch, and how the model is run on their images; set by the
+        panel.
     """
 
     def __init__(
@@ -107,8 +115,9 @@ class AlikeSection(QWidget):
         self._jobs = WidgetJobs(self)
         self.alike: Alike | None = None
         self._job: Job | None = None
-        self.layer: Labels | None = None
-        self._drawn: dict[int, int] = {}
+        self.outlines = AlikeOutlines(viewer)
+        self.files: Callable[[], tuple[Sequence[FileJob], PredictSettings | None]] = _no_files
+        self._changed: list[ResultFile] = []
         self._build()
         self._connect()
 
@@ -117,12 +126,18 @@ class AlikeSection(QWidget):
         self.slider = QSlider(Qt.Orientation.Horizontal)
         self.slider.setRange(-STEPS, STEPS)
         self.slider.setToolTip(_TIPS["slider"])
-        self.scope: Any = ComboBox(name="scope", choices=[SLICE, WHOLE], tooltip=_TIPS["scope"])
+        self.scope: Any = ComboBox(
+            name="scope", choices=[SLICE, WHOLE, OPEN, FILES], tooltip=_TIPS["scope"]
+        )
+        self.images = AlikeImages()
         self.apply = tip_button("Apply", _TIPS["apply"])
         self.close_button = tip_button("Close", _TIPS["close"])
+        self.undo_button = tip_button("Undo in files", _TIPS["undo_files"])
+        self.undo_button.hide()
         self.status = WrappedLabel()
         self.found = QWidget()
         vbox(
+            self.images,
             hbox(QLabel("strict"), self.slider, QLabel("loose")),
             hbox(self.apply, self.close_button, stretch=1),
             owner=self.found,
@@ -130,6 +145,7 @@ class AlikeSection(QWidget):
         self.found.hide()
         vbox(
             self.find_button, rows_widget([("look in", self.scope)]), self.status, self.found,
+            self.undo_button,
             margins=(6, 0, 6, 0), owner=self,
         )  # fmt: skip
 
@@ -138,6 +154,9 @@ class AlikeSection(QWidget):
         self.slider.valueChanged.connect(self._show)
         self.apply.clicked.connect(self.apply_all)
         self.close_button.clicked.connect(self.close_found)
+        self.undo_button.clicked.connect(self.undo_in_files)
+        self.images.changed.connect(self._show)
+        self.images.wanted.connect(self._look_at)
         bind_window_key(self._viewer, self, KEY, weak_callback(self.search, while_typing=False))
         watch_clicks(self._viewer, self, self._clicked)
         self._viewer.layers.events.removed.connect(self._layer_removed)
@@ -161,46 +180,90 @@ class AlikeSection(QWidget):
             return
         recording = self._tracker.begin_recording(layer)
         device = remembered(SECTION).get("device", "auto")
+        try:
+            others = self._other_labels(layer, recording)
+        except UnetError as error:
+            self._say(str(error))
+            return
         query = AlikeQuery(
             recording, entry.name, device, quick_settings(image), get_features(image),
-            self._frames(recording),
+            self._frames(recording), *others,
         )  # fmt: skip
         self._run(functools.partial(find_alike, query), self._found, device)
         self._say("Looking for objects alike …")
 
     def _frames(self, recording: LayerRecording) -> tuple[tuple[int, ...], ...] | None:
-        if self.scope.value == WHOLE or recording.geometry is None:
+        if self.scope.value != SLICE or recording.geometry is None:
             return None
         leading = len(recording.geometry.stack.labels_shape) - recording.learner.ndim
         return (plane_in_view(self._viewer, recording)[:leading],)
+
+    def _other_labels(
+        self, layer: Labels, recording: LayerRecording
+    ) -> tuple[tuple[OpenLabels, ...], tuple[FileJob, ...], PredictSettings | None]:
+        """Return the latest labels of each other open image, and the results in files."""
+        if self.scope.value not in (OPEN, FILES):
+            return (), (), None
+        own = {self._tracker.get_image(layer)}
+        found = []
+        for other in reversed(object_layers(self._viewer)):
+            image = self._tracker.get_image(other) if self._tracker.watches(other) else None
+            if image is None or image in own or not other.editable:
+                continue
+            own.add(image)
+            each, about = self._tracker.begin_recording(other), recording.learner
+            alike = (each.learner.ndim, each.learner.head) == (about.ndim, about.head)
+            if alike and not each.read_only:
+                found.append(OpenLabels(each, quick_settings(image)))
+        files, settings = self.files() if self.scope.value == FILES else ((), None)
+        return tuple(found), tuple(files), settings
 
     def apply_all(self, *_: Any) -> None:
         """Edit all that are marked, as one step."""
         alike, chosen = self.alike, self.marked
         if alike is None or not chosen or self.job is not None:
             return
-        steps = functools.partial(edit_alike, alike, chosen)
-        self._run(steps, functools.partial(self._edited, alike), alike.query.device)
+        outcome = AlikeOutcome()
+        self._run(
+            functools.partial(edit_alike, alike, chosen, outcome),
+            lambda _: self._edited(alike, outcome),
+            alike.query.device,
+            lambda state: self._ended(outcome, state),
+        )
+
+    def undo_in_files(self, *_: Any) -> None:
+        """Take the last edit of files back."""
+        files, outcome = self._changed, AlikeOutcome()
+        if not files or self.job is not None:
+            return
+        self._changed = []
+        steps = functools.partial(undo_files, files, outcome)
+        done = functools.partial(self._undone, outcome)
+        self._run(steps, done, HOST, lambda _: self._offer_undo())
 
     def close_found(self, *_: Any) -> None:
         """Forget what was found, and stop what goes on."""
         if self.job is not None:
             self.job.cancel()
         self._job = None
-        layer, self.alike, self.layer = self.layer, None, None
-        self._drawn = {}
+        self.alike = None
+        self.outlines.close()
         self.found.hide()
         self._say("")
-        if layer is not None and layer in self._viewer.layers:
-            self._viewer.layers.remove(layer)
 
     @property
     def job(self) -> Job | None:
         """The job that goes on; None without one."""
         return self._job if self._job is not None and self._job.active else None
 
-    def _run(self, steps: Callable[[], Any], done: Callable[[Any], None], device: str) -> None:
-        job = Job(steps, on_item=self._progress, on_done=done, on_error=self._failed)
+    def _run(
+        self,
+        steps: Callable[[], Any],
+        done: Callable[[Any], None],
+        device: str,
+        end: Callable[[str], None] = do_nothing,
+    ) -> None:
+        job = Job(steps, on_item=self._progress, on_done=done, on_error=self._failed, on_end=end)
         self._job = self._jobs.run_in(get_device_queue(device), job)
 
     def _progress(self, item: Progress) -> None:
@@ -220,73 +283,112 @@ class AlikeSection(QWidget):
         self.alike = alike
         cut = alike.first_cut
         self.slider.setValue(round(10 * math.log(1 / cut - 1)))
-        self.layer = add_drawing(self._viewer, recording.layer, LAYER, _COLOURS)
-        recording.layer.mode = "pan_zoom"  # a click takes an object out, and must not paint
+        self.outlines.open(alike)
+        self._viewer.layers.selection.active = recording.layer
+        self.images.show_images(alike)
         self.found.show()
         self._show()
 
-    def _edited(self, alike: Alike, edit: GroupEdit) -> None:
-        """Record the edit; the labels change as soon as it is on the disk."""
-        if edit.done and alike.is_current():
-            alike.query.recording.change(edit, f"{alike.kind} alike")
+    def _edited(self, alike: Alike, outcome: AlikeOutcome) -> None:
+        """Record the edits of layers; their labels change as soon as it is on the disk."""
+        for image, edit in outcome.edits:
+            if not image.is_current():
+                outcome.problems.append(f"{image.name}: its labels were changed meanwhile.")
+                continue
+            if edit.done and image.recording is not None:
+                image.recording.change(edit, f"{alike.kind} alike")
+            outcome.done += edit.done
+            outcome.left_out += edit.left_out
         self.close_found()
-        left = f" {edit.left_out} could not be {DONE[edit.kind]}." if edit.left_out else ""
-        self._say(f"{pluralise(edit.done, 'object')} {DONE[edit.kind]}, as one step.{left}")
+        each = ", as one step" if len(alike.images) == 1 else ", as one step in each image"
+        left = f" {outcome.left_out} could not be {DONE[alike.kind]}." if outcome.left_out else ""
+        words = [f"{pluralise(outcome.done, 'object')} {DONE[alike.kind]}{each}.{left}"]
+        if outcome.files:
+            words.append(f"{pluralise(len(outcome.files), 'file')} changed.")
+        self._say(" ".join([*words, *outcome.problems[:3]]))
+
+    def _ended(self, outcome: AlikeOutcome, state: str) -> None:
+        """Offer to take back what was done to files, also if it was stopped in between."""
+        self._changed = outcome.files
+        if state != DONE_STATE and outcome.files:
+            self._say(f"Stopped: {pluralise(len(outcome.files), 'file')} changed already.")
+        self._offer_undo()
+
+    def _undone(self, outcome: AlikeOutcome, _: Any) -> None:
+        many = pluralise(len(outcome.files), "file")
+        self._say(" ".join([f"{many} as before.", *outcome.problems[:3]]))
+
+    def _offer_undo(self) -> None:
+        self.undo_button.setVisible(bool(self._changed))
+
+    def _look_at(self, image: SearchedImage) -> None:
+        """Show an open image without what covers it."""
+        if image.recording is None:
+            self._say(f"{image.name} is a file: open it from the Batch step to look at it.")
+            return
+        layer = image.recording.layer
+        shown = self._tracker.get_image(layer)
+        if shown is not None and layer in self._viewer.layers:
+            uncover(self._viewer, shown)
+            layer.visible = True
+            self._viewer.layers.selection.active = layer
 
     def _clicked(self, event: Any) -> None:
         """Take the object under a click out, or in."""
         alike = self.alike
         if alike is None or self.job is not None:
             return
-        recording = alike.query.recording
-        if str(recording.layer.mode) not in READ_ONLY_MODES or recording.geometry is None:
-            return
-        found = object_under(recording.layer, event)
-        if found is None:
-            return
-        label, place = found
-        leading = len(recording.geometry.stack.labels_shape) - recording.learner.ndim
-        index = recording.geometry.plane(place)[:leading]
-        if alike.toggle(index, label, self.least):
-            self._show()
+        active = self._viewer.layers.selection.active
+        images = [(n, each.recording) for n, each in enumerate(alike.images)]
+        for number, recording in sorted(
+            images, key=lambda each: each[1] is None or each[1].layer is not active
+        ):
+            if recording is None or recording.geometry is None or not recording.layer.visible:
+                continue
+            if str(recording.layer.mode) not in READ_ONLY_MODES:
+                continue
+            found = object_under(recording.layer, event)
+            if found is None:
+                continue
+            label, place = found
+            leading = len(recording.geometry.stack.labels_shape) - recording.learner.ndim
+            index = recording.geometry.plane(place)[:leading]
+            if alike.toggle(index, label, self.least, number):
+                self._show()
+                return
 
     def _show(self, *_: Any) -> None:
         """Draw the outlines, and say how many there are."""
-        alike, layer = self.alike, self.layer
-        if alike is None or layer is None:
+        alike = self.alike
+        if alike is None:
             return
         marked = set(self.marked)
-        codes = dict.fromkeys(alike.negative, _OUT) | dict.fromkeys(marked, _MARKED)
-        self._draw(alike, codes)
+        codes = dict.fromkeys(alike.negative, OUT) | dict.fromkeys(marked, MARKED)
+        self.outlines.draw(alike, codes)
         what, shown = DONE[alike.kind], len(alike.items) - alike.examples
         things = "pairs" if alike.kind == MERGE else "objects"
-        self._say(
-            f"{len(marked)} of {shown} {things} are like the {alike.examples} {what}. Click on one "
-            "to take it out or in."
-        )
+        places = "" if len(alike.images) == 1 else f" in {len(alike.images)} images"
+        words = [
+            f"{len(marked)} of {shown} {things}{places} are like the {alike.examples} {what}. "
+            "Click on one to take it out or in."
+        ]
+        self._say(" ".join([*words, *alike.problems[:3]]))
+        self.images.show_counts(alike, marked)
         self.apply.setEnabled(bool(marked))
         self.apply.setText(f"Apply to {len(marked)}")
 
-    def _draw(self, alike: Alike, codes: dict[int, int]) -> None:
-        """Draw what changed: each object's outline by its code, 0 for none."""
-        layer, geometry = self.layer, alike.query.recording.geometry
-        if layer is None or geometry is None:
-            return
-        array = geometry.array(layer.data)
-        for place in [*self._drawn, *codes]:
-            code = codes.get(place, 0)
-            if self._drawn.get(place, 0) != code:
-                item = alike.items[place]
-                edge = item.mask.inside & ~ndimage.binary_erosion(item.mask.inside)
-                array[(*item.index, *item.mask.window)][edge] = code
-        self._drawn = codes
-        layer.refresh(thumbnail=False, highlight=False, extent=False)
-
     def _layer_removed(self, event: Any) -> None:
         alike = self.alike
-        if alike is not None and event.value in (self.layer, alike.query.recording.layer):
+        if alike is None:
+            return
+        searched = [each.recording.layer for each in alike.images if each.recording is not None]
+        if event.value in (*self.outlines.layers.values(), *searched):
             self.close_found()
 
     def _say(self, text: str) -> None:
         if self.status.text() != text:
             self.status.setText(text)
+
+
+def _no_files() -> tuple[Sequence[FileJob], PredictSettings | None]:
+    return (), None

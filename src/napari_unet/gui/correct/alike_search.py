@@ -1,35 +1,53 @@
-"""What is like the objects that were corrected last: found and edited in a job's thread."""
+"""What is like the objects that were corrected last: found and edited in a job's thread.
+
+It is looked for in the labels that were corrected, and if the user wishes in those of other open
+images and in the files of the batch.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_unet.core.alike.edit_kinds import recognise
-from napari_unet.core.alike.group_edits import RESHAPE, edit_all
 from napari_unet.core.alike.ranking import AlikeRanking, first_cut
-from napari_unet.core.errors import InputError
-from napari_unet.core.instances.label_edits import MERGE, SPLIT
-from napari_unet.core.progress import Progress
+from napari_unet.core.alike.result_file import ResultFile
+from napari_unet.core.annotations.header import image_fingerprint
+from napari_unet.core.errors import InputError, UnetError
+from napari_unet.core.instances.label_edits import MERGE
+from napari_unet.core.progress import Progress, map_steps
+from napari_unet.gui.jobs.engine import KeptFeatures
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator
 
+    from napari_unet.batch.file_job import FileJob
     from napari_unet.core.alike.descriptors import Candidate
     from napari_unet.core.alike.edit_kinds import Example
-    from napari_unet.core.alike.group_edits import GroupEdit
-    from napari_unet.core.instances.mask import ObjectMask
+    from napari_unet.core.io.stack import Stack
     from napari_unet.core.settings.tasks import PredictSettings
-    from napari_unet.core.tiles import Index, Window
+    from napari_unet.core.tiles import Index
     from napari_unet.gui.correct.layer_recording import LayerRecording
-    from napari_unet.gui.jobs.engine import KeptFeatures
+    from napari_unet.nn.inference.model import Model
+    from napari_unet.nn.inference.object_features import DescribedObjects
 
 EXAMPLES = 8
 """So many of the last corrections, at most, are taken for examples, if they are of one kind."""
 SAVE_S = 30.0
 """How long is waited for corrections that are being saved."""
+MOST = 100_000
+"""No more files are searched once so many objects were found: each takes some kilobytes."""
+
+
+@dataclass(frozen=True, eq=False)
+class OpenLabels:
+    """Labels of another open image, and how the model is run on it."""
+
+    recording: LayerRecording
+    settings: PredictSettings
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,11 +57,15 @@ class AlikeQuery:
     Attributes
     ----------
     recording
-        Of the labels.
+        Of the labels that were corrected.
     model, device, settings, kept
         The model whose features tell objects apart, how it is run, and features computed already.
     frames
         Those to search; None: all.
+    others
+        More labels to search, all of them.
+    files, file_settings
+        Results on the disk to search, and how the model is run on their images.
     """
 
     recording: LayerRecording
@@ -52,6 +74,42 @@ class AlikeQuery:
     settings: PredictSettings
     kept: KeptFeatures
     frames: tuple[Index, ...] | None = None
+    others: tuple[OpenLabels, ...] = ()
+    files: tuple[FileJob, ...] = ()
+    file_settings: PredictSettings | None = None
+
+
+@dataclass(eq=False)
+class SearchedImage:
+    """An image whose labels were searched, in a layer or in a file.
+
+    Attributes
+    ----------
+    name
+        To show.
+    places
+        Which of the items are its objects.
+    settings
+        How the model is run on it.
+    recording, state
+        Of the layer, and the journal's state when it was searched.
+    file
+        The labels' file; None for a layer.
+    wanted
+        Whether its objects are edited; set by the user.
+    """
+
+    name: str
+    places: range
+    settings: PredictSettings
+    recording: LayerRecording | None = None
+    state: tuple[int, ...] = ()
+    file: ResultFile | None = None
+    wanted: bool = True
+
+    def is_current(self) -> bool:
+        """Return whether a layer's labels are as they were when they were searched."""
+        return self.recording is None or journal_state(self.recording) == self.state
 
 
 @dataclass(eq=False)
@@ -68,8 +126,10 @@ class Alike:
         The examples, followed by all objects that there are, or pairs that touch.
     examples
         How many examples there are.
-    state
-        The journal's, to notice later changes.
+    images
+        Where the objects are; the one that was corrected comes first.
+    problems
+        Why others were not searched, a sentence each.
     positive, negative
         More examples, and counterexamples, by their place in `items`.
     scores
@@ -81,7 +141,8 @@ class Alike:
     items: tuple[Candidate, ...]
     examples: int
     ranking: AlikeRanking
-    state: tuple[int, ...]
+    images: tuple[SearchedImage, ...]
+    problems: tuple[str, ...] = ()
     positive: list[int] = field(default_factory=list)
     negative: list[int] = field(default_factory=list)
     scores: np.ndarray = field(init=False)
@@ -105,17 +166,20 @@ class Alike:
         found[self.positive] = True
         found[self.negative] = False
         found[: self.examples] = False
+        for image in self.images:
+            if not image.wanted:
+                found[image.places.start : image.places.stop] = False
         return [int(place) for place in np.flatnonzero(found)]
 
-    def toggle(self, index: Index, label: int, least: float) -> bool:
-        """Take an object out, or in, as a click on it says; return whether there is one.
+    def toggle(self, index: Index, label: int, least: float, image: int = 0) -> bool:
+        """Take an object of an image out, or in, as a click says; return whether there is one.
 
         It becomes a counterexample, or an example, and all are ranked again.
         """
         there = [
             place
-            for place, item in enumerate(self.items)
-            if place >= self.examples and item.index == index and label in item.labels
+            for place in self.images[image].places
+            if self.items[place].index == index and label in self.items[place].labels
         ]
         if not there:
             return False
@@ -129,10 +193,6 @@ class Alike:
             (self.negative if out else self.positive).append(place)
         self.rank()
         return True
-
-    def is_current(self) -> bool:
-        """Return whether the labels are as they were when they were searched."""
-        return journal_state(self.query.recording) == self.state
 
 
 def journal_state(recording: LayerRecording) -> tuple[int, ...]:
@@ -188,9 +248,67 @@ def find_alike(query: AlikeQuery) -> Generator[Progress, None, Alike]:
         for place in range(count, len(described.items))
         if not any(_is_same(described.items[place], example) for example in extra)
     ]
-    items = tuple(described.items[place] for place in kept)
-    ranking = AlikeRanking(described.values[kept], count)
-    return Alike(query, kind, items, count, ranking, state)
+    items = [described.items[place] for place in kept]
+    values, problems = [described.values[kept]], list[str]()
+    places = range(count, len(items))
+    images = [SearchedImage(stack.name, places, query.settings, recording, state)]
+    for image, found in (yield from _others(query, model, kind, problems)):
+        image.places = range(len(items), len(items) + len(found.items))
+        items += found.items
+        values += [found.values] if found.items else []
+        images.append(image)
+    ranking = AlikeRanking(np.concatenate(values), count)
+    return Alike(query, kind, tuple(items), count, ranking, tuple(images), tuple(problems))
+
+
+def _others(
+    query: AlikeQuery, model: Model, kind: str, problems: list[str]
+) -> Generator[Progress, None, list[tuple[SearchedImage, DescribedObjects]]]:
+    """Describe the objects of other open images and of files; those that cannot be are problems."""
+    from napari_unet.nn.inference.object_features import describe_stack
+
+    found: list[tuple[SearchedImage, DescribedObjects]] = []
+    ndim, opened = query.recording.learner.ndim, set[str]()
+
+    def describe(
+        image: SearchedImage, stack: Stack, labels: Any
+    ) -> Generator[Progress, None, None]:
+        cache = KeptFeatures().open(model)  # of one image at a time
+        pairs = kind == MERGE
+        steps = describe_stack(stack, labels, model, image.settings, cache=cache, pairs=pairs)
+        shown = map_steps(steps, lambda step: replace(step, what=f"{step.what} of {image.name}"))
+        found.append((image, (yield from shown)))
+
+    for recording, settings in [(each.recording, each.settings) for each in query.others]:
+        geometry = recording.geometry
+        if geometry is None or not recording.wait(SAVE_S):
+            problems.append(f"{recording.layer.name}: its corrections are not saved yet.")
+            continue
+        image = SearchedImage(geometry.stack.name, range(0), settings, recording)
+        image.state = journal_state(recording)
+        yield from describe(image, geometry.stack, geometry.array(recording.data))
+    if query.files:
+        recordings = [query.recording, *(each.recording for each in query.others)]
+        stacks = [each.geometry.stack for each in recordings if each.geometry is not None]
+        opened = {image_fingerprint(stack) for stack in stacks}
+    for number, job in enumerate(query.files):
+        name = Path(job.source).name
+        yield Progress(number, len(query.files), "files")
+        if sum(len(each.items) for _, each in found) > MOST:
+            problems.append(f"There are more than {MOST:,} objects: {name} and more are left out.")
+            break
+        try:
+            assert job.target is not None
+            file, stack, labels = ResultFile.read(Path(job.source), job.target)
+            if image_fingerprint(stack) in opened:
+                continue
+            if file.ndim != ndim:
+                raise InputError(f"its labels are objects in {file.ndim}D, not {ndim}D.")
+            settings = query.file_settings or query.settings
+            yield from describe(SearchedImage(name, range(0), settings, file=file), stack, labels)
+        except UnetError as error:
+            problems.append(f"{name}: {error}")
+    return found
 
 
 def _last_examples(recording: LayerRecording, labels: Any, ndim: int) -> list[Example]:
@@ -227,46 +345,3 @@ def _is_same(item: Candidate, example: Candidate) -> bool:
         return False
     shared = np.count_nonzero(example.mask.within(item.mask.window) & item.mask.inside)
     return bool(2 * shared > item.mask.area)
-
-
-def edit_alike(alike: Alike, chosen: Sequence[int]) -> Generator[Progress, None, GroupEdit]:
-    """Work out the same edit of the chosen objects; splits and shapes are the network's.
-
-    Raises
-    ------
-    InputError
-        The labels were changed since they were searched, or the model cannot do this.
-    """
-    query, kind = alike.query, alike.kind
-    recording = query.recording
-    if recording.geometry is None or not alike.is_current():
-        raise InputError("The labels were changed meanwhile; press A to look again.")
-    labels = recording.geometry.array(recording.data)
-    items = [alike.items[place] for place in chosen]
-    if kind not in (SPLIT, RESHAPE):
-        return (yield from edit_all(labels, items, kind))
-    yield Progress(0, 0, "loading the model")
-    from napari_unet.gui.jobs.engine import loaded_model
-    from napari_unet.nn.inference.diameter_estimation import resolve_diameter
-    from napari_unet.nn.inference.embeddings import StackFeatures
-    from napari_unet.nn.interactive.mask_predictor import InitialMask, MaskPredictor
-
-    model, stack = loaded_model(query.model, query.device), recording.geometry.stack
-    if kind == RESHAPE and model.click is None:
-        raise InputError(
-            f"The model {model.name!r} has no click head, which reshapes objects; choose another."
-        )
-    settings, _ = resolve_diameter(stack, model, query.settings)
-    features = StackFeatures(stack, model, settings, query.kept.open(model))
-
-    def distance_map(index: Index, window: Window) -> np.ndarray | None:
-        return features.at(index).read_distances(window) if model.has_features else None
-
-    def reshape(item: Candidate) -> ObjectMask | None:
-        from napari_unet.nn.interactive.active_object import click_on
-
-        assert model.click is not None
-        head, initial = model.click.ready(), InitialMask.from_model(model)
-        return click_on(item.mask, MaskPredictor(features.at(item.index), head, initial))
-
-    return (yield from edit_all(labels, items, kind, distance_map=distance_map, reshape=reshape))

@@ -276,3 +276,16 @@ def get_learner(layer: Labels, model: str) -> Learner:
     if found.model_hash in ("", card.hash):
         found = replace(found, model_hash=card.hash, ndim=card.spec.ndim)
     return replace(found, head=card.spec.head)
+
+
+def uncover(viewer: Any, image: Image) -> None:
+    """Show an image without what lies above it: other images, and the objects of others."""
+    image.visible = True
+    layers = [unwrap(layer) for layer in viewer.layers]
+    if viewer.canvas.grid.enabled or image not in layers:
+        return
+    images, results, tracker = image_layers(viewer), object_layers(viewer), get_edit_tracker(viewer)
+    for layer in layers[layers.index(image) + 1 :]:
+        of_another = layer in results and tracker.get_image(layer) is not image
+        if of_another or layer in images:
+            layer.visible = False

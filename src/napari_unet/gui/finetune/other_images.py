@@ -18,11 +18,10 @@ from qtpy.QtWidgets import QListView, QListWidget, QListWidgetItem, QPushButton,
 from napari_unet.core.errors import UnetError
 from napari_unet.core.evaluation.change_preview import CHANGED, GAINED, OLD, PICTURE
 from napari_unet.core.text import pluralise
-from napari_unet.gui.correct.edit_tracker import get_edit_tracker
+from napari_unet.gui.correct.edit_tracker import uncover
 from napari_unet.gui.errors import describe_error, report_error
 from napari_unet.gui.finetune.image_changes import image_changes, list_other_images
 from napari_unet.gui.jobs.job import CANCELLED, Job, WidgetJobs, get_device_queue
-from napari_unet.gui.layers.combos import image_layers, object_layers
 from napari_unet.gui.layers.convert import layer_stack
 from napari_unet.gui.layers.navigation import go_to
 from napari_unet.gui.layers.overlay_layer import legend
@@ -46,7 +45,7 @@ TICK_MS = 200
 """How often is looked whether the next image can begin."""
 MOST = 200
 """So many images are shown at most, those with most changes."""
-_SHOW, _CANCEL = "Show what changes", "Cancel"
+_SHOW, _CANCEL = "Show on other images", "Cancel"
 _COLOURS = {"old": OLD, "found": GAINED, "changed": CHANGED}
 _TIPS = {
     "start": "Run the model as it was and as it is now on a part of each other open image and of "
@@ -252,7 +251,7 @@ class OtherImages(QWidget):
 
     def _go_to(self, image: Image, found: ChangePreview) -> None:
         """Show an image alone, at the place of most changes."""
-        _uncover(self._viewer, image)
+        uncover(self._viewer, image)
         self._viewer.layers.selection.active = image
         letters = layer_stack(image).labels_axes
         place = dict(zip(letters, (*found.index, *found.centre), strict=True))
@@ -282,17 +281,3 @@ def _pixmap(picture: np.ndarray) -> QPixmap:
     return QPixmap.fromImage(
         QImage(data.tobytes(), width, height, 3 * width, QImage.Format.Format_RGB888).copy()
     )
-
-
-def _uncover(viewer: Any, image: Image) -> None:
-    """Hide the images above one, and the objects of others, as all lie in the same place."""
-    image.visible = True
-    if viewer.canvas.grid.enabled:
-        return
-    layers, tracker = list(viewer.layers), get_edit_tracker(viewer)
-    above = layers[layers.index(image) + 1 :]
-    images, results = image_layers(viewer), object_layers(viewer)
-    for layer in above:
-        of_another = layer in results and tracker.get_image(layer) is not image
-        if of_another or layer in images:
-            layer.visible = False

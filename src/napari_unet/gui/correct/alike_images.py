@@ -1,0 +1,142 @@
+"""The images that were searched for objects alike: their list, and outlines in those open."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QTreeWidget, QTreeWidgetItem
+from scipy import ndimage
+
+from napari_unet.gui.layers.overlay_layer import add_drawing
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from napari.layers import Labels
+
+    from napari_unet.gui.correct.alike_search import Alike
+
+LAYER = "alike"
+MARKED, OUT = 1, 2
+"""What is drawn around objects that will be edited, and around those that the user took out."""
+_COLOURS = {
+    MARKED: (1.0, 0.35, 0.9, 1),
+    OUT: (0.6, 0.6, 0.6, 1),
+}
+ROWS = 5
+"""So many rows are seen at once, at most."""
+_NAME, _COUNT = range(2)
+
+
+class AlikeImages(QTreeWidget):
+    """Lists the images, each with a box to leave it out; hidden if there is one only.
+
+    Emits `changed` when an image was left out or taken in, and `wanted` with the image that the
+    user clicks on, to look at it.
+    """
+
+    changed = Signal()
+    wanted = Signal(object)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._alike: Alike | None = None
+        self.setHeaderLabels(["image", "marked"])
+        self.setHeaderHidden(True)
+        self.setRootIsDecorated(False)
+        self.setUniformRowHeights(True)
+        self.setTextElideMode(Qt.TextElideMode.ElideMiddle)
+        self.setToolTip("The images that were searched. Uncheck one to leave it as it is.")
+        header: Any = self.header()
+        header.setStretchLastSection(False)
+        header.setSectionResizeMode(_NAME, header.ResizeMode.Stretch)
+        header.setSectionResizeMode(_COUNT, header.ResizeMode.ResizeToContents)
+        self.itemChanged.connect(self._item_changed)
+        self.itemClicked.connect(self._item_clicked)
+        self.hide()
+
+    def show_images(self, alike: Alike) -> None:
+        """List the images that were searched; the one that was corrected comes first."""
+        self._alike = None
+        self.clear()
+        for image in alike.images:
+            item = QTreeWidgetItem([image.name, ""])
+            item.setToolTip(_NAME, image.name if image.file is None else str(image.file.target))
+            item.setCheckState(_NAME, Qt.CheckState.Checked)
+            self.addTopLevelItem(item)
+        self._alike = alike
+        height = self.sizeHintForRow(0) * min(ROWS, len(alike.images))
+        self.setFixedHeight(height + 2 * self.frameWidth())
+        self.setVisible(len(alike.images) > 1)
+
+    def show_counts(self, alike: Alike, marked: Collection[int]) -> None:
+        """Show how many objects are marked in each image."""
+        if alike is not self._alike:
+            return
+        self.blockSignals(True)
+        for number, image in enumerate(alike.images):
+            many = sum(place in image.places for place in marked)
+            item = self.topLevelItem(number)
+            if item is not None:
+                item.setText(_COUNT, f"{many} of {len(image.places)}")
+        self.blockSignals(False)
+
+    def _item_changed(self, item: QTreeWidgetItem, *_: Any) -> None:
+        if self._alike is None:
+            return
+        image = self._alike.images[self.indexOfTopLevelItem(item)]
+        wanted = item.checkState(_NAME) == Qt.CheckState.Checked
+        if wanted != image.wanted:
+            image.wanted = wanted
+            self.changed.emit()
+
+    def _item_clicked(self, item: QTreeWidgetItem, *_: Any) -> None:
+        if self._alike is not None:
+            self.wanted.emit(self._alike.images[self.indexOfTopLevelItem(item)])
+
+
+class AlikeOutlines:
+    """Outlines the objects that are marked, over the images that are open.
+
+    Attributes
+    ----------
+    layers
+        By the number of the image.
+    """
+
+    def __init__(self, viewer: Any) -> None:
+        self._viewer = viewer
+        self.layers: dict[int, Labels] = {}
+        self._drawn: dict[int, int] = {}
+
+    def open(self, alike: Alike) -> None:
+        """Add a layer over each image that is open; a click must not paint from now on."""
+        for number, image in enumerate(alike.images):
+            if image.recording is not None and image.recording.layer in self._viewer.layers:
+                layer = image.recording.layer
+                self.layers[number] = add_drawing(self._viewer, layer, LAYER, _COLOURS)
+                layer.mode = "pan_zoom"
+
+    def close(self) -> None:
+        """Remove the layers."""
+        layers, self.layers, self._drawn = self.layers, {}, {}
+        for layer in layers.values():
+            if layer in self._viewer.layers:
+                self._viewer.layers.remove(layer)
+
+    def draw(self, alike: Alike, codes: Mapping[int, int]) -> None:
+        """Draw what changed: each object's outline by its code, none without one."""
+        for number, layer in self.layers.items():
+            image = alike.images[number]
+            if image.recording is None or image.recording.geometry is None:
+                continue
+            array = image.recording.geometry.array(layer.data)
+            for place in {*self._drawn, *codes} & {*image.places}:
+                code = codes.get(place, 0)
+                if self._drawn.get(place, 0) != code:
+                    item = alike.items[place]
+                    edge = item.mask.inside & ~ndimage.binary_erosion(item.mask.inside)
+                    array[(*item.index, *item.mask.window)][edge] = code
+            layer.refresh(thumbnail=False, highlight=False, extent=False)
+        self._drawn = dict(codes)
