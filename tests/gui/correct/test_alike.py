@@ -95,9 +95,11 @@ def test_what_is_done_to_one_is_done_to_all_as_one_step(viewer, correct, qtbot):
     kept, gone = 3, 4
     outlines = viewer.layers["alike"].data
     assert outlines[0][disc(SHAPE, SPECKS[kept], 3)].any() and not outlines[1].any()
-    alike.alike.toggle((0,), kept, alike.least)  # as a click on it does
-    alike.alike.toggle((0,), gone, 1.0)  # one that is not marked: in, whatever the slider says
-    alike._show()
+    alike.alike.choose((0,), kept, alike.least)  # as a click on it does
+    alike.alike.choose((0,), gone, 1.0)  # one that is not marked: in, whatever the slider says
+    alike._rank(alike.alike)
+    scores = alike.alike.scores
+    qtbot.waitUntil(lambda: alike.alike.scores is not scores, timeout=10_000)
     alike.apply.click()
     qtbot.waitUntil(lambda: not (layer.data[0] == gone).any(), timeout=20_000)
     assert {kept, *CELLS} <= set(np.unique(layer.data[0]).tolist())

@@ -13,17 +13,22 @@ from qtpy.QtWidgets import QLabel, QSlider, QWidget
 from napari_unet.core.alike.group_edits import ACCEPT, RESHAPE
 from napari_unet.core.errors import UnetError
 from napari_unet.core.instances.label_edits import DELETE, MERGE, SPLIT
+from napari_unet.core.progress import Progress
 from napari_unet.core.text import pluralise
 from napari_unet.gui.correct.alike_edit import AlikeOutcome, edit_alike, undo_files
 from napari_unet.gui.correct.alike_images import MARKED, OUT, AlikeImages, AlikeOutlines
-from napari_unet.gui.correct.alike_search import AlikeQuery, OpenLabels, find_alike
+from napari_unet.gui.correct.alike_search import (
+    AlikeQuery,
+    OpenLabels,
+    find_alike,
+    list_open_labels,
+)
 from napari_unet.gui.correct.edit_tracker import uncover
 from napari_unet.gui.correct.mask_section import plane_in_view, tip_button
 from napari_unet.gui.errors import report_error
 from napari_unet.gui.jobs.engine import get_features
 from napari_unet.gui.jobs.job import DONE as DONE_STATE
 from napari_unet.gui.jobs.job import HOST, Job, WidgetJobs, do_nothing, get_device_queue
-from napari_unet.gui.layers.combos import object_layers
 from napari_unet.gui.layers.key_bindings import bind_window_key, weak_callback
 from napari_unet.gui.layers.navigation import (
     READ_ONLY_MODES,
@@ -38,21 +43,20 @@ from napari_unet.gui.widgets.panel import WrappedLabel, hbox, vbox
 from napari_unet.gui.widgets.settings_form import rows_widget
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from napari.layers import Labels
 
     from napari_unet.batch.file_job import FileJob
     from napari_unet.core.alike.result_file import ResultFile
-    from napari_unet.core.progress import Progress
     from napari_unet.core.settings.tasks import PredictSettings
     from napari_unet.gui.correct.alike_search import Alike, SearchedImage
     from napari_unet.gui.correct.edit_tracker import EditTracker
     from napari_unet.gui.correct.layer_recording import LayerRecording
     from napari_unet.gui.shared_inputs import InputForm
 
-OPEN, FILES = "all open images", "open images and batch files"
-"""More places to look in than the image that was corrected."""
+OPEN, FILES = "open images", "batch files"
+"""More places to look in than the image that was corrected: all that are open; files, too."""
 KEY = "A"
 STEPS = 40
 """The slider goes from minus to plus so many steps; ten are a factor of e in the odds."""
@@ -68,8 +72,8 @@ _TIPS = {
     "find": "Find the objects that are like those you corrected last, and do the same to all of\n"
     f"them at once (key {KEY}). Corrections of one kind in a row are examples together.",
     "slider": "To the left only what is very much like the examples, to the right more.",
-    "scope": "Where to look: in the image that you correct, in all that are open, or also in the\n"
-    "labels that the Batch step has put into files.",
+    "scope": "Where to look: in the image that you correct, in all open images, or in these and "
+    "in\nthe labels that the Batch step has put into files.",
     "apply": "Do to all outlined objects what you did to the example; one undo takes it back, in\n"
     "each image. Files are edited, too, each as a whole, with an entry in its image's journal.",
     "undo_files": "Take the last edit of these files back, in their journals and in the files.",
@@ -181,7 +185,7 @@ class AlikeSection(QWidget):
         recording = self._tracker.begin_recording(layer)
         device = remembered(SECTION).get("device", "auto")
         try:
-            others = self._other_labels(layer, recording)
+            others = self._other_labels(recording)
         except UnetError as error:
             self._say(str(error))
             return
@@ -199,24 +203,14 @@ class AlikeSection(QWidget):
         return (plane_in_view(self._viewer, recording)[:leading],)
 
     def _other_labels(
-        self, layer: Labels, recording: LayerRecording
+        self, recording: LayerRecording
     ) -> tuple[tuple[OpenLabels, ...], tuple[FileJob, ...], PredictSettings | None]:
         """Return the latest labels of each other open image, and the results in files."""
         if self.scope.value not in (OPEN, FILES):
             return (), (), None
-        own = {self._tracker.get_image(layer)}
-        found = []
-        for other in reversed(object_layers(self._viewer)):
-            image = self._tracker.get_image(other) if self._tracker.watches(other) else None
-            if image is None or image in own or not other.editable:
-                continue
-            own.add(image)
-            each, about = self._tracker.begin_recording(other), recording.learner
-            alike = (each.learner.ndim, each.learner.head) == (about.ndim, about.head)
-            if alike and not each.read_only:
-                found.append(OpenLabels(each, quick_settings(image)))
+        found = list_open_labels(self._viewer, self._tracker, recording)
         files, settings = self.files() if self.scope.value == FILES else ((), None)
-        return tuple(found), tuple(files), settings
+        return found, tuple(files), settings
 
     def apply_all(self, *_: Any) -> None:
         """Edit all that are marked, as one step."""
@@ -330,6 +324,7 @@ class AlikeSection(QWidget):
         shown = self._tracker.get_image(layer)
         if shown is not None and layer in self._viewer.layers:
             uncover(self._viewer, shown)
+            self.outlines.show_only(image)
             layer.visible = True
             self._viewer.layers.selection.active = layer
 
@@ -353,16 +348,22 @@ class AlikeSection(QWidget):
             label, place = found
             leading = len(recording.geometry.stack.labels_shape) - recording.learner.ndim
             index = recording.geometry.plane(place)[:leading]
-            if alike.toggle(index, label, self.least, number):
+            if alike.choose(index, label, self.least, number):
                 self._show()
+                self._rank(alike)
                 return
+
+    def _rank(self, alike: Alike) -> None:
+        """Rank all objects again, in a thread: seconds, where they are of many images."""
+        job = Job(functools.partial(_rank_steps, alike), on_done=self._show)
+        self._jobs.run("rank", job)
 
     def _show(self, *_: Any) -> None:
         """Draw the outlines, and say how many there are."""
         alike = self.alike
         if alike is None:
             return
-        marked = set(self.marked)
+        marked = self.marked
         codes = dict.fromkeys(alike.negative, OUT) | dict.fromkeys(marked, MARKED)
         self.outlines.draw(alike, codes)
         what, shown = DONE[alike.kind], len(alike.items) - alike.examples
@@ -388,6 +389,11 @@ class AlikeSection(QWidget):
     def _say(self, text: str) -> None:
         if self.status.text() != text:
             self.status.setText(text)
+
+
+def _rank_steps(alike: Alike) -> Generator[Progress, None, None]:
+    yield Progress(0, 0, "ranking")
+    alike.rank()
 
 
 def _no_files() -> tuple[Sequence[FileJob], PredictSettings | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QTreeWidget, QTreeWidgetItem
 from scipy import ndimage
@@ -11,11 +12,11 @@ from scipy import ndimage
 from napari_unet.gui.layers.overlay_layer import add_drawing
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Mapping, Sequence
 
     from napari.layers import Labels
 
-    from napari_unet.gui.correct.alike_search import Alike
+    from napari_unet.gui.correct.alike_search import Alike, SearchedImage
 
 LAYER = "alike"
 MARKED, OUT = 1, 2
@@ -70,13 +71,15 @@ class AlikeImages(QTreeWidget):
         self.setFixedHeight(height + 2 * self.frameWidth())
         self.setVisible(len(alike.images) > 1)
 
-    def show_counts(self, alike: Alike, marked: Collection[int]) -> None:
+    def show_counts(self, alike: Alike, marked: Sequence[int]) -> None:
         """Show how many objects are marked in each image."""
         if alike is not self._alike:
             return
         self.blockSignals(True)
+        starts = [image.places.start for image in alike.images]
+        counts = np.bincount(np.searchsorted(starts, marked, "right"), minlength=len(starts) + 1)
         for number, image in enumerate(alike.images):
-            many = sum(place in image.places for place in marked)
+            many = counts[number + 1]
             item = self.topLevelItem(number)
             if item is not None:
                 item.setText(_COUNT, f"{many} of {len(image.places)}")
@@ -109,9 +112,11 @@ class AlikeOutlines:
         self._viewer = viewer
         self.layers: dict[int, Labels] = {}
         self._drawn: dict[int, int] = {}
+        self._alike: Alike | None = None
 
     def open(self, alike: Alike) -> None:
         """Add a layer over each image that is open; a click must not paint from now on."""
+        self._alike = alike
         for number, image in enumerate(alike.images):
             if image.recording is not None and image.recording.layer in self._viewer.layers:
                 layer = image.recording.layer
@@ -120,10 +125,16 @@ class AlikeOutlines:
 
     def close(self) -> None:
         """Remove the layers."""
-        layers, self.layers, self._drawn = self.layers, {}, {}
+        layers, self.layers, self._drawn, self._alike = self.layers, {}, {}, None
         for layer in layers.values():
             if layer in self._viewer.layers:
                 self._viewer.layers.remove(layer)
+
+    def show_only(self, image: SearchedImage) -> None:
+        """Hide the outlines of all other images."""
+        images = () if self._alike is None else self._alike.images
+        for number, layer in self.layers.items():
+            layer.visible = images[number] is image
 
     def draw(self, alike: Alike, codes: Mapping[int, int]) -> None:
         """Draw what changed: each object's outline by its code, none without one."""

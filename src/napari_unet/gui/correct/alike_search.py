@@ -20,6 +20,8 @@ from napari_unet.core.errors import InputError, UnetError
 from napari_unet.core.instances.label_edits import MERGE
 from napari_unet.core.progress import Progress, map_steps
 from napari_unet.gui.jobs.engine import KeptFeatures
+from napari_unet.gui.layers.combos import object_layers
+from napari_unet.gui.shared_inputs import quick_settings
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from napari_unet.core.io.stack import Stack
     from napari_unet.core.settings.tasks import PredictSettings
     from napari_unet.core.tiles import Index
+    from napari_unet.gui.correct.edit_tracker import EditTracker
     from napari_unet.gui.correct.layer_recording import LayerRecording
     from napari_unet.nn.inference.model import Model
     from napari_unet.nn.inference.object_features import DescribedObjects
@@ -152,7 +155,7 @@ class Alike:
         self.rank()
 
     def rank(self) -> None:
-        """Rank again, by all examples and counterexamples."""
+        """Rank again, by all examples and counterexamples; takes a while where there are many."""
         self.scores = self.ranking.scores([*range(self.examples), *self.positive], self.negative)
 
     @property
@@ -171,10 +174,10 @@ class Alike:
                 found[image.places.start : image.places.stop] = False
         return [int(place) for place in np.flatnonzero(found)]
 
-    def toggle(self, index: Index, label: int, least: float, image: int = 0) -> bool:
+    def choose(self, index: Index, label: int, least: float, image: int = 0) -> bool:
         """Take an object of an image out, or in, as a click says; return whether there is one.
 
-        It becomes a counterexample, or an example, and all are ranked again.
+        It becomes a counterexample, or an example: `rank` takes it in.
         """
         there = [
             place
@@ -191,7 +194,6 @@ class Alike:
                 if place in kept:
                     kept.remove(place)
             (self.negative if out else self.positive).append(place)
-        self.rank()
         return True
 
 
@@ -201,6 +203,24 @@ def journal_state(recording: LayerRecording) -> tuple[int, ...]:
     if journal is None:
         return ()
     return (recording.pending, journal.undoable, journal.redoable)
+
+
+def list_open_labels(
+    viewer: Any, tracker: EditTracker, recording: LayerRecording
+) -> tuple[OpenLabels, ...]:
+    """Return the latest labels of each other open image, of the kind that was corrected."""
+    own = {tracker.get_image(recording.layer)}
+    found = []
+    for layer in reversed(object_layers(viewer)):
+        image = tracker.get_image(layer) if tracker.watches(layer) else None
+        if image is None or image in own or not layer.editable:
+            continue
+        own.add(image)
+        other, about = tracker.begin_recording(layer), recording.learner
+        alike = (other.learner.ndim, other.learner.head) == (about.ndim, about.head)
+        if alike and not other.read_only:
+            found.append(OpenLabels(other, quick_settings(image)))
+    return tuple(found)
 
 
 def find_alike(query: AlikeQuery) -> Generator[Progress, None, Alike]:

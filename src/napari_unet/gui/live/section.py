@@ -182,6 +182,9 @@ class LiveSection(QWidget):
         recording, found = self._seen
         if found.view is None or found.found is None:
             return
+        if self._correct.tracker.recordings.get(recording.layer) is not recording:
+            self._hide()  # the labels are gone, or Segment writes into them
+            return
         steps = functools.partial(take_over_steps, recording, found.view, found.found)
         self._cancel_round()
         self.take.setEnabled(False)
