@@ -89,6 +89,15 @@ def test_labels_go_into_the_image_unless_told_otherwise(image, tiny_model, capsy
     assert segment_it(image, "--model", tiny_model, "--resume") == 0
 
 
+@pytest.mark.parametrize("name", ["../../out", "/out", "..", "", "a/b"])
+def test_a_model_s_name_leads_nowhere_else(image, tmp_path, name):
+    """A model comes from a stranger, and labels inside an image are named after it."""
+    path = OutputLocation.resolve(None, image, name).path
+    assert path.parent == image / "labels"
+    assert path.resolve().parent == (image / "labels").resolve()
+    assert OutputLocation.resolve(None, image, "nuclei 2.1").path.name == "nuclei 2.1"
+
+
 def test_a_coarser_level(image, tmp_path, tiny_model, capsys):
     target = tmp_path / "labels.zarr"
     assert segment_it(image, target, "--model", tiny_model, "--level", 1) == 0
@@ -114,7 +123,7 @@ def test_a_damaged_chunk_is_reported_and_the_rest_done(
     assert segment_it(image, target, "--model", tiny_model, "--block", 64) == 2
     err = capsys.readouterr().err
     assert "left empty: block at (128, 128)" in err
-    assert "blocks could not be read and are empty; --resume tries them again" in err
+    assert "could not be read and left empty; --resume tries again" in err
     labels = open_stack(target).data[:]
     assert labels[:60, :60].any()
     assert not labels[128:192, 128:].any()

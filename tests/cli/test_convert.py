@@ -140,6 +140,13 @@ def test_one_line_says_what_is_wrong(labels, tmp_path, monkeypatch, capsys, argu
     assert message in line
 
 
+def test_ids_that_no_file_holds_are_refused(tmp_path: Path, capsys) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", LABELS.astype(np.int64) << 40)
+    for name in ("b.tif", "b.zarr", "b.geojson"):
+        assert convert(tmp_path / "a.tif", tmp_path / name) == 2
+        assert "and label files hold them below 4,294,967,296" in capsys.readouterr().err
+
+
 def test_a_stack_is_no_coco(tmp_path: Path, capsys) -> None:
     tifffile.imwrite(tmp_path / "s.tif", np.stack([LABELS] * 5), photometric="minisblack")
     assert convert(tmp_path / "s.tif", tmp_path / "s.json") == 2

@@ -144,7 +144,8 @@ def _segment(values: Namespace) -> int:
 
     failed = run_all(jobs, run, keep_going=many)
     if empty:
-        say(f"{sum(empty)} blocks could not be read and are empty; --resume tries them again.")
+        lost = pluralise(sum(empty), "block")
+        say(f"{lost} could not be read and left empty; --resume tries again.")
         failed += len(empty)
     if many:
         for part, first in parts.items():

@@ -71,11 +71,19 @@ def test_axes_of_files(found: str, shape: tuple[int, ...], axes: str) -> None:
 def test_axes_of_one_position_are_left_out_where_they_have_no_letter(tmp_path: Path) -> None:
     values = np.arange(4 * 16 * 20, dtype="u2").reshape(1, 1, 1, 4, 16, 20)
     tifffile.imwrite(tmp_path / "a.tif", values, photometric="minisblack")
-    stack = open_stack(tmp_path / "a.tif")
-    assert stack.axes == "TCZYX"
-    np.testing.assert_array_equal(np.asarray(stack.data), values[0])
+    for source in (tmp_path / "a.tif", values):
+        stack = open_stack(source)
+        assert stack.axes == "TCZYX"
+        np.testing.assert_array_equal(np.asarray(stack.data[...]), values[0])
     with pytest.raises(InputError, match="has 6 axes"):
-        open_stack(values)
+        open_stack(np.zeros((2, 2, 2, 2, 16, 20)))
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "f4"])
+def test_three_values_a_pixel_are_colours(dtype: str) -> None:
+    colours = open_stack(np.zeros((2, 40, 30, 3), dtype))
+    assert (colours.axes, colours.rgb) == ("ZYXC", True)
+    assert open_stack(np.zeros((16, 20, 3), dtype)).axes == ("YXC" if dtype == "u1" else "ZYX")
 
 
 def test_labels_of_a_series_are_not_transposed(tmp_path: Path, tiny_model: str, capsys) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import pickle
 import shutil
 import struct
@@ -118,6 +119,22 @@ def test_hdf5(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:900])
     with pytest.raises(InputError, match="cannot be read as H5"):
         open_stack(path)
+
+
+def test_hdf5_without_an_image(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["outside"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "raw")
+    with pytest.raises(InputError, match="holds no image"):
+        open_stack(tmp_path / "a.h5")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no named pipes")
+@pytest.mark.parametrize("name", ["a.zip", "a.ozx", "a.tif", "a.h5"])
+def test_a_pipe_is_not_waited_for(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(InputError, match="is no file"):
+        open_stack(tmp_path / name)
 
 
 def test_what_is_missing_is_named(tmp_path: Path, monkeypatch) -> None:

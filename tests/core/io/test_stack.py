@@ -209,7 +209,7 @@ BAD_ARRAYS = [
     (np.zeros((4, 5), object), {}, "object"),
     (np.zeros((4, 5), "datetime64[s]"), {}, "datetime64"),
     (np.zeros(5), {}, "1 axes"),
-    (np.zeros((1,) * 6), {}, "6 axes"),
+    (np.zeros((2,) * 6), {}, "6 axes"),
     (np.float64(3), {}, "0 axes"),
     ([[1, 2], [3, 4]], {}, "A list is no image"),
     (None, {}, "NoneType"),

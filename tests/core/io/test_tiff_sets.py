@@ -144,9 +144,11 @@ def test_names_that_lead_out_of_the_folder_are_not_followed(tmp_path: Path, name
     tifffile.imwrite(tmp_path / "secret.tif", secret)
     name = name.format(folder=tmp_path)
     data = tiff_data("mine.ome.tif", "1") + tiff_data(name, "2", 0, Z=1)
-    write(tmp_path / "in" / "mine.ome.tif", mine[None], ome_xml([data], "1", SizeZ=2))
-    with pytest.raises(InputError, match="is missing"):
-        open_stack(tmp_path / "in" / "mine.ome.tif")
+    unnamed = '<TiffData IFD="0" PlaneCount="1"/>' + tiff_data(name, "2", 0, Z=1)
+    for text in (data, unnamed):
+        write(tmp_path / "in" / "mine.ome.tif", mine[None], ome_xml([text], "1", SizeZ=2))
+        with pytest.raises(InputError, match="is missing"):
+            open_stack(tmp_path / "in" / "mine.ome.tif")
 
 
 def test_several_images_in_a_file_are_remarked_on(tmp_path: Path) -> None:

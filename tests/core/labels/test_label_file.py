@@ -22,7 +22,7 @@ from napari_unet.core.labels.label_file import (
 )
 from napari_unet.core.labels.lazy_labels import WholeNumbers
 from napari_unet.core.labels.object_check import connected_components, doubt_objects
-from napari_unet.core.regionprops.measure import measure
+from napari_unet.core.regionprops.measure import MeasureInput, measure
 from napari_unet.core.training.pairs import pair_paths, read_labelled
 
 if TYPE_CHECKING:
@@ -189,6 +189,8 @@ def test_whole_numbers_and_minus_one_are_alike_everywhere(tmp_path: Path, dtype)
     pair = read_pair(LabelPair("a", path, path))
     assert np.array_equal(pair.labels, labels)
     assert measure(path)["area_px"].tolist() == [64] * 8
+    (remark,) = MeasureInput.open(path).remarks
+    assert "l.tif: labels below 0 (down to -1) are taken for background" in remark
     assert (
         measure(np.where(labels == 0, -1, np.int64(labels)).astype(dtype))["area_px"].tolist()
         == [64] * 8

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from napari_unet.core.settings.model_spec import ModelSpec
-from napari_unet.core.settings.tasks import TrainSettings
-from napari_unet.core.training.config import resolve_config
+from napari_unet.core.settings.tasks import LEAST_MINUTES, TrainSettings
+from napari_unet.core.training.config import TrainConfig, resolve_config
 
 
 def test_slow_steps_of_volumes_take_smaller_crops():
@@ -27,3 +27,9 @@ def test_a_config_is_left_as_it_is():
     flat = ModelSpec(ndim=3, depth=2, pooling=((1, 2, 2), (2, 2, 2)))
     volume = resolve_config(TrainSettings(), flat, None)
     assert (volume.planes, volume.crop) == (16, 64)
+
+
+def test_a_share_of_the_shortest_training_is_no_error() -> None:
+    assert TrainConfig(minutes=LEAST_MINUTES).minutes_of(0.15) == LEAST_MINUTES
+    assert TrainConfig(minutes=2.0).minutes_of(0.5) == 1.0
+    assert TrainConfig(steps=3).minutes_of(0.5) is None

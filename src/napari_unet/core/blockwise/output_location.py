@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from napari_unet.core.blockwise.run_directory import RunDirectory
+
+
+NAME_LENGTH = 60
+"""Characters of the name of labels inside an image, at most; those of a model's name, too."""
+
+
+def folder_name(name: str) -> str:
+    """Return the folder of labels of a name, which a stranger may have given to a model.
+
+    Whatever would lead to another folder, or no system takes as a name, becomes ``_``.
+    """
+    plain = re.sub(r"[^\w.+ -]", "_", name)[:NAME_LENGTH].strip(" .")
+    return plain or LABELS
 
 
 @dataclass(frozen=True)
@@ -45,7 +59,7 @@ class OutputLocation:
         ----------
         output
             What the user gave: a ``.zarr``, or ``IMAGE.zarr/labels/NAME``. None: into the source,
-            as labels called `name`.
+            as labels called `name`, see `folder_name`.
         source
             The path of the data, if they have one.
 
@@ -62,7 +76,7 @@ class OutputLocation:
                     "see `napari-unet segment --help`."
                 )
             path = image_group(path)
-            return cls(path / LABELS / name, path)
+            return cls(path / LABELS / folder_name(name), path)
         path = expand_path(output)
         if path.parent.name == LABELS and is_group(path.parent.parent):
             image = image_group(path.parent.parent)
@@ -89,7 +103,7 @@ class OutputLocation:
             return cls.resolve(None, image, name)
         if not is_zarr(source) or is_zarr(source.parent):
             raise OutputError(f"{source} has no place for labels; give an output.")
-        return cls(source.with_name(f"{source.stem} {name}.zarr"))
+        return cls(source.with_name(f"{source.stem} {folder_name(name)}.zarr"))
 
     @property
     def name(self) -> str:

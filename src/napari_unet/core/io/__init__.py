@@ -10,6 +10,7 @@ ome_xml               OME-XML in TIFF files: what it says, files of a set, claim
 photos                PNG, JPEG, GIF, BMP, WebP, JPEG 2000
 array_files           arrays of numpy (.npy, .npz) and HDF5
 vendor_files          files of microscopes, by the extra ``formats``
+reader_process        files whose libraries may hang or crash, read in a process of their own
 czi_directory         what a CZI file claims, checked before a library believes it
 ome_zarr              Zarr and OME-Zarr, in folders, archives and at addresses
 zarr_groups           the images of a Zarr group and the labels of an image

@@ -122,11 +122,11 @@ def _choose(path: Path, wanted: str, names: list[str]) -> str:
     """Return the array that is asked for, or the only one."""
     if wanted in names or (not wanted and len(names) == 1):
         return wanted or names[0]
-    held = ", ".join(names[:8]) + ", ..." * (len(names) > 8) or "no image"
+    if not names:
+        raise InputError(f"{path} holds no image; give a file with an array of 2 to 5 axes.")
+    held = ", ".join(names[:8]) + ", ..." * (len(names) > 8)
     problem = f"has no array {wanted}" if wanted else "has to be told which array to read"
-    raise InputError(
-        f"{path} {problem}; it holds {held}. Give {path}:{names[0] if names else '...'}."
-    )
+    raise InputError(f"{path} {problem}; it holds {held}. Give {path}:{names[0]}.")
 
 
 def read_hdf5(path: Path, inner: str = "") -> Opened:

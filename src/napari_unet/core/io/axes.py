@@ -18,12 +18,17 @@ OBJECT_AXES = "object_axes"
 """Key of a provenance: the axes along which an object may extend, "YX" or "ZYX"."""
 
 
+COLOUR_PX = 30
+"""From this height and width on, 3 or 4 in the last axis are colours and no pixels in a row."""
+
+
 def default_axes(shape: tuple[int, ...], dtype: np.dtype[Any], what: str = "the array") -> str:
     """Name the axes of a bare array, or of a file whose axes have no names.
 
-    2 axes are YX, 3 are ZYX, 4 are TZYX, 5 are TZCYX; with 8-bit values and 3 or 4 in the last
-    axis, 3 are YXS and 4 are ZYXS (S: samples of RGB or RGBA). Of 5 axes whose second is 1 and
-    whose third is not, the second is C: one channel of volumes, not many channels of one plane.
+    2 axes are YX, 3 are ZYX, 4 are TZYX, 5 are TZCYX; with 3 or 4 in the last axis, and 8-bit
+    values or planes of `COLOUR_PX`, 3 are YXS and 4 are ZYXS (S: samples of RGB or RGBA). Of 5 axes
+    whose second is 1 and whose third is not, the second is C: one channel of volumes, not many
+    channels of one plane.
 
     Raises
     ------
@@ -34,7 +39,8 @@ def default_axes(shape: tuple[int, ...], dtype: np.dtype[Any], what: str = "the 
         raise InputError(
             f"{what} has {len(shape)} axes (shape {shape}); give an image of 2 to 5 axes."
         )
-    if len(shape) in (3, 4) and dtype == np.uint8 and shape[-1] in (3, 4):
+    few = len(shape) in (3, 4) and shape[-1] in (3, 4)
+    if few and (dtype == np.uint8 or min(shape[-3:-1]) >= COLOUR_PX):
         return "ZYXS"[-len(shape) :]
     if len(shape) == 5 and shape[1] == 1 < shape[2]:
         return "TCZYX"

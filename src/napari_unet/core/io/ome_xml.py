@@ -78,8 +78,15 @@ def read_ome_xml(path: Path, text: str | None, pages: int) -> OmeDescription | N
     }
     there = {name: found for name in others if (found := _beside(path, name)) is not None}
     gone = [name for name in others if name not in there]
-    if len(gone) == 1 and len(others) == len(names) and own not in names.values():
-        # No file of the set has this one's name, and one is missing: this one, renamed.
+    unnamed = any(
+        not any(_name(inside) == "UUID" for inside in data)
+        for image in images
+        for data in image
+        if _name(data) == "TiffData"
+    )
+    if len(gone) == 1 and not unnamed and len(others) == len(names) and own not in names.values():
+        # All planes lie in named files, none has this one's name, and one is missing: this one,
+        # renamed.
         root.set("UUID", names[gone[0]])
         gone = []
     for uuid in named:

@@ -1,7 +1,8 @@
 """Image files of every kind: which reader opens which.
 
 TIFF is read in `tiff`, photos (PNG, JPEG and the like) in `photos`, Zarr in `ome_zarr`, arrays of
-numpy and HDF5 in `array_files`, files of microscopes in `vendor_files`. Decoding libraries are
+numpy and HDF5 in `array_files`, files of microscopes in `vendor_files`, some of them in a process
+of their own. Decoding libraries are
 imported by the functions that need them: together they take more than half a second, which the
 window must not wait for when its panel opens.
 """
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from napari_unet.core.errors import InputError
 from napari_unet.core.io.files import (
+    APART_SUFFIXES,
     ARRAY_SUFFIXES,
     HDF5_SUFFIXES,
     PHOTO_SUFFIXES,
@@ -57,8 +59,11 @@ def read_file(path: Path, level: int = 0, series: int | None = None, raw: bool =
     try:
         check_exists(path)
         file, inner = split_inner(path)
+        if not file.is_dir() and not file.is_file():  # a pipe would be waited for
+            raise InputError(f"{path} is no file; copy or export the image once more.")
         read = _find_reader(file, inner, level, series, raw)
-        with nullcontext() if file.is_dir() else time_limit(file):
+        unlimited = file.is_dir() or file.suffix.lower() in APART_SUFFIXES
+        with nullcontext() if unlimited else time_limit(file):
             return read()
     except PermissionError as error:
         raise InputError(f"{path} may not be read by this user; change its permissions.") from error
@@ -84,10 +89,9 @@ def _find_reader(
 
         return partial(read_tiff, file, series, raw)
     if suffix in VENDOR_SUFFIXES:
-        from napari_unet.core.io.vendor_files import import_package, read_vendor_file
+        from napari_unet.core.io.vendor_files import find_vendor_reader
 
-        import_package(file)
-        return partial(read_vendor_file, file, series)
+        return find_vendor_reader(file, series)
     if series:
         raise InputError(f"{file} holds one image and no series {series}; choose only 0.")
     if suffix in PHOTO_SUFFIXES:

@@ -264,7 +264,8 @@ def open_stack(
             f"{what} has an unknown shape {data.shape}; compute its chunks' sizes first."
         )
     shape = tuple(int(n) for n in data.shape)
-    if axes is None and opened.axes and (idle := idle_axes(opened.axes, shape)):
+    named = opened.axes or ("Q" * len(shape) + "YX")[2:]
+    if axes is None and (idle := idle_axes(named, shape)):
         data = ArrayView(data, tuple(0 if n in idle else range(k) for n, k in enumerate(shape)))
         shape = data.shape
         kept = "".join(letter for n, letter in enumerate(opened.axes) if n not in idle)

@@ -7,6 +7,7 @@ circle. The bound grows with the file, so that none that is merely large is give
 from __future__ import annotations
 
 import ctypes
+import math
 import threading
 import time
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 from napari_unet.core.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 SECONDS = 8.0
@@ -30,19 +31,38 @@ class _TimeIsUpError(BaseException):
     """Raised inside the reader; no Exception, which libraries catch and go on."""
 
 
+def seconds_for(path: Path) -> float:
+    """Return how long a file may be read for."""
+    return SECONDS + path.stat().st_size / BYTES_PER_S
+
+
+def endless_error(path: Path, seconds: float) -> InputError:
+    """Return the error of a file that was given up."""
+    return InputError(
+        f"{path} was read for {seconds:.0f} s without an end; it is damaged, copy or export it "
+        "once more."
+    )
+
+
 @contextmanager
 def time_limit(path: Path) -> Iterator[None]:
     """Give up a file whose reader, in the block, goes on for too long.
 
-    Only a reader in Python can be stopped; how long a decoder in C works is bounded by the size
-    that `size_claims` allows.
+    Only a reader in Python can be stopped. Those in C are read in another process, see
+    `reader_process`; how long a decoder in C works is bounded by the size that `size_claims`
+    allows.
 
     Raises
     ------
     InputError
         The time is up.
     """
-    watch = _Watch(SECONDS + path.stat().st_size / BYTES_PER_S)
+    reader, error = ctypes.c_ulong(threading.get_ident()), ctypes.py_object(_TimeIsUpError)
+    watch = Watch(
+        seconds_for(path),
+        time.process_time,
+        lambda: ctypes.pythonapi.PyThreadState_SetAsyncExc(reader, error),
+    )
     watch.start()
     try:
         try:
@@ -50,34 +70,53 @@ def time_limit(path: Path) -> Iterator[None]:
         finally:
             watch.end()
     except _TimeIsUpError:
-        raise InputError(
-            f"{path} was read for {watch.seconds:.0f} s without an end; it is damaged, copy or "
-            "export it once more."
-        ) from None
+        raise endless_error(path, watch.seconds) from None
 
 
-class _Watch(threading.Thread):
-    """Raises `_TimeIsUpError` in the thread that made it when it has worked for too long."""
+class Watch(threading.Thread):
+    """Calls a function when a reader has worked for too long, unless it is ended before.
 
-    def __init__(self, seconds: float) -> None:
+    Parameters
+    ----------
+    seconds
+        How long it may work.
+    worked
+        Returns the seconds for which its processor has worked so far.
+    give_up
+        Stops it.
+    patience
+        Seconds after which it is stopped even if it only waits.
+    """
+
+    def __init__(
+        self,
+        seconds: float,
+        worked: Callable[[], float],
+        give_up: Callable[[], object],
+        patience: float = math.inf,
+    ) -> None:
         super().__init__(name="time limit", daemon=True)
-        self.seconds, self.reader = seconds, threading.get_ident()
+        self.seconds, self.worked, self.give_up = seconds, worked, give_up
+        self.patience, self.given_up = patience, False
         self._ended, self._lock = threading.Event(), threading.Lock()
 
     def run(self) -> None:
-        begun, worked = time.monotonic(), time.process_time()
-        wait = self.seconds
+        """Wait for the end, or for too long."""
+        begun, before = time.monotonic(), self.worked()
+        wait = min(self.seconds, self.patience)
         while not self._ended.wait(wait):
-            worked_s, took_s = time.process_time() - worked, time.monotonic() - begun
-            if took_s < self.seconds or worked_s < BUSY * self.seconds:
+            worked, took = self.worked() - before, time.monotonic() - begun
+            busy = took >= self.seconds and worked >= BUSY * self.seconds
+            if not busy and took < self.patience:
                 wait = self.seconds / 10
                 continue
             with self._lock:  # not into what comes after the block
                 if not self._ended.is_set():
-                    reader, error = ctypes.c_ulong(self.reader), ctypes.py_object(_TimeIsUpError)
-                    ctypes.pythonapi.PyThreadState_SetAsyncExc(reader, error)
+                    self.given_up = True
+                    self.give_up()
             return
 
     def end(self) -> None:
+        """End the watch; what it watches is not given up any more."""
         with self._lock:
             self._ended.set()

@@ -1,14 +1,16 @@
 """Files of microscopes, which the extra ``formats`` reads: CZI, LIF and ND2 by bioio, OIF and OIB.
 
-Planes are read when they are asked for. A scene of a file is an image of its own.
+Planes are read when they are asked for. A scene of a file is an image of its own. The library that
+reads CZI is in C++ and works in a process of its own (`reader_process`); the others are in Python.
 """
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import itertools
 import math
 import warnings
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,11 +18,13 @@ import numpy as np
 from napari_unet.core.errors import InputError
 from napari_unet.core.io.coordinate_transform import to_um
 from napari_unet.core.io.czi_directory import check_czi
-from napari_unet.core.io.files import Opened, first_line
+from napari_unet.core.io.files import APART_SUFFIXES, Opened, first_line
 from napari_unet.core.io.lazy_arrays import LazyArray, ranges_from_index
+from napari_unet.core.io.reader_process import read_apart
 from napari_unet.core.io.size_claims import check_claim
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 _PACKAGES = {
@@ -30,6 +34,23 @@ _PACKAGES = {
     ".oif": "oiffile",
     ".oib": "oiffile",
 }
+
+
+def find_vendor_reader(path: Path, series: int | None) -> Callable[[], Opened]:
+    """Return what opens a scene of a microscope's file, see `read`.
+
+    Raises
+    ------
+    InputError
+        The package that reads it is not installed.
+    """
+    if path.suffix.lower() not in APART_SUFFIXES:
+        import_package(path)
+        return partial(read, path, series)
+    package = _PACKAGES[path.suffix.lower()]
+    if importlib.util.find_spec(package) is None:
+        raise _missing(path, package)
+    return partial(read_apart, path, __name__, series)
 
 
 def import_package(path: Path) -> str:
@@ -44,15 +65,17 @@ def import_package(path: Path) -> str:
     try:
         importlib.import_module(package)
     except ImportError as error:
-        missing = error.name or package
-        raise InputError(
-            f"{path} needs {missing.replace('_', '-')}; install it: "
-            "pip install 'napari-unet[formats]'."
-        ) from error
+        raise _missing(path, error.name or package) from error
     return package
 
 
-def read_vendor_file(path: Path, series: int | None = None) -> Opened:
+def _missing(path: Path, package: str) -> InputError:
+    return InputError(
+        f"{path} needs {package.replace('_', '-')}; install it: pip install 'napari-unet[formats]'."
+    )
+
+
+def read(path: Path, series: int | None = None) -> Opened:
     """Open a scene of a microscope's file; the first, with a remark, if none is asked for.
 
     Raises

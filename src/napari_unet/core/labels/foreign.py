@@ -82,7 +82,8 @@ def read_foreign(
     regions, remarks = read_rois(path) if kind == ROIS else read_geojson(path)
     if image is None:
         raise InputError(
-            f"{path} holds outlines and not the size of their image; give the image, too (--image)."
+            f"{path} holds outlines and not the size of their image; give the image, too "
+            "(convert: --image)."
         )
     values, more = draw_regions(regions, *image)
     return values, image[1], [*remarks, *more]

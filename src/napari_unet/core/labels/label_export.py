@@ -132,6 +132,11 @@ def export_labels(
     order = [labels.axes.index(letter) for letter in ("C" * ("C" in labels.axes)) + axes]
     values = values.transpose(order).reshape(labels.labels_shape)
     top = int(values.max(initial=0))
+    if top >= 2**32:
+        raise InputError(
+            f"{source or 'The array'} holds ids up to {top:,}, and label files hold them below "
+            f"{2**32:,}; renumber its objects first."
+        )
     values = values.astype(np.uint16 if top < 2**16 else np.uint32)
     objects = pluralise(len(np.unique(values[values > 0])), "object")
     if kind == ROIS:

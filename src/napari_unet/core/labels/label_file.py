@@ -34,7 +34,7 @@ from napari_unet.core.labels.object_check import (
     doubt_objects,
     whole_numbers,
 )
-from napari_unet.core.settings.tasks import COLOURS, COMPONENTS, LABELS_AS
+from napari_unet.core.settings.tasks import COLOURS, COMPONENTS, IDS, LABELS_AS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -154,8 +154,8 @@ def read_label_file(path: str | Path, how: LabelReading | None = None) -> LabelD
     return LabelData(values, axes, known, tuple(remarks), doubt)
 
 
-def judge_stack(stack: Stack, ndim: int = 3) -> str:
-    """Say why labels look as if they were no objects; "" if they do not, or if they are large.
+def judge_stack(stack: Stack, ndim: int = 3) -> tuple[str, str]:
+    """Look at labels that are read window by window; those larger than `JUDGED` are not looked at.
 
     Parameters
     ----------
@@ -163,13 +163,18 @@ def judge_stack(stack: Stack, ndim: int = 3) -> str:
         Labels of a file or layer.
     ndim
         Whether objects end with their plane (2) or go through z (3).
+
+    Returns
+    -------
+    doubt, remark
+        Why they look as if they were no objects, and that some lie below 0; each "" if not so.
     """
     if stack.channels > 1 or math.prod(stack.data.shape) > JUDGED:
-        return ""
+        return "", ""
     window = tuple(slice(0, size) for size in stack.frame_shape(2))
     planes = [stack.read(index, window, (0,))[0] for index in stack.indices(2)]
-    values = np.array(planes).reshape(stack.labels_shape)
-    return doubt_objects(np.maximum(values, 0), stack.labels_axes, ndim)
+    values, remark = background_below_zero(np.array(planes).reshape(stack.labels_shape))
+    return doubt_objects(values, stack.labels_axes, ndim), remark
 
 
 def doubt_sentence(path: Path | None, doubt: str) -> str:
@@ -202,9 +207,11 @@ def _read_values(path: Path, how: LabelReading) -> tuple[np.ndarray, str, bool]:
 
 def _channels_problem(path: Path, stack: Stack) -> str:
     if stack.rgb:
+        indexed = stack.path is not None and palette_indices(stack.path, None, IDS) is not None
+        ids = "the numbers in its palette are the objects' ids (--labels-as ids), " * indexed
         return (
-            f"{path} has {stack.channels} channels: it is a picture in colours, not labels; if "
-            "each colour is an object, say so (--labels-as colours), or each connected piece "
+            f"{path} has {stack.channels} channels: it is a picture in colours, not labels; say so "
+            f"if {ids}each colour is an object (--labels-as colours), or each connected piece "
             "(--labels-as components)."
         )
     return f"{path} has {stack.channels} channels; give labels, which have none."

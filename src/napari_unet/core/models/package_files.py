@@ -5,6 +5,7 @@ Archives are not trusted: nothing is written outside the folder, and no more tha
 
 from __future__ import annotations
 
+import http.client
 import re
 import urllib.error
 import urllib.request
@@ -24,7 +25,11 @@ if TYPE_CHECKING:
 
 LARGEST = 4 << 30
 """The largest package and the largest file of one, in bytes."""
+DESCRIPTION = 16 << 20
+"""The largest description of a package, in bytes."""
 MOST_FILES = 1000
+SILENCE_S = 20
+"""Seconds in which a server must send something."""
 ONNX_SUFFIXES = (".onnx",)
 TORCHSCRIPT_SUFFIXES = (".torchscript", ".ts", ".pt", ".pth")
 _CHUNK = 1 << 20
@@ -65,17 +70,20 @@ def fetch_steps(address: str, folder: Path) -> Generator[Progress, None, Path]:
     Raises
     ------
     InputError
-        It cannot be reached, or is larger than `LARGEST`.
+        It cannot be reached, is no answer of the web, or is larger than it may be.
     """
     name = PurePosixPath(address.partition("?")[0]).name or "package.zip"
     target = folder / (name if "." in name else f"{name}.zip")
     try:
-        with urllib.request.urlopen(address, timeout=60) as answer:  # http and https alone
-            size = int(answer.headers.get("Content-Length") or 0)
+        with urllib.request.urlopen(address, timeout=SILENCE_S) as answer:  # http and https alone
+            said = str(answer.headers.get("Content-Length") or "")
+            size = int(said) if said.isdecimal() else 0
             with target.open("xb") as file:
                 yield from _copy(answer, file, name, size, "fetched")
-    except (urllib.error.URLError, OSError) as error:
-        reason = getattr(error, "reason", None) or first_line(error)
+    except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()  # it holds the connection
+        reason = " ".join(str(getattr(error, "reason", None) or first_line(error)).split())
         raise InputError(f"{address} cannot be fetched ({reason}); check the address.") from error
     return target
 
@@ -121,7 +129,7 @@ def _copy_folder(source: Path, folder: Path) -> Generator[Progress, None, None]:
         raise ModelError(f"{source} holds {len(paths)} files; a package has up to {MOST_FILES}.")
     for path in paths:
         size = path.stat().st_size
-        if size > LARGEST:
+        if size > _limit(path.name):
             raise ModelError(_too_large(path.name))
         target = folder / path.relative_to(source)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -144,7 +152,7 @@ def _extract(
             or ":" in path.parts[0]
         ):
             raise ModelError(f"{source} is no package: it holds {info.filename!r:.80}.")
-        if info.file_size > LARGEST:
+        if info.file_size > _limit(path.name):
             raise ModelError(_too_large(path.name))
         if info.file_size > max(64 * _CHUNK, MAX_COMPRESSION * info.compress_size):
             raise ModelError(
@@ -160,13 +168,18 @@ def _extract(
 def _copy(
     stream: IO[bytes], file: IO[bytes], name: str, size: int, what: str = "unpacked"
 ) -> Generator[Progress, None, None]:
-    """Copy up to `LARGEST` bytes, whatever size was said."""
-    while chunk := stream.read(_CHUNK):
-        if file.tell() + len(chunk) > LARGEST:
+    """Copy no more than a file of the name may have, whatever size was said."""
+    while chunk := stream.read1(_CHUNK):  # type: ignore[attr-defined]  # what is there, and no wait
+        if file.tell() + len(chunk) > _limit(name):
             raise ModelError(_too_large(name))
         file.write(chunk)
         yield Progress(file.tell() >> 20, size >> 20, f"MB of {name} {what}")
 
 
+def _limit(name: str) -> int:
+    return DESCRIPTION if name.lower().endswith((".yaml", ".yml")) else LARGEST
+
+
 def _too_large(name: str) -> str:
-    return f"{name} is larger than a model's may be ({LARGEST >> 30} GB); ask for a smaller one."
+    size = f"{LARGEST >> 30} GB" if _limit(name) == LARGEST else f"{DESCRIPTION >> 20} MB"
+    return f"{name} is larger than a model's may be ({size}); ask for a smaller one."

@@ -107,7 +107,10 @@ class MeasureInput:
         ndim = 2
         if "Z" in stack.labels_axes:
             ndim = object_ndim(frames, provenance or find_provenance(stack.path))
-        if labels_as is None and stack.path is not None and (doubt := judge_stack(stack, ndim)):
+        doubt, below = judge_stack(stack, ndim) if stack.path is not None else ("", "")
+        if below:
+            how.remarks.append(f"{stack.path}: {below}")
+        if doubt and labels_as is None:
             how.remarks.append(doubt_sentence(stack.path, doubt))
         return cls(stack, picture, ndim, size, solidity, tuple(how.remarks))
 

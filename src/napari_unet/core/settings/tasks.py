@@ -178,6 +178,10 @@ class LinkSettings:
         check_settings(self)
 
 
+LEAST_MINUTES = 0.01
+"""The shortest training."""
+
+
 @dataclass(frozen=True)
 class TrainSettings:
     """How a model is trained."""
@@ -187,7 +191,7 @@ class TrainSettings:
         "stop after this time. Empty: after `epochs` or `steps`; fine-tuning without any of them "
         "takes 1 minute on a GPU, 3 on a processor",
         unit="min",
-        low=0.01,
+        low=LEAST_MINUTES,
     )
     epochs: float | None = setting(
         None, "stop when all that is known was seen so many times. Empty: after `steps`", low=0.01

@@ -11,7 +11,7 @@ import numpy as np
 from napari_unet.core.errors import InputError
 from napari_unet.core.image.diameters import working_scale
 from napari_unet.core.instances.heads import InstanceHead
-from napari_unet.core.settings.tasks import TrainSettings
+from napari_unet.core.settings.tasks import LEAST_MINUTES, TrainSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,6 +72,10 @@ class TrainConfig(TrainSettings):
     planes: int | None = None
     freeze_after: float = 1.0
     max_step_s: float | None = None
+
+    def minutes_of(self, share: float) -> float | None:
+        """Return a share of the minutes, not less than may be set; None if steps are counted."""
+        return None if self.minutes is None else max(LEAST_MINUTES, share * self.minutes)
 
     def with_faster_steps(self) -> TrainConfig:
         """Return a config whose steps take at most half the time: fewer crops, then smaller ones.

@@ -207,7 +207,7 @@ def tune_clicks(
     """
     first = cast("ClickHead", model.click)
     settings = TrainConfig(
-        minutes=None if config.minutes is None else CLICK_SHARE * config.minutes,
+        minutes=config.minutes_of(CLICK_SHARE),
         steps=max(1, round(CLICK_SHARE * config.steps)),
         seed=config.seed,
         batch=min(BATCH, config.batch),

@@ -366,7 +366,7 @@ class Tuning:
         """Return the config of trunk and main head, which leaves minutes for the click head."""
         if not self._tunes_clicks or self.config.minutes is None:
             return self.config
-        return replace(self.config, minutes=(1 - CLICK_SHARE) * self.config.minutes)
+        return replace(self.config, minutes=self.config.minutes_of(1 - CLICK_SHARE))
 
 
 def _working_card(model: Model, samples: Samples, settings: TrainSettings) -> ModelCard:

@@ -1,0 +1,352 @@
+"""Files that are read in a process of their own, because their library is not in Python.
+
+A library in C cannot be stopped by `time_limit`, and one that crashes takes the whole program with
+it: here it takes a process that does nothing but read this file. Parts of the image are read when
+they are asked for, as of any other file.
+
+A question is a line of JSON, and so is the answer, behind which the values of pixels follow as
+bytes. Nothing is pickled, as the other process believes a file that may be hostile.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import importlib
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+import weakref
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from napari_unet.core.errors import InputError
+from napari_unet.core.io.files import Opened, first_line
+from napari_unet.core.io.lazy_arrays import LazyArray, ranges_from_index
+from napari_unet.core.io.time_limit import Watch, endless_error, seconds_for
+
+START_S = 300.0
+"""How long the start may take, in which libraries are imported."""
+PATIENCE = 30
+"""How many times as long as a reader may work it may wait, for a disk or for nothing at all."""
+ORPHAN_S = 60
+"""So much later the system ends a process that nobody has ended: who started it was killed."""
+_START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from {0} import serve; serve()"
+_LINE_BYTES = 2**24
+
+
+class CrashError(InputError):
+    """The process that reads a file is gone."""
+
+
+class ReaderProcess:
+    """A process that reads one file at a time.
+
+    Attributes
+    ----------
+    used
+        Whether it has been asked for a file before.
+    ended
+        Whether it is gone.
+    """
+
+    def __init__(self) -> None:
+        self.used, self.ended, self._lock = False, False, threading.Lock()
+        self._child = subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                _START.format(__name__),
+                json.dumps([str(place) for place in sys.path]),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+        )
+        self._process = psutil.Process(self._child.pid)
+
+    def ask(
+        self, path: Path, seconds: float, read_bytes: int = 0, **question: Any
+    ) -> tuple[dict[str, Any], bytes]:
+        """Send a question and return the answer, and the bytes that follow it.
+
+        Parameters
+        ----------
+        path
+            The file, for errors.
+        seconds
+            How long the answer may take, see `Watch`.
+        read_bytes
+            How many bytes follow the answer.
+
+        Raises
+        ------
+        InputError
+            The file cannot be read, or for too long, after which the process is ended.
+        CrashError
+            The process is gone.
+        """
+        with self._lock:
+            patience = PATIENCE * seconds
+            watch = Watch(seconds, self._worked, self._child.kill, patience)
+            watch.start()
+            try:
+                answer, data = self._exchange({**question, "within_s": patience}, read_bytes)
+            except (OSError, ValueError) as error:
+                watch.end()
+                self.end()
+                if watch.given_up:
+                    raise endless_error(path, seconds) from None
+                raise CrashError(
+                    f"{path} makes the library crash that reads it; it is damaged, copy or export "
+                    "it once more."
+                ) from error
+            finally:
+                watch.end()
+        if "refused" in answer:
+            raise InputError(str(answer["refused"]))
+        if "failed" in answer:
+            raise ValueError(str(answer["failed"]))
+        return answer, data
+
+    def end(self) -> None:
+        """End the process."""
+        self.ended = True
+        self._child.kill()
+        for pipe in (self._child.stdin, self._child.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+        self._child.wait()
+
+    def _exchange(self, question: dict[str, Any], read_bytes: int) -> tuple[dict[str, Any], bytes]:
+        questions, answers = self._child.stdin, self._child.stdout
+        if questions is None or answers is None or self._child.poll() is not None:
+            raise OSError("the process has ended")
+        questions.write(json.dumps(question).encode() + b"\n")
+        questions.flush()
+        answer = json.loads(answers.readline(_LINE_BYTES))
+        if set(answer) & {"refused", "failed"}:
+            return answer, b""
+        data = answers.read(read_bytes)
+        if len(data) < read_bytes:
+            raise OSError("the process has ended")
+        return answer, data
+
+    def _worked(self) -> float:
+        try:
+            times = self._process.cpu_times()
+        except psutil.Error:  # it has ended
+            return 0.0
+        return times.user + times.system
+
+
+class _Spare:
+    """At most one process that has been left by its file and waits for the next one."""
+
+    def __init__(self) -> None:
+        self._process: ReaderProcess | None = None
+        self._closed = False
+        self._lock = threading.RLock()  # the garbage collector may call `give` anywhere
+        atexit.register(self.close)
+
+    def take(self) -> ReaderProcess:
+        """Return a process that reads nothing: the spare one, or a new one."""
+        with self._lock:
+            process, self._process = self._process, None
+        return process if process is not None and not process.ended else ReaderProcess()
+
+    def give(self, process: ReaderProcess) -> None:
+        """Keep a process that its file does not need any more, or end it if one is kept already."""
+        with self._lock:
+            keep = not (self._closed or process.ended or self._process is not None)
+            if keep:
+                self._process = process
+        if not keep:
+            process.end()
+
+    def close(self) -> None:
+        """End the process that is kept, and those that are given from now on."""
+        with self._lock:
+            self._closed, process, self._process = True, self._process, None
+        if process is not None:
+            process.end()
+
+
+_spare = _Spare()
+
+
+def read_apart(path: Path, module: str, series: int | None = None) -> Opened:
+    """Open a file in another process.
+
+    Parameters
+    ----------
+    module
+        Its ``import_package(path)`` imports what is needed, which takes long and is not the file's
+        fault; its ``read(path, series)`` returns `Opened`.
+    series
+        Which image of a file that holds several.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read, or not within a time, or makes its library crash.
+    ValueError
+        What the library says of it.
+    """
+    path = path.absolute()
+    process, answer = _open(_spare.take(), path, module, series)
+    size = answer["voxel_size_um"]
+    return Opened(
+        ApartArray(path, module, series, process, answer),
+        answer["axes"],
+        None if size is None else (size[0], size[1], size[2]),
+        None,
+        tuple(answer["remarks"]),
+        answer["series"],
+        channel_names=tuple(answer["channel_names"]),
+    )
+
+
+def _open(
+    process: ReaderProcess, path: Path, module: str, series: int | None
+) -> tuple[ReaderProcess, dict[str, Any]]:
+    """Return a process that has opened a file, and what it says of it."""
+    about: dict[str, Any] = {"file": str(path), "module": module}
+    try:
+        process.ask(path, START_S, do="import", **about)
+        answer, _ = process.ask(path, seconds_for(path), do="open", series=series, **about)
+        return process, answer
+    except CrashError:
+        if not process.used:
+            raise
+        # What the file before has left behind may be to blame.
+        return _open(ReaderProcess(), path, module, series)
+    except (InputError, ValueError):
+        _spare.give(process)
+        raise
+    finally:
+        process.used = True
+
+
+class ApartArray(LazyArray):
+    """An image that another process reads.
+
+    Parameters
+    ----------
+    path, module, series
+        As for `read_apart`, by which it is opened once more where it is sent to another computer.
+    process
+        What reads it.
+    answer
+        Its shape, type and chunks.
+
+    Attributes
+    ----------
+    chunks
+        Sizes of the pieces along each axis, each of which is read whole; None if there are none.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        module: str,
+        series: int | None,
+        process: ReaderProcess,
+        answer: dict[str, Any],
+    ) -> None:
+        super().__init__(tuple(answer["shape"]), np.dtype(answer["dtype"]))
+        self.chunks = tuple(map(tuple, answer["chunks"])) if answer["chunks"] else None
+        self._source, self._process = (path, module, series), process
+        weakref.finalize(self, _spare.give, process)
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        spans, drop = ranges_from_index(key, self.shape)
+        shape = tuple(map(len, spans))
+        if 0 in shape:
+            empty: np.ndarray = np.zeros(shape, self.dtype)[drop]
+            return empty
+        starts = [min(span[0], span[-1]) for span in spans]
+        counts = [abs(span[-1] - span[0]) + 1 for span in spans]
+        size = math.prod(counts) * self.dtype.itemsize
+        path = self._source[0]
+        _, data = self._process.ask(
+            path, seconds_for(path), size, do="read", start=starts, count=counts
+        )
+        values = np.frombuffer(data, self.dtype).reshape(counts)
+        result: np.ndarray = values[tuple(slice(None, None, span.step) for span in spans)][drop]
+        return result
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen, self._source
+
+
+def _reopen(path: Path, module: str, series: int | None) -> Any:
+    return read_apart(path, module, series).data
+
+
+# --- in the other process ------------------------------------------------------------------------
+
+
+def serve() -> None:
+    """Answer questions from standard input until it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for whoever has started this process
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what libraries print is no answer
+    set_alarm = getattr(signal, "alarm", lambda seconds: None)  # Windows has none
+    data: Any = None
+    for line in sys.stdin.buffer:
+        question, values = json.loads(line), b""
+        set_alarm(int(question["within_s"]) + ORPHAN_S)
+        try:
+            if question["do"] == "read":
+                answer, values = {}, _read(data, question["start"], question["count"])
+            else:
+                data = None  # of the file before
+                opened = _open_here(question)
+                data, answer = (None, {}) if opened is None else (opened.data, _describe(opened))
+        except InputError as error:
+            answer = {"refused": str(error)}
+        except Exception as error:  # libraries share no base class of errors
+            answer = {"failed": first_line(error)}
+        answers.write(json.dumps(answer).encode() + b"\n")
+        answers.write(values)
+        answers.flush()
+        set_alarm(0)
+
+
+def _open_here(question: dict[str, Any]) -> Opened | None:
+    """Open a file, or only import what that needs."""
+    module, path = importlib.import_module(question["module"]), Path(question["file"])
+    if question["do"] == "import":
+        module.import_package(path)
+        return None
+    opened: Opened = module.read(path, question["series"])
+    return opened
+
+
+def _describe(opened: Opened) -> dict[str, Any]:
+    chunks = getattr(opened.data, "chunks", None)
+    return {
+        "shape": [int(size) for size in opened.data.shape],
+        "dtype": np.dtype(opened.data.dtype).str,
+        "chunks": chunks and [[int(size) for size in sizes] for sizes in chunks],
+        "axes": opened.axes,
+        "voxel_size_um": opened.voxel_size_um,
+        "remarks": opened.remarks,
+        "series": opened.series,
+        "channel_names": opened.channel_names,
+    }
+
+
+def _read(data: Any, starts: list[int], counts: list[int]) -> Any:
+    window = tuple(slice(a, a + n) for a, n in zip(starts, counts, strict=True))
+    return np.ascontiguousarray(data[window], data.dtype).data
