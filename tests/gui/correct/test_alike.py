@@ -97,8 +97,8 @@ def test_what_is_done_to_one_is_done_to_all_as_one_step(viewer, correct, qtbot):
     assert outlines[0][disc(SHAPE, SPECKS[kept], 3)].any() and not outlines[1].any()
     alike.alike.choose((0,), kept, alike.least)  # as a click on it does
     alike.alike.choose((0,), gone, 1.0)  # one that is not marked: in, whatever the slider says
-    alike._rank(alike.alike)
     scores = alike.alike.scores
+    alike._rank(alike.alike)
     qtbot.waitUntil(lambda: alike.alike.scores is not scores, timeout=10_000)
     alike.apply.click()
     qtbot.waitUntil(lambda: not (layer.data[0] == gone).any(), timeout=20_000)

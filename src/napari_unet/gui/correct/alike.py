@@ -35,6 +35,7 @@ from napari_unet.gui.layers.navigation import (
     SLICE,
     WHOLE,
     object_under,
+    open_stacks,
     watch_clicks,
 )
 from napari_unet.gui.remembered import remembered
@@ -219,7 +220,7 @@ class AlikeSection(QWidget):
             return
         outcome = AlikeOutcome()
         self._run(
-            functools.partial(edit_alike, alike, chosen, outcome),
+            functools.partial(edit_alike, alike, chosen, open_stacks(self._viewer), outcome),
             lambda _: self._edited(alike, outcome),
             alike.query.device,
             lambda state: self._ended(outcome, state),
@@ -230,17 +231,15 @@ class AlikeSection(QWidget):
         files, outcome = self._changed, AlikeOutcome()
         if not files or self.job is not None:
             return
-        self._changed = []
         steps = functools.partial(undo_files, files, outcome)
         done = functools.partial(self._undone, outcome)
-        self._run(steps, done, HOST, lambda _: self._offer_undo())
+        self._run(steps, done, HOST, lambda _: self._offer_undo(files[outcome.tried :]))
 
     def close_found(self, *_: Any) -> None:
         """Forget what was found, and stop what goes on."""
         if self.job is not None:
             self.job.cancel()
-        self._job = None
-        self.alike = None
+        self._job = self.alike = None
         self.outlines.close()
         self.found.hide()
         self._say("")
@@ -303,17 +302,18 @@ class AlikeSection(QWidget):
 
     def _ended(self, outcome: AlikeOutcome, state: str) -> None:
         """Offer to take back what was done to files, also if it was stopped in between."""
-        self._changed = outcome.files
         if state != DONE_STATE and outcome.files:
             self._say(f"Stopped: {pluralise(len(outcome.files), 'file')} changed already.")
-        self._offer_undo()
+        self._offer_undo(outcome.files)
 
     def _undone(self, outcome: AlikeOutcome, _: Any) -> None:
         many = pluralise(len(outcome.files), "file")
-        self._say(" ".join([f"{many} as before.", *outcome.problems[:3]]))
+        said = f"{many} as before; open again what is open of them."
+        self._say(" ".join([said, *outcome.problems[:3]]))
 
-    def _offer_undo(self) -> None:
-        self.undo_button.setVisible(bool(self._changed))
+    def _offer_undo(self, files: list[ResultFile]) -> None:
+        self._changed = files
+        self.undo_button.setVisible(bool(files))
 
     def _look_at(self, image: SearchedImage) -> None:
         """Show an open image without what covers it."""

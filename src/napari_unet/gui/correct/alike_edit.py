@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_unet.core.alike.group_edits import RESHAPE, edit_all
 from napari_unet.core.alike.result_file import ResultFile
+from napari_unet.core.annotations.header import image_fingerprint
 from napari_unet.core.errors import InputError, UnetError
 from napari_unet.core.instances.label_edits import SPLIT
 from napari_unet.core.progress import Progress
@@ -47,13 +48,23 @@ class AlikeOutcome:
     left_out: int = 0
     problems: list[str] = field(default_factory=list)
 
+    @property
+    def tried(self) -> int:
+        """How many files were changed, or could not be."""
+        return len(self.files) + len(self.problems)
+
 
 def edit_alike(
-    alike: Alike, chosen: Sequence[int], outcome: AlikeOutcome
+    alike: Alike, chosen: Sequence[int], opened: Sequence[Stack], outcome: AlikeOutcome
 ) -> Generator[Progress, None, None]:
     """Work out the same edit of the chosen objects; files are changed, one after the other.
 
     Each file is changed as a whole or not at all; where it is closed, those before stay.
+
+    Parameters
+    ----------
+    opened
+        The images that are open: of one that was opened since it was searched, the file stays.
 
     Raises
     ------
@@ -72,12 +83,15 @@ def edit_alike(
             labels = geometry.array(image.recording.data)
             edit = yield from _edit_image(alike, image, geometry.stack, labels, items)
             outcome.edits.append((image, edit))
-    for image, items in by_image:
-        if not items or image.file is None:
-            continue
-        yield Progress(0, 0, image.name)
+    files = [(image, items) for image, items in by_image if items and image.file is not None]
+    shown = {image_fingerprint(stack) for stack in opened} if files else set()
+    for number, (image, items) in enumerate(files):
+        yield Progress(number, len(files), "files")
+        assert image.file is not None
         try:
             _, stack, values = ResultFile.read(image.file.source, image.file.target)
+            if image_fingerprint(stack) in shown:
+                raise InputError("it was opened meanwhile; press A to look again.")
             edit = yield from _edit_image(alike, image, stack, values, items)
             if edit.done:
                 outcome.files.append(image.file.change(edit, f"{alike.kind} alike"))

@@ -25,6 +25,7 @@ _COLOURS = {
     MARKED: (1.0, 0.35, 0.9, 1),
     OUT: (0.6, 0.6, 0.6, 1),
 }
+_TIP = "Where was searched. Uncheck an image to leave it as it is; double-click it to look at it."
 ROWS = 5
 """So many rows are seen at once, at most."""
 _NAME, _COUNT = range(2)
@@ -33,8 +34,8 @@ _NAME, _COUNT = range(2)
 class AlikeImages(QTreeWidget):
     """Lists the images, each with a box to leave it out; hidden if there is one only.
 
-    Emits `changed` when an image was left out or taken in, and `wanted` with the image that the
-    user clicks on, to look at it.
+    Emits `changed` when an image was left out or taken in, and `wanted` with the image that was
+    double-clicked, to look at it.
     """
 
     changed = Signal()
@@ -48,13 +49,13 @@ class AlikeImages(QTreeWidget):
         self.setRootIsDecorated(False)
         self.setUniformRowHeights(True)
         self.setTextElideMode(Qt.TextElideMode.ElideMiddle)
-        self.setToolTip("The images that were searched. Uncheck one to leave it as it is.")
+        self.setToolTip(_TIP)
         header: Any = self.header()
         header.setStretchLastSection(False)
         header.setSectionResizeMode(_NAME, header.ResizeMode.Stretch)
         header.setSectionResizeMode(_COUNT, header.ResizeMode.ResizeToContents)
         self.itemChanged.connect(self._item_changed)
-        self.itemClicked.connect(self._item_clicked)
+        self.itemDoubleClicked.connect(self._double_clicked)
         self.hide()
 
     def show_images(self, alike: Alike) -> None:
@@ -94,7 +95,7 @@ class AlikeImages(QTreeWidget):
             image.wanted = wanted
             self.changed.emit()
 
-    def _item_clicked(self, item: QTreeWidgetItem, *_: Any) -> None:
+    def _double_clicked(self, item: QTreeWidgetItem, *_: Any) -> None:
         if self._alike is not None:
             self.wanted.emit(self._alike.images[self.indexOfTopLevelItem(item)])
 
