@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from napari.components import ViewerModel
 
-from napari_unet.core.training.model_comparison import compare_models
+from napari_unet.core.training.model_comparison import TaughtScores, compare_models
 from napari_unet.gui.finetune.review import CHECK, CORRECT, LONGER, ReviewBox
 from napari_unet.gui.jobs.job import DONE
 
@@ -16,6 +16,12 @@ WORSE = compare_models("AP50", (0.7, 0.5), (0.9, 0.9), 30)
 WORSE_OF_FEW = compare_models("AP50", (0.7, 0.2), None, 5)
 CHANCE = compare_models("AP50", (0.7, 0.7), None, 30)
 UNKNOWN = compare_models("AP50", None, None, 0, "With 1 known object nothing can be held out.")
+GAINED = compare_models(
+    "AP50", None, None, 0, "Too little is known.", taught=TaughtScores(0.1, 0.6, 8, 90, 80, 85)
+)
+COLLAPSED = compare_models(
+    "AP50", None, None, 0, "Too little is known.", taught=TaughtScores(0.1, 0.6, 8, 90, 80, 5)
+)
 FORGOT = compare_models("AP50", (0.5, 0.7), (0.9, 0.7), 30)
 
 
@@ -41,6 +47,7 @@ def box(qtbot):
     [
         (BETTER, ""), (WORSE, LONGER), (WORSE_OF_FEW, CORRECT), (CHANCE, CORRECT),
         (UNKNOWN, CHECK), (FORGOT, LONGER),
+        (GAINED, CHECK), (COLLAPSED, CHECK),
     ],
 )  # fmt: skip
 def test_there_is_a_next_step_and_figures_only_in_their_fold(box, judgement, button):
@@ -51,7 +58,8 @@ def test_there_is_a_next_step_and_figures_only_in_their_fold(box, judgement, but
     assert box.more.native.isVisibleTo(box) == bool(button)
     assert not button or box.more.text == button
     assert "AP50" not in box.summary.text() + box.advice.text()
-    assert box.figures.text().startswith("AP50") == (judgement is not UNKNOWN)
+    measured = judgement is not UNKNOWN
+    assert box.figures.text().startswith("AP50") == measured
     assert not box.figures.isVisibleTo(box), "until the fold is opened"
 
 

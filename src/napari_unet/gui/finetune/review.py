@@ -293,6 +293,9 @@ def describe_scores(judgement: ModelComparison) -> str:
         words.append(f"{judgement.metric} {before:.3f} → {after:.3f} on the {judgement.share}.")
     elif after is not None:
         words.append(f"{judgement.metric} {after:.3f} on what was held out.")
+    if judgement.taught_before is not None and judgement.taught_after is not None:
+        change = f"{judgement.taught_before:.3f} → {judgement.taught_after:.3f}"
+        words.append(f"{judgement.metric} {change} on the corrections that it learned from.")
     old, new = judgement.replay_before, judgement.replay_after
     if old is not None and new is not None:
         words.append(f"{judgement.metric} {old:.3f} → {new:.3f} on what it learned before.")
