@@ -42,11 +42,15 @@ def test_what_is_found_moves_the_taught_size_the_more_the_more_is_found():
     alike = TaughtSize(20.0, spread=0.1, seen=1.2)
     assert alike.of_image(33.6, 50) < few, "images that were all alike are believed"
     assert kind.of_image(500.0, 50) <= 20 * SLACK, "those are clumps"
+    again = replace(kind, shown=kind.of_image(500.0, 50))
+    assert again.of_image(500.0, 50) > 1.2 * again.shown, "but a second look says they are not"
 
 
 def test_images_of_another_magnification_are_taken_at_their_own_size(nuclei):
     image = open_stack(disc_image(20, 256, seed=1)[0])
     assert 20 < estimate_diameter(image, taught(nuclei, px=26.0)) < 24
+    large = open_stack(disc_image(60, 400, seed=1)[0])
+    assert estimate_diameter(large, taught(nuclei, px=22.0)) == pytest.approx(60, rel=0.3)
     sure = taught(nuclei, px=26.0, spread=0.05)
     assert estimate_diameter(image, sure) == pytest.approx(26, rel=0.06)
     assert estimate_diameter(image, taught(nuclei, px=200.0)) == pytest.approx(20, rel=0.3)

@@ -36,7 +36,7 @@ from napari_unet.nn.inference.scale_trials import (
     check_consistency,
     try_scale,
 )
-from napari_unet.nn.inference.taught_size import taught_size
+from napari_unet.nn.inference.taught_size import LOOKS, SAME, taught_size
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -157,14 +157,14 @@ def scale_trial_steps(
     frame = _middle_frame(stack, model, settings)
     if frame.blank:
         return []
-    wanted, taught = model.diameter or 0.0, taught_size(model, stack)
-    known = working_scale(taught.diameter if taught else 0.0, wanted)
-    first = replace(try_scale(frame, known, model, settings), taught=taught)
+    wanted = model.diameter or 0.0
+    first = yield from _first_look(frame, stack, model, settings)
+    known = first.scale
     if first.is_conclusive(wanted):
         return [first]
     scales = [*SCALES, *(FAR_SCALES if model.size else ())]
     fitting = [s for s in scales if s == 1 or s * max(frame.size) >= LEAST_EDGE]
-    if taught and known not in fitting:
+    if known not in fitting:
         fitting.insert(0, known)
     trials = []
     for scale in fitting:
@@ -172,6 +172,28 @@ def scale_trial_steps(
         trial = first if scale == known else try_scale(frame, scale, model, settings)
         trials.append(check_consistency(trial, model, settings))
     return trials
+
+
+def _first_look(
+    frame: Frame, stack: Stack, model: Model, settings: PredictSettings
+) -> Generator[Progress, None, ScaleTrial]:
+    """Look at a frame at its own scale; or for the size that the model was taught.
+
+    What is found of that size says how large they are here, and is looked for next.
+    """
+    wanted, taught = model.diameter or 0.0, taught_size(model, stack)
+    if taught is None:
+        return try_scale(frame, 1.0, model, settings)
+    scale = working_scale(taught.diameter, wanted)
+    trial = replace(try_scale(frame, scale, model, settings), taught=taught)
+    for _ in range(LOOKS - 1):
+        scale = working_scale(trial.size, wanted)
+        if abs(math.log(scale / trial.scale)) < math.log(SAME):
+            break
+        yield Progress(0, 0, ESTIMATING)
+        size = replace(taught, shown=trial.size)
+        trial = replace(try_scale(frame, scale, model, settings), taught=size)
+    return trial
 
 
 def training_statistics(model: Model, samples: Samples) -> dict[str, list[float]]:

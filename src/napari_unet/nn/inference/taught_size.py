@@ -2,7 +2,7 @@
 
 Images of one kind differ in their magnification, too. So the taught size is where one begins to
 look, and what is found there moves it: the more, the more the taught images differed, and the more
-objects are found.
+objects are found. Then one looks again, at the new size.
 """
 
 from __future__ import annotations
@@ -20,8 +20,11 @@ USUAL_SPREAD = 0.5
 logarithms. Six kinds of images have 0.05 to 0.7."""
 FOUND_ERROR, OBJECT_SPREAD = 0.25, 0.5
 """The same, of what is found in an image; and what each of the objects found adds to it."""
+LOOKS, SAME = 3, 1.15
+"""So often an image is looked at, at most, each time at the size that the look before gave; unless
+that is within this ratio of the size before."""
 SLACK = 1.6
-"""What is found further from the taught size than this ratio may be fragments or clumps."""
+"""What is found further from the size that it is shown at than this may be fragments or clumps."""
 
 
 @dataclass(frozen=True)
@@ -36,15 +39,18 @@ class TaughtSize:
         How far an image's size usually is from that, as a standard deviation of logarithms.
     seen
         Ratio of the size that the model finds in the taught images, shown at their size, to that.
+    shown
+        The size that the image is looked at for, in its pixels; 0: the taught one.
     """
 
     diameter: float
     spread: float = USUAL_SPREAD
     seen: float = 1.0
+    shown: float = 0.0
 
     def ratio(self, found: float) -> float:
-        """Return the logarithm of what was found (a diameter in pixels) over what was taught."""
-        return math.log(found / self.seen / self.diameter)
+        """Return the logarithm of what was found, a diameter in pixels, over what was sought."""
+        return math.log(found / self.seen / (self.shown or self.diameter))
 
     def of_image(self, found: float, objects: int) -> float:
         """Return the diameter of an image's objects, in pixels.
@@ -52,7 +58,7 @@ class TaughtSize:
         Parameters
         ----------
         found
-            Diameter of what the model finds if it is shown the image at the taught size, in pixels;
+            Diameter of what the model finds if it looks for objects of the size `shown`, in pixels;
             0 for nothing.
         objects
             How many there are.
@@ -62,7 +68,9 @@ class TaughtSize:
         error = FOUND_ERROR**2 + OBJECT_SPREAD**2 / objects
         share = self.spread**2 / (self.spread**2 + error)
         limit = math.log(SLACK)
-        return self.diameter * math.exp(share * min(max(self.ratio(found), -limit), limit))
+        moved = min(max(self.ratio(found), -limit), limit)
+        already = math.log((self.shown or self.diameter) / self.diameter)
+        return self.diameter * math.exp(share * (already + moved))
 
 
 def taught_size(model: Model, stack: Stack) -> TaughtSize | None:
