@@ -5,9 +5,9 @@
 First, of an image: a robot makes 10 corrections to what a model finds, in a random order (the right
 outline stands for its clicks), and the size of the objects is taken from what it drew, from that
 and from what it left (`labelled_diameter`, counting as 3, 10 or any number of objects). Then, of
-another image of the kind: it is shown at the size of one image, and taken at that size, at that
-which is found there, or at what `TaughtSize` makes of both. Printed are root mean square errors of
-the logarithm of the diameter; errors beyond a factor of e count as that.
+another image of the kind: it is taken at the size of one image, at what `TaughtSize` makes of that
+and of what is found there, and at what it makes of it after `LOOKS` looks. Printed are root mean
+square errors of the logarithm of the diameter; errors beyond a factor of e count as that.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import itertools
 import math
 import tempfile
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ from napari_unet.core.instances.heads import InstanceHead
 from napari_unet.core.training import known_pixels
 from napari_unet.nn.inference.model_input import open_frame
 from napari_unet.nn.inference.scale_trials import ScaleTrial, try_scale
-from napari_unet.nn.inference.taught_size import TaughtSize
+from napari_unet.nn.inference.taught_size import LOOKS, TaughtSize
 
 CASES = (
     ("nuclei", "axons_tem", ""),
@@ -91,28 +92,25 @@ def errors_of_images(pairs: list[Pair], model: nu.Model) -> dict[int, list[float
 
 
 def errors_of_others(pairs: list[Pair], model: nu.Model) -> tuple[list[float], ...]:
-    """Return the errors of images that are taken at another one's size, at what is found, both."""
+    """Return the errors of images taken at another one's size, and after one look and more."""
 
     def look(image: np.ndarray, diameter: float) -> ScaleTrial:
         settings = nu.PredictSettings()
         frame = open_frame(opened(image), model, settings, ())
         return try_scale(frame, (model.diameter or 1) / diameter, model, settings)
 
-    taught: list[float] = []
-    found: list[float] = []
-    both: list[float] = []
+    errors: tuple[list[float], ...] = ([], [], [])
     for (first, first_truth), (image, truth) in itertools.permutations(pairs, 2):
         size, right = median_diameter(first_truth), median_diameter(truth)
-        own, seen = look(first, size), look(image, size)
-        kind = TaughtSize(size, seen=own.diameter / size or 1.0)
-        shown = seen.diameter / kind.seen or size
-        for errors, value in (
-            (taught, size),
-            (found, shown),
-            (both, kind.of_image(seen.diameter, seen.objects)),
-        ):
-            errors.append(math.log(value / right))
-    return taught, found, both
+        kind = TaughtSize(size, seen=look(first, size).diameter / size or 1.0)
+        sizes = [size]
+        for _ in range(LOOKS):
+            found = look(image, kind.shown or size)
+            sizes.append(kind.of_image(found.diameter, found.objects))
+            kind = replace(kind, shown=sizes[-1])
+        for each, value in zip(errors, (size, sizes[1], sizes[-1]), strict=True):
+            each.append(math.log(value / right))
+    return errors
 
 
 def spread(errors: list[float]) -> str:
@@ -130,7 +128,7 @@ def main() -> None:
     warnings.simplefilter("ignore", ShiftWarning)
     models = {name: nu.load_model(name) for name, *_ in CASES}
     print("| kind | model | corrected alone | others as 3 | 10 | all |", end="")
-    print(" of another image: taught | found | both |\n" + "| --- " * 9 + "|")
+    print(" another image: as taught | 1 look | 3 looks |\n" + "| --- " * 9 + "|")
     for name, kind, group in CASES:
         pairs = read_pairs(args.data, kind, group, args.most)
         cells = [spread(e) for e in errors_of_images(pairs, models[name]).values()]
