@@ -199,9 +199,12 @@ class UNetPanel(DockPanel):
             )
             for section in self._sections:
                 step.add_section(section)
+            self._footer.addWidget(self.live.footer)
             self.live.others.files = self._batch_files
             step.alike.files = self._batch_results
             step.review.click_wanted.connect(self._click_wanted)
+        if isinstance(step, ClickPanel):
+            step.mode.worker.previewed.connect(self._user_clicks)
         if isinstance(step, TuneSection):
             step.others.files = self._batch_files
             touched = self.correct.touched
@@ -221,6 +224,11 @@ class UNetPanel(DockPanel):
         if BATCH not in self._steps:
             return [], None
         return self.batch.results(), self.batch.form.settings()
+
+    def _user_clicks(self, *_: Any) -> None:
+        """Let no learning get in the way of the previews of clicks."""
+        if self._sections:
+            self.live.user_works()
 
     def _click_wanted(self) -> None:
         """Turn click mode on, or go on with it; the step that is open stays."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from napari_unet.core.alike.edit_kinds import recognise
-from napari_unet.core.alike.take_over import take_over, without_known
+from napari_unet.core.alike.take_over import take_over, without_cut, without_known
 from napari_unet.core.annotations.edits import TAKEN_OVER
 from napari_unet.core.annotations.journal import Journal
 from napari_unet.core.annotations.mask import read_annotation_mask
@@ -84,3 +84,15 @@ def test_nothing_is_learned_from_it_also_with_an_id_that_was_deleted():
         assert np.array_equal(journal.replay(), after)
         assert np.array_equal(read_annotation_mask(journal).known, before)
         assert recognise(taken, after, 2) is None
+
+
+def test_what_the_window_cuts_and_what_meets_it_is_not_compared():
+    old, new = np.zeros((20, 40), np.uint16), np.zeros((20, 40), np.uint16)
+    old[0:4, 2:8], old[8:12, 30:40], old[8:12, 10:20] = 1, 2, 3
+    new[0:4, 2:8], new[8:12, 30:38], new[8:12, 10:20] = 5, 6, 7
+    window = (slice(0, 20), slice(0, 40))
+    before, after = without_cut(old, new, window, (20, 90))
+    assert set(np.unique(before)) == {0, 1, 3}
+    assert set(np.unique(after)) == {0, 5, 7}
+    before, after = without_cut(old, new, window, (20, 40))
+    assert np.array_equal(before, old) and np.array_equal(after, new)

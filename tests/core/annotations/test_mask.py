@@ -7,7 +7,7 @@ import pytest
 
 from napari_unet.core.annotations.edits import DROPPED, KNOWN, SCRIBBLES, UNKNOWN
 from napari_unet.core.annotations.journal import Journal
-from napari_unet.core.annotations.mask import MARGIN, read_annotation_mask
+from napari_unet.core.annotations.mask import MARGIN, mask_from_events, read_annotation_mask
 from napari_unet.core.io.stack import open_stack
 
 Y, X = np.mgrid[:80, :100]
@@ -252,3 +252,21 @@ def test_large_ids_cost_nothing(begin):
     journal = begin(labels)
     paint(journal, labels, disc(60, 70, 3), 0)
     assert read_annotation_mask(journal).known[labels == 4_000_000_000].all()
+
+
+@pytest.mark.parametrize("axes", ["YX", "ZYX"])
+def test_what_is_known_of_a_window_is_that_part_of_the_frame(begin, axes):
+    labels = FIRST.copy() if axes == "YX" else np.stack([FIRST, FIRST])
+    journal = begin(labels, axes)
+    draw = (disc(50, 50, 6), disc(10, 20, 4), disc(70, 20, 5))
+    for new, mask in enumerate(draw, 4):
+        paint(journal, labels, mask if axes == "YX" else np.stack([mask, mask & False]), new)
+    paint(journal, labels, labels == 3, 0)
+    journal.mark(KNOWN, (), (slice(0, len(labels)),) * (axes == "ZYX") + (slice(60, 80),) * 2)
+    whole = read_annotation_mask(journal, margin=8)
+    window = (slice(0, len(labels)),) * (axes == "ZYX") + (slice(30, 78), slice(5, 95))
+    part = mask_from_events(labels[window], journal.history(), journal.box((), window), margin=8)
+    inside = (..., slice(8, -8), slice(8, -8))  # what lies outside reaches as far as the margin
+    assert part.known[inside].any()
+    np.testing.assert_array_equal(part.known[inside], whole.known[window][inside])
+    np.testing.assert_array_equal(part.labels, whole.labels[window])

@@ -11,15 +11,19 @@ from discs import disc_image
 from napari_unet.core.annotations.edits import TAKEN_OVER
 from napari_unet.core.annotations.header import find_journals
 from napari_unet.core.annotations.journal_reader import JournalReader
+from napari_unet.core.evaluation.label_diff import LabelDiff
 from napari_unet.core.models.store import list_models
 from napari_unet.core.prompts.scribbles import BACKGROUND, OBJECT
+from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.core.training.run_state import training_folder
 from napari_unet.gui.correct.drawing import SCRIBBLE_LAYER
 from napari_unet.gui.jobs.job import get_device_queue
+from napari_unet.gui.layers.label_geometry import get_label_geometry
 from napari_unet.gui.layers.overlay_layer import is_overlay
 from napari_unet.gui.layers.result_info import RESULT_KEY
 from napari_unet.gui.live import section as section_module
 from napari_unet.gui.live import work as work_module
+from napari_unet.gui.live.footer import describe_round
 
 
 @pytest.fixture
@@ -105,8 +109,19 @@ def test_it_learns_between_corrections_and_is_kept_or_leaves_no_trace(viewer, pa
     assert not any(entry.name.startswith("tiny-") for entry in list_models())
     assert not list(training_folder("").glob("*"))
 
-    live.pause.click()
-    qtbot.waitUntil(lambda: live.work is not None and live.work.learned, timeout=60_000)
+    assert not live.switch.isChecked(), "it would learn the same again"
+    assert live.footer.isHidden()
+
+    live.switch.setChecked(True)
+    qtbot.waitUntil(lambda: live.work is not None and live.work.looked, timeout=60_000)
+    learned = live.work
+    parts.tiny_model("other")
+    panel.inputs.choose_model("other")
+    assert live.work is None
+    assert "What 'tiny' learned is there" in live.status.text()
+    assert live.shown.layer is None
+    panel.inputs.choose_model("tiny")
+    assert live.work is learned
     qtbot.waitUntil(live.keep.isEnabled)
     live.keep.click()
     qtbot.waitUntil(lambda: not live._saving, timeout=60_000)
@@ -114,6 +129,29 @@ def test_it_learns_between_corrections_and_is_kept_or_leaves_no_trace(viewer, pa
     kept = [entry.name for entry in list_models() if entry.name.startswith("tiny-")]
     assert kept == (["tiny-tuned"] if "Kept as" in text else []), text
     assert panel.inputs.model.value == (kept[0] if kept else "tiny")
+    if kept:
+        live.tick()
+        assert live.job is None, "it knows all of that already"
+
+
+def test_what_is_shown_goes_with_its_image_and_is_as_large_as_the_view(viewer, panel):
+    image = viewer.add_image(
+        np.zeros((3, 400, 300), np.float32), name="im", scale=(5, 2, 2), translate=(0, 7, 9),
+        rotate=30, axis_labels=("z", "y", "x"),
+    )  # fmt: skip
+    geometry = get_label_geometry(image)
+    window = (slice(100, 160), slice(30, 50))
+    codes = np.ones((60, 20), np.uint8)
+    shown = panel.live.shown
+    shown.show(image, geometry.placement, (1,), window, codes)
+    layer = shown.layer
+    assert layer.data.shape == (1, 60, 20)
+    np.testing.assert_allclose(layer.data_to_world((0, 0, 0)), image.data_to_world((1, 100, 30)))
+    shown.show(image, geometry.placement, (2,), (slice(7, 67), slice(0, 20)), codes)
+    assert shown.layer is layer
+    np.testing.assert_allclose(layer.data_to_world((0, 0, 0)), image.data_to_world((2, 7, 0)))
+    viewer.layers.remove(image)
+    assert layer not in viewer.layers
 
 
 def test_what_would_change_is_taken_over_as_one_step(viewer, panel, qtbot):
@@ -163,6 +201,32 @@ def test_it_rests_on_battery(monkeypatch, plugged, battery):
     state = type("Battery", (), {"power_plugged": plugged})
     monkeypatch.setattr(psutil, "sensors_battery", lambda: state, raising=False)
     assert section_module.on_battery() is battery
+
+
+def test_it_says_what_it_finds_by_itself_and_what_would_change():
+    found = work_module.Round(4, 1)
+    assert "nothing of the labels is in view" in describe_round(found)
+    codes = np.zeros((2, 2), np.uint8)
+    found = work_module.Round(4, 1, LabelDiff(0, 0, 0, 5, codes), corrected=3, right=2)
+    text = describe_round(found)
+    assert text.startswith("4 corrected objects learned; it finds 2 of the 3 in view by itself")
+    assert "Nothing else would change" in text
+    found = work_module.Round(1, 1, LabelDiff(1, 0, 1, 5, codes))
+    assert "2 other objects would change here" in describe_round(found)
+
+
+@pytest.mark.parametrize(
+    ("view", "taught", "objects", "used"),
+    [(20.0, 30.0, 9, 20.0), (20.0, 50.0, 9, None), (20.0, 50.0, 1, 20.0), (None, 30.0, 9, None)],
+)
+def test_the_view_is_predicted_as_its_labels_were(view, taught, objects, used):
+    training = {"taught_diameter": {"px": taught}, "objects": objects}
+    settings = PredictSettings()
+    part = work_module.ViewedPart(None, (), (), np.zeros((2, 2)), None, settings, diameter=view)
+    assert work_module.choose_view_settings(part, training).diameter == used
+    own = PredictSettings(diameter=9.0)
+    part = work_module.ViewedPart(None, (), (), np.zeros((2, 2)), None, own, diameter=view)
+    assert work_module.choose_view_settings(part, training).diameter == 9.0
 
 
 def test_objects_that_were_corrected_are_left_out_of_what_would_change():

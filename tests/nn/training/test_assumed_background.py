@@ -16,6 +16,7 @@ from napari_unet.core.progress import run_to_end
 from napari_unet.core.settings.tasks import TrainSettings
 from napari_unet.core.training.samples import Sample, Samples
 from napari_unet.nn.inference.model import load_model
+from napari_unet.nn.training import assumed_background
 from napari_unet.nn.training.assumed_background import doubt_background
 from napari_unet.nn.training.finetune import Tuning
 
@@ -51,6 +52,23 @@ def test_a_neighbour_that_the_model_sees_becomes_unknown_and_the_rest_stays(nucl
     elsewhere = before.known & ~ndimage.binary_dilation(BESIDE, iterations=6)
     assert after.known[elsewhere].mean() > 0.98
     assert after.known[DRAWN].all()
+
+
+def test_samples_that_did_not_change_are_looked_at_once(nuclei, monkeypatch):
+    looked = []
+    maps = assumed_background.sample_maps
+    monkeypatch.setattr(
+        assumed_background, "sample_maps", lambda *parts: looked.append(0) or maps(*parts)
+    )
+    same = replace(sample_with_margin(nuclei), source="im", origin=(0, 0))
+    other, seen = replace(same, origin=(0, 128)), {}
+    first = run_to_end(doubt_background(nuclei, Samples([same]), seen))
+    again = run_to_end(doubt_background(nuclei, Samples([same, other]), seen))
+    assert len(looked) == 2
+    assert np.array_equal(first.items[0].known, again.items[0].known)
+    assert not np.array_equal(again.items[1].known, other.known)
+    run_to_end(doubt_background(nuclei, Samples([other]), seen))
+    assert len(looked) == len(seen) + 1 == 2, "what is no sample any more is forgotten"
 
 
 def test_background_that_was_said_is_not_doubted(nuclei):

@@ -8,7 +8,7 @@ import numpy as np
 
 from napari_unet.core.alike.group_edits import GroupEdit
 from napari_unet.core.annotations.edits import TAKEN_OVER
-from napari_unet.core.evaluation.label_diff import ObjectChanges
+from napari_unet.core.evaluation.label_diff import SAME, ObjectChanges
 from napari_unet.core.instances.label_edits import new_labels
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def take_over(
     window: Window,
     *,
     classes: bool = False,
+    same: float = SAME,
 ) -> GroupEdit:
     """Work out how labels become what a model finds in a window, where the user has not decided.
 
@@ -61,6 +62,8 @@ def take_over(
         The frame along the leading axes of the labels, and the part of it.
     classes
         The labels are classes, not objects: pixels are taken over.
+    same
+        From this IoU on, an object has not changed.
 
     Returns
     -------
@@ -78,7 +81,7 @@ def take_over(
         done = int(np.count_nonzero(after != before))
     else:
         cut = _cut_faces(window, tuple(labels.shape[len(index) :]))
-        after, done, left_out = _take_objects(labels, before, found, known, cut)
+        after, done, left_out = _take_objects(labels, before, found, known, cut, same)
     changed = np.nonzero(after != before)
     leading = [np.full(len(changed[0]), number) for number in index]
     place = [at + w.start for at, w in zip(changed, window, strict=True)]
@@ -87,14 +90,19 @@ def take_over(
 
 
 def _take_objects(
-    labels: Any, before: np.ndarray, found: np.ndarray, known: np.ndarray, cut: np.ndarray
+    labels: Any,
+    before: np.ndarray,
+    found: np.ndarray,
+    known: np.ndarray,
+    cut: np.ndarray,
+    same: float,
 ) -> tuple[np.ndarray, int, int]:
     """Return the window's labels afterwards, and how many objects change, and are left as they are.
 
     An object goes only if what is there instead can be drawn.
     """
     old, new = without_known(before, known), without_known(found, known)
-    changes = ObjectChanges.from_labels(old, new)
+    changes = ObjectChanges.from_labels(old, new, same=same)
     cut_new = np.unique(new[cut])
     kept = np.union1d(np.unique(old[cut]), np.unique(old[np.isin(new, cut_new[cut_new > 0])]))
     lost = np.setdiff1d(changes.lost, kept)
@@ -115,6 +123,23 @@ def _take_objects(
     after[drawn > 0] = drawn[drawn > 0]
     done = len(lost) + len(changed) + len(gained)
     return after, done, len(changes.lost) + len(changes.changed) + len(changes.gained) - done
+
+
+def without_cut(
+    old: np.ndarray, new: np.ndarray, window: Window, size: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Leave out the objects of two labellings that the window cuts, and what meets them.
+
+    Parameters
+    ----------
+    window, size
+        The window of both, and the size of the frame that it is a part of.
+    """
+    cut = _cut_faces(window, size)
+    ends = [np.setdiff1d(labels[cut], 0) for labels in (old, new)]
+    gone_old = np.union1d(ends[0], old[np.isin(new, ends[1])])
+    gone_new = np.union1d(ends[1], new[np.isin(old, ends[0])])
+    return np.where(np.isin(old, gone_old), 0, old), np.where(np.isin(new, gone_new), 0, new)
 
 
 def _cut_faces(window: Window, size: tuple[int, ...]) -> np.ndarray:

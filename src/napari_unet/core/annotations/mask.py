@@ -121,11 +121,11 @@ def mask_from_events(
     Parameters
     ----------
     labels
-        The frame's labels as they are now, ([Z,] Y, X).
+        The frame's labels as they are now, ([Z,] Y, X); or those of a window of it.
     events
         Edits and marks in force, in order: `Journal.history`.
     box
-        The frame's region in all labels: `Journal.box`.
+        The region of the frame, or of the window, in all labels: `Journal.box`.
     classes
         The labels are classes, not objects.
     touched
@@ -181,22 +181,35 @@ class _EventMaps:
 
     def _take_over(self, edit: Edit) -> None:
         """Take in that objects are a model's now; some that were deleted may have had their ids."""
-        flat, after = edit.clipped(self._first(edit), self.changed.size)
+        flat, _, after = self._clip(edit)
         planes = flat // self._pixels
         for plane in np.unique(planes).tolist():
             self.ids[plane].difference_update(np.unique(after[planes == plane]).tolist())
 
-    def _first(self, edit: Edit) -> int:
-        """Return the flat index of the frame's first pixel in all labels."""
-        return int(np.ravel_multi_index([start for start, _ in self.box], edit.shape))
+    def _clip(self, edit: Edit) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return an edit's pixels in the region: flat index in it, values before and after."""
+        first, last = (
+            int(np.ravel_multi_index(corner, edit.shape))
+            for corner in ([start for start, _ in self.box], [stop - 1 for _, stop in self.box])
+        )
+        size = last + 1 - first
+        flat, after = edit.clipped(first, size)
+        _, before = edit.clipped(first, size, after=False)
+        if size == self.changed.size:
+            return flat, before, after
+        # A window lies in pieces among all pixels.
+        where = np.array(np.unravel_index(flat + first, edit.shape))
+        low, high = np.array(self.box).T[..., None]
+        inside = np.all((where >= low) & (where < high), axis=0)
+        sizes = tuple((high - low).ravel().tolist())
+        flat = np.ravel_multi_index(tuple(where[:, inside] - low), sizes)
+        return flat, before[inside], after[inside]
 
     def _take_edit(self, edit: Edit) -> None:
-        first = self._first(edit)
-        flat, after = edit.clipped(first, self.changed.size)
+        flat, before, after = self._clip(edit)
         if edit.canvas == SCRIBBLES:
             self.scribbles.reshape(-1)[flat] = after
             return
-        _, before = edit.clipped(first, self.changed.size, after=False)
         self.changed.reshape(-1)[flat] = True
         gone = (before > 0) & (after == 0)
         self.erased.reshape(-1)[flat[gone]] = before[gone]
@@ -206,7 +219,9 @@ class _EventMaps:
             self.ids[plane].update(np.unique(before[here]).tolist())
             self.ids[plane].update(np.unique(after[here]).tolist())
         if edit.confirmed_in:
-            first //= self._pixels
+            first = int(
+                np.ravel_multi_index([start for start, _ in self.box[:-2]], edit.shape[:-2])
+            )
             for label, plane in zip(edit.confirmed, edit.confirmed_in, strict=True):
                 self.ids[plane - first].add(label)
         elif edit.confirmed:

@@ -67,8 +67,15 @@ class ObjectChanges:
     same: int
 
     @classmethod
-    def from_labels(cls, before: NDArray[np.integer], after: NDArray[np.integer]) -> ObjectChanges:
+    def from_labels(
+        cls, before: NDArray[np.integer], after: NDArray[np.integer], *, same: float = SAME
+    ) -> ObjectChanges:
         """Match the objects of two labellings of the same shape.
+
+        Parameters
+        ----------
+        same
+            From this IoU on, an object has not changed.
 
         Raises
         ------
@@ -77,22 +84,24 @@ class ObjectChanges:
         """
         overlap = Overlap.from_labels(after, before)
         pairs = match(overlap, FOUND)
-        differs = pairs.iou < SAME
+        differs = pairs.iou < same
         old, new = overlap.true_ids, overlap.predicted_ids
         changed = np.stack([old[pairs.true[differs]], new[pairs.predicted[differs]]], 1)
         gained = np.delete(new, pairs.predicted)
         return cls(gained, np.delete(old, pairs.true), changed, int(np.sum(~differs)))
 
 
-def diff_objects(before: NDArray[np.integer], after: NDArray[np.integer]) -> LabelDiff:
-    """Compare two labellings ([Z,] Y, X) of the same image, object by object.
+def diff_objects(
+    before: NDArray[np.integer], after: NDArray[np.integer], *, same: float = SAME
+) -> LabelDiff:
+    """Compare two labellings ([Z,] Y, X) of the same image, object by object; see `ObjectChanges`.
 
     Raises
     ------
     InputError
         The shapes differ.
     """
-    found = ObjectChanges.from_labels(before, after)
+    found = ObjectChanges.from_labels(before, after, same=same)
     objects = {
         "gained": _only(after, found.gained),
         "lost": _only(before, found.lost),

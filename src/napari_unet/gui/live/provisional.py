@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from napari.utils.transforms import Affine
 from qtpy.QtCore import QObject, QTimer
 
 from napari_unet.gui.layers.convert import unwrap
@@ -22,6 +23,8 @@ FADE_MS, FADES = 60, 6
 
 class ProvisionalLayer(QObject):
     """Shows a window of labels over an image; the labels of the user are never touched.
+
+    The layer is as large as the window, however large the image is. It goes with its image.
 
     Parameters
     ----------
@@ -44,10 +47,12 @@ class ProvisionalLayer(QObject):
         super().__init__(owner)
         self._viewer, self._name, self._opacity, self._look = viewer, name, opacity, look
         self.layer: Labels | None = None
-        self._image: Image | None = None
+        self._sources: tuple[Image | Labels | None, ...] = ()
+        self._offset: tuple[int, ...] = ()
         self._timer = QTimer(self)
         self._timer.setInterval(FADE_MS)
         self._timer.timeout.connect(self._fade)
+        viewer.layers.events.removed.connect(self._removed)
 
     def show(
         self,
@@ -56,48 +61,61 @@ class ProvisionalLayer(QObject):
         index: Index,
         window: Window,
         values: np.ndarray,
+        labels: Labels | None = None,
     ) -> None:
-        """Show values in a window of a frame, and nothing elsewhere."""
+        """Show values in a window of a frame, and nothing elsewhere.
+
+        It is hidden with the image, and with the labels if any are given.
+        """
+        shown = placement.to_layer(values.reshape((1,) * len(index) + values.shape))
+        offset = tuple(span.start for span in placement.at(index, window))
         layer = self.layer
-        if layer is None or layer not in self._viewer.layers or self._image is not image:
+        if layer is None or layer not in self._viewer.layers or self._sources != (image, labels):
             self.hide()
-            layer = self._add(image, placement, values.dtype)
-        data = placement.from_layer(layer.data)
-        place: Any = (*index, *window)
-        changed = not np.array_equal(data[place], values)
-        data[...] = 0
-        data[place] = values
-        if changed:
-            layer.opacity = self._opacity / FADES
-            layer.refresh(thumbnail=False, highlight=False, extent=False)
-            self._timer.start()
+            layer = self._add(image, placement, shown, offset)
+            self._sources = (image, labels)
+        elif offset != self._offset or layer.data.shape != shown.shape:
+            layer.data = shown
+            layer.translate = _place(image, placement, offset)["translate"]
+        elif np.array_equal(layer.data, shown):
+            return
+        else:
+            layer.data[...] = shown
+        self._offset = offset
+        layer.opacity = self._opacity / FADES
+        layer.refresh(thumbnail=False, highlight=False, extent=False)
+        self._timer.start()
 
     def hide(self) -> None:
         """Remove the layer."""
         self._timer.stop()
-        layer, self.layer, self._image = self.layer, None, None
+        layer, self.layer, self._sources = self.layer, None, ()
         if layer is not None and layer in self._viewer.layers:
             self._viewer.layers.remove(layer)
 
-    def _add(self, image: Image, placement: Placement, dtype: Any) -> Labels:
-        sizes = dict(zip(placement.axes, placement.sizes, strict=False))
-        empty = np.zeros([sizes[letter] for letter in placement.labels_axes], dtype)
+    def _removed(self, event: Any) -> None:
+        if self.layer is not None and unwrap(event.value) in self._sources:
+            self.hide()
+
+    def _add(
+        self, image: Image, placement: Placement, data: np.ndarray, offset: tuple[int, ...]
+    ) -> Labels:
         active = self._viewer.layers.selection.active
         name = f"{image.name} {self._name}"
         layer: Labels = unwrap(
             self._viewer.add_labels(
-                placement.to_layer(empty),
+                data.copy(),
                 name=name,
                 metadata=overlay_metadata(KIND, self._name),
                 opacity=0,
                 **self._look,
-                **placement.geometry(image),
+                **_place(image, placement, offset),
             )
         )
         layer.editable = False
         if active is not None:
             self._viewer.layers.selection.active = active
-        self.layer, self._image = layer, image
+        self.layer = layer
         return layer
 
     def _fade(self) -> None:
@@ -108,3 +126,11 @@ class ProvisionalLayer(QObject):
         layer.opacity = min(self._opacity, layer.opacity + self._opacity / FADES)
         if layer.opacity >= self._opacity:
             self._timer.stop()
+
+
+def _place(image: Image, placement: Placement, offset: tuple[int, ...]) -> dict[str, Any]:
+    """Return the geometry of a layer that begins at a pixel of the image's labels."""
+    found = placement.geometry(image)
+    turned = Affine(scale=found["scale"], rotate=found["rotate"], shear=found["shear"])
+    found["translate"] = found["translate"] + turned.linear_matrix @ np.array(offset, float)
+    return found

@@ -6,44 +6,37 @@ import functools
 import time
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import psutil
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QCheckBox, QPushButton, QWidget
+from qtpy.QtWidgets import QCheckBox, QWidget
 
 from napari_unet.core.annotations.edits import TAKEN_OVER
-from napari_unet.core.errors import InputError, UnetError
+from napari_unet.core.errors import InputError
 from napari_unet.core.models.store import get_free_folder
 from napari_unet.core.progress import Progress
 from napari_unet.core.text import pluralise
 from napari_unet.core.training.run_state import propose_name
 from napari_unet.gui.correct.alike_search import journal_state
 from napari_unet.gui.errors import describe_error
-from napari_unet.gui.finetune.changes import COLOURS, FIELDS
+from napari_unet.gui.finetune.changes import COLOURS
 from napari_unet.gui.finetune.form import taken_names
 from napari_unet.gui.finetune.image_changes import ModelVersions
 from napari_unet.gui.finetune.other_images import OtherImages
 from napari_unet.gui.finetune.review import describe_judgement
 from napari_unet.gui.jobs.job import CANCELLED, DONE, FAILED, Job, WidgetJobs, get_device_queue
-from napari_unet.gui.layers.navigation import (
-    SEEN,
-    get_visible_region,
-    open_stacks,
-    plan_region,
-    watch_presses,
-)
-from napari_unet.gui.layers.overlay_layer import legend, overlay_colormap, overlay_names
+from napari_unet.gui.layers.navigation import open_stacks, watch_presses
+from napari_unet.gui.layers.overlay_layer import overlay_colormap, overlay_names
+from napari_unet.gui.live.footer import LiveFooter, describe_round
 from napari_unet.gui.live.provisional import ProvisionalLayer
-from napari_unet.gui.live.work import LiveWork, Round, ViewedPart, take_over_steps
+from napari_unet.gui.live.view import PlaceInView, find_place
+from napari_unet.gui.live.work import LiveWork, Round, take_over_steps
 from napari_unet.gui.model_events import get_model_events
 from napari_unet.gui.remembered import remembered
-from napari_unet.gui.shared_inputs import SECTION, quick_settings, use_model
-from napari_unet.gui.widgets.panel import CollapsibleSection, WrappedLabel, hbox, vbox
+from napari_unet.gui.shared_inputs import SECTION, use_model
+from napari_unet.gui.widgets.panel import CollapsibleSection, WrappedLabel, vbox
 
 if TYPE_CHECKING:
     from collections.abc import Generator
-
-    from napari.layers import Labels
 
     from napari_unet.core.alike.group_edits import GroupEdit
     from napari_unet.core.training.model_comparison import ModelComparison
@@ -55,17 +48,15 @@ TICK_MS = 500
 """How often is looked whether a round of learning can begin."""
 QUIET_S = 2.0
 """Nothing is learned until the mouse has not been pressed in the window for so long."""
+MOST_MODELS = 3
+"""What so many models have learned is kept in the memory, when others are chosen."""
 _HINT = "The model learns from your corrections while you go on; nothing is stored until you keep."
-_TIPS = {
-    "switch": "Between your corrections the model learns a few steps at a time, and shows what it "
-    "would find in view\nnow. What you corrected stays as it is. It rests while you paint or "
-    "click, while another step runs,\nand while the computer runs on its battery.",
-    "take": "Put what the model finds now into the labels, where you did not correct: one step of "
-    "undo. Nothing is\nlearned from it. Objects that the edge of the view cuts stay as they are.",
-    "pause": "Stop learning for now; what was learned is kept in the memory.",
-    "keep": "Compare it with the model before, as Fine-tune does, and store it unless it is worse.",
-    "discard": "Forget what was learned; nothing of it is left, on the disk or in a layer.",
-}
+_WAITS = "Correct an object: the model learns it when you pause."
+_TIP = (
+    "Between your corrections the model learns a few steps at a time, and shows what it would find "
+    "in view\nnow. What you corrected stays as it is. It rests while you paint or click, while "
+    "another step runs,\nand while the computer runs on its battery."
+)
 
 
 class LiveSection(QWidget):
@@ -78,10 +69,10 @@ class LiveSection(QWidget):
 
     Attributes
     ----------
-    switch, take, pause, keep, discard
-        The switch and the buttons.
-    work
-        What is being learned; None without anything.
+    switch
+        Whether it learns.
+    footer
+        What is learned, in a line, and the buttons, which are this section's attributes, too.
     job
         The round that goes on; None between rounds.
     others
@@ -92,10 +83,13 @@ class LiveSection(QWidget):
         super().__init__()
         self._viewer, self._inputs, self._correct = viewer, inputs, correct
         self._jobs = WidgetJobs(self)
-        self.work: LiveWork | None = None
+        self._works: dict[str, LiveWork] = {}
         self.job: Job | None = None
         self._saving = False
         self._down, self._pressed_at = False, 0.0
+        self._chosen = inputs.model.value
+        self._place: PlaceInView | None = None
+        self._looked_at: PlaceInView | None = None
         self._seen: tuple[LayerRecording, Round] | None = None
         self.shown = ProvisionalLayer(
             viewer, self, "learned", 1.0, colormap=overlay_colormap(COLOURS),
@@ -110,29 +104,30 @@ class LiveSection(QWidget):
 
     def _build(self) -> None:
         self.switch = QCheckBox("Learn while I correct")
-        self.take, self.pause = QPushButton("Take over"), QPushButton("Pause")
-        self.pause.setCheckable(True)
-        self.keep, self.discard = QPushButton("Keep"), QPushButton("Discard")
-        for name, tip in _TIPS.items():
-            getattr(self, name).setToolTip(tip)
-        self.status = WrappedLabel(_HINT)
-        self._buttons = QWidget()
-        hbox(self.pause, self.keep, self.discard, stretch=1, owner=self._buttons)
+        self.switch.setToolTip(_TIP)
         self.others = OtherImages(self._viewer, self._inputs, self._versions)
         inside = QWidget()
-        parts = (self.switch, self.status, self.take, self._buttons, self.others)
+        parts = (self.switch, WrappedLabel(_HINT), self.others)
         vbox(*parts, margins=(6, 0, 6, 4), owner=inside)
         vbox(CollapsibleSection("Live learning", inside), owner=self)
+        footer = self.footer = LiveFooter()
+        self.status, self.take, self.pause = footer.status, footer.take, footer.pause
+        self.keep, self.discard = footer.keep, footer.discard
 
     def _connect(self) -> None:
         self.switch.toggled.connect(self._switched)
         self.take.clicked.connect(self.take_over)
         self.pause.toggled.connect(self._paused)
         self.keep.clicked.connect(self._keep)
-        self.discard.clicked.connect(self.clear)
+        self.discard.clicked.connect(self._discard)
         self._inputs.model_changed.connect(self._model_changed)
         self._correct.tracker.changed.connect(self._recorded)
         watch_presses(self._viewer, self, self._pressed)
+
+    @property
+    def work(self) -> LiveWork | None:
+        """What the chosen model learns; None without anything."""
+        return self._works.get(self._inputs.model.value or "")
 
     @property
     def ready(self) -> bool:
@@ -150,15 +145,17 @@ class LiveSection(QWidget):
             if get_device_queue(self._device).waiting is not None:
                 self.job.cancel()
             return
-        if self.switch.isChecked() and on_battery():
-            self._say("Resting: the computer runs on its battery.")
+        if on_battery():
+            self.footer.say("Resting: the computer runs on its battery.")
         base = self._inputs.model.value
         if base is None or not self.ready:
             return
-        if self.work is None:
-            self.work = LiveWork(base, self._device)
-        if not self.work.rests:
-            self._begin(self.work)
+        work = self._works.setdefault(base, LiveWork(base, self._device))
+        place = self._find_place()
+        still, self._place = place == self._place, place
+        unseen = place is not None and place != self._looked_at
+        if not work.rests or (work.learned and still and unseen):
+            self._begin(work)
 
     def cancel(self) -> None:
         """Learn no longer; what was learned stays, and can be kept."""
@@ -166,14 +163,10 @@ class LiveSection(QWidget):
         self._cancel_round()
         self.others.cancel()
 
-    def clear(self) -> None:
-        """Forget what was learned."""
+    def user_works(self) -> None:
+        """Take in that the user does something that learning must not be in the way of."""
+        self._pressed_at = time.monotonic()
         self._cancel_round()
-        self.work = None
-        self.others.clear()
-        self._hide()
-        self._say(_HINT)
-        self._show_state()
 
     def take_over(self) -> None:
         """Put what would change in view into the labels, as one correction; in a job."""
@@ -191,7 +184,7 @@ class LiveSection(QWidget):
         job = Job(
             steps,
             on_done=lambda result: self._taken_over(recording, *result),
-            on_error=lambda error: self._say(describe_error(error)),
+            on_error=lambda error: self.footer.say(describe_error(error)),
             on_end=lambda _: self._show_state(),
         )
         self._jobs.run("take over", job)
@@ -201,14 +194,14 @@ class LiveSection(QWidget):
     ) -> None:
         """Record the change; the labels change as soon as it is on the disk."""
         if journal_state(recording) != state:
-            self._say("The labels were changed meanwhile; press it again.")
+            self.footer.say("The labels were changed meanwhile; press it again.")
             return
         if edit.done:
             recording.change(edit, TAKEN_OVER)
         what = "pixel" if recording.learner.head == "semantic" else "object"
         self._hide()
         left = f" {edit.left_out} at the edge of the view stay." if edit.left_out else ""
-        self._say(f"{pluralise(edit.done, what)} taken over, as one step.{left}")
+        self.footer.say(f"{pluralise(edit.done, what)} taken over, as one step.{left}")
 
     def _hide(self) -> None:
         """Show no changes any more."""
@@ -228,76 +221,62 @@ class LiveSection(QWidget):
         return ModelVersions(work.versions)
 
     def _begin(self, work: LiveWork) -> None:
-        try:
-            recording, view = self._view()
-        except UnetError:  # nothing of the image is in view; there is still something to learn
-            recording = view = None
+        place, recording, view = self._find_place(), self._correct.recording, None
+        if place is not None and recording is not None:
+            card = self._inputs.card()
+            view = place.copy(recording, classes=card.spec.head == "semantic")
+        else:  # what is shown was of something else; there may still be something to learn
+            self._hide()
         stacks, touched = open_stacks(self._viewer), self._correct.touched.isChecked()
         self.job = Job(
             lambda: work.round_steps(stacks, view, touched=touched),
             on_item=self._report,
-            on_done=lambda found: self._learned(work, recording, found),
+            on_done=lambda found: self._learned(work, recording, found, place),
             on_error=self._failed,
-            on_end=self._ended,
+            on_end=lambda state: self._ended(work, state),
         )
         self._jobs.run_in(get_device_queue(self._device), self.job)
 
-    def _view(self) -> tuple[LayerRecording | None, ViewedPart | None]:
-        """Return what is in view of the labels that are corrected, as it is now."""
-        labels: Labels | None = self._correct.labels.value
+    def _find_place(self) -> PlaceInView | None:
         entry = self._inputs.entry
-        if labels is None or entry is None or entry.card is None:
-            return None, None
-        recording = self._correct.tracker.recordings.get(labels)
-        image = self._correct.tracker.get_image(labels)
-        if recording is None or recording.geometry is None or image is None:
-            return None, None
-        geometry, ndim = recording.geometry, entry.card.spec.ndim
-        stack = geometry.stack
-        region = get_visible_region(self._viewer, image, geometry.placement.axes)
-        frames, window = plan_region(SEEN, region, stack, ndim, image.name)
-        window = window or tuple(slice(0, size) for size in stack.frame_shape(ndim))
-        values = np.array(geometry.array(labels.data)[(*frames[0], *window)])
-        settings, classes = quick_settings(image), entry.card.spec.head == "semantic"
-        part = (stack, frames[0], window, values, recording.journal, settings, classes)
-        return recording, ViewedPart(*part)
+        if entry is None or entry.card is None:
+            return None
+        return find_place(self._viewer, self._correct, entry.card.spec.ndim)
 
     def _report(self, item: Progress) -> None:
         """Say what goes on, until the first round has something to say."""
         if self.work is not None and not self.work.looked:
-            self._say(f"{item.what[:1].upper()}{item.what[1:]} …")
+            self.footer.say(f"{item.what[:1].upper()}{item.what[1:]} …")
 
-    def _learned(self, work: LiveWork, recording: LayerRecording | None, found: Round) -> None:
+    def _learned(
+        self,
+        work: LiveWork,
+        recording: LayerRecording | None,
+        found: Round,
+        place: PlaceInView | None,
+    ) -> None:
         if work is not self.work:
             return
-        work.looked = True
-        words = [f"{pluralise(found.objects, 'correction')} learned"]
-        changes = found.changes
-        if changes is not None:
-            counts = {kind: getattr(changes, field) for kind, field in FIELDS.items()}
-            total = sum(counts.values())
-            words.append(f"{pluralise(total, changes.what[:-1])} would change here")
-            if total:
-                words.append(legend(COLOURS, counts))
-        self._say(", ".join(words[:2]) + ". " + " ".join(words[2:]))
+        work.looked, self._looked_at = True, place
+        self.footer.say(describe_round(found))
         self._seen = None
-        if recording is None or found.view is None or changes is None:
+        if found.changes is None or place is None or recording is None:
             return
-        image = self._correct.tracker.get_image(recording.layer)
-        if image is not None and recording.geometry is not None:
+        image, labels, placement = place.image, place.labels, place.geometry.placement
+        if image in self._viewer.layers and labels in self._viewer.layers:
             self._seen = recording, found
-            part = (found.view.index, found.view.window, changes.codes)
-            self.shown.show(image, recording.geometry.placement, *part)
+            codes = found.changes.codes
+            self.shown.show(image, placement, place.index, place.window, codes, labels)
 
     def _failed(self, error: Exception) -> None:
-        self._say(describe_error(error))
-        if not isinstance(error, InputError):  # without corrections it waits for some
+        if not isinstance(error, InputError):
             self.switch.setChecked(False)
+        self.footer.say(describe_error(error))  # without corrections it waits for some
 
-    def _ended(self, state: str) -> None:
+    def _ended(self, work: LiveWork, state: str) -> None:
         self.job = None
-        if state == FAILED and self.work is not None:
-            self.work.waiting = False  # until the next correction
+        if state == FAILED:
+            work.waiting = False  # until the next correction
         self._show_state()
 
     def _recorded(self, recording: LayerRecording) -> None:
@@ -306,8 +285,8 @@ class LiveSection(QWidget):
 
     def _pressed(self, down: bool) -> None:
         """Take in that a mouse button was pressed or released: the user works."""
-        self._down, self._pressed_at = down, time.monotonic()
-        self._cancel_round()
+        self._down = down
+        self.user_works()
 
     def _cancel_round(self) -> None:
         """End the round that goes on, after the step under way; what was learned stays."""
@@ -316,10 +295,12 @@ class LiveSection(QWidget):
 
     def _switched(self, wanted: bool) -> None:
         if wanted:
+            self.footer.say(_WAITS)
             self._timer.start()
         else:
             self._timer.stop()
             self._cancel_round()
+        self.pause.setChecked(False)
         self._show_state()
 
     def _paused(self, _: bool) -> None:
@@ -327,8 +308,35 @@ class LiveSection(QWidget):
         self._show_state()
 
     def _model_changed(self) -> None:
-        if self.work is not None and self.work.base != self._inputs.model.value:
-            self.clear()
+        """Go on with what the chosen model has learned; what the other has learned is kept."""
+        work, chosen = self.work, self._inputs.model.value
+        if chosen == self._chosen:
+            return
+        self._chosen = chosen
+        self._cancel_round()
+        self.others.clear()
+        self._hide()
+        self._looked_at = None
+        others = {name: each for name, each in self._works.items() if each.learned}
+        for name in list(others)[:-MOST_MODELS]:
+            del others[name]
+        self._works = others | ({} if work is None else {work.base: work})
+        others.pop(chosen, None)
+        kept = [f"What {name!r} learned is there when you choose it again." for name in others]
+        self.footer.say(" ".join([_WAITS, *kept]))
+        self._show_state()
+
+    def _discard(self) -> None:
+        """Forget what the chosen model has learned, and learn no longer."""
+        self.switch.setChecked(False)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._cancel_round()
+        self._works.pop(self._inputs.model.value or "", None)
+        self.others.clear()
+        self._looked_at = None
+        self._hide()
 
     def _keep(self) -> None:
         """Compare and store, in a job; it is worse, or it becomes a version."""
@@ -338,12 +346,12 @@ class LiveSection(QWidget):
         self._cancel_round()
         self._saving = True
         name = propose_name(work.base, taken_names())
-        self._say("Comparing it with the model before …")
+        self.footer.say("Comparing it with the model before …")
         self._show_state()
         job = Job(
             lambda: _keep_steps(work, name),
             on_done=lambda judgement: self._kept(work, name, judgement),
-            on_error=lambda error: self._say(describe_error(error)),
+            on_error=lambda error: self.footer.say(describe_error(error)),
             on_end=self._saved,
         )
         self._jobs.run_in(get_device_queue(self._device), job)
@@ -353,33 +361,26 @@ class LiveSection(QWidget):
             return
         text = describe_judgement(judgement, DONE, work.base)
         if not judgement.keep:
-            self._say(text)
+            self.footer.say(text)
             return
-        self.clear()
+        self._forget()
+        self._works[name] = LiveWork(name, work.device, waiting=False)
         get_model_events().changed.emit()
         use_model(name)
-        self._say(f"{text} Kept as {name!r}, and chosen from now on.")
+        self.footer.say(f"{text} Kept as {name!r}, and chosen from now on.")
 
     def _saved(self, state: str) -> None:
         self._saving = False
         if state == CANCELLED:
-            self._say("Not stored: another step came first. Press Keep again.")
+            self.footer.say("Not stored: another step came first. Press Keep again.")
         self._show_state()
-
-    def _say(self, text: str) -> None:
-        if self.status.text() != text:
-            self.status.setText(text)
 
     def _show_state(self) -> None:
         learned = self.work is not None and self.work.learned
-        changes = None if self._seen is None else self._seen[1].changes
-        self.take.setVisible(changes is not None and not changes.none)
-        self.take.setEnabled(True)
-        self._buttons.setVisible(self.switch.isChecked() or learned)
         self.others.setVisible(learned)
-        self.keep.setEnabled(learned and not self._saving)
-        self.discard.setEnabled(learned and not self._saving)
-        self.pause.setText("Go on" if self.pause.isChecked() else "Pause")
+        changes = None if self._seen is None else self._seen[1].changes
+        learning = self.switch.isChecked()
+        self.footer.show_state(changes, learning=learning, learned=learned, saving=self._saving)
 
 
 def on_battery() -> bool:

@@ -7,21 +7,22 @@ in the journals. The store hears of it when the user keeps it.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.core.alike.take_over import take_over, without_known
+from napari_unet.core.alike.take_over import take_over, without_cut, without_known
 from napari_unet.core.annotations.mask import mask_from_events
 from napari_unet.core.annotations.training_set import list_corrections, to_samples
 from napari_unet.core.errors import InputError
 from napari_unet.core.evaluation.label_diff import LabelDiff, diff_classes, diff_objects
 from napari_unet.core.instances.heads import get_head
+from napari_unet.core.instances.matching import Overlap, match
 from napari_unet.core.progress import Progress, map_steps
 from napari_unet.gui.correct.alike_search import journal_state
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Mapping, Sequence
 
     from napari_unet.core.alike.group_edits import GroupEdit
     from napari_unet.core.annotations.journal_reader import JournalReader
@@ -40,6 +41,11 @@ REST_AFTER = 240
 """Steps after the last correction beyond which learning rests until the next one."""
 PIXEL_BUDGET = 2**23
 """Pixels of all samples together, about 250 MB: it shares the memory with the window."""
+CHANGED, FOUND = 0.75, 0.5
+"""Below this IoU an object has changed for the eye; from that on, it was found."""
+SAME_SIZE, FEW = 2.0, 3
+"""Objects that were taught are taken for as large as those of the result up to this ratio, or if
+there are fewer than so many of them."""
 SAVE_S = 30.0
 """How long is waited for corrections that are being saved."""
 
@@ -60,6 +66,8 @@ class ViewedPart:
         How the model is run.
     classes
         The model finds classes, not objects.
+    diameter
+        Of the objects, as the run that made the labels took it, in pixels; None if unknown.
     """
 
     stack: Stack
@@ -69,6 +77,7 @@ class ViewedPart:
     journal: JournalReader | None
     settings: PredictSettings
     classes: bool = False
+    diameter: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,16 +89,20 @@ class Round:
     objects, images
         What is learned from so far.
     changes
-        How what is in view would change; None if nothing is in view.
+        How what was not corrected in view would change; None if nothing is in view.
     view, found
         The part that was looked at, and what the model finds there now.
+    corrected, right
+        How many corrected objects are in view, and how many of them the model finds by itself.
     """
 
     objects: int
     images: int
-    changes: LabelDiff | None
-    view: ViewedPart | None
-    found: np.ndarray | None
+    changes: LabelDiff | None = None
+    view: ViewedPart | None = None
+    found: np.ndarray | None = None
+    corrected: int = 0
+    right: int = 0
 
 
 class LiveWork:
@@ -99,6 +112,8 @@ class LiveWork:
     ----------
     base, device
         The model that learns, and where.
+    waiting
+        False if it knows all corrections so far already.
 
     Attributes
     ----------
@@ -108,9 +123,9 @@ class LiveWork:
         Whether a round has come to its end; set by who shows it.
     """
 
-    def __init__(self, base: str, device: str) -> None:
+    def __init__(self, base: str, device: str, *, waiting: bool = True) -> None:
         self.base, self.device = base, device
-        self.waiting, self.looked = True, False
+        self.waiting, self.looked = waiting, False
         self._live: LiveTuning | None = None
         self._rows: list[Correction] = []
         self._objects = self._images = self._taken_at = 0
@@ -133,7 +148,7 @@ class LiveWork:
     def round_steps(
         self, opened: Sequence[Stack], view: ViewedPart | None, *, touched: bool
     ) -> Generator[Progress, None, Round]:
-        """Take in what is new, learn a little, and look at what is in view.
+        """Take in what is new, learn a little unless it `rests`, and look at what is in view.
 
         Parameters
         ----------
@@ -167,11 +182,10 @@ class LiveWork:
                 self.waiting = True
                 raise
             self._taken_at = live.steps
-        yield from live.learn(STEPS_A_ROUND)
-        changes = found = None
-        if view is not None:
-            changes, found = yield from _look(live, view, touched)
-        return Round(self._objects, self._images, changes, view, found)
+        if not self.rests:
+            yield from live.learn(STEPS_A_ROUND)
+        learned = Round(self._objects, self._images)
+        return learned if view is None else (yield from _look(live, learned, view, touched))
 
     def versions(self) -> tuple[Model, Model]:
         """Return the model before, and as it is now; where no round goes on, in a job's thread.
@@ -229,21 +243,48 @@ class LiveWork:
 
 
 def _look(
-    live: LiveTuning, view: ViewedPart, touched: bool
-) -> Generator[Progress, None, tuple[LabelDiff, np.ndarray]]:
-    """Compare what the model finds in view now with the labels, apart from what was corrected.
-
-    Return what would change, and what the model finds.
-    """
+    live: LiveTuning, learned: Round, view: ViewedPart, touched: bool
+) -> Generator[Progress, None, Round]:
+    """Compare what the model finds in view now with the labels, corrected or not."""
     from napari_unet.nn.inference.segment_window import segment_window
 
     model = live.current()
-    now = yield from segment_window(view.stack, model, view.settings, view.index, view.window)
+    settings = choose_view_settings(view, model.card.training)
+    now = yield from segment_window(view.stack, model, settings, view.index, view.window)
     known = known_part(view, touched=touched)
+    learned = replace(learned, view=view, found=now)
     if view.classes:
-        before = view.labels
-        return diff_classes(np.where(known, 0, before), np.where(known, 0, now)), now
-    return diff_objects(without_known(view.labels, known), without_known(now, known)), now
+        before, after = (np.where(known, 0, labels) for labels in (view.labels, now))
+        return replace(learned, changes=diff_classes(before, after))
+    other = without_known(view.labels, known)
+    size = view.stack.labels_shape[len(view.index) :]
+    before, after = without_cut(other, without_known(now, known), view.window, size)
+    corrected = Overlap.from_labels(now, np.where(other > 0, 0, view.labels))
+    return replace(
+        learned,
+        changes=diff_objects(before, after, same=CHANGED),
+        corrected=len(corrected.true_ids),
+        right=len(match(corrected, FOUND).true),
+    )
+
+
+def choose_view_settings(view: ViewedPart, taught: Mapping[str, Any]) -> PredictSettings:
+    """Return the settings by which the labels were made, unless another size is taught.
+
+    The size of objects is not estimated anew in each round: objects would seem to change.
+
+    Parameters
+    ----------
+    taught
+        The entry `training` of the card of the model that learns.
+    """
+    size, result = (taught.get("taught_diameter") or {}).get("px"), view.diameter
+    if view.settings.diameter is not None or view.settings.diameter_um is not None or not result:
+        return view.settings
+    enough = taught.get("objects", 0) >= FEW
+    if size and enough and not 1 / SAME_SIZE <= size / result <= SAME_SIZE:
+        return view.settings
+    return replace(view.settings, diameter=result)
 
 
 def take_over_steps(
@@ -275,9 +316,11 @@ def take_over_steps(
         raise InputError("There are corrections that are not saved yet; try again then.")
     state = journal_state(recording)
     labels = recording.geometry.array(recording.data)
-    now = replace(view, journal=recording.journal)
+    place: Any = (*view.index, *view.window)
+    now = replace(view, journal=recording.journal, labels=np.array(labels[place]))
     known = known_part(now, touched=True)  # what was touched is never replaced
-    return take_over(labels, found, known, view.index, view.window, classes=view.classes), state
+    part = (labels, found, known, view.index, view.window)
+    return take_over(*part, classes=view.classes, same=CHANGED), state
 
 
 def known_part(view: ViewedPart, *, touched: bool) -> np.ndarray:
@@ -285,11 +328,5 @@ def known_part(view: ViewedPart, *, touched: bool) -> np.ndarray:
     journal = view.journal
     if journal is None:
         return np.zeros(view.labels.shape, bool)
-    mask = mask_from_events(
-        journal.replay(view.index),
-        journal.history(view.index),
-        journal.box(view.index),
-        classes=view.classes,
-        touched=touched,
-    )
-    return np.asarray(mask.known[view.window])
+    events, box = journal.history(view.index), journal.box(view.index, view.window)
+    return mask_from_events(view.labels, events, box, classes=view.classes, touched=touched).known

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from napari_unet.core.training.samples import Samples
     from napari_unet.nn.inference.model import Model
+    from napari_unet.nn.training.assumed_background import SeenObjects
     from napari_unet.nn.training.loop import NamedScores
     from napari_unet.nn.unet.net import UNet
 
@@ -51,6 +52,7 @@ class LiveTuning:
         self.model, self.settings = model, settings or SETTINGS
         self.tuning: Tuning | None = None
         self._held: HeldPlaces | None = None
+        self._seen: SeenObjects = {}
         self._training: Generator[TrainStep, None, object] | None = None
 
     @property
@@ -77,7 +79,9 @@ class LiveTuning:
         if held is None and tuning.split.validation is not None:
             held = HeldPlaces.from_split(tuning.split)
             tuning = Tuning(self.model, samples, self.settings, held=held)
-        yield from tuning.prepare()
+        if not tuning.scratch:
+            doubting = tuning.data.doubt(self._seen)
+            yield from map_steps(doubting, lambda _: TrainStep(self.steps, 0, "preparing"))
         self.close()
         self.tuning, self._held = tuning, held
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from napari_unet.core.settings.tasks import TrainSettings
     from napari_unet.nn.inference.model import Model
+    from napari_unet.nn.training.assumed_background import SeenObjects
 
 
 class TuningData:
@@ -79,13 +80,13 @@ class TuningData:
         self.split = self._hold_out(self.samples)
         self._taught = self.samples
 
-    def doubt(self) -> Generator[None, None, None]:
+    def doubt(self, seen: SeenObjects | None = None) -> Generator[None, None, None]:
         """Make unknown what is only assumed of the training samples and looks like an object.
 
-        To be done once, before they are used.
+        To be done once, before they are used; see `doubt_background` for `seen`.
         """
         if isinstance(self.samples.head, InstanceHead):
-            sure = yield from doubt_background(self._model, self.samples)
+            sure = yield from doubt_background(self._model, self.samples, seen)
             self._taught = sure.balanced(self._usual_share)
             # Objects are held out by where they are: the same as before.
             self.split = replace(self.split, training=self._hold_out(self._taught).training)
