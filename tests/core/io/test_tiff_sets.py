@@ -6,6 +6,7 @@ import struct
 import tracemalloc
 from typing import TYPE_CHECKING
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -13,6 +14,7 @@ from microscope_samples import ndpi
 
 from napari_unet.batch.file_job import plan_jobs
 from napari_unet.core.errors import InputError
+from napari_unet.core.io import tiff_pages
 from napari_unet.core.io.stack import open_stack, read_labels
 from napari_unet.core.io.tiff import files_of_image
 
@@ -254,6 +256,30 @@ def test_a_strip_that_claims_gigabytes_is_refused(tmp_path: Path, compression: s
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"claims 2\.5 GB of pixels in"):
         open_stack(path)
+
+
+@pytest.mark.parametrize(
+    ("compression", "encode"),
+    [
+        ("lerc", imagecodecs.lerc_encode),
+        ("jpeg2000", imagecodecs.jpeg2k_encode),
+        ("jpeg", imagecodecs.jpeg_encode),
+        ("png", imagecodecs.png_encode),
+    ],
+)
+def test_a_tile_that_is_larger_than_its_page_is_refused(
+    tmp_path: Path, monkeypatch, compression: str, encode
+) -> None:
+    """A LERC tile of 70 bytes may become any number of gigabytes."""
+    monkeypatch.setattr(tiff_pages, "ALWAYS", 64 * 64)
+    how = {"shape": (64, 64), "dtype": "u1", "tile": (64, 64), "compression": compression}
+    for name, size in (("good", 64), ("large", 65)):
+        piece = encode(np.full((size, 64), 7, "u1"))
+        tifffile.imwrite(tmp_path / f"{name}.tif", iter([piece]), **how)
+    assert np.ptp(open_stack(tmp_path / "good.tif").data[:, :]) == 0
+    stack = open_stack(tmp_path / "large.tif")
+    with pytest.raises(InputError, match="a piece of 4,096 pixels at most claims 4,160"):
+        stack.read((), (slice(0, 64), slice(0, 64)), (0,))
 
 
 # --- colours, orientation, sizes ------------------------------------------------------------------

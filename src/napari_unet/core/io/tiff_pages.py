@@ -12,15 +12,20 @@ import itertools
 import math
 import weakref
 from collections import OrderedDict
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zarr
 from zarr.storage import WrapperStore
 
 from napari_unet.core.io.lazy_arrays import LazyArray, ranges_from_index
+from napari_unet.core.io.size_claims import ALWAYS, claimed_pixels
 from napari_unet.core.io.tiff_checks import CheckedTiff, cut_short, silence_tifffile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 CACHE_BYTES = 256 * 2**20
 """Decoded strips or tiles that one compressed file keeps in memory, at most."""
@@ -121,11 +126,22 @@ class _CachedStore(WrapperStore[Any]):
         return chunk
 
 
+def _decode(
+    decode: Callable[..., Any], largest: int, data: bytes | None, index: int, **options: Any
+) -> Any:
+    """Decode a strip or tile, but none that claims more pixels than its page can have in one."""
+    if data is not None and (pixels := claimed_pixels(data)) > largest:
+        raise ValueError(f"a piece of {largest:,} pixels at most claims {pixels:,}")
+    return decode(data, index, **options)
+
+
 class DecodedPages(LazyArray):
     """A TIFF series whose strips or tiles are decoded when they are read."""
 
     def __init__(self, file: CheckedTiff, series: int) -> None:
         self.path, self.series = file.filehandle.path, series
+        page = file.series[series].keyframe
+        page.decode = partial(_decode, page.decode, max(ALWAYS, math.prod(page.chunks)))
         self._close = weakref.finalize(self, file.close)
         store = _CachedStore(file.series[series].aszarr(level=0))
         self._array = zarr.open_array(store, mode="r")  # of format 2 or 3, by tifffile's version
