@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     import numpy as np
 
 
+PLANES = "planes"
+"""The unit of what goes through the planes of a volume, such as an object that is followed."""
+
+
 @dataclass(frozen=True)
 class Progress:
     """`done` of `total` units of `what` are finished."""

@@ -8,7 +8,6 @@ from qtpy.QtCore import QSize, Qt, QTimer
 from qtpy.QtWidgets import (
     QButtonGroup,
     QFrame,
-    QGridLayout,
     QLabel,
     QMainWindow,
     QPushButton,
@@ -28,7 +27,7 @@ from napari_unet.gui.models.panel import ModelsPanel
 from napari_unet.gui.segment.panel import SegmentPanel
 from napari_unet.gui.shared_inputs import InputForm
 from napari_unet.gui.widgets.dock import DockPanel, Step
-from napari_unet.gui.widgets.panel import ScrollPanel, make_narrow, vbox
+from napari_unet.gui.widgets.panel import ButtonRows, ScrollPanel, make_narrow, vbox
 
 if TYPE_CHECKING:
     import napari
@@ -52,7 +51,6 @@ STEPS = {
 WITHOUT_RUN = (BATCH,)
 """Steps in which the button that runs the model on the image is not shown."""
 TITLE = "U-Net"
-COLUMNS = 3
 LEAST_WIDTH, USUAL_WIDTH = 190, 340
 """Pixels: the panel is so wide, at least and at most, when it is docked."""
 CANVAS_SHARE, CANVAS_MARGIN = 0.6, 12
@@ -98,24 +96,20 @@ class UNetPanel(DockPanel):
 
     def _build(self) -> None:
         self.buttons: dict[str, QPushButton] = {}
-        group, grid = QButtonGroup(self), QGridLayout()
-        grid.setContentsMargins(4, 0, 4, 2)
-        grid.setSpacing(2)
-        for number, (name, tip) in enumerate(STEPS.items()):
+        group = QButtonGroup(self)
+        for name, tip in STEPS.items():
             button = self.buttons[name] = QPushButton(name)
             button.setToolTip(tip)
             button.setCheckable(True)
-            button.setMinimumWidth(1)
-            button.setStyleSheet("QPushButton { padding: 2px 0px; }")
             # Not a partial of a method: Python's garbage collector crashes in PyQt's proxy of one.
             button.clicked.connect(lambda _=True, name=name: self.open_step(name))
             group.addButton(button)
-            grid.addWidget(button, *divmod(number, COLUMNS))
+        buttons = ButtonRows(list(self.buttons.values()), margins=(4, 0, 4, 2))
         self._stack = QStackedWidget()
         line = QFrame()
         line.setFrameShape(QFrame.Shape.HLine)
         self._footer = vbox(margins=(6, 0, 6, 4))
-        layout = vbox(self.inputs, grid, self._stack, line, self._footer, owner=self)
+        layout = vbox(self.inputs, buttons, self._stack, line, self._footer, owner=self)
         layout.setSpacing(2)
         layout.setStretchFactor(self._stack, 1)
 

@@ -98,7 +98,7 @@ class InputForm(QWidget):
         model = rows_widget([("model", self.model)])
         vbox(
             self._rows["image"], self._rows["axes"], self.question, self._rows["channel"], model,
-            owner=self,
+            margins=(0, 4, 0, 0), owner=self,
         ).setSpacing(0)  # fmt: skip
         make_narrow(self)
 

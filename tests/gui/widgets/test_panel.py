@@ -5,9 +5,23 @@ from __future__ import annotations
 import pytest
 from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QWheelEvent
-from qtpy.QtWidgets import QApplication, QComboBox, QLabel, QSpinBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QApplication,
+    QComboBox,
+    QLabel,
+    QPushButton,
+    QSpinBox,
+    QVBoxLayout,
+    QWidget,
+)
 
-from napari_unet.gui.widgets.panel import CollapsibleSection, ScrollPanel, WrappedLabel
+from napari_unet.gui.widgets.panel import (
+    ButtonRows,
+    CollapsibleSection,
+    ScrollPanel,
+    WrappedLabel,
+    split_rows,
+)
 
 
 @pytest.fixture
@@ -64,6 +78,43 @@ def test_a_low_panel_scrolls(qtbot, content):
     assert inside.height() > 600 and area.height() == 200
     assert inside.width() >= inside.minimumSizeHint().width(), "nothing is cut off at the side"
     assert not area.horizontalScrollBar().isVisible()
+
+
+def test_what_is_opened_comes_into_view_and_texts_that_wrap_are_whole(qtbot):
+    inside = QWidget()
+    layout = QVBoxLayout(inside)
+    text = WrappedLabel("word " * 80)
+    fold = CollapsibleSection("More", text)
+    for widget in (*(QPushButton("x") for _ in range(7)), fold):
+        layout.addWidget(widget)
+    area = ScrollPanel(inside)
+    qtbot.addWidget(area)
+    area.resize(200, 260)
+    area.show()
+    qtbot.waitExposed(area)
+    assert area.verticalScrollBar().value() == 0
+    fold.button.click()
+    qtbot.waitUntil(lambda: area.verticalScrollBar().value() > 0)
+    assert fold.button.mapTo(area, QPoint()).y() >= 0, "the title stays in view"
+    assert text.height() >= text.heightForWidth(text.width()) > 200
+    buttons = inside.findChildren(QPushButton)
+    assert all(button.height() >= button.minimumSizeHint().height() for button in buttons)
+
+
+def test_buttons_fill_few_rows(qtbot):
+    assert split_rows([10] * 7, 1000) == [7]
+    assert split_rows([10] * 7, 45) == [4, 3]
+    assert split_rows([10] * 7, 30) == [3, 2, 2]
+    assert split_rows([50, 10, 10], 30) == [1, 1, 1]
+    buttons = [QPushButton(f"button {number}") for number in range(4)]
+    rows = ButtonRows(buttons)
+    qtbot.addWidget(rows)
+    rows.resize(1000, 30)
+    rows.show()
+    assert len({button.y() for button in buttons}) == 1
+    rows.resize(200, 60)
+    qtbot.waitUntil(lambda: buttons[0].y() == buttons[1].y() < buttons[2].y() == buttons[3].y())
+    assert buttons[3].geometry().right() >= 197 and rows.minimumSizeHint().width() < 40
 
 
 def test_a_width_that_was_asked_for_is_kept_beside_the_bar(qtbot, content):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QBrush, QColor
-from qtpy.QtWidgets import QAbstractItemView, QTreeWidget, QTreeWidgetItem
+from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTreeWidget, QTreeWidgetItem
 
 from napari_unet.batch.run import DONE, FAILED, RUNNING, WAITING, FileProgress
 from napari_unet.core.text import pluralise
@@ -69,7 +69,9 @@ class FileList(QTreeWidget):
         self.setAcceptDrops(True)
         self.setMinimumHeight(120)
         header: Any = self.header()
-        header.resizeSection(_FILE, 100)
+        header.resizeSection(_FILE, 84)
+        header.setSectionResizeMode(_STATE, QHeaderView.ResizeMode.Stretch)  # a tooltip has it all
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setMinimumWidth(80)
         self.itemDoubleClicked.connect(self._double_clicked)
 

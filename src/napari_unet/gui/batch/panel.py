@@ -143,9 +143,9 @@ class BatchPanel(Step):
     def _build(self) -> None:
         self.form, self.files, self.status = BatchForm(self.inputs), FileList(), WrappedLabel(_HINT)
         self.start, self.bar = QPushButton(_RUN), QProgressBar()
-        self.add_files_button = QPushButton("Files …")
+        self.add_files_button = QPushButton("Files…")
         self.add_files_button.setToolTip("Add images to the list.")
-        self.add_folder_button = QPushButton("Folder …")
+        self.add_folder_button = QPushButton("Folder…")
         self.add_folder_button.setToolTip("Add all images of a folder.")
         self.remove_button = QPushButton("Remove")
         self.remove_button.setToolTip("Take the selected files out of the list, or all of them.")

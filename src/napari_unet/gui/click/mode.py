@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QObject, QTimer
 
 from napari_unet.core.errors import InputError, UnetError
+from napari_unet.core.progress import PLANES
+from napari_unet.core.text import pluralise
 from napari_unet.gui.click.actions import ClickActions
 from napari_unet.gui.click.input import ClickInput
 from napari_unet.gui.click.overlay import ClickOverlay
@@ -100,7 +102,9 @@ class ClickMode(ClickActions):
         if not self.active:
             return PAUSED
         if progress.total and self.worker.busy:
-            return f"Following the object: {progress.done} {progress.what} …"
+            if progress.what != PLANES:
+                return "Looking at the object …"
+            return f"Following the object: {pluralise(progress.done, 'plane')} …"
         if (edit := self.edits.edit) is not None:
             step = EDIT_STEPS[edit][len(self.edits.clicks)]
             return " ".join(filter(None, (self.message, step)))

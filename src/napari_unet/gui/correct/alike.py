@@ -149,7 +149,8 @@ class AlikeSection(QWidget):
         )
         self.found.hide()
         vbox(
-            self.find_button, rows_widget([("look in", self.scope)]), self.status, self.found,
+            self.find_button, rows_widget([("look in", self.scope)], 54, margin=0),
+            self.status, self.found,
             self.undo_button,
             margins=(6, 0, 6, 0), owner=self,
         )  # fmt: skip

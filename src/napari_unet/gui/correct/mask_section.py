@@ -82,7 +82,7 @@ class MaskSection(QWidget):
         self._connect()
 
     def _build(self) -> None:
-        title = WrappedLabel("<b>What the model may learn from</b>")
+        title = WrappedLabel("<b>Learn from</b>")
         self.touched = QCheckBox("What I touched")
         self.touched.setChecked(True)
         self.touched.setToolTip(_TIPS["touched"])

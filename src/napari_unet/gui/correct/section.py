@@ -113,7 +113,7 @@ class CorrectSection(Step):
         self.list_section = CollapsibleSection("Corrections so far", self.corrections)
         remember_open(self.list_section, SECTION)
         vbox(
-            self.restore_row, rows_widget([("labels", self.labels)]), self.alike,
+            self.restore_row, rows_widget([("labels", self.labels)], 54), self.alike,
             self.review, self.uncertain, self.mask_section, self.list_section, owner=self,
         ).addStretch(1)  # fmt: skip
         self.status = WrappedLabel(_HINT)

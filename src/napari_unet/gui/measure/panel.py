@@ -157,7 +157,7 @@ class MeasurePanel(Step):
 
     def _build(self) -> None:
         self.form = MeasureForm(self.viewer)
-        self.save_button: Any = PushButton(text="Save CSV …", tooltip=_TIPS["save"])
+        self.save_button: Any = PushButton(text="Save CSV…", tooltip=_TIPS["save"])
         self.column: Any = ComboBox(name="column", choices=(), tooltip=_TIPS["column"])
         self.status, self.histogram, self.view = WrappedLabel(), Histogram(), ObjectView()
         self.button = RunButton(
@@ -171,12 +171,15 @@ class MeasurePanel(Step):
             show=self._show,
         )
         self.start: Any = self.button.widget
-        choice = rows_widget([("histogram", self.column)], 76)
+        choice = rows_widget([("histogram", self.column)], 72, margin=0)
         parts = (self.view, choice, self.histogram, self.save_button.native)
-        content = vbox(*parts, margins=(6, 0, 6, 4))
+        self._results = QWidget()
+        content = vbox(*parts, margins=(6, 0, 6, 4), owner=self._results)
         content.setStretchFactor(self.view, 1)
-        layout = vbox(self.form, content, owner=self)
-        layout.setStretchFactor(content, 1)
+        self._results.hide()  # until there are some
+        layout = vbox(self.form, self._results, owner=self)
+        layout.setStretchFactor(self._results, 1)
+        layout.addStretch(0)
         vbox(self.start.native, self.status, owner=self.footer)
 
     def _connect(self) -> None:
@@ -262,6 +265,7 @@ class MeasurePanel(Step):
         count = len(table["label"])
         self.status.setText(f"{pluralise(count, 'object')} in {run.labels.name}.")
         self.view.show_table(table)
+        self._results.show()
         before: Any = self.column.value
         names = tuple(name for name in table if name != "label")
         self.column.choices = names

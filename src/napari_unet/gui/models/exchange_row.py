@@ -73,6 +73,7 @@ class ExchangeRow(QWidget):
         self.more = QToolButton()
         self.more.setText("▾")
         self.more.setToolTip("Import from a folder, or from the web.")
+        self.more.setStyleSheet("QToolButton::menu-indicator { image: none; }")
         self.more.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         menu = QMenu(self.more)
         menu.addAction("A folder…", self.choose_folder)

@@ -32,7 +32,7 @@ from napari_unet.gui.models.tree import ModelTree
 from napari_unet.gui.remembered import remember, remembered
 from napari_unet.gui.shared_inputs import DEFAULTS, default_model, use_model
 from napari_unet.gui.widgets.dock import Step
-from napari_unet.gui.widgets.panel import hbox, vbox
+from napari_unet.gui.widgets.panel import ButtonRows, vbox
 
 if TYPE_CHECKING:
     import napari
@@ -92,7 +92,7 @@ class ModelsPanel(Step):
         self.default.setCheckable(True)
         self.use = self._button("Use this model", _TIPS["use"], self.use_selected)
         self.undo = self._button("", "", self.undo_delete)
-        own = hbox(self.rename, self.delete, self.default, stretch=1)
+        own = ButtonRows([self.rename, self.delete, self.default])
         parts = (self.tree, self.exchange, own, self.card)
         vbox(*parts, margins=(4, 0, 4, 0), owner=self).addStretch(1)
         self._choice = QWidget()
@@ -108,8 +108,6 @@ class ModelsPanel(Step):
     def _button(text: str, tip: str, press: Any) -> QPushButton:
         button = QPushButton(text)
         button.setToolTip(tip)
-        button.setMinimumWidth(1)
-        button.setStyleSheet("QPushButton { padding: 3px 0px; }")
         button.clicked.connect(lambda: press())
         return button
 

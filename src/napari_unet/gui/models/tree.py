@@ -32,7 +32,8 @@ class ModelTree(QTreeWidget):
         self._items: dict[str, QTreeWidgetItem] = {}
         self._filling = False
         self.setColumnCount(2)
-        self.setHeaderLabels(["model", ""])
+        self.setHeaderLabels(["model", "state"])
+        self.setHeaderHidden(True)
         self.setUniformRowHeights(True)
         self.setIndentation(14)
         self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)

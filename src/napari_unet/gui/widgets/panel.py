@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import QEvent, QObject, QSize, Qt, Signal
+import itertools
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QEvent, QObject, QPoint, QSize, Qt, QTimer, Signal
 from qtpy.QtWidgets import (
     QAbstractSpinBox,
     QBoxLayout,
@@ -24,12 +27,20 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from qtpy.QtGui import QResizeEvent, QShowEvent
+
 Margins = tuple[int, int, int, int]
 _NO_MARGINS: Margins = (0, 0, 0, 0)
 _MIN_HEIGHT = 160  # pixels: a panel that scrolls still shows a few rows of its form
 _WHEEL_WIDGETS = (QAbstractSpinBox, QComboBox)  # the wheel changes their value
 _LEAST_LETTERS, _LEAST_BOX = 4, 48  # a box may be so narrow, in letters and in pixels
 _ELIDES = "napari-unet elides"
+_ROW_SPACING = 2
+_COMBO_STYLE = "QComboBox { padding: 3px 2px 3px 6px; } QComboBox::drop-down { width: 18px; }"
+"""napari's own leaves half of a narrow box empty."""
 _BREAK = "\u200b"  # zero-width space: Qt may break the line here
 
 
@@ -84,6 +95,31 @@ class ScrollPanel(QScrollArea):
             for box in content.findChildren(kind):
                 box.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
                 box.installEventFilter(self)
+        self._opened: CollapsibleSection | None = None
+        self._later = QTimer(self)
+        self._later.setSingleShot(True)
+        self._later.timeout.connect(self._show_opened)
+        for section in content.findChildren(CollapsibleSection):
+            section.toggled.connect(self._section_toggled)
+
+    def _section_toggled(self, opened: bool) -> None:
+        """Scroll to what is opened, once it has its height: it may lie below what is in view."""
+        section = self.sender()
+        if opened and isinstance(section, CollapsibleSection) and section.isVisible():
+            self._opened = section
+            self._later.start()
+
+    def _show_opened(self) -> None:
+        section, self._opened = self._opened, None
+        if section is not None:
+            top = section.mapTo(self._content, QPoint()).y()
+            below = top + section.height() - self._view_height()
+            # As far down as its end, but never past its title.
+            self._bar.setValue(min(top, max(self._bar.value(), below)))
+
+    def _view_height(self) -> int:
+        view = self.viewport()
+        return 0 if view is None else view.height()
 
     def sizeHint(self) -> QSize:
         """Return the content's size, with room for the scroll bar."""
@@ -102,8 +138,24 @@ class ScrollPanel(QScrollArea):
                 event.ignore()
                 return True
         elif kind == QEvent.Type.LayoutRequest:
+            self._keep_height()
             self.updateGeometry()
         return super().eventFilter(watched, event)
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:
+        """Keep the content as high as its wrapped texts need at this width."""
+        super().resizeEvent(event)
+        self._keep_height()
+
+    def _keep_height(self) -> None:
+        """Keep the content from being squeezed: Qt forgets here that texts wrap."""
+        view, layout = self.viewport(), self._content.layout()
+        if view is None or layout is None:
+            return
+        wraps = layout.hasHeightForWidth()
+        needed = layout.minimumHeightForWidth(view.width()) if wraps else 0
+        if needed != self._content.minimumHeight():
+            self._content.setMinimumHeight(needed)
 
     def _with_bar(self, size: QSize) -> QSize:
         return size + QSize(self._bar.sizeHint().width(), 0)
@@ -114,6 +166,7 @@ def make_narrow(content: QWidget) -> None:
     for box in content.findChildren(QComboBox):
         box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         box.setMinimumContentsLength(_LEAST_LETTERS)
+        box.setStyleSheet(_COMBO_STYLE)
         box.setMinimumWidth(_LEAST_BOX)
         box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         if box.property(_ELIDES) is None:
@@ -164,6 +217,66 @@ def _paint_elided(box: QComboBox) -> None:
         )
     painter.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, option)
     painter.end()
+
+
+class ButtonRows(QWidget):
+    """Buttons in as few rows as their texts need; each row takes the whole width.
+
+    Parameters
+    ----------
+    buttons
+        In the order in which they are read.
+    """
+
+    def __init__(self, buttons: Sequence[QPushButton], margins: Margins = _NO_MARGINS) -> None:
+        super().__init__()
+        self._buttons = list(buttons)
+        self._counts: list[int] = []
+        for button in self._buttons:
+            button.setMinimumWidth(1)
+            button.setStyleSheet("QPushButton { padding: 2px 4px; }")
+            button.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self._rows = [hbox() for _ in self._buttons]
+        for row in self._rows:
+            row.setSpacing(_ROW_SPACING)
+        vbox(*self._rows, margins=margins, owner=self).setSpacing(_ROW_SPACING)
+        self._place([len(self._buttons)])
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:
+        """Lay the buttons out anew."""
+        super().resizeEvent(event)
+        self._fit()
+
+    def showEvent(self, event: QShowEvent | None) -> None:
+        """Lay the buttons out by the font that they have now."""
+        super().showEvent(event)
+        self._fit()
+
+    def _fit(self) -> None:
+        margins = self.contentsMargins()
+        if (layout := self.layout()) is not None:
+            margins = layout.contentsMargins()
+        room = self.width() - margins.left() - margins.right()
+        self._place(split_rows([b.sizeHint().width() + _ROW_SPACING for b in self._buttons], room))
+
+    def _place(self, counts: list[int]) -> None:
+        if counts == self._counts:
+            return
+        self._counts, left = counts, iter(self._buttons)
+        for row, count in zip(self._rows, counts, strict=False):
+            for button in itertools.islice(left, count):
+                row.addWidget(button)  # and Qt takes it out of the row where it was
+
+
+def split_rows(widths: Sequence[int], room: int) -> list[int]:
+    """Return how many things of some widths go into each row: few rows, and as even as can be."""
+    total = len(widths)
+    for rows in range(1, total):
+        counts = [total // rows + (row < total % rows) for row in range(rows)]
+        ends = list(itertools.accumulate(counts))
+        if all(sum(widths[end - n : end]) <= room for n, end in zip(counts, ends, strict=True)):
+            return counts
+    return [1] * total
 
 
 def ignore_double_clicks(button: QPushButton) -> None:

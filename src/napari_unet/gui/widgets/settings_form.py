@@ -15,6 +15,8 @@ from qtpy.QtWidgets import QFormLayout, QLabel, QWidget
 if typing.TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from qtpy.QtGui import QResizeEvent
+
 
 AUTO = "auto"
 _NO_LIMIT = 999_999_999  # Qt's number boxes need an upper bound
@@ -138,18 +140,37 @@ class SettingsForm:
                     setting.set(values[name])
 
 
-LABEL_WIDTH = 66
-"""Pixels for what stands before a box, in all rows of the panel; longer ones take two lines."""
+LABEL_WIDTH, WIDE_LABEL, WIDE = 66, 96, 260
+"""Pixels for what stands before a box, in all rows of the panel; longer ones take two lines. In
+rows of `WIDE` pixels there is more room for it."""
 
 
-def rows_widget(rows: Iterable[tuple[str | None, Any]], label_width: int = LABEL_WIDTH) -> QWidget:
+class _Rows(QWidget):
+    """Rows of a form; in a wide panel their labels are wider."""
+
+    def __init__(self, label_width: int) -> None:
+        super().__init__()
+        self._label_width = label_width
+        self.labels: list[QLabel] = []
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:
+        """Give the labels the width that the panel has for them."""
+        super().resizeEvent(event)
+        wide = self.width() >= WIDE
+        for label in self.labels:
+            label.setFixedWidth(max(self._label_width, WIDE_LABEL if wide else 0))
+
+
+def rows_widget(
+    rows: Iterable[tuple[str | None, Any]], label_width: int = LABEL_WIDTH, margin: int = 6
+) -> QWidget:
     """Return a widget that shows magicgui widgets below each other, labels and boxes aligned.
 
-    A widget whose label is None takes the whole width.
+    A widget whose label is None takes the whole width. There are `margin` pixels on both sides.
     """
-    whole = QWidget()
+    whole = _Rows(label_width)
     layout = QFormLayout(whole)
-    layout.setContentsMargins(6, 2, 6, 2)
+    layout.setContentsMargins(margin, 2, margin, 2)
     layout.setHorizontalSpacing(4)
     layout.setVerticalSpacing(4)
     layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
@@ -163,6 +184,7 @@ def rows_widget(rows: Iterable[tuple[str | None, Any]], label_width: int = LABEL
         label.setWordWrap(True)
         label.setToolTip(widget.tooltip)
         layout.addRow(label, widget.native)
+        whole.labels.append(label)
     return whole
 
 

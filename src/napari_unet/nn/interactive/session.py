@@ -22,7 +22,7 @@ from napari_unet.core.instances.label_edits import (
 )
 from napari_unet.core.instances.mask import find_object
 from napari_unet.core.io.stack import Stack, open_stack
-from napari_unet.core.progress import Progress
+from napari_unet.core.progress import PLANES, Progress
 from napari_unet.core.prompts.clicks import Click, ClickSet, UndoStack, box_mask, locate
 from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.nn.inference.diameter_estimation import resolve_diameter
@@ -225,7 +225,7 @@ class ClickSession:
             if generation != self.generation:
                 return
             masks[index] = exclude_others(mask, index, begun.label, self._protected)
-            yield Progress(done, depth - len(begun.masks), "planes")
+            yield Progress(done, depth - len(begun.masks), PLANES)
         self._advance(lambda _: replace(begun, masks=masks, grown=True), generation)
 
     def preview(self, click: Click) -> Mapping[Index, ObjectMask] | None:
