@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import importlib.util
 import json
@@ -98,6 +99,75 @@ class TestLinks:
     def test_a_broken_anchor_would_be_seen(self):
         assert "what-must-stay" in anchors("CONTRIBUTING.md")
         assert "how-to-add" in anchors("CONTRIBUTING.md")
+
+
+STEPS_OF_USERS = [page for page in PAGES if page.startswith(("docs/tutorials/", "docs/start/"))]
+STEPS_OF_USERS += ["docs/faq.md", "docs/models.md"]
+EMPHASISED = re.compile(r"\*\*(?P<bold>[^*]+)\*\*|(?<![*\w])\*(?P<italic>[^*\n]+)\*(?![*\w])")
+PLAIN_EMPHASIS = {
+    *("ap50", "recall", "f1", "dice", "every", "card", "size", "what a pixel is", "scale"),
+    *("saved", "not measurable", "renamed", "deleted"),
+    *("a 2d model", "a 3d model", "learning while you correct", "not", "torchscript is a program"),
+}
+"""Words that stand out on those pages and are no names of the window's."""
+OF_OTHERS = {
+    *("file", "plugins", "open sample", "io utilities", "install/uninstall plugins", "install"),
+    *("metadata", "u-net (napari-unet)", "c", "y", "k", "enter", "esc", "ctrl+z", "ctrl+shift+z"),
+    *("ctrl-click",),
+}
+"""Names of napari's menus and buttons, and keys."""
+
+
+def plain_name(text):
+    """A name without marks, arrows, the key behind it, and the dots of what opens a dialog."""
+    text = re.sub(r"<[^>]+>|\s*\([A-Za-z]+\)$", "", " ".join(text.split()))
+    return text.strip("▸▾ ").rstrip(" .…:").casefold()
+
+
+@functools.cache
+def names_in_window():
+    """All that the window says: when it is opened, and all texts in its code."""
+    found = set(OF_OTHERS)
+
+    def collect(entry):
+        if isinstance(entry, str):
+            found.add(plain_name(entry))
+        elif isinstance(entry, dict):
+            found.update(map(plain_name, entry))
+            collect(list(entry.values()))
+        else:
+            for part in entry if isinstance(entry, list) else ():
+                collect(part)
+
+    collect(json.loads((ROOT / "tests/fixtures/window_texts.json").read_text(encoding="utf-8")))
+    collect(yaml.safe_load((ROOT / "napari.yaml").read_text(encoding="utf-8")))
+    for file in (ROOT / "src/napari_unet/gui").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant):
+                collect(node.value)
+    return found
+
+
+def unknown_names(text):
+    """What stands out in a text and is neither a name in the window nor plain emphasis."""
+    prose = re.sub(r"`[^`]*`", "", text)
+    names = [match["bold"] or match["italic"] for match in EMPHASISED.finditer(prose)]
+    parts = [plain_name(part) for name in names for part in name.split(" > ")]
+    return [part for part in parts if part not in names_in_window() | PLAIN_EMPHASIS]
+
+
+class TestNamesInTheWindow:
+    @pytest.mark.parametrize("page", STEPS_OF_USERS)
+    def test_what_a_page_tells_to_press_is_there(self, page):
+        assert unknown_names(text_of(page)) == []
+
+    def test_a_name_that_is_gone_would_be_seen(self):
+        text = "Press **Run**, *then* **Segment > Run it all**; **I have checked this\nslice** (K)."
+        assert unknown_names(text) == ["then", "run it all"]
+
+    def test_all_exceptions_are_needed(self):
+        said = " ".join(map(text_of, STEPS_OF_USERS)).casefold()
+        assert [name for name in PLAIN_EMPHASIS if f"*{name}" not in said] == []
 
 
 class TestNavigation:

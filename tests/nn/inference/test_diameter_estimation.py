@@ -20,6 +20,7 @@ from napari_unet.nn.inference.diameter_estimation import (
 from napari_unet.nn.inference.model import load_model
 from napari_unet.nn.inference.model_input import open_frame
 from napari_unet.nn.inference.scale_trials import ScaleTrial, check_consistency, try_scale
+from napari_unet.nn.inference.second_size import count_held, find_second_size
 from napari_unet.nn.inference.segment import segment_steps
 
 
@@ -133,5 +134,28 @@ def test_two_sizes_are_named_and_the_one_that_was_told_is_not_doubted(nuclei):
     assert two.sizes == pytest.approx((74, 20), rel=0.15)
     assert two.sizes[0] == pytest.approx(settings.diameter, abs=0.1)
     assert two.text.startswith("21 px or 7") and two.diameter is None
+    frame = open_frame(stack, nuclei, PredictSettings(), ())
+    held = count_held(frame, 20, 74, nuclei, PredictSettings())
+    assert len(held) > 5 and held.min() >= 0 and held[held > 0].mean() <= 1.1
     _, told = resolve_diameter(stack, nuclei, PredictSettings(diameter=20))
     assert not any(remark.sizes or remark.diameter for remark in told)
+
+
+@pytest.mark.parametrize(
+    ("clear", "held", "named"),
+    [
+        (6, (0, 1, 1, 1), 30),  # a nucleus in each cell
+        (6, (0, 1, 1, 0), 0),  # by accident
+        (6, (2, 3, 1, 2), 0),  # clumps
+        (60, (), 30),  # more of them than of the size that was taken
+    ],
+)
+def test_clumps_and_pieces_are_no_second_size(nuclei, monkeypatch, clear, held, named):
+    statistics = {"peak": 0.8, "certainty": 0.9}
+    taken = ScaleTrial(2.0, 10.0, 20, statistics, 0.9, 20, 10.0)
+    other = ScaleTrial(0.7, 30.0, 60, statistics, 0.9, clear, 30.0)
+    module = "napari_unet.nn.inference.second_size"
+    monkeypatch.setattr(f"{module}.count_held", lambda *_: np.array(held, int))
+    frame = open_frame(open_stack(np.zeros((9, 9))), nuclei, PredictSettings(), ())
+    found = find_second_size([taken, other], 10.0, frame, nuclei, PredictSettings())
+    assert found == named

@@ -15,6 +15,7 @@ segment_window         a part of one frame to labels, in little memory
 seam_check             a crop across the borders of tiles held against one piece
 diameter_estimation    how large the objects are, and whether the image is like the training images
 scale_trials           what is found in a part of an image at one scale, and how well it fits
+second_size            whether an image shows objects of two sizes
 size_regression        how large objects are by the look of a part, before any is outlined
 taught_size            the size that a tuned model was taught, and what it says of a new image
 embeddings             the trunk's features of an image, cached for clicks

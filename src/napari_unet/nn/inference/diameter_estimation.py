@@ -36,6 +36,7 @@ from napari_unet.nn.inference.scale_trials import (
     check_consistency,
     try_scale,
 )
+from napari_unet.nn.inference.second_size import find_second_size
 from napari_unet.nn.inference.taught_size import LOOKS, SAME, taught_size
 
 if TYPE_CHECKING:
@@ -54,10 +55,6 @@ FAR_SCALES = (0.125,)
 """Further ones for models with a size regressor: the others find something in any blur."""
 LEAST_EDGE = 24
 """An image that a scale leaves fewer pixels than this is not tried at it."""
-OTHER_RATIO = 2.5
-"""Sizes of clear objects that differ by more than this are two kinds of objects, not a spread."""
-OTHER_SCALE = 2.0
-"""Objects of another size are not looked for at larger scales: there any blur looks like some."""
 SIMILAR_QUALITY = 0.2
 """Trials whose qualities differ by less count nearly alike in the estimate."""
 
@@ -113,8 +110,10 @@ def diameter_steps(
             used = check_consistency(used, model, settings)
         if not told or used.clear < CLEAR_COUNT:
             remarks.append(remark)
-    if settings.survey and not told and (other := _other_size(trials, found)):
-        remarks.append(two_sizes_remark(settings.diameter or found, other))
+    if settings.survey and not told and len(trials) > 1:
+        frame = _middle_frame(stack, model, settings)
+        if other := find_second_size(trials, found, frame, model, settings):
+            remarks.append(two_sizes_remark(settings.diameter or found, other))
     if settings.min_size is None:
         chosen = model.decoding.in_image(scale, model.spec.ndim)
         settings = replace(settings, min_size=chosen.min_size)
@@ -239,22 +238,6 @@ def _combine(trials: list[ScaleTrial], wanted: float) -> float:
     weights = np.exp((quality - quality.max()) / SIMILAR_QUALITY)
     sizes = np.log([trial.size for trial in found])
     return float(np.exp(np.average(sizes, weights=weights)))
-
-
-def _other_size(trials: list[ScaleTrial], found: float) -> float:
-    """Return the diameter of clear objects that are not of the size found; 0 without any.
-
-    Where the look of the part says that objects are much larger, they are pieces of those.
-    """
-    others = [
-        trial
-        for trial in trials
-        if trial.clear >= CLEAR_COUNT
-        and trial.scale <= OTHER_SCALE
-        and abs(math.log(trial.clear_diameter / found)) > math.log(OTHER_RATIO)
-        and (trial.expected or 0.0) < OTHER_RATIO * trial.clear_diameter
-    ]
-    return max(others, key=lambda trial: trial.clear).clear_diameter if others else 0.0
 
 
 def _middle_frame(stack: Stack, model: Model, settings: PredictSettings) -> Frame:

@@ -146,8 +146,8 @@ class ScaleTrial:
 def try_scale(frame: Frame, scale: float, model: Model, settings: PredictSettings) -> ScaleTrial:
     """Segment a part of a frame where intensities vary, at a scale in network pixels a pixel."""
     # Without a regressor all rests on what is found: the busiest part shows most.
-    image = _part(frame.at(scale), BUSY if model.size else 1.0)
-    maps, labels, summary = _objects_in(image, model, settings)
+    image, _ = choose_part(frame.at(scale), BUSY if model.size else 1.0)
+    maps, labels, summary = find_objects(image, model, settings)
     peaks = peak_heights(labels, maps[1])
     statistics = intensity_statistics(image) | {
         "peak": float(peaks.mean()) if len(peaks) else 0.0,
@@ -171,20 +171,19 @@ def check_consistency(trial: ScaleTrial, model: Model, settings: PredictSettings
     labels = trial.labels
     if not trial.objects or trial.part is None or labels is None:
         return trial
-    _, turned, _ = _objects_in(np.rot90(trial.part, 1, (-2, -1)), model, settings)
+    _, turned, _ = find_objects(np.rot90(trial.part, 1, (-2, -1)), model, settings)
     overlap = Overlap.from_labels(np.rot90(turned, -1, (-2, -1)), labels)
     trial = replace(trial, consistency=float(score(overlap, (0.5,)).ap[0]))
     if not model.diameter or trial.peaks is None:
         return trial
     sizes = equivalent_diameters(overlap.true_sizes, labels.ndim)
-    near = np.abs(np.log(sizes / model.diameter)) <= math.log(CLEAR_RATIO)
     again = np.isin(np.arange(len(sizes)), match(overlap).true)
-    clear = sizes[near & again & (trial.peaks >= CLEAR_PEAK)] / trial.scale
+    clear = sizes[again & _look_clear(sizes, trial.peaks, model.diameter)] / trial.scale
     found = float(np.median(clear)) if len(clear) else 0.0
     return replace(trial, clear=len(clear), clear_diameter=found)
 
 
-def _objects_in(
+def find_objects(
     image: np.ndarray, model: Model, settings: PredictSettings
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return maps, labels and features' summary of a part of a frame (C, *spatial)."""
@@ -195,11 +194,31 @@ def _objects_in(
     return maps, decode_instances(maps, chosen), summary.cpu().numpy()
 
 
-def _part(frame: Frame, busy: float) -> np.ndarray:
+def name_clear_objects(labels: np.ndarray, distance: np.ndarray, wanted: float) -> np.ndarray:
+    """Return the labels of clear objects, whether they would be found again or not.
+
+    Parameters
+    ----------
+    distance
+        The relative distances that the network gave for the labels.
+    wanted
+        Diameter of the objects that the network works on best, in its pixels.
+    """
+    names, counts = np.unique(labels[labels > 0], return_counts=True)
+    sizes = equivalent_diameters(counts, labels.ndim)
+    return np.asarray(names[_look_clear(sizes, peak_heights(labels, distance), wanted)])
+
+
+def _look_clear(sizes: np.ndarray, peaks: np.ndarray, wanted: float) -> np.ndarray:
+    near = np.abs(np.log(sizes / wanted)) <= math.log(CLEAR_RATIO)
+    return np.asarray(near & (peaks >= CLEAR_PEAK))
+
+
+def choose_part(frame: Frame, busy: float) -> tuple[np.ndarray, list[slice]]:
     """Read a part of a frame where there is something: among some on a grid, a typical one.
 
     Those count whose intensities vary at least `busy` times as much as in the busiest, which often
-    shows the largest objects; the middle one of them is taken.
+    shows the largest objects; the middle one of them is taken. Its window comes with it.
     """
     edge, count = EDGES[len(frame.shape)], CANDIDATES[len(frame.shape)]
     windows = [
@@ -213,4 +232,5 @@ def _part(frame: Frame, busy: float) -> np.ndarray:
     spreads = np.nan_to_num([float(part.std()) for part in parts])
     order = np.argsort(spreads)
     enough = order[spreads[order] >= busy * spreads.max()]
-    return parts[int(enough[len(enough) // 2])]
+    chosen = int(enough[len(enough) // 2])
+    return parts[chosen], list(list(itertools.product(*windows))[chosen])
