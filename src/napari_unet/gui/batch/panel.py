@@ -281,7 +281,7 @@ class BatchPanel(Step):
         text = f"{done} of {len(self.files.rows)} files done"
         text += f", {failed} failed, in {took}." if failed else f" in {took}."
         if state == CANCELLED:
-            self.status.setText(f"Cancelled. {text} Run goes on with the rest.")
+            self.status.setText(f"Cancelled. {text} Run on all files goes on with the rest.")
         elif state == DONE:
             self.status.setText(text)
         self._show_state()
