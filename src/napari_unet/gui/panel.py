@@ -26,8 +26,9 @@ from napari_unet.gui.measure.panel import MeasurePanel
 from napari_unet.gui.models.panel import ModelsPanel
 from napari_unet.gui.segment.panel import SegmentPanel
 from napari_unet.gui.shared_inputs import InputForm
+from napari_unet.gui.widgets.button_rows import ButtonRows
 from napari_unet.gui.widgets.dock import DockPanel, Step
-from napari_unet.gui.widgets.panel import ButtonRows, ScrollPanel, make_narrow, vbox
+from napari_unet.gui.widgets.panel import ScrollPanel, make_narrow, vbox
 
 if TYPE_CHECKING:
     import napari

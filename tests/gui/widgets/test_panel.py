@@ -15,13 +15,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_unet.gui.widgets.panel import (
-    ButtonRows,
-    CollapsibleSection,
-    ScrollPanel,
-    WrappedLabel,
-    split_rows,
-)
+from napari_unet.gui.widgets.button_rows import ButtonRows, split_rows
+from napari_unet.gui.widgets.panel import CollapsibleSection, ScrollPanel, WrappedLabel
 
 
 @pytest.fixture

@@ -31,8 +31,9 @@ from napari_unet.gui.models.exchange_row import ExchangeRow, dropped_sources
 from napari_unet.gui.models.tree import ModelTree
 from napari_unet.gui.remembered import remember, remembered
 from napari_unet.gui.shared_inputs import DEFAULTS, default_model, use_model
+from napari_unet.gui.widgets.button_rows import ButtonRows
 from napari_unet.gui.widgets.dock import Step
-from napari_unet.gui.widgets.panel import ButtonRows, vbox
+from napari_unet.gui.widgets.panel import vbox
 
 if TYPE_CHECKING:
     import napari

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QEvent, QObject, QPoint, QSize, Qt, QTimer, Signal
@@ -28,9 +27,7 @@ from qtpy.QtWidgets import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from qtpy.QtGui import QResizeEvent, QShowEvent
+    from qtpy.QtGui import QResizeEvent
 
 Margins = tuple[int, int, int, int]
 _NO_MARGINS: Margins = (0, 0, 0, 0)
@@ -38,7 +35,6 @@ _MIN_HEIGHT = 160  # pixels: a panel that scrolls still shows a few rows of its 
 _WHEEL_WIDGETS = (QAbstractSpinBox, QComboBox)  # the wheel changes their value
 _LEAST_LETTERS, _LEAST_BOX = 4, 48  # a box may be so narrow, in letters and in pixels
 _ELIDES = "napari-unet elides"
-_ROW_SPACING = 2
 _COMBO_STYLE = "QComboBox { padding: 3px 2px 3px 6px; } QComboBox::drop-down { width: 18px; }"
 """napari's own leaves half of a narrow box empty."""
 _BREAK = "\u200b"  # zero-width space: Qt may break the line here
@@ -217,66 +213,6 @@ def _paint_elided(box: QComboBox) -> None:
         )
     painter.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, option)
     painter.end()
-
-
-class ButtonRows(QWidget):
-    """Buttons in as few rows as their texts need; each row takes the whole width.
-
-    Parameters
-    ----------
-    buttons
-        In the order in which they are read.
-    """
-
-    def __init__(self, buttons: Sequence[QPushButton], margins: Margins = _NO_MARGINS) -> None:
-        super().__init__()
-        self._buttons = list(buttons)
-        self._counts: list[int] = []
-        for button in self._buttons:
-            button.setMinimumWidth(1)
-            button.setStyleSheet("QPushButton { padding: 2px 4px; }")
-            button.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        self._rows = [hbox() for _ in self._buttons]
-        for row in self._rows:
-            row.setSpacing(_ROW_SPACING)
-        vbox(*self._rows, margins=margins, owner=self).setSpacing(_ROW_SPACING)
-        self._place([len(self._buttons)])
-
-    def resizeEvent(self, event: QResizeEvent | None) -> None:
-        """Lay the buttons out anew."""
-        super().resizeEvent(event)
-        self._fit()
-
-    def showEvent(self, event: QShowEvent | None) -> None:
-        """Lay the buttons out by the font that they have now."""
-        super().showEvent(event)
-        self._fit()
-
-    def _fit(self) -> None:
-        margins = self.contentsMargins()
-        if (layout := self.layout()) is not None:
-            margins = layout.contentsMargins()
-        room = self.width() - margins.left() - margins.right()
-        self._place(split_rows([b.sizeHint().width() + _ROW_SPACING for b in self._buttons], room))
-
-    def _place(self, counts: list[int]) -> None:
-        if counts == self._counts:
-            return
-        self._counts, left = counts, iter(self._buttons)
-        for row, count in zip(self._rows, counts, strict=False):
-            for button in itertools.islice(left, count):
-                row.addWidget(button)  # and Qt takes it out of the row where it was
-
-
-def split_rows(widths: Sequence[int], room: int) -> list[int]:
-    """Return how many things of some widths go into each row: few rows, and as even as can be."""
-    total = len(widths)
-    for rows in range(1, total):
-        counts = [total // rows + (row < total % rows) for row in range(rows)]
-        ends = list(itertools.accumulate(counts))
-        if all(sum(widths[end - n : end]) <= room for n, end in zip(counts, ends, strict=True)):
-            return counts
-    return [1] * total
 
 
 def ignore_double_clicks(button: QPushButton) -> None:
