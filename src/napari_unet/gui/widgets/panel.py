@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 Margins = tuple[int, int, int, int]
 _NO_MARGINS: Margins = (0, 0, 0, 0)
-_MIN_HEIGHT = 160  # pixels: a panel that scrolls still shows a few rows of its form
+_MIN_HEIGHT = 80  # pixels: a panel that scrolls still shows two rows of its form
 _WHEEL_WIDGETS = (QAbstractSpinBox, QComboBox)  # the wheel changes their value
 _LEAST_LETTERS, _LEAST_BOX = 4, 48  # a box may be so narrow, in letters and in pixels
 _ELIDES = "napari-unet elides"

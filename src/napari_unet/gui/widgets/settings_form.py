@@ -140,9 +140,9 @@ class SettingsForm:
                     setting.set(values[name])
 
 
-LABEL_WIDTH, WIDE_LABEL, WIDE = 66, 96, 260
-"""Pixels for what stands before a box, in all rows of the panel; longer ones take two lines. In
-rows of `WIDE` pixels there is more room for it."""
+LABEL_WIDTH, WIDE_LABEL, LABEL_SHARE = 66, 96, 0.34
+"""Pixels for what stands before a box, in all rows of the panel, at least and at most, and its share
+of the width in between; longer ones take two lines."""
 
 
 class _Rows(QWidget):
@@ -156,9 +156,9 @@ class _Rows(QWidget):
     def resizeEvent(self, event: QResizeEvent | None) -> None:
         """Give the labels the width that the panel has for them."""
         super().resizeEvent(event)
-        wide = self.width() >= WIDE
+        width = max(self._label_width, min(WIDE_LABEL, int(LABEL_SHARE * self.width())))
         for label in self.labels:
-            label.setFixedWidth(max(self._label_width, WIDE_LABEL if wide else 0))
+            label.setFixedWidth(width)
 
 
 def rows_widget(
