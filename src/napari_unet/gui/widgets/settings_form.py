@@ -141,8 +141,8 @@ class SettingsForm:
 
 
 LABEL_WIDTH, WIDE_LABEL, LABEL_SHARE = 66, 96, 0.34
-"""Pixels for what stands before a box, in all rows of the panel, at least and at most, and its share
-of the width in between; longer ones take two lines."""
+"""Pixels for what stands before a box, in all rows of the panel, at least and at most, and its
+share of the width in between; longer ones take two lines."""
 
 
 class _Rows(QWidget):
