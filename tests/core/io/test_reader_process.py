@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from typing import TYPE_CHECKING
 
@@ -84,6 +85,32 @@ def test_a_process_is_used_again_and_replaced_when_it_crashes(tmp_path: Path) ->
         assert stack.data[1, 2, 3] == odd_readers.VALUES[1, 2, 3]
         del stack
     assert running() == 1
+
+
+def test_after_a_read_that_was_interrupted(tmp_path: Path, monkeypatch) -> None:
+    """Its answer must not be taken for that to the next question."""
+    array = open_stack(write(tmp_path, "a")).data.data
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(array._process, "_exchange", interrupt)
+        array[0]
+    np.testing.assert_array_equal(array[1], odd_readers.VALUES[1])
+
+
+@pytest.mark.filterwarnings("ignore:.*is multi-threaded:DeprecationWarning")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows does not fork")
+def test_a_forked_process_reads_by_a_process_of_its_own(tmp_path: Path) -> None:
+    array = open_stack(write(tmp_path, "a")).data.data
+    child = os.fork()
+    if not child:
+        right = np.array_equal(array[1], odd_readers.VALUES[1])
+        array._process.end()
+        os._exit(0 if right else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    np.testing.assert_array_equal(array[2], odd_readers.VALUES[2])
 
 
 def test_a_folder_run_goes_on(tmp_path: Path, tiny_model: str, capsys) -> None:

@@ -681,10 +681,11 @@ def test_damaged_zarr_chunk(tmp_path: Path) -> None:
         stack.read((), (slice(0, 5), slice(0, 6)), (0,))
 
 
-def test_a_missing_codec_names_the_package(tmp_path: Path, monkeypatch) -> None:
-    tifffile.imwrite(tmp_path / "a.tif", image("YX"), compression="lzw")
-    monkeypatch.setattr(tifffile.TIFF, "DECOMPRESSORS", {1: None})
-    with pytest.raises(InputError, match="LZW, which needs one more package: pip install imagec"):
+@pytest.mark.parametrize(("table", "name"), [("DECOMPRESSORS", "LZW"), ("UNPREDICTORS", "HORIZ")])
+def test_what_a_file_is_compressed_with_is_named(tmp_path, monkeypatch, table, name) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", image("YX"), compression="lzw", predictor=True)
+    monkeypatch.setattr(tifffile.TIFF, table, {1: None})
+    with pytest.raises(InputError, match=f"compressed with {name}.*, which cannot be read here"):
         read_file(tmp_path / "a.tif")
 
 

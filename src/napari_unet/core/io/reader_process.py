@@ -53,12 +53,13 @@ class ReaderProcess:
     ----------
     used
         Whether it has been asked for a file before.
-    ended
-        Whether it is gone.
+    blamed
+        Whether its file has made it crash, or kept it for too long.
     """
 
     def __init__(self) -> None:
-        self.used, self.ended, self._lock = False, False, threading.Lock()
+        self.used, self.blamed, self._ended = False, False, False
+        self._owner, self._lock = os.getpid(), threading.Lock()
         self._child = subprocess.Popen(
             [
                 sys.executable,
@@ -72,6 +73,11 @@ class ReaderProcess:
             creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
         )
         self._process = psutil.Process(self._child.pid)
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is gone, or that of the process which this one was forked from."""
+        return self._ended or self._owner != os.getpid()
 
     def ask(
         self, path: Path, seconds: float, read_bytes: int = 0, **question: Any
@@ -100,9 +106,12 @@ class ReaderProcess:
             watch.start()
             try:
                 answer, data = self._exchange({**question, "within_s": patience}, read_bytes)
-            except (OSError, ValueError) as error:
+            except BaseException as error:
                 watch.end()
-                self.end()
+                self.end()  # lest its answer be taken for that to the next question
+                if not isinstance(error, (OSError, ValueError)):
+                    raise
+                self.blamed = True
                 if watch.given_up:
                     raise endless_error(path, seconds) from None
                 raise CrashError(
@@ -119,7 +128,7 @@ class ReaderProcess:
 
     def end(self) -> None:
         """End the process."""
-        self.ended = True
+        self._ended = True
         self._child.kill()
         for pipe in (self._child.stdin, self._child.stdout):
             if pipe is not None:
@@ -265,7 +274,11 @@ class ApartArray(LazyArray):
     ) -> None:
         super().__init__(tuple(answer["shape"]), np.dtype(answer["dtype"]))
         self.chunks = tuple(map(tuple, answer["chunks"])) if answer["chunks"] else None
-        self._source, self._process = (path, module, series), process
+        self._source = path, module, series
+        self._use(process)
+
+    def _use(self, process: ReaderProcess) -> None:
+        self._process = process
         weakref.finalize(self, _spare.give, process)
 
     def __getitem__(self, key: Any) -> np.ndarray:
@@ -277,6 +290,8 @@ class ApartArray(LazyArray):
         starts = [min(span[0], span[-1]) for span in spans]
         counts = [abs(span[-1] - span[0]) + 1 for span in spans]
         size = math.prod(counts) * self.dtype.itemsize
+        if self._process.ended and not self._process.blamed:  # a read was interrupted
+            self._use(_open(_spare.take(), *self._source)[0])
         path = self._source[0]
         _, data = self._process.ask(
             path, seconds_for(path), size, do="read", start=starts, count=counts

@@ -171,12 +171,16 @@ def _check_sizes(path: Path, page: Any) -> None:
 
 
 def _check_codec(path: Path, page: Any) -> None:
-    try:
-        tifffile.TIFF.DECOMPRESSORS[page.compression]
-        tifffile.TIFF.UNPREDICTORS[page.predictor]
-    except KeyError:
-        name = getattr(page.compression, "name", str(page.compression))
-        raise InputError(
-            f"{path} is compressed with {name}, which needs one more package: "
-            "pip install imagecodecs, or save the image uncompressed."
-        ) from None
+    """Raise InputError for a compression that tifffile and imagecodecs do not decode."""
+    for known, found in (
+        (tifffile.TIFF.DECOMPRESSORS, page.compression),
+        (tifffile.TIFF.UNPREDICTORS, page.predictor),
+    ):
+        try:
+            known[found]
+        except KeyError:
+            name = getattr(found, "name", str(found))
+            raise InputError(
+                f"{path} is compressed with {name}, which cannot be read here; save the image "
+                "uncompressed, or with LZW or Deflate."
+            ) from None
