@@ -30,6 +30,7 @@ from napari_unet.gui.layers.overlay_layer import (
     overlay_colormap,
     overlay_metadata,
     overlay_names,
+    remove_layer,
 )
 from napari_unet.gui.layers.result_info import ResultInfo, get_provenance, labels_checksum
 from napari_unet.gui.mask_labels import doubt_labels, offer_pieces
@@ -302,5 +303,5 @@ def _find_layer(viewer: Any, pair: list[str], shape: tuple[int, ...]) -> Labels 
         if layer.data.shape == shape:
             found: Labels = layer
             return found
-        viewer.layers.remove(layer)
+        remove_layer(viewer, layer)
     return None

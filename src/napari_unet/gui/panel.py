@@ -20,6 +20,8 @@ from napari_unet.gui.click.panel import ClickPanel
 from napari_unet.gui.correct.edit_tracker import get_edit_tracker
 from napari_unet.gui.correct.section import CorrectSection
 from napari_unet.gui.finetune.panel import TuneSection
+from napari_unet.gui.jobs.engine import load_libraries
+from napari_unet.gui.jobs.job import Job, WidgetJobs
 from napari_unet.gui.live.scribbles import ScribbleSection
 from napari_unet.gui.live.section import LiveSection
 from napari_unet.gui.measure.panel import MeasurePanel
@@ -54,6 +56,8 @@ WITHOUT_RUN = (BATCH,)
 TITLE = "U-Net"
 LEAST_WIDTH, USUAL_WIDTH = 190, 340
 """Pixels: the panel is so wide, at least and at most, when it is docked."""
+REST_MS = 500
+"""How long after it was opened the panel begins to load libraries: once it is drawn."""
 CANVAS_SHARE, CANVAS_MARGIN = 0.6, 12
 """The canvas keeps this share of the window; pixels around the canvas."""
 
@@ -79,13 +83,17 @@ class UNetPanel(DockPanel):
         self.viewer = napari_viewer
         self.inputs = InputForm(napari_viewer)
         self.step = ""
-        self._fitted = False
+        self._fitted = self._loaded = False
         self._steps: dict[str, Step] = {}
         self._pages: dict[str, QWidget] = {}
         self._sections: tuple[ScribbleSection | LiveSection, ...] = ()
         self._hidden = QTimer(self)
         self._hidden.setSingleShot(True)
         self._hidden.timeout.connect(self._close_if_hidden)
+        self._rest = QTimer(self)
+        self._rest.setSingleShot(True)
+        self._rest.setInterval(REST_MS)
+        self._rest.timeout.connect(self._load_libraries)
         self._build()
         self._tracker = get_edit_tracker(napari_viewer)
         self.docked.connect(self._tracker.close_with)
@@ -306,6 +314,13 @@ class UNetPanel(DockPanel):
         self.inputs.refresh_models()
         for step in self._steps.values():
             step.dock_shown()
+        self._rest.start()
+
+    def _load_libraries(self) -> None:
+        """Load what the first run needs, while the user looks at the panel."""
+        if not self._loaded:
+            self._loaded = True
+            WidgetJobs(self).run("libraries", Job(load_libraries))
 
     def hideEvent(self, event: QHideEvent | None) -> None:
         """Find out later whether the dock was closed or hidden, and not only covered.

@@ -14,6 +14,7 @@ from napari_unet.core.settings.tasks import LinkSettings
 from napari_unet.gui.jobs.run_button import LayerSection, ResultRun
 from napari_unet.gui.layers.combos import as_choices, image_layers, object_layers, refresh_choices
 from napari_unet.gui.layers.convert import full_resolution, layer_axes, unwrap, voxel_size_um
+from napari_unet.gui.layers.overlay_layer import remove_layer
 from napari_unet.gui.layers.result_info import (
     RESULT_KEY,
     ResultInfo,
@@ -144,7 +145,7 @@ class LinkSection(LayerSection):
                 continue
             checksum = ResultInfo.from_layer(other).checksum
             if checksum is None or checksum == labels_checksum(other.data):
-                self._viewer.layers.remove(other)
+                remove_layer(self._viewer, other)
 
     def _choices(self, *_: Any) -> list[tuple[str, Labels]]:
         return as_choices(la for la in object_layers(self._viewer) if la.ndim in (3, 4))

@@ -151,11 +151,11 @@ class ClickMode(ClickActions):
         force
             Also if the object cannot be kept; it is lost then.
         """
-        from napari_unet.nn.interactive.interaction import finish
-
         if self.shown is None and not self.worker.has_actions:
             self._end()
             return
+        from napari_unet.nn.interactive.interaction import finish
+
         self._stopping, self._forced = True, force
         self.worker.put(functools.partial(finish, grow=self.settings.grow))
 

@@ -10,7 +10,7 @@ from napari.utils.colormaps import DirectLabelColormap
 
 from napari_unet.core.errors import InputError
 from napari_unet.gui.layers.live_labels import draw_part
-from napari_unet.gui.layers.overlay_layer import add_overlay
+from napari_unet.gui.layers.overlay_layer import add_overlay, remove_layer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -92,8 +92,7 @@ class ClickOverlay:
 
     def close(self) -> None:
         """Remove the layer."""
-        if self.layer in self._viewer.layers:
-            self._viewer.layers.remove(self.layer)
+        remove_layer(self._viewer, self.layer)
 
     def _dot(self, click: Click) -> tuple[Index, Window, np.ndarray]:
         """Return a disc at a click."""

@@ -116,13 +116,13 @@ class ClickWorker(QObject):
 
     def drop(self) -> None:
         """Drop the active object, and all actions that are waiting or running."""
-        from napari_unet.nn.interactive.interaction import reset
-
         if self.session is None:
             self._actions.clear()  # the session is still being opened, which goes on
-        else:
-            self._abandon()
-            self.put(reset)
+            return
+        from napari_unet.nn.interactive.interaction import reset
+
+        self._abandon()
+        self.put(reset)
 
     def close(self) -> None:
         """Let go of the session; late answers are dropped."""

@@ -9,7 +9,7 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QTreeWidget, QTreeWidgetItem
 from scipy import ndimage
 
-from napari_unet.gui.layers.overlay_layer import add_drawing
+from napari_unet.gui.layers.overlay_layer import add_drawing, remove_layer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -128,8 +128,7 @@ class AlikeOutlines:
         """Remove the layers."""
         layers, self.layers, self._drawn, self._alike = self.layers, {}, {}, None
         for layer in layers.values():
-            if layer in self._viewer.layers:
-                self._viewer.layers.remove(layer)
+            remove_layer(self._viewer, layer)
 
     def show_only(self, image: SearchedImage) -> None:
         """Hide the outlines of all other images."""

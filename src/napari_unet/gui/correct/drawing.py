@@ -9,7 +9,13 @@ from napari.utils.colormaps import DirectLabelColormap
 
 from napari_unet.core.prompts.scribbles import BACKGROUND, OBJECT
 from napari_unet.gui.layers.convert import unwrap
-from napari_unet.gui.layers.overlay_layer import KIND, add_overlay, get_transform, overlay_metadata
+from napari_unet.gui.layers.overlay_layer import (
+    KIND,
+    add_overlay,
+    get_transform,
+    overlay_metadata,
+    remove_layer,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,8 +69,7 @@ class BoxDrawer:
     def stop(self) -> None:
         """Remove the layer, if there is one."""
         layer, self.layer, self._recording = self.layer, None, None
-        if layer is not None and layer in self._viewer.layers:
-            self._viewer.layers.remove(layer)
+        remove_layer(self._viewer, layer)
 
     def _drawn(self, event: Any) -> None:
         layer, recording = self.layer, self._recording

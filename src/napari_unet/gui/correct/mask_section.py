@@ -15,7 +15,7 @@ from napari_unet.core.prompts.scribbles import BACKGROUND, OBJECT
 from napari_unet.gui.correct.drawing import BoxDrawer, scribble
 from napari_unet.gui.jobs.job import Job, WidgetJobs
 from napari_unet.gui.layers.key_bindings import bind_window_key, weak_callback
-from napari_unet.gui.layers.overlay_layer import add_drawing
+from napari_unet.gui.layers.overlay_layer import add_drawing, remove_layer
 from napari_unet.gui.widgets.panel import WrappedLabel
 
 if TYPE_CHECKING:
@@ -253,8 +253,7 @@ class MaskLayer:
     def hide(self) -> None:
         """Remove the layer."""
         layer, self.layer, self._recording = self.layer, None, None
-        if layer is not None and layer in self._viewer.layers:
-            self._viewer.layers.remove(layer)
+        remove_layer(self._viewer, layer)
 
     def refresh(self) -> None:
         """Compute the mask of the plane in view again."""

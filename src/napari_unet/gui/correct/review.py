@@ -26,7 +26,7 @@ from napari_unet.gui.jobs.engine import get_features
 from napari_unet.gui.jobs.job import HOST, Job, WidgetJobs, get_device_queue
 from napari_unet.gui.layers.key_bindings import bind_window_key, weak_callback
 from napari_unet.gui.layers.navigation import go_to
-from napari_unet.gui.layers.overlay_layer import add_drawing
+from napari_unet.gui.layers.overlay_layer import add_drawing, remove_layer
 from napari_unet.gui.remembered import remembered
 from napari_unet.gui.shared_inputs import SECTION, quick_settings
 from napari_unet.gui.widgets.panel import WrappedLabel, vbox
@@ -174,8 +174,7 @@ class ReviewSection(QWidget):
         self._give_back = []
         layer, self.layer, self.plan, self.item = self.layer, None, None, None
         self._outlined = ()
-        if layer is not None and layer in self._viewer.layers:
-            self._viewer.layers.remove(layer)
+        remove_layer(self._viewer, layer)
         self.keys.hide()
         self.toggle.setChecked(False)
         self._say("")

@@ -27,6 +27,7 @@ from napari_unet.gui.layers.overlay_layer import (
     get_overlay,
     is_uncertainty_layer,
     overlay_metadata,
+    remove_layer,
 )
 from napari_unet.gui.remembered import remembered
 from napari_unet.gui.shared_inputs import SECTION, quick_settings
@@ -199,8 +200,7 @@ class UncertaintySection(QWidget):
         """Show the uncertainty, or hide it; search first where nothing was searched yet."""
         layer = next((x for x in self._viewer.layers if is_uncertainty_layer(x)), None)
         if not wanted:
-            if layer is not None:
-                self._viewer.layers.remove(layer)
+            remove_layer(self._viewer, layer)
             return
         search = self.search
         if search is None:
@@ -209,8 +209,7 @@ class UncertaintySection(QWidget):
         if layer is not None and get_overlay(layer, DOUBTS) == id(search):
             layer.refresh()
             return
-        if layer is not None:
-            self._viewer.layers.remove(layer)
+        remove_layer(self._viewer, layer)
         placement = Placement(search.axes, search.stack.labels_axes, tuple(search.data.shape))
         active = self._viewer.layers.selection.active
         self._viewer.add_image(

@@ -25,6 +25,7 @@ from napari_unet.gui.layers.overlay_layer import (
     overlay_colormap,
     overlay_metadata,
     overlay_names,
+    remove_layer,
 )
 from napari_unet.gui.shared_inputs import quick_settings
 
@@ -209,4 +210,4 @@ def old_model(work: TuneWork) -> Model:
 def hide_changes(viewer: Any) -> None:
     """Remove the layer of an earlier comparison."""
     for layer in [x for x in viewer.layers if get_overlay(x, SHOWS) is not None]:
-        viewer.layers.remove(layer)
+        remove_layer(viewer, layer)

@@ -6,6 +6,7 @@ seconds, in which the window does not answer.
 
 from __future__ import annotations
 
+import importlib
 import threading
 import weakref
 from collections.abc import Callable, Generator
@@ -66,6 +67,16 @@ def engine_steps(
         arguments["features"] = features.open(model)
     result = yield from segment_steps(stack, model, request.settings, preview=True, **arguments)
     return result
+
+
+def load_libraries() -> Generator[Progress, None, None]:
+    """Import what the first run needs, in a job's thread, before anybody waits for it.
+
+    pandas is what napari would import with its first Labels layer, in the window's own thread.
+    """
+    for name in ("pandas", "napari_unet.nn.inference.segment"):
+        yield Progress(0, 0, f"loading {name}")
+        importlib.import_module(name)
 
 
 _last_model: list[Any] = []

@@ -5,6 +5,8 @@ What one shows stands in its metadata, under `RESULT_KEY`, by one of the keys be
 
 from __future__ import annotations
 
+import gc
+import sys
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.gui.layers.convert import unwrap
@@ -98,6 +100,24 @@ def add_drawing(
     if active is not None:
         viewer.layers.selection.active = active
     return layer
+
+
+def remove_layer(viewer: Any, layer: Any) -> None:
+    """Remove a layer, if there is one and it is still there, without a pause.
+
+    napari collects garbage on each removal, which takes 0.2 to 0.4 s where torch is loaded; it has
+    to, before it draws again, with some OpenGL drivers of Windows. Elsewhere what there is by now
+    is kept out of that collection, and left to a later one.
+    """
+    if layer not in viewer.layers:
+        return
+    if sys.platform != "win32":
+        gc.freeze()
+    try:
+        viewer.layers.remove(layer)
+    finally:
+        if sys.platform != "win32":
+            gc.unfreeze()
 
 
 def overlay_colormap(colours: Mapping[str, tuple[int, int, int]]) -> Any:

@@ -9,7 +9,7 @@ from napari.utils.transforms import Affine
 from qtpy.QtCore import QObject, QTimer
 
 from napari_unet.gui.layers.convert import unwrap
-from napari_unet.gui.layers.overlay_layer import KIND, overlay_metadata
+from napari_unet.gui.layers.overlay_layer import KIND, overlay_metadata, remove_layer
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
@@ -90,8 +90,7 @@ class ProvisionalLayer(QObject):
         """Remove the layer."""
         self._timer.stop()
         layer, self.layer, self._sources = self.layer, None, ()
-        if layer is not None and layer in self._viewer.layers:
-            self._viewer.layers.remove(layer)
+        remove_layer(self._viewer, layer)
 
     def _removed(self, event: Any) -> None:
         if self.layer is not None and unwrap(event.value) in self._sources:

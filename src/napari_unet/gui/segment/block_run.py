@@ -29,6 +29,7 @@ from napari_unet.gui.jobs.job import DONE
 from napari_unet.gui.layers.convert import full_resolution, layer_axes, layer_stack
 from napari_unet.gui.layers.label_geometry import Placement
 from napari_unet.gui.layers.navigation import WHOLE
+from napari_unet.gui.layers.overlay_layer import remove_layer
 from napari_unet.gui.layers.result_info import ResultInfo, add_result, seal_result, update_info
 from napari_unet.gui.segment.run import SegmentRun
 
@@ -188,7 +189,7 @@ class BlockwiseRun(SegmentRun):
             return
         if state != DONE:
             if shown is not None and not (self._location.unfinished / "preview").exists():
-                self.viewer.layers.remove(shown)
+                remove_layer(self.viewer, shown)
             return
         data = self.result.labels
         if self._stays_on_disk(data):

@@ -17,7 +17,7 @@ from napari_unet.gui.errors import report_error
 from napari_unet.gui.jobs.job import Job, WidgetJobs, get_device_queue
 from napari_unet.gui.layers.convert import full_resolution, layer_axes, layer_stack, unwrap
 from napari_unet.gui.layers.image_settings import get_image_settings, update_image_settings
-from napari_unet.gui.layers.overlay_layer import KIND, overlay_metadata
+from napari_unet.gui.layers.overlay_layer import KIND, overlay_metadata, remove_layer
 from napari_unet.gui.segment.size_click import PickButton
 from napari_unet.gui.shared_inputs import image_pixel_um
 from napari_unet.gui.widgets.panel import WrappedLabel, hbox, vbox
@@ -247,7 +247,7 @@ class DiameterRow(QWidget):
             return None
         centre = np.asarray(layer.data[0]).mean(axis=0) if len(layer.data) else None
         layer.events.data.disconnect(self._resized)
-        self._viewer.layers.remove(layer)
+        remove_layer(self._viewer, layer)
         return centre
 
     def _resized(self, event: Any) -> None:
@@ -301,8 +301,7 @@ class DiameterRow(QWidget):
 
     def _drop_ruler(self) -> None:
         layer, self._ruler = self._ruler, None
-        if layer is not None and layer in self._viewer.layers:
-            self._viewer.layers.remove(layer)
+        remove_layer(self._viewer, layer)
 
     def _set(self, diameter: float) -> None:
         self._drawing = True

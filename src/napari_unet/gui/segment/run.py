@@ -24,6 +24,7 @@ from napari_unet.gui.layers.convert import full_resolution, layer_axes, layer_st
 from napari_unet.gui.layers.label_geometry import Placement
 from napari_unet.gui.layers.live_labels import LiveLabels, draw_part
 from napari_unet.gui.layers.navigation import WHOLE, NearestFirst, get_visible_region, plan_region
+from napari_unet.gui.layers.overlay_layer import remove_layer
 from napari_unet.gui.layers.result_info import open_result, seal_result
 
 if TYPE_CHECKING:
@@ -252,7 +253,7 @@ class InMemoryRun(SegmentRun):
         if layer is None or layer not in self.viewer.layers:
             return
         if self._is_new and state != DONE and (self._live is None or self._live.untouched):
-            self.viewer.layers.remove(layer)
+            remove_layer(self.viewer, layer)
             return
         self.draw()
         provenance = getattr(self.result, "provenance", None) if state == DONE else None

@@ -75,6 +75,9 @@ class HeldOutEvaluation:
         self._scored = list(crops[::SCORED_EVERY])
         self.metric = "AP50" if card.spec.head == "instance" else "IoU"
         self.held = self._held_out()
+        known = split.validation
+        self._known = sum(count_known(item, known) for item in known.items) if known else 0
+        self._rehearsed = sum(len(np.unique(crop.labels)) for crop in self._scored)
 
     def scores(self, net: UNet) -> Generator[None, None, NamedScores]:
         """Score a network; the first score, by which the best is chosen, is the groups' mean."""
@@ -119,8 +122,6 @@ class HeldOutEvaluation:
         if chosen is None and best is not None and np.isnan(_main_score(best)):
             best = later[-1]
         held = self._split.validation
-        objects = sum(count_known(item, held) for item in held.items) if held else 0
-        scored = sum(len(np.unique(crop.labels)) for crop in self._scored)
 
         def pair(name: str) -> tuple[float, float] | None:
             if first is None or best is None or name not in first or name not in best:
@@ -132,9 +133,9 @@ class HeldOutEvaluation:
             metric,
             pair(f"{metric} {CORRECTIONS}"),
             pair(f"{metric} replay"),
-            objects,
+            self._known,
             reason,
-            scored,
+            self._rehearsed,
             _taught(*again),
         )
         if self._scratch and best is not None and held:
