@@ -42,7 +42,9 @@ def test_every_widget_of_the_manifest_opens_the_same_panel_at_its_step(
 ):
     loads = []
     monkeypatch.setattr("napari_unet.gui.panel.REST_MS", 1)
-    monkeypatch.setattr("napari_unet.gui.panel.load_libraries", lambda: iter(loads.append(1) or ()))
+    monkeypatch.setattr(
+        "napari_unet.gui.panel.load_libraries", lambda steps: iter(loads.append(len(steps)) or ())
+    )
     first = opened(viewer)
     first.showEvent(None)  # the window of the tests is not shown
     names = {
@@ -55,7 +57,7 @@ def test_every_widget_of_the_manifest_opens_the_same_panel_at_its_step(
         assert panel.dock is dock
         qtbot.wait(20)
         assert docks(viewer) == [dock], "one dock, never two"
-    assert loads == [1], "once for each panel"
+    assert loads == [len(STEPS)], "once for each panel"
     viewer.window.remove_dock_widget(dock)
     again = opened(viewer)
     assert again is not first and docks(viewer) == [again.dock]

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components, min_weight_full_bipartite_matching
 from scipy.spatial import cKDTree
@@ -177,6 +176,8 @@ def assign(
     dense: int = DENSE,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Choose pairs one to one, with minimum cost of them and of the objects that end."""
+    from scipy.optimize import linear_sum_assignment  # its import takes a tenth of a second
+
     rows, row = np.unique(before, return_inverse=True)
     columns, column = np.unique(now, return_inverse=True)
     count, width = len(rows), len(columns)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any, cast
 
 from qtpy.QtCore import QSize, Qt, QTimer
@@ -15,18 +16,9 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_unet.gui.batch.panel import BatchPanel
-from napari_unet.gui.click.panel import ClickPanel
 from napari_unet.gui.correct.edit_tracker import get_edit_tracker
-from napari_unet.gui.correct.section import CorrectSection
-from napari_unet.gui.finetune.panel import TuneSection
 from napari_unet.gui.jobs.engine import load_libraries
 from napari_unet.gui.jobs.job import Job, WidgetJobs
-from napari_unet.gui.live.scribbles import ScribbleSection
-from napari_unet.gui.live.section import LiveSection
-from napari_unet.gui.measure.panel import MeasurePanel
-from napari_unet.gui.models.panel import ModelsPanel
-from napari_unet.gui.segment.panel import SegmentPanel
 from napari_unet.gui.shared_inputs import InputForm
 from napari_unet.gui.widgets.button_rows import ButtonRows
 from napari_unet.gui.widgets.dock import DockPanel, Step
@@ -39,6 +31,15 @@ if TYPE_CHECKING:
     from napari_unet.batch.file_job import FileJob
     from napari_unet.core.settings.tasks import PredictSettings
     from napari_unet.gui.batch.file_list import FileRow
+    from napari_unet.gui.batch.panel import BatchPanel
+    from napari_unet.gui.click.panel import ClickPanel
+    from napari_unet.gui.correct.section import CorrectSection
+    from napari_unet.gui.finetune.panel import TuneSection
+    from napari_unet.gui.live.scribbles import ScribbleSection
+    from napari_unet.gui.live.section import LiveSection
+    from napari_unet.gui.measure.panel import MeasurePanel
+    from napari_unet.gui.models.panel import ModelsPanel
+    from napari_unet.gui.segment.panel import SegmentPanel
 
 SEGMENT, CLICK, CORRECT, TUNE = "Segment", "Click", "Correct", "Fine-tune"
 MEASURE, BATCH, MODELS = "Measure", "Batch", "Models"
@@ -51,6 +52,17 @@ STEPS = {
     BATCH: "The same for many files.",
     MODELS: "The models that there are: choose, import, export, rename, delete.",
 }
+PLACES = {
+    SEGMENT: ("napari_unet.gui.segment.panel", "SegmentPanel"),
+    CLICK: ("napari_unet.gui.click.panel", "ClickPanel"),
+    CORRECT: ("napari_unet.gui.correct.section", "CorrectSection"),
+    TUNE: ("napari_unet.gui.finetune.panel", "TuneSection"),
+    MEASURE: ("napari_unet.gui.measure.panel", "MeasurePanel"),
+    BATCH: ("napari_unet.gui.batch.panel", "BatchPanel"),
+    MODELS: ("napari_unet.gui.models.panel", "ModelsPanel"),
+}
+"""Module and class of each step: imported when the step is opened first, or while the user looks at
+another one, for all of them together would double the time in which the panel opens."""
 WITHOUT_RUN = (BATCH,)
 """Steps in which the button that runs the model on the image is not shown."""
 TITLE = "U-Net"
@@ -183,22 +195,16 @@ class UNetPanel(DockPanel):
         return step
 
     def _make(self, name: str) -> Step:
-        viewer, inputs = self.viewer, self.inputs
-        if name == MEASURE:
-            return MeasurePanel(viewer)
-        kinds: dict[str, Any] = {
-            SEGMENT: SegmentPanel,
-            CLICK: ClickPanel,
-            CORRECT: CorrectSection,
-            TUNE: TuneSection,
-            BATCH: BatchPanel,
-            MODELS: ModelsPanel,
-        }
-        step: Step = kinds[name](viewer, inputs)
-        if isinstance(step, CorrectSection):
+        module, kind = PLACES[name]
+        arguments = (self.viewer,) if name == MEASURE else (self.viewer, self.inputs)
+        step: Any = getattr(importlib.import_module(module), kind)(*arguments)
+        if name == CORRECT:
+            from napari_unet.gui.live.scribbles import ScribbleSection
+            from napari_unet.gui.live.section import LiveSection
+
             self._sections = (
-                ScribbleSection(viewer, inputs, step),
-                LiveSection(viewer, inputs, step),
+                ScribbleSection(self.viewer, self.inputs, step),
+                LiveSection(self.viewer, self.inputs, step),
             )
             for section in self._sections:
                 step.add_section(section)
@@ -206,15 +212,16 @@ class UNetPanel(DockPanel):
             self.live.others.files = self._batch_files
             step.alike.files = self._batch_results
             step.review.click_wanted.connect(self._click_wanted)
-        if isinstance(step, ClickPanel):
+        if name == CLICK:
             step.mode.worker.previewed.connect(self._user_clicks)
-        if isinstance(step, TuneSection):
+        if name == TUNE:
             step.others.files = self._batch_files
             touched = self.correct.touched
             step.touched = touched.isChecked()
             touched.toggled.connect(step.set_touched)
             step.review.corrections_wanted.connect(lambda: self.open_step(CORRECT))
-        return step
+        made: Step = step
+        return made
 
     def _batch_files(self) -> tuple[list[FileRow], PredictSettings | None]:
         """Return the files of the batch, and how the model is run on them."""
@@ -320,7 +327,8 @@ class UNetPanel(DockPanel):
         """Load what the first run needs, while the user looks at the panel."""
         if not self._loaded:
             self._loaded = True
-            WidgetJobs(self).run("libraries", Job(load_libraries))
+            modules = [module for module, _ in PLACES.values()]
+            WidgetJobs(self).run("libraries", Job(lambda: load_libraries(modules)))
 
     def hideEvent(self, event: QHideEvent | None) -> None:
         """Find out later whether the dock was closed or hidden, and not only covered.

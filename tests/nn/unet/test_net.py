@@ -184,6 +184,12 @@ def test_seed_decides_the_weights():
     assert not torch.equal(first, other)
 
 
+def test_without_memory_no_weights_are_drawn(monkeypatch):
+    monkeypatch.setattr(nn.init, "kaiming_normal_", None)  # imports torch's compiler for these
+    with torch.device("meta"):
+        assert UNet(small()).head.weight.is_meta
+
+
 def test_new_weights_keep_the_size_of_the_signal():
     net = UNet(ModelSpec(in_channels=1, norm="none", depth=3)).eval()
     features = net.trunk(torch.randn(1, 1, 64, 64))

@@ -6,6 +6,7 @@ container. zarr takes a third of a second to import, so the functions import it.
 
 from __future__ import annotations
 
+import sys
 import zipfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -240,8 +241,9 @@ def zarr_path(data: Any) -> Path | None:
     Path or None
         None for other data, and for stores that are no folders of this computer.
     """
-    import zarr
-
+    zarr: Any = sys.modules.get("zarr")  # its import takes half a second, in the window's thread
+    if zarr is None:  # so there is no array of it
+        return None
     if not isinstance(data, zarr.Array):
         found = [v for v in dict(getattr(data, "dask", {})).values() if isinstance(v, zarr.Array)]
         if len(found) != 1 or found[0].shape != tuple(data.shape):

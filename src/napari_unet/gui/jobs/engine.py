@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import threading
 import weakref
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -69,12 +69,17 @@ def engine_steps(
     return result
 
 
-def load_libraries() -> Generator[Progress, None, None]:
-    """Import what the first run needs, in a job's thread, before anybody waits for it.
+def load_libraries(steps: Sequence[str]) -> Generator[Progress, None, None]:
+    """Import what will be needed, in a job's thread, before anybody waits for it.
 
     pandas is what napari would import with its first Labels layer, in the window's own thread.
+
+    Parameters
+    ----------
+    steps
+        The modules of the panel's steps.
     """
-    for name in ("pandas", "napari_unet.nn.inference.segment"):
+    for name in ("pandas", *steps, "napari_unet.nn.inference.segment"):
         yield Progress(0, 0, f"loading {name}")
         importlib.import_module(name)
 

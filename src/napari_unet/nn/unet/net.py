@@ -235,7 +235,8 @@ class UNet(nn.Module):
         self.gates = nn.ModuleList(AttentionGate(spec, widths[i]) for i in levels if spec.attention)
         self.decoder = nn.ModuleList(Block(spec, merged * widths[i], widths[i], i) for i in levels)
         self.head = CONV[spec.ndim](widths[0], out_channels(spec), 1)
-        self.apply(_initialise)
+        if not self.head.weight.is_meta:  # drawing no numbers imports torch's compiler: a second
+            self.apply(_initialise)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images (N, in_channels, [Z,] Y, X) to raw maps (N, `out_channels`, [Z,] Y, X).
