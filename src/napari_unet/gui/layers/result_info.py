@@ -256,7 +256,9 @@ def add_labels(
     return layer
 
 
-def seal_result(layer: Labels, provenance: dict[str, Any] | None, whole: bool) -> None:
+def seal_result(
+    layer: Labels, provenance: dict[str, Any] | None, whole: bool, checksum: int | None = None
+) -> None:
     """Finish a result: editable again, with the provenance of the run in its metadata.
 
     Parameters
@@ -265,8 +267,11 @@ def seal_result(layer: Labels, provenance: dict[str, Any] | None, whole: bool) -
         None if the run did not come to its end.
     whole
         The run covered the whole stack, so that nothing of earlier runs is left.
+    checksum
+        That of the layer's data, if it is known: for a stack it takes a tenth of a second.
     """
-    update_info(layer, running=None, checksum=labels_checksum(layer.data))
+    checksum = labels_checksum(layer.data) if checksum is None else checksum
+    update_info(layer, running=None, checksum=checksum)
     if provenance is not None:
         earlier = [] if whole else ResultInfo.from_layer(layer).runs or []
         update_info(layer, runs=[*earlier, provenance], provenance=provenance)

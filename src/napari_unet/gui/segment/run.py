@@ -25,7 +25,7 @@ from napari_unet.gui.layers.label_geometry import Placement
 from napari_unet.gui.layers.live_labels import LiveLabels, draw_part
 from napari_unet.gui.layers.navigation import WHOLE, NearestFirst, get_visible_region, plan_region
 from napari_unet.gui.layers.overlay_layer import remove_layer
-from napari_unet.gui.layers.result_info import open_result, seal_result
+from napari_unet.gui.layers.result_info import labels_checksum, open_result, seal_result
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -183,6 +183,7 @@ class InMemoryRun(SegmentRun):
     """
 
     _live: LiveLabels | None = None
+    _checksum: int | None = None
     _is_new = False
     _ndim = 2
     _here: Index = ()
@@ -219,7 +220,27 @@ class InMemoryRun(SegmentRun):
             window=window,
             features=get_features(image),
         )
-        return _show_live(work, self._live)
+        return self._show_live(work, self._live, placement)
+
+    def _show_live(
+        self, work: Generator[Any, None, Any], live: LiveLabels, placement: Placement
+    ) -> Generator[Any, None, Any]:
+        """Copy each tile and each finished frame into the layer's array, in the job's thread."""
+
+        def shown(item: Any) -> Any:
+            if isinstance(item, TileDone) and item.labels is not None:
+                live.preview(item.index, item.window, item.labels)
+                return replace(item, labels=None)
+            if isinstance(item, FrameDone):
+                live.finish(item.index)
+            return item
+
+        try:
+            return (yield from map_steps(work, shown))
+        finally:
+            work.close()  # the engine joins the objects of the tiles that it has, if cancelled, too
+            live.finish_all()
+            self._checksum = labels_checksum(placement.to_layer(live.array))
 
     def _take(self, item: Progress) -> None:
         super()._take(item)
@@ -259,7 +280,7 @@ class InMemoryRun(SegmentRun):
         provenance = getattr(self.result, "provenance", None) if state == DONE else None
         if provenance is not None and self.request.region != WHOLE:
             provenance = {**provenance, "region": self.request.region}
-        seal_result(layer, provenance, self.request.region == WHOLE)
+        seal_result(layer, provenance, self.request.region == WHOLE, self._checksum)
 
     def _watch(self, on: bool) -> None:
         super()._watch(on)
@@ -277,24 +298,6 @@ class InMemoryRun(SegmentRun):
         self._here = tuple(view.position[letter] for letter in leading)
         depth = [view.position["Z"]] if self._ndim == 3 else []
         self._focus = (*depth, *view.centre)
-
-
-def _show_live(work: Generator[Any, None, Any], live: LiveLabels) -> Generator[Any, None, Any]:
-    """Copy each tile and each finished frame into the layer's array, in the job's thread."""
-
-    def shown(item: Any) -> Any:
-        if isinstance(item, TileDone) and item.labels is not None:
-            live.preview(item.index, item.window, item.labels)
-            return replace(item, labels=None)
-        if isinstance(item, FrameDone):
-            live.finish(item.index)
-        return item
-
-    try:
-        return (yield from map_steps(work, shown))
-    finally:
-        work.close()  # the engine joins the objects of the tiles that it has, even when cancelled
-        live.finish_all()
 
 
 class Eta:
