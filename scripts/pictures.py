@@ -198,7 +198,8 @@ def draw_click() -> None:
         where = np.argwhere(truth == number)
         middle = where[np.argmin(((where - where.mean(0)) ** 2).sum(1))]
         window.click_on(middle)
-        wait(lambda: click.mode.shown is not None and click.mode.shown.masks, "it is segmented")
+        pause(0.3)
+        wait(lambda: click.mode.shown is not None and not click.mode.worker.busy, "it is segmented")
         pause(1.0)
     save(window.grab(), "click")
     window.close()

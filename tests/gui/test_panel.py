@@ -141,6 +141,13 @@ def test_a_small_window_keeps_its_canvas_and_long_names_are_elided(
         assert page.widget().width() <= page.viewport().width(), f"{name} is cut off"
     box = panel.inputs.image.native
     assert isinstance(box, QComboBox) and box.currentText() == LONG and box.width() < 150
+    panel.open_step("Fine-tune")
+    review = panel.tune.review
+    said = (panel.tune.status, review.summary, review.difference, review.advice)
+    for label in said:
+        label.setText("What came of it, in a sentence that takes a few lines in a narrow panel.")
+    qtbot.wait(50)
+    assert all(label.height() >= label.heightForWidth(label.width()) for label in said)
 
 
 def saved(path, data, **options):
