@@ -11,6 +11,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import numcodecs
 import numpy as np
 import pytest
 import tifffile
@@ -179,6 +180,25 @@ def test_a_zipped_ome_zarr_with_a_damaged_chunk(tmp_path: Path) -> None:
     stack = open_stack(tmp_path / "a.ozx")
     with pytest.raises(InputError, match=r"cannot be read as OZX .*Bad magic number"):
         stack.read((), (slice(0, 16), slice(0, 20)), (0,))
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize("values", [noise(16, 20), np.full((64, 64), 7, np.uint16)])
+def test_a_blosc_chunk_that_is_cut_short(tmp_path: Path, zarr_format: int, values) -> None:
+    """c-blosc would decode what lies behind the chunk in the memory, or crash."""
+    codec = numcodecs.Blosc() if zarr_format == 2 else zarr.codecs.BloscCodec()
+    zarr.create_array(
+        str(tmp_path / "a.zarr"), data=values, compressors=codec, zarr_format=zarr_format
+    )
+    window = tuple(slice(0, size) for size in values.shape)
+    stack = open_stack(tmp_path / "a.zarr")
+    np.testing.assert_array_equal(stack.read((), window, (0,))[0], values)
+    sizes = {f: f.stat().st_size for f in (tmp_path / "a.zarr").rglob("*") if f.is_file()}
+    (chunk,) = [file for file in sizes if file.suffix != ".json" and not file.name.startswith(".")]
+    for length in (sizes[chunk] - 1, 5):
+        chunk.write_bytes(chunk.read_bytes()[:length])
+        with pytest.raises(InputError, match=r"a Blosc chunk of .* is cut short"):
+            stack.read((), window, (0,))
 
 
 def test_another_archive_is_no_image(tmp_path: Path) -> None:

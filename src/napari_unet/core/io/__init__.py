@@ -13,6 +13,7 @@ vendor_files          files of microscopes, by the extra ``formats``
 reader_process        files whose libraries may hang or crash, read in a process of their own
 czi_directory         what a CZI file claims, checked before a library believes it
 ome_zarr              Zarr and OME-Zarr, in folders, archives and at addresses
+blosc_check           chunks of Blosc, held against their length
 zarr_groups           the images of a Zarr group and the labels of an image
 remote                bounds on what servers may send, and on how long they may take
 time_limit            how long a file may be read for

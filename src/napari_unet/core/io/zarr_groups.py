@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from napari_unet.core.errors import InputError
+from napari_unet.core.io.blosc_check import check_blosc_chunks
 from napari_unet.core.io.files import ZARR_FILES, is_zarr, unreadable_error
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def open_node(path: Path | str) -> Any:
     """Open the array or group of a path or address."""
     import zarr
 
+    check_blosc_chunks()
     if isinstance(path, str):
         from napari_unet.core.io.remote import storage_options
 
