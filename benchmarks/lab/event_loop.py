@@ -147,6 +147,7 @@ class Stalls:
         if self._clock is None:
             if not os.environ.get("STALLS"):
                 return
+            self._ticked, self._computed = time.perf_counter(), time.thread_time()
             thread = threading.get_ident()
             self._clock = time.pthread_getcpuclockid(thread)
             threading.Thread(target=self._sample, args=(thread,), daemon=True).start()
