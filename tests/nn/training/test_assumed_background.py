@@ -54,21 +54,40 @@ def test_a_neighbour_that_the_model_sees_becomes_unknown_and_the_rest_stays(nucl
     assert after.known[DRAWN].all()
 
 
-def test_samples_that_did_not_change_are_looked_at_once(nuclei, monkeypatch):
+def test_what_did_not_change_is_looked_at_once(nuclei, monkeypatch):
     looked = []
     maps = assumed_background.sample_maps
     monkeypatch.setattr(
         assumed_background, "sample_maps", lambda *parts: looked.append(0) or maps(*parts)
     )
-    same = replace(sample_with_margin(nuclei), source="im", origin=(0, 0))
+    whole = sample_with_margin(nuclei)
+    expected = run_to_end(doubt_background(nuclei, Samples([whole]))).items[0].known
+    looked.clear()
+    same = replace(whole, source="im", origin=(0, 0))
     other, seen = replace(same, origin=(0, 128)), {}
     first = run_to_end(doubt_background(nuclei, Samples([same]), seen))
-    again = run_to_end(doubt_background(nuclei, Samples([same, other]), seen))
-    assert len(looked) == 2
-    assert np.array_equal(first.items[0].known, again.items[0].known)
+    again = run_to_end(
+        doubt_background(nuclei, Samples([replace(same, diameter=20.0), other]), seen)
+    )
+    assert len(looked) == 2, "objects of nearly the same size: nothing else is seen"
+    assert np.array_equal(first.items[0].known, expected)
+    assert np.array_equal(again.items[0].known, expected)
     assert not np.array_equal(again.items[1].known, other.known)
     run_to_end(doubt_background(nuclei, Samples([other]), seen))
-    assert len(looked) == len(seen) + 1 == 2, "what is no sample any more is forgotten"
+    assert len(looked) == 2
+    assert len(seen) == 1, "what no sample needs any more is forgotten"
+
+
+def test_parts_of_samples_lie_on_one_grid_and_cover_them():
+    parts = list(assumed_background._parts((300, 130), (200, 512)))
+    count = np.zeros((300, 130), int)
+    for part in parts:
+        count[part] += 1
+    assert (count == 1).all()
+    assert parts[:2] == [
+        (slice(0, 56), slice(0, 130)),
+        (slice(56, 300), slice(0, 130)),
+    ]
 
 
 def test_background_that_was_said_is_not_doubted(nuclei):

@@ -165,6 +165,18 @@ class LiveWork:
             There is nothing to learn from yet, or the model cannot learn.
         """
         yield Progress(0, 0, "loading the model")
+        import torch
+
+        threads = torch.get_num_threads()
+        torch.set_num_threads(max(1, threads - 1))  # one is left for the window
+        try:
+            return (yield from self._round(opened, view, touched))
+        finally:
+            torch.set_num_threads(threads)
+
+    def _round(
+        self, opened: Sequence[Stack], view: ViewedPart | None, touched: bool
+    ) -> Generator[Progress, None, Round]:
         from napari_unet.nn.inference.model import load_model
         from napari_unet.nn.training.live import LiveTuning
 

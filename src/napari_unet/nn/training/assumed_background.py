@@ -7,18 +7,20 @@ only where the model, too, sees none. What the user deleted, drew or marked is n
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from napari_unet.core.training.samples import Samples
+import numpy as np
+
+from napari_unet.core.training.samples import Sample, Samples
 from napari_unet.nn.training.cancellation import run_cancellable
 from napari_unet.nn.training.held_out import sample_maps
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterator
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from napari_unet.nn.inference.model import Model
@@ -26,8 +28,13 @@ if TYPE_CHECKING:
 DOUBT = 0.4
 """Foreground probability above which assumed background may be an object."""
 
-SeenObjects = dict[tuple[Any, ...], "NDArray[np.bool_]"]
-"""Where a model sees foreground in samples, by what tells them apart; of one model."""
+TILE, CONTEXT = 256, 64
+"""Edge length in y and x of the parts that are remembered, and what is looked at around them."""
+SAME_SCALE = 1.25
+"""What was seen is used as long as the objects' diameter differs by less than this factor."""
+
+SeenObjects = dict[tuple[Any, ...], "tuple[float, NDArray[np.bool_]]"]
+"""Where a model sees foreground in parts of images, with the diameter that it took objects for."""
 
 
 def doubt_background(
@@ -42,9 +49,9 @@ def doubt_background(
     samples
         What it is tuned on, see `Sample.assumed`.
     seen
-        What the same model saw in earlier samples, which is not looked for again; what it sees in
-        these is added at once, the rest goes at the end. Samples that do not say where they are
-        from are always looked at.
+        What the same model saw in earlier samples, part by part: samples that say where they are
+        from are looked at only where that is new. What it sees in these is added at once, what they
+        do not need goes at the end.
 
     Yields
     ------
@@ -56,17 +63,61 @@ def doubt_background(
     Samples
         The same with less known; `background_weight` is to be computed anew.
     """
-    items, used = [], set()
-    seen = {} if seen is None else seen
+    items = []
+    used: set[tuple[Any, ...]] = set()
     for item in samples.items:
         if item.assumed is not None:
-            key = (item.source, item.group, item.origin, item.labels.shape, item.diameter)
-            if key not in seen or not item.source:
+            if seen is None or not item.source:
                 maps = yield from run_cancellable(partial(sample_maps, model, item))
-                seen[key] = maps[0] > DOUBT
-            used.add(key)
-            item = replace(item, known=item.known & ~(item.assumed & seen[key]))
+                objects = maps[0] > DOUBT
+            else:
+                objects = yield from _look_at_new(model, item, item.assumed, seen, used)
+            item = replace(item, known=item.known & ~(item.assumed & objects))
         items.append(item)
-    for key in seen.keys() - used:
-        del seen[key]
+    if seen is not None:
+        for key in seen.keys() - used:
+            del seen[key]
     return Samples(items, samples.head)
+
+
+def _look_at_new(
+    model: Model, item: Sample, assumed: np.ndarray, seen: SeenObjects, used: set[tuple[Any, ...]]
+) -> Generator[None, None, np.ndarray]:
+    """Return where the model sees foreground, of the parts in which something is assumed."""
+    out = np.zeros(assumed.shape, bool)
+    origin = item.origin
+    for rows, columns in _parts(assumed.shape[-2:], origin[-2:]):
+        part: Any = (..., rows, columns)
+        if not assumed[part].any():
+            continue
+        place = (origin[-2] + rows.start, origin[-1] + columns.start)
+        key = (item.source, item.group, origin[:-2], place, out[part].shape)
+        diameter, objects = seen.get(key, (0.0, None))
+        if objects is None or not _alike(diameter, item.diameter):
+            top, left = max(0, rows.start - CONTEXT), max(0, columns.start - CONTEXT)
+            wider: Any = (..., slice(top, rows.stop + CONTEXT), slice(left, columns.stop + CONTEXT))
+            cut = replace(item, image=item.image[wider], labels=item.labels[wider])
+            maps = yield from run_cancellable(partial(sample_maps, model, cut))
+            inner: Any = (
+                ...,
+                slice(rows.start - top, rows.stop - top),
+                slice(columns.start - left, columns.stop - left),
+            )
+            objects = maps[0][inner] > DOUBT
+            seen[key] = item.diameter, objects
+        used.add(key)
+        out[part] = objects
+    return out
+
+
+def _parts(size: tuple[int, ...], origin: tuple[int, ...]) -> Iterator[tuple[slice, slice]]:
+    """Divide a sample by a grid of its image, so that another sample there has the same parts."""
+    spans = []
+    for length, start in zip(size, origin, strict=True):
+        edges = range(TILE - start % TILE, length, TILE)
+        spans.append([slice(*pair) for pair in itertools.pairwise([0, *edges, length])])
+    yield from itertools.product(*spans)
+
+
+def _alike(one: float, other: float) -> bool:
+    return one == other or max(one, other) <= SAME_SCALE * min(one, other)
