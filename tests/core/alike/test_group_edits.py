@@ -93,3 +93,10 @@ def test_nothing_to_do_is_an_empty_change(kind):
     edit, _ = changed(stack(), kind, [])
     assert edit.done == 0
     assert len(edit.before) == 0
+
+
+def test_splits_never_take_an_id_that_is_in_use():
+    labels = stack().astype(np.uint8)
+    labels[0, :4, :4], labels[0, :4, 10:14] = 255, 3  # full to the top, and 2, 4, 7 are free
+    _, after = changed(labels, SPLIT, items(labels, (0, 5), (1, 6)))
+    assert set(np.unique(after)) - set(np.unique(labels)) == {2, 4}

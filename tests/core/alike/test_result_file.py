@@ -17,6 +17,7 @@ from napari_unet.core.instances.label_edits import DELETE
 from napari_unet.core.io.label_writer import create_output
 from napari_unet.core.io.provenance import read_provenance
 from napari_unet.core.io.stack import open_stack, read_labels
+from napari_unet.nn.inference.model import save_model
 
 SHAPE = (30, 40)
 PROVENANCE = {"model": "m", "model_hash": "1" * 64, "object_axes": "YX", "settings": {}}
@@ -105,3 +106,17 @@ def test_a_file_that_was_changed_or_is_no_result_is_left_alone(files):
     tifffile.imwrite(target, labels)
     with pytest.raises(InputError):
         ResultFile.read(source, target)
+
+
+def test_labels_of_classes_are_known_as_such(files, make_model, home):
+    source, target, labels = files
+    save_model(make_model(name="m", head="semantic", classes=3), "m")
+    made_by = {**PROVENANCE, "model_hash": ""}
+    with create_output(target, SHAPE, "YX", np.uint16, overwrite=True) as output:
+        output.array[...] = labels
+        output.finish(np.uint16, made_by)
+    file, *_ = ResultFile.read(source, target)
+    assert file.head == "semantic"
+    file.change(deletion(labels, 1), "delete alike")
+    with JournalReader(find_journals()[0].path) as journal:
+        assert journal.header.head == "semantic"

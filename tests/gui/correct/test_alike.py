@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import tifffile
@@ -14,11 +16,16 @@ from napari_unet.core.alike.group_edits import GroupEdit
 from napari_unet.core.annotations.header import find_journals
 from napari_unet.core.annotations.journal import Journal
 from napari_unet.core.annotations.journal_reader import JournalReader
+from napari_unet.core.errors import InputError, OutputError
 from napari_unet.core.instances.label_edits import DELETE
 from napari_unet.core.io.label_writer import create_output
 from napari_unet.core.io.stack import open_stack, read_labels
+from napari_unet.core.progress import run_to_end
+from napari_unet.gui.correct import alike_search
 from napari_unet.gui.correct.alike import FILES
+from napari_unet.gui.correct.alike_edit import AlikeOutcome, undo_files
 from napari_unet.gui.correct.edit_tracker import get_edit_tracker
+from napari_unet.gui.correct.layer_recording import Learner
 from napari_unet.gui.layers.convert import layer_stack
 
 SHAPE = (96, 200)
@@ -120,16 +127,19 @@ def test_what_is_done_to_one_is_done_to_all_as_one_step(viewer, correct, qtbot):
 def test_it_reaches_other_images_and_files_each_with_its_own_undo(viewer, correct, qtbot, tmp_path):
     section, _ = correct
     data, labels = flat(4)
+    viewer.add_image(flat(5)[0], name="shown")
     other = viewer.add_image(data, name="other")
     section.tracker.watch(viewer.add_labels(labels.copy(), name="more"), other)
-    before = {name: result_file(tmp_path, name, n) for name, n in (("a", 3), ("b", 2), ("c", 1))}
+    before = {
+        name: result_file(tmp_path, name, n) for name, n in (("a", 3), ("b", 2), ("c", 1), ("d", 5))
+    }
     with Journal.begin(open_stack(tmp_path / "c.tif"), before["c"]) as journal:
         journal.confirm([10], ())  # of a file that was corrected, labels are never passed over
         edit = journal.edit(([0], [0]), [0], [99])
         journal.record(edit)
     panel = section.dock.widget()
     panel.open_step("Batch")
-    panel.batch.add([tmp_path / f"{name}.tif" for name in "abc"])
+    panel.batch.add([tmp_path / f"{name}.tif" for name in "abcd"])
     panel.open_step("Correct")
     section.labels.value = layer = viewer.layers["cells"]
     for speck in (1, 2):
@@ -142,6 +152,7 @@ def test_it_reaches_other_images_and_files_each_with_its_own_undo(viewer, correc
     names = [image.name for image in alike.alike.images]
     assert names == ["im", "other", "a.tif", "b.tif"], alike.status.text()
     assert "c.tif: c has corrections that are not in its file" in alike.status.text()
+    assert "d.tif: it is open without these labels" in alike.status.text()
     counts = [alike.images.topLevelItem(n).text(1) for n in range(4)]
     assert counts == ["16 of 36", "4 of 14", "3 of 13", "2 of 12"]
     alike.images.topLevelItem(3).setCheckState(0, Qt.CheckState.Unchecked)
@@ -157,6 +168,8 @@ def test_it_reaches_other_images_and_files_each_with_its_own_undo(viewer, correc
     for stack in (layer_stack(other), open_stack(tmp_path / "a.tif")):
         with JournalReader(find_journals(stack)[0].path) as journal:
             assert [edit.source for edit in journal.history()] == ["delete alike"]
+    alike._ended(AlikeOutcome(), "failed")
+    assert not alike.undo_button.isHidden(), "nothing was done since"
     section.tracker.recordings[more].undo()
     assert np.array_equal(more.data, labels)
     alike.undo_button.click()
@@ -192,3 +205,58 @@ def test_what_is_painted_while_it_is_saved_stays(viewer, models, qtbot):
         recording.undo()
         assert np.array_equal(recording.journal.replay(), layer.data)
     assert (layer.data == 1).sum() == 100
+
+
+class _Open:
+    """Stands for the recording of labels of another image that is open."""
+
+    closed, pending, journal, data = False, 0, None, None
+
+    def __init__(self, name):
+        self.geometry = SimpleNamespace(stack=SimpleNamespace(name=name), array=lambda data: data)
+
+    def wait(self, _):
+        return True
+
+
+def test_an_image_that_cannot_be_searched_does_not_stop_the_search(make_model, monkeypatch):
+    def refuse(*_, **__):
+        raise InputError("it has no such channel.")
+        yield
+
+    monkeypatch.setattr("napari_unet.nn.inference.object_features.describe_stack", refuse)
+    others = [SimpleNamespace(recording=_Open("odd"), settings=None)]
+    query = SimpleNamespace(recording=SimpleNamespace(learner=Learner()), others=others, files=())
+    problems = []
+    assert run_to_end(alike_search._others(query, make_model(), DELETE, problems)) == []
+    assert problems == ["odd: it has no such channel."]
+
+
+def test_an_undo_that_cannot_be_written_can_be_tried_again(tmp_path):
+    class Full:
+        source = tmp_path / "a.tif"
+
+        def undo(self):
+            raise OutputError("the disk is full.")
+
+    files = [Full()]
+    outcome = AlikeOutcome(left=[*files])
+    run_to_end(undo_files(files, outcome))
+    assert outcome.left == files and outcome.problems == ["a.tif: the disk is full."]
+
+
+def test_another_edit_and_the_end_of_the_recording_are_noticed(viewer, models):
+    viewer.add_image(np.zeros(SHAPE, np.float32), name="im")
+    layer = viewer.add_labels(np.zeros(SHAPE, np.uint16), name="cells")
+    recording = get_edit_tracker(viewer).begin_recording(layer)
+    layer.data_setitem((np.array([12]), np.array([12])), 7)
+    assert recording.wait(10)
+    before = alike_search.journal_state(recording)
+    recording.undo()
+    layer.data_setitem((np.array([30]), np.array([30])), 7)
+    assert recording.wait(10)
+    assert recording.journal.undoable == 1 and not recording.journal.redoable, "as before"
+    assert alike_search.journal_state(recording) != before
+    before = alike_search.journal_state(recording)
+    layer.data = np.ones(SHAPE, np.uint16)
+    assert alike_search.journal_state(recording) != before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import tune_parts as parts
 from discs import disc_labels
 
 from napari_unet.core.models.store import list_models
+from napari_unet.gui.finetune import other_images
 from napari_unet.nn.inference.model import save_model
 
 BRIGHT, DIM = 0.9, 0.6
@@ -42,7 +44,7 @@ def names(strip) -> list[str]:
 
 
 def test_the_image_with_most_changes_comes_first_and_is_opened_there(
-    viewer, panel, qtbot, tmp_path
+    viewer, panel, qtbot, tmp_path, monkeypatch
 ):
     for name, dim in (("here", 4), ("few", 1), ("none", 0)):
         viewer.add_image(picture(dim), name=name)
@@ -75,6 +77,10 @@ def test_the_image_with_most_changes_comes_first_and_is_opened_there(
     assert viewer.layers["many"].data[tuple(round(c) for c in centre)] < 0.8
     others.strip.itemClicked.emit(others.strip.item(0))
     assert len(viewer.layers) == 4, "it is opened once"
+    volume = SimpleNamespace(labels_axes="ZYX")
+    monkeypatch.setattr(other_images, "layer_stack", lambda _: volume)
+    others.strip.itemClicked.emit(others.strip.item(0))
+    assert "axes of 'many' were changed" in others.status.text()
 
 
 def test_it_can_be_cancelled_and_makes_room_for_others(viewer, panel, qtbot):

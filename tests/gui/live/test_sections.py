@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import psutil
 import pytest
@@ -164,9 +166,13 @@ def test_what_would_change_is_taken_over_as_one_step(viewer, panel, qtbot):
     live.pause.click()
     qtbot.waitUntil(lambda: live.job is None)
     assert not live.take.isHidden(), "an untrained model finds none of the discs"
+    recording, seen = panel.correct.recording, live._seen
+    learner = recording.learner
+    recording.learner = replace(learner, head="semantic")
+    assert live._find_place() is None, "objects are never put among classes"
+    recording.learner = learner
     live.take.click()
     qtbot.waitUntil(lambda: "as one step" in live.status.text(), timeout=10_000)
-    recording = panel.correct.recording
     assert recording.wait(10)
     qtbot.waitUntil(lambda: not np.array_equal(layer.data, before))
     assert (layer.data[missed] == 1).all(), "the object that was corrected stays"
@@ -176,6 +182,10 @@ def test_what_would_change_is_taken_over_as_one_step(viewer, panel, qtbot):
     assert live.shown.layer is None and live.take.isHidden()
     recording.undo()
     np.testing.assert_array_equal(layer.data, before)
+    panel.correct.labels.value = viewer.add_labels(0 * before, name="others")
+    live._seen = seen
+    live.take_over()
+    assert "That was of 'im tiny'" in live.status.text(), "others are being corrected now"
 
 
 def test_it_never_learns_while_the_mouse_is_down_nor_in_the_way_of_others(viewer, panel, qtbot):

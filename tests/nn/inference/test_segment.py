@@ -13,6 +13,7 @@ from napari_unet.core.errors import InputError
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.progress import FrameDone, TileDone, run_to_end
 from napari_unet.core.settings.tasks import PredictSettings
+from napari_unet.core.volumes.volume_mode import ball_voxels
 from napari_unet.nn.inference.map_source import predict
 from napari_unet.nn.inference.runner import Runner
 from napari_unet.nn.inference.segment import segment, segment_steps
@@ -108,7 +109,7 @@ def test_a_window_leaves_the_rest_alone(model):
 
 
 @pytest.mark.parametrize("volumes", ["planes", "joined"])
-def test_a_window_alone_has_the_labels_that_it_has_in_the_image(make_model, volumes):
+def test_a_window_alone_has_the_objects_that_it_has_in_the_image(make_model, same_objects, volumes):
     stack, window = open_stack(texture(3, 90, 90)), (slice(13, 57), slice(30, 90))
     for ndim, index, place in ((2, (1,), window), (3, (), (slice(1, 3), *window))):
         model = make_model(gain=6.0, ndim=ndim, card={"decode": {"min_size": 0}})
@@ -116,7 +117,7 @@ def test_a_window_alone_has_the_labels_that_it_has_in_the_image(make_model, volu
         steps = segment_steps(stack, model, settings, what=[index], window=place)
         whole = run_to_end(steps).labels[(*index, *place)]
         alone = run_to_end(segment_window(stack, model, settings, index, place))
-        assert whole.any() and np.array_equal(alone, whole)
+        assert whole.any() and same_objects(alone, whole)
 
 
 def test_only_the_frames_asked_for(model):
@@ -226,3 +227,18 @@ def test_one_tile_has_no_seams_and_is_not_predicted_twice(model, monkeypatch):
 def test_a_stack_without_frames_has_a_whole_provenance(model):
     provenance = run_to_end(segment_steps(np.zeros((0, 9, 9), np.uint8), model)).provenance
     assert {"device", "precision", "tile", "seam", "objects", "mpx_per_s"} <= set(provenance)
+
+
+@pytest.mark.parametrize("volumes", ["auto", "joined", "orthogonal"])
+def test_what_is_small_in_one_plane_of_a_volume_is_not_dropped(make_model, same_objects, volumes):
+    stack, place = open_stack(texture(3, 60, 60)), (slice(0, 60), slice(0, 60))
+    model = make_model(gain=6.0, card={"decode": {"min_size": 30}})
+    planes = PredictSettings(volumes="planes")
+    plane = run_to_end(segment_window(stack, model, planes, (1,), place))
+    smallest = np.unique(plane, return_counts=True)[1].min()
+    assert smallest < ball_voxels(30, 1.0), "less than the smallest object of several planes"
+    settings = PredictSettings(volumes=volumes)
+    assert same_objects(run_to_end(segment_window(stack, model, settings, (1,), place)), plane)
+    if volumes != "orthogonal":  # that one takes volumes
+        steps = segment_steps(stack, model, settings, what=[(1,)])
+        assert same_objects(run_to_end(steps).labels[1], plane)

@@ -112,3 +112,4 @@ def test_a_tuning_leaves_out_the_neighbour_of_a_drawn_object(nuclei):
     learned = tuning.split.training.items[0]
     assert not learned.known[ndimage.binary_erosion(BESIDE, iterations=2)].any()
     assert learned.known[DRAWN].all()
+    assert tuning.evaluation.split.training is tuning.split.training, "and it is judged by that"

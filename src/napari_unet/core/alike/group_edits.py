@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from napari_unet.core.alike.descriptors import Candidate, find_pass
 from napari_unet.core.errors import InputError
-from napari_unet.core.instances.label_edits import DELETE, MERGE, SPLIT, new_label, split_object
+from napari_unet.core.instances.label_edits import DELETE, MERGE, SPLIT, new_labels, split_object
 from napari_unet.core.progress import Progress
 
 if TYPE_CHECKING:
@@ -81,13 +81,18 @@ def edit_all(
         For `SPLIT`: what the network sees, by frame and window; see `split_object`.
     reshape
         For `RESHAPE`: the new mask of an object; None leaves it as it is.
+
+    Raises
+    ------
+    InputError
+        There are not enough unused ids for the parts of a split.
     """
     by_frame: dict[Index, list[Candidate]] = defaultdict(list)
     for item in objects:
         by_frame[item.index].append(item)
     if kind == ACCEPT:
         return _accept(labels, objects)
-    fresh = new_label(labels) if kind == SPLIT else 0
+    unused = new_labels(labels, len(objects)) if kind == SPLIT else np.zeros(0, np.int64)
     changes: list[tuple[tuple[np.ndarray, ...], np.ndarray, np.ndarray]] = []
     done = left_out = 0
     for index, items in by_frame.items():
@@ -100,8 +105,7 @@ def edit_all(
                 right = _merge(after, before, item)
             elif kind == SPLIT:
                 seen = functools.partial(distance_map, index)
-                right = _split(after, item, fresh, seen)
-                fresh += right
+                right = _split(after, item, int(unused[done]), seen)
             else:
                 right = _replace(after, item, reshape(item))
             done, left_out = done + right, left_out + (not right)

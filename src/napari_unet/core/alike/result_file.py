@@ -15,12 +15,14 @@ import numpy as np
 from napari_unet.core.annotations.header import WHOLE_BYTES, find_journals
 from napari_unet.core.annotations.journal import Journal
 from napari_unet.core.annotations.journal_reader import JournalReader
-from napari_unet.core.errors import InputError
+from napari_unet.core.errors import InputError, UnetError
 from napari_unet.core.io.axes import OBJECT_AXES
 from napari_unet.core.io.files import TIFF_SUFFIXES
 from napari_unet.core.io.label_writer import create_output
 from napari_unet.core.io.provenance import hash_labels, read_provenance
 from napari_unet.core.io.stack import fit_labels, open_stack, read_labels
+from napari_unet.core.models.folder import read_card
+from napari_unet.core.models.store import find_model
 from napari_unet.core.volumes.volume_mode import JOINED, ORTHOGONAL
 
 _MOST = WHOLE_BYTES // 16
@@ -45,6 +47,8 @@ class ResultFile:
         How they were made.
     ndim
         2 if objects end with their plane, 3 if they do not.
+    head
+        "instance" for objects, "semantic" for classes.
     state
         `hash_labels`, by which later changes are noticed.
     journal, edits
@@ -55,6 +59,7 @@ class ResultFile:
     target: Path
     provenance: dict[str, Any]
     ndim: int
+    head: str
     state: str
     journal: Path | None
     edits: int = 0
@@ -78,7 +83,8 @@ class ResultFile:
         by_planes = provenance.get("volumes") in (JOINED, ORTHOGONAL)
         ndim = 2 if by_planes else len(provenance.get(OBJECT_AXES, "YX"))
         journal = _find_journal(stack, labels)
-        return cls(source, target, provenance, ndim, hash_labels(labels), journal), stack, labels
+        known = (source, target, provenance, ndim, _find_head(provenance))
+        return cls(*known, hash_labels(labels), journal), stack, labels
 
     def change(self, edit: GroupEdit, source: str) -> ResultFile:
         """Edit the labels: one entry of the journal, then the file, whole or not at all.
@@ -150,7 +156,9 @@ class ResultFile:
         if self.journal is not None:
             return Journal.open(self.journal, stack)
         model, known = self.provenance.get("model", ""), self.provenance.get("model_hash", "")
-        return Journal.begin(stack, labels, model=model, model_hash=known, ndim=self.ndim)
+        return Journal.begin(
+            stack, labels, model=model, model_hash=known, head=self.head, ndim=self.ndim
+        )
 
     def _write(self, stack: Stack, labels: np.ndarray) -> None:
         """Replace the file; what was there stays until the new one is whole."""
@@ -161,6 +169,16 @@ class ResultFile:
         ) as output:
             output.array[...] = labels
             output.finish(kind, self.provenance)
+
+
+def _find_head(provenance: dict[str, Any]) -> str:
+    """Return the head of the model that made labels; that of objects if it is not there."""
+    try:
+        card = read_card(find_model(provenance.get("model", "")))
+    except UnetError:
+        return "instance"
+    same = provenance.get("model_hash", "") in ("", card.hash)
+    return card.spec.head if same else "instance"
 
 
 def _find_journal(stack: Stack, labels: np.ndarray) -> Path | None:

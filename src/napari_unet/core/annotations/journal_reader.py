@@ -108,6 +108,11 @@ class JournalReader:
         """Number of edits that can be redone."""
         return len(self._history.undone)
 
+    @property
+    def changes(self) -> int:
+        """How many edits, undos and redos there were: unlike `undoable`, it never falls."""
+        return self._history.changes
+
     def frames(self, ndim: int | None = None) -> list[Index]:
         """List the frames that were corrected or marked, by their index along the leading axes.
 
@@ -321,6 +326,11 @@ class EditHistory:
     def marks(self) -> list[RegionMark]:
         """Every mark, in order."""
         return [mark for _, mark in self._marks]
+
+    @property
+    def changes(self) -> int:
+        """How many edits, undos and redos there were."""
+        return len(self._steps)
 
     def offset(self, number: int) -> int:
         """Return the offset of an edit in the file."""

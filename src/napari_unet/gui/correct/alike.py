@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import ComboBox
@@ -16,13 +17,14 @@ from napari_unet.core.instances.label_edits import DELETE, MERGE, SPLIT
 from napari_unet.core.progress import Progress
 from napari_unet.core.text import pluralise
 from napari_unet.gui.correct.alike_edit import AlikeOutcome, edit_alike, undo_files
-from napari_unet.gui.correct.alike_images import MARKED, OUT, AlikeImages, AlikeOutlines
-from napari_unet.gui.correct.alike_search import (
-    AlikeQuery,
-    OpenLabels,
-    find_alike,
-    list_open_labels,
+from napari_unet.gui.correct.alike_images import (
+    MARKED,
+    OUT,
+    AlikeImages,
+    AlikeOutlines,
+    objects_clicked,
 )
+from napari_unet.gui.correct.alike_search import AlikeQuery, find_alike, list_open_labels
 from napari_unet.gui.correct.edit_tracker import uncover
 from napari_unet.gui.correct.mask_section import plane_in_view, tip_button
 from napari_unet.gui.errors import report_error
@@ -31,10 +33,8 @@ from napari_unet.gui.jobs.job import DONE as DONE_STATE
 from napari_unet.gui.jobs.job import HOST, Job, WidgetJobs, do_nothing, get_device_queue
 from napari_unet.gui.layers.key_bindings import bind_window_key, weak_callback
 from napari_unet.gui.layers.navigation import (
-    READ_ONLY_MODES,
     SLICE,
     WHOLE,
-    object_under,
     open_stacks,
     watch_clicks,
 )
@@ -186,15 +186,14 @@ class AlikeSection(QWidget):
             return
         recording = self._tracker.begin_recording(layer)
         device = remembered(SECTION).get("device", "auto")
+        settings, kept = quick_settings(image), get_features(image)
+        frames = self._frames(recording)
+        query = AlikeQuery(recording, entry.name, device, settings, kept, frames)
         try:
-            others = self._other_labels(recording)
+            query = self._widened(query)
         except UnetError as error:
             self._say(str(error))
             return
-        query = AlikeQuery(
-            recording, entry.name, device, quick_settings(image), get_features(image),
-            self._frames(recording), *others,
-        )  # fmt: skip
         self._run(functools.partial(find_alike, query), self._found, device)
         self._say("Looking for objects alike …")
 
@@ -204,15 +203,17 @@ class AlikeSection(QWidget):
         leading = len(recording.geometry.stack.labels_shape) - recording.learner.ndim
         return (plane_in_view(self._viewer, recording)[:leading],)
 
-    def _other_labels(
-        self, recording: LayerRecording
-    ) -> tuple[tuple[OpenLabels, ...], tuple[FileJob, ...], PredictSettings | None]:
-        """Return the latest labels of each other open image, and the results in files."""
+    def _widened(self, query: AlikeQuery) -> AlikeQuery:
+        """Search other open images and files, too, if the user wishes."""
         if self.scope.value not in (OPEN, FILES):
-            return (), (), None
-        found = list_open_labels(self._viewer, self._tracker, recording)
-        files, settings = self.files() if self.scope.value == FILES else ((), None)
-        return found, tuple(files), settings
+            return query
+        others = list_open_labels(self._viewer, self._tracker, query.recording)
+        query = replace(query, others=others)
+        if self.scope.value == OPEN:
+            return query
+        files, settings = self.files()
+        opened = tuple(open_stacks(self._viewer))
+        return replace(query, files=tuple(files), file_settings=settings, opened=opened)
 
     def apply_all(self, *_: Any) -> None:
         """Edit all that are marked, as one step."""
@@ -229,12 +230,12 @@ class AlikeSection(QWidget):
 
     def undo_in_files(self, *_: Any) -> None:
         """Take the last edit of files back."""
-        files, outcome = self._changed, AlikeOutcome()
+        files, outcome = self._changed, AlikeOutcome(left=[*self._changed])
         if not files or self.job is not None:
             return
         steps = functools.partial(undo_files, files, outcome)
         done = functools.partial(self._undone, outcome)
-        self._run(steps, done, HOST, lambda _: self._offer_undo(files[outcome.tried :]))
+        self._run(steps, done, HOST, lambda _: self._offer_undo(outcome.left))
 
     def close_found(self, *_: Any) -> None:
         """Forget what was found, and stop what goes on."""
@@ -294,16 +295,13 @@ class AlikeSection(QWidget):
             outcome.done += edit.done
             outcome.left_out += edit.left_out
         self.close_found()
-        each = ", as one step" if len(alike.images) == 1 else ", as one step in each image"
-        left = f" {outcome.left_out} could not be {DONE[alike.kind]}." if outcome.left_out else ""
-        words = [f"{pluralise(outcome.done, 'object')} {DONE[alike.kind]}{each}.{left}"]
-        if outcome.files:
-            words.append(f"{pluralise(len(outcome.files), 'file')} changed.")
-        self._say(" ".join([*words, *outcome.problems[:3]]))
+        self._say(outcome.describe(DONE[alike.kind], len(alike.images)))
 
     def _ended(self, outcome: AlikeOutcome, state: str) -> None:
         """Offer to take back what was done to files, also if it was stopped in between."""
-        if state != DONE_STATE and outcome.files:
+        if not outcome.files:  # what was offered before still holds
+            return
+        if state != DONE_STATE:
             self._say(f"Stopped: {pluralise(len(outcome.files), 'file')} changed already.")
         self._offer_undo(outcome.files)
 
@@ -335,20 +333,7 @@ class AlikeSection(QWidget):
         if alike is None or self.job is not None:
             return
         active = self._viewer.layers.selection.active
-        images = [(n, each.recording) for n, each in enumerate(alike.images)]
-        for number, recording in sorted(
-            images, key=lambda each: each[1] is None or each[1].layer is not active
-        ):
-            if recording is None or recording.geometry is None or not recording.layer.visible:
-                continue
-            if str(recording.layer.mode) not in READ_ONLY_MODES:
-                continue
-            found = object_under(recording.layer, event)
-            if found is None:
-                continue
-            label, place = found
-            leading = len(recording.geometry.stack.labels_shape) - recording.learner.ndim
-            index = recording.geometry.plane(place)[:leading]
+        for number, index, label in objects_clicked(alike, active, event):
             if alike.choose(index, label, self.least, number):
                 self._show()
                 self._rank(alike)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 from napari_unet.core.alike.group_edits import RESHAPE, edit_all
 from napari_unet.core.alike.result_file import ResultFile
 from napari_unet.core.annotations.header import image_fingerprint
-from napari_unet.core.errors import InputError, UnetError
+from napari_unet.core.errors import InputError, OutputError, UnetError
 from napari_unet.core.instances.label_edits import SPLIT
 from napari_unet.core.progress import Progress
+from napari_unet.core.text import pluralise
 from napari_unet.gui.jobs.engine import KeptFeatures
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ class AlikeOutcome:
         How many objects are edited, and how many cannot be.
     problems
         Images that were left out, a sentence each.
+    left
+        Files that are to be undone, and are not yet.
     """
 
     edits: list[tuple[SearchedImage, GroupEdit]] = field(default_factory=list)
@@ -47,11 +50,24 @@ class AlikeOutcome:
     done: int = 0
     left_out: int = 0
     problems: list[str] = field(default_factory=list)
+    left: list[ResultFile] = field(default_factory=list)
 
-    @property
-    def tried(self) -> int:
-        """How many files were changed, or could not be."""
-        return len(self.files) + len(self.problems)
+    def describe(self, done: str, images: int) -> str:
+        """Say what came of it.
+
+        Parameters
+        ----------
+        done
+            What was done to the objects, such as "deleted".
+        images
+            How many were searched.
+        """
+        each = ", as one step" if images == 1 else ", as one step in each image"
+        left = f" {self.left_out} could not be {done}." if self.left_out else ""
+        words = [f"{pluralise(self.done, 'object')} {done}{each}.{left}"]
+        if self.files:
+            words.append(f"{pluralise(len(self.files), 'file')} changed.")
+        return " ".join([*words, *self.problems[:3]])
 
 
 def edit_alike(
@@ -104,13 +120,19 @@ def edit_alike(
 def undo_files(
     files: Sequence[ResultFile], outcome: AlikeOutcome
 ) -> Generator[Progress, None, None]:
-    """Take the last edit of files back, in their journals and in the files."""
+    """Take the last edit of files back, in their journals and in the files.
+
+    Those that cannot be written, as on a full disk, stay in `outcome.left`, to be tried again.
+    """
     for number, file in enumerate(files):
         yield Progress(number, len(files), "files")
         try:
             outcome.files.append(file.undo())
         except UnetError as error:
             outcome.problems.append(f"{file.source.name}: {error}")
+            if isinstance(error, OutputError):
+                continue
+        outcome.left.remove(file)
 
 
 def _edit_image(

@@ -9,13 +9,15 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QTreeWidget, QTreeWidgetItem
 from scipy import ndimage
 
+from napari_unet.gui.layers.navigation import READ_ONLY_MODES, object_under
 from napari_unet.gui.layers.overlay_layer import add_drawing, remove_layer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from napari.layers import Labels
 
+    from napari_unet.core.tiles import Index
     from napari_unet.gui.correct.alike_search import Alike, SearchedImage
 
 LAYER = "alike"
@@ -151,3 +153,34 @@ class AlikeOutlines:
                     array[(*item.index, *item.mask.window)][edge] = code
             layer.refresh(thumbnail=False, highlight=False, extent=False)
         self._drawn = dict(codes)
+
+
+def objects_clicked(alike: Alike, active: Any, event: Any) -> Iterator[tuple[int, Index, int]]:
+    """Yield the objects under a click, those of the layer that is active first.
+
+    Parameters
+    ----------
+    active
+        The layer that is active in the window.
+    event
+        Of the mouse.
+
+    Yields
+    ------
+    number, index, label
+        Of the image, of the frame in it, and the object's id.
+    """
+    images = [(n, each.recording) for n, each in enumerate(alike.images)]
+    for number, recording in sorted(
+        images, key=lambda each: each[1] is None or each[1].layer is not active
+    ):
+        if recording is None or recording.geometry is None or not recording.layer.visible:
+            continue
+        if str(recording.layer.mode) not in READ_ONLY_MODES:
+            continue
+        found = object_under(recording.layer, event)
+        if found is None:
+            continue
+        label, place = found
+        leading = len(recording.geometry.stack.labels_shape) - recording.learner.ndim
+        yield number, recording.geometry.plane(place)[:leading], label

@@ -69,6 +69,8 @@ class AlikeQuery:
         More labels to search, all of them.
     files, file_settings
         Results on the disk to search, and how the model is run on their images.
+    opened
+        All images that are open: their labels in files are left alone.
     """
 
     recording: LayerRecording
@@ -80,6 +82,7 @@ class AlikeQuery:
     others: tuple[OpenLabels, ...] = ()
     files: tuple[FileJob, ...] = ()
     file_settings: PredictSettings | None = None
+    opened: tuple[Stack, ...] = ()
 
 
 @dataclass(eq=False)
@@ -198,11 +201,9 @@ class Alike:
 
 
 def journal_state(recording: LayerRecording) -> tuple[int, ...]:
-    """Return what changes with each correction, undo and redo."""
+    """Return what changes with each correction, undo and redo, and when the recording ends."""
     journal = recording.journal
-    if journal is None:
-        return ()
-    return (recording.pending, journal.undoable, journal.redoable)
+    return (recording.closed, recording.pending, 0 if journal is None else journal.changes)
 
 
 def list_open_labels(
@@ -288,7 +289,7 @@ def _others(
     from napari_unet.nn.inference.object_features import describe_stack
 
     found: list[tuple[SearchedImage, DescribedObjects]] = []
-    ndim, opened = query.recording.learner.ndim, set[str]()
+    about = query.recording.learner
 
     def describe(
         image: SearchedImage, stack: Stack, labels: Any
@@ -306,11 +307,16 @@ def _others(
             continue
         image = SearchedImage(geometry.stack.name, range(0), settings, recording)
         image.state = journal_state(recording)
-        yield from describe(image, geometry.stack, geometry.array(recording.data))
+        try:
+            yield from describe(image, geometry.stack, geometry.array(recording.data))
+        except UnetError as error:
+            problems.append(f"{image.name}: {error}")
+    searched, opened = set[str](), set[str]()
     if query.files:
         recordings = [query.recording, *(each.recording for each in query.others)]
         stacks = [each.geometry.stack for each in recordings if each.geometry is not None]
-        opened = {image_fingerprint(stack) for stack in stacks}
+        searched = {image_fingerprint(stack) for stack in stacks}
+        opened = {image_fingerprint(stack) for stack in query.opened}
     for number, job in enumerate(query.files):
         name = Path(job.source).name
         yield Progress(number, len(query.files), "files")
@@ -320,10 +326,18 @@ def _others(
         try:
             assert job.target is not None
             file, stack, labels = ResultFile.read(Path(job.source), job.target)
-            if image_fingerprint(stack) in opened:
+            mark = image_fingerprint(stack)
+            if mark in searched:
                 continue
-            if file.ndim != ndim:
-                raise InputError(f"its labels are objects in {file.ndim}D, not {ndim}D.")
+            if mark in opened:
+                raise InputError("it is open without these labels; open them, too, or close it.")
+            if file.head != about.head:
+                kinds = (
+                    ("classes", "objects") if file.head == "semantic" else ("objects", "classes")
+                )
+                raise InputError(f"its labels are {kinds[0]}, not {kinds[1]}.")
+            if file.ndim != about.ndim:
+                raise InputError(f"its labels are objects in {file.ndim}D, not {about.ndim}D.")
             settings = query.file_settings or query.settings
             yield from describe(SearchedImage(name, range(0), settings, file=file), stack, labels)
         except UnetError as error:

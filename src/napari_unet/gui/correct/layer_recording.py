@@ -120,6 +120,11 @@ class LayerRecording(QObject):
         return self.journal is not None and not isinstance(self.journal, Journal)
 
     @property
+    def closed(self) -> bool:
+        """Whether the layer is not recorded any more: it is gone, or got other labels."""
+        return self._closing
+
+    @property
     def failed(self) -> bool:
         """Whether writing has failed; what is pending is kept."""
         return self._queue.error is not None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from napari_unet.core.errors import InputError
@@ -15,7 +15,6 @@ from napari_unet.core.evaluation.change_preview import choose_part, preview_chan
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.models.store import list_models
 from napari_unet.core.progress import Progress
-from napari_unet.core.volumes.volume_mode import PLANES
 from napari_unet.gui.layers.combos import image_layers
 from napari_unet.gui.layers.convert import layer_stack
 from napari_unet.gui.shared_inputs import quick_settings
@@ -165,7 +164,6 @@ def _steps(
     stack = open_stack(source)
     check_fit(stack, new)
     index, window = choose_part(stack, new.spec.ndim)
-    settings = replace(settings, certify=False, survey=False, volumes=PLANES)
     found = []
     for model in (old, new):
         found.append((yield from segment_window(stack, model, settings, index, window)))

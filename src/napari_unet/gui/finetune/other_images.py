@@ -22,7 +22,7 @@ from napari_unet.gui.correct.edit_tracker import uncover
 from napari_unet.gui.errors import describe_error, report_error
 from napari_unet.gui.finetune.image_changes import image_changes, list_other_images
 from napari_unet.gui.jobs.job import CANCELLED, Job, WidgetJobs, get_device_queue
-from napari_unet.gui.layers.convert import layer_stack
+from napari_unet.gui.layers.convert import layer_stack, unwrap
 from napari_unet.gui.layers.navigation import go_to
 from napari_unet.gui.layers.overlay_layer import legend
 from napari_unet.gui.open_files import ImageFiles, read_files, show_files
@@ -176,10 +176,14 @@ class OtherImages(QWidget):
         self.job = Job(
             lambda: image_changes(self._viewer, image, versions),
             on_done=lambda found: self._add(image, found),
-            on_error=lambda error: self._failed.update({image.name: describe_error(error)}),
+            on_error=lambda error: self._note_failure(image, error),
             on_end=lambda state: self._image_ended(image, state),
         )
         self._jobs.run_in(get_device_queue(self.device), self.job)
+
+    def _note_failure(self, image: OtherImage, error: Exception) -> None:
+        if image in self._left:  # else it was cleared meanwhile
+            self._failed[image.name] = describe_error(error)
 
     def _image_ended(self, image: OtherImage, state: str) -> None:
         self.job = None
@@ -245,17 +249,24 @@ class OtherImages(QWidget):
             self._jobs.run("open", job)
 
     def _show_file(self, image: OtherImage, found: ChangePreview, files: ImageFiles) -> None:
-        layer = show_files(self._viewer, files)
+        layer = unwrap(show_files(self._viewer, files))  # nobody keeps a proxy alive
         self._opened[image] = weakref.ref(layer)
         self._go_to(layer, found)
 
     def _go_to(self, image: Image, found: ChangePreview) -> None:
         """Show an image alone, at the place of most changes."""
+        place = (*found.index, *found.centre)
+        try:
+            letters = layer_stack(image).labels_axes
+        except UnetError as error:
+            self._say(describe_error(error))
+            return
+        if len(letters) != len(place):
+            self._say(f"The axes of {image.name!r} were changed meanwhile; look at it again.")
+            return
         uncover(self._viewer, image)
         self._viewer.layers.selection.active = image
-        letters = layer_stack(image).labels_axes
-        place = dict(zip(letters, (*found.index, *found.centre), strict=True))
-        go_to(self._viewer, image, place, found.extent / 2)
+        go_to(self._viewer, image, dict(zip(letters, place, strict=True)), found.extent / 2)
 
     def _say(self, text: str) -> None:
         if self.status.text() != text:

@@ -12,8 +12,6 @@ from qtpy.QtWidgets import QCheckBox, QWidget
 
 from napari_unet.core.annotations.edits import TAKEN_OVER
 from napari_unet.core.errors import InputError
-from napari_unet.core.models.store import get_free_folder
-from napari_unet.core.progress import Progress
 from napari_unet.core.text import pluralise
 from napari_unet.core.training.run_state import propose_name
 from napari_unet.gui.correct.alike_search import journal_state
@@ -36,9 +34,8 @@ from napari_unet.gui.shared_inputs import SECTION, use_model
 from napari_unet.gui.widgets.panel import CollapsibleSection, WrappedLabel, vbox
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
     from napari_unet.core.alike.group_edits import GroupEdit
+    from napari_unet.core.progress import Progress
     from napari_unet.core.training.model_comparison import ModelComparison
     from napari_unet.gui.correct.layer_recording import LayerRecording
     from napari_unet.gui.correct.section import CorrectSection
@@ -178,6 +175,10 @@ class LiveSection(QWidget):
         if self._correct.tracker.recordings.get(recording.layer) is not recording:
             self._hide()  # the labels are gone, or Segment writes into them
             return
+        if self._correct.labels.value is not recording.layer:
+            self._hide()
+            self.footer.say(f"That was of {recording.layer.name!r}: choose these labels again.")
+            return
         steps = functools.partial(take_over_steps, recording, found.view, found.found)
         self._cancel_round()
         self.take.setEnabled(False)
@@ -241,7 +242,8 @@ class LiveSection(QWidget):
         entry = self._inputs.entry
         if entry is None or entry.card is None:
             return None
-        return find_place(self._viewer, self._correct, entry.card.spec.ndim)
+        spec = entry.card.spec
+        return find_place(self._viewer, self._correct, spec.ndim, spec.head)
 
     def _report(self, item: Progress) -> None:
         """Say what goes on, until the first round has something to say."""
@@ -349,7 +351,7 @@ class LiveSection(QWidget):
         self.footer.say("Comparing it with the model before …")
         self._show_state()
         job = Job(
-            lambda: _keep_steps(work, name),
+            lambda: work.keep_steps(name),
             on_done=lambda judgement: self._kept(work, name, judgement),
             on_error=lambda error: self.footer.say(describe_error(error)),
             on_end=self._saved,
@@ -388,13 +390,3 @@ def on_battery() -> bool:
     find = getattr(psutil, "sensors_battery", None)  # not there on every system
     state = None if find is None else find()
     return state is not None and state.power_plugged is False
-
-
-def _keep_steps(work: LiveWork, name: str) -> Generator[Progress, None, ModelComparison | None]:
-    """Judge, and store unless it is worse; in the job's thread."""
-    yield Progress(0, 0, "comparing")
-    get_free_folder(name)
-    judgement = yield from work.conclude()
-    if judgement is not None and judgement.keep:
-        work.save(name)
-    return judgement

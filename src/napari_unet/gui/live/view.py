@@ -62,7 +62,7 @@ class PlaceInView:
         )
 
 
-def find_place(viewer: Any, correct: CorrectSection, ndim: int) -> PlaceInView | None:
+def find_place(viewer: Any, correct: CorrectSection, ndim: int, head: str) -> PlaceInView | None:
     """Return what is in view of the labels that are corrected; None if nothing is.
 
     Parameters
@@ -70,12 +70,16 @@ def find_place(viewer: Any, correct: CorrectSection, ndim: int) -> PlaceInView |
     ndim
         The model's: it looks at planes (2) or volumes (3). Of a volume in a 3D view, a model of
         planes looks at the one that the slider is at.
+    head
+        The model's: classes are never compared with objects.
     """
     labels, recording = correct.labels.value, correct.recording
     image = None if labels is None else correct.tracker.get_image(labels)
     if image is None or image not in viewer.layers:
         return None
     if recording is None or recording.geometry is None:
+        return None
+    if (recording.learner.ndim, recording.learner.head) != (ndim, head):
         return None
     geometry = recording.geometry
     try:

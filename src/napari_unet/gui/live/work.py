@@ -18,6 +18,7 @@ from napari_unet.core.errors import InputError
 from napari_unet.core.evaluation.label_diff import LabelDiff, diff_classes, diff_objects
 from napari_unet.core.instances.heads import get_head
 from napari_unet.core.instances.matching import Overlap, match
+from napari_unet.core.models.store import get_free_folder
 from napari_unet.core.progress import Progress, map_steps
 from napari_unet.gui.correct.alike_search import journal_state
 
@@ -210,6 +211,15 @@ class LiveWork:
         if self._live is None:
             raise InputError("Nothing was learned yet; correct some objects first.")
         return self._live.model, self._live.current()
+
+    def keep_steps(self, name: str) -> Generator[Progress, None, ModelComparison | None]:
+        """Judge what was learned, and `save` it unless it is worse."""
+        yield Progress(0, 0, "comparing")
+        get_free_folder(name)
+        judgement = yield from self.conclude()
+        if judgement is not None and judgement.keep:
+            self.save(name)
+        return judgement
 
     def conclude(self) -> Generator[Progress, None, ModelComparison | None]:
         """Judge what was learned; None if that is nothing."""

@@ -173,7 +173,9 @@ def segment_steps(
     for number, index in enumerate(frames):
         yield from _segment_frame(run, index, len(frames) - number, window, focus)
     if mode == JOINED:
-        yield from _join_planes(run, frames, window, minimum)
+        # What is small in a single plane may be the section of a large object.
+        least = minimum if len(frames) > 1 else requested.min_size or 0
+        yield from _join_planes(run, frames, window, least)
     seconds = time.perf_counter() - began
     provenance = make_provenance(stack, model.card.identity, requested) | run.notes
     provenance |= {

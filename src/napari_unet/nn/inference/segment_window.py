@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_unet.core.volumes.volume_mode import (
+    JOINED,
+    ORTHOGONAL,
+    PLANES,
+    resolve_volume_mode,
+)
 from napari_unet.nn.inference.segment import segment_steps
 
 if TYPE_CHECKING:
@@ -21,7 +28,10 @@ if TYPE_CHECKING:
 def segment_window(
     stack: Stack, model: Model, settings: PredictSettings, index: Index, window: Window
 ) -> Generator[Step, None, np.ndarray]:
-    """Segment a window of one frame; the parameters are those of `segment_steps`.
+    """Segment a window of one frame, without the checks of a run.
+
+    The parameters are those of `segment_steps`. One plane of a volume is segmented as it is: what
+    joins planes would drop objects that are small in it, for it takes them for whole ones.
 
     Returns
     -------
@@ -33,6 +43,11 @@ def segment_window(
     UnetError
         As `segment_steps`.
     """
+    settings = replace(settings, certify=False, survey=False)
+    spec = model.spec
+    if resolve_volume_mode(settings.volumes, spec.ndim, spec.head, stack) in (JOINED, ORTHOGONAL):
+        # The smallest object that was asked for is a whole one, too.
+        settings = replace(settings, volumes=PLANES, min_size=None)
     out = _WindowLabels(stack.labels_shape, index, window)
     yield from segment_steps(stack, model, settings, out=out, what=[index], window=window)
     return out.values

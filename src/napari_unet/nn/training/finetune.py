@@ -215,6 +215,7 @@ class Tuning:
         yield TrainStep(0, 0, "preparing")
         if not self.scratch:
             yield from _reported(self.data.doubt(), self.state.step, "preparing")
+            self.evaluation.split = self.split
 
     def complete(self) -> Generator[TrainStep, None, Model]:
         """Make the best weights a model: remember, calibrate, teach the click head."""

@@ -61,6 +61,8 @@ class HeldOutEvaluation:
 
     Attributes
     ----------
+    split
+        As given; once the training samples are prepared, those are looked at again.
     metric
         "AP50" of objects, "IoU" of classes.
     held
@@ -71,7 +73,7 @@ class HeldOutEvaluation:
     def __init__(
         self, card: ModelCard, split: Split, crops: Sequence[RehearsalCrop], *, scratch: bool
     ) -> None:
-        self._card, self._split, self._scratch = card, split, scratch
+        self.split, self._card, self._scratch = split, card, scratch
         self._scored = list(crops[::SCORED_EVERY])
         self.metric = "AP50" if card.spec.head == "instance" else "IoU"
         self.held = self._held_out()
@@ -97,7 +99,7 @@ class HeldOutEvaluation:
 
         None if it is trained from scratch, or finds classes.
         """
-        training = self._split.training
+        training = self.split.training
         if self._scratch or not isinstance(training.head, InstanceHead):
             return None
         step = -(-len(training.items) // LOOKED_AT)
@@ -121,14 +123,14 @@ class HeldOutEvaluation:
         best = chosen or max(later, key=_main_score, default=None)
         if chosen is None and best is not None and np.isnan(_main_score(best)):
             best = later[-1]
-        held = self._split.validation
+        held = self.split.validation
 
         def pair(name: str) -> tuple[float, float] | None:
             if first is None or best is None or name not in first or name not in best:
                 return None
             return first[name], best[name]
 
-        reason = self._split.reason or "There was nothing to compare with yet."
+        reason = self.split.reason or "There was nothing to compare with yet."
         found = compare_models(
             metric,
             pair(f"{metric} {CORRECTIONS}"),
@@ -145,12 +147,12 @@ class HeldOutEvaluation:
         return found
 
     def _held_out(self) -> Samples:
-        held = self._split.validation
+        held = self.split.validation
         items = [replace(item, group=CORRECTIONS) for item in held.items] if held else []
         if self._scored:
             head, channels = get_head(self._card.spec), self._card.spec.in_channels
             items += rehearsal_samples(self._scored, head, channels).items
-        return Samples(items, self._split.training.head)
+        return Samples(items, self.split.training.head)
 
 
 def _taught(before: SeenAgain | None, after: SeenAgain | None) -> TaughtScores | None:
