@@ -96,11 +96,13 @@ def package_context(folder: Path, *, files: bool = True) -> Iterator[None]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        gc.freeze()  # a window with napari and torch holds millions of objects: only new ones count
         try:
             with ValidationContext(root=folder, perform_io_checks=files, warning_level=50):
                 yield
         finally:
             gc.collect()  # closes them
+            gc.unfreeze()
 
 
 def find_description(folder: Path) -> Path | None:
