@@ -12,7 +12,8 @@ theirs, by the shares in which the trunk sees them, and a quarter each is of the
 generated scenes. RUN gets the checkpoint, `log.csv`, `curve.png` and, at the end, the model folder
 `RUN/MODEL`: the unchanged model with the averaged head that scored best on objects of the
 validation split and of held-out generated images. With --start the training begins with the click
-head of a model, which may be MODEL itself. The run is seeded.
+head of a model, which may be MODEL itself; with --mean the weights are half-way back to that one's.
+The run is seeded.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ from napari_unet.nn.unet.click_head import ClickHead
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 from lab.synthetic_images import Picture, SyntheticImageSource, make_synthetic_image, normalise
 from lab.synthetic_kinds import make_object_scene
-from train_general import bare_sample, crop_weights, read_samples
+from train_general import bare_sample, crop_weights, mean_of, read_samples
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -154,20 +155,25 @@ def validation(model: Model, data: Path, images: int) -> ClickValidator:
 
 
 def finish(
-    model: Model,
-    state: TrainState,
-    settings: TrainConfig,
-    out: Path,
-    thumbnail: np.ndarray | None,
+    model: Model, state: TrainState, validate: ClickValidator, args: argparse.Namespace
 ) -> None:
     """Write the model with its new head, and training and scores of the head on its card."""
     head = cast("ClickHead", cast("Any", state.best_net()))
-    best = max((h for h in state.history if "IoU" in h), key=lambda h: h["IoU"])
+    training = {"steps": state.step, "seconds": round(state.seconds), "seed": args.seed}
+    if args.start:
+        training["started_from"] = args.start
+    if args.mean:
+        head = mean_of(first_head(model, args.start).eval(), head)
+        training["weights"] = "mean of those that it was started from and the trained ones"
+        best = validate(head)
+    else:
+        best = max((h for h in state.history if "IoU" in h), key=lambda h: h["IoU"])
     scores = {name: round(v, 4) for name, v in best.items() if name not in {"step", "loss"}}
-    training = {"steps": state.step, "seconds": round(state.seconds), "seed": settings.seed}
+    picture = find_model(args.model) / THUMBNAIL
+    thumbnail = imread(picture) if picture.is_file() else None
     card = model.card.replace(click={"training": training, "metrics": scores})
     trained = replace(with_head(model, head), card=card)
-    save_model(trained, out / model.name, thumbnail=thumbnail)
+    save_model(trained, args.out / model.name, thumbnail=thumbnail)
     sys.stderr.write(f"{json.dumps(card.click, indent=2)}\n")
 
 
@@ -178,6 +184,7 @@ def main() -> None:
     parser.add_argument("--model", default="nuclei")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--start", metavar="MODEL", help="begin with this model's click head")
+    parser.add_argument("--mean", action="store_true", help="take the mean with --start's head")
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--steps", type=int, default=TrainConfig.steps)
     parser.add_argument("--validate-every", type=int, default=500, metavar="STEPS")
@@ -186,6 +193,8 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
+    if args.mean and not args.start:
+        parser.error("--mean takes the mean with --start's head; give --start MODEL.")
     settings = TrainConfig(
         minutes=args.minutes,
         steps=args.steps,
@@ -202,12 +211,13 @@ def main() -> None:
     state = TrainState.start(cast("Any", head), settings)
     if args.resume:
         load_checkpoint(state, args.out / CHECKPOINT)
+    validate = validation(with_head(model, head), args.data, args.validate_on)
     steps = train_clicks(
         state,
         model,
         picture_sources(args.data, model.spec.in_channels),
         settings,
-        validate=validation(with_head(model, head), args.data, args.validate_on),
+        validate=validate,
         checkpoint=args.out / CHECKPOINT,
         log=TrainLog(args.out),
     )
@@ -218,9 +228,7 @@ def main() -> None:
         if step.done % settings.log_every == 0:
             minutes = step.seconds_left / 60
             sys.stderr.write(f"step {step.done}  loss {step.loss:.4f}  {minutes:.1f} min left\n")
-    picture = find_model(args.model) / THUMBNAIL
-    thumbnail = imread(picture) if picture.is_file() else None
-    finish(model, state, settings, args.out, thumbnail)
+    finish(model, state, validate, args)
 
 
 if __name__ == "__main__":

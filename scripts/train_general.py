@@ -13,9 +13,10 @@ copies of the coloured images, against a model that goes by the stain.
 
 RUN gets the checkpoint, `log.csv`, `curve.png` and, at the end, the model folder `RUN/general`: the
 averaged weights that scored best on a part of the validation splits (with --last those of the last
-step: some groups have few images), decoding calibrated on all of them, the card, the thumbnail and
-the replay. With --resume and a budget that is spent it only finishes. The run is seeded; with
---minutes it ends after so many steps as the machine takes in that time.
+step: some groups have few images; with --mean half-way to those of --start), decoding calibrated on
+all of them, the card, the thumbnail and the replay. With --resume and a budget that is spent it
+only finishes. The run is seeded; with --minutes it ends after so many steps as the machine takes in
+that time.
 
 With --sizes nothing is trained: it prints how large the objects of each kind are.
 """
@@ -23,12 +24,13 @@ With --sizes nothing is trained: it prints how large the objects of each kind ar
 from __future__ import annotations
 
 import argparse
+import copy
 import csv
 import json
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import tifffile
@@ -65,6 +67,8 @@ from lab.synthetic_kinds import make_object_scene
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+Net = TypeVar("Net", bound=torch.nn.Module)
 
 NAME = "general"
 CHECKPOINT = "checkpoint.safetensors"
@@ -298,6 +302,17 @@ def run_training(start: Model, args: argparse.Namespace) -> TrainState:
     return state
 
 
+def mean_of(before: Net, after: Net) -> Net:
+    """Return a copy of a trained network whose weights are half-way to those before."""
+    net, first = copy.deepcopy(after), before.state_dict()
+    values = {
+        name: first[name].to(value).lerp(value, 0.5) if value.is_floating_point() else value
+        for name, value in after.state_dict().items()
+    }
+    net.load_state_dict(values)
+    return net
+
+
 def finish(start: Model, state: TrainState, args: argparse.Namespace) -> None:
     """Calibrate the trained network, fill in its card, and write the model folder."""
     data, folder, device = args.data, args.out / NAME, start.device
@@ -317,6 +332,9 @@ def finish(start: Model, state: TrainState, args: argparse.Namespace) -> None:
     head = start.click if args.clicks else None
     # float16 rounds the weights: what is calibrated and measured is what will be shipped.
     net = state.averaged_net() if args.last else state.best_net()
+    if args.mean:
+        net = mean_of(load_model(args.start, "cpu").net, net)
+        notes["weights"] = "mean of those that it was started from and the trained ones"
     save_model(Model(card, net, device, click=head), folder)
     model = load_model(folder, device.type)
 
@@ -391,6 +409,7 @@ def main() -> None:
     parser.add_argument("--start", default="nuclei", metavar="MODEL", help="begin with its weights")
     parser.add_argument("--clicks", action="store_true", help="keep the click head of --start")
     parser.add_argument("--last", action="store_true", help="take the last weights, not the best")
+    parser.add_argument("--mean", action="store_true", help="take the mean with --start's weights")
     parser.add_argument("--rate", type=float, default=1.5e-3, help="highest learning rate")
     parser.add_argument("--batch", type=int, default=8, help="crops a step")
     parser.add_argument("--freeze-after", type=float, default=0.3, metavar="SHARE")

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import torch
 
 import napari_unet as nu
 from napari_unet.core.models.folder import read_card, read_rehearsal
@@ -108,13 +109,25 @@ def test_it_does_not_train_on_validation_images(script, data):
     }
 
 
+def test_weights_half_way_back(script):
+    before, after = (torch.nn.BatchNorm2d(3) for _ in range(2))
+    with torch.no_grad():
+        before.weight.fill_(1)
+        after.weight.copy_(torch.tensor([2.0, 3.0, -1.0]))
+        after.num_batches_tracked.fill_(7)
+    net = script.mean_of(before, after)
+    assert net.weight.tolist() == [1.5, 2.0, 0.0]
+    assert net.num_batches_tracked == 7
+    assert after.weight.tolist() == [2, 3, -1], "the networks given stay as they are"
+
+
 @pytest.mark.slow
 def test_a_model_comes_out_and_the_training_goes_on(data, make_model, tmp_path):
     start = nu.save_model(make_model(in_channels=3), tmp_path / "tiny")
     out = tmp_path / "run"
     command = [sys.executable, str(SCRIPT), str(data), "--start", str(start), "--out", str(out)]
     command += ["--scenes", "2", "--batch", "1", "--validate-every", "2", "--device", "cpu"]
-    for steps, extra in ((2, []), (4, ["--resume"])):
+    for steps, extra in ((2, []), (4, ["--resume", "--last", "--mean"])):
         run = subprocess.run(
             [*command, "--steps", str(steps), *extra], capture_output=True, text=True, check=False
         )
@@ -122,6 +135,7 @@ def test_a_model_comes_out_and_the_training_goes_on(data, make_model, tmp_path):
     assert [row["step"] for row in read_table(out / "log.csv")] == [2, 4]
     card = read_card(out / "general")
     assert card.training["steps"] == 4
+    assert card.training["weights"].startswith("mean of")
     assert card.training["groups"]["phase_cells"] == 1
     assert "MIT" in card.licence
     assert {"phase_cells", "bbbc038 histology"} < set(card.metrics)
