@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 
 DEMO_TILE = 192
 """Edge length of the demo's tiles in pixels: small, so that there is something to watch."""
+_FILE = "napari_unet_file"
+"""Under this key an image's metadata say its file: napari does so for its own readers only."""
 IN_MEMORY = 2**30
 """Larger images and labels, in bytes, are not read into memory: napari reads what it shows."""
 
@@ -150,7 +153,7 @@ def show_files(viewer: Any, files: ImageFiles) -> Image:
         scale=transform.scale,
         translate=transform.translation,
         units=[_unit(axis) for axis in transform.axes],
-        metadata={"channel_names": list(stack.channel_names)} if stack.channel_names else {},
+        metadata=_metadata(stack),
     )
     for labels in files.labels:
         layer = _show_labels(viewer, image, letters, stack, labels)
@@ -160,6 +163,19 @@ def show_files(viewer: Any, files: ImageFiles) -> Image:
     for text in (*files.stack.remarks, *remarks, *files.problems):
         show_warning(text)
     return image
+
+
+def file_of(image: Image) -> str | None:
+    """Return the absolute path of the file that an image's layer was opened from, if any."""
+    path = image.source.path or image.metadata.get(_FILE)
+    return os.path.abspath(path) if isinstance(path, str) else None
+
+
+def _metadata(stack: Stack) -> dict[str, Any]:
+    metadata: dict[str, Any] = {} if stack.path is None else {_FILE: str(stack.path.absolute())}
+    if stack.channel_names:
+        metadata["channel_names"] = list(stack.channel_names)
+    return metadata
 
 
 def _unit(axis: dict[str, Any]) -> str:

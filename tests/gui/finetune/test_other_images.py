@@ -13,6 +13,7 @@ from discs import disc_labels
 
 from napari_unet.core.models.store import list_models
 from napari_unet.gui.finetune import other_images
+from napari_unet.gui.finetune.image_changes import list_other_images
 from napari_unet.nn.inference.model import save_model
 
 BRIGHT, DIM = 0.9, 0.6
@@ -77,6 +78,9 @@ def test_the_image_with_most_changes_comes_first_and_is_opened_there(
     assert viewer.layers["many"].data[tuple(round(c) for c in centre)] < 0.8
     others.strip.itemClicked.emit(others.strip.item(0))
     assert len(viewer.layers) == 4, "it is opened once"
+    listed = [image.name for image in list_other_images(viewer, None, *others.files())]
+    assert "many" in listed and "broken.tif" in listed
+    assert "many.tif" not in listed, "it is open now"
     volume = SimpleNamespace(labels_axes="ZYX")
     monkeypatch.setattr(other_images, "layer_stack", lambda _: volume)
     others.strip.itemClicked.emit(others.strip.item(0))

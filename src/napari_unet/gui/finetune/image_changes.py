@@ -17,6 +17,7 @@ from napari_unet.core.models.store import list_models
 from napari_unet.core.progress import Progress
 from napari_unet.gui.layers.combos import image_layers
 from napari_unet.gui.layers.convert import layer_stack
+from napari_unet.gui.open_files import file_of
 from napari_unet.gui.shared_inputs import quick_settings
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def list_other_images(
         for layer in opened
         if layer is not here
     ]
-    paths = {os.path.abspath(x.source.path) for x in opened if x.source.path is not None}
+    paths = {file_of(layer) for layer in opened}
     for row in files:
         if settings is not None and os.path.abspath(row.source) not in paths:
             found.append(OtherImage(row.source.name, settings, file=row))
