@@ -2,7 +2,7 @@
 
 numcodecs gives c-blosc a chunk without its length, so that c-blosc believes the length in the
 chunk's header: of a chunk that is cut short it decodes what lies behind it in the memory, and
-crashes where nothing does. Other chunks are decoded as they are without this check.
+crashes where nothing does. Whole chunks are decoded as before.
 """
 
 from __future__ import annotations
