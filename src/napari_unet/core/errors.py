@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 
+LONGEST = 1200
+"""Longer messages, which quote something endless, are cut in the middle, to so many characters."""
+_GAP = " … "
+
+
 class UnetError(Exception):
     """A problem that the user can solve; its one-line message says how.
 
     The message names what was given, what is allowed and what to do next. The command line prints
     it and exits with status 2; the window shows it as a notification. Names of files and entries
-    come from strangers: characters that would break the line are shown as Python writes them.
+    come from strangers: characters that would break the line are shown as Python writes them, and
+    of what is longer than `LONGEST` the middle is left out.
     """
 
     def __str__(self) -> str:
         text = super().__str__()
-        return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+        line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+        if len(line) <= LONGEST:
+            return line
+        end = LONGEST // 3
+        return line[: LONGEST - end - len(_GAP)] + _GAP + line[-end:]
 
 
 class InputError(UnetError):
