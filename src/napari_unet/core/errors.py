@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 LONGEST = 1200
 """Longer messages, which quote something endless, are cut in the middle, to so many characters."""
 _GAP = " … "
