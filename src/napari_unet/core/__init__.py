@@ -20,5 +20,6 @@ server_access  computers with a GPU: addresses, and the tokens for them
 prompts      clicks and boxes
 progress     records of progress of long work, and how its generators are run
 errors       errors that the user can solve
+garbage      collections of garbage that leave out what there was before
 text         numbers in sentences, rows in columns
 """

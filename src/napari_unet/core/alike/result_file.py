@@ -29,6 +29,7 @@ _MOST = WHOLE_BYTES // 16
 """Pixels of labels that are edited without a look at them: they are read whole."""
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from napari_unet.core.alike.group_edits import GroupEdit
@@ -114,11 +115,7 @@ class ResultFile:
             journal.record(done)
             labels[edit.where] = edit.after
             if len(edit.after):
-                try:
-                    self._write(stack, labels)
-                except BaseException:
-                    journal.undo()
-                    raise
+                self._write_or(journal.undo, stack, labels)
             state, path = hash_labels(labels), journal.path
             return replace(self, state=state, journal=path, edits=journal.undoable)
 
@@ -139,11 +136,7 @@ class ResultFile:
                 raise InputError(f"{self.source.name} was corrected meanwhile; undo it there.")
             labels[step.where] = step.values
             if len(step.values):
-                try:
-                    self._write(stack, labels)
-                except BaseException:
-                    journal.redo()
-                    raise
+                self._write_or(journal.redo, stack, labels)
             return replace(self, state=hash_labels(labels), edits=journal.undoable)
 
     def _read_again(self) -> tuple[Stack, np.ndarray]:
@@ -159,6 +152,14 @@ class ResultFile:
         return Journal.begin(
             stack, labels, model=model, model_hash=known, head=self.head, ndim=self.ndim
         )
+
+    def _write_or(self, take_back: Callable[[], object], stack: Stack, labels: np.ndarray) -> None:
+        """Write the labels; where that fails the journal's step is taken back."""
+        try:
+            self._write(stack, labels)
+        except BaseException:
+            take_back()
+            raise
 
     def _write(self, stack: Stack, labels: np.ndarray) -> None:
         """Replace the file; what was there stays until the new one is whole."""

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.core.errors import ModelError
+from napari_unet.core.garbage import old_objects_spared
 from napari_unet.core.io.files import UNREADABLE, first_line
 from napari_unet.core.models.folder import CARD, REPLAY, THUMBNAIL, WEIGHTS
 from napari_unet.core.models.package_network import describe_network, one_input, one_output
@@ -94,15 +95,13 @@ def package_context(folder: Path, *, files: bool = True) -> Iterator[None]:
     """
     from bioimageio.spec import ValidationContext
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), old_objects_spared():
         warnings.simplefilter("ignore")
-        gc.freeze()  # a window with napari and torch holds millions of objects: only new ones count
         try:
             with ValidationContext(root=folder, perform_io_checks=files, warning_level=50):
                 yield
         finally:
             gc.collect()  # closes them
-            gc.unfreeze()
 
 
 def find_description(folder: Path) -> Path | None:

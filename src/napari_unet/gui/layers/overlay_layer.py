@@ -5,10 +5,11 @@ What one shows stands in its metadata, under `RESULT_KEY`, by one of the keys be
 
 from __future__ import annotations
 
-import gc
 import sys
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
+from napari_unet.core.garbage import old_objects_spared
 from napari_unet.gui.layers.convert import unwrap
 from napari_unet.gui.layers.result_info import RESULT_KEY
 
@@ -111,13 +112,8 @@ def remove_layer(viewer: Any, layer: Any) -> None:
     """
     if layer not in viewer.layers:
         return
-    if sys.platform != "win32":
-        gc.freeze()
-    try:
+    with nullcontext() if sys.platform == "win32" else old_objects_spared():
         viewer.layers.remove(layer)
-    finally:
-        if sys.platform != "win32":
-            gc.unfreeze()
 
 
 def overlay_colormap(colours: Mapping[str, tuple[int, int, int]]) -> Any:
