@@ -16,16 +16,16 @@ POSIX only.
 from __future__ import annotations
 
 import argparse
+import functools
 import os
-import signal
-import struct
 import tempfile
 import time
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from lab.kills import run_until_killed
 from lab.report import summarise_times, write_results
 
 from napari_unet.core.annotations.append_log import JournalWarning, RecordFile
@@ -33,9 +33,11 @@ from napari_unet.core.annotations.header import find_journals
 from napari_unet.core.annotations.journal import Journal
 from napari_unet.core.io.stack import open_stack
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 GOAL_MS = 5.0
 SHAPE = (64, 48)
-_NUMBER = struct.Struct("<q")
 
 
 def measure_strokes(strokes: int, size: int = 4096, seed: int = 0) -> dict[str, Any]:
@@ -186,26 +188,11 @@ def alike(box: tuple[slice, slice]) -> list[tuple[slice, slice]]:
 
 def _paint_until_killed(path: Path, seed: int, delay: float) -> int:
     """Start a painting process and kill it; return how many actions it reported as saved."""
-    read, write = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of fork where there are threads
-        child = os.fork()
-    if child == 0:
-        try:
-            _paint(path, seed, write)
-        finally:
-            os._exit(1)
-    os.close(write)
-    time.sleep(delay)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    with os.fdopen(read, "rb") as pipe:
-        reports = pipe.read()
-    whole = len(reports) // _NUMBER.size * _NUMBER.size
-    return _NUMBER.unpack(reports[whole - _NUMBER.size : whole])[0] if whole else 0
+    said = run_until_killed(functools.partial(_paint, path, seed), delay)
+    return int(said[-1]) if said else 0
 
 
-def _paint(path: Path, seed: int, write: int) -> None:
+def _paint(path: Path, seed: int, say: Callable[[str], object]) -> None:
     """Paint for ever, and report each action when it is saved."""
     with Journal.open(path) as journal:
         labels, number = journal.replay(), _actions(journal)
@@ -227,7 +214,7 @@ def _paint(path: Path, seed: int, write: int) -> None:
                 step = journal.undo() if what == "undo" else journal.redo()
                 labels[step.where] = step.values
             number += 1
-            os.write(write, _NUMBER.pack(number))
+            say(str(number))
 
 
 def _actions(journal: Journal) -> int:

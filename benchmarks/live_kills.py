@@ -1,6 +1,6 @@
 """Whether a kill while a model learns live loses what was said to be saved, or leaves a half.
 
-    python benchmarks/live_kills.py [--kills 500] [--seed 0] [--json FILE]
+    python benchmarks/live_kills.py [--kills 500] [--longest 4] [--json FILE]
 
 A process puts edits of several places at once into the journal (as *Alike* and *Take over* do),
 learns a round from them, compares and keeps, and reports each of these as soon as it is saved. It
@@ -17,16 +17,16 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import os
-import signal
 import sys
 import tempfile
-import time
 import warnings
 from pathlib import Path
 
 import numpy as np
 import torch
+from lab.kills import run_until_killed
 from lab.report import write_results
 from scipy import ndimage
 
@@ -39,9 +39,6 @@ from napari_unet.nn.inference.model import load_model
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "helpers"))
 from live_child import SIZE, begin, holds_whole_edits, work_on
-
-LONGEST_S = 4.0
-"""A process is killed within so many seconds."""
 
 
 class _WarmError(Exception):
@@ -60,30 +57,8 @@ def warm_up() -> None:
         work_on(begin(image), image, say)
 
 
-def run_until_killed(path: Path, image: np.ndarray, delay: float) -> list[str]:
-    """Fork a process that works, kill it, and return what it said."""
-    read, write = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of fork where there are threads
-        child = os.fork()
-    if child == 0:
-        try:
-            work_on(path, image, lambda text: os.write(write, f"{text}\n".encode()))
-        finally:
-            os._exit(1)
-    os.close(write)
-    time.sleep(delay)
-    os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
-    with os.fdopen(read, "rb") as pipe:
-        lines = pipe.read().decode().splitlines()
-    if not os.WIFSIGNALED(status):
-        raise SystemExit(f"the process ended by itself after {lines[-3:]}")
-    return lines
-
-
-def kill_test(kills: int, seed: int) -> dict[str, int]:
-    """Kill many times; count kills, what was reported, and what was lost or half."""
+def kill_test(kills: int, seed: int, longest: float) -> dict[str, int]:
+    """Kill many times, after up to `longest` seconds; count what was reported, lost and half."""
     rng = np.random.default_rng(seed)
     names = ("kills", "saved", "rounds", "kept", "lost", "half_edits", "lost_models", "half_models")
     found, checked = dict.fromkeys(names, 0), set()
@@ -95,7 +70,8 @@ def kill_test(kills: int, seed: int) -> dict[str, int]:
             spots = (rng.uniform(size=SIZE) > 0.99).astype(np.float32)
             image = ndimage.gaussian_filter(spots, 3.0)
             path, before = begin(image), 0
-        said = run_until_killed(path, image, rng.uniform(0, LONGEST_S))
+        work = functools.partial(work_on, path, image)
+        said = run_until_killed(work, rng.uniform(0, longest))
         reported = max([int(s.split()[1]) for s in said if s.startswith("saved")], default=before)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", JournalWarning)  # of a record that was cut
@@ -125,12 +101,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--longest", type=float, default=4.0, help="seconds until the kill")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["NAPARI_UNET_HOME"] = folder
-        found = kill_test(arguments.kills, arguments.seed)
+        found = kill_test(arguments.kills, arguments.seed, arguments.longest)
     write_results(found, arguments.json)
     return int(any(found[what] for what in ("lost", "half_edits", "lost_models", "half_models")))
 

@@ -5,5 +5,6 @@ synthetic_kinds    more of them, an object never inside another: rods, rings, br
 synthetic_volumes   generated volumes of nuclei with labels
 membranes           scores of membrane maps as in the ISBI 2012 challenge
 event_loop          a real window: how late its event loop is, and why
+kills               a process that is killed, and what it had said
 report              medians and percentiles of times; results as JSON
 """
