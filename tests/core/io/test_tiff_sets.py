@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import tracemalloc
+from functools import partial
 from typing import TYPE_CHECKING
 
 import imagecodecs
@@ -259,27 +260,49 @@ def test_a_strip_that_claims_gigabytes_is_refused(tmp_path: Path, compression: s
 
 
 @pytest.mark.parametrize(
-    ("compression", "encode"),
-    [
-        ("lerc", imagecodecs.lerc_encode),
-        ("jpeg2000", imagecodecs.jpeg2k_encode),
-        ("jpeg", imagecodecs.jpeg_encode),
-        ("png", imagecodecs.png_encode),
-    ],
+    "compression", ["lerc", "jpeg2000", "jpeg", "png", "webp", "jpegxl", "jpegxr"]
 )
 def test_a_tile_that_is_larger_than_its_page_is_refused(
-    tmp_path: Path, monkeypatch, compression: str, encode
+    tmp_path: Path, monkeypatch, compression: str
 ) -> None:
     """A LERC tile of 70 bytes may become any number of gigabytes."""
-    monkeypatch.setattr(tiff_pages, "ALWAYS", 64 * 64)
-    how = {"shape": (64, 64), "dtype": "u1", "tile": (64, 64), "compression": compression}
+    channels = (3,) if compression == "webp" else ()
+    largest = 64 * 64 * (channels or (1,))[0]
+    monkeypatch.setattr(tiff_pages, "ALWAYS", largest)
+    how = {"shape": (64, 64, *channels), "dtype": "u1", "tile": (64, 64)}
+    how |= {"compression": compression, "photometric": "rgb" if channels else "minisblack"}
+    encode = getattr(imagecodecs, f"{compression.replace('jpeg2000', 'jpeg2k')}_encode")
     for name, size in (("good", 64), ("large", 65)):
-        piece = encode(np.full((size, 64), 7, "u1"))
-        tifffile.imwrite(tmp_path / f"{name}.tif", iter([piece]), **how)
-    assert np.ptp(open_stack(tmp_path / "good.tif").data[:, :]) == 0
+        piece = encode(np.full((size, 64, *channels), 7, "u1"))
+        tifffile.imwrite(tmp_path / f"{name}.tif", iter([bytes(piece)]), **how)
+    stack = open_stack(tmp_path / "good.tif")
+    assert np.ptp(stack.read((), (slice(0, 64), slice(0, 64)), (0,))) == 0
     stack = open_stack(tmp_path / "large.tif")
-    with pytest.raises(InputError, match="a piece of 4,096 pixels at most claims 4,160"):
+    with pytest.raises(InputError, match=f"a piece of {largest:,} values at most claims"):
         stack.read((), (slice(0, 64), slice(0, 64)), (0,))
+
+
+@pytest.mark.parametrize("inner", ["deflate", "zstd"])
+def test_a_tile_that_is_packed_twice_is_held_against_its_page(
+    tmp_path: Path, monkeypatch, inner: str
+) -> None:
+    monkeypatch.setattr(tiff_pages, "ALWAYS", 64 * 64)
+    how = {"shape": (64, 64), "dtype": "u1", "tile": (64, 64), "compression": "lerc"}
+    encode = partial(imagecodecs.lerc_encode, compression=inner)
+    noisy = planes(1, shape=(64, 64))[0] % 256
+    wrap = {"deflate": imagecodecs.zlib_encode, "zstd": imagecodecs.zstd_encode}[inner]
+    pieces = {
+        "good": encode(noisy.astype("u1")),
+        "large": encode(np.zeros((65, 64), "u1")),
+        "long": wrap(b"Lerc2 " + bytes(10**5)),
+    }
+    for name, piece in pieces.items():
+        tifffile.imwrite(tmp_path / f"{name}.tif", iter([bytes(piece)]), **how)
+    values = open_stack(tmp_path / "good.tif").data[:, :]
+    np.testing.assert_array_equal(values, noisy)
+    for name in ("large", "long"):
+        with pytest.raises(InputError, match=r"a piece of .* at most claims"):
+            open_stack(tmp_path / f"{name}.tif").read((), (slice(0, 64), slice(0, 64)), (0,))
 
 
 # --- colours, orientation, sizes ------------------------------------------------------------------

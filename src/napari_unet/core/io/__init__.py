@@ -17,6 +17,7 @@ blosc_check           chunks of Blosc, held against their length
 zarr_groups           the images of a Zarr group and the labels of an image
 remote                bounds on what servers may send, and on how long they may take
 time_limit            how long a file may be read for
+picture_headers       how large an encoded picture says it is, read before it is decoded
 size_claims           what a file claims to hold, checked before memory is allocated
 lazy_arrays           base of lazy arrays, cache of chunks, reads with several tries
 array_views           lazy parts, flips and colours of arrays

@@ -6,7 +6,6 @@ Pillow decodes what has 8 bits, imagecodecs the rest: Pillow cuts colours of 16 
 from __future__ import annotations
 
 import math
-import struct
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from napari_unet.core.errors import InputError
 from napari_unet.core.io.array_views import turn_upright
 from napari_unet.core.io.coordinate_transform import plausible_voxel_size
 from napari_unet.core.io.files import Opened
+from napari_unet.core.io.picture_headers import claimed_values, read_jpeg2000_size, webp_pixels
 from napari_unet.core.io.size_claims import check_claim
 
 if TYPE_CHECKING:
@@ -71,8 +71,7 @@ def _read_with_pillow(path: Path, kind: str, raw: bool) -> Opened:
         "webp": WebPImagePlugin.WebPImageFile,
     }
     stored = path.stat().st_size
-    if kind == "webp":
-        _check_webp(path, stored)
+    _check_header(path, kind, stored)
     with classes[kind](path) as picture:
         deep = kind == "png" and _is_deep(path)
         count = 1 if kind == "png" else int(getattr(picture, "n_frames", 1))
@@ -142,31 +141,29 @@ def _decode_deep(path: Path) -> np.ndarray:
     return values[..., 0] if values.shape[-1] == 2 else values
 
 
-def _check_webp(path: Path, stored: int) -> None:
-    """Check the canvas of a WebP, for which Pillow makes room as soon as it is opened."""
-    with open(path, "rb") as file:
-        head = file.read(40)
-    if head[12:16] == b"VP8X" and len(head) >= 30:
-        width, height = (1 + int.from_bytes(head[at : at + 3], "little") for at in (24, 27))
-        check_claim(path, 4 * width * height, stored)
+def _check_header(path: Path, kind: str, stored: int) -> None:
+    """Check what Pillow believes as soon as it opens a WebP, or when it decodes a JPEG."""
+    if kind == "webp":
+        with open(path, "rb") as file:
+            check_claim(path, 4 * webp_pixels(file.read(40)), stored)
+    elif kind == "jpeg":
+        check_claim(path, claimed_values(path.read_bytes()), stored, kind)
 
 
 def _read_jpeg2k(path: Path) -> Opened:
     import imagecodecs
 
     content = path.read_bytes()
-    start = content.find(b"\xff\x4f\xff\x51")  # the size marker follows the start of the stream
-    if start < 0 or len(content) < start + 42:
+    size = read_jpeg2000_size(content)
+    if size is None:
         raise ValueError("no JPEG 2000 stream in it")
-    right, bottom, left, top = struct.unpack_from(">4I", content, start + 8)
-    (count,) = struct.unpack_from(">H", content, start + 40)
-    bits = (content[start + 42] & 127) + 1 if len(content) > start + 42 else 8
-    decoded = (
-        max(0, right - left) * max(0, bottom - top) * count * (1 + (bits > 8) + 2 * (bits > 16))
-    )
-    check_claim(path, decoded, len(content))
+    shape = (size.height, size.width, size.channels)
+    if size.channels > 4:
+        raise InputError(f"{path} has the shape {shape}; save it as a TIFF.")
+    decoded = math.prod(shape) * (1 + (size.bits > 8) + 2 * (size.bits > 16))
+    check_claim(path, max(decoded, size.work_bytes), len(content))
     values = np.asarray(imagecodecs.jpeg2k_decode(content))
-    if values.ndim not in (2, 3) or (values.ndim == 3 and values.shape[-1] > 4):
+    if values.ndim not in (2, 3):
         raise InputError(f"{path} has the shape {values.shape}; save it as a TIFF.")
     if values.ndim == 3 and values.shape[-1] == 2:
         values = values[..., 0]

@@ -55,44 +55,6 @@ def check_claim(path: Path, decoded: int, stored: int, kind: str = "") -> None:
         )
 
 
-def claimed_pixels(data: bytes) -> int:
-    """Return how many pixels an encoded picture says it has; 0 for one of a kind that is not known.
-
-    A strip or tile of a TIFF may be such a picture, and say more than its page does.
-    """
-    try:
-        if data.startswith(b"\xff\xd8"):
-            return _jpeg_pixels(data)
-        if data.startswith(b"\x89PNG"):
-            width, height = struct.unpack_from(">II", data, 16)
-        elif data.startswith(b"Lerc2 "):
-            (version,) = struct.unpack_from("<i", data, 6)
-            height, width = struct.unpack_from("<ii", data, 10 if version < 3 else 14)
-        elif data.startswith(b"CntZImage "):  # LERC 1
-            height, width = struct.unpack_from("<ii", data, 18)
-        elif (size := data.find(b"\xff\x4f\xff\x51", 0, 4096)) >= 0:  # JPEG 2000
-            right, bottom, left, top = struct.unpack_from(">4I", data, size + 8)
-            width, height = right - left, bottom - top
-        else:
-            return 0
-    except struct.error:  # cut short, as the decoder will say
-        return 0
-    return int(max(0, width) * max(0, height))
-
-
-def _jpeg_pixels(data: bytes) -> int:
-    """Return height times width of the frame of a JPEG."""
-    at = 2
-    while at + 9 <= len(data) and data[at] == 0xFF:
-        kind, length = data[at + 1], struct.unpack_from(">H", data, at + 2)[0]
-        frame = 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC)
-        if frame or kind == 0xF7:  # the latter of JPEG-LS
-            height, width = struct.unpack_from(">HH", data, at + 5)
-            return int(height * width)
-        at += 2 + length
-    return 0
-
-
 def count_pages(path: Path) -> tuple[int, bool]:
     """Count the pages of a TIFF file by their offsets alone.
 

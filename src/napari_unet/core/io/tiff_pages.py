@@ -21,12 +21,15 @@ import zarr
 from zarr.storage import WrapperStore
 
 from napari_unet.core.io.lazy_arrays import LazyArray, ranges_from_index
-from napari_unet.core.io.size_claims import ALWAYS, claimed_pixels
+from napari_unet.core.io.picture_headers import claimed_values, unwrap_lerc
+from napari_unet.core.io.size_claims import ALWAYS
 from napari_unet.core.io.tiff_checks import CheckedTiff, cut_short, silence_tifffile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_LERC = 34887
+"""The number of a compression whose pieces may be compressed once more."""
 CACHE_BYTES = 256 * 2**20
 """Decoded strips or tiles that one compressed file keeps in memory, at most."""
 
@@ -127,11 +130,20 @@ class _CachedStore(WrapperStore[Any]):
 
 
 def _decode(
-    decode: Callable[..., Any], largest: int, data: bytes | None, index: int, **options: Any
+    decode: Callable[..., Any],
+    lerc: bool,
+    largest: int,
+    data: bytes | None,
+    index: int,
+    **options: Any,
 ) -> Any:
-    """Decode a strip or tile, but none that claims more pixels than its page can have in one."""
-    if data is not None and (pixels := claimed_pixels(data)) > largest:
-        raise ValueError(f"a piece of {largest:,} pixels at most claims {pixels:,}")
+    """Decode a strip or tile, but none that claims more values than its page can have in one."""
+    if data is not None:
+        if lerc:
+            data = unwrap_lerc(data, 8 * largest)
+        values = max(claimed_values(data), claimed_values(options.get("jpegheader") or b""))
+        if values > largest:
+            raise ValueError(f"a piece of {largest:,} values at most claims {values:,}")
     return decode(data, index, **options)
 
 
@@ -141,7 +153,8 @@ class DecodedPages(LazyArray):
     def __init__(self, file: CheckedTiff, series: int) -> None:
         self.path, self.series = file.filehandle.path, series
         page = file.series[series].keyframe
-        page.decode = partial(_decode, page.decode, max(ALWAYS, math.prod(page.chunks)))
+        lerc, largest = int(page.compression) == _LERC, max(ALWAYS, math.prod(page.chunks))
+        page.decode = partial(_decode, page.decode, lerc, largest)
         self._close = weakref.finalize(self, file.close)
         store = _CachedStore(file.series[series].aszarr(level=0))
         self._array = zarr.open_array(store, mode="r")  # of format 2 or 3, by tifffile's version
