@@ -8,7 +8,7 @@ crashes where nothing does. Whole chunks are decoded as before.
 from __future__ import annotations
 
 import struct
-from functools import cache
+from functools import cache, wraps
 from typing import Any
 
 _HEADER = struct.Struct("<4B3I")
@@ -23,6 +23,7 @@ def check_blosc_chunks() -> None:
 
     decode = Blosc.decode
 
+    @wraps(decode)
     def checked(self: Any, buf: Any, out: Any = None) -> Any:
         check_chunk(buf)
         return decode(self, buf, out)

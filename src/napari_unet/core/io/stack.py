@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
+import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import numpy as np
 from napari_unet.core.errors import InputError
 from napari_unet.core.io.array_views import ArrayView
 from napari_unet.core.io.axes import check_axes, default_axes, idle_axes, resolve_axes
+from napari_unet.core.io.blosc_check import check_blosc_chunks
 from napari_unet.core.io.coordinate_transform import CoordinateTransform
 from napari_unet.core.io.files import UNREADABLE, Opened, expand_path, image_stem, unreadable_error
 from napari_unet.core.io.lazy_arrays import RetryingArray, cache_chunks
@@ -252,6 +254,8 @@ def open_stack(
         opened = read_file(path, level, series, raw)
     elif all(hasattr(source, name) for name in ("shape", "dtype", "__getitem__")):
         opened = Opened(source, "", None)
+        if "zarr" in sys.modules:  # a layer of napari, say
+            check_blosc_chunks()
     else:
         raise InputError(f"A {type(source).__name__} is no image; give a path or an array.")
     name = re.sub(r"\.ome$", "", path.absolute().stem, flags=re.IGNORECASE) if path else "image"

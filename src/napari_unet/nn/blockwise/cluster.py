@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_unet.core.blockwise.run_directory import RunDirectory, write_run_text
 from napari_unet.core.errors import InputError, OutputError, UnetError
+from napari_unet.core.io.blosc_check import check_blosc_chunks
 from napari_unet.core.io.stack import Stack, open_stack
 from napari_unet.core.progress import run_to_end
 from napari_unet.nn.blockwise.executor import ASSEMBLY_STEPS, BLOCK_STEP, BlockRun, compute_block
@@ -124,6 +125,7 @@ class ClusterExecutor:
             stack.axes.replace("C", "S") if stack.rgb else stack.axes,
             stack.voxel_size_um,
             run.preview,
+            stack.series,
         )
 
     def call(self, function: Callable[..., Answer], *values: Any) -> Answer:
@@ -213,6 +215,7 @@ class _RunSource:
     axes: str
     voxel_size_um: tuple[float, float, float] | None
     preview: bool
+    series: int | None = None
 
     def open(self) -> BlockRun:
         """Open the run, or return it if it is open; raises OutputError if it is not visible."""
@@ -226,6 +229,7 @@ class _RunSource:
             if (self.folder, changed) not in _open_runs:
                 from napari_unet.nn.inference.model import load_model
 
+                check_blosc_chunks()  # a Zarr that was sent is not opened by our readers
                 stack = self.stack or self._open_stack()
                 model = load_model(self.folder / "model", _choose_device())
                 _open_runs.clear()  # one model on the device at a time
@@ -236,7 +240,13 @@ class _RunSource:
 
     def _open_stack(self) -> Stack:
         try:
-            return open_stack(self.file, self.axes, self.voxel_size_um)
+            try:
+                return open_stack(self.file, self.axes, self.voxel_size_um, series=self.series)
+            except InputError:  # axes of one position may have been left out
+                found = open_stack(self.file, None, self.voxel_size_um, series=self.series)
+                if found.axes.replace("C", "S" if found.rgb else "C") != self.axes:
+                    raise
+                return found
         except InputError as error:
             raise InputError(f"A worker cannot read the data: {error}") from error
 
