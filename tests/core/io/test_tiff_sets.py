@@ -194,6 +194,26 @@ def test_time_points_that_are_not_there_are_not_read_as_zeros(tmp_path: Path) ->
         )
 
 
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("kind", ["ome", "imagej"])
+def test_planes_that_the_metadata_leave_out_are_said(tmp_path: Path, kind: str, compression):
+    values, path = planes(6), tmp_path / "a.tif"
+    options = {kind: True, "metadata": {"axes": "TYX"}, "compression": compression}
+    tifffile.imwrite(path, values, **options)
+    assert open_stack(path).remarks == ()
+    with tifffile.TiffFile(path) as file:
+        text = file.pages.first.description
+    fewer = text
+    for name in ('SizeT="{}"', 'PlaneCount="{}"', "images={}", "frames={}"):
+        fewer = fewer.replace(name.format(6), name.format(4))
+    content = path.read_bytes().replace(text.encode(), fewer.encode())
+    path.write_bytes(content)
+    stack = open_stack(path)
+    np.testing.assert_array_equal(np.asarray(stack.data), values[:4])
+    (remark,) = stack.remarks
+    assert remark == ("a.tif holds 6 planes and names 4 in its metadata; the others are not read.")
+
+
 def test_a_billion_planes_are_refused_before_memory_is_taken(tmp_path: Path) -> None:
     path = tmp_path / "a.ome.tif"
     for data, count in (("<TiffData/>", 10**9), ('<TiffData PlaneCount="1000000000"/>', 3)):

@@ -122,7 +122,7 @@ def read_tiff(path: Path, series: int | None = None, raw: bool = False) -> Opene
             size_um = size_um[0], size_um[2], size_um[1]
         files = sorted(map(Path, chosen.files())) if found.is_multifile else []
         number = chosen.number if remarks or series is not None else None
-        said = (*remarks, *missing)
+        said = (*remarks, *missing, *_remark_on_pages(path, file, found))
         return Opened(data, upright, size_um, None, said, number, tuple(files), names)
 
 
@@ -191,6 +191,28 @@ def _trim(path: Path, chosen: _Choice, data: Any, axes: str) -> tuple[Any, tuple
     if holes := int(np.count_nonzero(~outer[:count])):
         remarks.append(f"{path.name} lacks {pluralise(holes, 'plane')}, read as zeros.")
     return data, tuple(remarks)
+
+
+def _remark_on_pages(path: Path, file: CheckedTiff, series: Any) -> tuple[str, ...]:
+    """Return a remark if the file has more planes like those of an image than its metadata name."""
+    if series.kind not in ("ome", "imagej", "mmstack") or not file.page_count:
+        return ()
+    named = 0
+    for each in file.series:
+        if each.kind == "ome":  # whose planes may lie in other files
+            here = (page for page in each.pages if page is not None)
+            named += sum(page.parent.filehandle.path == file.filehandle.path for page in here)
+        else:
+            named += math.prod(each.shape[: len(each.shape) - len(each.keyframe.shape)])
+    if named >= file.page_count:
+        return ()
+    last = file.pages.get(file.page_count - 1)
+    if (last.shape, last.dtype) != (series.keyframe.shape, series.keyframe.dtype):
+        return ()
+    return (
+        f"{path.name} holds {pluralise(file.page_count, 'plane')} and names {named} in its "
+        "metadata; the others are not read.",
+    )
 
 
 def _as_colours(file: CheckedTiff, page: Any, data: Any, axes: str) -> tuple[Any, str]:

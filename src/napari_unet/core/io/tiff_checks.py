@@ -69,18 +69,22 @@ class CheckedTiff(tifffile.TiffFile):  # type: ignore[misc]
     ----------
     described
         The OME-XML; None if the file has none.
+    page_count
+        How many pages it has; 0 if they were not counted.
     is_whole
         Whether the chain of pages ends as it should.
     """
 
     def __init__(self, path: Path, count: bool = True) -> None:
-        pages, self.is_whole = count_pages(path) if count else (1, True)
+        self.page_count, self.is_whole = count_pages(path) if count else (0, True)
         self.described: OmeDescription | None = None
         super().__init__(path)
         try:
             with suppress(IndexError):  # of a file without a page
                 if self.is_ome:
-                    self.described = read_ome_xml(path, self.pages.first.description, pages)
+                    self.described = read_ome_xml(
+                        path, self.pages.first.description, self.page_count or 1
+                    )
             for other in self.described.files if self.described and count else ():
                 with suppress(OSError):
                     count_pages(other)  # refuses loops
