@@ -85,6 +85,47 @@ def test_other_files(fuzz, tmp_path, each) -> None:
     fuzz(changed_bytes([path.read_bytes()]), check, 30)
 
 
+HDF5_OPTIONS = [
+    {"data": VALUES},
+    {"data": VALUES, "chunks": (1, 8, 8), "compression": "gzip", "shuffle": True},
+    {"data": VALUES, "chunks": (2, 24, 16), "compression": "lzf", "fletcher32": True},
+    {"data": VALUES, "chunks": (1, 24, 32), "maxshape": (None, None, None)},
+    {"data": VALUES.astype("f4"), "chunks": (3, 8, 32), "scaleoffset": 2},
+]
+"""Ways in which HDF5 stores an array, each of which its library reads by other code."""
+
+
+def hdf5_files(folder) -> list[bytes]:
+    """Return small HDF5 files of old and new layouts, with groups, links and attributes."""
+    import h5py
+
+    found = []
+    for version in ("earliest", "latest"):
+        for options in HDF5_OPTIONS:
+            path = folder / "seed.h5"
+            with h5py.File(path, "w", libver=version) as file:
+                data = file.create_dataset("group/inner/raw", **options)
+                data.attrs["element_size_um"] = (2.0, 0.5, 0.5)
+                data.attrs["axistags"] = json.dumps({"axes": [{"key": key} for key in "zyx"]})
+                file["link"] = h5py.SoftLink("/group/inner/raw")
+                file["other"] = np.arange(10)
+                for label, dimension in zip("zyx", data.dims, strict=True):
+                    dimension.label = label
+            found.append(path.read_bytes())
+    return found
+
+
+def test_hdf5(fuzz, tmp_path) -> None:
+    pytest.importorskip("h5py")
+    seeds, path = hdf5_files(tmp_path), tmp_path / "a.h5"
+
+    def check(data) -> None:
+        path.write_bytes(data)
+        read_file(f"{path}:/group/inner/raw")
+
+    fuzz(changed_bytes(seeds), check, 60)
+
+
 def test_ome_xml(fuzz, tmp_path) -> None:
     path, whole = tmp_path / "a.ome.tif", TIFFS[4]
     start = whole.index(b"<?xml")
