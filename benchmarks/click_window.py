@@ -5,8 +5,9 @@
 
 The image is generated; objects are clicked on with the mouse. "Cold" clicks are on a place whose
 features are still to be computed, "warm" ones on a place that the cursor has rested at. A time ends
-when the mask is drawn: with software OpenGL drawing is part of what is measured, so that is timed
-on its own, too.
+with the first drawing that shows the mask: with software OpenGL drawing is part of what is
+measured, so that is timed on its own, too. On a busy machine the processor's time, all threads
+together, says more.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from lab.event_loop import after, open_viewer, run_until
 if TYPE_CHECKING:
     from qtpy.QtCore import QPoint
 
-GOALS = {"warm_p95_ms": 60, "cold_p95_ms": 1000}
+GOALS = {"warm_p95_ms": 120, "cold_p95_ms": 1000, "previews_per_s": 12}
 OPENING_S = 60.0
 STEP, RADIUS = 3.0, 40.0
 """How far the cursor moves every 10 ms, and on which circle, in pixels of the image."""
@@ -62,24 +63,33 @@ class Clicking:
         run_until(after(1.0))
         self.canvas = self.viewer.window._qt_viewer.canvas.native
         self.drawn, self.drawings, self._new = 0, 0, False
+        self._masks, self._shown = 0, 0.0
         self.mode.worker.previewed.connect(self._previewed)
+        overlay = self.viewer.layers["click"]
+        overlay.events.labels_update.connect(self._masked)
+        overlay.events.set_data.connect(self._masked)
         self.viewer.window._qt_viewer.canvas._scene_canvas.events.draw.connect(self._painted)
 
-    def click(self, place: np.ndarray) -> float:
-        """Click at (y, x) and drop the object; return the seconds until its mask was drawn."""
+    def click(self, place: np.ndarray) -> tuple[float, float]:
+        """Click at (y, x) and drop the object.
+
+        Returns
+        -------
+        seconds, processor
+            Until the mask was drawn, and how long all threads together computed meanwhile.
+        """
         from qtpy.QtCore import Qt
         from qtpy.QtTest import QTest
-        from qtpy.QtWidgets import QApplication
 
-        began = time.perf_counter()
+        self._masks, self._shown = 0, 0.0
+        began, computed, end = time.perf_counter(), time.process_time(), after(5.0)
         QTest.mouseClick(self.canvas, Qt.MouseButton.LeftButton, pos=self._pixel(place))
-        while self.mode.worker.busy:
-            QApplication.processEvents()
-        self._drawing()
-        seconds = time.perf_counter() - began
+        run_until(lambda: self._shown > 0 or end())
+        processor = time.process_time() - computed
         self.mode.drop()
         run_until(lambda: not self.mode.worker.busy)
-        return seconds
+        run_until(after(0.05))  # the drawing without the mask is none of the next click's
+        return self._shown - began, processor
 
     def move(self, place: np.ndarray) -> None:
         """Move the cursor to (y, x)."""
@@ -134,8 +144,13 @@ class Clicking:
     def _previewed(self, masks: Any) -> None:
         self._new |= masks is not None
 
+    def _masked(self, _: Any) -> None:
+        self._masks += 1
+
     def _painted(self, _: Any) -> None:
         self.drawings += 1
+        if self._masks and not self._shown:
+            self._shown = time.perf_counter()
         self.drawn += self._new
         self._new = False
 
@@ -150,6 +165,11 @@ class Clicking:
 def _on_circle(centre: np.ndarray, angle: float) -> np.ndarray:
     """Return the place (y, x) of the cursor on its way around a place."""
     return centre + RADIUS * np.array((np.sin(angle), np.cos(angle)))
+
+
+def _percentiles(times: list[tuple[float, float]], which: int) -> list[float]:
+    """Return p50 and p95 of one of the times of all clicks, in milliseconds."""
+    return [round(float(p) * 1000, 1) for p in np.percentile([t[which] for t in times], (50, 95))]
 
 
 def measure(size: int, model: str, clicks: int, seconds: float) -> dict[str, Any]:
@@ -171,8 +191,10 @@ def measure(size: int, model: str, clicks: int, seconds: float) -> dict[str, Any
         "size": size,
         "model": model,
         "clicks": clicks,
-        "warm_ms": [round(float(p) * 1000, 1) for p in np.percentile(warm, (50, 95))],
-        "cold_ms": [round(float(p) * 1000, 1) for p in np.percentile(cold, (50, 95))],
+        "warm_ms": _percentiles(warm, 0),
+        "warm_processor_ms": _percentiles(warm, 1),
+        "cold_ms": _percentiles(cold, 0),
+        "cold_processor_ms": _percentiles(cold, 1),
         "previews_per_s": [round(f, 1) for f in frames],
         "redraws_per_s": round(redraws, 1),
     }
@@ -191,11 +213,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["NAPARI_CONFIG"] = str(Path(folder, "napari.yaml"))
         found = measure(values.size, values.model, values.clicks, values.seconds)
-    warm, cold = found["warm_ms"], found["cold_ms"]
     print(f"{found['size']} x {found['size']} px, {found['clicks']} places, {found['model']}")
-    for name, times, goal in (("warm", warm, "warm_p95_ms"), ("cold", cold, "cold_p95_ms")):
-        print(f"  click to mask, {name}: p50 {times[0]} ms, p95 {times[1]} ms (goal {GOALS[goal]})")
-    print(f"  previews a second under the cursor: {found['previews_per_s']}")
+    for name in ("warm", "cold"):
+        times, computed = found[f"{name}_ms"], found[f"{name}_processor_ms"]
+        print(
+            f"  click to mask, {name}: p50 {times[0]} ms, p95 {times[1]} ms "
+            f"(goal {GOALS[f'{name}_p95_ms']}), of the processor {computed[0]} and {computed[1]}"
+        )
+    goal = GOALS["previews_per_s"]
+    print(f"  previews a second under the cursor: {found['previews_per_s']} (goal {goal})")
     print(f"  drawings a second as the cursor moves, click mode off: {found['redraws_per_s']}")
     if values.json:
         values.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")

@@ -130,7 +130,7 @@ class UNetPanel(DockPanel):
         line = QFrame()
         line.setFrameShape(QFrame.Shape.HLine)
         self._footer = vbox(margins=(6, 0, 6, 4))
-        layout = vbox(self.inputs, buttons, self._stack, line, self._footer, owner=self)
+        layout = vbox(self.inputs, buttons, self._stack, line, self._footer, owner=self.content)
         layout.setSpacing(2)
         layout.setStretchFactor(self._stack, 1)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 from click_parts import CTRL, ENTER, ESCAPE, LEFT, NONE, RIGHT, SHIFT, disc, iou, picture
 from qtpy.QtCore import QEvent, Qt
@@ -33,6 +35,23 @@ def test_a_click_becomes_an_object_of_scaled_and_shifted_labels_and_is_taken_bac
     w.panel.toggle_button.click()
     assert not w.mode.on and "click" not in w.viewer.layers
     assert w.viewer.layers.selection.active is labels
+
+
+def test_a_click_draws_its_part_of_the_overlay_once_and_refreshes_no_layer(window):
+    w = window(picture()).start()
+    counts, sizes = Counter(), []
+    overlay = w.viewer.layers["click"]
+    overlay.events.labels_update.connect(lambda event: sizes.append(event.data.size))
+    for layer in w.viewer.layers:
+        for kind in ("set_data", "thumbnail"):
+            layer.events[kind].connect(lambda event: counts.update([event.type]))
+    texts = []
+    w.mode.changed.connect(lambda: texts.append(w.status))
+    for number, place in enumerate(((30, 30), (30, 38)), 1):
+        w.click(*place)
+        assert len(sizes) == number and sizes[-1] < 30 * 30 and not counts
+        assert len(texts) <= 3 * number
+    assert len(set(texts)) <= 4, "each text is drawn by drawing the whole window"
 
 
 def test_ctrl_click_takes_away_and_ctrl_z_takes_back_one_click(window):

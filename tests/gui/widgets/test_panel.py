@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from qtpy.QtCore import QPoint, QPointF, Qt
+from qtpy.QtCore import QEvent, QObject, QPoint, QPointF, Qt
 from qtpy.QtGui import QWheelEvent
 from qtpy.QtWidgets import (
     QApplication,
     QComboBox,
+    QDockWidget,
     QLabel,
+    QMainWindow,
     QPushButton,
     QSpinBox,
     QVBoxLayout,
@@ -16,7 +18,8 @@ from qtpy.QtWidgets import (
 )
 
 from napari_unet.gui.widgets.button_rows import ButtonRows, split_rows
-from napari_unet.gui.widgets.panel import CollapsibleSection, ScrollPanel, WrappedLabel
+from napari_unet.gui.widgets.dock import DockPanel
+from napari_unet.gui.widgets.panel import CollapsibleSection, ScrollPanel, WrappedLabel, vbox
 
 
 @pytest.fixture
@@ -168,3 +171,43 @@ def test_a_long_path_does_not_widen_the_panel(qtbot):
     assert label.heightForWidth(200) > 3 * label.fontMetrics().height()
     label.clear()
     assert label.text() == "" and label.isHidden()
+
+
+class Asked(QObject):
+    """Counts how often a widget is asked to be laid out or drawn anew."""
+
+    def __init__(self, widget: QWidget) -> None:
+        super().__init__()
+        self.kinds = []
+        widget.installEventFilter(self)
+
+    def eventFilter(self, _, event):
+        if event.type() in (QEvent.Type.LayoutRequest, QEvent.Type.UpdateRequest):
+            self.kinds.append(event.type())
+        return False
+
+
+def test_a_text_in_the_panel_is_drawn_once_and_does_not_lay_out_the_window(qtbot):
+    window, panel, label = QMainWindow(), DockPanel(lambda: None), WrappedLabel("100 px, 1 click")
+    qtbot.addWidget(window)
+    footer = QWidget()
+    vbox(label, owner=footer)
+    vbox(QPushButton("Run"), footer, owner=panel.content)
+    dock = QDockWidget("panel")
+    dock.setWidget(panel)
+    window.setCentralWidget(QLabel("image"))
+    window.addDockWidget(Qt.DockWidgetArea.RightDockWidgetArea, dock)
+    window.resize(500, 300)
+    window.show()
+    qtbot.waitExposed(window)
+    qtbot.wait(50)
+    asked = Asked(window)
+    label.setText("200 px, 2 clicks")
+    qtbot.wait(50)
+    assert asked.kinds == [QEvent.Type.UpdateRequest]
+    height = label.height()
+    label.setText("many lines<br>" * 40)
+    qtbot.wait(50)
+    assert QEvent.Type.LayoutRequest in asked.kinds, "it needs more room than there was"
+    assert label.height() > height and panel.content.size() == panel.size()
+    assert panel.height() >= label.heightForWidth(label.width())

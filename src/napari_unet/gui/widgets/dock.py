@@ -7,11 +7,13 @@ import functools
 import gc
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QEvent, QTimer, Signal
+from qtpy.QtCore import QEvent, QSize, QTimer, Signal
 from qtpy.QtWidgets import QDockWidget, QWidget
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from qtpy.QtGui import QResizeEvent
 
 _closing_panels: set[QWidget] = set()
 """Panels whose dock was closed, until their work has ended: napari drops its reference to a panel
@@ -30,6 +32,11 @@ class DockPanel(QWidget):
     cancel
         Called when the dock is closed, not merely hidden. A panel that has work to end then says
         so by `at_work`, and calls `leave` at its end.
+
+    Attributes
+    ----------
+    content
+        What the panel shows goes into this widget.
     """
 
     docked = Signal(object)
@@ -41,6 +48,34 @@ class DockPanel(QWidget):
         self._closing = QTimer(self)
         self._closing.setSingleShot(True)
         self._closing.timeout.connect(self._check_dock)
+        self.content = QWidget(self)
+        self._hints = (QSize(), QSize())  # of the content, as the window was told them
+
+    def sizeHint(self) -> QSize:
+        """Return that of the content."""
+        return self.content.sizeHint()
+
+    def minimumSizeHint(self) -> QSize:
+        """Return that of the content."""
+        return self.content.minimumSizeHint()
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:
+        """Give all room to the content."""
+        super().resizeEvent(event)
+        self.content.setGeometry(self.rect())
+
+    def event(self, event: QEvent | None) -> bool:
+        """Have the window laid out anew only where the content wants another size than before.
+
+        With a layout in between, Qt would do so for each text that changes in the panel, and draw
+        napari's window once more.
+        """
+        if event is not None and event.type() == QEvent.Type.LayoutRequest:
+            hints = (self.content.sizeHint(), self.content.minimumSizeHint())
+            if hints != self._hints:
+                self._hints = hints
+                self.updateGeometry()
+        return super().event(event)
 
     def changeEvent(self, event: QEvent | None) -> None:
         """Look for the dock once Qt has finished moving the panel."""

@@ -294,6 +294,8 @@ class WrappedLabel(QLabel):
             text = text.replace(mark, mark + _BREAK)
         super().setText(text)
         self.setVisible(bool(text))
+        if self.isVisible():
+            _lay_out_holders(self)
 
     def clear(self) -> None:
         """Show nothing."""
@@ -302,3 +304,15 @@ class WrappedLabel(QLabel):
     def text(self) -> str:
         """Return the text as it was given."""
         return super().text().replace(_BREAK, "")
+
+
+def _lay_out_holders(widget: QWidget) -> None:
+    """Lay out at once what holds a widget that has changed.
+
+    Left to Qt, it is done layout by layout, and the whole window is drawn each time: with software
+    OpenGL that takes 16 ms.
+    """
+    holder = widget.parentWidget()
+    while holder is not None and (layout := holder.layout()) is not None:
+        layout.activate()
+        holder = holder.parentWidget()
