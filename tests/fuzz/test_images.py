@@ -85,6 +85,27 @@ def test_other_files(fuzz, tmp_path, each) -> None:
     fuzz(changed_bytes([path.read_bytes()]), check, 30)
 
 
+CODECS = ["jpeg", "jpeg2000", "jpegxl", "jpegxr", "lerc", "lzma", "packbits", "png", "webp", "zstd"]
+"""Compressions of TIFF, most of which are pictures with a header of their own."""
+
+
+def test_codecs_of_tiles(fuzz, tmp_path) -> None:
+    path = tmp_path / "a.tif"
+    values = np.random.default_rng(0).integers(0, 99, (32, 32, 3), "u1")
+    options = {"tile": (16, 16), "photometric": "rgb", "planarconfig": "contig"}
+    seeds = []
+    for codec in CODECS:
+        out = io.BytesIO()
+        tifffile.imwrite(out, values, compression=codec, **options)
+        seeds.append(out.getvalue())
+
+    def check(data) -> None:
+        path.write_bytes(data)
+        read_file(path)
+
+    fuzz(changed_bytes(seeds), check, 60)
+
+
 HDF5_OPTIONS = [
     {"data": VALUES},
     {"data": VALUES, "chunks": (1, 8, 8), "compression": "gzip", "shuffle": True},

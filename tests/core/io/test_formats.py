@@ -22,6 +22,7 @@ from napari_unet.cli import main
 from napari_unet.core.blockwise.output_location import OutputLocation
 from napari_unet.core.errors import InputError
 from napari_unet.core.io.files import image_stem, images_by_name, list_images, other_files
+from napari_unet.core.io.reader_process import ApartArray
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.io.zarr_groups import image_group, registered_labels
 
@@ -136,6 +137,21 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path, name: str) -> None:
     os.mkfifo(tmp_path / name)
     with pytest.raises(InputError, match="is no file"):
         open_stack(tmp_path / name)
+
+
+def test_hdf5_is_read_in_another_process(tmp_path: Path) -> None:
+    """Its library goes on for ever at some damaged files, which nothing in the process can stop."""
+    h5py = pytest.importorskip("h5py")
+    values = noise(4, 16, 20)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["whole"] = values
+        file.create_dataset("chunked", data=values, chunks=(1, 8, 10))
+    for name, chunks in (("whole", None), ("chunked", (1, 8, 10))):
+        array = open_stack(f"{tmp_path / 'a.h5'}:/{name}").data
+        assert isinstance(array, ApartArray)
+        assert array.chunks == chunks
+        np.testing.assert_array_equal(array[1:3, ::-1, 4], values[1:3, ::-1, 4])
+        np.testing.assert_array_equal(pickle.loads(pickle.dumps(array))[2], values[2])
 
 
 def test_what_is_missing_is_named(tmp_path: Path, monkeypatch) -> None:

@@ -87,6 +87,15 @@ def test_a_process_is_used_again_and_replaced_when_it_crashes(tmp_path: Path) ->
     assert running() == 1
 
 
+def test_many_images_share_few_processes(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(reader_process, "OWNERS", 2)
+    arrays = [open_stack(write(tmp_path, name)).data.data for name in "abcde"]
+    for _ in range(2):
+        for array in arrays:
+            np.testing.assert_array_equal(array[1], odd_readers.VALUES[1])
+    assert running() <= 3  # and the spare one
+
+
 def test_after_a_read_that_was_interrupted(tmp_path: Path, monkeypatch) -> None:
     """Its answer must not be taken for that to the next question."""
     array = open_stack(write(tmp_path, "a")).data.data

@@ -8,7 +8,8 @@ tiff_checks           whether they are whole and can be what they say
 tiff_metadata         voxel sizes and names of channels, as many programs write them
 ome_xml               OME-XML in TIFF files: what it says, files of a set, claims that are checked
 photos                PNG, JPEG, GIF, BMP, WebP, JPEG 2000
-array_files           arrays of numpy (.npy, .npz) and HDF5
+array_files           arrays of numpy (.npy, .npz)
+hdf5_files            datasets of HDF5 files
 vendor_files          files of microscopes, by the extra ``formats``
 reader_process        files whose libraries may hang or crash, read in a process of their own
 czi_directory         what a CZI file claims, checked before a library believes it

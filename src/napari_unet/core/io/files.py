@@ -32,8 +32,8 @@ ZIP_SUFFIXES = (".ozx", ".zip")
 """Archives with a Zarr in them; a folder of images may hold a ``.zip`` of anything else."""
 VENDOR_SUFFIXES = (".czi", ".lif", ".nd2", ".oib", ".oif")
 """Files of microscopes, which the extra ``formats`` reads."""
-APART_SUFFIXES = (".czi",)
-"""Those of them whose library is in C and may hang or crash, see `reader_process`."""
+APART_SUFFIXES = (".czi", *HDF5_SUFFIXES)
+"""Those of files whose library is in C and may hang or crash, see `reader_process`."""
 SUFFIXES = (
     *TIFF_SUFFIXES,
     *PHOTO_SUFFIXES,

@@ -38,6 +38,8 @@ PATIENCE = 30
 """How many times as long as a reader may work it may wait, for a disk or for nothing at all."""
 ORPHAN_S = 60
 """So much later the system ends a process that nobody has ended: who started it was killed."""
+OWNERS = 4
+"""Images that keep a process, at most; others are opened once more when they are read."""
 _START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from {0} import serve; serve()"
 _LINE_BYTES = 2**24
 
@@ -159,11 +161,12 @@ class ReaderProcess:
 
 
 class _Spare:
-    """At most one process that has been left by its file and waits for the next one."""
+    """At most one process that was left by its file and waits, and the images that have one."""
 
     def __init__(self) -> None:
         self._process: ReaderProcess | None = None
         self._closed = False
+        self._owners: dict[int, weakref.ref[ApartArray]] = {}
         self._lock = threading.RLock()  # the garbage collector may call `give` anywhere
         atexit.register(self.close)
 
@@ -182,6 +185,18 @@ class _Spare:
         if not keep:
             process.end()
 
+    def add_owner(self, array: ApartArray) -> None:
+        """Note an image that keeps a process; of too many the first ones let theirs go."""
+        with self._lock:
+            self._owners.pop(id(array), None)
+            alive = {key: ref for key, ref in self._owners.items() if ref() is not None}
+            self._owners = {**alive, id(array): weakref.ref(array)}
+            others = [(key, ref()) for key, ref in [*self._owners.items()][:-OWNERS]]
+        for key, other in others:
+            if other is not None and other.let_go():
+                with self._lock:
+                    self._owners.pop(key, None)
+
     def close(self) -> None:
         """End the process that is kept, and those that are given from now on."""
         with self._lock:
@@ -193,16 +208,16 @@ class _Spare:
 _spare = _Spare()
 
 
-def read_apart(path: Path, module: str, series: int | None = None) -> Opened:
+def read_apart(path: Path, module: str, image: int | str | None = None) -> Opened:
     """Open a file in another process.
 
     Parameters
     ----------
     module
         Its ``import_package(path)`` imports what is needed, which takes long and is not the file's
-        fault; its ``read(path, series)`` returns `Opened`.
-    series
-        Which image of a file that holds several.
+        fault; its ``read(path, image)`` returns `Opened`.
+    image
+        Which image of a file that holds several: the number of a series, or a path in the file.
 
     Raises
     ------
@@ -212,10 +227,10 @@ def read_apart(path: Path, module: str, series: int | None = None) -> Opened:
         What the library says of it.
     """
     path = path.absolute()
-    process, answer = _open(_spare.take(), path, module, series)
+    process, answer = _open(_spare.take(), path, module, image)
     size = answer["voxel_size_um"]
     return Opened(
-        ApartArray(path, module, series, process, answer),
+        ApartArray(path, module, image, process, answer),
         answer["axes"],
         None if size is None else (size[0], size[1], size[2]),
         None,
@@ -226,19 +241,19 @@ def read_apart(path: Path, module: str, series: int | None = None) -> Opened:
 
 
 def _open(
-    process: ReaderProcess, path: Path, module: str, series: int | None
+    process: ReaderProcess, path: Path, module: str, image: int | str | None
 ) -> tuple[ReaderProcess, dict[str, Any]]:
     """Return a process that has opened a file, and what it says of it."""
     about: dict[str, Any] = {"file": str(path), "module": module}
     try:
         process.ask(path, START_S, do="import", **about)
-        answer, _ = process.ask(path, seconds_for(path), do="open", series=series, **about)
+        answer, _ = process.ask(path, seconds_for(path), do="open", image=image, **about)
         return process, answer
     except CrashError:
         if not process.used:
             raise
         # What the file before has left behind may be to blame.
-        return _open(ReaderProcess(), path, module, series)
+        return _open(ReaderProcess(), path, module, image)
     except (InputError, ValueError):
         _spare.give(process)
         raise
@@ -251,7 +266,7 @@ class ApartArray(LazyArray):
 
     Parameters
     ----------
-    path, module, series
+    path, module, image
         As for `read_apart`, by which it is opened once more where it is sent to another computer.
     process
         What reads it.
@@ -261,25 +276,41 @@ class ApartArray(LazyArray):
     Attributes
     ----------
     chunks
-        Sizes of the pieces along each axis, each of which is read whole; None if there are none.
+        The edge, or the sizes, of the pieces along each axis, each read whole; None without.
     """
 
     def __init__(
         self,
         path: Path,
         module: str,
-        series: int | None,
+        image: int | str | None,
         process: ReaderProcess,
         answer: dict[str, Any],
     ) -> None:
         super().__init__(tuple(answer["shape"]), np.dtype(answer["dtype"]))
-        self.chunks = tuple(map(tuple, answer["chunks"])) if answer["chunks"] else None
-        self._source = path, module, series
-        self._use(process)
+        sizes = answer["chunks"] or ()
+        self.chunks = tuple(n if isinstance(n, int) else tuple(n) for n in sizes) or None
+        self._source = path, module, image
+        self._lock = threading.Lock()
+        self._keep(process)
 
-    def _use(self, process: ReaderProcess) -> None:
-        self._process = process
-        weakref.finalize(self, _spare.give, process)
+    def _keep(self, process: ReaderProcess) -> ReaderProcess:
+        self._process: ReaderProcess | None = process
+        self._end = weakref.finalize(self, _spare.give, process)
+        _spare.add_owner(self)
+        return process
+
+    def let_go(self) -> bool:
+        """Leave the process to other images, unless it is reading for this one."""
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
+            if self._process is not None and not self._process.blamed:
+                self._process = None
+                self._end()
+            return True
+        finally:
+            self._lock.release()
 
     def __getitem__(self, key: Any) -> np.ndarray:
         spans, drop = ranges_from_index(key, self.shape)
@@ -290,12 +321,14 @@ class ApartArray(LazyArray):
         starts = [min(span[0], span[-1]) for span in spans]
         counts = [abs(span[-1] - span[0]) + 1 for span in spans]
         size = math.prod(counts) * self.dtype.itemsize
-        if self._process.ended and not self._process.blamed:  # a read was interrupted
-            self._use(_open(_spare.take(), *self._source)[0])
         path = self._source[0]
-        _, data = self._process.ask(
-            path, seconds_for(path), size, do="read", start=starts, count=counts
-        )
+        with self._lock:
+            process = self._process
+            if process is None or (process.ended and not process.blamed):  # or interrupted
+                process = self._keep(_open(_spare.take(), *self._source)[0])
+            _, data = process.ask(
+                path, seconds_for(path), size, do="read", start=starts, count=counts
+            )
         values = np.frombuffer(data, self.dtype).reshape(counts)
         result: np.ndarray = values[tuple(slice(None, None, span.step) for span in spans)][drop]
         return result
@@ -304,8 +337,8 @@ class ApartArray(LazyArray):
         return _reopen, self._source
 
 
-def _reopen(path: Path, module: str, series: int | None) -> Any:
-    return read_apart(path, module, series).data
+def _reopen(path: Path, module: str, image: int | str | None) -> Any:
+    return read_apart(path, module, image).data
 
 
 # --- in the other process ------------------------------------------------------------------------
@@ -344,7 +377,7 @@ def _open_here(question: dict[str, Any]) -> Opened | None:
     if question["do"] == "import":
         module.import_package(path)
         return None
-    opened: Opened = module.read(path, question["series"])
+    opened: Opened = module.read(path, question["image"])
     return opened
 
 
@@ -353,7 +386,7 @@ def _describe(opened: Opened) -> dict[str, Any]:
     return {
         "shape": [int(size) for size in opened.data.shape],
         "dtype": np.dtype(opened.data.dtype).str,
-        "chunks": chunks and [[int(size) for size in sizes] for sizes in chunks],
+        "chunks": chunks and [np.asarray(sizes).tolist() for sizes in chunks],
         "axes": opened.axes,
         "voxel_size_um": opened.voxel_size_um,
         "remarks": opened.remarks,

@@ -1,8 +1,8 @@
 """Image files of every kind: which reader opens which.
 
 TIFF is read in `tiff`, photos (PNG, JPEG and the like) in `photos`, Zarr in `ome_zarr`, arrays of
-numpy and HDF5 in `array_files`, files of microscopes in `vendor_files`, some of them in a process
-of their own. Decoding libraries are
+numpy in `array_files`, HDF5 in `hdf5_files`, files of microscopes in `vendor_files`, some of them
+in a process of their own. Decoding libraries are
 imported by the functions that need them: together they take more than half a second, which the
 window must not wait for when its panel opens.
 """
@@ -103,7 +103,7 @@ def _find_reader(
 
         return partial(read_numpy, file, inner)
     if suffix in HDF5_SUFFIXES:
-        from napari_unet.core.io.array_files import read_hdf5
+        from napari_unet.core.io.hdf5_files import find_hdf5_reader
 
-        return partial(read_hdf5, file, inner)
+        return find_hdf5_reader(file, inner)
     raise InputError(f"{file} is of no known kind; give one of: {', '.join(SUFFIXES)}.")

@@ -1,0 +1,150 @@
+"""Datasets of HDF5 files, read in a process of their own.
+
+The library is in C and goes on for ever at some damaged files: see `reader_process`, in which
+`read` is called.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_unet.core.errors import InputError
+from napari_unet.core.io.array_files import choose_array
+from napari_unet.core.io.files import Opened
+from napari_unet.core.io.lazy_arrays import LazyArray, ranges_from_index
+from napari_unet.core.io.reader_process import read_apart
+from napari_unet.core.io.size_claims import check_claim
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+_SIZE_UM = "element_size_um"
+"""Attribute of a dataset that holds the voxel size (z, y, x), as ilastik and PlantSeg write it."""
+
+
+def find_hdf5_reader(path: Path, inner: str) -> Callable[[], Opened]:
+    """Return what opens a dataset of a file in another process, "" for the only one.
+
+    Raises
+    ------
+    InputError
+        h5py is not installed.
+    """
+    if importlib.util.find_spec("h5py") is None:
+        raise InputError(f"{path} needs h5py; install it: pip install 'napari-unet[formats]'.")
+    return partial(read_apart, path, __name__, inner or None)
+
+
+def import_package(_: Path) -> None:
+    """Import what reads a file."""
+    importlib.import_module("h5py")
+
+
+class Hdf5Array(LazyArray):
+    """A dataset of an HDF5 file, which is open for the length of one read only.
+
+    Attributes
+    ----------
+    chunks
+        Edges of the chunks in which it is stored; None if it lies in one piece.
+    """
+
+    def __init__(self, path: Path, name: str) -> None:
+        self.path, self.name = path, name
+        with _open(path) as file:
+            dataset = file[name]
+            super().__init__(tuple(dataset.shape), dataset.dtype)
+            self.chunks: tuple[int, ...] | None = dataset.chunks
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        spans, drop = ranges_from_index(key, self.shape)
+        flips = tuple(slice(None, None, -1 if span.step < 0 else 1) for span in spans)
+        forward = [span[::-1] if span.step < 0 else span for span in spans]
+        window = tuple(slice(span.start, span.stop, span.step) for span in forward)
+        with _open(self.path) as file:
+            values: np.ndarray = file[self.name][window]
+        result: np.ndarray = values[flips][drop]
+        return result
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.path, self.name)
+
+
+def read(path: Path, inner: str | None = None) -> Opened:
+    """Open a dataset of an HDF5 file lazily; of several, the one that is named.
+
+    Axes come from the attributes of ilastik (``axistags``) or the labels of its dimensions, the
+    voxel size from ``element_size_um``.
+
+    Raises
+    ------
+    InputError
+        There is no such dataset.
+    """
+    with _open(path) as file:
+        names = list(_datasets(file, "", {}))
+        name = choose_array(path, inner or "", names)
+        dataset = file[name]
+        if dataset.external:
+            raise InputError(
+                f"{path}:/{name} keeps its values in other files, which are not followed; export "
+                "it once more."
+            )
+        piece = dataset.chunks or ()
+        check_claim(
+            path, math.prod(piece) * dataset.dtype.itemsize if piece else 0, path.stat().st_size
+        )
+        axes = _dataset_axes(dataset)
+        size_um = _dataset_size(dataset, axes)
+    return Opened(Hdf5Array(path.absolute(), name), axes, size_um)
+
+
+def _open(path: Path) -> Any:
+    import h5py
+
+    return h5py.File(path, "r")
+
+
+def _datasets(group: Any, prefix: str, seen: dict[Any, None]) -> Any:
+    """Yield the paths of the datasets of 2 to 6 axes; links to other files are not followed."""
+    import h5py
+
+    for key in group:
+        if isinstance(group.get(key, getlink=True), h5py.ExternalLink):
+            continue
+        node = group.get(key)
+        if isinstance(node, h5py.Dataset):
+            if 2 <= node.ndim <= 6 and node.dtype.kind in "biuf":
+                yield f"{prefix}{key}"
+        elif isinstance(node, h5py.Group) and node.id not in seen and len(seen) < 10_000:
+            seen[node.id] = None
+            yield from _datasets(node, f"{prefix}{key}/", seen)
+
+
+def _dataset_axes(dataset: Any) -> str:
+    """Return the axes that a dataset names, "" if it names none of ours."""
+    import json
+
+    letters = ""
+    tags = dataset.attrs.get("axistags")
+    if isinstance(tags, (str, bytes)):
+        letters = "".join(str(axis.get("key", "?"))[:1] for axis in json.loads(tags)["axes"])
+    elif all(dim.label for dim in dataset.dims):
+        letters = "".join(dim.label[:1] for dim in dataset.dims)
+    letters = letters.upper()
+    fits = len(letters) == dataset.ndim == len(set(letters)) and set(letters) <= set("TCZYX")
+    return letters if fits and {"Y", "X"} <= set(letters) else ""
+
+
+def _dataset_size(dataset: Any, axes: str) -> tuple[float, float, float] | None:
+    found = np.asarray(dataset.attrs.get(_SIZE_UM, ()), float).ravel()
+    if found.size not in (2, 3) or not (np.isfinite(found) & (found > 0)).all():
+        return None
+    z, y, x = (1.0, *found.tolist()) if found.size == 2 else found.tolist()
+    return z, y, x
