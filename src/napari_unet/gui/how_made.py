@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from napari_unet.gui.jobs.job import Job, WidgetJobs
 from napari_unet.gui.jobs.run_button import LayerSection, ResultRun
 from napari_unet.gui.layers.combos import as_choices, image_layers, object_layers, refresh_choices
 from napari_unet.gui.layers.convert import full_resolution, layer_axes, layer_stack
+from napari_unet.gui.layers.file_axes import file_of
 from napari_unet.gui.layers.label_geometry import Placement
 from napari_unet.gui.layers.result_info import (
     ResultInfo,
@@ -200,8 +202,7 @@ def find_image(viewer: Any, layer: Labels) -> Image:
     recorded = (get_provenance(layer) or {}).get("image") or {}
     name = str(recorded.get("name", ""))
     for image in images:
-        path = image.source.path
-        if name and name in (image.name, path and str(path).replace("\\", "/").rpartition("/")[2]):
+        if name and name in (image.name, Path(file_of(image) or "").name):
             return image
     raise InputError(
         f"The image of {layer.name!r}{f', {name},' if name else ''} is not open; open it first."

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +29,7 @@ from napari_unet.core.settings.tasks import IDS
 from napari_unet.gui.errors import describe_error, report_error
 from napari_unet.gui.jobs.job import Job, WidgetJobs
 from napari_unet.gui.layers.convert import full_resolution
+from napari_unet.gui.layers.file_axes import FILE_KEY
 from napari_unet.gui.layers.label_geometry import Placement
 from napari_unet.gui.layers.result_info import add_result, seal_result, update_info
 from napari_unet.gui.mask_labels import offer_pieces
@@ -46,8 +46,6 @@ if TYPE_CHECKING:
 
 DEMO_TILE = 192
 """Edge length of the demo's tiles in pixels: small, so that there is something to watch."""
-_FILE = "napari_unet_file"
-"""Under this key an image's metadata say its file: napari does so for its own readers only."""
 IN_MEMORY = 2**30
 """Larger images and labels, in bytes, are not read into memory: napari reads what it shows."""
 
@@ -165,14 +163,8 @@ def show_files(viewer: Any, files: ImageFiles) -> Image:
     return image
 
 
-def file_of(image: Image) -> str | None:
-    """Return the absolute path of the file that an image's layer was opened from, if any."""
-    path = image.source.path or image.metadata.get(_FILE)
-    return os.path.abspath(path) if isinstance(path, str) else None
-
-
 def _metadata(stack: Stack) -> dict[str, Any]:
-    metadata: dict[str, Any] = {} if stack.path is None else {_FILE: str(stack.path.absolute())}
+    metadata: dict[str, Any] = {} if stack.path is None else {FILE_KEY: str(stack.path.absolute())}
     if stack.channel_names:
         metadata["channel_names"] = list(stack.channel_names)
     return metadata

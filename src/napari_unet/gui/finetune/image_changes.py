@@ -17,7 +17,7 @@ from napari_unet.core.models.store import list_models
 from napari_unet.core.progress import Progress
 from napari_unet.gui.layers.combos import image_layers
 from napari_unet.gui.layers.convert import layer_stack
-from napari_unet.gui.open_files import file_of
+from napari_unet.gui.layers.file_axes import file_of
 from napari_unet.gui.shared_inputs import quick_settings
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """Between napari's layers and what core works with: stacks, labels, provenance.
 
 convert         from an image layer to a Stack: axes, voxel size, place in the world
-file_axes       what a layer's TIFF says of its axes and channels
+file_axes       the file of a layer, and what a TIFF says of its axes and channels
 image_settings  what belongs to one image: reading of its axes, channel, size of objects
 label_geometry  how labels lie on their image: order of axes, shape, transform
 result_info     what is known of labels (image, model, runs), and whether they were edited since

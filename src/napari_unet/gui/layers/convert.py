@@ -28,12 +28,12 @@ import numpy as np
 
 from napari_unet.core.errors import InputError
 from napari_unet.core.io.coordinate_transform import CoordinateTransform
-from napari_unet.core.io.files import Opened, expand_path, is_zarr
+from napari_unet.core.io.files import Opened, is_zarr
 from napari_unet.core.io.ome_zarr import containing_ome_zarr
 from napari_unet.core.io.readers import read_file
 from napari_unet.core.io.stack import Stack, open_stack
 from napari_unet.core.io.zarr_groups import zarr_path
-from napari_unet.gui.layers.file_axes import read_file_axes
+from napari_unet.gui.layers.file_axes import file_of, read_file_axes
 from napari_unet.gui.layers.image_settings import get_image_settings
 
 if TYPE_CHECKING:
@@ -173,9 +173,9 @@ def _read_source(layer: Image | Labels, axes: str | None = None) -> Opened | Non
     if any(unit != "pixel" for unit in map(str, layer.units)):
         return None
     data = full_resolution(layer)
-    array, path = zarr_path(data), layer.source.path
+    array, path = zarr_path(data), file_of(layer)
     folder = array and containing_ome_zarr(array)
-    if folder is None and path is not None and is_zarr(found := expand_path(path)):
+    if folder is None and path is not None and is_zarr(found := Path(path)):
         folder = found
     opened = _read(str(folder.absolute())) if folder is not None else None
     if opened is None or opened.data.shape != tuple(data.shape):

@@ -1,4 +1,4 @@
-"""What a layer's file says of its axes and channels, where napari's own reader leaves it out.
+"""Which file a layer is of, and what it says of axes and channels that napari's reader leaves out.
 
 Only the metadata of TIFFs that name their axes (OME, ImageJ and LSM) are read here: that takes
 milliseconds, also for files of many pages. OME-Zarrs are read in `convert`.
@@ -13,13 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from napari_unet.core.errors import InputError
-from napari_unet.core.io.files import TIFF_SUFFIXES, UNREADABLE, expand_path
+from napari_unet.core.io.files import TIFF_SUFFIXES, UNREADABLE
+from napari_unet.core.io.ome_zarr import is_address
 from napari_unet.core.io.time_limit import time_limit
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
 
 _LETTERS = frozenset("TCZYXS")
+FILE_KEY = "napari_unet_file"
+"""Under this key an image's metadata say its file: napari does so for its own readers only."""
 
 
 class FileAxes(NamedTuple):
@@ -30,20 +33,27 @@ class FileAxes(NamedTuple):
     channels: tuple[str, ...] = ()
 
 
+def file_of(image: Image | Labels) -> str | None:
+    """Return the absolute path, or address, that a layer was opened from, by napari or by us."""
+    path = image.source.path or image.metadata.get(FILE_KEY)
+    if not isinstance(path, str) or is_address(path):
+        return path if isinstance(path, str) else None
+    return os.path.abspath(path)
+
+
 def read_file_axes(layer: Image | Labels) -> FileAxes | None:
     """Return the axes that the layer's file names, as far as the layer has them.
 
     None for layers of no file, files that do not name their axes, and data of another shape.
     """
-    path = layer.source.path
-    if path is None or not str(path).lower().endswith(TIFF_SUFFIXES):
+    found = file_of(layer)
+    if found is None or not found.lower().endswith(TIFF_SUFFIXES):
         return None
-    found = expand_path(path)
     try:
         state = os.stat(found)
     except OSError:
         return None
-    read = _read(str(found), state.st_mtime_ns, state.st_size)
+    read = _read(found, state.st_mtime_ns, state.st_size)
     if read is None:
         return None
     data = layer.data[0] if layer.multiscale else layer.data

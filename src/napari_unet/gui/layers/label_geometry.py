@@ -10,6 +10,7 @@ import numpy as np
 
 from napari_unet.core.errors import InputError
 from napari_unet.gui.layers.convert import full_resolution, layer_axes, layer_stack
+from napari_unet.gui.layers.file_axes import file_of
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
@@ -160,7 +161,7 @@ def get_label_geometry(image: Image) -> LabelGeometry:
         The image cannot be used.
     """
     axes, stack = layer_axes(image), layer_stack(image)
-    path = image.source.path
+    path = file_of(image)
     if path is not None and Path(path).exists():
         stack = replace(stack, path=Path(path))
     sizes = tuple(int(n) for n in full_resolution(image).shape[: len(axes)])

@@ -19,14 +19,15 @@ from napari_unet.core.blockwise.estimate import RunEstimated
 from napari_unet.core.blockwise.output_location import OutputLocation
 from napari_unet.core.blockwise.run_directory import open_preview
 from napari_unet.core.errors import InputError, OutputError
-from napari_unet.core.io.files import expand_path, image_stem, is_zarr, make_folder
+from napari_unet.core.io.files import image_stem, is_zarr, make_folder
 from napari_unet.core.io.ome_zarr_labels import COARSEST
-from napari_unet.core.io.zarr_groups import zarr_path
+from napari_unet.core.io.zarr_groups import image_group, zarr_path
 from napari_unet.core.models.store import home
 from napari_unet.core.progress import Progress
 from napari_unet.core.volumes.volume_mode import AUTO, JOINED
 from napari_unet.gui.jobs.job import DONE
 from napari_unet.gui.layers.convert import full_resolution, layer_axes, layer_stack
+from napari_unet.gui.layers.file_axes import file_of
 from napari_unet.gui.layers.label_geometry import Placement
 from napari_unet.gui.layers.navigation import WHOLE
 from napari_unet.gui.layers.overlay_layer import remove_layer
@@ -85,9 +86,9 @@ def choose_output_location(image: Image, request: Request) -> OutputLocation:
 
 def _find_zarr(image: Image) -> Path | None:
     """Return the Zarr on this computer that a layer shows, if any."""
-    path = image.source.path
-    if path is not None and is_zarr(found := expand_path(path)):
-        return found.absolute()
+    path = file_of(image)
+    if path is not None and is_zarr(found := Path(path)):
+        return image_group(found)
     return zarr_path(full_resolution(image))
 
 
