@@ -5,9 +5,9 @@
 First, of an image: a robot makes 10 corrections to what a model finds, in a random order (the right
 outline stands for its clicks), and the size of the objects is taken from what it drew, from that
 and from what it left (`labelled_diameter`, counting as 3, 10 or any number of objects). Then, of
-another image of the kind: it is taken at the size of one image, at what `TaughtSize` makes of that
-and of what is found there, and at what it makes of it after `LOOKS` looks. Printed are root mean
-square errors of the logarithm of the diameter; errors beyond a factor of e count as that.
+another image of the kind: it is taken at the size of one image, and at the size that a model gives
+it which was taught that. Printed are root mean square errors of the logarithm of the diameter;
+errors beyond a factor of e count as that.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ from napari_unet.core.image.diameters import median_diameter
 from napari_unet.core.image.domain_shift import ShiftWarning
 from napari_unet.core.instances.heads import InstanceHead
 from napari_unet.core.training import known_pixels
+from napari_unet.nn.inference.diameter_estimation import estimate_diameter
 from napari_unet.nn.inference.model_input import open_frame
-from napari_unet.nn.inference.scale_trials import ScaleTrial, try_scale
-from napari_unet.nn.inference.taught_size import LOOKS, TaughtSize
+from napari_unet.nn.inference.scale_trials import CONCLUSIVE_COUNT, try_scale
+from napari_unet.nn.training.calibrate import MAX_SEEN
 
 CASES = (
     ("nuclei", "axons_tem", ""),
@@ -92,24 +93,18 @@ def errors_of_images(pairs: list[Pair], model: nu.Model) -> dict[int, list[float
 
 
 def errors_of_others(pairs: list[Pair], model: nu.Model) -> tuple[list[float], ...]:
-    """Return the errors of images taken at another one's size, and after one look and more."""
-
-    def look(image: np.ndarray, diameter: float) -> ScaleTrial:
-        settings = nu.PredictSettings()
-        frame = open_frame(opened(image), model, settings, ())
-        return try_scale(frame, (model.diameter or 1) / diameter, model, settings)
-
-    errors: tuple[list[float], ...] = ([], [], [])
+    """Return the errors of images taken at another one's size, and at what a taught model says."""
+    errors: tuple[list[float], ...] = ([], [])
     for (first, first_truth), (image, truth) in itertools.permutations(pairs, 2):
         size, right = median_diameter(first_truth), median_diameter(truth)
-        kind = TaughtSize(size, seen=look(first, size).diameter / size or 1.0)
-        sizes = [size]
-        for _ in range(LOOKS):
-            found = look(image, kind.shown or size)
-            sizes.append(kind.of_image(found.diameter, found.objects))
-            kind = replace(kind, shown=sizes[-1])
-        for each, value in zip(errors, (size, sizes[1], sizes[-1]), strict=True):
-            each.append(math.log(value / right))
+        frame = open_frame(opened(first), model, nu.PredictSettings(), ())
+        found = try_scale(frame, (model.diameter or 1) / size, model, nu.PredictSettings())
+        seen = found.diameter / size if found.objects >= CONCLUSIVE_COUNT else 1.0
+        size_taught = {"px": size, "seen": float(np.clip(seen, 1 / MAX_SEEN, MAX_SEEN))}
+        training = {**model.card.training, "taught_diameter": size_taught}
+        taught = replace(model, card=model.card.replace(training=training))
+        errors[0].append(math.log(size / right))
+        errors[1].append(math.log(estimate_diameter(opened(image), taught) / right))
     return errors
 
 
@@ -128,7 +123,7 @@ def main() -> None:
     warnings.simplefilter("ignore", ShiftWarning)
     models = {name: nu.load_model(name) for name, *_ in CASES}
     print("| kind | model | corrected alone | others as 3 | 10 | all |", end="")
-    print(" another image: as taught | 1 look | 3 looks |\n" + "| --- " * 9 + "|")
+    print(" another image: as taught | looked at |\n" + "| --- " * 8 + "|")
     for name, kind, group in CASES:
         pairs = read_pairs(args.data, kind, group, args.most)
         cells = [spread(e) for e in errors_of_images(pairs, models[name]).values()]

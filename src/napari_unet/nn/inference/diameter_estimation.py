@@ -37,7 +37,7 @@ from napari_unet.nn.inference.scale_trials import (
     try_scale,
 )
 from napari_unet.nn.inference.second_size import find_second_size
-from napari_unet.nn.inference.taught_size import LOOKS, SAME, taught_size
+from napari_unet.nn.inference.taught_size import taught_size
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -55,6 +55,11 @@ FAR_SCALES = (0.125,)
 """Further ones for models with a size regressor: the others find something in any blur."""
 LEAST_EDGE = 24
 """An image that a scale leaves fewer pixels than this is not tried at it."""
+TAUGHT_STEPS = (1.0, 0.5, 2.0, 0.25, 4.0)
+"""Scales that are tried for a tuned model, as multiples of that for the size it was taught."""
+BEST, SAME = 2, 1.2
+"""The best trials' own sizes are looked for, too: of so many, unless a scale within this ratio was
+tried. Between two scales an octave apart the right one may look worse than a wrong one."""
 SIMILAR_QUALITY = 0.2
 """Trials whose qualities differ by less count nearly alike in the estimate."""
 
@@ -146,7 +151,9 @@ def estimate_diameter(stack: Stack, model: Model, settings: PredictSettings | No
 def scale_trial_steps(
     stack: Stack, model: Model, settings: PredictSettings
 ) -> Generator[Progress, None, list[ScaleTrial]]:
-    """Segment a part of the middle frame at several scales, unless its own is conclusive.
+    """Segment a part of the middle frame at several scales, unless the first is conclusive.
+
+    That is the image's own, or the one for the size that the model was taught.
 
     The result depends on the stack alone, not on which frames or tiles are run. Yields between two
     trials: a network that finds thousands of objects in noise takes long over each.
@@ -156,43 +163,30 @@ def scale_trial_steps(
     frame = _middle_frame(stack, model, settings)
     if frame.blank:
         return []
-    wanted = model.diameter or 0.0
-    first = yield from _first_look(frame, stack, model, settings)
-    known = first.scale
+    wanted, taught = model.diameter or 0.0, taught_size(model, stack)
+    scales = [*SCALES, *(FAR_SCALES if model.size else ())]
+    if taught:
+        scales = [working_scale(taught.diameter / step, wanted) for step in TAUGHT_STEPS]
+
+    def look(scale: float) -> ScaleTrial:
+        return replace(try_scale(frame, scale, model, settings), taught=taught)
+
+    first = look(scales[0])
     if first.is_conclusive(wanted):
         return [first]
-    scales = [*SCALES, *(FAR_SCALES if model.size else ())]
-    fitting = [s for s in scales if s == 1 or s * max(frame.size) >= LEAST_EDGE]
-    if known not in fitting:
-        fitting.insert(0, known)
-    trials = []
-    for scale in fitting:
-        yield Progress(0, 0, ESTIMATING)
-        trial = first if scale == known else try_scale(frame, scale, model, settings)
-        trials.append(check_consistency(trial, model, settings))
+    trials = [check_consistency(first, model, settings)]
+
+    def look_at(scales: list[float]) -> Generator[Progress, None, None]:
+        for scale in scales:
+            new = all(abs(math.log(trial.scale / scale)) >= math.log(SAME) for trial in trials)
+            if new and scale * max(frame.size) >= LEAST_EDGE:
+                yield Progress(0, 0, ESTIMATING)
+                trials.append(check_consistency(look(scale), model, settings))
+
+    yield from look_at(scales)
+    best = sorted(trials, key=lambda trial: trial.quality(wanted), reverse=True)[:BEST]
+    yield from look_at([working_scale(trial.size, wanted) for trial in best if trial.size])
     return trials
-
-
-def _first_look(
-    frame: Frame, stack: Stack, model: Model, settings: PredictSettings
-) -> Generator[Progress, None, ScaleTrial]:
-    """Look at a frame at its own scale; or for the size that the model was taught.
-
-    What is found of that size says how large they are here, and is looked for next.
-    """
-    wanted, taught = model.diameter or 0.0, taught_size(model, stack)
-    if taught is None:
-        return try_scale(frame, 1.0, model, settings)
-    scale = working_scale(taught.diameter, wanted)
-    trial = replace(try_scale(frame, scale, model, settings), taught=taught)
-    for _ in range(LOOKS - 1):
-        scale = working_scale(trial.size, wanted)
-        if abs(math.log(scale / trial.scale)) < math.log(SAME):
-            break
-        yield Progress(0, 0, ESTIMATING)
-        size = replace(taught, shown=trial.size)
-        trial = replace(try_scale(frame, scale, model, settings), taught=size)
-    return trial
 
 
 def training_statistics(model: Model, samples: Samples) -> dict[str, list[float]]:
@@ -229,7 +223,8 @@ def _in_pixels(stack: Stack, settings: PredictSettings) -> PredictSettings:
 def _combine(trials: list[ScaleTrial], wanted: float) -> float:
     """Return the objects' diameter in image pixels, 0 if nothing was found.
 
-    It is that of the best trial, or lies between those of several that are nearly as good.
+    It is that of the best trial, or lies between those of several that are nearly as good; of a
+    tuned model between that and the taught size.
     """
     found = [trial for trial in trials if trial.size]
     if not found:
@@ -237,7 +232,9 @@ def _combine(trials: list[ScaleTrial], wanted: float) -> float:
     quality = np.array([trial.quality(wanted) for trial in found])
     weights = np.exp((quality - quality.max()) / SIMILAR_QUALITY)
     sizes = np.log([trial.size for trial in found])
-    return float(np.exp(np.average(sizes, weights=weights)))
+    size = float(np.exp(np.average(sizes, weights=weights)))
+    best = found[int(quality.argmax())]
+    return best.taught.of_image(size, best.objects) if best.taught else size
 
 
 def _middle_frame(stack: Stack, model: Model, settings: PredictSettings) -> Frame:

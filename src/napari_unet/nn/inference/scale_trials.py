@@ -22,7 +22,6 @@ from napari_unet.core.instances.heads import get_head
 from napari_unet.core.instances.matching import Overlap, match
 from napari_unet.core.instances.tile_merger import decode_instances
 from napari_unet.nn.inference.size_regression import size_features
-from napari_unet.nn.inference.taught_size import SLACK
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,8 +44,9 @@ CONCLUSIVE_PEAK, CONCLUSIVE_COUNT = 0.7, 3
 CLEAR_PEAK, CLEAR_RATIO, CLEAR_COUNT = 0.7, 1.6, 3
 """An object is clear if its peak is so high, its size for the network within this ratio of the
 best, and it is found again when the image is turned; so many of them are no accident."""
-TAUGHT_CREDIT = 1.5
-"""How much better another scale must be than the one that a model was taught at."""
+CLEAR_CREDIT, CLEAR_HALF = 1.0, 5
+"""What many clear objects add to a trial's quality, and how many add half of that: a few large
+clumps can be as certain as many objects, but they are few."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class ScaleTrial:
         Diameter of the objects by the look of the part, in image pixels; 0 for a model that has not
         learned to tell it.
     taught
-        The size that the model was taught, if this is the scale for it; else None.
+        The size that the model was taught; None for a model that was not tuned.
     features
         What a size regressor reads, `size_features`; None without a working diameter.
     part, labels, peaks
@@ -98,13 +98,16 @@ class ScaleTrial:
     peaks: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     @property
+    def found(self) -> float:
+        """Diameter of the objects found, corrected by how large the taught ones look to a model."""
+        return self.diameter / self.taught.seen if self.taught else self.diameter
+
+    @property
     def size(self) -> float:
-        """Diameter of the objects in image pixels, by all that is known; 0: unknown."""
-        if self.taught:
-            return self.taught.of_image(self.diameter, self.objects)
-        if self.diameter and self.expected:
-            return math.sqrt(self.diameter * self.expected)
-        return self.diameter or self.expected
+        """Diameter of the objects in image pixels, by all that is seen; 0: unknown."""
+        if self.found and self.expected:
+            return math.sqrt(self.found * self.expected)
+        return self.found or self.expected
 
     def quality(self, wanted: float) -> float:
         """Return how much the objects found look like the training objects; more is better.
@@ -117,14 +120,14 @@ class ScaleTrial:
         peaks = self.objects * self.statistics["peak"] + PRIOR_COUNT * PRIOR_PEAK
         peak = peaks / (self.objects + PRIOR_COUNT)
         seen = 3 * peak + 2 * self.statistics["certainty"] + 2 * self.consistency
-        credit = TAUGHT_CREDIT if self.taught else 0.0
-        return seen + credit - sum(self._scale_errors(wanted))
+        seen += CLEAR_CREDIT * self.clear / (self.clear + CLEAR_HALF)
+        surprise = self.taught.penalty(wanted / self.scale) if self.taught else 0.0
+        return seen - surprise - sum(self._scale_errors(wanted))
 
     def is_conclusive(self, wanted: float) -> bool:
         """Return whether other scales need not be tried."""
         enough = self.objects >= CONCLUSIVE_COUNT and self.statistics["peak"] >= CONCLUSIVE_PEAK
-        slack = SLACK if self.taught else TOLERANCE
-        return enough and max(self._scale_errors(wanted)) <= math.log(slack)
+        return enough and max(self._scale_errors(wanted)) <= math.log(TOLERANCE)
 
     def _scale_errors(self, wanted: float) -> tuple[float, float]:
         """Return how far the objects' size for the network is from the wanted, as |log ratio|.
@@ -133,14 +136,9 @@ class ScaleTrial:
         """
 
         def error(diameter: float) -> float:
-            return abs(math.log(self.scale * diameter / wanted))
+            return abs(math.log(self.scale * diameter / wanted)) if diameter else 0.0
 
-        found = error(self.diameter) if self.diameter else 0.0
-        if self.taught and self.diameter:
-            found = abs(self.taught.ratio(self.diameter))
-        # How images of the taught kind look, the regressor has not learned.
-        looked = self.expected and not self.taught
-        return found, 2 * error(self.expected) if looked else 0.0
+        return error(self.found), 2 * error(self.expected)
 
 
 def try_scale(frame: Frame, scale: float, model: Model, settings: PredictSettings) -> ScaleTrial:

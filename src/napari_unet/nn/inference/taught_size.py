@@ -1,8 +1,8 @@
 """The size of objects that a tuned model was taught, and what it says of a new image.
 
-Images of one kind differ in their magnification, too. So the taught size is where one begins to
-look, and what is found there moves it: the more, the more the taught images differed, and the more
-objects are found. Then one looks again, at the new size.
+Images of one kind differ in their magnification, too. So an image is looked at for the taught size
+and for others around it; the further one is from the taught size, the better it must explain what
+is seen, and the fewer objects say so, the closer to the taught size the image is taken.
 """
 
 from __future__ import annotations
@@ -18,13 +18,10 @@ if TYPE_CHECKING:
 USUAL_SPREAD = 0.5
 """How far a new image's size lies from that of a single taught one: a standard deviation, in
 logarithms. Six kinds of images have 0.05 to 0.7."""
-FOUND_ERROR, OBJECT_SPREAD = 0.25, 0.5
+FOUND_ERROR, OBJECT_SPREAD = 0.15, 0.5
 """The same, of what is found in an image; and what each of the objects found adds to it."""
-LOOKS, SAME = 3, 1.15
-"""So often an image is looked at, at most, each time at the size that the look before gave; unless
-that is within this ratio of the size before."""
-SLACK = 1.6
-"""What is found further from the size that it is shown at than this may be fragments or clumps."""
+SURPRISE = 0.5
+"""What a scale's quality loses for each unit of improbability (minus the logarithm)."""
 
 
 @dataclass(frozen=True)
@@ -39,18 +36,15 @@ class TaughtSize:
         How far an image's size usually is from that, as a standard deviation of logarithms.
     seen
         Ratio of the size that the model finds in the taught images, shown at their size, to that.
-    shown
-        The size that the image is looked at for, in its pixels; 0: the taught one.
     """
 
     diameter: float
     spread: float = USUAL_SPREAD
     seen: float = 1.0
-    shown: float = 0.0
 
-    def ratio(self, found: float) -> float:
-        """Return the logarithm of what was found, a diameter in pixels, over what was sought."""
-        return math.log(found / self.seen / (self.shown or self.diameter))
+    def penalty(self, diameter: float) -> float:
+        """Return what a scale's quality loses if it is that for objects of this size (pixels)."""
+        return SURPRISE * (math.log(diameter / self.diameter) / self.spread) ** 2 / 2
 
     def of_image(self, found: float, objects: int) -> float:
         """Return the diameter of an image's objects, in pixels.
@@ -58,19 +52,17 @@ class TaughtSize:
         Parameters
         ----------
         found
-            Diameter of what the model finds if it looks for objects of the size `shown`, in pixels;
-            0 for nothing.
+            Diameter by what is seen in the image, in pixels; 0 for nothing.
         objects
-            How many there are.
+            How many are found.
         """
         if not found or not objects:
             return self.diameter
         error = FOUND_ERROR**2 + OBJECT_SPREAD**2 / objects
-        share = self.spread**2 / (self.spread**2 + error)
-        limit = math.log(SLACK)
-        moved = min(max(self.ratio(found), -limit), limit)
-        already = math.log((self.shown or self.diameter) / self.diameter)
-        return self.diameter * math.exp(share * (already + moved))
+        share = error / (self.spread**2 + error)
+        # An image that is much further off is one of another magnification, not a wrong finding.
+        away = math.log(self.diameter / found)
+        return found * math.exp(share * min(max(away, -self.spread), self.spread))
 
 
 def taught_size(model: Model, stack: Stack) -> TaughtSize | None:
