@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import pickle
@@ -215,6 +216,26 @@ def test_a_blosc_chunk_that_is_cut_short(tmp_path: Path, zarr_format: int, value
         chunk.write_bytes(chunk.read_bytes()[:length])
         with pytest.raises(InputError, match=r"a Blosc chunk of .* is cut short"):
             stack.read((), window, (0,))
+
+
+def test_of_many_damaged_members_of_a_group_one_is_said(tmp_path: Path, caplog) -> None:
+    group = zarr.create_group(str(tmp_path / "a.zarr"))
+    group.attrs["ome"] = {"version": "0.5", "bioformats2raw.layout": 3}
+    for number in range(3):
+        group.create_array(str(number), data=noise(16, 20))
+    path = tmp_path / "a.ozx"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted((tmp_path / "a.zarr").rglob("*.json")):
+            archive.write(file, file.relative_to(tmp_path / "a.zarr"))
+        starts = [archive.getinfo(f"{n}/zarr.json").header_offset for n in range(3)]
+    content = bytearray(path.read_bytes())
+    for start in starts:
+        content[start] = 0
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="Bad magic number"):
+        open_stack(path)
+    gc.collect()  # when asyncio speaks of the others
+    assert [record.name for record in caplog.records] == []
 
 
 def test_another_archive_is_no_image(tmp_path: Path) -> None:

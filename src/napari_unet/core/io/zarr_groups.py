@@ -6,6 +6,7 @@ container. zarr takes a third of a second to import, so the functions import it.
 
 from __future__ import annotations
 
+import logging
 import sys
 import zipfile
 from contextlib import contextmanager
@@ -23,11 +24,22 @@ LABELS = "labels"
 """The group of an OME-Zarr that holds its label images."""
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    """Return whether a log record says more than that a member of a Zarr group is damaged, too.
+
+    zarr opens all members at once, raises what it meets first, and leaves the rest to asyncio,
+    which prints a traceback of each.
+    """
+    text = record.getMessage()
+    return "never retrieved" not in text or "_getitem_semaphore" not in text
+
+
 def open_node(path: Path | str) -> Any:
     """Open the array or group of a path or address."""
     import zarr
 
     check_blosc_chunks()
+    logging.getLogger("asyncio").addFilter(_is_news)  # once, however often
     if isinstance(path, str):
         from napari_unet.core.io.remote import storage_options
 
