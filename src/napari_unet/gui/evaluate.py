@@ -287,11 +287,12 @@ def show_evaluation(viewer: Any, found: Evaluation) -> Labels:
     active = viewer.layers.selection.active
     layer = viewer.add_labels(
         codes, name=f"{labels.name} vs {truth.name}", metadata=overlay_metadata(COMPARES, pair),
-        colormap=overlay_colormap(COLOURS), opacity=1, features=overlay_names(COLOURS), **place
+        colormap=overlay_colormap(COLOURS), opacity=1, **place
     )  # fmt: skip
     layer.editable = False
     if active is not None:
         viewer.layers.selection.active = active
+    layer.features = overlay_names(COLOURS)
     return layer
 
 

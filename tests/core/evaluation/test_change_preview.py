@@ -42,6 +42,11 @@ def test_old_and_new_outlines_are_drawn_where_most_changes():
     assert found.extent < 100
     same = preview_changes(stack, (), whole, before, before)
     assert same.changes == 0 and not has(same.picture, OLD)
+    sure, unsure = (
+        preview_changes(stack, (), whole, before, after, uncertainty=np.full(shape, doubt))
+        for doubt in (0.0, 0.6)
+    )
+    assert unsure.doubt == 0.6 and unsure.urgency > 5 * sure.urgency > same.urgency == 0
 
 
 def test_of_a_volume_the_plane_is_shown_and_of_classes_the_pixels_count():

@@ -5,11 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from discs import disc
+from scipy import ndimage
 
-from napari_unet.core.alike.descriptors import NAMES
+from napari_unet.core.alike.descriptors import NAMES, object_masks
+from napari_unet.core.review.gain import NetworkSigns, expected_gain, gain_signs
 from napari_unet.core.review.order import OBJECT, PLACE, SQUARE, ReviewOrder, worth
 from napari_unet.core.review.outcome import Outcomes
-from napari_unet.core.review.quality import Judged, estimate_quality
+from napari_unet.core.review.quality import (
+    SQUARE_PRIOR,
+    Judged,
+    estimate_quality,
+    judge_objects,
+)
 from napari_unet.core.review.squares import Squares
 
 RNG = np.random.default_rng(0)
@@ -80,14 +87,41 @@ def test_doubtful_places_count_what_they_lead_to_once():
     assert order.quality().found.value == pytest.approx(2 / (2 + 1 + 1 + 3))
 
 
-def test_what_is_alike_and_doubtful_is_worth_more():
+def test_what_is_expected_to_gain_and_alike_is_worth_more():
     looks = RNG.normal(0, 1, (20, len(NAMES)))
     looks[:10] = RNG.normal(0, 0.01, (10, len(NAMES)))
-    looks[:, NAMES.index("log_raggedness")] = 0
     value, places = worth(np.full(20, 0.5), looks, np.array([1.0, 0.5]))
     assert value[:10].mean() > 1.1 * value[10:].mean()
     assert places[0] > 10 * places[1]
     assert worth(np.array([0.3]), looks[:1], np.zeros(0))[0].tolist() == [0.3]
+
+
+def test_doubt_rags_and_size_are_expected_to_gain():
+    looks = RNG.normal(0, 0.1, (30, len(NAMES)))
+    looks[1, NAMES.index("log_raggedness")] = 2
+    looks[1, NAMES.index("solidity")] = -2
+    doubt, extents = np.full(30, 0.1), np.ones(30)
+    doubt[0], extents[2] = 0.9, 60
+    gain = expected_gain(gain_signs(doubt, [NetworkSigns()] * 30, looks), extents)
+    assert gain[:3].min() > gain[3:].max()
+
+
+def test_maps_say_that_an_object_is_two_or_one_with_its_neighbour():
+    shape = (40, 90)
+    one, two = disc(shape, (20, 20), 9), disc(shape, (20, 36), 9)
+    alone, beside = disc(shape, (20, 65), 9), disc(shape, (20, 82), 4)
+    labels = np.where(one | two, 1, 0) + np.where(alone, 2, 0)
+    height = sum(ndimage.distance_transform_edt(part) for part in (one, two, alone)) / 9
+    uncertainty = np.where(beside, 0.9, 0)
+    pair, single = (
+        NetworkSigns.from_maps(object_masks(labels)[n], labels, uncertainty, height) for n in (1, 2)
+    )
+    assert pair.neck > 0.2 > single.neck
+    assert single.uncertain_beside >= pair.uncertain_beside == 0
+    halves = np.where(one, 1, 0) + np.where(two & ~one, 3, 0)
+    whole = ndimage.distance_transform_edt(one | two) / 9
+    torn = NetworkSigns.from_maps(object_masks(halves)[1], halves, uncertainty, whole)
+    assert torn.ridge > 0.3 > pair.ridge == 0
 
 
 def test_outcomes_tell_right_wrong_divided_and_missed():
@@ -124,5 +158,16 @@ def test_squares_divide_the_frame():
 
 
 def test_nothing_judged_is_no_error():
-    found = estimate_quality(Judged(10), Judged(4), 0)
+    objects = judge_objects(np.ones(10), {}, {})
+    found = estimate_quality(objects, Judged(4, SQUARE_PRIOR), 0)
     assert 0 <= found.now.low <= found.now.high <= 1
+
+
+def test_clumps_that_nobody_has_seen_hold_as_many_as_would_fit():
+    extents = np.array([1.0] * 40 + [20.0] * 4)
+    drawn = dict.fromkeys(range(12), (1, 1)) | {40: (0, 18)}
+    found = estimate_quality(judge_objects(extents, {}, drawn), Judged(0, SQUARE_PRIOR), 0).found
+    assert found.value == pytest.approx(40 / (44 + 40 + 4 * 18 - 40))
+    one_size = judge_objects(np.ones(44), {}, drawn)
+    alike = estimate_quality(one_size, Judged(0, SQUARE_PRIOR), 0).found
+    assert found.high - found.low < alike.high - alike.low

@@ -27,6 +27,7 @@ from napari_unet.gui.correct.alike_edit import AlikeOutcome, undo_files
 from napari_unet.gui.correct.edit_tracker import get_edit_tracker
 from napari_unet.gui.correct.layer_recording import Learner
 from napari_unet.gui.layers.convert import layer_stack
+from napari_unet.gui.open_files import read_files, show_files
 
 SHAPE = (96, 200)
 SPECKS = {n: (12 + 36 * (n // 5), 20 + 40 * (n % 5)) for n in range(1, 10)}
@@ -172,8 +173,13 @@ def test_it_reaches_other_images_and_files_each_with_its_own_undo(viewer, correc
     assert not alike.undo_button.isHidden(), "nothing was done since"
     section.tracker.recordings[more].undo()
     assert np.array_equal(more.data, labels)
+    show_files(viewer, run_to_end(read_files(tmp_path / "a.tif", [targets["a"]])))
+    again = viewer.layers["a bright"]
+    assert np.array_equal(again.data, after["a"])
     alike.undo_button.click()
     qtbot.waitUntil(lambda: "1 file as before" in alike.status.text(), timeout=10_000)
+    assert "1 layer read again" in alike.status.text()
+    assert np.array_equal(again.data, before["a"])
     assert np.array_equal(read_labels(targets["a"]), before["a"])
     assert alike.undo_button.isHidden()
 

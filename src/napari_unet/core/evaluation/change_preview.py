@@ -26,6 +26,9 @@ PICTURE = 80
 DIAMETERS, LEAST = 4, 48
 """So many diameters of the objects are seen along an edge of the picture, and at least so many
 pixels of the image."""
+SURE = 0.1
+"""A change that the new model is sure of counts so much, one that it is in doubt of up to ten times
+more."""
 OLD, GAINED, CHANGED = (230, 140, 40), (0, 200, 120), (70, 150, 255)
 """Colours of outlines: of the old ones that are gone or have changed, and of the new ones."""
 _SAME = (150, 150, 150)
@@ -47,6 +50,8 @@ class ChangePreview:
         Where that is: the frame, and the position in it, ([z,] y, x) in pixels.
     extent
         Pixels of the image along an edge of the picture.
+    doubt
+        The new model's mean uncertainty of what changes, 0 to 1.
     """
 
     gained: int
@@ -58,6 +63,7 @@ class ChangePreview:
     index: Index
     centre: tuple[float, ...]
     extent: float
+    doubt: float = 0.0
 
     @property
     def changes(self) -> int:
@@ -68,6 +74,11 @@ class ChangePreview:
     def share(self) -> float:
         """Which share of all objects (pixels of classes) changes, 0 to 1."""
         return self.changes / max(1, self.changes + self.same)
+
+    @property
+    def urgency(self) -> float:
+        """How much it is worth a look: what changes, above all what the new model doubts."""
+        return self.share * (SURE + self.doubt)
 
 
 def choose_part(stack: Stack, ndim: int) -> tuple[Index, Window]:
@@ -106,6 +117,7 @@ def preview_changes(
     *,
     classes: bool = False,
     channel: int = 0,
+    uncertainty: np.ndarray | None = None,
 ) -> ChangePreview:
     """Compare two segmentations of a window of a frame, and draw where they differ most.
 
@@ -117,6 +129,8 @@ def preview_changes(
         They are classes, not objects.
     channel
         The one that is drawn; colour images are drawn in colour.
+    uncertainty
+        Of the new model, 0 to 1, of the window's shape.
     """
     outlines, counts = (_of_classes if classes else _of_objects)(before, after)
     differs = np.logical_or.reduce([drawn > 0 for colour, drawn in outlines if colour != _SAME])
@@ -129,7 +143,9 @@ def preview_changes(
     flat = values.reshape(len(values), *values.shape[-2:])
     drawn = [(colour, labels[here].reshape(flat.shape[1:])) for colour, labels in outlines]
     centre = tuple((p.start + p.stop - 1) / 2 for p in place)
-    return ChangePreview(*counts, _draw(flat, drawn), index, centre, float(max(flat.shape[1:])))
+    doubt = 0.0 if uncertainty is None or not differs.any() else float(uncertainty[differs].mean())
+    extent = float(max(flat.shape[1:]))
+    return ChangePreview(*counts, _draw(flat, drawn), index, centre, extent, doubt)
 
 
 def _of_objects(

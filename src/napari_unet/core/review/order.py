@@ -8,8 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.spatial import cKDTree
 
-from napari_unet.core.alike.descriptors import NAMES
-from napari_unet.core.review.quality import Judged, Quality, estimate_quality
+from napari_unet.core.review.quality import (
+    SQUARE_PRIOR,
+    Judged,
+    Quality,
+    estimate_quality,
+    judge_objects,
+    outcome_table,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,9 +26,6 @@ DRAWN_EVERY = 4
 """Of so many, one is drawn at random; of these, every third is a square."""
 ALIKE = 20
 """Neighbours among the descriptors that are looked at for objects alike."""
-RAGGED = 0.5
-"""Share by which an object is worth more for each deviation that it is more ragged than usual:
-wrong objects are, also where the network is sure of them."""
 MISSING = 4
 """Power of the doubt at a place without an object: only where it is great is one missing."""
 
@@ -37,34 +40,36 @@ class ReviewItem:
 
 
 def worth(
-    doubt: np.ndarray, descriptors: np.ndarray, places: np.ndarray
+    gain: np.ndarray, descriptors: np.ndarray, places: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return what a look at each object, and at each place without one, is worth.
 
-    That of an object is its doubt, more if it is ragged, times how many are alike: the objects near
-    it among the descriptors, weighted by how near they are and by their own doubt. The number
-    counts little (its fourth root, with the object itself): not all that are alike are corrected
-    with it.
+    That of an object is what its correction is expected to gain, times how many are alike: the
+    objects near it among the descriptors, weighted by how near they are and by what is expected of
+    them. The number counts little (its fourth root, with the object itself): not all that are alike
+    are corrected with it.
 
     Parameters
     ----------
-    doubt, places
-        (N,) of objects and (P,) of places, 0 to 1.
+    gain
+        (N,) of `expected_gain`.
     descriptors
         (N, D) of `describe_objects`; scaled here.
+    places
+        (P,) the doubt at places without an object, 0 to 1.
     """
-    count, missing = len(doubt), places**MISSING
+    count, missing = len(gain), places**MISSING
     if count < 3:
-        return doubt, missing
+        return gain, missing
     spread = np.maximum(descriptors.std(0), 1e-9)
     scaled = np.clip((descriptors - np.median(descriptors, axis=0)) / spread, -4, 4)
-    ragged = np.maximum(scaled[:, NAMES.index("log_raggedness")], 0)
-    value = doubt * (1 + RAGGED * ragged)
     away, near = cKDTree(scaled).query(scaled, min(ALIKE, count))
     reach = max(1e-9, float(np.median(away[:, 1])))
-    alike = (np.exp(-((away / reach) ** 2)) * doubt[near])[:, 1:].sum(1)
-    found = np.asarray(value * (1 + alike) ** 0.25)
-    return found, missing * float(found.max() / max(1e-9, value.max()))
+    expected = np.clip(gain, 0, 1)
+    alike = (np.exp(-((away / reach) ** 2)) * expected[near])[:, 1:].sum(1)
+    more = (1 + alike) ** 0.25
+    # The same for all places: how many of them are alike is not known.
+    return np.where(gain > 0, gain * more, gain), missing * float(more.mean())
 
 
 class ReviewOrder:
@@ -78,12 +83,20 @@ class ReviewOrder:
         How many squares the image has.
     seed
         Of what is drawn.
+    extents
+        (N,) the size of each object, in usual ones; None if all are taken for usual.
     """
 
     def __init__(
-        self, objects: np.ndarray, places: np.ndarray, squares: int, seed: int = 0
+        self,
+        objects: np.ndarray,
+        places: np.ndarray,
+        squares: int,
+        seed: int = 0,
+        extents: np.ndarray | None = None,
     ) -> None:
         rng = np.random.default_rng(seed)
+        self._extents = np.ones(len(objects)) if extents is None else extents
         self._sizes = {OBJECT: len(objects), PLACE: len(places), SQUARE: squares}
         every = [ReviewItem(OBJECT, number) for number in range(len(objects))]
         every += [ReviewItem(PLACE, number) for number in range(len(places))]
@@ -177,12 +190,10 @@ class ReviewOrder:
 
     def quality(self) -> Quality:
         """Estimate AP50 from what was judged."""
-        known: list[tuple[int, int]] = []
-        drawn: list[tuple[int, int]] = []
-        for (kind, number), outcome in self._judged.items():
-            if kind == OBJECT:
-                # One that was drawn, and that the order has reached since, is one of the order's.
-                (known if self._is_reached(OBJECT, number) else drawn).append(outcome)
+        # One that was drawn, and that the order has reached since, is one of the order's.
+        objects = {n: each for (kind, n), each in self._judged.items() if kind == OBJECT}
+        known = {n: each for n, each in objects.items() if self._is_reached(OBJECT, n)}
+        drawn = {n: each for n, each in objects.items() if n not in known}
         missed = [
             (0, sum(place < 0 or not self._is_reached(PLACE, place) for place in places))
             for places in self._missed.values()
@@ -190,14 +201,10 @@ class ReviewOrder:
         added = sum(true for (kind, _), (_, true) in self._judged.items() if kind == PLACE)
         added += sum(map(len, self._missed.values()))
         return estimate_quality(
-            Judged(self._sizes[OBJECT], _table(known), _table(drawn)),
-            Judged(self._sizes[SQUARE], drawn=_table(missed)),
+            judge_objects(self._extents, known, drawn),
+            Judged(self._sizes[SQUARE], SQUARE_PRIOR, drawn=outcome_table(missed)),
             added,
         )
 
     def _is_reached(self, kind: str, number: int) -> bool:
         return self._rank[kind, number] < self._reached
-
-
-def _table(rows: list[tuple[int, int]]) -> np.ndarray:
-    return np.array(rows, np.int64).reshape(-1, 2)

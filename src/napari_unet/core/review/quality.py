@@ -14,11 +14,16 @@ rest: an unbiased estimate of each sum, and AP50 is their ratio. (A ratio of unb
 a bias of the order of one over the sample's size.) What the user skipped is taken to be like the
 rest.
 
+Few objects may hold most of the true ones, as clumps do that were not divided, and a small sample
+says little about them. So large objects are a population of their own, and each of the rest of them
+is taken to hold true objects in proportion to its size, as those of the sample do.
+
 The interval is Bayesian: what the unseen rest may be is drawn many times, by a multinomial with a
 Dirichlet prior that weighs as much as half a judged object and half a judged square; a heavier one
-would not let labels be nearly right. It includes the estimate, shrinks to nothing when all is
-judged, and it does not, as an interval by the normal distribution does, when the first few are all
-right.
+would not let labels be nearly right. A sample of n weighs n - 2 in it: shares drawn so vary as a
+mean of n does whose variance has to be estimated from the same n (Rao & Wu 1988 scale the bootstrap
+for the same reason). It includes the estimate, shrinks to nothing when all is judged, and it does
+not, as an interval by the normal distribution does, when the first few are all right.
 """
 
 from __future__ import annotations
@@ -28,15 +33,37 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_unet.core.review.gain import LARGE
+
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
     from numpy.typing import NDArray
 
 LEVEL = 0.9
-DRAWS = 4000
-OBJECT_PRIOR = {(1, 1): 0.25, (0, 1): 0.1, (0, 0): 0.1, (0, 2): 0.05}
-"""Weight of each outcome of an object: hits, true objects."""
-SQUARE_PRIOR = {(0, 0): 0.2, (0, 1): 0.15, (0, 2): 0.1, (0, 4): 0.05}
+DRAWS = 2000
+LEAST_DRAWN = 8
+"""The estimate says something from so many randomly drawn objects and squares on."""
+
+Outcome = tuple[int, int, float]
+"""Hits, true objects, and true objects for each usual object that would fit into it."""
+OBJECT_PRIOR: dict[Outcome, float] = {
+    (1, 1, 0): 0.25, (0, 1, 0): 0.1, (0, 0, 0): 0.1, (0, 2, 0): 0.05,
+}  # fmt: skip
+"""Weight of each outcome of an object."""
+LARGE_PRIOR: dict[Outcome, float] = {
+    (1, 1, 0): 0.25, (0, 1, 0): 0.1, (0, 0, 0): 0.05, (0, 0, 0.8): 0.1,
+}  # fmt: skip
+"""The same of a large object: it may be a clump of nearly as many as would fit into it."""
+SQUARE_PRIOR: dict[Outcome, float] = {
+    (0, 0, 0): 0.2, (0, 1, 0): 0.15, (0, 2, 0): 0.1, (0, 4, 0): 0.05,
+}  # fmt: skip
 """Weight of each number of missed objects in a square; its hits are always 0."""
+
+
+def outcome_table(rows: Iterable[tuple[int, int]]) -> NDArray[np.int64]:
+    """Return outcomes as an array, (K, 2) also if there are none."""
+    return np.array([*rows], np.int64).reshape(-1, 2)
 
 
 @dataclass(frozen=True)
@@ -47,15 +74,24 @@ class Judged:
     ----------
     size
         Members of the population.
+    prior
+        Weight of each outcome before anything was judged.
     known
-        (K, 2) int: hits and true objects of those that were judged in the order of doubt.
+        (K, 2) int: hits and true objects of those that were judged in the order of worth.
     drawn
         (D, 2) int: of those drawn at random that are not among `known`.
+    extents
+        (D,) of large objects: how many usual ones would fit into each that was drawn.
+    rest_extents
+        Of those that were not judged; empty if size does not matter.
     """
 
     size: int
-    known: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 2), np.int64))
-    drawn: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 2), np.int64))
+    prior: dict[Outcome, float]
+    known: NDArray[np.int64] = field(default_factory=lambda: outcome_table([]))
+    drawn: NDArray[np.int64] = field(default_factory=lambda: outcome_table([]))
+    extents: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    rest_extents: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
     @property
     def left(self) -> int:
@@ -67,20 +103,70 @@ class Judged:
         """Hits and true objects of those that were judged."""
         return np.asarray(self.known.sum(0) + self.drawn.sum(0), np.float64)
 
+    def outcomes(self) -> list[Outcome]:
+        """Return the outcome of each that was drawn."""
+        rows = [(int(hits), int(true)) for hits, true in self.drawn]
+        if not len(self.extents):
+            return [(*row, 0.0) for row in rows]
+        return [
+            (hits, true, 0.0) if true < 2 else (hits, 0, true / float(extent))
+            for (hits, true), extent in zip(rows, self.extents, strict=True)
+        ]
+
     def rest(self) -> NDArray[np.float64]:
         """Return the estimated hits and true objects of those that were not judged."""
-        return self.left * self.drawn.mean(0) if len(self.drawn) else np.zeros(2)
+        if not len(self.drawn):
+            return np.zeros(2)
+        hits, true, rate = np.mean(self.outcomes(), axis=0)
+        return np.array([self.left * hits, self.left * true + rate * self.rest_extents.sum()])
 
-    def draw_rest(
-        self, prior: dict[tuple[int, int], float], rng: np.random.Generator
-    ) -> NDArray[np.float64]:
+    def draw_rest(self, rng: np.random.Generator) -> NDArray[np.float64]:
         """Draw what those that were not judged may be: (`DRAWS`, 2) hits and true objects."""
-        weights = dict(prior)
-        for outcome in map(tuple, self.drawn.tolist()):
-            weights[outcome] = weights.get(outcome, 0) + 1
+        weights, count = dict(self.prior), len(self.drawn)
+        for outcome in self.outcomes():
+            weight = max(count - 2, min(1, count / 2)) / count
+            weights[outcome] = weights.get(outcome, 0) + weight
         shares = rng.dirichlet(list(weights.values()), DRAWS)
         counts = rng.multinomial(self.left, shares)
-        return np.asarray(counts @ np.array(list(weights)), np.float64)
+        hits, true, rates = np.array(list(weights), float).T
+        found = np.stack([counts @ hits, counts @ true], 1)
+        if len(self.rest_extents) and rates.any():
+            # Which of the rest have which outcome: sums of extents in a random order.
+            order = rng.permuted(np.tile(self.rest_extents, (DRAWS, 1)), axis=1)
+            upto = np.pad(order.cumsum(1), ((0, 0), (1, 0)))
+            ends = np.pad(counts.cumsum(1), ((0, 0), (1, 0)))
+            found[:, 1] += np.diff(np.take_along_axis(upto, ends, 1), axis=1) @ rates
+        return found
+
+
+def judge_objects(
+    extents: NDArray[np.float64],
+    known: Mapping[int, tuple[int, int]],
+    drawn: Mapping[int, tuple[int, int]],
+) -> tuple[Judged, Judged]:
+    """Divide objects into usual and large ones.
+
+    Parameters
+    ----------
+    extents
+        (N,) of all objects: how many usual ones would fit into each.
+    known, drawn
+        Hits and true objects of those that were judged, by their number.
+    """
+    left = np.ones(len(extents), bool)
+    left[[*known, *drawn]] = False
+    large = extents > LARGE
+
+    def tables(of_large: bool) -> list[NDArray[np.int64]]:
+        parts = (known, drawn)
+        return [outcome_table(row for n, row in p.items() if large[n] == of_large) for p in parts]
+
+    of_drawn = np.array([extents[n] for n in drawn if large[n]])
+    many = int(large.sum())
+    return (
+        Judged(len(extents) - many, OBJECT_PRIOR, *tables(False)),
+        Judged(many, LARGE_PRIOR, *tables(True), of_drawn, extents[left & large]),
+    )
 
 
 @dataclass(frozen=True)
@@ -100,13 +186,15 @@ class Quality:
     now: Interval
 
 
-def estimate_quality(objects: Judged, squares: Judged, added: int, seed: int = 0) -> Quality:
+def estimate_quality(
+    objects: Sequence[Judged], squares: Judged, added: int, seed: int = 0
+) -> Quality:
     """Estimate AP50.
 
     Parameters
     ----------
     objects
-        Of the labels as they were found.
+        Populations of objects of the labels as they were found.
     squares
         Those of the image; `known` is empty, and `drawn` has the missed objects of each square
         that no doubtful place led to.
@@ -114,14 +202,23 @@ def estimate_quality(objects: Judged, squares: Judged, added: int, seed: int = 0
         Missed objects that were found, in squares and at doubtful places.
     """
     rng = np.random.default_rng(seed)
-    rest = objects.rest() + squares.rest()
-    draws = objects.draw_rest(OBJECT_PRIOR, rng) + squares.draw_rest(SQUARE_PRIOR, rng)
-    every = np.concatenate([rest[None], draws])
-    hits, true = objects.sums
+    populations = [*objects, squares]
+    draws = [each.draw_rest(rng) for each in populations]
+    # Where nothing was drawn, as of a few large objects, the prior says what is likely.
+    rest = np.sum(
+        [
+            each.rest() if len(each.drawn) else drawn.mean(0)
+            for each, drawn in zip(populations, draws, strict=True)
+        ],
+        axis=0,
+    )
+    every = np.concatenate([rest[None], np.sum(draws, axis=0)])
+    hits, true = np.sum([each.sums for each in objects], axis=0)
+    size, left = sum(each.size for each in objects), sum(each.left for each in objects)
     true_objects = true + added + every[:, 1]
-    found = _ap(hits + every[:, 0], objects.size, true_objects)
+    found = _ap(hits + every[:, 0], size, true_objects)
     right = true + added
-    now = _ap(right + every[:, 0], right + objects.left, true_objects)
+    now = _ap(right + every[:, 0], right + left, true_objects)
     return Quality(_interval(found), _interval(now))
 
 

@@ -11,6 +11,7 @@ restore_row       restoring earlier corrections of an image
 alike             the same correction of all objects that are alike
 alike_search      what is alike, also in other images and in files, found in a job
 alike_edit        the same edit of all that is alike, in a job
+file_undo         taking the edit of files back, and reading layers of them again
 alike_images      the images that were searched: their list, and outlines over those that are open
 review            one object after the other, judged by single keys; how good the labels are
 review_plan       what there is to look at in a review, and what came of it

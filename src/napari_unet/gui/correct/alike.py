@@ -16,7 +16,7 @@ from napari_unet.core.errors import UnetError
 from napari_unet.core.instances.label_edits import DELETE, MERGE, SPLIT
 from napari_unet.core.progress import Progress
 from napari_unet.core.text import pluralise
-from napari_unet.gui.correct.alike_edit import AlikeOutcome, edit_alike, undo_files
+from napari_unet.gui.correct.alike_edit import AlikeOutcome, edit_alike
 from napari_unet.gui.correct.alike_images import (
     MARKED,
     OUT,
@@ -26,6 +26,12 @@ from napari_unet.gui.correct.alike_images import (
 )
 from napari_unet.gui.correct.alike_search import AlikeQuery, find_alike, list_open_labels
 from napari_unet.gui.correct.edit_tracker import uncover
+from napari_unet.gui.correct.file_undo import (
+    describe_undo,
+    list_shown_files,
+    show_again,
+    undo_and_read,
+)
 from napari_unet.gui.correct.mask_section import plane_in_view, tip_button
 from napari_unet.gui.errors import report_error
 from napari_unet.gui.jobs.engine import get_features
@@ -233,8 +239,12 @@ class AlikeSection(QWidget):
         files, outcome = self._changed, AlikeOutcome(left=[*self._changed])
         if not files or self.job is not None:
             return
-        steps = functools.partial(undo_files, files, outcome)
-        done = functools.partial(self._undone, outcome)
+        shown = list_shown_files(self._viewer, self._tracker, files)
+        steps = functools.partial(undo_and_read, files, outcome, shown)
+
+        def done(found: Any) -> None:
+            self._say(describe_undo(outcome, show_again(found)))
+
         self._run(steps, done, HOST, lambda _: self._offer_undo(outcome.left))
 
     def close_found(self, *_: Any) -> None:
@@ -304,11 +314,6 @@ class AlikeSection(QWidget):
         if state != DONE_STATE:
             self._say(f"Stopped: {pluralise(len(outcome.files), 'file')} changed already.")
         self._offer_undo(outcome.files)
-
-    def _undone(self, outcome: AlikeOutcome, _: Any) -> None:
-        many = pluralise(len(outcome.files), "file")
-        said = f"{many} as before; open again what is open of them."
-        self._say(" ".join([said, *outcome.problems[:3]]))
 
     def _offer_undo(self, files: list[ResultFile]) -> None:
         self._changed = files

@@ -18,6 +18,7 @@ from napari_unet.core.alike.group_edits import edit_all
 from napari_unet.core.errors import UnetError
 from napari_unet.core.instances.label_edits import DELETE, SPLIT
 from napari_unet.core.review.order import OBJECT, PLACE
+from napari_unet.core.review.quality import LEAST_DRAWN
 from napari_unet.gui.correct.alike_search import AlikeQuery
 from napari_unet.gui.correct.mask_section import tip_button
 from napari_unet.gui.correct.review_plan import ReviewPlan, plan_review
@@ -45,8 +46,6 @@ if TYPE_CHECKING:
 LAYER = "review"
 KEYS = {"accept": "Y", "split": "U", "delete": "H", "click": "J", "next": "N"}
 """All within reach of the right hand's first finger."""
-LEAST_DRAWN = 8
-"""The estimate is shown when so many randomly drawn ones were judged."""
 _TITLES = {
     "accept": "Right",
     "split": "Split",
@@ -55,8 +54,8 @@ _TITLES = {
     "next": "Next",
 }
 _TIPS = {
-    "review": "Go through the objects, those first whose correction is worth most: in doubt, and "
-    "many alike.\nEvery fourth is drawn at random, to estimate how good all of them are.",
+    "review": "Go through the objects, those first whose correction is worth most: likely wrong, "
+    "and many alike.\nEvery fourth is drawn at random, to estimate how good all of them are.",
     "accept": "It is right as it is, or nothing is missing here; on to the next.",
     "split": "These are two objects: split it at its neck; on to the next.",
     "delete": "This is no object: delete it; on to the next.",

@@ -11,6 +11,7 @@ from napari_unet.core.alike.descriptors import Candidate, describe_objects, obje
 from napari_unet.core.errors import InputError
 from napari_unet.core.instances.mask import ObjectMask
 from napari_unet.core.progress import Progress
+from napari_unet.core.review.gain import NetworkSigns, expected_gain, gain_signs
 from napari_unet.core.review.order import OBJECT, PLACE, ReviewItem, ReviewOrder, worth
 from napari_unet.core.review.outcome import Outcomes
 from napari_unet.core.review.squares import Squares
@@ -187,9 +188,9 @@ def plan_review(query: AlikeQuery, seed: int) -> Generator[Progress, None, Revie
         squares += len(frames[index].squares)
         yield Progress(0, 0, "copying the labels")
     regions = yield from find_uncertain_regions(
-        stack, model, query.settings, labels=lambda index: frames[index].before
+        stack, model, query.settings, labels=lambda index: frames[index].before, signs=True
     )
-    doubt = {(place.index, place.label): place.score for place in regions if place.label}
+    known = {(place.index, place.label): place for place in regions if place.label}
     objects: list[Candidate] = []
     looks: list[np.ndarray] = []
     channels = tuple(sorted(set(get_channels(stack, model, query.settings))))
@@ -201,9 +202,13 @@ def plan_review(query: AlikeQuery, seed: int) -> Generator[Progress, None, Revie
         objects += [Candidate(index, (label,), mask) for label, mask in masks.items()]
     if not objects:
         raise InputError("There are no objects in the labels; run Segment first.")
-    doubts = np.array([doubt.get((item.index, item.labels[0]), 0.0) for item in objects])
+    found = [known.get((item.index, item.labels[0])) for item in objects]
+    doubts = np.array([0.0 if place is None else place.score for place in found])
+    seen = [NetworkSigns() if p is None or p.signs is None else p.signs for p in found]
+    sizes = np.array([item.mask.area for item in objects], float)
+    extents, descriptors = sizes / np.median(sizes), np.concatenate(looks)
+    gain = expected_gain(gain_signs(doubts, seen, descriptors), extents)
     places = [place for place in regions if not place.label]
-    scores = np.array([place.score for place in places])
-    value, missing = worth(doubts, np.concatenate(looks), scores)
-    order = ReviewOrder(value, missing, squares, seed)
+    value, missing = worth(gain, descriptors, np.array([place.score for place in places]))
+    order = ReviewOrder(value, missing, squares, seed, extents)
     return ReviewPlan(query, order, objects, places, frames)

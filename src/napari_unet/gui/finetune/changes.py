@@ -126,12 +126,12 @@ class ChangesRun(ResultRun):
             metadata=overlay_metadata(SHOWS, [self.request.base, self.request.name]),
             colormap=overlay_colormap(COLOURS),
             opacity=1,
-            features=overlay_names(COLOURS),
             **self._placement.geometry(self.image),
         )
         layer.editable = False
         if active is not None:
             self.viewer.layers.selection.active = active
+        layer.features = overlay_names(COLOURS)
 
     def text(self) -> str:
         """Return the differences as rich text."""

@@ -155,8 +155,10 @@ def _steps(
 ) -> Generator[Progress, None, ChangePreview]:
     """Run both models on a part of an image, and draw where they differ most."""
     yield Progress(0, 0, "loading the models")
+    from napari_unet.nn.inference.diameter_estimation import diameter_steps
     from napari_unet.nn.inference.model_input import check_fit, get_channels
     from napari_unet.nn.inference.segment_window import segment_window
+    from napari_unet.nn.inference.uncertainty import window_uncertainty
 
     old, new = versions.get()
     if (old.spec.ndim, old.spec.head) != (new.spec.ndim, new.spec.head):
@@ -165,9 +167,13 @@ def _steps(
     stack = open_stack(source)
     check_fit(stack, new)
     index, window = choose_part(stack, new.spec.ndim)
-    found = []
-    for model in (old, new):
-        found.append((yield from segment_window(stack, model, settings, index, window)))
+    before = yield from segment_window(stack, old, settings, index, window)
+    settings, _ = yield from diameter_steps(stack, new, settings)
+    after = yield from segment_window(stack, new, settings, index, window)
+    uncertainty = yield from window_uncertainty(stack, new, settings, index, window)
     channel = get_channels(stack, new, settings)[0]
     classes = new.spec.head == "semantic"
-    return preview_changes(stack, index, window, *found, classes=classes, channel=channel)
+    return preview_changes(
+        stack, index, window, before, after,
+        classes=classes, channel=channel, uncertainty=uncertainty,
+    )  # fmt: skip

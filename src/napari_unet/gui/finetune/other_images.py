@@ -1,4 +1,4 @@
-"""The strip of other images: what a tuned model changes in them, the most first.
+"""The strip of other images: what a tuned model changes in them, the worst first.
 
 Each image is a job of its own, and waits while another step needs the device: a click or a run
 comes in between. Nothing is written, neither into a layer nor into a file.
@@ -44,15 +44,15 @@ if TYPE_CHECKING:
 TICK_MS = 200
 """How often is looked whether the next image can begin."""
 MOST = 200
-"""So many images are shown at most, those with most changes."""
+"""So many images are shown at most, the worst."""
 _SHOW, _CANCEL = "Show on other images", "Cancel"
 _COLOURS = {"old": OLD, "found": GAINED, "changed": CHANGED}
 _TIPS = {
     "start": "Run the model as it was and as it is now on a part of each other open image and of "
     "each file of the\nBatch step, and show the place where most changes. Nothing is written.",
-    "strip": "The images with most changes first, each where most changes: old outlines in orange, "
-    "new ones in\ngreen (found) and blue (changed), the others in grey. A click opens the image "
-    "there.",
+    "strip": "The images first where most changes that the new version is not sure of, each where "
+    "most changes:\nold outlines in orange, new ones in green (found) and blue (changed), the "
+    "others in grey.\nA click opens the image there.",
 }
 
 
@@ -206,17 +206,20 @@ class OtherImages(QWidget):
         self._show_state()
 
     def _add(self, image: OtherImage, found: ChangePreview) -> None:
-        """Show a picture at its place: those with most changes come first."""
+        """Show a picture at its place: the worst come first."""
         if image not in self._left:  # cleared meanwhile
             return
-        order = [-(other.share) for _, other in self._shown]
-        at = int(np.searchsorted(order, -found.share, side="right"))
+        order = [-other.urgency for _, other in self._shown]
+        at = int(np.searchsorted(order, -found.urgency, side="right"))
         self._shown.insert(at, (image, found))
         item = QListWidgetItem(QIcon(_pixmap(found.picture)), _caption(image, found))
         item.setSizeHint(self._cell)
         counts = {"old": found.lost + found.changed, "found": found.gained}
         counts["changed"] = found.changed
-        item.setToolTip(f"{image.name}<br>{legend(_COLOURS, counts)}, {found.same:,} the same")
+        item.setToolTip(
+            f"{image.name}<br>{legend(_COLOURS, counts)}, {found.same:,} the same"
+            + (f"<br>doubt of what changes: {found.doubt:.0%}" if found.changes else "")
+        )
         self.strip.insertItem(at, item)
         if len(self._shown) > MOST:
             self._shown.pop()

@@ -132,7 +132,11 @@ def overlay_colormap(colours: Mapping[str, tuple[int, int, int]]) -> Any:
 
 
 def overlay_names(colours: Mapping[str, tuple[int, int, int]]) -> dict[str, list[Any]]:
-    """Return the layer's `features`: napari shows in the status bar what each code means."""
+    """Return the layer's `features`: napari shows in the status bar what each code means.
+
+    Set them when the layer is added and another one is active again: of the active layer napari
+    looks up what is under the mouse, and fails in a 3D view over which the mouse has not moved yet.
+    """
     from napari_unet.core.evaluation.comparison import inside_code, outline_code
 
     kinds = list(colours)

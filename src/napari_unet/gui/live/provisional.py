@@ -72,8 +72,8 @@ class ProvisionalLayer(QObject):
         layer = self.layer
         if layer is None or layer not in self._viewer.layers or self._sources != (image, labels):
             self.hide()
-            layer = self._add(image, placement, shown, offset)
             self._sources = (image, labels)
+            layer = self._add(image, placement, shown, offset)
         elif offset != self._offset or layer.data.shape != shown.shape:
             layer.data = shown
             layer.translate = _place(image, placement, offset)["translate"]
@@ -99,22 +99,26 @@ class ProvisionalLayer(QObject):
     def _add(
         self, image: Image, placement: Placement, data: np.ndarray, offset: tuple[int, ...]
     ) -> Labels:
-        active = self._viewer.layers.selection.active
+        selection = self._viewer.layers.selection
+        active = image if selection.active is None else selection.active
         name = f"{image.name} {self._name}"
+        look = dict(self._look)
+        features = look.pop("features", None)
         layer: Labels = unwrap(
             self._viewer.add_labels(
                 data.copy(),
                 name=name,
                 metadata=overlay_metadata(KIND, self._name),
                 opacity=0,
-                **self._look,
+                **look,
                 **_place(image, placement, offset),
             )
         )
-        layer.editable = False
-        if active is not None:
-            self._viewer.layers.selection.active = active
         self.layer = layer
+        layer.editable = False
+        selection.active = active
+        if features is not None:
+            layer.features = features  # not before: see `overlay_names`
         return layer
 
     def _fade(self) -> None:

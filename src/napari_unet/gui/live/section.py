@@ -233,7 +233,7 @@ class LiveSection(QWidget):
             lambda: work.round_steps(stacks, view, touched=touched),
             on_item=self._report,
             on_done=lambda found: self._learned(work, recording, found, place),
-            on_error=self._failed,
+            on_error=lambda error: self._failed(recording, error),
             on_end=lambda state: self._ended(work, state),
         )
         self._jobs.run_in(get_device_queue(self._device), self.job)
@@ -270,7 +270,10 @@ class LiveSection(QWidget):
             codes = found.changes.codes
             self.shown.show(image, placement, place.index, place.window, codes, labels)
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, recording: LayerRecording | None, error: Exception) -> None:
+        if recording is not None and recording.closed:
+            self.footer.say(_WAITS)  # the labels were removed meanwhile, and their journal closed
+            return
         if not isinstance(error, InputError):
             self.switch.setChecked(False)
         self.footer.say(describe_error(error))  # without corrections it waits for some

@@ -128,11 +128,19 @@ def open_map_source(
 
 
 def run_frame(
-    model: Model, frame: Frame, settings: PredictSettings, *, live: bool = False
+    model: Model,
+    frame: Frame,
+    settings: PredictSettings,
+    *,
+    live: bool = False,
+    region: Window | None = None,
 ) -> Iterator[tuple[Window, np.ndarray]]:
-    """Run a model over a frame; yield each tile's window and its maps, activated (K, *window)."""
+    """Run a model over a frame, or a region of it.
+
+    Yields each tile's window in the frame, and its maps, activated (K, *window).
+    """
     head, runner = get_head(model.spec), open_tile_runner(model, frame, settings, live=live)
-    for tile, raw in runner.run([] if frame.blank else runner.plan()):
+    for tile, raw in runner.run([] if frame.blank else runner.plan(region)):
         yield tile.write, head.activate(raw[(slice(None), *tile.inner)].numpy())
 
 

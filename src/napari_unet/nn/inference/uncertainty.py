@@ -10,9 +10,11 @@ from scipy import ndimage
 
 from napari_unet.core.image.diameters import peak_heights
 from napari_unet.core.instances.heads import InstanceHead, SemanticHead, get_head
+from napari_unet.core.instances.mask import ObjectMask
 from napari_unet.core.instances.tile_merger import decode_instances
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.progress import Progress
+from napari_unet.core.review.gain import NetworkSigns
 from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.nn.inference.diameter_estimation import diameter_steps
 from napari_unet.nn.inference.map_source import run_frame
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from napari_unet.core.image.frames import Frame
+    from napari_unet.core.io.stack import Stack
     from napari_unet.nn.inference.model import Model
 
     Known = Callable[[tuple[int, ...]], np.ndarray | None]
@@ -53,6 +56,8 @@ class UncertainRegion:
         The region's bounding box in the frame.
     label
         The object's label; 0 where none was found.
+    signs
+        What the maps say about an object beyond that, if it was asked for.
     """
 
     score: float
@@ -60,6 +65,7 @@ class UncertainRegion:
     centre: tuple[float, ...]
     window: Window
     label: int = 0
+    signs: NetworkSigns | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,7 @@ def find_uncertain_regions(
     known: Known | None = None,
     labels: LabelsAt | None = None,
     agreement: bool = False,
+    signs: bool = False,
 ) -> Generator[Progress, None, list[UncertainRegion]]:
     """Find what is most worth correcting, yielding after every tile and frame.
 
@@ -95,6 +102,8 @@ def find_uncertain_regions(
     agreement
         Whether disagreement between the mirrored image and the image counts as uncertain, too;
         takes 4 to 8 times as long.
+    signs
+        Whether objects are looked at more closely, for their `signs`.
 
     Returns
     -------
@@ -125,6 +134,7 @@ def find_uncertain_regions(
             known=known(index) if known else None,
             disagreement=other,
             index=index,
+            signs=signs,
         )
         uncertainty = uncertainty_map(maps, get_head(model.spec))
         if other is not None:
@@ -134,6 +144,22 @@ def find_uncertain_regions(
             number + 1, len(indices), "frames", index, uncertainty, tuple(places)
         )
     return sorted(found, key=lambda place: (-place.score, place.index, place.centre))
+
+
+def window_uncertainty(
+    stack: Stack, model: Model, settings: PredictSettings, index: Index, window: Window
+) -> Generator[Progress, None, np.ndarray]:
+    """Return the `uncertainty_map` of a window of one frame, yielding after every tile."""
+    frame = open_frame(stack, model, replace(settings, augment=OFF), index)
+    found = np.zeros([w.stop - w.start for w in window], np.float32)
+    head = get_head(model.spec)
+    for place, maps in run_frame(model, frame, settings, live=True, region=window):
+        inside = tuple(
+            slice(p.start - w.start, p.stop - w.start) for p, w in zip(place, window, strict=True)
+        )
+        found[inside] = uncertainty_map(maps, head)
+        yield Progress(0, 0, "looking for doubt")
+    return found
 
 
 def _maps(
@@ -182,6 +208,7 @@ def rank_uncertain_regions(
     disagreement: np.ndarray | None = None,
     index: Index = (),
     edge: int = 64,
+    signs: bool = False,
 ) -> list[UncertainRegion]:
     """List the uncertain regions of one frame, the most uncertain first.
 
@@ -200,6 +227,8 @@ def rank_uncertain_regions(
         The frame's position, for the result.
     edge
         Edge length of the squares, in pixels.
+    signs
+        Whether objects have their `signs`.
     """
     uncertainty = uncertainty_map(maps, head)
     if disagreement is not None:
@@ -209,7 +238,7 @@ def rank_uncertain_regions(
         found = _rank_squares(uncertainty, known, index, edge)
     else:
         found = [
-            *_rank_objects(uncertainty, maps[1], labels, known, index),
+            *_rank_objects(uncertainty, maps[1], labels, known, index, signs),
             *_rank_missed(uncertainty, labels, known, index),
         ]
     return sorted(found, key=lambda region: (-region.score, region.index, region.centre))
@@ -221,6 +250,7 @@ def _rank_objects(
     labels: np.ndarray,
     known: np.ndarray,
     index: Index,
+    signs: bool,
 ) -> list[UncertainRegion]:
     ids = np.unique(labels[labels > 0])
     if not len(ids):
@@ -231,13 +261,19 @@ def _rank_objects(
     centres = ndimage.center_of_mass(labels > 0, labels, ids)
     _, compact = np.unique(labels, return_inverse=True)
     boxes = ndimage.find_objects(compact.reshape(labels.shape) + int(labels.min() > 0))
-    return [
-        UncertainRegion(float(max(a, b)), index, tuple(map(float, centre)), box, int(label))
-        for a, b, label, centre, box, share in zip(
-            mean, flatness, ids, centres, boxes, known_share, strict=True
-        )
-        if share < 0.5 and box is not None
-    ]
+    found = []
+    for a, b, label, centre, box, share in zip(
+        mean, flatness, ids, centres, boxes, known_share, strict=True
+    ):
+        if share >= 0.5 or box is None:
+            continue
+        seen = None
+        if signs:
+            mask = ObjectMask(box, labels[box] == label)
+            seen = NetworkSigns.from_maps(mask, labels, uncertainty, height)
+        place = tuple(map(float, centre))
+        found.append(UncertainRegion(float(max(a, b)), index, place, box, int(label), seen))
+    return found
 
 
 def _rank_missed(

@@ -1,0 +1,105 @@
+"""Taking back what was done to files: in their journals, in the files, and in layers of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.layers import Labels
+
+from napari_unet.core.errors import UnetError
+from napari_unet.core.io.provenance import hash_labels
+from napari_unet.core.io.stack import fit_labels, read_labels
+from napari_unet.core.text import pluralise
+from napari_unet.gui.correct.alike_edit import AlikeOutcome, undo_files
+from napari_unet.gui.layers.label_geometry import get_label_geometry
+from napari_unet.gui.layers.overlay_layer import is_overlay
+from napari_unet.gui.layers.result_info import labels_checksum, update_info
+from napari_unet.gui.open_files import file_of
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
+    from napari_unet.core.alike.result_file import ResultFile
+    from napari_unet.core.progress import Progress
+    from napari_unet.gui.correct.edit_tracker import EditTracker
+
+
+@dataclass(frozen=True, eq=False)
+class ShownFile:
+    """Labels in the window that may be those of a file.
+
+    Attributes
+    ----------
+    layer, values
+        The layer, and its labels in the order of the file's.
+    source
+        The image's file.
+    """
+
+    layer: Labels
+    values: np.ndarray
+    source: str
+
+
+def list_shown_files(
+    viewer: Any, tracker: EditTracker, files: Sequence[ResultFile]
+) -> list[ShownFile]:
+    """List the layers that may show labels of files, and were not corrected in the window."""
+    sources, found = {str(file.source.absolute()) for file in files}, []
+    for layer in viewer.layers:
+        if not isinstance(layer, Labels) or is_overlay(layer):
+            continue
+        image = tracker.get_image(layer)
+        source = None if image is None else file_of(image)
+        recording = tracker.recordings.get(layer)
+        if source not in sources or (recording is not None and recording.journal is not None):
+            continue
+        try:
+            geometry = get_label_geometry(image)
+            values = geometry.array(layer.data)
+        except UnetError:
+            continue
+        if isinstance(values, np.ndarray):
+            found.append(ShownFile(layer, values, str(source)))
+    return found
+
+
+def undo_and_read(
+    files: Sequence[ResultFile], outcome: AlikeOutcome, shown: Sequence[ShownFile]
+) -> Generator[Progress, None, list[tuple[ShownFile, np.ndarray]]]:
+    """Take the last edit of files back, and read again what layers show of them.
+
+    Returns
+    -------
+    list
+        Layers that show what a file held before it was undone, each with what it holds now.
+    """
+    before = {file.target: file.state for file in files}
+    yield from undo_files(files, outcome)
+    found = []
+    for file in outcome.files:
+        for each in shown:
+            same = each.source == str(file.source.absolute())
+            if same and hash_labels(each.values) == before[file.target]:
+                labels = fit_labels(read_labels(file.target), each.values.shape)
+                found.append((each, labels))
+    return found
+
+
+def show_again(found: Sequence[tuple[ShownFile, np.ndarray]]) -> int:
+    """Put what was read again into the layers; return how many they are."""
+    for each, labels in found:
+        each.values[...] = labels
+        update_info(each.layer, checksum=labels_checksum(each.layer.data))
+        each.layer.refresh()
+    return len(found)
+
+
+def describe_undo(outcome: AlikeOutcome, shown: int) -> str:
+    """Say what came of it."""
+    words = [f"{pluralise(len(outcome.files), 'file')} as before."]
+    if shown:
+        words.append(f"{pluralise(shown, 'layer')} read again.")
+    return " ".join([*words, *outcome.problems[:3]])
