@@ -28,7 +28,7 @@ not, as an interval by the normal distribution does, when the first few are all 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -157,16 +157,18 @@ def judge_objects(
     left[[*known, *drawn]] = False
     large = extents > LARGE
 
-    def tables(of_large: bool) -> list[NDArray[np.int64]]:
-        parts = (known, drawn)
-        return [outcome_table(row for n, row in p.items() if large[n] == of_large) for p in parts]
+    def judged(of_large: bool, prior: dict[Outcome, float]) -> Judged:
+        tables = [
+            outcome_table(row for n, row in part.items() if large[n] == of_large)
+            for part in (known, drawn)
+        ]
+        return Judged(int(np.count_nonzero(large == of_large)), prior, tables[0], tables[1])
 
     of_drawn = np.array([extents[n] for n in drawn if large[n]])
-    many = int(large.sum())
-    return (
-        Judged(len(extents) - many, OBJECT_PRIOR, *tables(False)),
-        Judged(many, LARGE_PRIOR, *tables(True), of_drawn, extents[left & large]),
+    by_size = replace(
+        judged(True, LARGE_PRIOR), extents=of_drawn, rest_extents=extents[left & large]
     )
+    return judged(False, OBJECT_PRIOR), by_size
 
 
 @dataclass(frozen=True)
