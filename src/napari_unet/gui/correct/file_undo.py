@@ -13,10 +13,10 @@ from napari_unet.core.io.provenance import hash_labels
 from napari_unet.core.io.stack import fit_labels, read_labels
 from napari_unet.core.text import pluralise
 from napari_unet.gui.correct.alike_edit import AlikeOutcome, undo_files
+from napari_unet.gui.layers.file_axes import file_of
 from napari_unet.gui.layers.label_geometry import get_label_geometry
 from napari_unet.gui.layers.overlay_layer import is_overlay
 from napari_unet.gui.layers.result_info import labels_checksum, update_info
-from napari_unet.gui.open_files import file_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
