@@ -53,8 +53,8 @@ FILES = 3
 SHAPE = (96, 120)
 AT_ONCE = 4
 """Objects that an edit changes in each file."""
-LONGEST_S = 1.2
-"""A process is killed within so many seconds."""
+LONGEST_S = 0.6
+"""A process is killed within so many seconds of the processor."""
 NEW_AFTER = 20
 """Kills until the files are made anew: journals grow, and with them the time to check them."""
 PROVENANCE = {"model": "m", "model_hash": "0" * 64, "object_axes": "YX", "settings": {}}

@@ -119,7 +119,7 @@ def kill_test(kills: int, seed: int = 0) -> dict[str, int]:
             path = journal.path
         expected = Expected(seed)
         for _ in range(min(20, kills - found["kills"])):
-            reported = _paint_until_killed(path, seed, delay=rng.uniform(0, 0.08))
+            reported = _paint_until_killed(path, seed, busy=rng.uniform(0, 0.08))
             found["kills"] += 1
             places = find_journals(open_stack(image, "YX"))
             with warnings.catch_warnings(record=True) as caught:
@@ -186,9 +186,9 @@ def alike(box: tuple[slice, slice]) -> list[tuple[slice, slice]]:
     return [(row, box[1]) for row in rows]
 
 
-def _paint_until_killed(path: Path, seed: int, delay: float) -> int:
+def _paint_until_killed(path: Path, seed: int, busy: float) -> int:
     """Start a painting process and kill it; return how many actions it reported as saved."""
-    said = run_until_killed(functools.partial(_paint, path, seed), delay)
+    said = run_until_killed(functools.partial(_paint, path, seed), busy)
     return int(said[-1]) if said else 0
 
 

@@ -1,6 +1,6 @@
 """Whether a kill while a model learns live loses what was said to be saved, or leaves a half.
 
-    python benchmarks/live_kills.py [--kills 500] [--longest 4] [--json FILE]
+    python benchmarks/live_kills.py [--kills 500] [--longest 3] [--json FILE]
 
 A process puts edits of several places at once into the journal (as *Alike* and *Take over* do),
 learns a round from them, compares and keeps, and reports each of these as soon as it is saved. It
@@ -58,7 +58,7 @@ def warm_up() -> None:
 
 
 def kill_test(kills: int, seed: int, longest: float) -> dict[str, int]:
-    """Kill many times, after up to `longest` seconds; count what was reported, lost and half."""
+    """Kill many times, after up to `longest` seconds of the processor; count what was reported, lost and half."""
     rng = np.random.default_rng(seed)
     names = ("kills", "saved", "rounds", "kept", "lost", "half_edits", "lost_models", "half_models")
     found, checked = dict.fromkeys(names, 0), set()
@@ -101,7 +101,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--longest", type=float, default=4.0, help="seconds until the kill")
+    parser.add_argument(
+        "--longest", type=float, default=3.0, help="seconds of the processor until the kill"
+    )
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
