@@ -58,7 +58,7 @@ def warm_up() -> None:
 
 
 def kill_test(kills: int, seed: int, longest: float) -> dict[str, int]:
-    """Kill many times, after up to `longest` seconds of the processor; count what was reported, lost and half."""
+    """Kill many times, after up to `longest` seconds of the processor; count what was lost."""
     rng = np.random.default_rng(seed)
     names = ("kills", "saved", "rounds", "kept", "lost", "half_edits", "lost_models", "half_models")
     found, checked = dict.fromkeys(names, 0), set()
