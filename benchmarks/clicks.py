@@ -32,7 +32,7 @@ from napari_unet.core.io.sample_images import blobs
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.prompts.simulation import iou, simulate_clicks
 from napari_unet.nn.inference.embeddings import FeatureCache
-from napari_unet.nn.training.click_training import (
+from napari_unet.nn.training.click_scores import (
     MAX_CLICKS,
     ClickScores,
     ClickTrial,

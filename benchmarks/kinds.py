@@ -28,7 +28,7 @@ import napari_unet as nu
 from napari_unet.core.evaluation.metrics import Scores
 from napari_unet.core.image.diameters import median_diameter
 from napari_unet.core.image.domain_shift import ShiftWarning
-from napari_unet.nn.training.click_training import (
+from napari_unet.nn.training.click_scores import (
     ClickScores,
     ClickTrial,
     click_through,

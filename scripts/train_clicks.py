@@ -43,11 +43,13 @@ from napari_unet.nn.inference.model import Model, load_model, save_model
 from napari_unet.nn.interactive.session import ClickSession
 from napari_unet.nn.training.checkpoint import TrainState, load_checkpoint
 from napari_unet.nn.training.click_samples import EDGE, LabelledImages, PictureSource
-from napari_unet.nn.training.click_training import (
+from napari_unet.nn.training.click_scores import (
     ClickTrial,
     ClickValidator,
     make_trials,
     pick_objects,
+)
+from napari_unet.nn.training.click_training import (
     train_clicks,
 )
 from napari_unet.nn.unet.click_head import ClickHead

@@ -16,6 +16,7 @@ from qtpy.QtWidgets import QApplication, QComboBox, QDockWidget
 from napari_unet.core.annotations.header import find_journals
 from napari_unet.core.image.domain_shift import size_remark
 from napari_unet.gui.layers.convert import layer_axes, layer_stack
+from napari_unet.gui.layers.image_settings import get_image_settings
 from napari_unet.gui.layers.live_labels import set_labels
 from napari_unet.gui.panel import STEPS, UNetPanel
 
@@ -213,6 +214,33 @@ def test_a_guess_is_a_question_until_the_axes_are_chosen(viewer, panel, engine, 
     qtbot.waitUntil(lambda: panel.segment.active is None)
     assert layer_axes(image) == "TYX"
     assert layer_axes(viewer.layers[-1]) == "TYX", "the labels know, too"
+
+
+def test_run_asks_for_axes_that_it_would_have_to_guess(viewer, panel, engine, qtbot, monkeypatch):
+    segment, asked = panel.segment, []
+    monkeypatch.setattr(panel.inputs.axes.native, "showPopup", lambda: asked.append("menu"))
+    segment.engine = engine
+    viewer.add_image(np.zeros((40, 50)), name="plain")
+    segment.start.native.click()
+    assert not segment.question.asking, "there is one way to read it"
+    qtbot.waitUntil(lambda: segment.active is None)
+    image = viewer.add_image(np.zeros((3, 40, 50)), name="im")
+    segment.start.native.click()
+    assert segment.active is None and "3 slices" in segment.question.text.text()
+    segment.question.no.click()
+    assert asked == ["menu"] and not segment.question.asking
+    segment.start.native.click()
+    panel.inputs.axes.value = "TYX"
+    assert not segment.question.asking, "it was answered at the top"
+    segment.start.native.click()
+    qtbot.waitUntil(lambda: segment.active is None)
+    assert layer_axes(viewer.layers[-1]) == "TYX" == layer_axes(image)
+    other = viewer.add_image(np.zeros((3, 40, 50)), name="other")
+    segment.start.native.click()
+    segment.question.yes.click()
+    assert segment.active is not None and not panel.inputs.question.text()
+    qtbot.waitUntil(lambda: segment.active is None)
+    assert get_image_settings(other).axes == "ZYX", "it is not asked again"
 
 
 def test_an_image_with_its_channels_last_is_no_stack_of_lines(viewer, panel, engine, qtbot):

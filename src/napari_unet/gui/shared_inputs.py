@@ -105,6 +105,8 @@ class InputForm(QWidget):
     def _connect(self) -> None:
         self.image.changed.connect(self._image_chosen)
         self.axes.changed.connect(self._axes_chosen)
+        # A guess is confirmed by choosing it, which changes nothing in the menu.
+        self.axes.native.activated.connect(self.confirm_axes)
         self.channel.changed.connect(self._channel_chosen)
         self.model.changed.connect(self._model_chosen)
         get_model_events().changed.connect(self.refresh_models)
@@ -247,6 +249,27 @@ class InputForm(QWidget):
         self._shown = None  # the planes in view are others, too
         self._show_image()
 
+    def unsure_axes(self) -> str:
+        """Return what the image is taken for, such as "2 slices"; "" if that is no guess."""
+        image = self.image.value
+        try:
+            axes, certain = read_axes(image) if image is not None else ("", True)
+        except InputError:
+            return ""
+        return "" if certain else taken_for(axes, image)
+
+    def confirm_axes(self, *_: Any) -> None:
+        """Take the axes that are shown for the right ones, if they are a guess."""
+        if self.unsure_axes():
+            update_image_settings(self.image.value, axes=self.axes.value)
+            self._told = (None, None)  # it is not asked any more
+            self._show_image()
+
+    def ask_for_axes(self) -> None:
+        """Open the menu of the axes."""
+        self.axes.native.setFocus()
+        self.axes.native.showPopup()
+
     def _show_planes(self, image: Image | None, axes: str | None) -> None:
         """Show y and x of an image whose last axes are others, if nothing else is open."""
         dims = self._viewer.dims
@@ -314,13 +337,18 @@ def describe_axes(axes: str, image: Image) -> str:
     return f"{axes} ({', '.join(parts)})" if parts else axes
 
 
+def taken_for(axes: str, image: Image) -> str:
+    """Return what axes make of an image, such as "5 times of 2 slices"; "" for a single plane."""
+    sizes = dict(zip(axes, full_resolution(image).shape, strict=False))
+    return " of ".join(
+        pluralise(int(sizes[a]), WORDS[a]) for a in axes if a in WORDS and sizes[a] > 1
+    )
+
+
 def ask_about_axes(axes: str, image: Image) -> str:
     """Return the question whether a guess is right."""
-    sizes = dict(zip(axes, full_resolution(image).shape, strict=False))
-    taken = [pluralise(int(sizes[a]), WORDS[a]) for a in axes if a in WORDS and sizes[a] > 1]
-    if not taken:
-        return ""
-    return f"⚠ Taken for {' of '.join(taken)}: the file does not say. If not, choose the axes."
+    taken = taken_for(axes, image)
+    return f"⚠ Taken for {taken}: the file does not say. If not, choose the axes." if taken else ""
 
 
 def image_pixel_um(image: Image) -> float | None:

@@ -5,7 +5,13 @@ import pytest
 from napari.layers import Image
 
 from napari_unet.core.errors import InputError
-from napari_unet.gui.layers.convert import layer_axes, layer_stack, voxel_size_um
+from napari_unet.gui.layers.convert import (
+    layer_axes,
+    layer_stack,
+    possible_axes,
+    read_axes,
+    voxel_size_um,
+)
 
 
 def image(*shape, **options):
@@ -34,6 +40,37 @@ def test_axes(shape, options, axes):
     stack = layer_stack(layer)
     assert stack.axes == axes + "C" * layer.rgb
     assert stack.rgb == layer.rgb and stack.name == "im"
+
+
+NAMES = {"T": "time", "C": "channel", "Z": "z", "Y": "y", "X": "x"}
+
+
+@pytest.mark.parametrize(
+    ("truth", "shape", "units", "guess", "certain"),
+    [
+        ("YX", (40, 50), "", "YX", True),
+        ("YXC", (40, 50, 1), "", "YXC", True),
+        ("YXC", (40, 50, 2), "", "YXC", True),
+        ("CYX", (2, 40, 50), "", "ZYX", False),
+        ("ZYX", (9, 40, 50), "", "ZYX", False),
+        ("TYX", (9, 40, 50), "", "ZYX", False),
+        ("TYX", (9, 40, 50), "s px px", "TYX", True),
+        ("ZYX", (9, 40, 50), "um um um", "ZYX", True),
+        ("ZCYX", (9, 2, 40, 50), "", "TZYX", False),
+        ("TZYX", (9, 4, 40, 50), "s um um um", "TZYX", True),
+        ("TYXC", (9, 40, 50, 2), "", "ZYXC", False),
+        ("TZCYX", (3, 4, 2, 40, 50), "", "TCZYX", False),
+    ],
+)
+def test_axes_without_names_are_a_guess_where_they_could_be_others(
+    truth, shape, units, guess, certain
+):
+    units = tuple("pixel" if unit == "px" else unit for unit in units.split()) or None
+    assert read_axes(image(*shape, units=units)) == (guess, certain)
+    named = image(*shape, axis_labels=[NAMES[letter] for letter in truth])
+    assert read_axes(named) == (truth, True)
+    plain = image(*shape, units=units)
+    assert truth in possible_axes(plain), "the menu offers what it is"
 
 
 def test_axes_that_cannot_be_told():

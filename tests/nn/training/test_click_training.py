@@ -25,13 +25,15 @@ from napari_unet.nn.training.click_samples import (
     make_view,
     redraw,
 )
-from napari_unet.nn.training.click_training import (
+from napari_unet.nn.training.click_scores import (
     ClickScores,
     ClickTrial,
     ClickValidator,
-    click_loss,
     pick_objects,
     score_trials,
+)
+from napari_unet.nn.training.click_training import (
+    click_loss,
     train_clicks,
 )
 from napari_unet.nn.unet.click_head import ClickHead

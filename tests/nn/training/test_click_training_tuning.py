@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +17,12 @@ from napari_unet.core.training.samples import Samples
 from napari_unet.nn.inference.model import load_model, save_model
 from napari_unet.nn.training import click_samples as pictures
 from napari_unet.nn.training import click_training as tuning
-from napari_unet.nn.training.click_training import ClickValidator
+from napari_unet.nn.training.click_scores import (
+    Clicked,
+    ClickValidator,
+    alternating,
+    make_trials,
+)
 from napari_unet.nn.training.finetune import Tuning
 from napari_unet.nn.unet.click_head import ClickHead
 
@@ -57,7 +63,12 @@ def same(one, other):
 def scored(monkeypatch, *scores):
     """Let heads score as told, the one before first."""
     left = list(scores)
-    monkeypatch.setattr(ClickValidator, "__call__", lambda self, head: {"IoU": left.pop(0)})
+
+    def steps(self, head, seconds=math.inf):
+        yield Clicked(1, 0.1)
+        return {"IoU": left.pop(0)}, 1
+
+    monkeypatch.setattr(ClickValidator, "steps", steps)
 
 
 def test_the_click_head_learns_on_the_tuned_trunk_and_is_stored(model, discs, monkeypatch, home):
@@ -80,6 +91,27 @@ def test_a_head_that_became_worse_is_not_kept(model, discs, monkeypatch):
     child, seen = tuned(model, Samples.from_labels([discs], channels=1))
     assert "teaching clicks" in seen
     assert same(child.click, model.click)
+
+
+def test_how_long_the_teaching_of_clicks_takes_is_said_on_the_way(model, discs):
+    steps = []
+    tuning_ = Tuning(model, Samples.from_labels([discs], channels=1), replace(FEW, minutes=0.02))
+    run_to_end(tuning_.steps(), steps.append)
+    teaching = [step for step in steps if step.what == "teaching clicks"]
+    done = [step.done for step in teaching]
+    assert all(step.total == 100 for step in teaching) and done[-1] == 100
+    known = [step.seconds_left for step in teaching if math.isfinite(step.seconds_left)]
+    assert len(known) > 5 and known[-1] == 0 < known[0]
+
+
+def test_a_head_is_scored_on_as_many_objects_as_time_allows(model, discs):
+    samples = Samples.from_labels([discs] * 2, groups=["a", "b"], channels=1)
+    trials = alternating(make_trials(model, samples, 3))
+    assert [trial.group for trial in trials] == ["a", "b"] * 3
+    scores, done = run_to_end(ClickValidator(trials, 5).steps(model.click, seconds=0))
+    assert done == 2 and {"IoU1 a", "IoU1 b"} <= set(scores)
+    assert run_to_end(ClickValidator(trials, 5).steps(model.click))[1] == 6
+    assert run_to_end(ClickValidator([], 5).steps(model.click)) == ({}, 0)
 
 
 def test_objects_too_small_to_click_on_teach_nothing(model, discs, monkeypatch):

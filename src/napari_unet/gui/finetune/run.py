@@ -237,9 +237,11 @@ class TuneRun(ResultRun):
 
     @property
     def percent(self) -> int:
-        """How much of the training is done; 0 before it."""
-        if not isinstance(self.progress, TrainStep) or not self.progress.total:
+        """How much of the training is done, or after it of the teaching of clicks; 0 before it."""
+        if not isinstance(self.progress, TrainStep):
             return 0
+        if not self.progress.total:
+            return 100 if self.progress.done else 0
         return min(100, int(100 * self.progress.done / self.progress.total))
 
     @property
@@ -258,9 +260,10 @@ class TuneRun(ResultRun):
     def describe(self) -> str:
         """Return the progress as a line: time left, and what it is trained on."""
         progress = self.progress
-        if not isinstance(progress, TrainStep) or not progress.total:
-            count = f" {progress.done} of {progress.total}" if progress.total else ""
-            left = progress.seconds_left if isinstance(progress, TrainStep) else math.nan
+        timed = isinstance(progress, TrainStep)
+        if not timed or not progress.total or progress.what not in ("training", "validating"):
+            count = f" {progress.done} of {progress.total}" if progress.total and not timed else ""
+            left = progress.seconds_left if timed else math.nan
             end = f": {format_duration(left)} left" if math.isfinite(left) else " …"
             return f"{progress.what[:1].upper()}{progress.what[1:]}{count}{end}"
         left = progress.seconds_left

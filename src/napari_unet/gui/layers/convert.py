@@ -8,9 +8,10 @@ A layer does not say which of its axes is time and which is depth. These rules d
 - Of a layer in pixels that shows an OME-Zarr of this computer: as its metadata say, for napari's
   own reader leaves them out. The voxel size comes from there, too.
 - Of a layer that shows an OME or ImageJ TIFF: as the file says.
-- Otherwise by number and size: a last axis of 1 to 5 pixels is C, one whose unit is a time is T; of
-  the others, 2 axes are YX, 3 are ZYX, 4 are TZYX, 5 are TCZYX. That is a guess, which the panel
-  shows as a question.
+- A last axis of 1 to 5 pixels is C; axes before the last two are T or Z if all of them have a time
+  or a length as unit.
+- Otherwise by number: 2 axes are YX, 3 are ZYX, 4 are TZYX, 5 are TCZYX. More than 2 are a guess,
+  which the panel shows as a question, and asks again before a run.
 
 Of a multiscale layer, the full resolution (level 0) is used.
 """
@@ -94,8 +95,7 @@ def read_axes(layer: Image | Labels) -> AxesReading:
     """
     axes, certain = _named_axes(layer), True
     if not axes and layer.ndim in _BY_NDIM:
-        axes = _guess_axes(layer)
-        certain = layer.ndim == 2
+        axes, certain = _guess_axes(layer)
     if not axes:
         raise InputError(
             f"The layer {layer.name!r} has {layer.ndim} axes; name them t, c, z, y, x in its "
@@ -151,16 +151,24 @@ def _named_axes(layer: Image | Labels) -> str:
     return ""
 
 
-def _guess_axes(layer: Image | Labels) -> str:
+def _guess_axes(layer: Image | Labels) -> AxesReading:
     """Return the axes by their number, their sizes and units."""
     sizes = [int(n) for n in full_resolution(layer).shape[: layer.ndim]]
-    axes = _BY_NDIM[layer.ndim]
     colours = getattr(layer, "rgb", False)
     if layer.ndim > 2 and not colours and sizes[-1] <= _NARROW < min(sizes[-3:-1]):
-        return _BY_NDIM[layer.ndim - 1].replace("C", "") + "C"  # no image is so narrow
-    if layer.ndim > 2 and axes[0] == "Z" and (1 * layer.units[0]).check("[time]"):
-        return "T" + axes[1:]
-    return axes
+        # No image is so narrow; before its planes there may still be time or depth.
+        axes = _BY_NDIM[layer.ndim - 1].replace("C", "") + "C"
+        return AxesReading(axes, layer.ndim == 3)
+    leading = "".join(_letter_of_unit(unit) for unit in layer.units[:-2])
+    if len(leading) == layer.ndim - 2 and len(set(leading)) == len(leading):
+        return AxesReading(leading + "YX", True)
+    return AxesReading(_BY_NDIM[layer.ndim], False)
+
+
+def _letter_of_unit(unit: Any) -> str:
+    """Return the axis that a unit is of: a time, or a length; "" for another, such as pixels."""
+    kinds = {"T": "[time]", "Z": "[length]"}
+    return next((letter for letter, kind in kinds.items() if (1 * unit).check(kind)), "")
 
 
 def _read_source(layer: Image | Labels, axes: str | None = None) -> Opened | None:

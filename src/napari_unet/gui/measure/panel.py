@@ -22,7 +22,7 @@ from napari_unet.gui.measure.run import MeasureRun
 from napari_unet.gui.measure.table import ObjectView
 from napari_unet.gui.remembered import remember, remembered
 from napari_unet.gui.widgets.dock import Step
-from napari_unet.gui.widgets.panel import WrappedLabel, vbox
+from napari_unet.gui.widgets.panel import WrappedLabel, hbox, vbox
 from napari_unet.gui.widgets.plots import Histogram
 from napari_unet.gui.widgets.settings_form import restore_choices, rows_widget
 
@@ -172,7 +172,7 @@ class MeasurePanel(Step):
         )
         self.start: Any = self.button.widget
         choice = rows_widget([("histogram", self.column)], 72, margin=0)
-        parts = (self.view, choice, self.histogram, self.save_button.native)
+        parts = (self.view, choice, self.histogram)
         self._results = QWidget()
         content = vbox(*parts, margins=(6, 0, 6, 4), owner=self._results)
         content.setStretchFactor(self.view, 1)
@@ -180,7 +180,8 @@ class MeasurePanel(Step):
         layout = vbox(self.form, self._results, owner=self)
         layout.setStretchFactor(self._results, 1)
         layout.addStretch(0)
-        vbox(self.start.native, self.status, owner=self.footer)
+        buttons = hbox(self.start.native, self.save_button.native, stretch=1)
+        vbox(buttons, self.status, owner=self.footer)
 
     def _connect(self) -> None:
         self.form.changed.connect(self._show_state)

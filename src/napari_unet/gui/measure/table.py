@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt, Signal
+from qtpy.QtCore import QAbstractTableModel, QModelIndex, QSize, Qt, Signal
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView
 
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from napari_unet.core.regionprops.table import Table
 
+_ROW_SPACE = 6  # pixels between two lines of text
+_LOW = 130  # height of the table in a low window, in pixels
 _WIDTH_ROWS = 150  # rows whose texts decide how wide a column is: all would take seconds
 
 
@@ -102,11 +104,16 @@ class ObjectView(QTableView):
         side: Any = self.verticalHeader()
         side.hide()
         side.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
+        side.setDefaultSectionSize(self.fontMetrics().height() + _ROW_SPACE)
         self._header().setResizeContentsPrecision(_WIDTH_ROWS)
         self._header().setSortIndicator(-1, Qt.SortOrder.AscendingOrder)
         self.current: int | None = None
         self._quiet = False
         self.objects.modelReset.connect(self._select_again)
+
+    def sizeHint(self) -> QSize:
+        """Return the size that leaves room for the histogram in a low window; it may grow."""
+        return QSize(160, _LOW)
 
     def show_table(self, table: Table) -> None:
         """Show a table instead of the one before, sorted as the user has it."""

@@ -22,6 +22,7 @@ from napari_unet.gui.segment.run import InMemoryRun, SegmentRun
 from napari_unet.gui.track import LinkSection
 from napari_unet.gui.widgets.dock import Step
 from napari_unet.gui.widgets.panel import WrappedLabel, hbox, vbox
+from napari_unet.gui.widgets.question_box import QuestionBox
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,6 +63,8 @@ class SegmentPanel(Step):
         What to do.
     active
         The run that waits or goes on; None without one.
+    question
+        Asks what the axes are before a run that would have to guess.
     engine
         What runs the model, in a job's thread; tests replace it.
     tracker
@@ -105,12 +108,32 @@ class SegmentPanel(Step):
         self._progress = QWidget()
         vbox(self.bar, self.status, self.remarks, owner=self._progress)
         buttons = hbox(self.start.native, self.stop.native, stretch=1)
-        vbox(buttons, self._progress, owner=self.footer)
+        self.question = QuestionBox()
+        vbox(buttons, self.question, self._progress, owner=self.footer)
         self.form.changed.connect(self._show_state)
+        self.inputs.image_changed.connect(self.question.dismiss)
         for part in self._sections:
             part.button.changed.connect(self.state_changed)
-        self.start.changed.connect(self.run)
+        self.start.changed.connect(self._run_pressed)
         self.stop.changed.connect(self.cancel)
+
+    def _run_pressed(self, *_: Any) -> None:
+        """Run, but ask first what the axes are if they are a guess: the objects depend on it."""
+        taken = self.inputs.unsure_axes()
+        if not taken:
+            self.run()
+            return
+        self.question.ask(
+            f"Is this {taken}? The file does not say, and what is found depends on it.",
+            "Yes, run",
+            self._run_as_guessed,
+            "Choose axes",
+            self.inputs.ask_for_axes,
+        )
+
+    def _run_as_guessed(self) -> None:
+        self.inputs.confirm_axes()
+        self.run()
 
     def run(self, *_: Any) -> None:
         """Start what the form requests, once a run that is under way has stopped."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class QuestionBox(QWidget):
     """Asks one question at a time; hidden while there is none.
 
-    Emits `answered` when one of the answers was given, after what the first one leads to.
+    Emits `answered` when one of the answers was given, after what it leads to.
 
     Attributes
     ----------
@@ -29,8 +29,9 @@ class QuestionBox(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self._accepted: Callable[[], object] | None = None
+        self._declined: Callable[[], object] | None = None
         self.text = WrappedLabel()
-        self.yes, self.no = QPushButton(), QPushButton("No")
+        self.yes, self.no = QPushButton(), QPushButton()
         self.yes.clicked.connect(lambda: self._answer(True))
         self.no.clicked.connect(lambda: self._answer(False))
         vbox(self.text, hbox(self.yes, self.no, stretch=1), owner=self)
@@ -41,21 +42,29 @@ class QuestionBox(QWidget):
         """Whether an answer is awaited."""
         return self._accepted is not None
 
-    def ask(self, text: str, yes: str, accepted: Callable[[], object]) -> None:
-        """Show a question, and call `accepted` if its answer is `yes`, not "No"."""
-        self._accepted = accepted
+    def ask(
+        self,
+        text: str,
+        yes: str,
+        accepted: Callable[[], object],
+        no: str = "No",
+        declined: Callable[[], object] | None = None,
+    ) -> None:
+        """Show a question; call `accepted` if its answer is `yes`, else `declined`, if given."""
+        self._accepted, self._declined = accepted, declined
         self.text.setText(text)
         self.yes.setText(yes)
+        self.no.setText(no)
         self.show()
 
     def dismiss(self) -> None:
         """Take the question back."""
-        self._accepted = None
+        self._accepted = self._declined = None
         self.hide()
 
     def _answer(self, agreed: bool) -> None:
-        accepted = self._accepted
+        follow = self._accepted if agreed else self._declined
         self.dismiss()
-        if agreed and accepted is not None:
-            accepted()
+        if follow is not None:
+            follow()
         self.answered.emit()

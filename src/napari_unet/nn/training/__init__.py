@@ -12,5 +12,6 @@ held_out             what a training is scored on, and the comparison with the m
 calibrate            how a finished model decodes best, and statistics of what it was taught
 cancellation         long work in a thread, cancelled within a layer of the network
 click_samples        what the click head is trained on
-click_training       training, validation and tuning of the click head
+click_scores         simulated clicks on objects, and how well a click head does
+click_training       training and tuning of the click head
 """

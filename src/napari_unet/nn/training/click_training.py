@@ -1,4 +1,4 @@
-"""Training, validation and tuning of the click head on a frozen trunk, by simulated clicks.
+"""Training and tuning of the click head on a frozen trunk, by simulated clicks.
 
 A simulated user clicks on an object, looks at the mask and clicks where it is most wrong (as in
 Sofiiuk et al. 2021, arXiv:2102.06583).
@@ -7,8 +7,10 @@ Sofiiuk et al. 2021, arXiv:2102.06583).
 from __future__ import annotations
 
 import copy
+import math
+import time
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -17,16 +19,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_unet.core.errors import InputError
-from napari_unet.core.image.diameters import working_scale
 from napari_unet.core.instances.heads import InstanceHead
-from napari_unet.core.io.stack import open_stack
-from napari_unet.core.prompts.simulation import iou, next_click, simulate_clicks
-from napari_unet.core.settings.tasks import PredictSettings
+from napari_unet.core.progress import TrainStep, map_steps
+from napari_unet.core.prompts.simulation import next_click
 from napari_unet.core.training.config import TrainConfig
 from napari_unet.core.training.samples import Samples
 from napari_unet.nn.inference.model import has_fast_bfloat16
 from napari_unet.nn.interactive.mask_predictor import InitialMask
-from napari_unet.nn.interactive.session import ClickSession
 from napari_unet.nn.training.cancellation import run_cancellable
 from napari_unet.nn.training.checkpoint import TrainState
 from napari_unet.nn.training.click_samples import (
@@ -35,6 +34,7 @@ from napari_unet.nn.training.click_samples import (
     ViewPool,
     draw_click_samples,
 )
+from napari_unet.nn.training.click_scores import ClickValidator, alternating, make_trials
 from napari_unet.nn.training.loop import (
     Validate,
     rate_factor,
@@ -45,15 +45,14 @@ from napari_unet.nn.training.loop import (
 from napari_unet.nn.unet.click_head import ClickHead, Prompts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Sequence
     from pathlib import Path
 
-    from napari_unet.core.progress import TrainStep
-    from napari_unet.core.prompts.clicks import ClickSet
     from napari_unet.core.training.log import TrainLog
     from napari_unet.core.training.samples import Sample
     from napari_unet.nn.inference.model import Model
     from napari_unet.nn.training.click_samples import PictureSource
+    from napari_unet.nn.training.click_scores import Clicked
 
 
 ROUNDS = (0.27, 0.18, 0.15, 0.12, 0.1, 0.08, 0.05, 0.05)
@@ -67,10 +66,6 @@ WINDOW, BATCH = 96, 8
 IMAGES_PER_GROUP, OBJECTS_PER_IMAGE, CLICKS = 8, 2, 5
 """A tuned head is compared with the one before on so many images of each group, objects in each
 image and clicks on each object."""
-MIN_PIXELS = 40
-"""Smaller objects are not clicked on to score a head."""
-MAX_CLICKS = 20
-"""Clicks after which simulated users give up."""
 
 
 def train_clicks(
@@ -186,13 +181,14 @@ def can_learn_clicks(model: Model, samples: Samples) -> bool:
 
 def tune_clicks(
     model: Model, training_sets: list[Samples], held: Samples, config: TrainConfig
-) -> Generator[TrainStep | None, None, Model]:
+) -> Generator[TrainStep, None, Model]:
     """Train a tuned model's click head on what its trunk was tuned on.
 
-    It yields each step, and None several times a second where it does something else.
+    It yields several times a second how far it is in per cent, by the time that it takes.
 
     Only known objects are clicked on. The new head is kept if its masks of held-out objects are no
-    worse than those of the head before.
+    worse than those of the head before. Of those objects so many are clicked on as the minutes
+    allow, so that it takes about three times the time that it learns for.
 
     Parameters
     ----------
@@ -215,14 +211,19 @@ def tune_clicks(
         learning_rate=RATE,
         validate_every=2**31,  # only after the last step
     )
-    validator = ClickValidator(
-        [*make_trials(model, _few_of_each(_clickable(held)), OBJECTS_PER_IMAGE)], CLICKS
-    )
+    clock = _Clock()
+    learning = 60 * (settings.minutes or 0.0)
+    trials = alternating(make_trials(model, _few_of_each(_clickable(held)), OBJECTS_PER_IMAGE))
+    scoring = ClickValidator(trials, CLICKS).steps(first, learning or math.inf)
 
-    def score(head: ClickHead) -> dict[str, float]:
-        return validator(head) if validator.trials else {}
+    def report_before(clicked: Clicked) -> TrainStep:
+        whole = clicked.seconds_of(len(trials))
+        whole = min(whole, max(learning, clicked.seconds)) if learning else whole
+        return clock.report(2 * whole - clicked.seconds + learning)
 
-    before = yield from run_cancellable(lambda: score(first))
+    before, scored = yield from map_steps(scoring, report_before)
+    again = clock.seconds  # to score the new head takes as long
+
     state = TrainState.start(cast("Any", copy.deepcopy(first)), settings)
     sources = [
         LabelledImages.from_samples(part) for part in map(_clickable, training_sets) if part.items
@@ -230,18 +231,40 @@ def tune_clicks(
     steps = train_clicks(state, model, sources, settings)
     try:
         # The first step draws many views before; it takes some seconds.
-        yield from run_cancellable(lambda: next(steps, None))
+        drawing = run_cancellable(lambda: next(steps, None))
+        yield from map_steps(drawing, lambda _: clock.report(learning + again))
     except InputError:  # no object is large enough to click on
         return model
-    yield from steps
+    yield from map_steps(steps, lambda step: clock.report(step.seconds_left + again))
     head = cast("ClickHead", cast("Any", state.averaged_net()))
-    after = yield from run_cancellable(lambda: score(head))
+    scoring = ClickValidator(trials[:scored], CLICKS).steps(head)
+    after, _ = yield from map_steps(
+        scoring, lambda clicked: clock.report(clicked.seconds_of(scored) - clicked.seconds)
+    )
     if after.get("IoU", 0.0) < before.get("IoU", 0.0):
         return model
     training = {"steps": state.step, "seconds": round(state.seconds), "seed": settings.seed}
     metrics = {name: round(value, 4) for name, value in after.items()}
     card = model.card.replace(click={"training": training, "metrics": metrics})
     return replace(model, click=head.eval(), card=card)
+
+
+class _Clock:
+    """Makes records of the progress of work whose parts take a time that is hard to foresee."""
+
+    def __init__(self) -> None:
+        self._began = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """How long it has taken so far."""
+        return time.perf_counter() - self._began
+
+    def report(self, left: float) -> TrainStep:
+        """Return how far it is, in per cent, if it takes so many more seconds; nan: unknown."""
+        whole = self.seconds + left
+        done = int(100 * self.seconds / whole) if math.isfinite(whole) and whole else 0
+        return TrainStep(done, 100, "clicks", seconds_left=left)
 
 
 def _clickable(samples: Samples) -> Samples:
@@ -262,107 +285,3 @@ def _few_of_each(samples: Samples) -> Samples:
         )
         chosen += [items[place] for place in places]
     return Samples(chosen, samples.head)
-
-
-@dataclass(frozen=True)
-class ClickTrial:
-    """An object to click on.
-
-    Attributes
-    ----------
-    session
-        Of its image, which has one plane.
-    truth
-        bool (Y, X).
-    group
-        Group that scores are averaged over.
-    """
-
-    session: ClickSession
-    truth: np.ndarray
-    group: str = ""
-
-
-@dataclass(frozen=True)
-class ClickScores:
-    """The IoU after each click, one row for each object; constant after the last click needed."""
-
-    ious: np.ndarray
-
-    def after(self, clicks: int) -> float:
-        """Return the mean IoU after a number of clicks."""
-        return float(self.ious[:, clicks - 1].mean())
-
-    def number_of_clicks(self, wanted: float) -> float:
-        """Return the mean number of clicks needed for an IoU (NoC), at most those made."""
-        reached = self.ious >= wanted
-        count = np.where(reached.any(1), reached.argmax(1) + 1, self.ious.shape[1])
-        return float(count.mean())
-
-
-def click_through(trial: ClickTrial, count: int = MAX_CLICKS) -> list[float]:
-    """Simulate clicks on an object; return the IoU after each of `count` clicks."""
-
-    def respond(clicks: ClickSet) -> np.ndarray:
-        return trial.session.add(clicks.clicks[-1])
-
-    trial.session.reset()
-    found = [iou(mask, trial.truth) for _, mask in simulate_clicks(trial.truth, respond, count)]
-    trial.session.reset()
-    return found + found[-1:] * (count - len(found))
-
-
-def score_trials(trials: Sequence[ClickTrial], count: int = MAX_CLICKS) -> dict[str, ClickScores]:
-    """Click on every object; return the scores by group."""
-    rows: dict[str, list[list[float]]] = {}
-    for trial in trials:
-        rows.setdefault(trial.group, []).append(click_through(trial, count))
-    return {group: ClickScores(np.array(these)) for group, these in sorted(rows.items())}
-
-
-def pick_objects(labels: np.ndarray, count: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Draw objects of at least `MIN_PIXELS`; yield each as bool of the labels' shape."""
-    sizes = np.bincount(labels.ravel())
-    large = np.flatnonzero(sizes[1:] >= MIN_PIXELS) + 1
-    for label in rng.choice(large, min(count, len(large)), replace=False):
-        yield labels == label
-
-
-def make_trials(
-    model: Model, samples: Samples, per_image: int, rng: np.random.Generator | None = None
-) -> Iterator[ClickTrial]:
-    """Yield some objects of each image, a plane each; the network is told the objects' size."""
-    rng = rng or np.random.default_rng(0)
-    for sample in samples.items:
-        stack = open_stack(sample.image, axes="CYX")
-        scale = working_scale(sample.diameter, model.diameter)
-        settings = PredictSettings(diameter=model.diameter and model.diameter / scale)
-        session = ClickSession(model, replace(stack, rgb=True), settings=settings)
-        for truth in pick_objects(sample.labels, per_image, rng):
-            yield ClickTrial(session, truth, sample.group)
-
-
-@dataclass(frozen=True)
-class ClickValidator:
-    """Scores click heads by simulated clicks; `train_clicks` calls it as ``validate``.
-
-    The first score, by which the best weights are chosen, is the mean IoU after 1, 3 and 5 clicks,
-    averaged over the groups ("IoU"); then "IoU1", "IoU3", "IoU5" and "NoC85" (at most `count`) of
-    each group.
-    """
-
-    trials: Sequence[ClickTrial]
-    count: int = 10
-
-    def __call__(self, head: ClickHead) -> dict[str, float]:
-        """Score a head."""
-        ready = head.ready()
-        for trial in self.trials:
-            trial.session.use(ready)
-        groups = score_trials(self.trials, self.count)
-        found: dict[str, float] = {}
-        for group, scores in groups.items():
-            found |= {f"IoU{k} {group}": scores.after(k) for k in (1, 3, 5)}
-            found[f"NoC85 {group}"] = scores.number_of_clicks(0.85)
-        mean = np.mean([scores.after(k) for scores in groups.values() for k in (1, 3, 5)])
-        return {"IoU": float(mean), **found}

@@ -229,7 +229,7 @@ class Tuning:
         if self._tunes_clicks:
             training_sets = [self.split.training, self.data.rehearsed()]
             clicks = tune_clicks(self._finished, training_sets, self.evaluation.held, self.config)
-            self._finished = yield from _reported(clicks, self.state.step, TEACHING)
+            self._finished = yield from map_steps(clicks, lambda part: replace(part, what=TEACHING))
         return self._finished
 
     def _look_again(self) -> Generator[TrainStep, None, None]:
