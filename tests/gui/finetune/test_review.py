@@ -25,9 +25,11 @@ COLLAPSED = compare_models(
 FORGOT = compare_models("AP50", (0.5, 0.7), (0.9, 0.7), 30)
 
 
-def ended(judgement):
+def ended(judgement, steps=600):
     done = []
-    tuning = SimpleNamespace(judgement=judgement, config=SimpleNamespace(minutes=3.0))
+    state = SimpleNamespace(step=steps)
+    config = SimpleNamespace(minutes=3.0)
+    tuning = SimpleNamespace(judgement=judgement, config=config, state=state)
     work = SimpleNamespace(tuning=tuning, request=SimpleNamespace(base="nuclei", name="mine"))
     work.forget = lambda: done.append("forget")
     work.discard = lambda: done.append("discard")
@@ -61,6 +63,13 @@ def test_there_is_a_next_step_and_figures_only_in_their_fold(box, judgement, but
     measured = judgement is not UNKNOWN
     assert box.figures.text().startswith("AP50") == measured
     assert not box.figures.isVisibleTo(box), "until the fold is opened"
+
+
+def test_where_there_was_time_for_few_steps_more_time_is_what_helps(box):
+    for judgement, button in ((CHANCE, LONGER), (UNKNOWN, LONGER), (BETTER, "")):
+        box.show_run(ended(judgement, steps=35)[0], DONE)
+        assert (box.more.text if box.advice.text() else "") == button
+        assert ("35 steps only" in box.advice.text()) == bool(button)
 
 
 def test_a_worse_model_is_forgotten_on_the_disk_and_gone_with_the_next_step(box, qtbot):

@@ -141,4 +141,4 @@ def test_what_is_found_in_known_and_unknown_parts_is_counted(samples):
     part = Samples([replace(i, known=i.labels == 1) for i in samples.items], samples.head)
     net = Oracle(DISCS, answers(samples))
     seen = run_to_end(Validator(part, card(DISCS, decode={"min_size": 20})).look(net))
-    assert seen == SeenAgain(1.0, objects=2, labelled=6, found=6)
+    assert seen == SeenAgain(1.0, objects=2, labelled=6, found=6, right=2)

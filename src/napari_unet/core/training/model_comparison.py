@@ -47,6 +47,8 @@ class TaughtScores:
         Number of all labelled objects of these images, corrected or not.
     found_before, found_after
         Number of objects found there.
+    right_before, right_after
+        Number of the corrected objects that are found.
     """
 
     before: float
@@ -55,6 +57,14 @@ class TaughtScores:
     labelled: int
     found_before: int
     found_after: int
+    right_before: int = 0
+    right_after: int = 0
+
+    @property
+    def counts(self) -> str:
+        """How many of the corrected objects are found, before and now, as a clause."""
+        after, before = self.right_after, self.right_before
+        return f"{after} of {pluralise(self.objects, 'corrected object')} found, {before} before"
 
     @property
     def change(self) -> int:
@@ -206,7 +216,9 @@ def compare_models(
                 verdict = WORSE
                 reason = "It does worse even on the corrections that it learned from."
             elif taught is not None and taught.change > 0:
-                reason += " On the corrections that it learned from it does better: keep it."
+                reason += f" It does better on what it learned from ({taught.counts}): keep it."
+            elif taught is not None:
+                reason += f" It has learned little so far ({taught.counts})."
     seen = (taught.before, taught.after) if taught is not None else (None, None)
     return ModelComparison(
         verdict, metric, before, after, old, new, objects, reason, forgotten, *seen

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 CHECK, CORRECT, LONGER = "Check one slice", "Correct 20 more", "Train longer"
 FEW = 20
 """With fewer objects to compare the models on, more of them tell more than more time."""
+FEW_STEPS = 100
+"""A training of fewer steps changes little: more time comes before more corrections."""
 _TIPS = {
     "keep": "Put the tuned model into the store, beside the old one.",
     "discard": "Forget what was learned; the old model stays as it is.",
@@ -108,7 +110,7 @@ class ReviewBox(QWidget):
         self.figures.setText(describe_scores(judgement))
         self.difference.clear()
         self._minutes = 2 * (tuning.config.minutes or 0)
-        advice, what = advise_next(judgement, self._minutes)
+        advice, what = advise_next(judgement, self._minutes, tuning.state.step)
         self.advice.setText(advice)
         self.more.text, self.more.tooltip = what, _TIPS.get(what, "")
         self.work = run.work
@@ -244,16 +246,23 @@ class ReviewBox(QWidget):
         self.state_changed.emit()
 
 
-def advise_next(judgement: ModelComparison, minutes: float = 0) -> tuple[str, str]:
+def advise_next(
+    judgement: ModelComparison, minutes: float = 0, steps: int = FEW_STEPS
+) -> tuple[str, str]:
     """Return what would help where a tuned model is not known to be better, and its button.
 
     Parameters
     ----------
     minutes
         For how long it would be trained; 0 if it is not trained by the clock.
+    steps
+        Steps that it was trained for.
     """
     if judgement.verdict == BETTER:
         return "", ""
+    if minutes and steps < FEW_STEPS and not judgement.forgotten:
+        short = f"this computer had time for {pluralise(steps, 'step')} only"
+        return f"What would help: more time, {minutes:.3g} minutes; {short}.", LONGER
     if judgement.before is None and not judgement.forgotten:
         return (
             "What would help: check all of one slice (K), so that there is something to compare "

@@ -158,7 +158,9 @@ class HeldOutEvaluation:
 def _taught(before: SeenAgain | None, after: SeenAgain | None) -> TaughtScores | None:
     if before is None or after is None:
         return None
-    counts = (after.objects, after.labelled, before.found, after.found)
+    counts = (
+        after.objects, after.labelled, before.found, after.found, before.right, after.right
+    )  # fmt: skip
     return TaughtScores(before.ap50, after.ap50, *counts)
 
 
@@ -172,12 +174,15 @@ class SeenAgain:
         AP at IoU 0.5 of the known objects.
     objects, labelled, found
         Number of those, of all objects that are labelled, and of those found.
+    right
+        Number of known objects that are found.
     """
 
     ap50: float
     objects: int
     labelled: int
     found: int
+    right: int = 0
 
 
 def _main_score(entry: dict[str, Any]) -> float:
@@ -232,7 +237,8 @@ class Validator:
             found += len(object_diameters(labels))
             yield
         pooled = Scores.pooled(scores)
-        return SeenAgain(float(pooled.ap[0]), pooled.true_objects, labelled, found)
+        ap50, right = float(pooled.ap[0]), int(pooled.tp[0])
+        return SeenAgain(ap50, pooled.true_objects, labelled, found, right)
 
     def _ap50(self, model: Model, stop_hook: StopHook) -> Generator[None, None, dict[str, float]]:
         groups: dict[str, list[Scores]] = {}
