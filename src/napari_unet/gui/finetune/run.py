@@ -260,15 +260,15 @@ class TuneRun(ResultRun):
     def describe(self) -> str:
         """Return the progress as a line: time left, and what it is trained on."""
         progress = self.progress
-        timed = isinstance(progress, TrainStep)
-        if not timed or not progress.total or progress.what not in ("training", "validating"):
-            count = f" {progress.done} of {progress.total}" if progress.total and not timed else ""
-            left = progress.seconds_left if timed else math.nan
+        step = progress if isinstance(progress, TrainStep) else None
+        if step is None or not step.total or step.what not in ("training", "validating"):
+            count = f" {progress.done} of {progress.total}" if progress.total and not step else ""
+            left = step.seconds_left if step else math.nan
             end = f": {format_duration(left)} left" if math.isfinite(left) else " …"
             return f"{progress.what[:1].upper()}{progress.what[1:]}{count}{end}"
-        left = progress.seconds_left
+        left = step.seconds_left
         parts = [f"{format_duration(left)} left" if math.isfinite(left) else ""]
-        if progress.what == "validating":
+        if step.what == "validating":
             parts.append("validating")
         parts.append(f"learning from {self.training_data}")
         return " · ".join(part for part in parts if part)
