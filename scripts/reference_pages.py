@@ -103,9 +103,20 @@ Keys work while the canvas has the focus, not while you type in a box.
 
 | key | what it does |
 |---|---|
-| {next} | Go to the next place where the model is most in doubt. |
+| {doubt} | Go to the next place where the model is most in doubt. |
 | {check} | All of this slice is right: objects and background. Press again to take it back. |
 | {confirm} | The object under the cursor is right as it is. |
+| {alike} | Look for objects like those that were corrected last, to correct them all at once. |
+
+While *Review* goes on, on the object or place that it shows:
+
+| key | what it does |
+|---|---|
+| {accept} | It is right as it is, or nothing is missing here; on to the next. |
+| {split} | These are two objects: split it at its neck; on to the next. |
+| {delete} | This is no object: delete it; on to the next. |
+| {click} | Turn click mode on, to click it as it should be. |
+| {next} | On to the next; what was not changed is skipped. |
 
 ## Click mode
 
@@ -190,7 +201,7 @@ def show_default(value: object, unit: str) -> str:
         return "auto"
     if isinstance(value, bool):
         return ("off", "on")[value]
-    return f"{value} {unit}".strip()
+    return f"{value} {spell_unit(unit)}".strip()
 
 
 def show_allowed(meta: typing.Mapping[str, typing.Any], hint: object) -> str:
@@ -200,8 +211,13 @@ def show_allowed(meta: typing.Mapping[str, typing.Any], hint: object) -> str:
     low, high, unit = meta["low"], meta["high"], meta["unit"]
     if low is None and high is None:
         return "on, off" if hint is bool else ""
-    bounds = f"at least {low:,}" if high is None else f"{low:,} to {high:,}"
-    return f"{bounds} {unit}".strip()
+    bounds = f"at least {low:,.12g}" if high is None else f"{low:,.12g} to {high:,.12g}"
+    return f"{bounds} {spell_unit(unit)}".strip()
+
+
+def spell_unit(unit: str) -> str:
+    """Return a unit as it is written in a text."""
+    return "µm" if unit == "um" else unit
 
 
 def sentence(text: str) -> str:
@@ -257,8 +273,10 @@ def options(parser: argparse.ArgumentParser) -> str:
                 "default": action.default,
                 "prog": parser.prog,
             }
-            if action.choices and not action.metavar:
-                help += f" ({', '.join(map(str, action.choices))})" if ":" not in help else ""
+            choices = [str(choice) for choice in action.choices or ()]
+            if not all(choice in help for choice in choices):
+                listed = f"({', '.join(choices)}; default: "
+                help = help.replace("(default: ", listed)
             lines.append(f"| {spell(action)} | {sentence(help)} |")
         if lines:
             title = {"positional arguments": "", "options": ""}.get(str(group.title), group.title)
@@ -281,11 +299,13 @@ def keys_page() -> str:
     """Return the page of keys, with the list that the Click step shows."""
     from napari_unet.gui.click.input import TOGGLE_KEY
     from napari_unet.gui.click.text import KEY_LIST
-    from napari_unet.gui.correct import mask_section, uncertain_places
+    from napari_unet.gui.correct import alike, mask_section, review, uncertain_places
 
     text = KEYS.format(
+        **review.KEYS,
         toggle=TOGGLE_KEY.upper(),
-        next=uncertain_places.KEY.upper(),
+        doubt=uncertain_places.KEY.upper(),
+        alike=alike.KEY,
         check=mask_section.CHECK_KEY,
         confirm=mask_section.CONFIRM_KEY,
     )

@@ -31,7 +31,8 @@ def add_convert(commands: Any) -> None:
     command.add_argument(
         "--to",
         metavar="KIND",
-        help="tif, png, zarr, rois, geojson, coco, cellpose or ctc. Not given: by the name",
+        help="kind of labels: tif, png, zarr, rois, geojson, coco, cellpose or ctc. Not given: by "
+        "the name",
     )
     command.add_argument(
         "--image",

@@ -62,8 +62,8 @@ def add_models(commands: Any) -> None:
         "--format",
         choices=FORMATS,
         default=FORMATS[0],
-        help="napari-unet, which can be tuned further, or bioimageio: a package with TorchScript "
-        "and ONNX for Fiji, ilastik, QuPath and others (default: napari-unet)",
+        help="what to write: napari-unet, which can be tuned further, or bioimageio, a package "
+        "with TorchScript and ONNX for Fiji, ilastik, QuPath and others (default: napari-unet)",
     )
     give.add_argument(
         "--author",

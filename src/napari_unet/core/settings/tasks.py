@@ -91,7 +91,9 @@ class PredictSettings:
     survey: bool = setting(
         True, "hold the image against those the model was trained on, and say what is unusual"
     )
-    seed: int = setting(0, "seed of everything random, such as the certified crop", low=0)
+    seed: int = setting(
+        0, "seed of everything random, such as the crop that is checked for seams", low=0
+    )
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -239,7 +241,8 @@ class TrainSettings:
     )
     diameter: float | None = setting(
         None,
-        "images are zoomed until their objects have this diameter. Empty: taken at their own scale",
+        "images are zoomed until their objects have this diameter. Empty: a new network takes "
+        "them at their own scale, a tuned one at the scale of its model",
         unit="px",
         low=4.0,
         high=200.0,
@@ -255,7 +258,10 @@ class TrainSettings:
     )
     clip: float = setting(1.0, "largest norm of a step's gradient", low=1e-3)
     validate_every: int | None = setting(
-        None, "steps between validations. Empty: 250 from scratch, else now and then", low=1
+        None,
+        "steps between validations. Empty: 250 from scratch, else so that they take a tenth of the "
+        "time",
+        low=1,
     )
     log_every: int = setting(25, "steps that a row of the log sums up", low=1)
     seed: int = setting(0, "seed of weights, sampling and augmentation", low=0)

@@ -124,7 +124,7 @@ class SegmentPanel(Step):
             self.run()
             return
         self.question.ask(
-            f"Is this {taken}? The file does not say, and what is found depends on it.",
+            f"Are these {taken}? The file does not say, and what is found depends on it.",
             "Yes, run",
             self._run_as_guessed,
             "Choose axes",
