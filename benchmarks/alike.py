@@ -16,6 +16,9 @@ one of these objects, and asks for those alike. Each further example is one clic
 something is marked wrongly, on the surest such object, or else on a missed one. Precision and
 recall are of what is marked then, examples left out, with the slider as it stands, and the largest
 recall that some place of the slider gives at a precision of 0.9.
+
+Across images (`others`): all examples and counterexamples are of one image of the stack, and what
+is marked is judged in the other images, as where *Alike* looks in files that nobody has opened.
 """
 
 from __future__ import annotations
@@ -60,11 +63,16 @@ LEAST = 5
 
 @dataclass(frozen=True)
 class Case:
-    """Descriptors (N, D) of a slice or stack, and which objects are wanted, bool (N,)."""
+    """Descriptors (N, D) of a slice or stack, and which objects are wanted, bool (N,).
+
+    Where `planes` (N,) says which image each is of, the examples are of one image, and the others
+    are judged.
+    """
 
     scope: str
     descriptors: np.ndarray
     wanted: np.ndarray
+    planes: np.ndarray | None = None
 
 
 def stacks_of_nuclei(folder: Path, most: int) -> Iterator[tuple[str, list[Frame]]]:
@@ -202,6 +210,9 @@ def make_cases(
     wanted = np.array([i.labels[0] in changed[i.index[0]][1] for i in found.items])
     if len(frames) > 1:
         yield Case("stack", found.values, wanted)
+        enough = [p for p in range(len(frames)) if np.count_nonzero(wanted & (planes == p)) >= 2]
+        if len(enough) > 1:
+            yield Case("others", found.values, wanted, planes)
     for plane in range(len(frames)):
         here = planes == plane
         if np.count_nonzero(wanted[here]) >= LEAST:
@@ -211,7 +222,12 @@ def make_cases(
 def measure(case: Case, rng: Generator) -> dict[int, tuple[float, float, float]]:
     """Return precision, recall, and recall at a precision of 0.9, by the number of examples."""
     ranking = AlikeRanking(case.descriptors)
-    positives, negatives = [int(rng.choice(np.flatnonzero(case.wanted)))], []
+    here = there = np.ones(len(case.wanted), bool)
+    if case.planes is not None:
+        counts = np.bincount(case.planes[case.wanted])
+        here = case.planes == rng.choice(np.flatnonzero(counts >= 2))
+        there = ~here
+    positives, negatives = [int(rng.choice(np.flatnonzero(case.wanted & here)))], []
     found = {}
     for count in range(1, max(EXAMPLES) + 1):
         scores = ranking.scores(positives, negatives)
@@ -219,15 +235,16 @@ def measure(case: Case, rng: Generator) -> dict[int, tuple[float, float, float]]
         open_[[*positives, *negatives]] = False
         cut = first_cut(scores[open_])
         if count in EXAMPLES:
-            found[count] = judged(scores[open_], case.wanted[open_], cut)
+            asked = open_ & there
+            found[count] = judged(scores[asked], case.wanted[asked], cut)
         marked = open_ & (scores >= cut)
-        wrong = np.flatnonzero(marked & ~case.wanted)
-        missed = np.flatnonzero(open_ & ~marked & case.wanted)
+        wrong = np.flatnonzero(here & marked & ~case.wanted)
+        missed = np.flatnonzero(here & open_ & ~marked & case.wanted)
         if len(wrong):
             negatives.append(int(wrong[scores[wrong].argmax()]))
         elif len(missed):
             positives.append(int(rng.choice(missed)))
-        elif (right := np.flatnonzero(open_ & case.wanted)).size:
+        elif (right := np.flatnonzero(here & open_ & case.wanted)).size:
             positives.append(int(rng.choice(right)))
     return found
 

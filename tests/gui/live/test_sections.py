@@ -13,6 +13,7 @@ from discs import disc_image
 from napari_unet.core.annotations.edits import TAKEN_OVER
 from napari_unet.core.annotations.header import find_journals
 from napari_unet.core.annotations.journal_reader import JournalReader
+from napari_unet.core.errors import InputError
 from napari_unet.core.evaluation.label_diff import LabelDiff
 from napari_unet.core.models.store import list_models
 from napari_unet.core.prompts.scribbles import BACKGROUND, OBJECT
@@ -152,8 +153,25 @@ def test_what_is_shown_goes_with_its_image_and_is_as_large_as_the_view(viewer, p
     shown.show(image, geometry.placement, (2,), (slice(7, 67), slice(0, 20)), codes)
     assert shown.layer is layer
     np.testing.assert_allclose(layer.data_to_world((0, 0, 0)), image.data_to_world((2, 7, 0)))
+    shown.hide()
+    viewer.dims.ndisplay = 3
+    viewer.layers.selection.clear()
+    viewer.mouse_over_canvas = True  # and the mouse was not moved in this view yet
+    shown.show(image, geometry.placement, (1,), window, codes)
+    layer = shown.layer
+    assert len(layer.features) and viewer.layers.selection.active is image
     viewer.layers.remove(image)
     assert layer not in viewer.layers
+
+
+def test_labels_that_are_removed_while_it_looks_at_them_are_no_error(viewer, panel):
+    layer, missed = result(viewer)
+    layer.data_setitem(np.nonzero(missed), 1)
+    recording = panel.correct.recording
+    viewer.layers.remove(layer)
+    assert recording.closed
+    panel.live._failed(recording, InputError("the journal is damaged (it was closed)"))
+    assert "damaged" not in panel.live.status.text()
 
 
 def test_what_would_change_is_taken_over_as_one_step(viewer, panel, qtbot):
