@@ -43,6 +43,8 @@ MARGIN = 0.35
 half of the gap to a neighbour among crowded objects ..."""
 MARGIN_LIMITS = (3.0, 30.0)
 """... and within these limits, in pixels."""
+_ROWS = 1024
+"""Rows of a plane that are looked at together."""
 RIM, RIM_SHARE = 1.5, 0.07
 """Width of the background around objects that were drawn that is certain, as their outline shows
 it: in pixels, of which no more is known in a clump; and for large objects a share of the diameter.
@@ -245,8 +247,13 @@ class _EventMaps:
         out, assumed = np.zeros(labels.shape, bool), np.zeros(labels.shape, bool)
         maps = (labels, self.changed, self.erased, out, assumed)
         planes = zip(*map(_planes_of, maps), strict=True)
-        for number, (plane, changed, erased, known, around) in enumerate(planes):
+        reach = MARGIN_LIMITS[1] if margin is None else margin
+        for number, whole in enumerate(planes):
             ids = self.ids[number] - {0}
+            here = _part_touched(whole[0], whole[1], whole[2], ids, reach)
+            if here is None:
+                continue
+            plane, changed, erased, known, around = (values[here] for values in whole)
             clumps = rest_of_clumps(plane, erased)
             core = changed if classes else changed & ~clumps
             if ids and not classes:
@@ -270,6 +277,32 @@ class _EventMaps:
 
     def _planes(self, window: tuple[slice, ...]) -> range:
         return range(*window[0].indices(len(self.marked))) if len(window) == 3 else range(1)
+
+
+def _part_touched(
+    plane: np.ndarray, changed: np.ndarray, erased: np.ndarray, ids: set[int], reach: float
+) -> tuple[slice, slice] | None:
+    """Return the part of a plane that all that was touched lies in, with what is around it.
+
+    What is worked out there takes many times the memory of the labels, and images may be large.
+    None if nothing was touched.
+    """
+    rows, columns = np.zeros(plane.shape[0], bool), np.zeros(plane.shape[1], bool)
+    names = list(ids | set(np.unique(erased[erased > 0]).tolist()))
+    for start in range(0, len(plane), _ROWS):
+        some = slice(start, start + _ROWS)
+        there = changed[some] | (erased[some] > 0)
+        if names:
+            there |= np.isin(plane[some], names)
+        rows[some], columns = there.any(1), columns | there.any(0)
+    if not rows.any():
+        return None
+    wide = int(np.ceil(reach)) + 1
+    spans = [np.flatnonzero(line)[[0, -1]].tolist() for line in (rows, columns)]
+    return (
+        slice(max(0, spans[0][0] - wide), spans[0][1] + wide + 1),
+        slice(max(0, spans[1][0] - wide), spans[1][1] + wide + 1),
+    )
 
 
 def known_around(
