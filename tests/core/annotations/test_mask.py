@@ -50,6 +50,24 @@ def test_nothing_is_known_at_first(begin):
     assert np.array_equal(truth.labels, FIRST)
 
 
+def test_what_is_known_does_not_depend_on_how_large_the_image_is(begin):
+    small, large = FIRST.copy(), np.zeros((1500, 700), np.uint16)
+    large[1000:1080, 300:400] = small
+    found = []
+    for labels, corner in ((small, (0, 0)), (large, (1000, 300))):
+        journal = begin(labels)
+        for part, new in ((FIRST == 2, 0), (disc(20, 40, 4), 7), (disc(61, 88, 5), 8)):
+            moved = np.zeros(labels.shape, bool)
+            moved[corner[0] : corner[0] + 80, corner[1] : corner[1] + 100] = part
+            paint(journal, labels, moved, new)
+        found.append(read_annotation_mask(journal))
+    inside = np.s_[1000:1080, 300:400]
+    for name in ("known", "assumed"):
+        one, other = (getattr(mask, name) for mask in found)
+        assert one.any() and np.array_equal(other[inside], one)
+    assert np.count_nonzero(found[1].assumed) == np.count_nonzero(found[0].assumed)
+
+
 def test_a_touched_object_is_known_with_background_around_but_not_its_neighbour(begin):
     labels = FIRST.copy()
     journal = begin(labels)
