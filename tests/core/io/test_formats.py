@@ -140,13 +140,16 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path, name: str) -> None:
         open_stack(tmp_path / name)
 
 
-def test_hdf5_is_read_in_another_process(tmp_path: Path) -> None:
+def test_hdf5_is_read_in_another_process(tmp_path: Path, monkeypatch) -> None:
     """Its library goes on for ever at some damaged files, which nothing in the process can stop."""
     h5py = pytest.importorskip("h5py")
     values = noise(4, 16, 20)
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["whole"] = values
         file.create_dataset("chunked", data=values, chunks=(1, 8, 10))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"^a\.h5 has to be told .* Give a\.h5:chunked\.$"):
+        open_stack("a.h5")
     for name, chunks in (("whole", None), ("chunked", (1, 8, 10))):
         array = open_stack(f"{tmp_path / 'a.h5'}:/{name}").data
         assert isinstance(array, ApartArray)

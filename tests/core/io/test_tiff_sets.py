@@ -194,6 +194,34 @@ def test_time_points_that_are_not_there_are_not_read_as_zeros(tmp_path: Path) ->
         )
 
 
+@pytest.mark.parametrize("master", ["set.companion.ome", "main.ome.tif"])
+def test_metadata_in_a_file_of_their_own(tmp_path: Path, master: str) -> None:
+    values = planes(3)
+    data = [tiff_data(f"z{n}.ome.tif", str(n), Z=n) for n in range(3)]
+    text = ome_xml(["".join(data)], "9", SizeZ=3)
+    if master.endswith(".tif"):
+        write(tmp_path / master, planes(1, 5), text)
+    else:
+        (tmp_path / master).write_text(text)
+    for number, plane in enumerate(values):
+        elsewhere = f'<BinaryOnly MetadataFile="{master}" UUID="urn:uuid:9"/>'
+        own = f'<OME xmlns="{NAMESPACE}" UUID="urn:uuid:{number}">{elsewhere}</OME>'
+        write(tmp_path / f"z{number}.ome.tif", plane[None], own)
+    path = tmp_path / "z1.ome.tif"
+    stack = open_stack(path)
+    assert (stack.axes, stack.voxel_size_um, stack.remarks) == ("ZYX", (1.0, 0.1, 0.5), ())
+    np.testing.assert_array_equal(np.asarray(stack.data), values)
+    assert files_of_image(path) == tuple(tmp_path / f"z{n}.ome.tif" for n in range(3))
+    for damaged in (b"<OME", None):
+        (tmp_path / master).unlink()
+        if damaged:
+            (tmp_path / master).write_bytes(damaged)
+        stack = open_stack(path)
+        np.testing.assert_array_equal(np.asarray(stack.data), values[1])
+        (remark,) = stack.remarks
+        assert f"The metadata of z1.ome.tif lie in '{master}', which is not" in remark
+
+
 @pytest.mark.parametrize("compression", [None, "zlib"])
 @pytest.mark.parametrize("kind", ["ome", "imagej"])
 def test_planes_that_the_metadata_leave_out_are_said(tmp_path: Path, kind: str, compression):

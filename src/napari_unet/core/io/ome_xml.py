@@ -14,14 +14,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import tifffile
+
 from napari_unet.core.errors import InputError
 from napari_unet.core.io.coordinate_transform import to_um
+from napari_unet.core.io.files import TIFF_SUFFIXES, UNREADABLE
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 PLANES = 10**6
 """So many planes an image may claim, and a thousand for each page of its file."""
+_COMPANION_BYTES = 2**28
+"""Size of a file of metadata beside TIFF files, at most."""
 _MODULO = 10**5
 """Positions of a modulo axis, at most."""
 
@@ -40,12 +45,15 @@ class OmeDescription:
         The files of the set that are there, this one left out.
     missing
         For each image the names of its files that are not there, or lead out of the folder.
+    remarks
+        What is unusual, in sentences.
     """
 
     text: str
     images: tuple[ElementTree.Element, ...]
     files: tuple[Path, ...] = ()
     missing: tuple[tuple[str, ...], ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 def read_ome_xml(path: Path, text: str | None, pages: int) -> OmeDescription | None:
@@ -65,6 +73,16 @@ def read_ome_xml(path: Path, text: str | None, pages: int) -> OmeDescription | N
         root = ElementTree.fromstring(text or "")
     except (ElementTree.ParseError, ValueError):
         return None
+    companion = next((element for element in root if _name(element) == "BinaryOnly"), None)
+    if companion is not None:
+        name = str(companion.get("MetadataFile", ""))
+        elsewhere = _read_companion(path, name, root.get("UUID"))
+        if elsewhere is None:
+            remark = (
+                f"The metadata of {path.name} lie in {name!r}, which is not beside it or damaged."
+            )
+            return OmeDescription(text or "", (), remarks=(remark,))
+        root = elsewhere
     images = tuple(element for element in root.iter() if _name(element) == "Pixels")
     _check_planes(path, images, pages)
     _drop_modulo(root)
@@ -101,6 +119,24 @@ def read_ome_xml(path: Path, text: str | None, pages: int) -> OmeDescription | N
         missing.append(tuple(name for name in gone if others[name] in wanted))
     cleaned = ElementTree.tostring(root, encoding="unicode")
     return OmeDescription(cleaned, images, tuple(there.values()), tuple(missing))
+
+
+def _read_companion(path: Path, name: str, uuid: str | None) -> ElementTree.Element | None:
+    """Read the file that holds the metadata of a TIFF file, as if they stood in the file itself."""
+    found = _beside(path, name)
+    if found is None or found.stat().st_size > _COMPANION_BYTES:
+        return None
+    try:
+        if found.suffix.lower() in TIFF_SUFFIXES:  # another of the set
+            with tifffile.TiffFile(found) as file:
+                root = ElementTree.fromstring(file.pages.first.description)
+        else:
+            root = ElementTree.fromstring(found.read_bytes())
+    except (ElementTree.ParseError, *UNREADABLE):
+        return None
+    root.attrib.pop("UUID", None)
+    root.attrib.update({} if uuid is None else {"UUID": uuid})
+    return root
 
 
 def _name(element: ElementTree.Element) -> str:

@@ -226,8 +226,11 @@ def read_apart(path: Path, module: str, image: int | str | None = None) -> Opene
     ValueError
         What the library says of it.
     """
-    path = path.absolute()
-    process, answer = _open(_spare.take(), path, module, image)
+    given, path = path, path.absolute()
+    try:
+        process, answer = _open(_spare.take(), path, module, image)
+    except InputError as error:
+        raise type(error)(str(error).replace(str(path), str(given))) from error
     size = answer["voxel_size_um"]
     return Opened(
         ApartArray(path, module, image, process, answer),
@@ -320,15 +323,12 @@ class ApartArray(LazyArray):
             return empty
         starts = [min(span[0], span[-1]) for span in spans]
         counts = [abs(span[-1] - span[0]) + 1 for span in spans]
-        size = math.prod(counts) * self.dtype.itemsize
-        path = self._source[0]
+        path, size = self._source[0], math.prod(counts) * self.dtype.itemsize
         with self._lock:
-            process = self._process
+            process, limit = self._process, seconds_for(path)
             if process is None or (process.ended and not process.blamed):  # or interrupted
                 process = self._keep(_open(_spare.take(), *self._source)[0])
-            _, data = process.ask(
-                path, seconds_for(path), size, do="read", start=starts, count=counts
-            )
+            _, data = process.ask(path, limit, size, do="read", start=starts, count=counts)
         values = np.frombuffer(data, self.dtype).reshape(counts)
         result: np.ndarray = values[tuple(slice(None, None, span.step) for span in spans)][drop]
         return result

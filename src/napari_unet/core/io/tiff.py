@@ -122,7 +122,8 @@ def read_tiff(path: Path, series: int | None = None, raw: bool = False) -> Opene
             size_um = size_um[0], size_um[2], size_um[1]
         files = sorted(map(Path, chosen.files())) if found.is_multifile else []
         number = chosen.number if remarks or series is not None else None
-        said = (*remarks, *missing, *_remark_on_pages(path, file, found))
+        described = file.described.remarks if file.described else ()
+        said = (*remarks, *missing, *described, *_remark_on_pages(path, file, found))
         return Opened(data, upright, size_um, None, said, number, tuple(files), names)
 
 
@@ -133,7 +134,9 @@ def files_of_image(path: Path) -> tuple[Path, ...]:
     """
     try:
         with silence_tifffile(), tifffile.TiffFile(path) as file:
-            several = "FileName=" in (file.pages.first.description or "") or file.is_micromanager
+            text = file.pages.first.description or ""
+            several = any(name in text for name in ("FileName=", "BinaryOnly"))
+            several = several or file.is_micromanager
         return read_tiff(path).files if several else ()
     except (*UNREADABLE, InputError):
         return ()
