@@ -338,3 +338,17 @@ def test_the_axes_of_labels_can_be_given(tmp_path: Path, capsys) -> None:
     assert capsys.readouterr().out.split()[-9:-7] == ["4", "4"]
     assert main([*arguments, "--truth-axes", "tzyx"]) == 2
     assert "do not fit" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", [1, 255])
+def test_a_mask_of_the_background_is_said(tmp_path, value) -> None:
+    objects = np.zeros((40, 60), bool)
+    objects[5:15, 5:15] = objects[5:15, 30:45] = objects[25:35, 10:20] = True
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.where(objects, 0, value).astype("u1"))
+    (remark,) = read_label_file(path).remarks
+    assert f"the only object ({value}) covers 85% of the image and surrounds 3 pieces" in remark
+    one_hole = ~objects[:20, 20:]
+    for usual in (objects, np.ones_like(objects), np.zeros_like(objects), one_hole):
+        tifffile.imwrite(path, (usual * value).astype("u1"))
+        assert read_label_file(path).remarks == ()

@@ -32,6 +32,7 @@ from napari_unet.core.labels.object_check import (
     background_below_zero,
     connected_components,
     doubt_objects,
+    remark_on_inversion,
     whole_numbers,
 )
 from napari_unet.core.settings.tasks import COLOURS, COMPONENTS, IDS, LABELS_AS
@@ -144,8 +145,7 @@ def read_label_file(path: str | Path, how: LabelReading | None = None) -> LabelD
             )
         return LabelData(values, axes, known, tuple(remarks))
     values, remark = background_below_zero(values)
-    if remark:
-        remarks.append(f"{path}: {remark}")
+    remarks += [f"{path}: {said}" for said in (remark, remark_on_inversion(values)) if said]
     if how.labels_as == COMPONENTS:
         values = connected_components(values, axes, how.ndim)
     doubt = ""

@@ -83,6 +83,25 @@ def background_below_zero(values: np.ndarray) -> tuple[np.ndarray, str]:
     return np.maximum(values, 0), f"labels below 0 (down to {lowest}) are taken for background"
 
 
+def remark_on_inversion(values: np.ndarray) -> str:
+    """Say that labels look like a mask of the background; "" if they do not.
+
+    One object surrounds pieces of background, and covers more than half of the image.
+    """
+    plane = next((plane for plane in _some_planes(values) if plane.any()), np.zeros((1, 1)))
+    filled = plane != 0
+    top, share = plane.max(), np.count_nonzero(filled) / filled.size
+    if share <= 0.5 or not (plane[filled] == top).all():
+        return ""
+    holes = int(ndimage.label(~filled)[1])
+    if holes < 2 or int(ndimage.label(filled, np.ones((3, 3)))[1]) > 1:
+        return ""
+    return (
+        f"the only object ({top}) covers {share:.0%} of the image and surrounds {holes:,} pieces "
+        "of background: this looks like a mask whose objects are 0; if so, invert it"
+    )
+
+
 def connected_components(values: np.ndarray, axes: str, ndim: int = 3) -> np.ndarray:
     """Return labels in which each connected piece of an object is an object of its own.
 
