@@ -57,6 +57,19 @@ def changed_bytes(draw: st.DrawFn, seeds: list[bytes], changes: int = 6) -> byte
 
 
 @st.composite
+def changed_numbers(draw: st.DrawFn, seeds: list[bytes], changes: int = 3) -> bytes:
+    """Draw one of some files with numbers of 1 to 8 bytes written anywhere."""
+    data = bytearray(draw(st.sampled_from(seeds)))
+    for _ in range(draw(st.integers(1, changes))):
+        size = draw(st.sampled_from([1, 1, 2, 4, 8]))
+        most = 256**size - 1
+        number = draw(st.one_of(st.integers(0, most), st.sampled_from([0, most // 2 + 1, most])))
+        at = draw(st.integers(0, len(data) - size))
+        data[at : at + size] = number.to_bytes(size, "little")
+    return bytes(data)
+
+
+@st.composite
 def changed_json(draw: st.DrawFn, values: Any, changes: int = 3) -> Any:
     """Draw values of JSON of which some are replaced, removed, or have others beside them."""
     found = copy.deepcopy(values)
