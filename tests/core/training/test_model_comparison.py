@@ -52,9 +52,9 @@ def test_what_was_forgotten_and_what_was_gained_are_told_apart():
             None,
             TaughtScores(0.1, 0.6, 8, 90, 80, 85, 1, 5),
             True,
-            "what it learned from (5 of 8 corrected objects found, 1 before): keep",
+            "Of 8 corrected objects it finds 5, before 1: keep it.",
         ),
-        (None, TaughtScores(0.6, 0.6, 8, 90, 80, 85, 5, 5), True, "It has learned little so far"),
+        (None, TaughtScores(0.6, 0.6, 8, 90, 80, 85, 5, 5), True, "it finds 5, before 5."),
         (None, TaughtScores(0.6, 0.1, 8, 90, 80, 85), False, "even on the corrections"),
         (None, TaughtScores(0.6, 0.5, 8, 90, 80, 85), True, "Too little is known."),  # chance
         ((0.5, 0.7), TaughtScores(0.6, 0.1, 8, 90, 80, 85), True, "on what it was not shown."),

@@ -62,9 +62,11 @@ class TaughtScores:
 
     @property
     def counts(self) -> str:
-        """How many of the corrected objects are found, before and now, as a clause."""
+        """How many of the corrected objects are found, now and before, as a clause."""
         after, before = self.right_after, self.right_before
-        return f"{after} of {pluralise(self.objects, 'corrected object')} found, {before} before"
+        fewer = ", with fewer false ones" if self.change > 0 and after <= before else ""
+        objects = pluralise(self.objects, "corrected object")
+        return f"Of {objects} it finds {after}, before {before}{fewer}"
 
     @property
     def change(self) -> int:
@@ -216,9 +218,9 @@ def compare_models(
                 verdict = WORSE
                 reason = "It does worse even on the corrections that it learned from."
             elif taught is not None and taught.change > 0:
-                reason += f" It does better on what it learned from ({taught.counts}): keep it."
+                reason += f" {taught.counts}: keep it."
             elif taught is not None:
-                reason += f" It has learned little so far ({taught.counts})."
+                reason += f" {taught.counts}."
     seen = (taught.before, taught.after) if taught is not None else (None, None)
     return ModelComparison(
         verdict, metric, before, after, old, new, objects, reason, forgotten, *seen

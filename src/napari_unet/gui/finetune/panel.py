@@ -243,7 +243,7 @@ class TuneSection(Step):
         run, pending = self.active, self.review.pending
         self.start.enabled = self.form.complete and run is None and not pending
         self.stop.enabled = run is not None and not run.job.cancelled
-        self.bar.setVisible(run is not None or pending)
+        self.bar.setVisible(run is not None)  # once it has ended, the room is for what it says
         self._resume_row.setVisible(bool(self._unfinished) and run is None and not pending)
         if run is None:
             return

@@ -238,9 +238,12 @@ def tune_clicks(
     yield from map_steps(steps, lambda step: clock.report(step.seconds_left + again))
     head = cast("ClickHead", cast("Any", state.averaged_net()))
     scoring = ClickValidator(trials[:scored], CLICKS).steps(head)
-    after, _ = yield from map_steps(
-        scoring, lambda clicked: clock.report(clicked.seconds_of(scored) - clicked.seconds)
-    )
+
+    def report_after(clicked: Clicked) -> TrainStep:
+        whole = clicked.seconds_of(scored) if clicked.done else max(again, clicked.seconds)
+        return clock.report(whole - clicked.seconds)
+
+    after, _ = yield from map_steps(scoring, report_after)
     if after.get("IoU", 0.0) < before.get("IoU", 0.0):
         return model
     training = {"steps": state.step, "seconds": round(state.seconds), "seed": settings.seed}
