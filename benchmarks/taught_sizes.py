@@ -62,15 +62,15 @@ def read_pairs(data: Path, kind: str, group: str, most: int) -> list[Pair]:
 def corrected(labels: np.ndarray, truth: np.ndarray, robot: Robot) -> tuple[np.ndarray, np.ndarray]:
     """Return labels after some corrections, and where the drawn objects are."""
     labels, drawn, count = labels.copy(), np.zeros(labels.shape, bool), 0
-    for false, missed in robot.mistakes(labels, truth):
+    for mistake in robot.mistakes(labels, truth):
         if count >= CORRECTIONS:
             break
-        gone = [number for number in false if (labels == number).any()]
-        labels[np.isin(labels, gone)] = 0
+        gone = [number for number in mistake.false if (labels == number).any()]
+        labels[np.isin(labels, gone)] = mistake.whole or 0
         count += len(gone)
-        if missed:
-            labels[truth == missed] = labels.max() + 1
-            drawn |= truth == missed
+        if mistake.missed:
+            labels[truth == mistake.missed] = labels.max() + 1
+            drawn |= truth == mistake.missed
             count += 1
     return labels, drawn
 
