@@ -51,6 +51,11 @@ def test_labels_and_tracks_appear(viewer, section, link):
         assert np.allclose(layer.translate, place["translate"])
     here = tracks.data[tracks.data[:, 0] == moving[1]]
     assert np.allclose(here[:, 1:], [[t, 9.5, 9.5 + 3 * t] for t in range(5)])
+    link()  # what was not edited is replaced
+    assert len(viewer.layers) == 3 and labels not in viewer.layers
+    viewer.layers["cells linked"].paint((0, 1, 1), 9)
+    link()
+    assert len([layer for layer in viewer.layers if layer.name.startswith("cells linked")]) == 2
 
 
 def test_volumes_through_time(viewer, section, link):

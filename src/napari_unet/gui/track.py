@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from magicgui.widgets import ComboBox
+from napari.layers import Labels
 
 from napari_unet.core.errors import InputError, UnetError
 from napari_unet.core.settings.tasks import LinkSettings
 from napari_unet.gui.jobs.run_button import LayerSection, ResultRun
 from napari_unet.gui.layers.combos import as_choices, image_layers, object_layers, refresh_choices
 from napari_unet.gui.layers.convert import full_resolution, layer_axes, unwrap, voxel_size_um
+from napari_unet.gui.layers.edits import EditCheck
 from napari_unet.gui.layers.overlay_layer import remove_layer
 from napari_unet.gui.layers.result_info import (
     RESULT_KEY,
-    ResultInfo,
     find_source_image,
     labels_checksum,
     update_info,
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     import napari
-    from napari.layers import Labels
 
     from napari_unet.core.progress import Progress
     from napari_unet.core.tracking import Tracks
@@ -58,12 +58,18 @@ class LinkedLabels:
         The tracks.
     axes
         TYX or TZYX.
+    checksum
+        Of `labels`.
+    earlier
+        Which labels that Link made of the layer before were edited.
     """
 
     layer: Labels
     labels: np.ndarray
     tracks: Tracks
     axes: str
+    checksum: int
+    earlier: EditCheck
 
 
 class LinkSection(LayerSection):
@@ -119,12 +125,12 @@ class LinkSection(LayerSection):
             "units": layer.units,
             "axis_labels": layer.axis_labels,
         }
-        self._remove_earlier(layer)
+        self._remove_earlier(found)
         mark = {RESULT_KEY: {_LINKED: str(layer.unique_id)}}
         linked = self._viewer.add_labels(
             found.labels, name=f"{layer.name} linked", metadata=mark, **place
         )
-        update_info(unwrap(linked), checksum=labels_checksum(found.labels))
+        update_info(unwrap(linked), checksum=found.checksum)
         self._viewer.add_tracks(
             tracks.layer_table(found.axes),
             graph=tracks.graph,
@@ -137,14 +143,12 @@ class LinkSection(LayerSection):
             f"{tracks.count} tracks, {len(parents)} division{'s' * (len(parents) != 1)}."
         )
 
-    def _remove_earlier(self, layer: Labels) -> None:
+    def _remove_earlier(self, found: LinkedLabels) -> None:
         """Remove what an earlier run made of a layer, unless the user has edited it."""
-        for other in list(self._viewer.layers):
-            known = other.metadata.get(RESULT_KEY, {})
-            if known.get(_LINKED) != str(layer.unique_id):
-                continue
-            checksum = ResultInfo.from_layer(other).checksum
-            if checksum is None or checksum == labels_checksum(other.data):
+        unedited = found.earlier.unedited()
+        found.earlier.close()
+        for other in _linked_layers(self._viewer, found.layer):
+            if not isinstance(other, Labels) or other in unedited:
                 remove_layer(self._viewer, other)
 
     def _choices(self, *_: Any) -> list[tuple[str, Labels]]:
@@ -156,6 +160,12 @@ class LinkSection(LayerSection):
     @property
     def _possible(self) -> bool:
         return bool(self.labels.choices)
+
+
+def _linked_layers(viewer: Any, layer: Labels) -> list[Any]:
+    """Return the layers that Link made of a layer: labels and tracks."""
+    own, layers = str(layer.unique_id), list(viewer.layers)
+    return [x for x in layers if x.metadata.get(RESULT_KEY, {}).get(_LINKED) == own]
 
 
 def time_axes(layer: Labels) -> str:
@@ -199,6 +209,7 @@ def begin_linking(
     data, axes = full_resolution(layer), time_axes(layer)
     image = _image_of(viewer, layer, tuple(data.shape))
     voxel_size = voxel_size_um(layer, axes)
+    earlier = EditCheck([x for x in _linked_layers(viewer, layer) if isinstance(x, Labels)])
 
     def steps() -> Generator[Progress, None, LinkedLabels]:
         from napari_unet.nn.inference.linking import link_steps
@@ -209,6 +220,7 @@ def begin_linking(
         )
         if out.max(initial=0) < 2**16:
             out = out.astype(np.uint16)  # napari shows uint16 without a copy
-        return LinkedLabels(layer, out, tracks, axes)
+        yield from earlier.steps()
+        return LinkedLabels(layer, out, tracks, axes, labels_checksum(out), earlier)
 
     return steps()

@@ -27,7 +27,7 @@ from napari_unet.core.models.store import list_models
 from napari_unet.gui.correct.edit_tracker import get_edit_tracker
 from napari_unet.gui.correct.restore_row import describe_time
 from napari_unet.gui.layers.convert import layer_stack
-from napari_unet.gui.layers.result_info import RESULT_KEY, is_unedited
+from napari_unet.gui.layers.result_info import RESULT_KEY, ResultInfo, is_unedited
 
 SHAPE = (40, 60)
 VALUES = np.random.default_rng(0).integers(0, 255, SHAPE, np.uint8)
@@ -218,7 +218,7 @@ def test_what_was_corrected_is_restored_in_another_window(make_napari_viewer, mo
     assert layer.name == "other name cells" and layer.editable
     assert layer.scale.tolist() == [3, 2] and layer.translate.tolist() == [5, 6]
     assert layer.metadata[RESULT_KEY]["passport"]["model"] == "cells"
-    assert not is_unedited(layer, SHAPE)  # a new run leaves it alone
+    assert not is_unedited(layer, ResultInfo.from_layer(layer))  # a new run leaves it alone
     assert section.model.value == "cells" and section.status.text() == "All 3 corrections saved."
     assert (section.recording.scribbles.data == 2).any()
     qtbot.waitUntil(lambda: section.restore_row.isHidden())

@@ -7,15 +7,17 @@ from napari.layers import Labels
 
 from napari_unet.core.errors import InputError
 from napari_unet.gui.layers.label_geometry import Placement
+from napari_unet.gui.layers.live_labels import LiveLabels
 from napari_unet.gui.layers.result_info import (
     RESULT_KEY,
     ResultInfo,
+    empty_labels,
     labels_checksum,
-    open_result,
-    previous_result,
+    may_hold_run,
     seal_result,
     update_info,
 )
+from napari_unet.gui.segment.result_layer import EditsKnown, ResultLayer
 
 
 def test_the_metadata_keep_their_keys():
@@ -45,16 +47,26 @@ class TestReplacing:
         viewer.add_image(np.zeros((4, 8, 8)), name="im", scale=(2, 1, 1))
         return viewer
 
-    def open(self, viewer, model="nuclei"):
+    def open(self, viewer, model="nuclei", meanwhile=lambda layer: None):
+        """Open the layer of a run; do something to earlier ones before it is chosen."""
         placement = Placement("ZYX", "ZYX", (4, 8, 8))
-        return open_result(viewer, viewer.layers["im"], model, placement, (4, 8, 8))
+        live = LiveLabels(empty_labels((4, 8, 8)), 2)
+        earlier = [layer for layer in viewer.layers if isinstance(layer, Labels)]
+        opening = ResultLayer(viewer, viewer.layers["im"], f"im {model}", placement, live)
+        for item in opening.steps():
+            if isinstance(item, EditsKnown):
+                for layer in earlier:
+                    meanwhile(layer)
+                opening.answer(item)
+        opening.close()
+        return opening, live.array
 
-    def run(self, viewer, value=1):
-        layer, array, new = self.open(viewer)
-        assert not layer.editable
+    def run(self, viewer, value=1, **options):
+        opening, array = self.open(viewer, **options)
+        assert not opening.layer.editable
         array[:] = value
-        seal_result(layer, {"model": value}, whole=True)
-        return layer, new
+        seal_result(opening.layer, {"model": value}, whole=True)
+        return opening.layer, opening.is_new
 
     def test_an_untouched_result_is_used_again(self, viewer):
         first, new = self.run(viewer)
@@ -94,6 +106,19 @@ class TestReplacing:
         third, new = self.run(viewer, 3)  # and the new one is replaced in its turn
         assert third is second and not new
 
+    def test_an_edit_while_it_is_looked_for_edits_is_kept(self, viewer):
+        first, _ = self.run(viewer)
+        second, new = self.run(viewer, 2, meanwhile=lambda layer: layer.paint((1, 4, 4), 9))
+        assert new and second is not first and first.data[1, 4, 4] == 9 and first.editable
+
+    def test_another_slice_meanwhile_is_no_edit(self, viewer):
+        first, _ = self.run(viewer)
+        looks = iter([2])
+        second, _ = self.run(
+            viewer, 2, meanwhile=lambda _: viewer.dims.set_point(0, next(looks, 2))
+        )
+        assert second is first
+
     def test_an_edit_that_was_undone_is_none(self, viewer):
         first, _ = self.run(viewer)
         first.paint((1, 4, 4), 9)
@@ -105,10 +130,11 @@ class TestReplacing:
         assert (second.data == 2).all()
 
     def test_other_models_and_images_have_their_own(self, viewer):
+        viewer.add_image(np.zeros((4, 8, 9)), name="im other")
         first, _ = self.run(viewer)
-        assert previous_result(viewer, "im other", (4, 8, 8)) is None
-        assert previous_result(viewer, "im nuclei", (4, 8, 9)) is None
-        assert previous_result(viewer, "im nuclei", (4, 8, 8)) is first
+        assert not may_hold_run(first, "im other", (4, 8, 8))
+        assert not may_hold_run(first, "im nuclei", (4, 8, 9))
+        assert may_hold_run(first, "im nuclei", (4, 8, 8))
 
     def test_labels_beyond_memory(self, viewer, monkeypatch):
         def no_memory(*_):
@@ -116,7 +142,7 @@ class TestReplacing:
 
         monkeypatch.setattr(np, "zeros", no_memory)
         with pytest.raises(InputError, match=r"4 x 8 x 8 .* do not fit into memory"):
-            self.open(viewer)
+            empty_labels((4, 8, 8))
 
 
 def test_labels_checksum(monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from napari.utils.notifications import notification_manager
 
 from napari_unet.core.errors import DeviceError
 from napari_unet.core.image.domain_shift import ShiftRemark, ShiftReport, size_remark
+from napari_unet.gui.layers import result_info
 from napari_unet.gui.layers.navigation import SEEN, SLICE
 from napari_unet.gui.layers.result_info import RESULT_KEY
 from napari_unet.gui.segment import device_box
@@ -223,7 +225,14 @@ def test_another_run_mid_way(viewer, panel, image, engine, qtbot, finish):
     assert np.unique(labels(viewer).data).tolist() == [11, 12, 13, 14]
 
 
-def test_running_again_replaces_or_keeps(viewer, panel, image, engine, finish):
+def test_running_again_replaces_or_keeps(viewer, panel, image, engine, finish, monkeypatch):
+    threads, checksum = [], result_info.labels_checksum
+
+    def noted(data):
+        threads.append(threading.current_thread())
+        return checksum(data)
+
+    monkeypatch.setattr(result_info, "labels_checksum", noted)
     panel.run()
     finish(panel)
     engine.offset = 10
@@ -236,6 +245,7 @@ def test_running_again_replaces_or_keeps(viewer, panel, image, engine, finish):
     finish(panel)
     assert [layer.name for layer in viewer.layers] == ["im", "im cells", "im cells [1]"]
     assert 99 in labels(viewer).data and labels(viewer, "im cells [1]").data.min() == 21
+    assert threads and threading.main_thread() not in threads, "it takes a second for large stacks"
 
 
 def test_a_cancelled_rerun_has_not_touched_other_slices(viewer, panel, engine, qtbot, finish):

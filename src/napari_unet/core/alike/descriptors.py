@@ -14,7 +14,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from napari_unet.core.instances.mask import ObjectMask, bounding_window
+from napari_unet.core.instances.mask import ObjectMask, bounding_window, number_objects
 from napari_unet.core.regionprops.moments import hull_points, hull_size
 
 if TYPE_CHECKING:
@@ -63,14 +63,10 @@ class Candidate:
 
 def object_masks(labels: np.ndarray) -> dict[int, ObjectMask]:
     """Return the mask of each object of a frame ([Z,] Y, X), by its label."""
-    ids, compact = np.unique(labels, return_inverse=True)
-    compact = compact.reshape(labels.shape) + int(ids[0] > 0 if len(ids) else 0)
+    ids, compact = number_objects(labels)
     boxes = ndimage.find_objects(compact)
-    found = {}
-    for label in ids[ids > 0].tolist():
-        window = boxes[int(np.searchsorted(ids, label)) + int(ids[0] > 0) - 1]
-        found[int(label)] = ObjectMask(window, labels[window] == label)
-    return found
+    pairs = zip(ids.tolist(), boxes, strict=True)
+    return {label: ObjectMask(window, labels[window] == label) for label, window in pairs}
 
 
 def touching_pairs(labels: np.ndarray) -> list[tuple[int, int]]:

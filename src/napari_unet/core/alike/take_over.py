@@ -10,6 +10,7 @@ from napari_unet.core.alike.group_edits import GroupEdit
 from napari_unet.core.annotations.edits import TAKEN_OVER
 from napari_unet.core.evaluation.label_diff import SAME, ObjectChanges
 from napari_unet.core.instances.label_edits import new_labels
+from napari_unet.core.instances.mask import number_objects
 
 if TYPE_CHECKING:
     from napari_unet.core.tiles import Index, Window
@@ -28,11 +29,10 @@ def without_known(labels: np.ndarray, known: np.ndarray) -> np.ndarray:
     labels, known
         Of the same shape; `known` is bool.
     """
-    names, numbers = np.unique(labels, return_inverse=True)
-    numbers = numbers.ravel()
-    share = np.bincount(numbers, known.ravel()) / np.bincount(numbers)
-    kept = np.where(share > COVERED, 0, names)
-    return kept[numbers].reshape(labels.shape).astype(labels.dtype)
+    _, numbers = number_objects(labels)
+    flat = numbers.ravel()
+    share = np.bincount(flat, known.ravel()) / np.maximum(np.bincount(flat), 1)
+    return np.where((share > COVERED)[numbers], 0, labels).astype(labels.dtype)
 
 
 def take_over(

@@ -15,6 +15,7 @@ import numpy as np
 
 from napari_unet.core.annotations.mask import AnnotationMask, read_annotation_mask
 from napari_unet.core.image.normalise import Normaliser
+from napari_unet.core.instances.mask import number_objects
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,7 +104,9 @@ def cells(mask: AnnotationMask, depth: slice | None = None) -> Iterator[tuple[Wi
         The planes of the slab that are not context.
     """
     ndim = mask.labels.ndim
-    annotated = mask.annotated if depth is None else mask.annotated[depth]
+    annotated = mask.annotated  # of the whole plane, so once for all cells
+    if depth is not None:
+        annotated = annotated[depth]
     if not annotated.any():
         return
     context = _context(mask, ndim)
@@ -113,9 +116,10 @@ def cells(mask: AnnotationMask, depth: slice | None = None) -> Iterator[tuple[Wi
             np.flatnonzero(annotated.any(_others(axis, ndim))) for axis in (ndim - 2, ndim - 1)
         )
     ]
-    for core in itertools.product(*spans):
-        core = core if depth is None else (depth, *core)
-        if mask.annotated[core].any():
+    for span in itertools.product(*spans):
+        whole = (slice(None),) * (ndim - 2)
+        if annotated[(*whole, *span)].any():
+            core = span if depth is None else (depth, *span)
             yield core, _widened(core, context, mask.labels.shape)
 
 
@@ -170,13 +174,12 @@ def _annotated_window(
 
 def _cut(mask: AnnotationMask, core: Window, window: Window, objects: bool) -> AnnotationMask:
     """Cut a window out; only its core is known, and objects are numbered from 1."""
-    inside = np.zeros(mask.labels.shape, bool)[window]
+    inside = np.zeros([w.stop - w.start for w in window], bool)
     inside[_shifted(core, *(-w.start for w in window))] = True
     labels = mask.labels[window].copy()
     if objects:
-        names, numbers = np.unique(labels, return_inverse=True)
-        numbers = numbers.reshape(labels.shape) + (0 if names[0] == 0 else 1)
-        labels = numbers.astype(np.uint16 if len(names) < 2**16 else np.uint32)
+        ids, numbers = number_objects(labels)
+        labels = numbers.astype(np.uint16 if len(ids) < 2**16 else np.uint32)
     fields = (mask.known, mask.scribbled, mask.assumed)
     return AnnotationMask(labels, *(values[window] & inside for values in fields))
 

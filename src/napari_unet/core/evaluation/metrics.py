@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.errors import InputError, SettingsError
+from napari_unet.core.instances.mask import number_objects
 from napari_unet.core.instances.matching import Overlap, match
 from napari_unet.core.io.files import write_text
 
@@ -267,8 +268,8 @@ def evaluate_known(
 
 def mostly_known(labels: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Return the labels of the objects of which at least half is known."""
-    _, number, sizes = np.unique(labels, return_inverse=True, return_counts=True)
-    number = number.reshape(labels.shape)
+    _, number = number_objects(labels)
+    sizes = np.bincount(number.ravel())
     seen = np.bincount(number[known], minlength=len(sizes))
     return np.where((2 * seen >= sizes)[number], labels, 0)
 

@@ -5,6 +5,6 @@ watershed     the catchment basins of one tile
 tile_merger   the basins of all tiles, whatever the tiling, to objects
 persistence   basins merged over shallow passes
 matching      which object of one labelling is which of another
-mask          one object: its mask, and finding it by one of its pixels
+mask          one object: its mask, finding it by one of its pixels; all objects, numbered
 label_edits   objects placed, removed, split and merged
 """

@@ -14,6 +14,7 @@ import numpy as np
 from scipy import ndimage
 
 from napari_unet.core.errors import InputError
+from napari_unet.core.instances.mask import number_objects
 from napari_unet.core.text import pluralise
 
 if TYPE_CHECKING:
@@ -67,11 +68,10 @@ def trace_objects(labels: np.ndarray, axes: str) -> Iterator[ObjectRegion]:
     """
     for index in np.ndindex(labels.shape[:-2]):
         plane = np.asarray(labels[index])
-        names, place = np.unique(plane, return_inverse=True)
-        numbered = place.reshape(plane.shape) + int(names[0] > 0)
+        ids, numbered = number_objects(plane)
         where = dict(zip(axes, index, strict=False))
         found = ndimage.find_objects(numbered)
-        for label, window in zip(names[names > 0], found, strict=True):
+        for label, window in zip(ids, found, strict=True):
             inside = plane[window] == label
             corner = np.array([span.start for span in window])
             parts = [[ring + corner for ring in part] for part in trace_mask(inside)]

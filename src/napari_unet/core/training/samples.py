@@ -19,6 +19,7 @@ from napari_unet.core.image.diameters import (
 )
 from napari_unet.core.image.normalise import Normaliser
 from napari_unet.core.instances.heads import InstanceHead, SemanticHead
+from napari_unet.core.instances.mask import number_objects
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.labels.object_check import background_below_zero, whole_numbers
 from napari_unet.core.training.known_pixels import (
@@ -110,8 +111,7 @@ class Sample:
     ) -> Sample:
         """Build a sample of a normalised image; without `known`, everything is known."""
         if isinstance(head, InstanceHead) and labels.max(initial=0) > LARGEST_LABEL:
-            names, place = np.unique(labels, return_inverse=True)
-            labels = place.reshape(labels.shape) + int(names[0] > 0)
+            _, labels = number_objects(labels)
         seen = np.ones(labels.shape, bool) if known is None else known.astype(bool)
         targets = known_targets(labels, seen, head)
         if scribbled is not None:

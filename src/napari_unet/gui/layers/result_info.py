@@ -5,8 +5,6 @@ It is kept in the layer's metadata, so that it goes where the layer goes.
 
 from __future__ import annotations
 
-import itertools
-import weakref
 import zlib
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -24,7 +22,7 @@ from napari_unet.gui.layers.image_settings import METADATA_KEY, update_image_set
 from napari_unet.gui.layers.live_labels import LIVE_DTYPE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable
 
     from napari.layers import Image, Labels
 
@@ -153,58 +151,51 @@ def labels_checksum(data: np.ndarray) -> int:
     return check
 
 
-def is_unedited(layer: Labels, data_shape: tuple[int, ...]) -> bool:
-    """Return whether a layer still is what the last run left, name included."""
+def may_hold_run(layer: Labels, base: str, data_shape: tuple[int, ...]) -> bool:
+    """Return whether a layer is an earlier result that a new run may write into.
+
+    If it was not edited, which its name does not say and `EditCheck` looks at beside the window.
+    """
     info = ResultInfo.from_layer(layer)
-    if info.name != layer.name or not isinstance(layer.data, np.ndarray):
+    if info.base != base or info.name != layer.name or not isinstance(layer.data, np.ndarray):
         return False
-    if layer.data.shape != data_shape or layer.data.dtype.kind != "u":
-        return False
+    return bool(layer.data.shape == data_shape and layer.data.dtype.kind == "u")
+
+
+def is_unedited(layer: Labels, info: ResultInfo) -> bool:
+    """Return whether the voxels of a layer are what its last run left; a second for 1 GiB."""
     return bool(info.running or info.checksum == labels_checksum(layer.data))
 
 
-def previous_result(viewer: Any, base: str, data_shape: tuple[int, ...]) -> Labels | None:
-    """Return the earlier result that a new run may write into: neither edited nor renamed."""
-    for layer in reversed(list(viewer.layers)):
-        if ResultInfo.from_layer(layer).base == base and is_unedited(layer, data_shape):
-            found: Labels = layer
-            return found
-    return None
-
-
-def open_result(
-    viewer: Any, image: Image, model_name: str, placement: Placement, labels_shape: tuple[int, ...]
-) -> tuple[Labels, np.ndarray, bool]:
-    """Return the layer to fill, its array in the order T, Z, Y, X, and whether the layer is new.
+def reuse_result(layer: Labels, image: Image, placement: Placement) -> np.ndarray:
+    """Begin to write into an earlier result; return its array in the order T, Z, Y, X.
 
     The layer cannot be edited until `seal_result`, for the run would write over the edits.
+    """
+    update_info(layer, running=True, image=str(image.unique_id))
+    update_image_settings(layer, axes=placement.shown if read_axes(image).certain else None)
+    layer.editable = False  # napari forgets the history of undone edits, too
+    for name, value in placement.geometry(image).items():
+        setattr(layer, name, value)
+    return placement.from_layer(layer.data)
+
+
+def empty_labels(labels_shape: tuple[int, ...]) -> np.ndarray:
+    """Return the array of a new result, in the order T, Z, Y, X.
 
     Raises
     ------
     InputError
         The labels do not fit into memory.
     """
-    base = f"{image.name} {model_name}"
     try:
-        fresh = np.zeros(labels_shape, LIVE_DTYPE)  # memory is taken page by page, when written
+        return np.zeros(labels_shape, LIVE_DTYPE)  # memory is taken page by page, when written
     except (MemoryError, ValueError) as error:
         size = " x ".join(map(str, labels_shape))
         raise InputError(
             f"Labels of {size} pixels do not fit into memory; run `napari-unet segment` in a "
             "terminal, which writes them to a file."
         ) from error
-    shown = placement.to_layer(fresh)
-    layer = previous_result(viewer, base, shown.shape)
-    if layer is None:
-        layer = add_result(viewer, shown, image, base, placement, running=True)
-        layer.editable = False
-        return layer, fresh, True
-    update_info(layer, running=True, image=str(image.unique_id))
-    update_image_settings(layer, axes=placement.shown if read_axes(image).certain else None)
-    layer.editable = False  # napari forgets the history of undone edits, too
-    for name, value in placement.geometry(image).items():
-        setattr(layer, name, value)
-    return layer, placement.from_layer(layer.data), False
 
 
 def add_result(
@@ -277,73 +268,3 @@ def seal_result(
         update_info(layer, runs=[*earlier, provenance], provenance=provenance)
     layer.editable = True
     layer.refresh()
-
-
-PlaneChecksums = dict[tuple[int, ...], int]
-"""Checksums of the planes of an array, by their position along the leading axes."""
-
-
-def plane_checksums(data: Any) -> Iterator[tuple[tuple[int, ...], int]]:
-    """Yield the position and checksum of each plane of a numpy array; nothing of lazy arrays."""
-    if isinstance(data, np.ndarray):
-        for index in itertools.product(*map(range, data.shape[:-2])):
-            yield index, labels_checksum(data[index])
-
-
-class EditWatch:
-    """Calls `edited` once, in the window's thread, when a Labels layer was changed.
-
-    napari emits events for paint strokes, but for an undo only `set_data`, which it also emits
-    whenever a slider moves. So the plane in view is compared with its checksum at each drawing.
-
-    Parameters
-    ----------
-    viewer, layer
-        Neither is kept alive by the watch.
-    checksums
-        The planes' checksums, as `plane_checksums` gives them.
-    """
-
-    def __init__(
-        self, viewer: Any, layer: Labels, checksums: PlaneChecksums, edited: Callable[[], object]
-    ) -> None:
-        self._viewer, self._layer = weakref.ref(viewer), weakref.ref(layer)
-        self._checksums = checksums
-        self._edited: Callable[[], object] | None = edited
-        events = layer.events
-        self._edit_events: tuple[Any, ...] = (events.paint, events.labels_update, events.data)
-        for event in self._edit_events:
-            event.connect(self._report)
-        events.set_data.connect(self._compare)
-        self._compare()
-
-    def stop(self) -> None:
-        """Watch no longer."""
-        self._edited = None
-        layer = self._layer()
-        if layer is not None:
-            for event in self._edit_events:
-                event.disconnect(self._report)
-            layer.events.set_data.disconnect(self._compare)
-        self._edit_events = ()
-
-    def _report(self, *_: Any) -> None:
-        edited = self._edited
-        self.stop()
-        if edited is not None:
-            edited()
-
-    def _compare(self, *_: Any) -> None:
-        """Compare the plane in view with its checksum, unless the view cuts across the planes."""
-        viewer, layer = self._viewer(), self._layer()
-        if viewer is None or layer is None or not isinstance(layer.data, np.ndarray):
-            return
-        first = viewer.dims.ndim - layer.ndim
-        shown = [axis - first for axis in viewer.dims.displayed]
-        if first < 0 or sorted(shown) != [layer.ndim - 2, layer.ndim - 1]:
-            return
-        here = np.round(layer.world_to_data(viewer.dims.point)).astype(int)
-        index = tuple(int(at) for at in here[:-2])
-        expected = self._checksums.get(index)
-        if expected is not None and expected != labels_checksum(layer.data[index]):
-            self._report()

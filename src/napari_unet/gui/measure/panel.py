@@ -16,8 +16,9 @@ from napari_unet.core.text import pluralise
 from napari_unet.gui.errors import report_error
 from napari_unet.gui.jobs.run_button import RunButton
 from napari_unet.gui.layers.combos import as_choices, image_layers, object_layers, refresh_choices
+from napari_unet.gui.layers.edits import EditWatch
 from napari_unet.gui.layers.navigation import READ_ONLY_MODES, go_to, object_under, watch_clicks
-from napari_unet.gui.layers.result_info import EditWatch, find_source_image
+from napari_unet.gui.layers.result_info import find_source_image
 from napari_unet.gui.measure.run import MeasureRun
 from napari_unet.gui.measure.table import ObjectView
 from napari_unet.gui.remembered import remember, remembered

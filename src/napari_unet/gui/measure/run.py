@@ -11,7 +11,8 @@ from napari_unet.core.io.stack import open_stack
 from napari_unet.core.progress import Progress
 from napari_unet.gui.jobs.run_button import ResultRun
 from napari_unet.gui.layers.convert import full_resolution, layer_axes, layer_stack, voxel_size_um
-from napari_unet.gui.layers.result_info import PlaneChecksums, get_provenance, plane_checksums
+from napari_unet.gui.layers.edits import PlaneChecksums, plane_checksums
+from napari_unet.gui.layers.result_info import get_provenance
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

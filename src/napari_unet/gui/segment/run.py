@@ -25,7 +25,8 @@ from napari_unet.gui.layers.label_geometry import Placement
 from napari_unet.gui.layers.live_labels import LiveLabels, draw_part
 from napari_unet.gui.layers.navigation import WHOLE, NearestFirst, get_visible_region, plan_region
 from napari_unet.gui.layers.overlay_layer import remove_layer
-from napari_unet.gui.layers.result_info import labels_checksum, open_result, seal_result
+from napari_unet.gui.layers.result_info import empty_labels, labels_checksum, seal_result
+from napari_unet.gui.segment.result_layer import EditsKnown, ResultLayer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -183,8 +184,8 @@ class InMemoryRun(SegmentRun):
     """
 
     _live: LiveLabels | None = None
+    _opening: ResultLayer | None = None
     _checksum: int | None = None
-    _is_new = False
     _ndim = 2
     _here: Index = ()
     _focus: tuple[float, ...] | None = None
@@ -203,27 +204,32 @@ class InMemoryRun(SegmentRun):
         frames, window = plan_region(request.region, view, stack, self._ndim, image.name)
         shape = full_resolution(image).shape
         placement = Placement(axes, stack.labels_axes, tuple(shape))
-        self.layer, array, self._is_new = open_result(
-            self.viewer, image, request.model, placement, stack.labels_shape
-        )
+        array = empty_labels(stack.labels_shape)
         self._placement = placement
-        self._live = LiveLabels(array, min(self._ndim, array.ndim), window)
+        self._live = live = LiveLabels(array, min(self._ndim, array.ndim), window)
+        name = f"{image.name} {request.model}"
+        self._opening = opening = ResultLayer(self.viewer, image, name, placement, live)
+        self.layer = opening.layer
         self._follow_view()
         self._watch(True)
         self._eta = Eta()  # waiting for another run was not this one's time
         work = self._engine(
             stack,
             request,
-            out=self._live,
+            out=live,
             focus=lambda: self._focus,
             what=NearestFirst(frames, lambda: self._here),
             window=window,
             features=get_features(image),
         )
-        return self._show_live(work, self._live, placement)
+        return self._show_live(opening.steps(), work, live, placement)
 
     def _show_live(
-        self, work: Generator[Any, None, Any], live: LiveLabels, placement: Placement
+        self,
+        opening: Generator[Any, None, None],
+        work: Generator[Any, None, Any],
+        live: LiveLabels,
+        placement: Placement,
     ) -> Generator[Any, None, Any]:
         """Copy each tile and each finished frame into the layer's array, in the job's thread."""
 
@@ -236,14 +242,19 @@ class InMemoryRun(SegmentRun):
             return item
 
         try:
+            yield from opening
             return (yield from map_steps(work, shown))
         finally:
             work.close()  # the engine joins the objects of the tiles that it has, if cancelled, too
             live.finish_all()
-            self._checksum = labels_checksum(placement.to_layer(live.array))
+            if not live.untouched:
+                self._checksum = labels_checksum(placement.to_layer(live.array))
 
     def _take(self, item: Progress) -> None:
         super()._take(item)
+        if isinstance(item, EditsKnown) and self._opening is not None:
+            self._opening.answer(item)
+            self.layer = self._opening.layer
         if isinstance(item, FrameDone) and self._live is not None:
             size = self._live.shape[self._live.leading :]
             window = self._live.window or tuple(slice(0, n) for n in size)
@@ -265,22 +276,26 @@ class InMemoryRun(SegmentRun):
         try:
             super()._end(state)
         finally:
-            self._live = None
+            if self._opening is not None:
+                self._opening.close()
+            self._live = self._opening = None
 
     def _leave_layer(self, state: str) -> None:
         if self._placement is not None:
             self._watch(False)
-        layer = self.layer
-        if layer is None or layer not in self.viewer.layers:
+        layer, opening = self.layer, self._opening
+        if layer is None or opening is None or layer not in self.viewer.layers:
             return
-        if self._is_new and state != DONE and (self._live is None or self._live.untouched):
+        untouched = self._live is None or self._live.untouched
+        if opening.is_new and state != DONE and untouched:
             remove_layer(self.viewer, layer)
             return
         self.draw()
         provenance = getattr(self.result, "provenance", None) if state == DONE else None
         if provenance is not None and self.request.region != WHOLE:
             provenance = {**provenance, "region": self.request.region}
-        seal_result(layer, provenance, self.request.region == WHOLE, self._checksum)
+        checksum = opening.checksum if untouched else self._checksum
+        seal_result(layer, provenance, self.request.region == WHOLE, checksum)
 
     def _watch(self, on: bool) -> None:
         super()._watch(on)

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from napari_unet.core.image.diameters import peak_heights
 from napari_unet.core.instances.heads import InstanceHead, SemanticHead, get_head
-from napari_unet.core.instances.mask import ObjectMask
+from napari_unet.core.instances.mask import ObjectMask, number_objects
 from napari_unet.core.instances.tile_merger import decode_instances
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.progress import Progress
@@ -252,15 +252,14 @@ def _rank_objects(
     index: Index,
     signs: bool,
 ) -> list[UncertainRegion]:
-    ids = np.unique(labels[labels > 0])
+    ids, compact = number_objects(labels)
     if not len(ids):
         return []
     mean = np.asarray(ndimage.mean(uncertainty, labels, ids))
     flatness = 1 - peak_heights(labels, height)
     known_share = np.asarray(ndimage.mean(known, labels, ids))
     centres = ndimage.center_of_mass(labels > 0, labels, ids)
-    _, compact = np.unique(labels, return_inverse=True)
-    boxes = ndimage.find_objects(compact.reshape(labels.shape) + int(labels.min() > 0))
+    boxes = ndimage.find_objects(compact)
     found = []
     for a, b, label, centre, box, share in zip(
         mean, flatness, ids, centres, boxes, known_share, strict=True
