@@ -1,17 +1,25 @@
-"""Which tile is fastest on this computer, and how many threads it can use.
+r"""Which tile is fastest on this computer, and how many threads it can use.
 
     python benchmarks/speed.py                         # 4096 x 4096 px; some minutes on two cores
     python benchmarks/speed.py --size 2048 --edges 512 1024 --repeats 1
+    python benchmarks/speed.py --compare --size 2048   # with MONAI's window, by processor time
+    ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 \
+        python benchmarks/speed.py --compare --size 2048 --precision float32   # as without bfloat16
 
 Prediction in tiles of each edge length, halo and all, in turns over the same image; beside it the
 bare network on one piece of that edge, which pays no halo; and the bare network on one thread, two,
 and so on.
+
+With --compare: tiled prediction, the bare network on tiles of 512 and 1024 px, and MONAI's sliding
+window (overlap 0.25, Gaussian, 512 px) around the plain network in float32 and around our fused
+one, in turns. The processor's time can be compared on a busy machine, too; use one thread.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +29,13 @@ import torch
 from napari_unet.core.errors import ModelError
 from napari_unet.core.io.sample_images import blobs
 from napari_unet.core.settings.tasks import PredictSettings
-from napari_unet.nn.bench import best_times, describe_machine, stand_in, tile_runner
+from napari_unet.nn.bench import (
+    best_times,
+    describe_machine,
+    sliding_window,
+    stand_in,
+    tile_runner,
+)
 from napari_unet.nn.inference.map_source import predict
 from napari_unet.nn.inference.model import Model, load_model
 
@@ -70,12 +84,33 @@ def measure_threads(model: Model, edge: int, repeats: int) -> dict[int, float]:
     return rates
 
 
+def compare(model: Model, size: int, repeats: int, precision: str) -> dict[str, float]:
+    """Return megapixels a second of processor time: tiled, bare by edge, and MONAI's two."""
+    image = blobs((size, size))
+    seen = tile_runner(model, image).frame.read((slice(0, size), slice(0, size)))
+    values = torch.from_numpy(seen)[None]
+    runner = model.runner(model.choose_precision(precision))
+    settings = PredictSettings(diameter=model.diameter, survey=False, precision=precision)
+    tasks: dict[str, Any] = {"tiled": partial(predict, image, model, settings)}
+    pixels = dict.fromkeys(("tiled", "monai", "monai, fused"), values[0, 0].numel())
+    for edge in (512, 1024):
+        tasks[f"bare {edge}"] = partial(runner, values[..., :edge, :edge])
+        pixels[f"bare {edge}"] = min(edge, size) ** 2
+    for name, net in (("monai", model.net), ("monai, fused", runner)):
+        if (slide := sliding_window(model, 512, net)) is not None:
+            tasks[name] = partial(slide, values, 1)
+    times = best_times(tasks, repeats, model.device, time.process_time)
+    return {name: pixels[name] / 1e6 / seconds for name, seconds in times.items()}
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--size", type=int, default=4096, help="edge length of the image, px")
     parser.add_argument("--edges", type=int, nargs="+", default=[256, 512, 1024, 2048])
     parser.add_argument("--repeats", type=int, default=2, help="how often each time is taken")
+    parser.add_argument("--compare", action="store_true", help="with the bare network and MONAI")
+    parser.add_argument("--precision", default="auto", help="number format of a comparison")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file")
     values = parser.parse_args()
     try:
@@ -84,6 +119,13 @@ def main() -> None:
         model = stand_in()
     machine = describe_machine(model)
     print(", ".join(f"{name} {value}" for name, value in machine.items() if value))
+    if values.compare:
+        rates = compare(model, values.size, values.repeats, values.precision)
+        bare = max(rate for name, rate in rates.items() if name.startswith("bare"))
+        for name, rate in rates.items():
+            print(f"{name:12}: {rate:.3f} MPx/s, tiled is {rates['tiled'] / rate:.2f} x as fast")
+        print(f"tiled prediction reaches {rates['tiled'] / bare:.0%} of the bare network")
+        return
     edges = measure_edges(model, values.size, values.edges, values.repeats)
     for row in edges:
         print(

@@ -19,7 +19,6 @@ The run is seeded.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import sys
 from dataclasses import dataclass, replace
@@ -57,7 +56,7 @@ from napari_unet.nn.unet.click_head import ClickHead
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 from lab.synthetic_images import Picture, SyntheticImageSource, make_synthetic_image, normalise
 from lab.synthetic_kinds import make_object_scene
-from train_general import bare_sample, crop_weights, mean_of, read_samples
+from train_general import bare_sample, crop_weights, mean_of, read_samples, read_split
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,12 +67,10 @@ PER_IMAGE = 2
 """Number of objects that are clicked on in each image of a validation."""
 
 
-def read_split(data: Path, split: str, channels: int) -> Samples:
+def bare_samples(data: Path, split: str, channels: int) -> Samples:
     """Read one split of the data set, without targets: only a trunk's training needs them."""
-    with (data / "split.csv").open() as file:
-        rows = [row for row in csv.DictReader(file) if row["split"] == split]
     items = []
-    for row in rows:
+    for row in read_split(data, split):
         labels = tifffile.imread(data / "labels" / f"{row['id']}.tif")
         image = normalise(tifffile.imread(data / "images" / f"{row['id']}.tif"), channels)
         sample = bare_sample(image, labels, row["modality"])
@@ -103,7 +100,7 @@ class ObjectScenes:
 def picture_sources(data: Path, channels: int) -> list[PictureSource]:
     """Return what the head is trained on: images and generated scenes, half and half."""
     if is_split(data):
-        images = LabelledImages.from_samples(read_split(data, "train", channels))
+        images = LabelledImages.from_samples(bare_samples(data, "train", channels))
         return [images, SyntheticImageSource(TRAIN_SCENES)]
     samples = read_samples(data, "train")
     images = LabelledImages(samples, crop_weights(samples))
@@ -142,7 +139,7 @@ def validation(model: Model, data: Path, images: int) -> ClickValidator:
     """Choose the objects to score the head on: from images, and as many generated ones."""
     rng = np.random.default_rng(VALIDATION_SCENES)
     if is_split(data):
-        samples = read_split(data, "val", model.spec.in_channels)
+        samples = bare_samples(data, "val", model.spec.in_channels)
         some = rng.permutation(len(samples.items))[:images]
         chosen = Samples(
             [replace(samples.items[i], group="images") for i in sorted(some.tolist())], samples.head

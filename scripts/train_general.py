@@ -135,9 +135,9 @@ def shares() -> dict[str, float]:
     return {**real, "scenes": SCENE_SHARE, GREY: GREY_SHARE}
 
 
-def rows_of(data: Path, kind: Kind, split: str) -> list[dict[str, str]]:
-    """Return the lines of a kind's split file; nothing where the folder is not there."""
-    file = data / kind.folder / "split.csv"
+def read_split(folder: Path, split: str) -> list[dict[str, str]]:
+    """Return the lines of one split in a folder's `split.csv`; nothing where there is no file."""
+    file = folder / "split.csv"
     if not file.is_file():
         return []
     with file.open() as lines:
@@ -147,7 +147,7 @@ def rows_of(data: Path, kind: Kind, split: str) -> list[dict[str, str]]:
 def read_images(data: Path, split: str) -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
     """Yield group, name, image and labels of every image of one split of all kinds."""
     for kind in KINDS:
-        for row in rows_of(data, kind, split):
+        for row in read_split(data / kind.folder, split):
             name = f"{row['id']}.tif"
             image, labels = (
                 tifffile.imread(data / kind.folder / part / name) for part in ("images", "labels")

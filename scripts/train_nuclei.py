@@ -19,7 +19,6 @@ forgetting. With --replay nothing is trained: an existing model gets one.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import sys
 from pathlib import Path
@@ -29,6 +28,7 @@ import numpy as np
 import tifffile
 import torch
 from skimage.transform import resize
+from train_general import read_split
 
 from napari_unet.core.evaluation.overlay import draw_outlines
 from napari_unet.core.models.card import ModelCard
@@ -61,10 +61,9 @@ DECODE = {"threshold": 0.6, "merge": 0.15, "min_size": 30}
 """How maps become objects while the weights are being chosen; calibrated at the end."""
 
 
-def read_split(data: Path, split: str) -> Samples:
+def modality_samples(data: Path, split: str) -> Samples:
     """Read one split of the data set; the modalities are the sampling's groups."""
-    with (data / "split.csv").open() as file:
-        rows = [row for row in csv.DictReader(file) if row["split"] == split]
+    rows = read_split(data, split)
     names = [f"{row['id']}.tif" for row in rows]
     pairs = [(data / "images" / n, tifffile.imread(data / "labels" / n)) for n in names]
     return Samples.from_labels(pairs, groups=[row["modality"] for row in rows])
@@ -76,9 +75,9 @@ def run_training(state: TrainState, data: Path, settings: TrainSettings, out: Pa
     card = ModelCard(name="nuclei", spec=SPEC, decode=DECODE, training=training)
     steps = train(
         state,
-        read_split(data, "train"),
+        modality_samples(data, "train"),
         settings,
-        validate=Validator(read_split(data, "val"), card),
+        validate=Validator(modality_samples(data, "val"), card),
         checkpoint=out / CHECKPOINT,
         log=TrainLog(out),
     )
@@ -133,7 +132,7 @@ def polish(net: UNet, args: argparse.Namespace) -> TrainState:
 
 def finish(net: UNet, data: Path, out: Path, training: dict) -> None:
     """Calibrate a trained network, fill in its card, and write the model folder."""
-    validation, device = read_split(data, "val"), pick_device("auto")
+    validation, device = modality_samples(data, "val"), pick_device("auto")
     training["working_diameter_px"] = DIAMETER
     card = ModelCard(name="nuclei", spec=SPEC, licence=LICENCE, training=training)
     # float16 rounds the weights: calibrate and measure those that will be shipped.
@@ -144,7 +143,7 @@ def finish(net: UNet, data: Path, out: Path, training: dict) -> None:
     decode = calibrate(maps, validation, DIAMETER)
     chosen = {"threshold": decode.threshold, "merge": decode.merge, "min_size": decode.min_size}
     model = Model(model.card.replace(decode=chosen), model.net, device)
-    training["statistics"] = training_statistics(model, read_split(data, "train"))
+    training["statistics"] = training_statistics(model, modality_samples(data, "train"))
     metrics = scores_at(scores_by_group(maps, validation, decode, DIAMETER))
     metrics["bfloat16_dice"] = round(format_agreement(model, validation), 5)
     card = model.card.replace(metrics=metrics, training=training)
@@ -166,15 +165,14 @@ def scores_at(groups: dict[str, Scores]) -> dict[str, Any]:
 
 def add_rehearsal(folder: Path, data: Path) -> None:
     """Add crops that represent the training split to a model folder."""
-    replay = pack_rehearsal(choose_rehearsal_crops(read_split(data, "train"), DIAMETER))
+    replay = pack_rehearsal(choose_rehearsal_crops(modality_samples(data, "train"), DIAMETER))
     attach_rehearsal(folder, replay)
     sys.stderr.write(f"{folder}: replay of {len(replay):,} bytes\n")
 
 
 def thumbnail(model: Model, data: Path) -> np.ndarray:
     """Draw what the model finds in one validation image, 128 x 128 RGB."""
-    with (data / "split.csv").open() as file:
-        rows = [r for r in csv.DictReader(file) if r["split"] == "val"]
+    rows = read_split(data, "val")
     row = next(r for r in rows if r["modality"] == "fluorescence" and int(r["n_objects"]) > 20)
     image = tifffile.imread(data / "images" / f"{row['id']}.tif")
     side = min(image.shape[:2])
@@ -215,7 +213,7 @@ def main() -> None:
         budget["steps"] += polished.step
         budget["seconds"] += round(polished.seconds)
         net = polished.best_net()
-    finish(net, args.data, args.out, read_split(args.data, "train").card() | budget)
+    finish(net, args.data, args.out, modality_samples(args.data, "train").card() | budget)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ PLAN = Plan(sizes=(32,), large=64, edges=(32, 64, 4096), window=32, batches=(1, 
 
 def test_answers_are_plain_and_complete(make_model, monkeypatch):
     monkeypatch.setattr(bench, "SPEC_3D", make_model(ndim=3).spec)
-    monkeypatch.setattr(bench, "_sliding_window", lambda *_: None)  # slow to import
+    monkeypatch.setattr(bench, "sliding_window", lambda *_: None)  # slow to import
     plan = Plan(**{**vars(PLAN), "volume": (8, 16, 16)})
     lines: list[str] = []
     results = run_bench(True, lines.append, plan=plan, model=make_model(depth=1))
@@ -60,7 +60,7 @@ def test_says_so_where_monai_is_missing(make_model, monkeypatch):
 @pytest.mark.skipif(importlib.util.find_spec("monai") is None, reason="needs the bench extra")
 def test_monai_runs_the_same_weights(make_model):
     model = make_model(depth=1)
-    slide = bench._sliding_window(model, 32, model.net)
+    slide = bench.sliding_window(model, 32, model.net)
     values = torch.rand(1, 1, 32, 32)
     with torch.inference_mode():
         assert torch.allclose(slide(values, 1), model.net(values), atol=1e-5)

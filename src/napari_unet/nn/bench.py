@@ -205,8 +205,8 @@ def _tiled(model: Model, plan: Plan, report: Report) -> dict[str, Any]:
         "tiled": lambda: predict(image, model, settings),
         "forward": lambda: runner.runner(piece),
     }
-    slide = _sliding_window(model, plan.window, model.net)
-    fused = _sliding_window(model, plan.window, runner.runner)
+    slide = sliding_window(model, plan.window, model.net)
+    fused = sliding_window(model, plan.window, runner.runner)
     batch = 0
     if slide and fused:
         # A strip of four windows, which overlap by a quarter, is enough to choose the batch.
@@ -269,7 +269,7 @@ def _best_edge(runner: TileRunner, values: Tensor, edges: tuple[int, ...]) -> in
     return min(fitting, key=lambda edge: times[str(edge)] / edge**2)
 
 
-def _sliding_window(
+def sliding_window(
     model: Model, window: int, net: Callable[[Tensor], Tensor]
 ) -> Callable[[Tensor, int], Tensor] | None:
     """Return MONAI's inference with a network; None without MONAI."""
@@ -340,16 +340,21 @@ def _against_monai(rates: dict[str, float], batch: int, report: Report) -> dict[
 Task = Callable[[], object]
 
 
-def best_times(tasks: Mapping[str, Task], repeats: int, device: torch.device) -> dict[str, float]:
-    """Run tasks in turns; return the shortest time of each, in seconds."""
+def best_times(
+    tasks: Mapping[str, Task],
+    repeats: int,
+    device: torch.device,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, float]:
+    """Run tasks in turns; return the shortest time of each, in seconds of a clock."""
     times: dict[str, list[float]] = {name: [] for name in tasks}
     for _ in range(repeats):
         for name, task in tasks.items():
             _synchronise(device)
-            began = time.perf_counter()
+            began = clock()
             task()
             _synchronise(device)
-            times[name].append(time.perf_counter() - began)
+            times[name].append(clock() - began)
     return {name: min(values) for name, values in times.items()}
 
 

@@ -9,6 +9,7 @@ from discs import disc_image, nested_image
 from napari_unet.core.errors import SettingsError
 from napari_unet.core.evaluation.metrics import evaluate
 from napari_unet.core.image.diameters import median_diameter
+from napari_unet.core.io.sample_images import blobs
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.progress import run_to_end
 from napari_unet.core.settings.tasks import PredictSettings
@@ -22,6 +23,7 @@ from napari_unet.nn.inference.model_input import open_frame
 from napari_unet.nn.inference.scale_trials import ScaleTrial, check_consistency, try_scale
 from napari_unet.nn.inference.second_size import count_held, find_second_size
 from napari_unet.nn.inference.segment import segment_steps
+from napari_unet.nn.unet.net import UNet
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +82,21 @@ def test_it_can_be_stopped_between_two_trials(nuclei, monkeypatch):
     assert next(steps).what == ESTIMATING and scales == [1, 0.25]  # the first is not made twice
     steps.close()
     assert len(scales) == 2
+
+
+def test_a_small_image_is_not_computed_again_after_the_look_at_it(nuclei, monkeypatch):
+    image, passes, levels = blobs((64, 64)), [], UNet._levels
+
+    def counted(net, x, **options):
+        passes.append(tuple(x.shape))
+        return levels(net, x, **options)
+
+    monkeypatch.setattr(UNet, "_levels", counted)
+    looked = run_to_end(segment_steps(image, nuclei)).labels
+    assert passes == [(1, 3, 64, 64)]
+    settings = PredictSettings(diameter=nuclei.diameter, survey=False)
+    told = run_to_end(segment_steps(image, nuclei, settings)).labels
+    assert len(passes) == 2 and looked.any() and np.array_equal(looked, told)
 
 
 def test_micrometres_become_pixels_of_the_image(nuclei):

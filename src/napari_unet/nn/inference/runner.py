@@ -8,7 +8,7 @@ the network's grid stay on it, so tiled and whole answers agree as they do witho
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
+HELD_PIXELS = 2**18
+"""Features of so many pixels are held from a look at an image to its run, at most."""
 OFF, FLIPS, TURNS = "off", "flips", "flips and turns"
 """The choices of `PredictSettings.augment`."""
 
@@ -72,12 +74,16 @@ class Runner:
     """A network with BatchNorm folded, channels last, in one number format.
 
     With several views its answer is their average.
+
+    What `summary` computed is held for the next call: a small image that was looked at for the size
+    of its objects is mostly run as it was looked at, and is not computed twice.
     """
 
     net: UNet
     device: torch.device
     dtype: torch.dtype
     views: tuple[Flip, ...] = (Flip(),)
+    _held: list[tuple[Tensor, Tensor]] = field(default_factory=list, repr=False)
 
     @classmethod
     def from_net(cls, net: UNet, device: torch.device, precision: str) -> Runner:
@@ -90,6 +96,8 @@ class Runner:
     def __call__(self, tiles: Tensor) -> Tensor:
         """Run tiles, float32 (N, C, *spatial) in host memory; raw maps, float32, on the device."""
         layout = _layout(tiles.ndim - 2)
+        if len(self.views) == 1 and (features := self._take_held(tiles)) is not None:
+            return self.read(features)
         with torch.inference_mode(), _exactly():
             tiles = self._sent(tiles)
             seen = (view.apply(tiles).contiguous(memory_format=layout) for view in self.views)
@@ -107,6 +115,8 @@ class Runner:
 
         `read` turns them into the raw maps that a call with a single view gives.
         """
+        if (features := self._take_held(tiles)) is not None:
+            return features
         with torch.inference_mode(), _exactly():
             tiles = self._sent(tiles).contiguous(memory_format=_layout(tiles.ndim - 2))
             return self.net.trunk(tiles)
@@ -127,8 +137,19 @@ class Runner:
             for features in levels:
                 flat = features[0].flatten(1).float()
                 parts += [flat.mean(1), flat.std(1, correction=0)]
-            inside = tuple(slice(0, size) for size in tile.shape[1:])
-            return self.read(features)[0][:, *inside], torch.cat(parts)
+            features = features[:, :, *(slice(0, size) for size in tile.shape[1:])]
+            # A network of ONNX Runtime has its features from torch: other numbers than its own.
+            if isinstance(self.net, UNet) and tile[0].numel() <= HELD_PIXELS:
+                self._held[:] = [(tile.clone(), features)]
+            return self.read(features)[0], torch.cat(parts)
+
+    def _take_held(self, tiles: Tensor) -> Tensor | None:
+        """Return the features (1, width, *spatial) that are held, if they are these tiles'."""
+        try:
+            image, features = self._held.pop()
+        except IndexError:  # nothing is, or another thread has taken it
+            return None
+        return features if len(tiles) == 1 and torch.equal(image, tiles[0]) else None
 
     def read(self, features: Tensor) -> Tensor:
         """Read raw maps, float32 (N, K, *spatial), off features in any number format."""

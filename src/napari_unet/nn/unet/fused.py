@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from napari_unet.nn.unet.net import Block, UNet, pad_to_multiple
+from napari_unet.nn.unet.net import Block, UNet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -114,29 +114,10 @@ class FusedUNet(UNet):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images (N, in_channels, [Z,] Y, X) to raw maps (N, `out_channels`, [Z,] Y, X)."""
-        return self._run(x, read=True)
-
-    def trunk(self, x: Tensor) -> Tensor:
-        """Map images (N, in_channels, [Z,] Y, X) to features (N, width, [Z,] Y, X)."""
-        return self._run(x, read=False)
-
-    def _run(self, x: Tensor, *, read: bool) -> Tensor:
-        self._check(x)
-        sizes = x.shape[2:]
-        x = pad_to_multiple(x, self.spec.stride)
-        skips = []
-        for level in range(self.spec.depth):
-            skip, x = self._encode(level, x)
-            skips.append(skip)
-        x = self.bottleneck(x)
-        for level in reversed(range(self.spec.depth)):
-            x = self._decode(level, x, skips.pop(), read=read and level == 0)
-        for axis, size in enumerate(sizes, start=2):
-            x = x.narrow(axis, 0, size)
-        return x
+        return self._finest(x, self._levels(x, read=True))
 
     def _encode(self, level: int, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return a level's features, and what its pooling makes of them."""
+        """Return a level's features, and what its pooling makes of them, strip by strip."""
         block, pool, rows = self.encoder[level], self.pools[level], x.shape[2]
         strips = list(self._strips(level, x.shape, x.element_size()))
         if len(strips) == 1:
@@ -153,8 +134,9 @@ class FusedUNet(UNet):
             _rows(pooled, (start // factor, stop // factor)).copy_(small)
         return features, pooled  # type: ignore[return-value]
 
-    def _decode(self, level: int, x: Tensor, skip: Tensor, *, read: bool) -> Tensor:
-        """Return a level's features from those of the next, or what the head reads off them."""
+    def _decode(self, level: int, x: Tensor, skips: list[Tensor], *, read: bool) -> Tensor:
+        """Return a level's features, or what the head reads off them, strip by strip."""
+        skip = skips.pop()
         strips = list(self._strips(level, skip.shape, skip.element_size()))
         if len(strips) == 1:
             y: Tensor = self.decoder[level](self._merge(level, skip, self.ups[level](x)))

@@ -256,13 +256,7 @@ class UNet(nn.Module):
         ModelError
             The input has other axes or channels than the model's, or no pixels.
         """
-        sizes = x.shape[2:]
-        for features in self.pyramid(x):
-            x = features
-        for axis, size in enumerate(sizes, start=2):
-            if x.shape[axis] != size:  # the gradient of a crop costs a pass over all pixels
-                x = x.narrow(axis, 0, size)
-        return x
+        return self._finest(x, self.pyramid(x))
 
     def pyramid(self, x: Tensor) -> Iterator[Tensor]:
         """Yield the features of each level of images (N, in_channels, [Z,] Y, X), coarsest first.
@@ -275,18 +269,45 @@ class UNet(nn.Module):
         ModelError
             The input has other axes or channels than the model's, or no pixels.
         """
+        return self._levels(x, read=False)
+
+    def _levels(self, x: Tensor, *, read: bool) -> Iterator[Tensor]:
+        """Do what `pyramid` does; with `read` the last are the head's raw maps."""
         self._check(x)
-        x = pad_to_multiple(x, self.spec.stride)
-        skips = []
-        for block, pool in zip(self.encoder, self.pools, strict=True):
-            x = block(x)
-            skips.append(x)
-            x = pool(x)
+        x, skips = pad_to_multiple(x, self.spec.stride), []
+        for level in range(self.spec.depth):
+            skip, x = self._encode(level, x)
+            skips.append(skip)
+            del skip  # `skips` alone holds it: memory is short at full resolution
         x = self.bottleneck(x)
         yield x
         for level in reversed(range(self.spec.depth)):
-            x = self.decoder[level](self._merge(level, skips.pop(), self._up_sampled(level, x)))
+            x = self._decode(level, x, skips, read=read and level == 0)
             yield x
+
+    def _finest(self, x: Tensor, levels: Iterator[Tensor]) -> Tensor:
+        """Return the last of some levels, without the padding of the images `x`."""
+        sizes = x.shape[2:]
+        for features in levels:
+            x = features
+        for axis, size in enumerate(sizes, start=2):
+            if x.shape[axis] != size:  # the gradient of a crop costs a pass over all pixels
+                x = x.narrow(axis, 0, size)
+        return x
+
+    def _encode(self, level: int, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return a level's features, and what its pooling makes of them."""
+        y: Tensor = self.encoder[level](x)
+        return y, self.pools[level](y)
+
+    def _decode(self, level: int, x: Tensor, skips: list[Tensor], *, read: bool) -> Tensor:
+        """Return a level's features from those of the next and the last skip, which is taken out.
+
+        With `read`, what the head reads off them.
+        """
+        merged = self._merge(level, skips.pop(), self._up_sampled(level, x))
+        y: Tensor = self.decoder[level](merged)
+        return self.head(y) if read else y
 
     def _up_sampled(self, level: int, x: Tensor) -> Tensor:
         """Up-sample features to `level` from the next."""
