@@ -74,6 +74,12 @@ def test_one_that_cannot_be_measured_is_kept_unless_it_lost_what_it_was_taught(
     assert (found.to_json()["taught_before"], found.taught_after) == (taught.before, taught.after)
 
 
+def test_of_deletions_alone_it_is_not_said_how_many_objects_are_found():
+    deleted = TaughtScores(0.0, 0.0, 0, 90, 80, 85)
+    found = compare_models("AP50", None, None, 0, "Too little is known.", taught=deleted)
+    assert found.keep and found.reason == "Too little is known."
+
+
 def test_the_way_back_must_gain_something_on_what_was_taught():
     gains = TaughtScores(0.1, 0.6, 8, 90, 80, 85)
     assert compare_models("AP50", None, None, 0, taught=gains).gains

@@ -27,6 +27,7 @@ from napari_unet.gui.layers.result_info import RESULT_KEY
 from napari_unet.gui.live import section as section_module
 from napari_unet.gui.live import work as work_module
 from napari_unet.gui.live.footer import describe_round
+from napari_unet.gui.live.view import LARGEST, middle_of
 
 
 @pytest.fixture
@@ -266,3 +267,13 @@ def test_objects_that_were_corrected_are_left_out_of_what_would_change():
     assert set(np.unique(left)) == {0, 2}
     assert labels.max() == 2
     assert (labels == 1).any(), "the labels themselves are not touched"
+
+
+def test_of_a_large_image_in_view_the_middle_is_predicted_anew():
+    whole, small = (slice(0, 5), slice(0, 20_000), slice(100, 20_100)), (slice(3, 40), slice(0, 9))
+    planes, rows, columns = middle_of(whole)
+    assert planes == slice(0, 5)
+    assert (rows.start, columns.start) == (10_000 - LARGEST // 2, 10_100 - LARGEST // 2)
+    assert rows.stop - rows.start == columns.stop - columns.start == LARGEST
+    assert middle_of(small) == small
+    assert middle_of((slice(0, 20_000), slice(7, 9)))[1] == slice(7, 9)

@@ -132,7 +132,7 @@ def hold_out(
     counts = [count_known(item, samples) for item in samples.items]
     total = sum(counts)
     if total < 2 * MIN_OBJECTS:
-        what = f"{total} known object{'' if total == 1 else 's'}"
+        what = f"{total or 'no'} known object{'' if total == 1 else 's'}"
         return Split(
             samples, None, f"With {what} nothing can be held out to judge the result by; correct "
             "more of them."

@@ -219,7 +219,7 @@ def compare_models(
                 reason = "It does worse even on the corrections that it learned from."
             elif taught is not None and taught.change > 0:
                 reason += f" {taught.counts}: keep it."
-            elif taught is not None:
+            elif taught is not None and taught.objects:  # else there were deletions alone
                 reason += f" {taught.counts}."
     seen = (taught.before, taught.after) if taught is not None else (None, None)
     return ModelComparison(

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from napari_unet.gui.layers.label_geometry import LabelGeometry
 
 
+LARGEST = 2048
+"""Edge length, in y and x, of what is predicted anew: of a larger view its middle, in seconds and
+with bounded memory, however far the user has zoomed out of a large image."""
+
+
 @dataclass(frozen=True)
 class PlaceInView:
     """A part of labels that is in view; two are equal if they are the same part.
@@ -89,4 +94,15 @@ def find_place(viewer: Any, correct: CorrectSection, ndim: int, head: str) -> Pl
         window = window or tuple(slice(0, n) for n in geometry.stack.frame_shape(ndim))
     except UnetError:
         return None  # nothing of the image is in view, or the view is a cut across the stack
-    return PlaceInView(labels, image, geometry, frames[0], window)
+    return PlaceInView(labels, image, geometry, frames[0], middle_of(window))
+
+
+def middle_of(window: Window) -> Window:
+    """Return the middle of a window that is larger than `LARGEST` in y or x."""
+    planes, plane = window[:-2], window[-2:]
+    starts = [part.start + max(0, part.stop - part.start - LARGEST) // 2 for part in plane]
+    cut = (
+        slice(start, min(part.stop, start + LARGEST))
+        for start, part in zip(starts, plane, strict=True)
+    )
+    return (*planes, *cut)
