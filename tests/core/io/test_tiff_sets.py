@@ -178,6 +178,14 @@ def test_an_axis_of_positions_is_images(tmp_path: Path) -> None:
     assert "holds 2 images; number 0, the first" in open_stack(path).remarks[0]
 
 
+def test_more_positions_than_a_stage_visits_are_damage(tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, planes(2), metadata={"axes": "RYX"}, photometric="minisblack")
+    monkeypatch.setattr("napari_unet.core.io.tiff.MOST_POSITIONS", 1)
+    with pytest.raises(InputError, match="claims 2 positions; it is damaged"):
+        open_stack(path)
+
+
 # --- metadata that claim more than there is -------------------------------------------------------
 
 

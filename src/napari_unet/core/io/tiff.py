@@ -29,6 +29,8 @@ from napari_unet.core.io.tiff_metadata import channel_names, voxel_size
 from napari_unet.core.io.tiff_pages import DecodedPages, map_pages
 from napari_unet.core.text import pluralise
 
+MOST_POSITIONS = 100_000
+"""No stage visits more; a damaged file may claim billions."""
 _POSITIONS = "RM"
 """Letters of tifffile for axes of positions and mosaics, which are images of their own."""
 _SLIDES = ("svs", "ndpi", "qpi", "scn", "bif", "philips", "avs")
@@ -148,7 +150,10 @@ def _choose(path: Path, file: CheckedTiff, wanted: int | None) -> tuple[_Choice,
     for index, series in enumerate(file.series):
         letters = _POSITIONS + "P" * bool(file.is_lsm)
         letter = next((a for a in series.axes if a in letters), "")
-        for position in range(series.shape[series.axes.index(letter)] if letter else 1):
+        count = series.shape[series.axes.index(letter)] if letter else 1
+        if count > MOST_POSITIONS:
+            raise InputError(f"{path} claims {count:,} positions; it is damaged.")
+        for position in range(count):
             choices.append(_Choice(len(choices), series, index, letter, position))
     if not choices:
         raise InputError(f"{path} holds no image; give a TIFF with at least one page.")
