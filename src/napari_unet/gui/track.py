@@ -19,7 +19,9 @@ from napari_unet.gui.layers.edits import EditCheck
 from napari_unet.gui.layers.overlay_layer import remove_layer
 from napari_unet.gui.layers.result_info import (
     RESULT_KEY,
+    ResultInfo,
     find_source_image,
+    is_unedited,
     labels_checksum,
     update_info,
 )
@@ -148,7 +150,9 @@ class LinkSection(LayerSection):
         unedited = found.earlier.unedited()
         found.earlier.close()
         for other in _linked_layers(self._viewer, found.layer):
-            if not isinstance(other, Labels) or other in unedited:
+            same = other in unedited or not isinstance(other, Labels)
+            # A slider that moved counts as touched: such layers are looked at once more.
+            if same or is_unedited(other, ResultInfo.from_layer(other)):
                 remove_layer(self._viewer, other)
 
     def _choices(self, *_: Any) -> list[tuple[str, Labels]]:

@@ -111,6 +111,7 @@ def test_hdf5(tmp_path: Path) -> None:
     assert (stack.axes, stack.voxel_size_um) == ("CZYX", (2.0, 0.5, 0.25))
     np.testing.assert_array_equal(np.asarray(stack.data), values)
     np.testing.assert_array_equal(stack.data[1, ::-1, 3, 2:9:2], values[1, ::-1, 3, 2:9:2])
+    assert np.asarray(stack.data).flags.writeable, "labels of a file can be painted"
     with h5py.File(path, "r+") as file:
         file.create_dataset("labels", data=values[0])
         file["outside"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "raw")

@@ -418,3 +418,10 @@ def test_the_pixel_size_of_a_slide(tmp_path: Path) -> None:
     tifffile.imwrite(path, np.zeros((32, 32, 3), "u1"), description=text, tile=(16, 16),
                      photometric="rgb", metadata=None)  # fmt: skip
     assert open_stack(path).voxel_size_um == pytest.approx((1, 0.499, 0.499))
+
+
+def test_pieces_that_begin_like_a_picture_and_are_none(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).normal(10, 2, (256, 256)).clip(0, 255).astype("u1")
+    values = np.repeat(noise, 2, 1)  # packed, two pixels of 10 are FF 0A, as JPEG XL begins
+    tifffile.imwrite(tmp_path / "a.tif", values, compression="packbits", rowsperstrip=8)
+    np.testing.assert_array_equal(open_stack(tmp_path / "a.tif").data, values)

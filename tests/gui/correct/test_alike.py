@@ -9,6 +9,7 @@ import pytest
 import tifffile
 import tune_parts as parts
 from discs import disc
+from napari.layers import Labels
 from napari.utils.notifications import notification_manager
 from qtpy.QtCore import Qt
 
@@ -25,6 +26,7 @@ from napari_unet.gui.correct import alike_search
 from napari_unet.gui.correct.alike import FILES
 from napari_unet.gui.correct.alike_edit import AlikeOutcome, undo_files
 from napari_unet.gui.correct.edit_tracker import get_edit_tracker
+from napari_unet.gui.correct.file_undo import ShownFile, show_again
 from napari_unet.gui.correct.layer_recording import Learner
 from napari_unet.gui.layers.convert import layer_stack
 from napari_unet.gui.open_files import read_files, show_files
@@ -266,3 +268,13 @@ def test_another_edit_and_the_end_of_the_recording_are_noticed(viewer, models):
     before = alike_search.journal_state(recording)
     layer.data = np.ones(SHAPE, np.uint16)
     assert alike_search.journal_state(recording) != before
+
+
+def test_what_is_painted_while_files_are_undone_stays():
+    before, after = np.zeros((8, 8), np.uint16), np.ones((8, 8), np.uint16)
+    still, painted = (Labels(before.copy()) for _ in range(2))
+    seen = [(ShownFile(x, x.data, "a.tif"), x.data.copy(), after) for x in (still, painted)]
+    painted.data[2, 3] = 7
+    assert show_again(seen) == 1
+    assert (still.data == 1).all()
+    assert painted.data[2, 3] == 7 and painted.data.sum() == 7

@@ -53,3 +53,9 @@ def test_images_of_another_magnification_are_taken_at_their_own_size(nuclei):
     near, sure = (taught(nuclei, px=23.0, spread=spread) for spread in (0.5, 0.05))
     assert estimate_diameter(image, near) < estimate_diameter(image, sure) < 23
     assert estimate_diameter(image, taught(nuclei, px=200.0)) == pytest.approx(20, rel=0.3)
+
+
+def test_where_nothing_is_seen_the_taught_size_is_taken(nuclei):
+    ramp = open_stack(np.mgrid[:12, :12][0].astype(np.float32))
+    assert estimate_diameter(ramp, nuclei) != 80
+    assert estimate_diameter(ramp, taught(nuclei, px=80.0)) == 80

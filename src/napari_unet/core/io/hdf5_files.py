@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,8 @@ def find_hdf5_reader(path: Path, inner: str) -> Callable[[], Opened]:
 def import_package(_: Path) -> None:
     """Import what reads a file."""
     importlib.import_module("h5py")
+    with suppress(ImportError):  # registers Blosc, Zstandard and others
+        importlib.import_module("hdf5plugin")
 
 
 class Hdf5Array(LazyArray):

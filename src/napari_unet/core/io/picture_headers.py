@@ -67,7 +67,7 @@ def claimed_values(data: bytes) -> int:
         size = read_jpeg2000_size(data)
     except (struct.error, IndexError):  # cut short, as the decoder will say
         return 0
-    return max(size.height * size.width * size.channels, size.work_bytes) if size else 0
+    return max(size.height * size.width * size.channels, size.work_bytes // 8) if size else 0
 
 
 def unwrap_lerc(data: bytes, largest: int) -> bytes:

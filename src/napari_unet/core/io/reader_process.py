@@ -36,6 +36,8 @@ START_S = 300.0
 """How long the start may take, in which libraries are imported."""
 PATIENCE = 30
 """How many times as long as a reader may work it may wait, for a disk or for nothing at all."""
+DECODED_PER_S = 10**7
+"""Bytes that are asked for at once add a second for so many: well-packed volumes are large."""
 ORPHAN_S = 60
 """So much later the system ends a process that nobody has ended: who started it was killed."""
 OWNERS = 4
@@ -325,11 +327,11 @@ class ApartArray(LazyArray):
         counts = [abs(span[-1] - span[0]) + 1 for span in spans]
         path, size = self._source[0], math.prod(counts) * self.dtype.itemsize
         with self._lock:
-            process, limit = self._process, seconds_for(path)
+            process, limit = self._process, seconds_for(path) + size / DECODED_PER_S
             if process is None or (process.ended and not process.blamed):  # or interrupted
                 process = self._keep(_open(_spare.take(), *self._source)[0])
             _, data = process.ask(path, limit, size, do="read", start=starts, count=counts)
-        values = np.frombuffer(data, self.dtype).reshape(counts)
+        values = np.frombuffer(bytearray(data), self.dtype).reshape(counts)
         result: np.ndarray = values[tuple(slice(None, None, span.step) for span in spans)][drop]
         return result
 

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 _LERC = 34887
 """The number of a compression whose pieces may be compressed once more."""
+_NO_PICTURES = frozenset((1, 2, 3, 4, 5, 8, 32771, 32773, 32946, 34925, 50000))
+"""Numbers of compressions whose pieces may begin with the bytes of any picture, and are none."""
 CACHE_BYTES = 256 * 2**20
 """Decoded strips or tiles that one compressed file keeps in memory, at most."""
 
@@ -154,7 +156,8 @@ class DecodedPages(LazyArray):
         self.path, self.series = file.filehandle.path, series
         page = file.series[series].keyframe
         lerc, largest = int(page.compression) == _LERC, max(ALWAYS, math.prod(page.chunks))
-        page.decode = partial(_decode, page.decode, lerc, largest)
+        if int(page.compression) not in _NO_PICTURES:
+            page.decode = partial(_decode, page.decode, lerc, largest)
         self._close = weakref.finalize(self, file.close)
         store = _CachedStore(file.series[series].aszarr(level=0))
         self._array = zarr.open_array(store, mode="r")  # of format 2 or 3, by tifffile's version

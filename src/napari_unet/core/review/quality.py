@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 
 LEVEL = 0.9
 DRAWS = 2000
+ORDERED, LEAST_ORDERS = 500_000, 20
+"""So many large objects are put into a random order at most, for the window waits: where there are
+many, draws share their orders, of which there are so many at least."""
 LEAST_DRAWN = 8
 """The estimate says something from so many randomly drawn objects and squares on."""
 
@@ -132,10 +135,12 @@ class Judged:
         found = np.stack([counts @ hits, counts @ true], 1)
         if len(self.rest_extents) and rates.any():
             # Which of the rest have which outcome: sums of extents in a random order.
-            order = rng.permuted(np.tile(self.rest_extents, (DRAWS, 1)), axis=1)
+            orders = min(DRAWS, max(LEAST_ORDERS, ORDERED // len(self.rest_extents)))
+            order = rng.permuted(np.tile(self.rest_extents, (orders, 1)), axis=1)
             upto = np.pad(order.cumsum(1), ((0, 0), (1, 0)))
             ends = np.pad(counts.cumsum(1), ((0, 0), (1, 0)))
-            found[:, 1] += np.diff(np.take_along_axis(upto, ends, 1), axis=1) @ rates
+            which = np.arange(DRAWS)[:, None] % orders
+            found[:, 1] += np.diff(upto[which, ends], axis=1) @ rates
         return found
 
 

@@ -14,9 +14,9 @@ from napari_unet.core.io.stack import fit_labels, read_labels
 from napari_unet.core.text import pluralise
 from napari_unet.gui.correct.alike_edit import AlikeOutcome, undo_files
 from napari_unet.gui.layers.file_axes import file_of
-from napari_unet.gui.layers.label_geometry import get_label_geometry
+from napari_unet.gui.layers.label_geometry import find_label_geometry
 from napari_unet.gui.layers.overlay_layer import is_overlay
-from napari_unet.gui.layers.result_info import labels_checksum, update_info
+from napari_unet.gui.layers.result_info import ResultInfo, labels_checksum, update_info
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -57,7 +57,7 @@ def list_shown_files(
         if source not in sources or (recording is not None and recording.journal is not None):
             continue
         try:
-            geometry = get_label_geometry(image)
+            geometry = find_label_geometry(image, layer)
             values = geometry.array(layer.data)
         except UnetError:
             continue
@@ -68,7 +68,7 @@ def list_shown_files(
 
 def undo_and_read(
     files: Sequence[ResultFile], outcome: AlikeOutcome, shown: Sequence[ShownFile]
-) -> Generator[Progress, None, list[tuple[ShownFile, np.ndarray]]]:
+) -> Generator[Progress, None, list[tuple[ShownFile, np.ndarray, np.ndarray]]]:
     """Take the last edit of files back, and read again what layers show of them.
 
     Returns
@@ -81,20 +81,28 @@ def undo_and_read(
     found = []
     for file in outcome.files:
         for each in shown:
-            same = each.source == str(file.source.absolute())
-            if same and hash_labels(each.values) == before[file.target]:
-                labels = fit_labels(read_labels(file.target), each.values.shape)
-                found.append((each, labels))
+            if each.source != str(file.source.absolute()):
+                continue
+            seen = each.values.copy()
+            if hash_labels(seen) == before[file.target]:
+                labels = fit_labels(read_labels(file.target), seen.shape)
+                found.append((each, seen, labels))
     return found
 
 
-def show_again(found: Sequence[tuple[ShownFile, np.ndarray]]) -> int:
-    """Put what was read again into the layers; return how many they are."""
-    for each, labels in found:
+def show_again(found: Sequence[tuple[ShownFile, np.ndarray, np.ndarray]]) -> int:
+    """Put what was read again into layers not touched meanwhile; return how many they are."""
+    shown = 0
+    for each, seen, labels in found:
+        here = each.layer.editable and np.shares_memory(each.values, each.layer.data)
+        if not here or not np.array_equal(each.values, seen):
+            continue
         each.values[...] = labels
-        update_info(each.layer, checksum=labels_checksum(each.layer.data))
+        if ResultInfo.from_layer(each.layer).checksum is not None:
+            update_info(each.layer, checksum=labels_checksum(each.layer.data))
         each.layer.refresh()
-    return len(found)
+        shown += 1
+    return shown
 
 
 def describe_undo(outcome: AlikeOutcome, shown: int) -> str:

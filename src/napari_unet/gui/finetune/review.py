@@ -110,7 +110,8 @@ class ReviewBox(QWidget):
         self.figures.setText(describe_scores(judgement))
         self.difference.clear()
         self._minutes = 2 * (tuning.config.minutes or 0)
-        advice, what = advise_next(judgement, self._minutes, tuning.state.step)
+        steps = tuning.state.step if state == DONE else FEW_STEPS  # else the user stopped it
+        advice, what = advise_next(judgement, self._minutes, steps)
         self.advice.setText(advice)
         self.more.text, self.more.tooltip = what, _TIPS.get(what, "")
         self.work = run.work

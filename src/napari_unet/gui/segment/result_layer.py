@@ -96,7 +96,12 @@ class ResultLayer:
 
     def answer(self, known: EditsKnown) -> None:
         """Choose the layer, in the window's thread, unless it has to be looked once more."""
-        there = [layer for layer in self._check.unedited() if layer in self._viewer.layers]
+        shape = self._placement.to_layer(self._live.array).shape
+        there = [
+            layer
+            for layer in self._check.unedited()
+            if layer in self._viewer.layers and may_hold_run(layer, self._name, shape)
+        ]
         if there or known.last or not self._check.touched:
             self._open(there[0] if there else None)
         self._answered.set()

@@ -228,7 +228,8 @@ def _combine(trials: list[ScaleTrial], wanted: float) -> float:
     """
     found = [trial for trial in trials if trial.size]
     if not found:
-        return 0.0
+        taught = trials[0].taught if trials else None
+        return taught.diameter if taught else 0.0
     quality = np.array([trial.quality(wanted) for trial in found])
     weights = np.exp((quality - quality.max()) / SIMILAR_QUALITY)
     sizes = np.log([trial.size for trial in found])
