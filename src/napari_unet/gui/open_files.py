@@ -29,7 +29,7 @@ from napari_unet.core.settings.tasks import IDS
 from napari_unet.gui.errors import describe_error, report_error
 from napari_unet.gui.jobs.job import Job, WidgetJobs
 from napari_unet.gui.layers.convert import full_resolution
-from napari_unet.gui.layers.file_axes import FILE_KEY
+from napari_unet.gui.layers.file_axes import FILE_KEY, SHAPE_KEY
 from napari_unet.gui.layers.label_geometry import Placement
 from napari_unet.gui.layers.result_info import add_result, seal_result, update_info
 from napari_unet.gui.mask_labels import offer_pieces
@@ -164,7 +164,9 @@ def show_files(viewer: Any, files: ImageFiles) -> Image:
 
 
 def _metadata(stack: Stack) -> dict[str, Any]:
-    metadata: dict[str, Any] = {} if stack.path is None else {FILE_KEY: str(stack.path.absolute())}
+    metadata: dict[str, Any] = {}
+    if stack.path is not None:
+        metadata |= {FILE_KEY: str(stack.path.absolute()), SHAPE_KEY: tuple(stack.data.shape)}
     if stack.channel_names:
         metadata["channel_names"] = list(stack.channel_names)
     return metadata

@@ -55,6 +55,14 @@ def test_other_layers_have_none() -> None:
     assert file_of(layer) == "https://example.org/a.zarr"
 
 
+def test_a_projection_is_not_of_the_file_of_its_image(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, VALUES)
+    layer = opened(path)
+    assert file_of(layer) == str(path)
+    assert file_of(Image(VALUES[:20], metadata=dict(layer.metadata))) is None
+
+
 @pytest.mark.parametrize("layout", ["image", "bioformats2raw"])
 def test_labels_of_the_plugin_s_layer_go_into_its_image(tmp_path: Path, layout: str) -> None:
     group = zarr.create_group(str(tmp_path / "a.zarr"))

@@ -12,6 +12,7 @@ array_files           arrays of numpy (.npy, .npz)
 hdf5_files            datasets of HDF5 files
 vendor_files          files of microscopes, by the extra ``formats``
 reader_process        files whose libraries may hang or crash, read in a process of their own
+reader_process_main   what runs in that process
 czi_directory         what a CZI file claims, checked before a library believes it
 ome_zarr              Zarr and OME-Zarr, in folders, archives and at addresses
 blosc_check           chunks of Blosc, held against their length

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 _LETTERS = frozenset("TCZYXS")
 FILE_KEY = "napari_unet_file"
 """Under this key an image's metadata say its file: napari does so for its own readers only."""
+SHAPE_KEY = "napari_unet_shape"
+"""And under this one the file's shape: projections and crops that napari makes keep the metadata,
+and are none of the file's."""
 
 
 class FileAxes(NamedTuple):
@@ -35,7 +38,10 @@ class FileAxes(NamedTuple):
 
 def file_of(image: Image | Labels) -> str | None:
     """Return the absolute path, or address, that a layer was opened from, by napari or by us."""
-    path = image.source.path or image.metadata.get(FILE_KEY)
+    path, ours = image.source.path, image.metadata
+    data = image.data[0] if image.multiscale else image.data
+    if not path and tuple(ours.get(SHAPE_KEY, data.shape)) == tuple(data.shape):
+        path = ours.get(FILE_KEY)
     if not isinstance(path, str) or is_address(path):
         return path if isinstance(path, str) else None
     return os.path.abspath(path)

@@ -21,7 +21,6 @@ from napari_unet.core.blockwise.run_directory import open_preview
 from napari_unet.core.errors import InputError, OutputError
 from napari_unet.core.io.files import image_stem, is_zarr, make_folder
 from napari_unet.core.io.ome_zarr_labels import COARSEST
-from napari_unet.core.io.stack import open_stack
 from napari_unet.core.io.zarr_groups import image_group, zarr_path
 from napari_unet.core.models.store import home
 from napari_unet.core.progress import Progress
@@ -89,11 +88,7 @@ def _find_zarr(image: Image) -> Path | None:
     """Return the Zarr on this computer that a layer shows, if any."""
     path = file_of(image)
     if path is not None and is_zarr(found := Path(path)):
-        same = bool(image.source.path)
-        with suppress(InputError):  # what napari makes of a layer of ours keeps its metadata
-            same = same or open_stack(found).data.shape == full_resolution(image).shape
-        if same:
-            return image_group(found)
+        return image_group(found)
     return zarr_path(full_resolution(image))
 
 
