@@ -21,7 +21,7 @@ VALUES = np.arange(3 * 40 * 50, dtype=">u2").reshape(3, 40, 50)
 
 
 class Planes(LazyArray):
-    """Planes of which the last one ends the process, if the file is called so."""
+    """Planes of which the last one ends the process, or each takes work, as the file is called."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(VALUES.shape, VALUES.dtype)
@@ -31,6 +31,9 @@ class Planes(LazyArray):
         spans, _ = ranges_from_index(key, self.shape)
         if 2 in spans[0] and self.path.stem == "crashes later":
             os._exit(11)
+        begun = time.process_time()
+        while self.path.stem == "takes work" and time.process_time() - begun < 0.4:
+            pass
         return VALUES[key]
 
 

@@ -159,6 +159,43 @@ def test_hdf5_is_read_in_another_process(tmp_path: Path, monkeypatch) -> None:
         np.testing.assert_array_equal(pickle.loads(pickle.dumps(array))[2], values[2])
 
 
+@pytest.mark.parametrize("mark", ["lock", "flag in the file"])
+def test_hdf5_that_another_program_writes(tmp_path: Path, mark: str) -> None:
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "a.h5", "w", libver="latest") as file:
+        file["raw"] = noise(16, 20)
+        file.flush()
+        if mark != "lock":
+            file.swmr_mode = True
+        with pytest.raises(InputError, match=r"a\.h5 is open for writing in another program"):
+            open_stack(tmp_path / "a.h5")
+    assert open_stack(tmp_path / "a.h5").axes == "YX"
+
+
+def test_hdf5_with_a_filter_that_is_not_installed(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("raw", data=np.zeros((16, 20), "u2"), chunks=(8, 10), compression="lzf")
+    lzf, unknown = (number.to_bytes(2, "little") for number in (32000, 32999))
+    content = path.read_bytes()
+    assert content.count(lzf) == 1
+    path.write_bytes(content.replace(lzf, unknown))
+    with pytest.raises(InputError, match=r"a\.h5:/raw is packed by lzf \(number 32999\), which"):
+        np.asarray(open_stack(path).data)
+
+
+@pytest.mark.parametrize("name", ["Blosc", "Zstd"])
+def test_hdf5_with_filters_of_hdf5plugin(tmp_path: Path, name: str) -> None:
+    h5py = pytest.importorskip("h5py")
+    hdf5plugin = pytest.importorskip("hdf5plugin", reason="needs hdf5plugin, of 190 MB")
+    values = np.arange(64 * 64, dtype="u2").reshape(64, 64) // 99
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        packed = getattr(hdf5plugin, name)()
+        file.create_dataset("raw", data=values, chunks=(16, 64), **packed)
+    np.testing.assert_array_equal(open_stack(tmp_path / "a.h5").data, values)
+
+
 def test_what_is_missing_is_named(tmp_path: Path, monkeypatch) -> None:
     packages = {"a.h5": "h5py", "a.czi": "bioio_czi", "a.lif": "bioio_lif", "a.nd2": "bioio_nd2"}
     for name, package in {**packages, "a.oib": "oiffile"}.items():

@@ -79,6 +79,17 @@ def test_what_cannot_be_read(tmp_path: Path, monkeypatch, name: str, message: st
     assert running() <= max(before, 1)  # the spare one
 
 
+def test_what_is_read_at_once_adds_to_the_time_it_may_take(tmp_path: Path, monkeypatch) -> None:
+    """A small file may hold a large volume: its size on the disk alone says too little."""
+    array = open_stack(write(tmp_path, "takes work")).data.data
+    monkeypatch.setattr(time_limit, "SECONDS", 0.1)
+    monkeypatch.setattr(reader_process, "DECODED_PER_S", odd_readers.VALUES.nbytes / 60)
+    np.testing.assert_array_equal(np.asarray(array), odd_readers.VALUES)
+    monkeypatch.setattr(reader_process, "DECODED_PER_S", 10**7)
+    with pytest.raises(InputError, match=r"takes work\.czi was read for 0 s without an end"):
+        array[0]
+
+
 def test_a_process_is_used_again_and_replaced_when_it_crashes(tmp_path: Path) -> None:
     for name in ("a", "b", "crashes after another"):
         stack = open_stack(write(tmp_path, name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import tracemalloc
 from functools import partial
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import tifffile
 from microscope_samples import ndpi
+from PIL import Image
 
 from napari_unet.batch.file_job import plan_jobs
 from napari_unet.core.errors import InputError
@@ -424,4 +426,14 @@ def test_pieces_that_begin_like_a_picture_and_are_none(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).normal(10, 2, (256, 256)).clip(0, 255).astype("u1")
     values = np.repeat(noise, 2, 1)  # packed, two pixels of 10 are FF 0A, as JPEG XL begins
     tifffile.imwrite(tmp_path / "a.tif", values, compression="packbits", rowsperstrip=8)
+    np.testing.assert_array_equal(open_stack(tmp_path / "a.tif").data, values)
+
+
+def test_a_piece_of_many_small_tiles(tmp_path: Path, monkeypatch) -> None:
+    """What a decoder of JPEG 2000 allocates for its own tiles is bytes, not values."""
+    monkeypatch.setattr(tiff_pages, "ALWAYS", 2**20)
+    values, out = np.random.default_rng(0).integers(0, 255, (64, 64), "u1"), io.BytesIO()
+    Image.fromarray(values).save(out, "JPEG2000", tile_size=(4, 4), no_jp2=True)
+    options = {"shape": values.shape, "dtype": "u1", "tile": (64, 64), "compression": "jpeg2000"}
+    tifffile.imwrite(tmp_path / "a.tif", iter([out.getvalue()]), **options)
     np.testing.assert_array_equal(open_stack(tmp_path / "a.tif").data, values)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from discs import disc
 from scipy import ndimage
 
 from napari_unet.core.alike.descriptors import NAMES, object_masks
+from napari_unet.core.review import quality
 from napari_unet.core.review.gain import NetworkSigns, expected_gain, gain_signs
 from napari_unet.core.review.order import OBJECT, PLACE, SQUARE, ReviewOrder, worth
 from napari_unet.core.review.outcome import Outcomes
 from napari_unet.core.review.quality import (
+    DRAWS,
+    ORDERED,
     SQUARE_PRIOR,
     Judged,
     estimate_quality,
@@ -171,3 +176,24 @@ def test_clumps_that_nobody_has_seen_hold_as_many_as_would_fit():
     one_size = judge_objects(np.ones(44), {}, drawn)
     alike = estimate_quality(one_size, Judged(0, SQUARE_PRIOR), 0).found
     assert found.high - found.low < alike.high - alike.low
+
+
+def test_draws_share_orders_of_many_large_objects(monkeypatch):
+    """Two thousand orders of 100,000 objects are 1.6 GB, and seconds for which a window waits."""
+    extents = RNG.uniform(5, 60, 3000)
+    drawn = {n: (0, int(0.8 * extents[n])) for n in range(12)}
+    objects = judge_objects(extents, {}, drawn)
+
+    def estimated(ordered):
+        monkeypatch.setattr(quality, "ORDERED", ordered)
+        tracemalloc.start()
+        found = estimate_quality(objects, Judged(0, SQUARE_PRIOR), 0).found
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found, peak
+
+    each, each_bytes = estimated(DRAWS * len(extents))
+    shared, shared_bytes = estimated(ORDERED)
+    assert shared_bytes < each_bytes / 5
+    assert shared.value == each.value
+    assert (shared.low, shared.high) == pytest.approx((each.low, each.high), rel=0.1)

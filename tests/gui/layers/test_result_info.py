@@ -111,6 +111,11 @@ class TestReplacing:
         second, new = self.run(viewer, 2, meanwhile=lambda layer: layer.paint((1, 4, 4), 9))
         assert new and second is not first and first.data[1, 4, 4] == 9 and first.editable
 
+    def test_a_result_that_is_renamed_while_it_is_looked_for_edits_is_kept(self, viewer):
+        first, _ = self.run(viewer)
+        second, new = self.run(viewer, 2, meanwhile=lambda layer: setattr(layer, "name", "mine"))
+        assert new and second is not first and (first.data == 1).all() and first.editable
+
     def test_another_slice_meanwhile_is_no_edit(self, viewer):
         first, _ = self.run(viewer)
         looks = iter([2])

@@ -6,11 +6,15 @@ import dask.array as da
 import numpy as np
 import pytest
 import zarr
+from format_samples import fill_ome_zarr
+from napari.layers import _layer_actions
 
 from napari_unet.core.errors import InputError
+from napari_unet.core.progress import run_to_end
 from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.gui.layers.label_geometry import find_label_geometry
 from napari_unet.gui.layers.result_info import RESULT_KEY
+from napari_unet.gui.open_files import read_files, show_files
 from napari_unet.gui.segment import block_run as largerun
 
 
@@ -222,12 +226,19 @@ def test_what_a_layer_makes_of_a_zarr_stays_with_the_users_data(
     group = write_ome_zarr(tmp_path / "cells.zarr", discs)
     viewer.add_image(da.from_zarr(group["0"])[:100], name="crop")
     viewer.add_image(group["1"], name="coarse")
-    for layer in list(viewer.layers):
+    layers = list(viewer.layers)
+    stack = zarr.create_group(str(tmp_path / "stack.zarr"))
+    fill_ome_zarr(stack, np.stack([discs] * 2), "ZYX")
+    viewer.layers.selection.active = show_files(
+        viewer, run_to_end(read_files(tmp_path / "stack.zarr"))
+    )
+    _layer_actions._project(viewer.layers)  # Layers > Project, which keeps the metadata
+    for layer in [*layers, viewer.layers[-1]]:
         panel.form.image.value = layer
         panel.run()
         finish(panel, timeout=60_000)
         assert panel.status.text().endswith(f"{layer.name} real.zarr.")
-    assert "labels" not in group
+    assert "labels" not in group and "labels" not in stack
 
 
 def test_a_cluster_that_is_not_there_is_said(viewer, panel, discs, finish, tmp_path, monkeypatch):

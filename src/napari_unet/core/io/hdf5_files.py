@@ -71,7 +71,12 @@ class Hdf5Array(LazyArray):
         forward = [span[::-1] if span.step < 0 else span for span in spans]
         window = tuple(slice(span.start, span.stop, span.step) for span in forward)
         with _open(self.path) as file:
-            values: np.ndarray = file[self.name][window]
+            dataset = file[self.name]
+            try:
+                values: np.ndarray = dataset[window]
+            except OSError:
+                _check_filters(self.path, dataset)
+                raise
         result: np.ndarray = values[flips][drop]
         return result
 
@@ -88,7 +93,7 @@ def read(path: Path, inner: str | None = None) -> Opened:
     Raises
     ------
     InputError
-        There is no such dataset.
+        There is no such dataset, or another program writes to the file.
     """
     with _open(path) as file:
         names = list(_datasets(file, "", {}))
@@ -111,7 +116,32 @@ def read(path: Path, inner: str | None = None) -> Opened:
 def _open(path: Path) -> Any:
     import h5py
 
-    return h5py.File(path, "r")
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        writing = f"{path} is open for writing in another program"
+        if "unable to lock file" in str(error):
+            raise InputError(f"{writing}; close it there and try again.") from error
+        if "already open for write" in str(error):  # as marked in the file, which outlives a crash
+            raise InputError(
+                f"{writing}, or was when that crashed; close it there, or run h5clear -s "
+                f"{path.name}, and try again."
+            ) from error
+        raise
+
+
+def _check_filters(path: Path, dataset: Any) -> None:
+    """Raise InputError if chunks of a dataset are packed in a way that is not known here."""
+    import h5py
+
+    made = dataset.id.get_create_plist()
+    for code, _, _, name in (made.get_filter(n) for n in range(made.get_nfilters())):
+        if not h5py.h5z.filter_avail(code):
+            called = name.decode(errors="replace").partition(";")[0] or "a filter"
+            raise InputError(
+                f"{path}:{dataset.name} is packed by {called} (number {code}), which is not "
+                "installed: pip install hdf5plugin, or save the file with gzip."
+            )
 
 
 def _datasets(group: Any, prefix: str, seen: dict[Any, None]) -> Any:
