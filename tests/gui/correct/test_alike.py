@@ -86,6 +86,10 @@ def key_of(viewer, letter):
     return next((what for key, what in viewer.keymap.items() if str(key) == letter), None)
 
 
+def captions(strip):
+    return [strip.item(row).text() for row in range(strip.count())]
+
+
 def settle(section, qtbot):
     qtbot.waitUntil(lambda: section.job is None, timeout=60_000)
 
@@ -158,7 +162,14 @@ def test_it_reaches_other_images_and_files_each_with_its_own_undo(viewer, correc
     assert "d.tif: it is open without these labels" in alike.status.text()
     counts = [alike.images.topLevelItem(n).text(1) for n in range(4)]
     assert counts == ["16 of 36", "4 of 14", "3 of 13", "2 of 12"]
+    strip = alike.pictures
+    assert captions(strip) == ["other\n4 of 14", "a.tif\n3 of 13", "b.tif\n2 of 12"]
+    qtbot.waitUntil(lambda: len(strip._icons) == 3, timeout=10_000)
+    strip.itemClicked.emit(strip.item(0))
+    assert viewer.layers.selection.active is viewer.layers["more"]
+    assert panel.inputs.image.value is other
     alike.images.topLevelItem(3).setCheckState(0, Qt.CheckState.Unchecked)
+    assert captions(strip) == ["other\n4 of 14", "a.tif\n3 of 13"]
     assert alike.apply.text() == "Apply to 23"
     alike.apply.click()
     qtbot.waitUntil(lambda: "1 file changed" in alike.status.text(), timeout=60_000)

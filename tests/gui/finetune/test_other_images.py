@@ -12,7 +12,7 @@ import tune_parts as parts
 from discs import disc_labels
 
 from napari_unet.core.models.store import list_models
-from napari_unet.gui.finetune import other_images
+from napari_unet.gui.correct import image_opener
 from napari_unet.gui.finetune.image_changes import list_other_images
 from napari_unet.nn.inference.model import save_model
 
@@ -82,7 +82,7 @@ def test_the_image_with_most_changes_comes_first_and_is_opened_there(
     assert "many" in listed and "broken.tif" in listed
     assert "many.tif" not in listed, "it is open now"
     volume = SimpleNamespace(labels_axes="ZYX")
-    monkeypatch.setattr(other_images, "layer_stack", lambda _: volume)
+    monkeypatch.setattr(image_opener, "layer_stack", lambda _: volume)
     others.strip.itemClicked.emit(others.strip.item(0))
     assert "axes of 'many' were changed" in others.status.text()
 

@@ -4,5 +4,6 @@ metrics         Scores, evaluate: AP, F1, PQ, Dice, Rand error; the table of sco
 comparison      files of labels and truth, frame by frame; which objects are hits
 overlay         pictures of labels, and of hits, false and missed objects
 label_diff      which objects were gained, lost or changed between two segmentations
+small_picture   a place of an image, drawn small, with outlines
 change_preview  a small picture of what another model changes in an image
 """

@@ -9,11 +9,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
-from napari_unet.core.evaluation.comparison import edges
 from napari_unet.core.evaluation.label_diff import ObjectChanges, diff_classes
-from napari_unet.core.evaluation.overlay import to_rgb
+from napari_unet.core.evaluation.small_picture import (
+    DIAMETERS,
+    GREY,
+    LEAST,
+    PICTURE,
+    SmallPicture,
+    square_around,
+)
 
 if TYPE_CHECKING:
+    from napari_unet.core.evaluation.small_picture import Outlines
     from napari_unet.core.io.stack import Stack
     from napari_unet.core.tiles import Index, Window
 
@@ -21,19 +28,11 @@ PART = {2: (512, 512), 3: (12, 224, 224)}
 """Of larger frames only a part of this size is compared: it is quick, and little memory."""
 GRID = 3
 """Along y and x of a large frame so many parts are looked at; that with most contrast is taken."""
-PICTURE = 80
-"""Edge of the pictures, in pixels: two fit into the narrowest panel."""
-DIAMETERS, LEAST = 4, 48
-"""So many diameters of the objects are seen along an edge of the picture, and at least so many
-pixels of the image."""
 SURE = 0.1
 """A change that the new model is sure of counts so much, one that it is in doubt of up to ten times
 more."""
 OLD, GAINED, CHANGED = (230, 140, 40), (0, 200, 120), (70, 150, 255)
 """Colours of outlines: of the old ones that are gone or have changed, and of the new ones."""
-_SAME = (150, 150, 150)
-
-_Outlines = list[tuple[tuple[int, int, int], np.ndarray]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +132,7 @@ def preview_changes(
         Of the new model, 0 to 1, of the window's shape.
     """
     outlines, counts = (_of_classes if classes else _of_objects)(before, after)
-    differs = np.logical_or.reduce([drawn > 0 for colour, drawn in outlines if colour != _SAME])
+    differs = np.logical_or.reduce([drawn > 0 for colour, drawn in outlines if colour != GREY])
     edge = round(max(LEAST, PICTURE if classes else DIAMETERS * _diameter(before, after)))
     here = _most_changed(differs, edge)
     place = tuple(
@@ -145,17 +144,19 @@ def preview_changes(
     centre = tuple((p.start + p.stop - 1) / 2 for p in place)
     doubt = 0.0 if uncertainty is None or not differs.any() else float(uncertainty[differs].mean())
     extent = float(max(flat.shape[1:]))
-    return ChangePreview(*counts, _draw(flat, drawn), index, centre, extent, doubt)
+    return ChangePreview(
+        *counts, SmallPicture.from_values(flat).outlined(drawn), index, centre, extent, doubt
+    )
 
 
 def _of_objects(
     before: np.ndarray, after: np.ndarray
-) -> tuple[_Outlines, tuple[int, int, int, int, str]]:
+) -> tuple[Outlines, tuple[int, int, int, int, str]]:
     """Return what is outlined in which colour, the topmost last, and the counts."""
     found = ObjectChanges.from_labels(before, after)
     new = np.concatenate([found.gained, found.changed[:, 1]])
     outlines = [
-        (_SAME, np.where(np.isin(after, new), 0, after)),
+        (GREY, np.where(np.isin(after, new), 0, after)),
         (OLD, _only(before, np.concatenate([found.lost, found.changed[:, 0]]))),
         (CHANGED, _only(after, found.changed[:, 1])),
         (GAINED, _only(after, found.gained)),
@@ -166,11 +167,11 @@ def _of_objects(
 
 def _of_classes(
     before: np.ndarray, after: np.ndarray
-) -> tuple[_Outlines, tuple[int, int, int, int, str]]:
+) -> tuple[Outlines, tuple[int, int, int, int, str]]:
     found = diff_classes(before, after)
     same = before == after
     outlines = [
-        (_SAME, np.where(same, after, 0)),
+        (GREY, np.where(same, after, 0)),
         (OLD, np.where(same, 0, before)),
         (CHANGED, np.where(same, 0, after)),
     ]
@@ -201,23 +202,4 @@ def _most_changed(differs: np.ndarray, edge: int) -> Window:
     if differs.any():
         near = ndimage.uniform_filter(differs.astype(np.float32), edge, mode="constant")
         middle = np.array(np.unravel_index(near.argmax(), near.shape))
-    corners = []
-    for at, size in zip(middle, differs.shape, strict=True):
-        start = int(np.clip(at - edge // 2, 0, max(0, size - edge)))
-        corners.append(slice(start, min(size, start + edge)))
-    return (*plane, *corners)
-
-
-def _draw(values: np.ndarray, outlines: _Outlines) -> np.ndarray:
-    """Draw an image (1 or 3, Y, X) with outlines, as a square picture."""
-    shown = to_rgb(values[0] if len(values) == 1 else np.moveaxis(values, 0, -1))
-    height, width = shown.shape[:2]
-    longer = max(height, width)
-    at = (np.arange(PICTURE) + 0.5) * longer / PICTURE
-    rows, columns = (at[at < size].astype(int) for size in (height, width))
-    picture = np.zeros((PICTURE, PICTURE, 3), np.uint8)
-    part = picture[: len(rows), : len(columns)]
-    part[...] = shown[np.ix_(rows, columns)]
-    for colour, labels in outlines:
-        part[edges(labels[np.ix_(rows, columns)])] = colour
-    return picture
+    return (*plane, *square_around(middle, edge, differs.shape))

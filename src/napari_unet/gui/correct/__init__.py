@@ -13,6 +13,8 @@ alike_search      what is alike, also in other images and in files, found in a j
 alike_edit        the same edit of all that is alike, in a job
 file_undo         taking the edit of files back, and reading layers of them again
 alike_images      the images that were searched: their list, and outlines over those that are open
+alike_pictures    a strip of the other images, with what is marked in them
+image_opener      brings the user to a place in an image, open or in a file
 review            one object after the other, judged by single keys; how good the labels are
 review_plan       what there is to look at in a review, and what came of it
 uncertain_places  where to look next: the places at which the model is least certain

@@ -24,19 +24,16 @@ from napari_unet.gui.correct.alike_images import (
     AlikeOutlines,
     objects_clicked,
 )
+from napari_unet.gui.correct.alike_pictures import AlikePictures
 from napari_unet.gui.correct.alike_search import AlikeQuery, find_alike, list_open_labels
 from napari_unet.gui.correct.edit_tracker import uncover
-from napari_unet.gui.correct.file_undo import (
-    describe_undo,
-    list_shown_files,
-    show_again,
-    undo_and_read,
-)
+from napari_unet.gui.correct.file_undo import FileUndo
+from napari_unet.gui.correct.image_opener import ImageOpener
 from napari_unet.gui.correct.mask_section import plane_in_view, tip_button
 from napari_unet.gui.errors import report_error
 from napari_unet.gui.jobs.engine import get_features
 from napari_unet.gui.jobs.job import DONE as DONE_STATE
-from napari_unet.gui.jobs.job import HOST, Job, WidgetJobs, do_nothing, get_device_queue
+from napari_unet.gui.jobs.job import Job, WidgetJobs, do_nothing, get_device_queue
 from napari_unet.gui.layers.key_bindings import bind_window_key, weak_callback
 from napari_unet.gui.layers.navigation import (
     SLICE,
@@ -55,7 +52,7 @@ if TYPE_CHECKING:
     from napari.layers import Labels
 
     from napari_unet.batch.file_job import FileJob
-    from napari_unet.core.alike.result_file import ResultFile
+    from napari_unet.core.alike.marked_picture import MarkedPlace
     from napari_unet.core.settings.tasks import PredictSettings
     from napari_unet.gui.correct.alike_search import Alike, SearchedImage
     from napari_unet.gui.correct.edit_tracker import EditTracker
@@ -83,7 +80,6 @@ _TIPS = {
     "in\nthe labels that the Batch step has put into files.",
     "apply": "Do to all outlined objects what you did to the example; one undo takes it back, in\n"
     "each image. Files are edited, too, each as a whole, with an entry in its image's journal.",
-    "undo_files": "Take the last edit of these files back, in their journals and in the files.",
     "close": "Change nothing.",
 }
 
@@ -106,8 +102,11 @@ class AlikeSection(QWidget):
     ----------
     alike
         What was found; None before and after.
-    images, outlines
-        The list of images that were searched, and what shows the marked objects.
+    images, pictures, outlines
+        The list of images that were searched, and what shows the marked objects: in the others,
+        and in those that are open.
+    undo_button
+        Takes back what was done to files.
     files
         Returns the results of the batch, and how the model is run on their images; set by the
         panel.
@@ -128,7 +127,7 @@ class AlikeSection(QWidget):
         self._job: Job | None = None
         self.outlines = AlikeOutlines(viewer)
         self.files: Callable[[], tuple[Sequence[FileJob], PredictSettings | None]] = _no_files
-        self._changed: list[ResultFile] = []
+        self._opener = ImageOpener(viewer, self, self._say)
         self._build()
         self._connect()
 
@@ -140,15 +139,15 @@ class AlikeSection(QWidget):
         self.scope: Any = ComboBox(
             name="scope", choices=[SLICE, WHOLE, OPEN, FILES], tooltip=_TIPS["scope"]
         )
-        self.images = AlikeImages()
+        self.images, self.pictures = AlikeImages(), AlikePictures()
         self.apply = tip_button("Apply", _TIPS["apply"])
         self.close_button = tip_button("Close", _TIPS["close"])
-        self.undo_button = tip_button("Undo in files", _TIPS["undo_files"])
-        self.undo_button.hide()
         self.status = WrappedLabel()
+        self.undo_button = FileUndo(self._viewer, self._tracker, self._say)
         self.found = QWidget()
         vbox(
             self.images,
+            self.pictures,
             hbox(QLabel("strict"), self.slider, QLabel("loose")),
             hbox(self.apply, self.close_button, stretch=1),
             owner=self.found,
@@ -166,9 +165,9 @@ class AlikeSection(QWidget):
         self.slider.valueChanged.connect(self._show)
         self.apply.clicked.connect(self.apply_all)
         self.close_button.clicked.connect(self.close_found)
-        self.undo_button.clicked.connect(self.undo_in_files)
         self.images.changed.connect(self._show)
         self.images.wanted.connect(self._look_at)
+        self.pictures.wanted.connect(self._look_at)
         bind_window_key(self._viewer, self, KEY, weak_callback(self.search, while_typing=False))
         watch_clicks(self._viewer, self, self._clicked)
         self._viewer.layers.events.removed.connect(self._layer_removed)
@@ -234,25 +233,14 @@ class AlikeSection(QWidget):
             lambda state: self._ended(outcome, state),
         )
 
-    def undo_in_files(self, *_: Any) -> None:
-        """Take the last edit of files back."""
-        files, outcome = self._changed, AlikeOutcome(left=[*self._changed])
-        if not files or self.job is not None:
-            return
-        shown = list_shown_files(self._viewer, self._tracker, files)
-        steps = functools.partial(undo_and_read, files, outcome, shown)
-
-        def done(found: Any) -> None:
-            self._say(describe_undo(outcome, show_again(found)))
-
-        self._run(steps, done, HOST, lambda _: self._offer_undo(outcome.left))
-
     def close_found(self, *_: Any) -> None:
         """Forget what was found, and stop what goes on."""
         if self.job is not None:
             self.job.cancel()
         self._job = self.alike = None
         self.outlines.close()
+        self.pictures.close_pictures()
+        self._opener.forget()
         self.found.hide()
         self._say("")
 
@@ -313,24 +301,29 @@ class AlikeSection(QWidget):
             return
         if state != DONE_STATE:
             self._say(f"Stopped: {pluralise(len(outcome.files), 'file')} changed already.")
-        self._offer_undo(outcome.files)
+        self.undo_button.offer(outcome.files)
 
-    def _offer_undo(self, files: list[ResultFile]) -> None:
-        self._changed = files
-        self.undo_button.setVisible(bool(files))
-
-    def _look_at(self, image: SearchedImage) -> None:
-        """Show an open image without what covers it."""
-        if image.recording is None:
-            self._say(f"{image.name} is a file: open it from the Batch step to look at it.")
+    def _look_at(self, image: SearchedImage, place: MarkedPlace | None = None) -> None:
+        """Show an image without what covers it; a file is opened, at a place of it."""
+        if image.file is not None:
+            if place is None:
+                self._say(f"{image.name} is a file: click its picture to open it.")
+                return
+            file, left_out = image.file, f"Apply leaves {image.name} out while it is open."
+            self._opener.open(image, file.source, file.target, place, lambda: self._say(left_out))
             return
+        assert image.recording is not None
         layer = image.recording.layer
         shown = self._tracker.get_image(layer)
-        if shown is not None and layer in self._viewer.layers:
+        if shown is None or layer not in self._viewer.layers:
+            return
+        if place is None:
             uncover(self._viewer, shown)
-            self.outlines.show_only(image)
-            layer.visible = True
-            self._viewer.layers.selection.active = layer
+        else:
+            self._opener.show(shown, place)
+        self.outlines.show_only(image)
+        layer.visible = True
+        self._viewer.layers.selection.active = layer
 
     def _clicked(self, event: Any) -> None:
         """Take the object under a click out, or in."""
@@ -366,6 +359,7 @@ class AlikeSection(QWidget):
         ]
         self._say(" ".join([*words, *alike.problems[:3]]))
         self.images.show_counts(alike, marked)
+        self.pictures.show_marked(alike, marked)
         self.apply.setEnabled(bool(marked))
         self.apply.setText(f"Apply to {len(marked)}")
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 LAYER = "alike"
 MARKED, OUT = 1, 2
 """What is drawn around objects that will be edited, and around those that the user took out."""
-_COLOURS = {
+COLOURS = {
     MARKED: (1.0, 0.35, 0.9, 1),
     OUT: (0.6, 0.6, 0.6, 1),
 }
@@ -79,13 +79,10 @@ class AlikeImages(QTreeWidget):
         if alike is not self._alike:
             return
         self.blockSignals(True)
-        starts = [image.places.start for image in alike.images]
-        counts = np.bincount(np.searchsorted(starts, marked, "right"), minlength=len(starts) + 1)
-        for number, image in enumerate(alike.images):
-            many = counts[number + 1]
+        for number, (image, places) in enumerate(count_marked(alike, marked)):
             item = self.topLevelItem(number)
             if item is not None:
-                item.setText(_COUNT, f"{many} of {len(image.places)}")
+                item.setText(_COUNT, f"{len(places)} of {len(image.places)}")
         self.blockSignals(False)
 
     def _item_changed(self, item: QTreeWidgetItem, *_: Any) -> None:
@@ -100,6 +97,14 @@ class AlikeImages(QTreeWidget):
     def _double_clicked(self, item: QTreeWidgetItem, *_: Any) -> None:
         if self._alike is not None:
             self.wanted.emit(self._alike.images[self.indexOfTopLevelItem(item)])
+
+
+def count_marked(alike: Alike, marked: Sequence[int]) -> Iterator[tuple[SearchedImage, np.ndarray]]:
+    """Yield each image, with the places in ``alike.items`` of what is marked in it, ascending."""
+    places = np.asarray(marked, np.int64)
+    for image in alike.images:
+        first, stop = np.searchsorted(places, [image.places.start, image.places.stop])
+        yield image, places[first:stop]
 
 
 class AlikeOutlines:
@@ -123,7 +128,7 @@ class AlikeOutlines:
         for number, image in enumerate(alike.images):
             if image.recording is not None and image.recording.layer in self._viewer.layers:
                 layer = image.recording.layer
-                self.layers[number] = add_drawing(self._viewer, layer, LAYER, _COLOURS)
+                self.layers[number] = add_drawing(self._viewer, layer, LAYER, COLOURS)
                 layer.mode = "pan_zoom"
 
     def close(self) -> None:

@@ -2,28 +2,84 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Labels
+from qtpy.QtWidgets import QPushButton
 
 from napari_unet.core.errors import UnetError
 from napari_unet.core.io.provenance import hash_labels
 from napari_unet.core.io.stack import fit_labels, read_labels
 from napari_unet.core.text import pluralise
 from napari_unet.gui.correct.alike_edit import AlikeOutcome, undo_files
+from napari_unet.gui.errors import report_error
+from napari_unet.gui.jobs.job import HOST, Job, WidgetJobs, get_device_queue
 from napari_unet.gui.layers.file_axes import file_of
 from napari_unet.gui.layers.label_geometry import find_label_geometry
 from napari_unet.gui.layers.overlay_layer import is_overlay
 from napari_unet.gui.layers.result_info import ResultInfo, labels_checksum, update_info
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from napari_unet.core.alike.result_file import ResultFile
     from napari_unet.core.progress import Progress
     from napari_unet.gui.correct.edit_tracker import EditTracker
+
+
+_TIP = "Take the last edit of these files back, in their journals and in the files."
+
+
+class FileUndo(QPushButton):
+    """A button that takes the last edit of files back; hidden without any.
+
+    Parameters
+    ----------
+    viewer, tracker
+        The window, and what records its labels.
+    say
+        Told what came of it, and how far it is.
+
+    Attributes
+    ----------
+    files
+        Those that it would take back.
+    job
+        The job that goes on, or the last one.
+    """
+
+    def __init__(self, viewer: Any, tracker: EditTracker, say: Callable[[str], None]) -> None:
+        super().__init__("Undo in files")
+        self.setToolTip(_TIP)
+        self._viewer, self._tracker, self._say = viewer, tracker, say
+        self._jobs = WidgetJobs(self)
+        self.files: list[ResultFile] = []
+        self.job: Job | None = None
+        self.clicked.connect(self.undo)
+        self.hide()
+
+    def offer(self, files: list[ResultFile]) -> None:
+        """Offer to take back what was done to files, in place of what was offered before."""
+        self.files = files
+        self.setVisible(bool(files))
+
+    def undo(self, *_: Any) -> None:
+        """Take the last edit of the files back, in a job; those that fail can be tried again."""
+        files, outcome = self.files, AlikeOutcome(left=[*self.files])
+        if not files or (self.job is not None and self.job.active):
+            return
+        shown = list_shown_files(self._viewer, self._tracker, files)
+        job = Job(
+            functools.partial(undo_and_read, files, outcome, shown),
+            on_item=lambda item: self._say(f"Undoing: {item.done} of {item.total} files …"),
+            on_done=lambda found: self._say(describe_undo(outcome, show_again(found))),
+            on_error=lambda error: report_error(error, "undoing in files failed", self._say),
+            on_end=lambda _: self.offer(outcome.left),
+        )
+        self.job = self._jobs.run_in(get_device_queue(HOST), job)
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,34 +6,28 @@ comes in between. Nothing is written, neither into a layer nor into a file.
 
 from __future__ import annotations
 
-import functools
-import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import QSize, Qt, QTimer
-from qtpy.QtGui import QIcon, QImage, QPixmap
-from qtpy.QtWidgets import QListView, QListWidget, QListWidgetItem, QPushButton, QWidget
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QListWidgetItem, QPushButton, QWidget
 
 from napari_unet.core.errors import UnetError
-from napari_unet.core.evaluation.change_preview import CHANGED, GAINED, OLD, PICTURE
+from napari_unet.core.evaluation.change_preview import CHANGED, GAINED, OLD
+from napari_unet.core.evaluation.small_picture import PICTURE
 from napari_unet.core.text import pluralise
-from napari_unet.gui.correct.edit_tracker import uncover
-from napari_unet.gui.errors import describe_error, report_error
+from napari_unet.gui.correct.image_opener import ImageOpener
+from napari_unet.gui.errors import describe_error
 from napari_unet.gui.finetune.image_changes import image_changes, list_other_images
 from napari_unet.gui.jobs.job import CANCELLED, Job, WidgetJobs, get_device_queue
-from napari_unet.gui.layers.convert import layer_stack, unwrap
-from napari_unet.gui.layers.navigation import go_to
 from napari_unet.gui.layers.overlay_layer import legend
-from napari_unet.gui.open_files import ImageFiles, read_files, show_files
 from napari_unet.gui.remembered import remembered
 from napari_unet.gui.shared_inputs import SECTION
 from napari_unet.gui.widgets.panel import WrappedLabel, vbox
+from napari_unet.gui.widgets.picture_strip import PictureStrip, icon_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-    from napari.layers import Image
 
     from napari_unet.core.evaluation.change_preview import ChangePreview
     from napari_unet.core.settings.tasks import PredictSettings
@@ -88,7 +82,7 @@ class OtherImages(QWidget):
         self._left: list[OtherImage] = []
         self._count, self._failed = 0, dict[str, str]()
         self._shown: list[tuple[OtherImage, ChangePreview]] = []
-        self._opened: dict[OtherImage, weakref.ref[Image]] = {}
+        self._opener = ImageOpener(viewer, self, self._say)
         self._timer = QTimer(self)
         self._timer.setInterval(TICK_MS)
         self._timer.timeout.connect(self.tick)
@@ -98,18 +92,7 @@ class OtherImages(QWidget):
     def _build(self) -> None:
         self.start, self.status = QPushButton(_SHOW), WrappedLabel()
         self.start.setToolTip(_TIPS["start"])
-        self.strip = QListWidget()
-        self.strip.setToolTip(_TIPS["strip"])
-        self.strip.setViewMode(QListView.ViewMode.IconMode)
-        self.strip.setFlow(QListView.Flow.LeftToRight)
-        self.strip.setWrapping(False)
-        self.strip.setMovement(QListView.Movement.Static)
-        self.strip.setIconSize(QSize(PICTURE, PICTURE))
-        self.strip.setTextElideMode(Qt.TextElideMode.ElideMiddle)
-        self.strip.setHorizontalScrollMode(QListView.ScrollMode.ScrollPerPixel)
-        lines = 2 * self.strip.fontMetrics().lineSpacing()
-        self._cell = QSize(PICTURE + 4, PICTURE + lines + 10)
-        self.strip.setFixedHeight(self._cell.height() + 24)
+        self.strip = PictureStrip(PICTURE, _TIPS["strip"])
         vbox(self.start, self.status, self.strip, owner=self)
         self.start.clicked.connect(self._pressed)
         self.strip.itemClicked.connect(self._clicked)
@@ -152,7 +135,8 @@ class OtherImages(QWidget):
     def clear(self) -> None:
         """Stop, and show nothing any more."""
         self.cancel()
-        self._shown, self._failed, self._opened = [], {}, {}
+        self._shown, self._failed = [], {}
+        self._opener.forget()
         self.strip.clear()
         self._say("")
         self._show_state()
@@ -212,15 +196,12 @@ class OtherImages(QWidget):
         order = [-other.urgency for _, other in self._shown]
         at = int(np.searchsorted(order, -found.urgency, side="right"))
         self._shown.insert(at, (image, found))
-        item = QListWidgetItem(QIcon(_pixmap(found.picture)), _caption(image, found))
-        item.setSizeHint(self._cell)
         counts = {"old": found.lost + found.changed, "found": found.gained}
         counts["changed"] = found.changed
-        item.setToolTip(
-            f"{image.name}<br>{legend(_COLOURS, counts)}, {found.same:,} the same"
-            + (f"<br>doubt of what changes: {found.doubt:.0%}" if found.changes else "")
+        tip = f"{image.name}<br>{legend(_COLOURS, counts)}, {found.same:,} the same" + (
+            f"<br>doubt of what changes: {found.doubt:.0%}" if found.changes else ""
         )
-        self.strip.insertItem(at, item)
+        self.strip.add(at, icon_of(found.picture), _caption(image, found), tip)
         if len(self._shown) > MOST:
             self._shown.pop()
             self.strip.takeItem(MOST)
@@ -235,41 +216,13 @@ class OtherImages(QWidget):
     def _clicked(self, item: QListWidgetItem) -> None:
         """Open the image of a picture where it was drawn."""
         image, found = self._shown[self.strip.row(item)]
-        known = self._opened.get(image)
-        layer = image.get_layer(self._viewer) if known is None else known()
-        if layer is not None and layer in self._viewer.layers:
-            self._go_to(layer, found)
+        layer = image.get_layer(self._viewer)
+        if layer is not None:
+            self._opener.show(layer, found)
         elif image.file is None:
             self._say(f"{image.name!r} is not open any more.")
         else:
-            row = image.file
-            targets = [row.target] if row.target is not None and row.target.exists() else []
-            job = Job(
-                functools.partial(read_files, row.source, targets),
-                on_done=lambda files: self._show_file(image, found, files),
-                on_error=lambda error: report_error(error, "it could not be opened", self._say),
-            )
-            self._jobs.run("open", job)
-
-    def _show_file(self, image: OtherImage, found: ChangePreview, files: ImageFiles) -> None:
-        layer = unwrap(show_files(self._viewer, files))  # nobody keeps a proxy alive
-        self._opened[image] = weakref.ref(layer)
-        self._go_to(layer, found)
-
-    def _go_to(self, image: Image, found: ChangePreview) -> None:
-        """Show an image alone, at the place of most changes."""
-        place = (*found.index, *found.centre)
-        try:
-            letters = layer_stack(image).labels_axes
-        except UnetError as error:
-            self._say(describe_error(error))
-            return
-        if len(letters) != len(place):
-            self._say(f"The axes of {image.name!r} were changed meanwhile; look at it again.")
-            return
-        uncover(self._viewer, image)
-        self._viewer.layers.selection.active = image
-        go_to(self._viewer, image, dict(zip(letters, place, strict=True)), found.extent / 2)
+            self._opener.open(image, image.file.source, image.file.target, found)
 
     def _say(self, text: str) -> None:
         if self.status.text() != text:
@@ -287,11 +240,3 @@ def _no_files() -> tuple[Sequence[FileRow], PredictSettings | None]:
 def _caption(image: OtherImage, found: ChangePreview) -> str:
     many = f"{found.share:.0%} of pixels" if found.what == "pixels" else f"{found.changes:,}"
     return f"{image.name}\n{many} changed" if found.changes else f"{image.name}\nthe same"
-
-
-def _pixmap(picture: np.ndarray) -> QPixmap:
-    height, width = picture.shape[:2]
-    data = np.ascontiguousarray(picture)
-    return QPixmap.fromImage(
-        QImage(data.tobytes(), width, height, 3 * width, QImage.Format.Format_RGB888).copy()
-    )
