@@ -85,7 +85,7 @@ def _look_at_new(
 ) -> Generator[None, None, np.ndarray]:
     """Return where the model sees foreground, of the parts in which something is assumed."""
     out = np.zeros(assumed.shape, bool)
-    origin = item.origin
+    origin = item.origin or (0,) * assumed.ndim
     for rows, columns in _parts(assumed.shape[-2:], origin[-2:]):
         part: Any = (..., rows, columns)
         if not assumed[part].any():
