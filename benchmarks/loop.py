@@ -47,7 +47,7 @@ import numpy as np
 from kinds import opened, planes_of, some
 
 import napari_unet as nu
-from napari_unet.core.annotations.mask import known_around, rest_of_clumps
+from napari_unet.core.annotations.known_around import known_around, rest_of_clumps
 from napari_unet.core.evaluation.metrics import Scores
 from napari_unet.core.image.diameters import median_diameter, object_diameters
 from napari_unet.core.image.domain_shift import ShiftWarning
@@ -145,7 +145,7 @@ class Corrected:
         return self.known_and_assumed()[0]
 
     def known_and_assumed(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return what `core.annotations.mask` says for the window's edits, bool (Y, X) both."""
+        """Return what `core.annotations` says for the window's edits, bool (Y, X) both."""
         if self.checked:
             return np.ones(self.labels.shape, bool), np.zeros(self.labels.shape, bool)
         drawn = self.touched

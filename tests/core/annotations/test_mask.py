@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
+from napari_unet.core.annotations import patches as patches_module
+from napari_unet.core.annotations import plane_mask
 from napari_unet.core.annotations.edits import DROPPED, KNOWN, SCRIBBLES, UNKNOWN
 from napari_unet.core.annotations.journal import Journal
-from napari_unet.core.annotations.mask import MARGIN, mask_from_events, read_annotation_mask
+from napari_unet.core.annotations.known_around import MARGIN
+from napari_unet.core.annotations.mask import mask_from_events, read_annotation_mask
+from napari_unet.core.annotations.patches import extract_patches
+from napari_unet.core.annotations.plane_mask import PlaneMask
 from napari_unet.core.io.stack import open_stack
 
 Y, X = np.mgrid[:80, :100]
@@ -288,3 +295,61 @@ def test_what_is_known_of_a_window_is_that_part_of_the_frame(begin, axes):
     assert part.known[inside].any()
     np.testing.assert_array_equal(part.known[inside], whole.known[window][inside])
     np.testing.assert_array_equal(part.labels, whole.labels[window])
+
+
+def corrected_at_random(begin, seed, head="instance"):
+    """A journal of all kinds of edits and marks, undone and dropped ones among them."""
+    rng = np.random.default_rng(seed)
+    labels = FIRST.copy()
+    journal = begin(labels, head=head)
+    for number in range(12):
+        place = disc(*rng.integers(0, (80, 100)), rng.integers(2, 9))
+        kind = rng.choice(["delete", "paint", "scribble", "confirm", "mark", "undo"])
+        if kind == "delete" and labels.any():
+            paint(journal, labels, labels == rng.choice(labels[labels > 0]), 0)
+        elif kind == "paint":
+            paint(journal, labels, place & (labels != number), number)
+        elif kind == "scribble":
+            where = np.nonzero(place)
+            journal.record(journal.edit(where, 0, int(rng.integers(1, 3)), canvas=SCRIBBLES))
+        elif kind == "confirm":
+            journal.confirm([1, 2], (), labels=labels)
+        elif kind == "mark":
+            box = (slice(0, 1 + int(rng.integers(80))), slice(int(rng.integers(99)), 100))
+            journal.mark(str(rng.choice([KNOWN, UNKNOWN, DROPPED])), (), box)
+        elif (step := journal.undo()) is not None and step.edit.canvas == "labels":
+            labels[step.where] = step.values
+    return journal
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_large_plane_is_worked_out_in_bands_with_the_same_result(begin, monkeypatch, seed):
+    journal = corrected_at_random(begin, seed, "semantic" if seed == 5 else "instance")
+    whole = read_annotation_mask(journal)
+    patches = [*_patches(journal)]
+    monkeypatch.setattr(plane_mask, "BAND", 700)
+    monkeypatch.setattr(patches_module, "BLOCK", 8)
+    banded = PlaneMask.from_journal(journal, ())
+    window = (slice(13, 50), slice(22, 71))
+    for name in ("labels", "known", "scribbled", "assumed"):
+        expected = getattr(whole, name)
+        np.testing.assert_array_equal(getattr(banded.whole(), name), expected, name)
+        np.testing.assert_array_equal(getattr(banded.read(window), name), expected[window], name)
+    again = [*_patches(journal)]
+    assert [p.window for p in again] == [p.window for p in patches]
+    for one, other in zip(patches, again, strict=True):
+        np.testing.assert_array_equal(one.mask.labels, other.mask.labels)
+        np.testing.assert_array_equal(one.mask.known, other.mask.known)
+
+
+def _patches(journal):
+    source = SimpleNamespace(frame=lambda index, _: (None, index))
+    return extract_patches(journal, source, 2)
+
+
+def test_a_window_is_replayed_as_a_part_of_the_plane(begin):
+    journal, window = corrected_at_random(begin, 3), (slice(7, 61), slice(30, 90))
+    for canvas in ("labels", SCRIBBLES):
+        whole = journal.replay(canvas=canvas)
+        np.testing.assert_array_equal(journal.replay((), window, canvas=canvas), whole[window])
+    assert journal.replay((), window).any()

@@ -3,9 +3,13 @@
 append_log      record files that survive a crash at any byte
 edits           what one record says: pixels that changed, regions that were marked
 header          the header of a journal and the initial labels; where journals lie
+edit_history    the edits and marks of a journal: which are in force, and where they lie
 journal_reader  a journal read through: the labels as they are now, undo and redo
 journal         a journal to add to
 image_source    the image that a journal belongs to; snapshots of images that lie in no file
+event_maps      what the edits and marks of a plane say of its pixels and objects
+known_around    how far the background around an edited object is known
+plane_mask      the annotation mask of a plane, worked out window by window
 mask            annotation masks: which pixels of a frame are known, and what they are
 patches         windows around what is known, to train on
 training_set    a model's corrections over all images, and the samples made of them

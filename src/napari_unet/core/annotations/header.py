@@ -10,6 +10,7 @@ import datetime
 import math
 import time
 import uuid
+from bisect import bisect_right
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -277,14 +278,14 @@ class InitialLabels:
         self.planes = math.prod(header.shape[:-2])
         self._rows = max(1, _BLOCK // max(1, header.shape[-1]))
         self._blocks = max(1, -(-header.shape[-2] // self._rows))
-        self._offsets: dict[int, list[int]] = {}
+        self._offsets: dict[int, list[tuple[int, int]]] = {}  # first row, and where it lies
 
     def take(self, offset: int, header: Header) -> None:
         """Note a record of kind "base"; raises ValueError for a place outside the labels."""
         plane, row = header["plane"], header["row"]
         if not is_count(plane, self.planes) or not is_count(row, self.header.shape[-2]):
             raise ValueError("it is of a plane outside the labels")
-        self._offsets.setdefault(plane, []).append(offset)
+        self._offsets.setdefault(plane, []).append((row, offset))
 
     def __contains__(self, plane: int) -> bool:
         return len(self._offsets.get(plane, ())) >= self._blocks
@@ -293,16 +294,27 @@ class InitialLabels:
         """List the planes that the journal holds."""
         return sorted(plane for plane in self._offsets if plane in self)
 
-    def read(self, file: RecordFile, plane: int) -> np.ndarray:
-        """Return a plane (Y, X); zeros if the journal does not hold it."""
-        out = np.zeros(self.header.shape[-2:], self.header.dtype)
-        for offset in self._offsets.get(plane, ()):
-            header, payload = file.read(offset)
+    def read(self, file: RecordFile, plane: int, rows: slice | None = None) -> np.ndarray:
+        """Return some rows of a plane, or all (Y, X); zeros if the journal does not hold them."""
+        height, width = self.header.shape[-2:]
+        wanted = slice(0, height) if rows is None else rows
+        out = np.zeros((wanted.stop - wanted.start, width), self.header.dtype)
+        records = self._offsets.get(plane, ())
+        starts = sorted({row for row, _ in records} | {height})
+        for row, offset in records:
+            if row >= wanted.stop or starts[bisect_right(starts, row)] <= wanted.start:
+                continue
+            _, payload = file.read(offset)
             try:
-                rows = np.frombuffer(payload, self.header.dtype).reshape(-1, out.shape[1])
-                out[header["row"] : header["row"] + len(rows)] = rows
+                values = np.frombuffer(payload, self.header.dtype).reshape(-1, width)
+                if len(values) > height - row:
+                    raise ValueError("it holds more rows than the plane")
             except ValueError as error:
                 raise InputError(f"{file.path} is damaged at byte {offset}: {error}.") from error
+            stop = min(row + len(values), wanted.stop)
+            start = max(row, wanted.start)
+            if start < stop:
+                out[start - wanted.start : stop - wanted.start] = values[start - row : stop - row]
         return out
 
     def records(self, plane: int, values: np.ndarray) -> Iterator[Record]:

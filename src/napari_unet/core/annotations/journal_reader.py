@@ -5,28 +5,22 @@ from __future__ import annotations
 import dataclasses
 import math
 import threading
-from array import array
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import psutil
 
 from napari_unet.core.annotations.append_log import RecordFile
+from napari_unet.core.annotations.edit_history import EditHistory
 from napari_unet.core.annotations.edits import (
-    CANVASES,
-    DROPPED,
-    KNOWN,
     LABELS,
-    UNKNOWN,
     Box,
     Edit,
     RegionMark,
-    box_from_json,
-    check_edit,
-    is_moment,
     is_readable,
     plane_span,
 )
+from napari_unet.core.annotations.event_maps import clip
 from napari_unet.core.annotations.header import InitialLabels, JournalHeader
 from napari_unet.core.errors import InputError
 from napari_unet.core.io.files import first_line
@@ -35,8 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from napari_unet.core.annotations.append_log import Header
-    from napari_unet.core.tiles import Index
+    from napari_unet.core.tiles import Index, Window
 
 
 class JournalReader:
@@ -132,20 +125,26 @@ class JournalReader:
             touched.update(range(first // size, (stop - 1) // size + 1))
         return [unravel(frame, leading) for frame in sorted(touched)]
 
-    def replay(self, index: Index = (), *, canvas: str = LABELS) -> np.ndarray:
+    def replay(
+        self, index: Index = (), window: Window | None = None, *, canvas: str = LABELS
+    ) -> np.ndarray:
         """Return the labels (or scribbles) as they are after the last record.
 
         Parameters
         ----------
         index
             Position along the first axes: of a frame, of a plane in it, or of several frames.
+        window
+            A part of a plane, (y, x), of which no more is held in memory; None: all of it.
 
         Returns
         -------
         np.ndarray
-            Shape of the labels without the axes of `index`; their type, or a wider one if an edit
-            needs it. 0 where the journal does not hold the initial labels.
+            Shape of the labels without the axes of `index`, or of the window; their type, or a
+            wider one if an edit needs it. 0 where the journal does not hold the initial labels.
         """
+        if window is not None:
+            return self._replay_window(index, window, canvas)
         first, stop = self._planes(index)
         shape = self.header.shape[len(index) :]
         size = math.prod(self.header.shape[-2:])
@@ -161,6 +160,21 @@ class JournalReader:
                 where, values = self._edit(number).clipped(start, out.size, after=applied)
                 flat[where] = values
         return out.reshape(shape)
+
+    def _replay_window(self, index: Index, window: Window, canvas: str) -> np.ndarray:
+        box = self.box(index, window)
+        first, stop = plane_span(box, self.header.shape)
+        rows, columns = (slice(*span) for span in box[-2:])
+        out = np.zeros((rows.stop - rows.start, columns.stop - columns.start), self.dtype)
+        with self._guard:
+            if canvas == LABELS:
+                out[...] = self._base.read(self._file, first, rows)[:, columns]
+            flat = out.reshape(-1)
+            for number, applied in self._history.steps(first, stop, canvas):
+                if self._history.reaches_rows(number, *box[-2]):
+                    where, before, after = clip(self._edit(number), box)
+                    flat[where] = after if applied else before
+        return out
 
     def replay_all(self) -> Iterator[tuple[Index, np.ndarray]]:
         """Yield index and labels of each frame that the journal holds."""
@@ -258,111 +272,3 @@ def _check_memory(path: Path, size: int) -> None:
 def unravel(number: int, shape: tuple[int, ...]) -> Index:
     """Return the index of a frame or plane by its number in C order."""
     return tuple(int(n) for n in np.unravel_index(number, shape)) if shape else ()
-
-
-class EditHistory:
-    """The edits and marks of a journal; edits are known by their number, in order of recording.
-
-    Only offsets and places are held in memory: a journal may have many thousands of edits.
-
-    Attributes
-    ----------
-    done, undone
-        Numbers of the edits in force and of those that were undone; the last is the next to undo or
-        redo.
-    largest
-        Largest label of any edit.
-    """
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.shape = shape
-        self.done, self.undone = array("q"), array("q")
-        self.largest = 0
-        self._offsets, self._canvas, self._when = array("q"), array("b"), array("q")
-        self._first, self._stop = array("q"), array("q")
-        self._steps = array("q")  # number + 1 of an edit that was applied; negative: undone
-        self._marks: list[tuple[int, RegionMark]] = []
-        self._count = 0
-
-    def take(self, offset: int, header: Header) -> None:
-        """Note a record: an edit, a mark, undo or redo; other kinds are ignored."""
-        kind = header["kind"]
-        self._count += 1
-        if kind == "edit":
-            self._take_edit(offset, header)
-        elif kind in (KNOWN, UNKNOWN, DROPPED):
-            if not is_moment(header["date"]):
-                raise ValueError("its date is no date")
-            mark = RegionMark(kind, box_from_json(header["box"], self.shape), header["date"])
-            self._marks.append((self._count, mark))
-        elif kind == "undo":
-            self._move(self.done, self.undone, -1)
-        elif kind == "redo":
-            self._move(self.undone, self.done, 1)
-
-    def _take_edit(self, offset: int, header: Header) -> None:
-        check_edit(header, self.shape)
-        number = len(self._offsets)
-        first, stop = plane_span(box_from_json(header["box"], self.shape), self.shape)
-        self._offsets.append(offset)
-        self._canvas.append(CANVASES.index(header.get("canvas", LABELS)))
-        self._when.append(self._count)
-        self._first.append(first)
-        self._stop.append(stop)
-        self._steps.append(number + 1)
-        self.done.append(number)
-        del self.undone[:]
-        self.largest = max(self.largest, header["most"])
-
-    def _move(self, source: array[int], target: array[int], sign: int) -> None:
-        number = source.pop()
-        target.append(number)
-        self._steps.append(sign * (number + 1))
-
-    def __len__(self) -> int:
-        return len(self._offsets)
-
-    @property
-    def marks(self) -> list[RegionMark]:
-        """Every mark, in order."""
-        return [mark for _, mark in self._marks]
-
-    @property
-    def changes(self) -> int:
-        """How many edits, undos and redos there were."""
-        return len(self._steps)
-
-    def offset(self, number: int) -> int:
-        """Return the offset of an edit in the file."""
-        return self._offsets[number]
-
-    def planes(self, number: int) -> tuple[int, int]:
-        """Return the range of planes that an edit reaches: first, stop."""
-        return self._first[number], self._stop[number]
-
-    def steps(self, first: int, stop: int, canvas: str) -> Iterator[tuple[int, bool]]:
-        """Yield each edit that reaches planes first:stop of a canvas, and True to apply it.
-
-        An edit that was undone comes again with False, to be taken back, and so on.
-        """
-        wanted = CANVASES.index(canvas)
-        for step in self._steps:
-            number = abs(step) - 1
-            if self._canvas[number] == wanted and self._reaches(number, first, stop):
-                yield number, step > 0
-
-    def events(self, first: int, stop: int) -> list[int | RegionMark]:
-        """List the edits in force (by number) and marks that reach planes first:stop, in order."""
-        found: list[tuple[int, int | RegionMark]] = [
-            (self._when[number], number)
-            for number in self.done
-            if self._reaches(number, first, stop)
-        ]
-        for when, mark in self._marks:
-            low, high = plane_span(mark.box, self.shape)
-            if low < stop and first < high:
-                found.append((when, mark))
-        return [event for _, event in sorted(found, key=lambda pair: pair[0])]
-
-    def _reaches(self, number: int, first: int, stop: int) -> bool:
-        return self._first[number] < stop and first < self._stop[number]

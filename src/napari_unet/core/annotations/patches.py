@@ -8,17 +8,19 @@ so in a neighbouring patch.
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_unet.core.annotations.mask import AnnotationMask, read_annotation_mask
+from napari_unet.core.annotations.mask import read_annotation_mask
+from napari_unet.core.annotations.plane_mask import AnnotationMask, PlaneMask
 from napari_unet.core.image.normalise import Normaliser
-from napari_unet.core.instances.mask import number_objects
+from napari_unet.core.instances.mask import number_objects, relative_window
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from napari_unet.core.annotations.image_source import ImageSource
     from napari_unet.core.annotations.journal_reader import JournalReader
@@ -31,6 +33,8 @@ CELL = {2: (1, 768), 3: (48, 192)}
 CONTEXT = {2: (64, 256), 3: (16, 48)}
 """Minimum and maximum context on either side, in pixels; in between, it is the objects' diameter.
 Along Z it is the minimum."""
+BLOCK = 64
+"""Edge of the squares of a plane of which it is known whether they hold annotated pixels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,52 +91,70 @@ def extract_patches(
         found = source.frame(index, ndim)
         if found is None:
             continue
-        for corner, depth, mask in _slabs(journal, index, ndim, touched, classes):
+        if ndim == 2:
+            plane = PlaneMask.from_journal(journal, index, touched=touched, classes=classes)
+            for core, window in plane_cells(plane):
+                part = plane.read(window)
+                inside = relative_window(core, window)
+                if part.annotated[inside].any():
+                    yield Patch(*found, index, window, _only(part, inside, not classes))
+            continue
+        for corner, depth, mask in _slabs(journal, index, touched, classes):
             for core, window in cells(mask, depth):
-                part = _cut(mask, core, window, not classes)
+                part = _only(mask.part(window), relative_window(core, window), not classes)
                 yield Patch(*found, index, _shifted(window, *corner), part)
 
 
-def cells(mask: AnnotationMask, depth: slice | None = None) -> Iterator[tuple[Window, Window]]:
+def plane_cells(plane: PlaneMask) -> Iterator[tuple[Window, Window]]:
+    """Yield the cells of a plane that may have annotated pixels, each without and with context."""
+    rows, columns = (np.zeros(size, bool) for size in plane.shape)
+    blocks = np.zeros([-(-size // BLOCK) for size in plane.shape], bool)
+    areas = Counter[int]()
+    for window, mask in plane.bands():
+        where = np.nonzero(mask.annotated)
+        rows[where[0] + window[0].start] = True
+        columns[where[1]] = True
+        blocks[(where[0] + window[0].start) // BLOCK, where[1] // BLOCK] = True
+        values, counts = np.unique(mask.labels[mask.known], return_counts=True)
+        areas.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
+    if not rows.any():
+        return
+    context = _context([area for label, area in areas.items() if label > 0], 2)
+    for core in itertools.product(*(_spans(line, CELL[2][1]) for line in (rows, columns))):
+        there = tuple(slice(span.start // BLOCK, -(-span.stop // BLOCK)) for span in core)
+        if blocks[there].any():
+            yield core, _widened(core, context, plane.shape)
+
+
+def cells(mask: AnnotationMask, depth: slice) -> Iterator[tuple[Window, Window]]:
     """Yield the cells with annotated pixels, each without and with context.
 
     Parameters
     ----------
     mask
-        A plane, or a slab of a volume.
+        A slab of a volume.
     depth
         The planes of the slab that are not context.
     """
-    ndim = mask.labels.ndim
-    annotated = mask.annotated  # of the whole plane, so once for all cells
-    if depth is not None:
-        annotated = annotated[depth]
+    annotated = mask.annotated[depth]  # of the whole slab, so once for all cells
     if not annotated.any():
         return
-    context = _context(mask, ndim)
-    spans = [
-        _divided(int(place[0]), int(place[-1]) + 1, CELL[ndim][1])
-        for place in (
-            np.flatnonzero(annotated.any(_others(axis, ndim))) for axis in (ndim - 2, ndim - 1)
-        )
-    ]
-    for span in itertools.product(*spans):
-        whole = (slice(None),) * (ndim - 2)
-        if annotated[(*whole, *span)].any():
-            core = span if depth is None else (depth, *span)
+    values = mask.labels[mask.known]
+    context = _context(np.unique(values[values > 0], return_counts=True)[1], 3)
+    lines = [np.asarray(annotated.any(others)) for others in ((0, 2), (0, 1))]
+    for span in itertools.product(*(_spans(line, CELL[3][1]) for line in lines)):
+        if annotated[:, *span].any():
+            core = (depth, *span)
             yield core, _widened(core, context, mask.labels.shape)
 
 
 def _slabs(
-    journal: JournalReader, index: Index, ndim: int, touched: bool, classes: bool
-) -> Iterator[tuple[Index, slice | None, AnnotationMask]]:
-    """Yield a volume's slabs as corner, planes that are not context, and mask; or the plane.
+    journal: JournalReader, index: Index, touched: bool, classes: bool
+) -> Iterator[tuple[Index, slice, AnnotationMask]]:
+    """Yield a volume's slabs as corner, planes that are not context, and mask.
 
     Masks are made plane by plane, so that a volume need not be held in memory as a whole.
     """
-    if ndim == 2:
-        yield (0, 0), None, read_annotation_mask(journal, index, touched=touched, classes=classes)
-        return
     thickness, context = CELL[3][0], CONTEXT[3][0]
     count = journal.header.shape[-3]
     planes = {place[-1] for place in journal.frames(2) if place[:-1] == index}
@@ -172,23 +194,21 @@ def _annotated_window(
     return _widened(core, CONTEXT[3][1], annotated.shape)
 
 
-def _cut(mask: AnnotationMask, core: Window, window: Window, objects: bool) -> AnnotationMask:
-    """Cut a window out; only its core is known, and objects are numbered from 1."""
-    inside = np.zeros([w.stop - w.start for w in window], bool)
-    inside[_shifted(core, *(-w.start for w in window))] = True
-    labels = mask.labels[window].copy()
+def _only(mask: AnnotationMask, core: Window, objects: bool) -> AnnotationMask:
+    """Return a mask of which only the core is known, and whose objects are numbered from 1."""
+    inside = np.zeros(mask.labels.shape, bool)
+    inside[core] = True
+    labels = mask.labels.copy()
     if objects:
         ids, numbers = number_objects(labels)
         labels = numbers.astype(np.uint16 if len(ids) < 2**16 else np.uint32)
     fields = (mask.known, mask.scribbled, mask.assumed)
-    return AnnotationMask(labels, *(values[window] & inside for values in fields))
+    return AnnotationMask(labels, *(values & inside for values in fields))
 
 
-def _context(mask: AnnotationMask, ndim: int) -> int:
-    """Return the context in Y and X: enough to show the known objects whole."""
-    values = mask.labels[mask.known]
-    sizes = np.unique(values[values > 0], return_counts=True)[1]
-    size = float(np.median(sizes)) if len(sizes) else 0.0
+def _context(areas: Sequence[int] | np.ndarray, ndim: int) -> int:
+    """Return the context in Y and X: enough to show known objects of these areas whole."""
+    size = float(np.median(areas)) if len(areas) else 0.0
     # The diameter of a disc is 1.13 times the root of its area, that of a ball 1.24 times the cube
     # root of its volume.
     diameter = size ** (1 / ndim) * 1.2
@@ -206,6 +226,12 @@ def _widened(core: Window, context: int, shape: tuple[int, ...]) -> Window:
     return tuple(slice(*span) for span in spans)
 
 
+def _spans(line: np.ndarray, edge: int) -> list[slice]:
+    """Divide what is annotated along an axis into parts of about `edge`."""
+    places = np.flatnonzero(line)
+    return _divided(int(places[0]), int(places[-1]) + 1, edge)
+
+
 def _divided(start: int, stop: int, edge: int) -> list[slice]:
     """Divide a span into equal parts of about `edge`; a single part is up to 1.5 times as long."""
     parts = max(1, round((stop - start) / edge))
@@ -217,7 +243,3 @@ def _shifted(window: Window, *by: int) -> Window:
     """Move a window along its first axes."""
     moves = (*by, *(0,) * (len(window) - len(by)))
     return tuple(slice(w.start + m, w.stop + m) for w, m in zip(window, moves, strict=True))
-
-
-def _others(axis: int, ndim: int) -> tuple[int, ...]:
-    return tuple(other for other in range(ndim) if other != axis)

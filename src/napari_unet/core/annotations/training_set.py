@@ -20,8 +20,8 @@ from napari_unet.core.annotations.header import JournalFile, find_journals, imag
 from napari_unet.core.annotations.image_source import ImageSource
 from napari_unet.core.annotations.journal import Journal
 from napari_unet.core.annotations.journal_reader import JournalReader
-from napari_unet.core.annotations.mask import read_annotation_mask
 from napari_unet.core.annotations.patches import extract_patches
+from napari_unet.core.annotations.plane_mask import PlaneMask
 from napari_unet.core.errors import InputError, UnetError
 from napari_unet.core.instances.heads import InstanceHead, SemanticHead
 from napari_unet.core.labels.object_check import PER_OBJECT, mask_pieces
@@ -361,10 +361,11 @@ def _summarise(file: JournalFile) -> Iterator[Correction]:
             there: dict[Index, set[int]] = {frame: set() for frame in touched}
             for plane in journal.frames(2):
                 frame = plane[: len(journal.header.leading)]
-                mask = read_annotation_mask(journal, plane)
-                pixels[frame] += int(mask.annotated.sum())
-                if edited.get(frame):
-                    there[frame].update(np.unique(mask.labels).tolist())
+                for _, mask in PlaneMask.from_journal(journal, plane).bands():
+                    pixels[frame] += int(mask.annotated.sum())
+                    if edited.get(frame):
+                        some = np.isin(mask.labels, list(edited[frame]))
+                        there[frame].update(np.unique(mask.labels[some]).tolist())
             semantic = journal.header.head == "semantic"
             path = journal.header.path
             gone = bool(path) and not Path(path).exists()
