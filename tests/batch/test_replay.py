@@ -150,7 +150,7 @@ class TestRefused:
     def test_no_result(self, tmp_path, capsys):
         tifffile.imwrite(tmp_path / "labels.tif", np.zeros((9, 9), np.uint8))
         assert run(tmp_path / "labels.tif") == 2
-        assert "has no passport" in capsys.readouterr().err
+        assert "has no provenance" in capsys.readouterr().err
 
 
 class TestWords:

@@ -124,7 +124,7 @@ class TestReplay:
         moved = tmp_path_factory.mktemp("moved") / "objects.csv"
         table.rename(moved)
         assert self.replay(moved) == 2
-        assert "has no passport" in capsys.readouterr().err
+        assert "has no provenance" in capsys.readouterr().err
         beside = "objects.csv.provenance.json"
         table.with_name(beside).rename(moved.with_name(beside))
         assert self.replay(moved) == 2

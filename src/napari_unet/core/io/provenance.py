@@ -152,7 +152,7 @@ def read_provenance(path: str | Path) -> dict[str, Any]:
     except UNREADABLE as error:
         raise unreadable_error(path, error) from error
     if not isinstance(provenance, dict):
-        raise InputError(f"{path} has no passport; give a result that napari-unet wrote.")
+        raise InputError(f"{path} has no provenance; give a result that napari-unet wrote.")
     return provenance
 
 
