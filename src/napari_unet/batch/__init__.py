@@ -1,8 +1,7 @@
 """Image files to label files, from the command line and the Batch panel.
 
-file_job  one image: where its labels go, whether in blocks, and the run
-replay    a result made again from its provenance, and what differs
+file_job      one image: where its labels go, whether in blocks, and the run
+replay        a result made again from its provenance, and what differs
 replay_table  a table measured again
-run       many images, one after the other: those finished already are skipped, and one that fails
-          does not end the run
+run           many images, one after the other: what is finished is skipped, what fails ends nothing
 """

@@ -125,7 +125,7 @@ def batch_steps(
                 model = load()
             try:
                 provenance = yield from _segment(job, number, model, settings, overwrite)
-            except Exception as error:
+            except Exception as error:  # nothing that one file does ends the run of the others
                 yield FileProgress(0, 0, "files", number, FAILED, reason=_reason(error))
                 continue
         if empty := len(provenance.get("failed_blocks", ())):

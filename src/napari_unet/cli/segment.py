@@ -100,7 +100,7 @@ def _segment(values: Namespace) -> int:
         segment_file,
         without_parts,
     )
-    from napari_unet.core.io.files import list_images, make_folder, other_files
+    from napari_unet.core.io.files import list_images, make_folder
 
     settings = settings_from(values, PredictSettings)
     linking = settings_from(values, LinkSettings)
@@ -110,14 +110,13 @@ def _segment(values: Namespace) -> int:
     listed = list_images(values.input) if many else []
     parts = without_parts(listed)[1] if len(jobs) < len(listed) else {}
     blocks = BlockOptions(values.block, values.resume, values.scheduler, values.level)
+    for job in jobs:  # errors that can be known are raised before torch is loaded
+        runs_in_blocks(job.target, blocks.for_job(job) if many else blocks, linked=values.link)
     if many:
         make_folder(values.output)
-        for job in jobs:
-            runs_in_blocks(job.target, blocks.for_job(job), linked=values.link)
         if blocks.resume:  # each result is whole, so what is there is done
             jobs = [job for job in jobs if not job.is_done]
-    else:  # errors that can be known are raised before torch is loaded
-        runs_in_blocks(jobs[0].target, blocks, linked=values.link)
+    else:
         jobs[0].open(values.axes, values.level)
     also = _also(values, jobs)
     model, empty = load_model(values), list[int]()
@@ -150,12 +149,19 @@ def _segment(values: Namespace) -> int:
     if many:
         for part, first in parts.items():
             say(f"{part.name} is a part of the image {first.name}.")
-        line = f"{len(jobs) - failed} of {len(jobs)} images segmented"
-        if others := other_files(values.input):
-            kinds = ", ".join(sorted({path.suffix or path.name for path in others}))
-            line += f"; {pluralise(len(others), 'other file')} left out ({kinds})"
-        print(line)
+        print(_folder_line(values.input, len(jobs) - failed, len(jobs)))
     return UNUSABLE if failed else 0
+
+
+def _folder_line(folder: Path, done: int, count: int) -> str:
+    """Return a line on the run of a folder: images that were segmented, files that are none."""
+    from napari_unet.core.io.files import other_files
+
+    line = f"{done} of {count} images segmented"
+    if others := other_files(folder):
+        kinds = ", ".join(sorted({path.suffix or path.name for path in others}))
+        line += f"; {pluralise(len(others), 'other file')} left out ({kinds})"
+    return line
 
 
 def _also(values: Namespace, jobs: list[FileJob]) -> list[str]:
@@ -197,10 +203,10 @@ def _run_line(target: object, provenance: dict[str, Any]) -> str:
     """Return a line on the result of a run: objects, speed, and whether the tiles fit together."""
     seam = provenance["seam"]
     tracks = f" in {pluralise(provenance['tracks'], 'track')}" if "tracks" in provenance else ""
-    certificate = "not checked" if seam is None else f"largest |difference| {seam:.1e}"
+    seams = "not checked" if seam is None else f"largest |difference| {seam:.1e}"
     return (
         f"{target}: {pluralise(provenance['objects'], 'object')}{tracks}, "
         f"{provenance['seconds']:.2f} s, "
         f"{provenance['mpx_per_s']:.2f} MPx/s on {provenance['device']} "
-        f"({provenance['precision']}), seams: {certificate}"
+        f"({provenance['precision']}), seams: {seams}"
     )

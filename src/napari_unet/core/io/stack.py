@@ -246,21 +246,9 @@ def open_stack(
     """
     if isinstance(source, Stack):
         return source
-    path, address = None, str(source) if is_address(source) else ""
-    if address:
-        opened = read_address(address, level, series)
-    elif isinstance(source, (str, Path)):
-        path = expand_path(source)
-        opened = read_file(path, level, series, raw)
-    elif all(hasattr(source, name) for name in ("shape", "dtype", "__getitem__")):
-        opened = Opened(source, "", None)
-        if "zarr" in sys.modules:  # a layer of napari, say
-            check_blosc_chunks()
-    else:
-        raise InputError(f"A {type(source).__name__} is no image; give a path or an array.")
-    name = re.sub(r"\.ome$", "", path.absolute().stem, flags=re.IGNORECASE) if path else "image"
-    if address:
-        name = image_stem(Path(address.rstrip("/").rpartition("/")[2]))
+    address = str(source) if is_address(source) else ""
+    path = expand_path(source) if isinstance(source, (str, Path)) and not address else None
+    opened = _open_source(source, path, address, level, series, raw)
     data, what = opened.data, address or (str(path) if path else "the array")
     dtype = _check_dtype(data.dtype, what)
     if not all(float(n).is_integer() for n in data.shape):
@@ -291,7 +279,7 @@ def open_stack(
         letters,
         size,
         rgb,
-        name,
+        _stack_name(path, address),
         path,
         address,
         transform,
@@ -300,6 +288,27 @@ def open_stack(
         level=level,
         channel_names=_short_names(opened.channel_names, channels),
     )
+
+
+def _open_source(
+    source: Any, path: Path | None, address: str, level: int, series: int | None, raw: bool
+) -> Opened:
+    """Open what lies at a path or an address, or take an array as it is."""
+    if address:
+        return read_address(address, level, series)
+    if path is not None:
+        return read_file(path, level, series, raw)
+    if not all(hasattr(source, name) for name in ("shape", "dtype", "__getitem__")):
+        raise InputError(f"A {type(source).__name__} is no image; give a path or an array.")
+    if "zarr" in sys.modules:  # a layer of napari, say
+        check_blosc_chunks()
+    return Opened(source, "", None)
+
+
+def _stack_name(path: Path | None, address: str) -> str:
+    if address:
+        return image_stem(Path(address.rstrip("/").rpartition("/")[2]))
+    return re.sub(r"\.ome$", "", path.absolute().stem, flags=re.IGNORECASE) if path else "image"
 
 
 def _short_names(names: tuple[str, ...], channels: int) -> tuple[str, ...]:
@@ -360,28 +369,6 @@ def fit_labels(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Return labels in another shape if the two differ in nothing but axes of one position."""
     plain = [n for n in values.shape if n > 1]
     return values.reshape(shape) if plain == [n for n in shape if n > 1] else values
-
-
-def drop_idle_axes(
-    labels: np.ndarray, axes: str, truth: np.ndarray, truth_axes: str
-) -> tuple[np.ndarray, str, np.ndarray, str]:
-    """Return two labellings without axes of one position, if that is all in which they differ.
-
-    A plane may have the axes TZYX in one file and YX in another.
-    """
-    if labels.shape == truth.shape:
-        return labels, axes, truth, truth_axes
-    plain = [
-        tuple(n for n, letter in zip(values.shape, letters, strict=True) if n > 1 or letter in "YX")
-        for values, letters in ((labels, axes), (truth, truth_axes))
-    ]
-    if plain[0] != plain[1]:
-        return labels, axes, truth, truth_axes
-    kept = [
-        "".join(a for a, n in zip(letters, values.shape, strict=True) if n > 1 or a in "YX")
-        for values, letters in ((labels, axes), (truth, truth_axes))
-    ]
-    return labels.reshape(plain[0]), kept[0], truth.reshape(plain[1]), kept[1]
 
 
 def read_labels_and_axes(path: Path, axes: str | None = None) -> tuple[np.ndarray, str]:

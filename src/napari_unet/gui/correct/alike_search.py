@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from napari_unet.core.settings.tasks import PredictSettings
     from napari_unet.core.tiles import Index
     from napari_unet.gui.correct.edit_tracker import EditTracker
-    from napari_unet.gui.correct.layer_recording import LayerRecording
+    from napari_unet.gui.correct.layer_recording import LayerRecording, Learner
     from napari_unet.nn.inference.model import Model
     from napari_unet.nn.inference.object_features import DescribedObjects
 
@@ -289,7 +289,6 @@ def _others(
     from napari_unet.nn.inference.object_features import describe_stack
 
     found: list[tuple[SearchedImage, DescribedObjects]] = []
-    about = query.recording.learner
 
     def describe(
         image: SearchedImage, stack: Stack, labels: Any
@@ -311,12 +310,7 @@ def _others(
             yield from describe(image, geometry.stack, geometry.array(recording.data))
         except UnetError as error:
             problems.append(f"{image.name}: {error}")
-    searched, opened = set[str](), set[str]()
-    if query.files:
-        recordings = [query.recording, *(each.recording for each in query.others)]
-        stacks = [each.geometry.stack for each in recordings if each.geometry is not None]
-        searched = {image_fingerprint(stack) for stack in stacks}
-        opened = {image_fingerprint(stack) for stack in query.opened}
+    searched, opened = _fingerprints(query) if query.files else (set[str](), set[str]())
     for number, job in enumerate(query.files):
         name = Path(job.source).name
         yield Progress(number, len(query.files), "files")
@@ -331,18 +325,29 @@ def _others(
                 continue
             if mark in opened:
                 raise InputError("it is open without these labels; open them, too, or close it.")
-            if file.head != about.head:
-                kinds = (
-                    ("classes", "objects") if file.head == "semantic" else ("objects", "classes")
-                )
-                raise InputError(f"its labels are {kinds[0]}, not {kinds[1]}.")
-            if file.ndim != about.ndim:
-                raise InputError(f"its labels are objects in {file.ndim}D, not {about.ndim}D.")
+            _check_kind(file, query.recording.learner)
             settings = query.file_settings or query.settings
             yield from describe(SearchedImage(name, range(0), settings, file=file), stack, labels)
         except UnetError as error:
             problems.append(f"{name}: {error}")
     return found
+
+
+def _fingerprints(query: AlikeQuery) -> tuple[set[str], set[str]]:
+    """Return those of the open images that are searched, and of all open images."""
+    recordings = [query.recording, *(each.recording for each in query.others)]
+    stacks = [each.geometry.stack for each in recordings if each.geometry is not None]
+    searched = {image_fingerprint(stack) for stack in stacks}
+    return searched, {image_fingerprint(stack) for stack in query.opened}
+
+
+def _check_kind(file: ResultFile, learner: Learner) -> None:
+    """Check that labels in a file are of the kind of those that are corrected."""
+    if file.head != learner.head:
+        kinds = ("classes", "objects") if file.head == "semantic" else ("objects", "classes")
+        raise InputError(f"its labels are {kinds[0]}, not {kinds[1]}.")
+    if file.ndim != learner.ndim:
+        raise InputError(f"its labels are objects in {file.ndim}D, not {learner.ndim}D.")
 
 
 def _last_examples(recording: LayerRecording, labels: Any, ndim: int) -> list[Example]:

@@ -150,7 +150,7 @@ class WriteQueue(QObject):
         while (write := self._next(error)) is not None:
             try:
                 write()
-            except Exception as raised:
+            except Exception as raised:  # stays in the queue, and is shown to the user
                 error = raised
             else:
                 self._writes.popleft()

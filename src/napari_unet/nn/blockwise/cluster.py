@@ -141,7 +141,7 @@ class ClusterExecutor:
             answer: Answer = future.result()
         except UnetError:
             raise
-        except Exception as error:
+        except Exception as error:  # whatever was raised on the other computer, or by dask
             raise ClusterError(f"A worker failed: {str(error).splitlines()[:1]}.") from error
         return answer
 

@@ -22,8 +22,6 @@ LARGEST_ERROR = 1.6
 """Scales that are wrong by more than e to this are all alike: far too large, or far too small."""
 STATISTICS = ("objects", "peak", "certainty", "share")
 """What of the objects found is looked at, "objects" being log(1 + their number); and their size."""
-SMALLEST_RATIO = 0.01
-"""Relative size that stands for nothing found."""
 RIDGE = 0.1
 """Penalty of large weights: there are about as many features as image parts to fit them on."""
 

@@ -152,7 +152,7 @@ def load_checkpoint(state: TrainState, path: Path) -> None:
         state.optimizer.load_state_dict({**whole, "state": slots})
         state.step, state.seconds = notes["step"], notes["seconds"]
         state.history, state.best_score = notes["history"], notes.get("best_score")
-    except Exception as error:
+    except Exception as error:  # torch's own, of any type: the file holds another network's state
         raise ModelError(
             f"{path} cannot be resumed from ({error}); give the checkpoint of a training of the "
             "same network, or start again without it."
