@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
+from run_script import run_script
 
 import napari_unet as nu
 from napari_unet.core.models.folder import read_card
@@ -45,13 +44,10 @@ def test_a_model_gets_a_click_head_and_goes_on(data, make_model, tmp_path):
     trunk = nu.save_model(make_model(in_channels=3), tmp_path / "tiny")
     before = nu.load_model(trunk).net.state_dict()
     out = tmp_path / "run"
-    command = [sys.executable, str(SCRIPT), str(data), "--model", str(trunk), "--out", str(out)]
-    command += ["--validate-on", "1", "--validate-every", "2", "--device", "cpu"]
+    options = [data, "--model", trunk, "--out", out, "--device", "cpu"]
+    options += ["--validate-on", 1, "--validate-every", 2]
     for steps, extra in ((2, []), (4, ["--resume"])):
-        run = subprocess.run(
-            [*command, "--steps", str(steps), *extra], capture_output=True, text=True, check=False
-        )
-        assert run.returncode == 0, run.stderr
+        assert run_script(SCRIPT, *options, "--steps", steps, *extra) == 0
     assert [row["step"] for row in read_table(out / "log.csv")] == [2, 4]
     card, model = read_card(out / "tiny"), nu.load_model(out / "tiny")
     assert card.click["training"]["steps"] == 4
@@ -70,9 +66,7 @@ def test_a_folder_of_kinds_teaches_them_all(data, make_model, tmp_path):
     kinds.mkdir()
     data.rename(kinds / "bbbc038")
     out = tmp_path / "run"
-    command = [sys.executable, str(SCRIPT), str(kinds), "--model", str(trunk), "--out", str(out)]
-    command += ["--validate-on", "6", "--steps", "2", "--device", "cpu"]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
+    options = [kinds, "--model", trunk, "--out", out, "--device", "cpu"]
+    assert run_script(SCRIPT, *options, "--validate-on", 6, "--steps", 2) == 0
     metrics = read_card(out / "tiny").click["metrics"]
     assert {"IoU1 bbbc038 fluorescence", "IoU1 scenes"} <= set(metrics)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import importlib.util
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from run_script import run_main
 
 import napari_unet as nu
 from napari_unet.core.models.folder import read_card, read_rehearsal
@@ -122,16 +122,17 @@ def test_weights_half_way_back(script):
 
 
 @pytest.mark.slow
-def test_a_model_comes_out_and_the_training_goes_on(data, make_model, tmp_path):
+def test_a_model_comes_out_and_the_training_goes_on(
+    script, data, make_model, tmp_path, monkeypatch
+):
     start = nu.save_model(make_model(in_channels=3), tmp_path / "tiny")
     out = tmp_path / "run"
-    command = [sys.executable, str(SCRIPT), str(data), "--start", str(start), "--out", str(out)]
-    command += ["--scenes", "2", "--batch", "1", "--validate-every", "2", "--device", "cpu"]
-    for steps, extra in ((2, []), (4, ["--resume", "--last", "--mean"])):
-        run = subprocess.run(
-            [*command, "--steps", str(steps), *extra], capture_output=True, text=True, check=False
-        )
-        assert run.returncode == 0, run.stderr
+    options = [SCRIPT, data, "--start", start, "--out", out, "--device", "cpu"]
+    options += ["--scenes", 2, "--batch", 1, "--validate-every", 2]
+    with monkeypatch.context() as patch:
+        patch.setattr(script, "finish", lambda *_: None)  # interrupted before
+        assert run_main(script.main, *options, "--steps", 2) == 0
+    assert run_main(script.main, *options, "--steps", 4, "--resume", "--last", "--mean") == 0
     assert [row["step"] for row in read_table(out / "log.csv")] == [2, 4]
     card = read_card(out / "general")
     assert card.training["steps"] == 4

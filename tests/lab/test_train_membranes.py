@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
+from run_script import run_script
 
 from napari_unet.core.models.folder import read_model
 from napari_unet.core.training.log import read_table
@@ -32,19 +31,14 @@ def sections(tmp_path):
     return data
 
 
-def run(data, out, *options):
-    command = [sys.executable, str(SCRIPT), str(data)]
-    command += ["--out", str(out), "--device", "cpu", *options]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
 @pytest.mark.slow
-def test_the_example_runs_and_goes_on(sections, tmp_path):
+def test_the_example_runs_and_goes_on(sections, tmp_path, capsys):
     out = tmp_path / "run"
-    first = run(sections, out, "--steps", "2", "--validate-every", "1")
-    assert first.returncode == 0, first.stderr
-    assert "IoU" in first.stderr
-    scores = json.loads(first.stdout)
+    options = [sections, "--out", out, "--device", "cpu"]
+    assert run_script(SCRIPT, *options, "--steps", 2, "--validate-every", 1) == 0
+    text = capsys.readouterr()
+    assert "IoU" in text.err
+    scores = json.loads(text.out)
     assert 0 <= scores["v_rand"] <= 1
     assert 0 <= scores["pixel_error"] <= 1
     card, _ = read_model(out / "membranes")
@@ -52,17 +46,13 @@ def test_the_example_runs_and_goes_on(sections, tmp_path):
     assert (card.spec.head, card.training["images"]) == ("semantic", 2)
     assert (out / "curve.png").exists()
 
-    again = run(sections, out, "--steps", "3")
-    assert again.returncode == 2
-    assert "--resume" in again.stderr
-    more = run(sections, out, "--steps", "3", "--resume")
-    assert more.returncode == 0, more.stderr
+    assert run_script(SCRIPT, *options, "--steps", 3) == 2
+    assert "--resume" in capsys.readouterr().err
+    assert run_script(SCRIPT, *options, "--steps", 3, "--resume") == 0
     assert [row["step"] for row in read_table(out / "log.csv")] == [1, 2, 3]
 
 
-def test_a_missing_folder_is_one_line(tmp_path):
+def test_a_missing_folder_is_one_line(tmp_path, capsys):
     """Not a traceback: status 2 and what is not there."""
-    missing = run(tmp_path / "nowhere", tmp_path / "run", "--steps", "1")
-    assert missing.returncode == 2
-    assert "split.csv" in missing.stderr
-    assert "Traceback" not in missing.stderr
+    assert run_script(SCRIPT, tmp_path / "nowhere", "--out", tmp_path / "run", "--steps", 1) == 2
+    assert "split.csv" in capsys.readouterr().err

@@ -292,48 +292,11 @@ def add_train(commands: Any) -> None:
     command = add_command(
         commands, "train", _train, "Tune a model on labelled images, or train a new one"
     )
-    _add_data_options(command)
+    _add_files(command)
     command.add_argument("--name", required=True, metavar="NAME", help="of the new model")
     start = command.add_mutually_exclusive_group(required=True)
     start.add_argument("--from", dest="start", metavar="MODEL", help="the model to tune")
     start.add_argument("--scratch", action="store_true", help="begin with a new network")
-    command.add_argument(
-        "--device", default="auto", metavar="D", help=f"{', '.join(DEVICES)} (default: auto)"
-    )
-    command.add_argument("--resume", action="store_true", help="go on with an interrupted training")
-    command.add_argument(
-        "--keep", action="store_true", help="store the result even if it is worse than before"
-    )
-    new = command.add_argument_group("networks from scratch")
-    new.add_argument("--ndim", type=int, choices=(2, 3), help="planes or volumes (default: 2)")
-    new.add_argument("--depth", type=int, metavar="N", help="poolings (default: 4, volumes: 3)")
-    new.add_argument("--width", type=int, metavar="N", help="channels at full size (default: 16)")
-    add_settings(command, TrainSettings)
-
-
-def _add_data_options(command: ArgumentParser) -> None:
-    """Describe which images and labels are learned from, and how they are read."""
-    command.add_argument("images", type=Path, help="an image, or a folder of images")
-    command.add_argument(
-        "labels",
-        type=Path,
-        nargs="?",
-        help="its labels, or a folder with equal names, or a COCO JSON. Not given: as the layouts "
-        "of Cellpose, StarDist, nnU-Net and the Cell Tracking Challenge have it",
-    )
-    command.add_argument(
-        "--images",
-        dest="image_pattern",
-        metavar="PATTERN",
-        help="which files in the folder are images, such as '*.tif'. Not given: all",
-    )
-    command.add_argument(
-        "--labels",
-        dest="label_pattern",
-        metavar="PATTERN",
-        help="how the labels of an image are called, such as '{stem}_masks.tif'. Not given: like "
-        "the image, perhaps with an ending such as _masks",
-    )
     command.add_argument(
         "--known",
         type=Path,
@@ -358,6 +321,43 @@ def _add_data_options(command: ArgumentParser) -> None:
     command.add_argument("--labels-axes", metavar="A", help="a letter for each axis of the labels")
     add_labels_as(command)
     command.add_argument("--channel", type=int, metavar="N", help="which channel, counted from 0")
+    command.add_argument(
+        "--device", default="auto", metavar="D", help=f"{', '.join(DEVICES)} (default: auto)"
+    )
+    command.add_argument("--resume", action="store_true", help="go on with an interrupted training")
+    command.add_argument(
+        "--keep", action="store_true", help="store the result even if it is worse than before"
+    )
+    new = command.add_argument_group("networks from scratch")
+    new.add_argument("--ndim", type=int, choices=(2, 3), help="planes or volumes (default: 2)")
+    new.add_argument("--depth", type=int, metavar="N", help="poolings (default: 4, volumes: 3)")
+    new.add_argument("--width", type=int, metavar="N", help="channels at full size (default: 16)")
+    add_settings(command, TrainSettings)
+
+
+def _add_files(command: ArgumentParser) -> None:
+    """Describe which images and labels are learned from."""
+    command.add_argument("images", type=Path, help="an image, or a folder of images")
+    command.add_argument(
+        "labels",
+        type=Path,
+        nargs="?",
+        help="its labels, or a folder with equal names, or a COCO JSON. Not given: as the layouts "
+        "of Cellpose, StarDist, nnU-Net and the Cell Tracking Challenge have it",
+    )
+    command.add_argument(
+        "--images",
+        dest="image_pattern",
+        metavar="PATTERN",
+        help="which files in the folder are images, such as '*.tif'. Not given: all",
+    )
+    command.add_argument(
+        "--labels",
+        dest="label_pattern",
+        metavar="PATTERN",
+        help="how the labels of an image are called, such as '{stem}_masks.tif'. Not given: like "
+        "the image, perhaps with an ending such as _masks",
+    )
 
 
 def _train(values: Namespace) -> int:
