@@ -98,6 +98,38 @@ def tile_halo(spec: ModelSpec, margin: int = 0) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True)
+class LevelPart:
+    """A part of one level of a network, along every axis, in the level's pixels.
+
+    Attributes
+    ----------
+    read
+        What the level's convolutions look at for it, inside the level.
+    write
+        What they make of it.
+    below
+        On the way up, the part of the next level from which `read` is up-sampled.
+    """
+
+    read: Window
+    write: Window
+    below: Window
+
+
+def level_part(spec: ModelSpec, level: int, write: Window, shape: Sequence[int]) -> LevelPart:
+    """Return what has to be known for the part `write` of a level of that shape."""
+    read, below = [], []
+    for axis, (w, size) in enumerate(zip(write, shape, strict=True)):
+        reach = spec.convs * (spec.kernel_at(level)[axis] // 2)
+        factor = spec.factors[level][axis]
+        start, stop = max(0, w.start - reach), min(size, w.stop + reach)
+        read.append(slice(start, stop))
+        first, last = _before_upsampling(spec, factor, start, stop)
+        below.append(slice(max(0, first), min(size // factor, last)))
+    return LevelPart(tuple(read), write, tuple(below))
+
+
+@dataclass(frozen=True)
 class Tile:
     """One tile of a plane or volume, along every axis.
 
@@ -127,14 +159,18 @@ class Tile:
     @property
     def inner(self) -> Window:
         """`write` inside `outer`."""
-        return tuple(
-            slice(w.start - o.start, w.stop - o.start)
-            for w, o in zip(self.write, self.outer, strict=True)
-        )
+        return within(self.write, self.outer)
 
     def __str__(self) -> str:
         """Draw each axis: ``-`` is read, ``o`` is seen by decoding, ``x`` is written."""
         return " ".join(map(_draw, self.read, self.outer, self.write))
+
+
+def within(window: Window, other: Window) -> Window:
+    """Return a window as it lies in another one, counted from that one's first pixel."""
+    return tuple(
+        slice(w.start - o.start, w.stop - o.start) for w, o in zip(window, other, strict=True)
+    )
 
 
 def _draw(read: slice, outer: slice, write: slice) -> str:

@@ -87,9 +87,9 @@ def test_it_can_be_stopped_between_two_trials(nuclei, monkeypatch):
 def test_a_small_image_is_not_computed_again_after_the_look_at_it(nuclei, monkeypatch):
     image, passes, levels = blobs((64, 64)), [], UNet._levels
 
-    def counted(net, x, **options):
+    def counted(net, x, core, **options):
         passes.append(tuple(x.shape))
-        return levels(net, x, **options)
+        return levels(net, x, core, **options)
 
     monkeypatch.setattr(UNet, "_levels", counted)
     looked = run_to_end(segment_steps(image, nuclei)).labels

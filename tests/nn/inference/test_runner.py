@@ -23,8 +23,11 @@ def test_views_differ_and_are_undone(augment, ndim, count):
     views = get_flips(augment, ndim)
     seen = {tuple(view.apply(image).ravel().tolist()) for view in views}
     assert len(views) == len(seen) == count
+    window = (slice(1, 2), slice(0, 4), slice(2, 5))[3 - ndim :]
     for view in views:
         assert torch.equal(view.undo(view.apply(image)), image)
+        place = view.place(window, image.shape[2:])
+        assert torch.equal(view.undo(view.apply(image)[(..., *place)]), image[(..., *window)])
 
 
 def test_the_answer_is_the_average_over_the_views(make_model):
@@ -34,6 +37,9 @@ def test_the_answer_is_the_average_over_the_views(make_model):
     wanted = torch.stack([v.undo(plain(v.apply(image))) for v in get_flips(TURNS, 2)]).mean(0)
     assert torch.allclose(model.runner("float32", TURNS)(image), wanted, atol=1e-5)
     assert (plain(image) - wanted).abs().max() > 1e-3
+    core = (slice(3, 12), slice(30, 48))
+    found = model.runner("float32", TURNS)(image, core)
+    assert torch.allclose(found, wanted[(..., *core)], atol=1e-5)
     assert model.runner().views == (Flip(),)
 
 

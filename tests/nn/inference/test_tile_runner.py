@@ -165,11 +165,11 @@ class Starved:
         self.net, self.device, self.dtype = runner.net, runner.device, runner.dtype
         self._runner, self._most, self._error, self.refused = runner, most, error, 0
 
-    def __call__(self, tiles):
+    def __call__(self, tiles, core):
         if tiles[0, 0].numel() > self._most:
             self.refused += 1
             raise self._error
-        return self._runner(tiles)
+        return self._runner(tiles, core)
 
 
 @pytest.mark.parametrize(

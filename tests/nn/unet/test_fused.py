@@ -53,16 +53,58 @@ def test_answers_are_those_of_the_folded_network(make_model, options, strip_byte
         assert torch.equal(fast.head(fast.trunk(image)), fast(image))
 
 
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("strip_bytes", [1, 2**30])
+def test_the_core_of_an_image_has_the_answers_of_the_whole(make_model, options, strip_bytes):
+    model = make_model(gain=4.0, **options)
+    image, plain = image_for(model), ready(model)
+    fast = FusedUNet(ready(model), strip_bytes)
+    with torch.inference_mode():
+        maps, features = plain(image), plain.trunk(image)
+        for start, stop in ((8, 9), (0, 11), (9, 17), (5, 1000)):
+            core = tuple(slice(min(start, n - 2), min(stop, n)) for n in image.shape[2:])
+            for net in (plain, fast):
+                torch.testing.assert_close(net(image, core), maps[(..., *core)])
+                torch.testing.assert_close(net.trunk(image, core), features[(..., *core)])
+
+
+@pytest.mark.parametrize("strip_bytes", [1, 2**30])
+def test_the_way_up_computes_the_core_and_what_its_convolutions_look_at(
+    make_model, monkeypatch, strip_bytes
+):
+    model, seen = make_model(), []
+    run = fused.FusedConv.__call__
+    fast = FusedUNet(ready(model), strip_bytes)
+    if not isinstance(fast.encoder[0], FusedBlock):
+        pytest.skip("needs a torch with oneDNN")
+    last = fast.decoder[0].convs[-1]
+
+    def spied(conv, x, *rest):
+        y = run(conv, x, *rest)
+        if conv is last:
+            seen.append((x.shape[2:], y.shape[2:]))
+        return y
+
+    monkeypatch.setattr(fused.FusedConv, "__call__", spied)
+    with torch.inference_mode():
+        fast(image_for(model), (slice(20, 30), slice(19, 26)))
+    assert seen == [((12, 9), (10, 7))]
+
+
 def test_small_strips_are_several(make_model):
     model = make_model()
     fast = FusedUNet(ready(model), 2**11)
-    shape = torch.Size((1, model.spec.width, 400, 40))
-    strips = list(fast._strips(0, shape, 4))
+    whole = (slice(0, 400), slice(0, 40))
+    like = torch.empty(1, model.spec.width, 400, 40)
+    strips = fast._strips(0, whole, like)
+    rows = [strip.write[0] for strip in strips]
     assert len(strips) > 3
-    assert [strip.write[0] for strip in strips[1:]] == [strip.write[1] for strip in strips[:-1]]
-    assert (strips[0].write[0], strips[-1].write[1]) == (0, 400)
-    assert all(strip.write[0] % 2 == 0 for strip in strips)
-    assert len(list(fast._strips(0, torch.Size((1, 4, 24, 8)), 4))) == 1
+    assert [row.start for row in rows[1:]] == [row.stop for row in rows[:-1]]
+    assert (rows[0].start, rows[-1].stop) == (0, 400)
+    assert all(row.start % 2 == 0 for row in rows)
+    assert [s.write for s in fast._strips(0, (slice(0, 24), slice(0, 8)), like)] == [
+        (slice(0, 24), slice(0, 8))
+    ]
 
 
 @pytest.mark.skipif(not has_operators(), reason="needs a torch with oneDNN")

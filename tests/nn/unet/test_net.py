@@ -12,17 +12,8 @@ from torch import nn
 
 from napari_unet.core.errors import ModelError
 from napari_unet.core.settings.model_spec import ModelSpec
-from napari_unet.nn.unet.net import (
-    AttentionGate,
-    BiasGradient,
-    Block,
-    LinearUp,
-    UNet,
-    fold,
-    out_channels,
-    pad_symmetric,
-    pad_to_multiple,
-)
+from napari_unet.nn.unet.layers import AttentionGate, BiasGradient, Block, LinearUp
+from napari_unet.nn.unet.net import UNet, fold, out_channels, pad_symmetric, pad_to_multiple
 
 OPTIONS = {
     "plain": {},

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from napari_unet.core.image.frames import Resampling
 from napari_unet.core.settings.tasks import ClickSettings
-from napari_unet.core.tiles import plan_tiles, tile_halo
+from napari_unet.core.tiles import plan_tiles, tile_halo, within
 from napari_unet.nn.inference.model_input import open_frame
 
 if TYPE_CHECKING:
@@ -176,14 +176,14 @@ class FrameFeatures:
         tile
             In network pixels.
         features, image
-            (width, *read) and (C, *read).
+            (width, *outer) and (C, *outer).
         """
         self._cut(tile, features, image)
 
     def _compute(self, tile: Tile) -> dict[Corner, Tensor | None]:
         image = torch.from_numpy(self.frame.read(tile.read))[None]
-        features = self.runner.trunk(image)
-        return self._cut(tile, features[0], image[0])
+        features = self.runner.trunk(image, tile.crop)
+        return self._cut(tile, features[0], image[0][(slice(None), *tile.crop)])
 
     def _cut(self, tile: Tile, features: Tensor, image: Tensor) -> dict[Corner, Tensor | None]:
         """Cut the cells that a tile covers out of its features, and keep them.
@@ -198,7 +198,7 @@ class FrameFeatures:
             window = self._window(corner)
             inside = zip(window, tile.outer, strict=True)
             if all(w.start >= o.start and w.stop <= o.stop for w, o in inside):
-                place = (slice(None), *_shifted(window, [read.start for read in tile.read]))
+                place = (slice(None), *within(window, tile.outer))
                 shape = (*(w.stop - w.start for w in window), len(features) + 1)
                 cell = features.new_empty(shape, dtype=half).movedim(-1, 0)
                 for part, source in ((cell[:-1], features[place]), (cell[-1:], grey[place])):
@@ -256,8 +256,8 @@ class FrameFeatures:
             held = self._window(corner)
             pairs = zip(window, held, strict=True)
             both = tuple(slice(max(w.start, h.start), min(w.stop, h.stop)) for w, h in pairs)
-            source = cell[(slice(None), *_shifted(both, list(corner)))]
-            whole[(slice(None), *_shifted(both, [w.start for w in window]))] = source
+            source = cell[(slice(None), *within(both, held))]
+            whole[(slice(None), *within(both, window))] = source
         return _limited(whole)
 
 
@@ -303,7 +303,3 @@ class StackFeatures:
 def _limited(features: Tensor) -> Tensor:
     """Return features within the range of float16."""
     return features.clamp(-LARGEST, LARGEST)
-
-
-def _shifted(window: Window, origin: list[int]) -> Window:
-    return tuple(slice(w.start - o, w.stop - o) for w, o in zip(window, origin, strict=True))

@@ -24,6 +24,7 @@ from napari_unet.nn.remote.connection import (
     ServerConnection,
     model_key,
 )
+from napari_unet.nn.unet.net import crop
 
 if TYPE_CHECKING:
     import numpy as np
@@ -119,13 +120,15 @@ class RemoteRunner(Runner):
     sent: SentModel = field(kw_only=True)
     precision: str = field(kw_only=True)
 
-    def __call__(self, tiles: Tensor) -> Tensor:
+    def __call__(self, tiles: Tensor, core: Window | None = None) -> Tensor:
         """Run tiles, float32 (N, C, *spatial); raw maps, float32, on this computer."""
-        return self._ask_for(MAPS, tiles).float()
+        maps = self._ask_for(MAPS, tiles).float()
+        return crop(maps, core) if core else maps
 
-    def trunk(self, tiles: Tensor) -> Tensor:
+    def trunk(self, tiles: Tensor, core: Window | None = None) -> Tensor:
         """Return the features of tiles, float16 (N, width, *spatial), on this computer."""
-        return self._ask_for(FEATURES, tiles)
+        features = self._ask_for(FEATURES, tiles)
+        return crop(features, core) if core else features
 
     def summary(self, tile: Tensor) -> tuple[Tensor, Tensor]:
         """Return maps and features' summary of one tile, computed here: parts are small."""

@@ -14,12 +14,16 @@ from typing import TYPE_CHECKING
 import torch
 
 from napari_unet.nn.unet.fused import FusedUNet
-from napari_unet.nn.unet.net import UNet, fold
+from napari_unet.nn.unet.layers import LAYOUT
+from napari_unet.nn.unet.net import UNet, crop, fold
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
     from torch import Tensor
+
+    from napari_unet.core.tiles import Window
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -52,6 +56,16 @@ class Flip:
         """Return maps of the view in the image's orientation."""
         maps = maps.flip(self.flips)
         return maps.transpose(-1, -2) if self.swap else maps
+
+    def place(self, window: Window, shape: Sequence[int]) -> Window:
+        """Return where a window of an image of that shape lies in this view."""
+        axes = list(zip(window, shape, strict=True))
+        if self.swap:
+            axes[-2:] = axes[:-3:-1]
+        for axis in self.flips:
+            w, size = axes[axis]
+            axes[axis] = slice(size - w.stop, size - w.start), size
+        return tuple(w for w, _ in axes)
 
 
 def get_flips(augment: str, ndim: int) -> tuple[Flip, ...]:
@@ -88,38 +102,48 @@ class Runner:
     @classmethod
     def from_net(cls, net: UNet, device: torch.device, precision: str) -> Runner:
         """Make a fast copy of a network, which stays as it is."""
-        dtype, layout = DTYPES[precision], _layout(net.spec.ndim)
+        dtype, layout = DTYPES[precision], LAYOUT[net.spec.ndim]
         fast = fold(net).to(dtype).to(memory_format=layout)  # type: ignore[call-overload]
         plain = type(fast) is UNet  # a subclass may answer in its own way
         return cls(FusedUNet(fast) if plain and device.type == "cpu" else fast, device, dtype)
 
-    def __call__(self, tiles: Tensor) -> Tensor:
-        """Run tiles, float32 (N, C, *spatial) in host memory; raw maps, float32, on the device."""
-        layout = _layout(tiles.ndim - 2)
-        if len(self.views) == 1 and (features := self._take_held(tiles)) is not None:
+    def __call__(self, tiles: Tensor, core: Window | None = None) -> Tensor:
+        """Run tiles, float32 (N, C, *spatial) in host memory; raw maps, float32, on the device.
+
+        With `core`, a window of the tiles, the maps are its own: what lies around it is read, but
+        computed no farther than they depend on it.
+        """
+        if len(self.views) == 1 and (features := self._take_held(tiles, core)) is not None:
             return self.read(features)
         with torch.inference_mode(), _exactly():
             tiles = self._sent(tiles)
-            seen = (view.apply(tiles).contiguous(memory_format=layout) for view in self.views)
-            answers = (
-                view.undo(self.net(tile).float())
-                for view, tile in zip(self.views, seen, strict=True)
-            )
+            answers = (view.undo(self._viewed(view, tiles, core)) for view in self.views)
             total: Tensor = next(answers)
             for answer in answers:
                 total = total + answer
             return total / len(self.views) if len(self.views) > 1 else total
 
-    def trunk(self, tiles: Tensor) -> Tensor:
+    def _viewed(self, view: Flip, tiles: Tensor, core: Window | None) -> Tensor:
+        """Return the raw maps of tiles, or of a window of them, float32, in a view."""
+        core = core and view.place(core, tiles.shape[2:])
+        return self._run(self.net, view.apply(tiles), core).float()
+
+    def _run(self, part: Callable[..., Tensor], tiles: Tensor, core: Window | None) -> Tensor:
+        """Run the network or its trunk, which a network that others run cannot do in part."""
+        tiles = tiles.contiguous(memory_format=LAYOUT[tiles.ndim - 2])
+        if core is None:
+            return part(tiles)
+        return part(tiles, core) if isinstance(self.net, UNet) else crop(part(tiles), core)
+
+    def trunk(self, tiles: Tensor, core: Window | None = None) -> Tensor:
         """Return the features of tiles, (N, width, *spatial) on the device; `views` do not matter.
 
-        `read` turns them into the raw maps that a call with a single view gives.
+        `read` turns them into the raw maps that a call with a single view and this `core` gives.
         """
-        if (features := self._take_held(tiles)) is not None:
+        if (features := self._take_held(tiles, core)) is not None:
             return features
         with torch.inference_mode(), _exactly():
-            tiles = self._sent(tiles).contiguous(memory_format=_layout(tiles.ndim - 2))
-            return self.net.trunk(tiles)
+            return self._run(self.net.trunk, self._sent(tiles), core)
 
     def summary(self, tile: Tensor) -> tuple[Tensor, Tensor]:
         """Return the raw maps of one tile (C, *spatial), and what its features are on the whole.
@@ -131,7 +155,7 @@ class Runner:
             standard deviation of each channel of each level, the coarsest first.
         """
         with torch.inference_mode(), _exactly():
-            layout = _layout(tile.ndim - 1)
+            layout = LAYOUT[tile.ndim - 1]
             levels = self.net.pyramid(self._sent(tile[None]).contiguous(memory_format=layout))
             parts = []
             for features in levels:
@@ -143,13 +167,15 @@ class Runner:
                 self._held[:] = [(tile.clone(), features)]
             return self.read(features)[0], torch.cat(parts)
 
-    def _take_held(self, tiles: Tensor) -> Tensor | None:
+    def _take_held(self, tiles: Tensor, core: Window | None) -> Tensor | None:
         """Return the features (1, width, *spatial) that are held, if they are these tiles'."""
         try:
             image, features = self._held.pop()
         except IndexError:  # nothing is, or another thread has taken it
             return None
-        return features if len(tiles) == 1 and torch.equal(image, tiles[0]) else None
+        if len(tiles) != 1 or not torch.equal(image, tiles[0]):
+            return None
+        return crop(features, core) if core else features
 
     def read(self, features: Tensor) -> Tensor:
         """Read raw maps, float32 (N, K, *spatial), off features in any number format."""
@@ -166,7 +192,3 @@ class Runner:
 def _exactly() -> AbstractContextManager[None]:
     # TF32, torch's default for convolutions on recent GPUs, is not what float32 promises.
     return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-
-
-def _layout(ndim: int) -> torch.memory_format:
-    return torch.channels_last if ndim == 2 else torch.channels_last_3d

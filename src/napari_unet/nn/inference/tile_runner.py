@@ -15,7 +15,7 @@ import torch
 
 from napari_unet.core.errors import DeviceError
 from napari_unet.core.image.frames import Resampling
-from napari_unet.core.tiles import nearest_first, plan_tiles, tile_halo
+from napari_unet.core.tiles import nearest_first, plan_tiles, tile_halo, within
 from napari_unet.nn.inference.embeddings import FeatureCache, FrameFeatures
 from napari_unet.nn.inference.model_input import choose_scale
 from napari_unet.nn.inference.remote import WANT_MAPS, RemoteRunner, Wanted, read_answer
@@ -196,31 +196,38 @@ class TileRunner:
             send, frame, wanted = self.runner.send, self.frame, self.wanted
             sent = [send(frame, p, t, wanted) for p, t in zip(parts, tiles, strict=True)]
             return [PendingTile(*pair) for pair in zip(tiles, sent, strict=True)]
-        raw = self._raw(parts)
-        crops = [maps[(slice(None), *p.crop)] for maps, p in zip(raw, parts, strict=True)]
+        crops = self._raw(parts)
         if self.on_device and self.frame.rescaled:
             pairs = zip(crops, tiles, strict=True)
             crops = [to_stack(self.frame, crop, tile.outer) for crop, tile in pairs]
-        if raw.device.type != "cuda":
+        if crops[0].device.type != "cuda":
             return [PendingTile(tile, crop) for tile, crop in zip(tiles, crops, strict=True)]
         if not self.on_device:
             # The copies are queued at once: fetching them does not wait for what is sent next.
             hosts = [torch.empty(crop.shape, pin_memory=True) for crop in crops]
-            pairs = zip(hosts, crops, strict=True)
-            crops = [host.copy_(crop, non_blocking=True) for host, crop in pairs]
+            copies = zip(hosts, crops, strict=True)
+            crops = [host.copy_(crop, non_blocking=True) for host, crop in copies]
         ready = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        ready.record(torch.cuda.current_stream(raw.device))
+        ready.record(torch.cuda.current_stream(self.runner.device))
         return [PendingTile(tile, crop, ready) for tile, crop in zip(tiles, crops, strict=True)]
 
-    def _raw(self, parts: Sequence[Tile]) -> Tensor:
-        """Run what tiles read; keep their features where there is a cache."""
+    def _raw(self, parts: Sequence[Tile]) -> list[Tensor]:
+        """Return the raw maps of tiles, (K, *outer); keep their features where there is a cache."""
         images = torch.from_numpy(np.stack([self.frame.read(part.read) for part in parts]))
+        # What go through the network together have one core: what any of them needs.
+        core = tuple(
+            slice(min(w.start for w in axis), max(w.stop for w in axis))
+            for axis in zip(*(part.crop for part in parts), strict=True)
+        )
+        places = [(slice(None), *within(part.crop, core)) for part in parts]
         if self.features is None:
-            return self.runner(images)
-        seen = self.runner.trunk(images)
-        for part, one, image in zip(parts, seen, images, strict=True):
-            self.features.keep(part, one, image)
-        return self.runner.read(seen)
+            raw = self.runner(images, core)
+        else:
+            seen = self.runner.trunk(images, core)
+            for part, one, image, place in zip(parts, seen, images, places, strict=True):
+                self.features.keep(part, one[place], image[(slice(None), *part.crop)])
+            raw = self.runner.read(seen)
+        return [maps[place] for maps, place in zip(raw, places, strict=True)]
 
     def collect(self, pending: PendingTile) -> Computed:
         """Wait for a tile's raw maps, float32 (K, *outer), in the stack's pixels."""

@@ -25,8 +25,9 @@ from napari_unet.nn.training.checkpoint import TrainState, load_checkpoint
 from napari_unet.nn.training.click_training import CLICK_SHARE, can_learn_clicks, tune_clicks
 from napari_unet.nn.training.head_transfer import freeze
 from napari_unet.nn.training.held_out import HeldOutEvaluation
-from napari_unet.nn.training.loop import LAYOUT, train
+from napari_unet.nn.training.loop import train
 from napari_unet.nn.training.tuning_data import TuningData
+from napari_unet.nn.unet.layers import LAYOUT
 from napari_unet.nn.unet.net import UNet
 
 if TYPE_CHECKING:

@@ -22,6 +22,7 @@ from napari_unet.nn.inference.model import has_fast_bfloat16
 from napari_unet.nn.inference.tile_runner import is_out_of_memory
 from napari_unet.nn.training.augment import draw_crop, make_batch
 from napari_unet.nn.training.checkpoint import TrainState, save_checkpoint
+from napari_unet.nn.unet.layers import LAYOUT
 from napari_unet.nn.unet.losses import head_loss
 from napari_unet.nn.unet.net import UNet
 
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 
 NamedScores = dict[str, float]
 Validate = Callable[[UNet], NamedScores | Generator[None, None, NamedScores]]
-LAYOUT = {2: torch.channels_last, 3: torch.channels_last_3d}
-"""Memory layout of networks and batches: convolutions are faster in it, on CPUs and GPUs."""
 MIN_WARM_UP = 20
 """Steps in which the rate rises, at least: Adam's first steps are as long for noise as signal."""
 VALIDATION_SHARE = 0.1

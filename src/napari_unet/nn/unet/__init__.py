@@ -1,5 +1,6 @@
 """Networks and their losses.
 
+layers       what a U-Net is built from: convolutions, gates, pooling, up-sampling
 net          the U-Net: trunk and the convolution of the head
 fused        the same for running on processors: fused operators, large levels in strips
 click_head   the network that answers clicks, on the trunk's features

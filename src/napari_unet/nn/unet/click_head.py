@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from napari_unet.core.errors import ModelError
 from napari_unet.core.settings.model_spec import ModelSpec
-from napari_unet.nn.unet.net import CONV, UNet, fold, out_channels
+from napari_unet.nn.unet.layers import CONV
+from napari_unet.nn.unet.net import UNet, fold, out_channels
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

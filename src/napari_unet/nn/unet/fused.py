@@ -3,22 +3,27 @@
 oneDNN adds bias and activation while a convolution's result is still in the processor's cache;
 torch carries these operators for its compiler. And a level whose feature maps are large is computed
 in strips of rows that stay in the cache: memory beyond 32 MB is mapped anew for each layer. Both
-give the values of the plain network.
+give the values of the plain network. Inside a tile convolutions do not pad: of what a strip, or the
+core of a tile, needs around it, each computes only what the next one looks at.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from napari_unet.nn.unet.net import Block, UNet
+from napari_unet.core.tiles import level_part
+from napari_unet.nn.unet.net import UNet, crop
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Sequence
+
+    from napari_unet.core.tiles import LevelPart, Window
+    from napari_unet.nn.unet.layers import Block
 
 STRIP_BYTES = 4 * 2**20
 """Size of one feature map of a strip; several of them share the processor's cache."""
@@ -38,13 +43,19 @@ class FusedBlock(nn.Module):
         super().__init__()
         self.shortcut = block.shortcut
         self.convs = [FusedConv(unit.conv) for unit in block.units]  # type: ignore[arg-type]
+        self.reach = [sum(sides) for sides in zip(*(c.padding for c in self.convs), strict=True)]
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, inputs, Y, X) to (N, outputs, Y, X)."""
+    def forward(self, x: Tensor, inside: Sequence[bool] = (False, False)) -> Tensor:
+        """Map (N, inputs, Y, X) to (N, outputs, Y, X).
+
+        Along axes that are `inside` an image, nothing is padded, and the result is smaller by
+        `reach` at either end; not for a block with a shortcut.
+        """
         y = x
         for conv in self.convs[:-1]:
-            y = conv(y)
-        return self.convs[-1](y, None if self.shortcut is None else self.shortcut(x))
+            y = conv(y, None, inside)
+        other = None if self.shortcut is None else self.shortcut(x)
+        return self.convs[-1](y, other, inside)
 
 
 class FusedConv:
@@ -57,37 +68,17 @@ class FusedConv:
         ones = [1, 1]
         self.kernel = torch._C._nn.mkldnn_reorder_conv2d_weight(kernel, self.padding, ones, ones, 1)
 
-    def __call__(self, x: Tensor, other: Tensor | None = None) -> Tensor:
+    def __call__(self, x: Tensor, other: Tensor | None, inside: Sequence[bool]) -> Tensor:
         """Map (N, inputs, Y, X) to (N, outputs, Y, X); `other` is added before the activation."""
         run: Any = torch.ops.mkldnn._convolution_pointwise
+        padding = [0 if within else n for n, within in zip(self.padding, inside, strict=True)]
         ones = [1, 1]
-        where = (self.kernel, self.bias, self.padding, ones, ones, 1)
+        where = (self.kernel, self.bias, padding, ones, ones, 1)
         if other is None:
             y: Tensor = run(x, *where, "relu", [], "")
         else:
             y = run.binary(x, other, *where, "add", None, "relu", [], "")
         return y
-
-
-@dataclass(frozen=True)
-class Strip:
-    """Rows of a level that are computed together, as (start, stop) along its first axis.
-
-    Attributes
-    ----------
-    read
-        The rows that enter, with what the convolutions look at beyond `write`.
-    write
-        The rows that result.
-    """
-
-    read: tuple[int, int]
-    write: tuple[int, int]
-
-    @property
-    def crop(self) -> tuple[int, int]:
-        """The rows of `write`, counted from the first of `read`."""
-        return self.write[0] - self.read[0], self.write[1] - self.read[0]
 
 
 class FusedUNet(UNet):
@@ -112,75 +103,88 @@ class FusedUNet(UNet):
             self.bottleneck = FusedBlock(folded.bottleneck)  # type: ignore[assignment]
         self.eval()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map images (N, in_channels, [Z,] Y, X) to raw maps (N, `out_channels`, [Z,] Y, X)."""
-        return self._finest(x, self._levels(x, read=True))
+    def forward(self, x: Tensor, core: Window | None = None) -> Tensor:
+        """Map images (N, in_channels, [Z,] Y, X) to raw maps, of `core` alone if it is given."""
+        return self._finest(x, core, read=True)
 
     def _encode(self, level: int, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return a level's features, and what its pooling makes of them, strip by strip."""
         block, pool, rows = self.encoder[level], self.pools[level], x.shape[2]
-        strips = list(self._strips(level, x.shape, x.element_size()))
+        strips = self._strips(level, tuple(slice(0, size) for size in x.shape[2:]), x)
         if len(strips) == 1:
-            y: Tensor = block(x)
-            return y, pool(y)
+            return super()._encode(level, x)
         features, pooled, factor = None, None, self.spec.factors[level][0]
         for strip in strips:
-            y = _rows(block(_rows(x, strip.read)), strip.crop)
+            y = self._convolve(block, crop(x, strip.read), strip)
             small: Tensor = pool(y)
             if features is None or pooled is None:
                 features, pooled = _taller(y, rows), _taller(small, rows // factor)
-            start, stop = strip.write
-            _rows(features, strip.write).copy_(y)
-            _rows(pooled, (start // factor, stop // factor)).copy_(small)
+            _fill(features, y, strip.write[0].start)
+            _fill(pooled, small, strip.write[0].start // factor)
         return features, pooled  # type: ignore[return-value]
 
-    def _decode(self, level: int, x: Tensor, skips: list[Tensor], *, read: bool) -> Tensor:
-        """Return a level's features, or what the head reads off them, strip by strip."""
-        skip = skips.pop()
-        strips = list(self._strips(level, skip.shape, skip.element_size()))
+    def _decode(
+        self, level: int, x: Tensor, skips: list[Tensor], part: LevelPart, *, read: bool
+    ) -> Tensor:
+        """Do what `UNet` does, strip by strip."""
+        strips, whole = self._strips(level, part.write, skips[-1]), part.write[0]
         if len(strips) == 1:
-            y: Tensor = self.decoder[level](self._merge(level, skip, self.ups[level](x)))
-            return self.head(y) if read else y
-        result, factor = None, self.spec.factors[level][0]
-        beside = int(self.spec.up == "linear")  # interpolation looks at the row beside
+            return super()._decode(level, x, skips, part, read=read)
+        skip, result = skips.pop(), None
         for strip in strips:
-            first = max(0, strip.read[0] // factor - beside)
-            last = min(x.shape[2], -(-strip.read[1] // factor) + beside)
-            up = self.ups[level](_rows(x, (first, last)))
-            up = _rows(up, (strip.read[0] - first * factor, strip.read[1] - first * factor))
-            merged = self._merge(level, _rows(skip, strip.read), up)
-            y = _rows(self.decoder[level](merged), strip.crop)
+            merged = self._merged(level, x, part.below, skip, strip)
+            y = self._convolve(self.decoder[level], merged, strip)
             if read:
                 y = self.head(y)
-            result = _taller(y, skip.shape[2]) if result is None else result
-            _rows(result, strip.write).copy_(y)
+            result = _taller(y, whole.stop - whole.start) if result is None else result
+            _fill(result, y, strip.write[0].start - whole.start)
         return result  # type: ignore[return-value]
 
-    def _strips(self, level: int, shape: torch.Size, itemsize: int) -> Iterator[Strip]:
-        """Divide a level's rows into strips whose feature maps are small enough."""
-        rows, factor = shape[2], self.spec.factors[level][0]
-        row = shape[0] * self.spec.widths[level] * math.prod(shape[3:]) * itemsize
+    def _convolve(self, block: nn.Module, x: Tensor, part: LevelPart) -> Tensor:
+        """Do what `UNet` does; where `part` touches no border, nothing that is cropped is made."""
+        if not isinstance(block, FusedBlock) or block.shortcut is not None:
+            return super()._convolve(block, x, part)
+        inside = [
+            reach == w.start - r.start == r.stop - w.stop
+            for reach, r, w in zip(block.reach, part.read, part.write, strict=True)
+        ]
+        axes = zip(inside, part.read, part.write, strict=True)
+        return crop(
+            block(x, inside), part.write, tuple(w if within else r for within, r, w in axes)
+        )
+
+    def _strips(self, level: int, write: Window, like: Tensor) -> list[LevelPart]:
+        """Divide a part of a level into strips of rows whose feature maps are small enough.
+
+        `like` has the level's shape, batch and number format.
+        """
+        rows, factor = write[0].stop - write[0].start, self.spec.factors[level][0]
+        across = math.prod(w.stop - w.start for w in write[1:])
+        row = len(like) * self.spec.widths[level] * across * like.element_size()
         halo = self.spec.convs * (self.spec.kernel_at(level)[0] // 2)
         # A strip that is mostly halo would take longer than memory that is mapped anew.
         height = max(self.strip_bytes // row, 8 * halo, 1)
-        height = -(-height // factor) * factor
-        if row * rows <= 2 * self.strip_bytes:
-            height = rows
-        for start in range(0, rows, height):
-            stop = min(start + height, rows)
-            yield Strip((max(0, start - halo), min(rows, stop + halo)), (start, stop))
-
-
-def _rows(x: Tensor, span: tuple[int, int]) -> Tensor:
-    """Return rows from start to stop of (N, C, rows, ...)."""
-    return x.narrow(2, span[0], span[1] - span[0])
+        count = 1 if row * rows <= 2 * self.strip_bytes else -(-rows // height)
+        height = -(-rows // (count * factor)) * factor
+        starts = range(write[0].start, write[0].stop, height)
+        spans = [slice(start, min(start + height, write[0].stop)) for start in starts]
+        return [level_part(self.spec, level, (s, *write[1:]), like.shape[2:]) for s in spans]
 
 
 def _taller(part: Tensor, rows: int) -> Tensor:
-    """Return an empty tensor like (N, C, ...), channels last, of so many rows."""
-    shape = (*part.shape[:2], rows, *part.shape[3:])
-    layout = torch.channels_last if part.ndim == 4 else torch.channels_last_3d
-    return torch.empty(shape, dtype=part.dtype, device=part.device, memory_format=layout)
+    """Return an empty tensor like (N, C, rows, ...), channels last, of so many rows.
+
+    Its memory is numpy's, which asks Linux for large pages: to map those takes a quarter of the
+    time.
+    """
+    shape = (len(part), rows, *part.shape[3:], part.shape[1])
+    memory = torch.from_numpy(np.empty(math.prod(shape) * part.element_size(), np.uint8))
+    return memory.view(part.dtype).view(shape).movedim(-1, 1)
+
+
+def _fill(whole: Tensor, part: Tensor, row: int) -> None:
+    """Copy rows (N, C, rows, ...) into a tensor of more rows."""
+    whole.narrow(2, row, part.shape[2]).copy_(part)
 
 
 def can_fuse(folded: UNet) -> bool:
