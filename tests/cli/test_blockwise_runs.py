@@ -61,21 +61,18 @@ def segment_it(*arguments):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills children that are forked")
-@pytest.mark.parametrize(("shape", "block"), [((300, 300), "64"), ((24, 300, 300), "300")])
+@pytest.mark.parametrize(("shape", "block"), [((300, 300), "64"), ((12, 300, 300), "300")])
 def test_kills_at_any_moment_change_nothing(make_model, tmp_path, shape, block):
     save_model(make_model(gain=6.0, card={"decode": {"min_size": 0}}), tmp_path / "model")
     np.save(tmp_path / "image.npy", texture(*shape))
-    command = [sys.executable, str(DRIVER), str(tmp_path / "image.npy"), str(tmp_path / "model")]
-    subprocess.run([*command, str(tmp_path / "whole.zarr"), block], check=True, capture_output=True)
-    target = tmp_path / "labels.zarr"
+    names = ("image.npy", "model", "labels.zarr", "whole.zarr")
     delays = [str(delay) for delay in np.random.default_rng(0).uniform(0.05, 0.5, 3)]
-    driver = subprocess.run(
-        [*command, str(target), block, *delays], check=True, capture_output=True
-    )
+    command = [sys.executable, DRIVER, *(tmp_path / name for name in names), block, *delays]
+    driver = subprocess.run(list(map(str, command)), check=True, capture_output=True)
     assert int(driver.stdout) >= 2
-    wanted = open_stack(tmp_path / "whole.zarr").data[:]
+    found, wanted = (open_stack(tmp_path / name).data[:] for name in names[2:])
     assert wanted.max() > 20
-    assert np.array_equal(open_stack(target).data[:], wanted)
+    assert np.array_equal(found, wanted)
     assert not [entry for entry in os.listdir(tmp_path) if "unfinished" in entry]
 
 
@@ -308,7 +305,7 @@ def test_what_answers_is_no_scheduler(web_server, image, tmp_path, tiny_model, c
 
 @pytest.fixture
 def cluster(tmp_path):
-    """A scheduler and three workers, each a process with a nanny that replaces it."""
+    """A scheduler and two workers, each a process with a nanny that replaces it."""
     pytest.importorskip("distributed")
     python = [sys.executable, "-m", "distributed.cli"]
     scheduler_file = tmp_path / "scheduler.json"
@@ -317,7 +314,7 @@ def cluster(tmp_path):
     python = [sys.executable, "-m", "dask"]
     quiet = ["--no-dashboard", "--scheduler-file", str(scheduler_file)]
     scheduler = start([*python, "scheduler", "--host", "127.0.0.1", "--port", "0", *quiet])
-    options = ["--nworkers", "3", "--nthreads", "1", "--local-directory", str(tmp_path / "dask")]
+    options = ["--nworkers", "2", "--nthreads", "1", "--local-directory", str(tmp_path / "dask")]
     workers = start([*python, "worker", *quiet, *options])
     deadline = time.monotonic() + 30
     while not scheduler_file.exists() and time.monotonic() < deadline:
@@ -341,7 +338,7 @@ def test_a_cluster_of_which_one_worker_dies(cluster, image, tmp_path, tiny_model
     )
     wanted = run_to_end(segment_blocks(here, model)).labels[:]
     with Client(cluster, timeout=20) as client:
-        client.wait_for_workers(3, timeout=60)
+        client.wait_for_workers(2, timeout=60)
         pids = client.run(os.getpid)
     there = BlockwiseRequest(
         image,

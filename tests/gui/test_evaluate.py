@@ -1,4 +1,4 @@
-"""The Evaluate section in a real window, opened through the manifest."""
+"""The Evaluate section, and in a real window, opened through the manifest, what needs one."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import threading
 
 import numpy as np
 import pytest
+from napari.components import ViewerModel
 from napari.utils.notifications import notification_manager
 
 from napari_unet.core.evaluation import comparison
 from napari_unet.core.evaluation.comparison import inside_code, outline_code
 from napari_unet.core.evaluation.metrics import evaluate
 from napari_unet.core.evaluation.overlay import COLOURS
+from napari_unet.gui.evaluate import EvaluateSection
 from napari_unet.gui.layers.overlay_layer import COMPARES, get_overlay
 from napari_unet.gui.layers.result_info import RESULT_KEY
 
@@ -32,9 +34,17 @@ def rims(data: np.ndarray, *places: int) -> list[int]:
 
 
 @pytest.fixture
-def section(panel):
-    panel.evaluation.collapsible.open()
-    return panel.evaluation
+def viewer():
+    """The model of a window, which opens in no time."""
+    return ViewerModel()
+
+
+@pytest.fixture
+def section(viewer, qtbot):
+    section = EvaluateSection(viewer)
+    qtbot.addWidget(section)
+    section.collapsible.open()
+    return section
 
 
 @pytest.fixture
@@ -70,12 +80,6 @@ def held(monkeypatch):
     monkeypatch.setattr(comparison.Comparison, "read", slow)
     yield go
     go.set()
-
-
-def test_the_table_does_not_make_the_panel_wider(section, pair, score):
-    score()
-    assert "IoU" in section.result.text()
-    assert section.result.minimumSizeHint().width() < 240
 
 
 def test_the_table_and_the_layer(viewer, section, pair, score):
@@ -211,17 +215,6 @@ def test_lazy_and_multiscale_labels(viewer, section, score):
     assert viewer.layers["lazy vs pyramid"].data.shape == data.shape
 
 
-def test_a_result_is_compared_with_the_labels_beside_it(viewer, section, panel, finish):
-    """Whoever opens image and truth and presses Run need not choose anything."""
-    viewer.add_image(np.zeros(SHAPE), name="im")
-    viewer.add_labels(dots(0), name="true")
-    assert not section.start.enabled
-    panel.run()
-    finish(panel)
-    assert section.start.enabled
-    assert section.labels.value.name == "im cells" and section.truth.value.name == "true"
-
-
 def test_the_choices_follow_the_layers(viewer, section, pair, score):
     score()
     assert list(section.labels.choices) == pair, "the layer of hits is none to choose"
@@ -259,40 +252,6 @@ def test_labels_removed_meanwhile(viewer, section, held, qtbot):
     assert [layer.name for layer in viewer.layers] == ["true"]
 
 
-def test_the_viewer_closed_meanwhile(viewer, section, held, qtbot):
-    stacks(viewer, {"object_axes": "YX"})
-    section.start.native.click()
-    job = section.active.job
-    viewer.close()
-    qtbot.waitUntil(lambda: job.cancelled, timeout=5000)
-    held.set()
-    qtbot.waitUntil(lambda: not job.active, timeout=5000)
-
-
-def test_the_dock_closed_meanwhile(viewer, section, panel, held, qtbot):
-    stacks(viewer, {"object_axes": "YX"})
-    section.start.native.click()
-    job = section.active.job
-    viewer.window.remove_dock_widget(panel.dock)
-    qtbot.waitUntil(lambda: job.cancelled)
-    held.set()
-    qtbot.waitUntil(lambda: not job.active)
-    assert len(viewer.layers) == 2
-
-
-def test_it_runs_beside_a_segmentation(viewer, section, panel, pair, score, engine, qtbot, finish):
-    panel.form.device.value = "cpu"
-    viewer.add_image(np.zeros(SHAPE), name="im")
-    engine.hold = 1
-    panel.run()
-    qtbot.waitUntil(lambda: panel.active.progress.done == 1)
-    section.labels.value, section.truth.value = pair
-    score()
-    assert panel.active is not None and "1 hit" in section.result.text()
-    engine.wait.set()
-    finish(panel)
-
-
 def test_an_unexpected_error_is_one_sentence(viewer, section, pair, score, monkeypatch):
     def broken(self, place):
         raise OSError("the disk is gone")
@@ -303,8 +262,67 @@ def test_an_unexpected_error_is_one_sentence(viewer, section, pair, score, monke
     assert section.start.text == "Evaluate" and len(viewer.layers) == 2
 
 
-def test_it_stays_open_in_the_next_session(viewer, panel, section):
+def test_it_stays_open_in_the_next_session(viewer, section):
     again = type(section)(viewer)
     assert again.collapsible.is_open
     again.collapsible.open(False)
     assert not type(section)(viewer).collapsible.is_open
+
+
+class TestInAWindow:
+    @pytest.fixture
+    def viewer(self, make_napari_viewer):
+        return make_napari_viewer()
+
+    @pytest.fixture
+    def section(self, panel):
+        panel.evaluation.collapsible.open()
+        return panel.evaluation
+
+    def test_the_table_does_not_make_the_panel_wider(self, section, pair, score):
+        score()
+        assert "IoU" in section.result.text()
+        assert section.result.minimumSizeHint().width() < 240
+
+    def test_a_result_is_compared_with_the_labels_beside_it(self, viewer, section, panel, finish):
+        """Whoever opens image and truth and presses Run need not choose anything."""
+        viewer.add_image(np.zeros(SHAPE), name="im")
+        viewer.add_labels(dots(0), name="true")
+        assert not section.start.enabled
+        panel.run()
+        finish(panel)
+        assert section.start.enabled
+        assert section.labels.value.name == "im cells" and section.truth.value.name == "true"
+
+    def test_the_viewer_closed_meanwhile(self, viewer, section, held, qtbot):
+        stacks(viewer, {"object_axes": "YX"})
+        section.start.native.click()
+        job = section.active.job
+        viewer.close()
+        qtbot.waitUntil(lambda: job.cancelled, timeout=5000)
+        held.set()
+        qtbot.waitUntil(lambda: not job.active, timeout=5000)
+
+    def test_the_dock_closed_meanwhile(self, viewer, section, panel, held, qtbot):
+        stacks(viewer, {"object_axes": "YX"})
+        section.start.native.click()
+        job = section.active.job
+        viewer.window.remove_dock_widget(panel.dock)
+        qtbot.waitUntil(lambda: job.cancelled)
+        held.set()
+        qtbot.waitUntil(lambda: not job.active)
+        assert len(viewer.layers) == 2
+
+    def test_it_runs_beside_a_segmentation(
+        self, viewer, section, panel, pair, score, engine, qtbot, finish
+    ):
+        panel.form.device.value = "cpu"
+        viewer.add_image(np.zeros(SHAPE), name="im")
+        engine.hold = 1
+        panel.run()
+        qtbot.waitUntil(lambda: panel.active.progress.done == 1)
+        section.labels.value, section.truth.value = pair
+        score()
+        assert panel.active is not None and "1 hit" in section.result.text()
+        engine.wait.set()
+        finish(panel)

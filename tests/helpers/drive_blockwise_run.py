@@ -25,8 +25,11 @@ def segment(image: str, model: str, target: str, block: str) -> None:
     run_to_end(segment_blocks(request, load_model(model, "cpu")))
 
 
-def main(image: str, model: str, target: str, block: str, *delays: str) -> None:
-    """Segment in a child for each delay, killed after it; then to the end. Print the kills."""
+def main(image: str, model: str, target: str, whole: str, block: str, *delays: str) -> None:
+    """Segment in a child for each delay, killed after it; then to the end, and once uninterrupted.
+
+    Print the kills.
+    """
     kills = 0
     for delay in delays:  # children, since importing torch takes longer than a run
         if not (child := os.fork()):
@@ -36,6 +39,7 @@ def main(image: str, model: str, target: str, block: str, *delays: str) -> None:
         os.kill(child, signal.SIGKILL)
         kills += os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
     segment(image, model, target, block)
+    segment(image, model, whole, block)
     print(kills)
 
 

@@ -1,4 +1,4 @@
-"""The Measure panel in a real window, opened through the manifest."""
+"""The Measure step, and in a real window, opened through the manifest, what needs one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import threading
 import numpy as np
 import pytest
 import zarr
+from napari.components import ViewerModel
 from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
@@ -17,6 +18,7 @@ from qtpy.QtWidgets import QFileDialog
 from napari_unet.core.io.label_writer import create_output
 from napari_unet.core.regionprops.measure import MeasureInput
 from napari_unet.gui.layers.result_info import IMAGE, RESULT_KEY
+from napari_unet.gui.measure.panel import MeasurePanel
 from napari_unet.gui.measure.table import cell_text
 from napari_unet.gui.widgets.plots import histogram
 
@@ -36,8 +38,16 @@ def opened(viewer):
 
 
 @pytest.fixture
-def panel(viewer):
-    return opened(viewer)
+def viewer():
+    """The model of a window, which opens in no time."""
+    return ViewerModel()
+
+
+@pytest.fixture
+def panel(viewer, qtbot):
+    panel = MeasurePanel(viewer)
+    qtbot.addWidget(panel)
+    return panel
 
 
 @pytest.fixture
@@ -135,21 +145,6 @@ def test_planes_of_a_2d_model(viewer, panel, measured, qtbot):
     assert column(panel, "z") == ["0"] * 3 + ["1"] * 3
     panel.view.selectRow(4)
     assert viewer.dims.point[0] == 1 and layer.selected_label == 5
-
-
-@pytest.mark.parametrize("kind", ["tif", "zarr"])
-def test_planes_of_a_2d_model_that_are_opened_from_a_file(viewer, panel, tmp_path, qtbot, kind):
-    labels, path = np.stack([squares(), squares()]), tmp_path / f"labels.{kind}"
-    place = (path, labels.shape, "ZYX", np.uint16, None, {"object_axes": "YX"})
-    with create_output(*place) as output:
-        output.array[...] = labels
-    if kind == "tif":
-        viewer.open(str(path), layer_type="labels", plugin="napari")
-    else:
-        viewer.add_labels(zarr.open(str(path), mode="r")["0"])
-    panel.start.native.click()
-    qtbot.waitUntil(lambda: panel.active is None)
-    assert column(panel, "z") == ["0"] * 3 + ["1"] * 3
 
 
 def click(viewer, y, x):
@@ -326,26 +321,54 @@ def test_the_labels_removed_meanwhile(viewer, panel, measured, held, qtbot):
     assert panel.view.current == 0
 
 
-@pytest.mark.parametrize("how", ["viewer", "dock"])
-def test_closed_meanwhile(viewer, panel, measured, held, qtbot, how):
-    measured(wait=False)
-    job = panel.active.job
-    if how == "viewer":
-        viewer.close()
-    else:
-        viewer.window.remove_dock_widget(panel.dock)
-    qtbot.waitUntil(lambda: job.cancelled, timeout=5000)
-    held.set()
-    qtbot.waitUntil(lambda: not job.active, timeout=5000)
+class TestInAWindow:
+    @pytest.fixture
+    def viewer(self, make_napari_viewer):
+        return make_napari_viewer()
+
+    @pytest.fixture
+    def panel(self, viewer):
+        return opened(viewer)
+
+    @pytest.mark.parametrize("how", ["viewer", "dock"])
+    def test_closed_meanwhile(self, viewer, panel, measured, held, qtbot, how):
+        measured(wait=False)
+        job = panel.active.job
+        if how == "viewer":
+            viewer.close()
+        else:
+            viewer.window.remove_dock_widget(panel.dock)
+        qtbot.waitUntil(lambda: job.cancelled, timeout=5000)
+        held.set()
+        qtbot.waitUntil(lambda: not job.active, timeout=5000)
+
+    @pytest.mark.parametrize("kind", ["tif", "zarr"])
+    def test_planes_of_a_2d_model_that_are_opened_from_a_file(
+        self, viewer, panel, tmp_path, qtbot, kind
+    ):
+        labels, path = np.stack([squares(), squares()]), tmp_path / f"labels.{kind}"
+        place = (path, labels.shape, "ZYX", np.uint16, None, {"object_axes": "YX"})
+        with create_output(*place) as output:
+            output.array[...] = labels
+        if kind == "tif":
+            viewer.open(str(path), layer_type="labels", plugin="napari")
+        else:
+            viewer.add_labels(zarr.open(str(path), mode="r")["0"])
+        panel.start.native.click()
+        qtbot.waitUntil(lambda: panel.active is None)
+        assert column(panel, "z") == ["0"] * 3 + ["1"] * 3
 
 
-def test_a_closed_panel_watches_no_clicks(viewer, qtbot):
+def test_a_closed_panel_watches_no_clicks(make_napari_viewer, qtbot):
+    viewer = make_napari_viewer()
     before = list(viewer.mouse_drag_callbacks)
     dock, panel = viewer.window.add_plugin_dock_widget("napari-unet", "Measure")
     assert len(viewer.mouse_drag_callbacks) > len(before)
     viewer.window.remove_dock_widget(dock)
     del dock, panel  # napari, too, lets go of the panel
-    qtbot.waitUntil(lambda: gc.collect() >= 0 and viewer.mouse_drag_callbacks == before)
+    qtbot.waitUntil(
+        lambda: gc.collect() >= 0 and viewer.mouse_drag_callbacks == before, timeout=20_000
+    )
 
 
 def test_how_to_measure_is_remembered(viewer, panel, measured):

@@ -71,7 +71,7 @@ def test_a_cancelled_run_goes_on_where_it_was_left(
 ):
     from napari_unet.nn.inference.segment import segment
 
-    stack = np.stack([discs] * 60)
+    stack = np.stack([discs] * 40)
     viewer.add_image(stack, name="im", axis_labels=("t", "y", "x"))
     panel.form.save_in.value = str(tmp_path / "labels.zarr")
     panel.run()
@@ -115,7 +115,7 @@ def test_a_run_that_ended_at_a_full_disk_goes_on_in_its_layer(
 
 @pytest.mark.usefixtures("_apart")
 def test_other_settings_begin_anew_what_was_left(viewer, panel, discs, finish, tmp_path, qtbot):
-    viewer.add_image(np.stack([discs] * 60), name="im", axis_labels=("t", "y", "x"))
+    viewer.add_image(np.stack([discs] * 40), name="im", axis_labels=("t", "y", "x"))
     panel.form.save_in.value = str(tmp_path / "labels.zarr")
     panel.run()
     qtbot.waitUntil(lambda: panel.active is None or panel.active.layer is not None, timeout=60_000)

@@ -90,13 +90,13 @@ def test_every_file_operation_may_be_the_last(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_killed_again_and_again(tmp_path):
     """SIGKILL at random moments of a real process: in a step, a validation, a file."""
-    steps, chance = 30, random.Random(0)
+    steps, chance = 20, random.Random(0)
     whole, folder = tmp_path / "whole", tmp_path / "killed"
     run_program(whole, steps)
-    for _ in range(4):
+    for _ in range(3):
         process, reports = start_program(folder, steps)
         with contextlib.suppress(EOFError):  # it has come to its end
-            for _ in range(chance.randint(1, 12)):
+            for _ in range(chance.randint(1, 10)):
                 reports.recv()
         time.sleep(chance.random() * 0.2)
         process.kill()
