@@ -1,10 +1,13 @@
-"""The Link section in a real window: labels of a time-lapse become linked labels and tracks."""
+"""The Link section: labels of a time-lapse become linked labels and tracks."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from napari.components import ViewerModel
 from napari.layers import Labels, Tracks
+
+from napari_unet.gui.track import LinkSection
 
 
 def dividing():
@@ -19,9 +22,17 @@ def dividing():
 
 
 @pytest.fixture
-def section(panel):
-    panel.linking.collapsible.open()
-    return panel.linking
+def viewer():
+    """The model of a window, which opens in no time."""
+    return ViewerModel()
+
+
+@pytest.fixture
+def section(viewer, qtbot):
+    section = LinkSection(viewer)
+    qtbot.addWidget(section)
+    section.collapsible.open()
+    return section
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The Batch panel in a real window, opened through the manifest, with a real tiny network."""
+"""The Batch step, with a real tiny network; in a real window what needs one."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import pytest
 import tifffile
+from napari.components import ViewerModel
 from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
@@ -14,8 +15,10 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QFileDialog
 
 from napari_unet.batch import run as batchrun
+from napari_unet.gui.batch.panel import BatchPanel
 from napari_unet.gui.layers.result_info import IMAGE, RESULT_KEY
 from napari_unet.gui.remembered import remember
+from napari_unet.gui.shared_inputs import InputForm
 
 SIZES = {"a": 2, "b": 0, "c": 1}
 
@@ -39,11 +42,25 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def panel(viewer, threshold_model):
+def spots_model(threshold_model):
     threshold_model("spots", 2)
     quick = {"tile": 32, "certify": False, "survey": False}
     remember("segment", {"model": "spots", "device": "cpu", "settings": quick})
-    return viewer.window.add_plugin_dock_widget("napari-unet", "Batch")[1].batch
+
+
+@pytest.fixture
+def viewer():
+    """The model of a window, which opens in no time."""
+    return ViewerModel()
+
+
+@pytest.fixture
+def panel(viewer, spots_model, qtbot):
+    inputs = InputForm(viewer)
+    panel = BatchPanel(viewer, inputs)
+    qtbot.addWidget(inputs)
+    qtbot.addWidget(panel)
+    return panel
 
 
 @pytest.fixture
@@ -241,7 +258,9 @@ def test_without_an_output_folder(panel, folder):
 
 
 @pytest.mark.parametrize("how", ["viewer", "dock"])
-def test_closed_meanwhile(viewer, panel, folder, held, qtbot, how):
+def test_closed_meanwhile(make_napari_viewer, spots_model, folder, held, qtbot, how):
+    viewer = make_napari_viewer()
+    panel = viewer.window.add_plugin_dock_widget("napari-unet", "Batch")[1].batch
     panel.add([folder])
     panel.start.click()
     job = panel.job

@@ -130,7 +130,8 @@ def undo_and_read(
     Returns
     -------
     list
-        Layers that show what a file held before it was undone, each with what it holds now.
+        Layers that show what a file held before it was undone, each with a copy of what it shows,
+        and what the file holds now.
     """
     before = {file.target: file.state for file in files}
     yield from undo_files(files, outcome)
