@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 from napari.layers import Labels
 
-from napari_unet.gui.correct.write_queue import get_changed_pixels, get_source
+from napari_unet.core.errors import OutputError
+from napari_unet.gui.correct import write_queue
+from napari_unet.gui.correct.write_queue import WriteQueue, get_changed_pixels, get_source
 
 
 @pytest.fixture
@@ -74,3 +78,21 @@ def test_what_changes_nothing_is_not_told(layer, told):
     layer.fill((0, 5, 5), 1)
     assert told == []
     assert len(get_changed_pixels([], layer.data.shape).old) == 0
+
+
+def test_after_an_error_of_the_disk_it_is_tried_again_by_itself(qtbot, monkeypatch):
+    monkeypatch.setattr(write_queue, "RETRY_MS", 5)
+    queue, full, written = WriteQueue(), [1, 1], []
+
+    def write(name):
+        if full:
+            full.pop()
+            raise OutputError("the disk is full.")
+        written.append(name)
+
+    for name in "ab":
+        queue.put(functools.partial(write, name))
+    qtbot.waitUntil(lambda: queue.error is not None)
+    assert queue.pending == 2 and not written
+    qtbot.waitUntil(lambda: not queue.pending)
+    assert written == ["a", "b"] and queue.error is None

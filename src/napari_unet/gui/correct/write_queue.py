@@ -1,7 +1,8 @@
 """From a paint event to the disk: the pixels that changed, and the queue that writes them.
 
 The queue has a thread of its own and drops nothing. What cannot be written stays first, and what
-came after it waits: the next `put`, or `start`, tries again.
+came after it waits: the next `put`, or `start`, tries again. Where the disk was full, or could not
+be written to, it is tried again by itself.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QObject, QTimer, Signal
 
+from napari_unet.core.errors import OutputError
 from napari_unet.gui.jobs.job import MainThreadNotifier
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 EXIT_WAIT_S = 10.0
 """How long the end of the program waits for each queue: a server may answer late, or never."""
+RETRY_MS, LONGEST_RETRY_MS = 4_000, 64_000
+"""After an error of the disk it is tried again so soon, then after twice the time, and so on."""
 
 
 class ChangedPixels(NamedTuple):
@@ -107,7 +111,11 @@ class WriteQueue(QObject):
         self._writes: deque[Callable[[], None]] = deque()
         self._guard = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._notifier = MainThreadNotifier(self.changed.emit)
+        self._notifier = MainThreadNotifier(self._respond)
+        self._retry = QTimer(self)
+        self._retry.setSingleShot(True)
+        self._retry.timeout.connect(self.start)
+        self._retry_ms = RETRY_MS
         _queues.add(self)
 
     @property
@@ -144,6 +152,16 @@ class WriteQueue(QObject):
         if thread is not None:
             thread.join(seconds)
         return not self._writes
+
+    def _respond(self) -> None:
+        """Say that something happened, and plan to try again, in the window's thread."""
+        if self.error is None:
+            self._retry_ms = RETRY_MS
+            self._retry.stop()
+        elif isinstance(self.error, OutputError | OSError) and not self._retry.isActive():
+            self._retry.start(self._retry_ms)
+            self._retry_ms = min(2 * self._retry_ms, LONGEST_RETRY_MS)
+        self.changed.emit()
 
     def _work(self) -> None:
         error: Exception | None = None
