@@ -10,6 +10,7 @@ correction_list   the model's training set: thumbnails, leaving out, export
 restore_row       restoring earlier corrections of an image
 alike             the same correction of all objects that are alike
 alike_search      what is alike, also in other images and in files, found in a job
+alike_scope       where is looked: the slice or stack, other open images, files of the batch
 alike_edit        the same edit of all that is alike, in a job
 file_undo         taking the edit of files back, and reading layers of them again
 alike_images      the images that were searched: their list, and outlines over those that are open

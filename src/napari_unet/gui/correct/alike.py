@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import ComboBox
@@ -25,22 +24,18 @@ from napari_unet.gui.correct.alike_images import (
     objects_clicked,
 )
 from napari_unet.gui.correct.alike_pictures import AlikePictures
-from napari_unet.gui.correct.alike_search import AlikeQuery, find_alike, list_open_labels
+from napari_unet.gui.correct.alike_scope import SCOPES, Files, with_scope
+from napari_unet.gui.correct.alike_search import AlikeQuery, find_alike
 from napari_unet.gui.correct.edit_tracker import uncover
 from napari_unet.gui.correct.file_undo import FileUndo
 from napari_unet.gui.correct.image_opener import ImageOpener
-from napari_unet.gui.correct.mask_section import plane_in_view, tip_button
+from napari_unet.gui.correct.mask_section import tip_button
 from napari_unet.gui.errors import report_error
 from napari_unet.gui.jobs.engine import get_features
 from napari_unet.gui.jobs.job import DONE as DONE_STATE
 from napari_unet.gui.jobs.job import Job, WidgetJobs, do_nothing, get_device_queue
 from napari_unet.gui.layers.key_bindings import bind_window_key, weak_callback
-from napari_unet.gui.layers.navigation import (
-    SLICE,
-    WHOLE,
-    open_stacks,
-    watch_clicks,
-)
+from napari_unet.gui.layers.navigation import open_stacks, watch_clicks
 from napari_unet.gui.remembered import remembered
 from napari_unet.gui.shared_inputs import SECTION, quick_settings
 from napari_unet.gui.widgets.panel import WrappedLabel, hbox, vbox
@@ -56,11 +51,8 @@ if TYPE_CHECKING:
     from napari_unet.core.settings.tasks import PredictSettings
     from napari_unet.gui.correct.alike_search import Alike, SearchedImage
     from napari_unet.gui.correct.edit_tracker import EditTracker
-    from napari_unet.gui.correct.layer_recording import LayerRecording
     from napari_unet.gui.shared_inputs import InputForm
 
-OPEN, FILES = "open images", "batch files"
-"""More places to look in than the image that was corrected: all that are open; files, too."""
 KEY = "A"
 STEPS = 40
 """The slider goes from minus to plus so many steps; ten are a factor of e in the odds."""
@@ -126,7 +118,7 @@ class AlikeSection(QWidget):
         self.alike: Alike | None = None
         self._job: Job | None = None
         self.outlines = AlikeOutlines(viewer)
-        self.files: Callable[[], tuple[Sequence[FileJob], PredictSettings | None]] = _no_files
+        self.files: Files = _no_files
         self._opener = ImageOpener(viewer, self, self._say)
         self._build()
         self._connect()
@@ -136,9 +128,7 @@ class AlikeSection(QWidget):
         self.slider = QSlider(Qt.Orientation.Horizontal)
         self.slider.setRange(-STEPS, STEPS)
         self.slider.setToolTip(_TIPS["slider"])
-        self.scope: Any = ComboBox(
-            name="scope", choices=[SLICE, WHOLE, OPEN, FILES], tooltip=_TIPS["scope"]
-        )
+        self.scope: Any = ComboBox(name="scope", choices=list(SCOPES), tooltip=_TIPS["scope"])
         self.images, self.pictures = AlikeImages(), AlikePictures()
         self.apply = tip_button("Apply", _TIPS["apply"])
         self.close_button = tip_button("Close", _TIPS["close"])
@@ -192,33 +182,20 @@ class AlikeSection(QWidget):
         recording = self._tracker.begin_recording(layer)
         device = remembered(SECTION).get("device", "auto")
         settings, kept = quick_settings(image), get_features(image)
-        frames = self._frames(recording)
-        query = AlikeQuery(recording, entry.name, device, settings, kept, frames)
+        query = AlikeQuery(recording, entry.name, device, settings, kept)
         try:
-            query = self._widened(query)
+            query = with_scope(
+                query,
+                self.scope.value,
+                viewer=self._viewer,
+                tracker=self._tracker,
+                files=self.files,
+            )
         except UnetError as error:
             self._say(str(error))
             return
         self._run(functools.partial(find_alike, query), self._found, device)
         self._say("Looking for objects alike …")
-
-    def _frames(self, recording: LayerRecording) -> tuple[tuple[int, ...], ...] | None:
-        if self.scope.value != SLICE or recording.geometry is None:
-            return None
-        leading = len(recording.geometry.stack.labels_shape) - recording.learner.ndim
-        return (plane_in_view(self._viewer, recording)[:leading],)
-
-    def _widened(self, query: AlikeQuery) -> AlikeQuery:
-        """Search other open images and files, too, if the user wishes."""
-        if self.scope.value not in (OPEN, FILES):
-            return query
-        others = list_open_labels(self._viewer, self._tracker, query.recording)
-        query = replace(query, others=others)
-        if self.scope.value == OPEN:
-            return query
-        files, settings = self.files()
-        opened = tuple(open_stacks(self._viewer))
-        return replace(query, files=tuple(files), file_settings=settings, opened=opened)
 
     def apply_all(self, *_: Any) -> None:
         """Edit all that are marked, as one step."""

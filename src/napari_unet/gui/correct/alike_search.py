@@ -20,8 +20,6 @@ from napari_unet.core.errors import InputError, UnetError
 from napari_unet.core.instances.label_edits import MERGE
 from napari_unet.core.progress import Progress, map_steps
 from napari_unet.gui.jobs.engine import KeptFeatures
-from napari_unet.gui.layers.combos import object_layers
-from napari_unet.gui.shared_inputs import quick_settings
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -32,7 +30,6 @@ if TYPE_CHECKING:
     from napari_unet.core.io.stack import Stack
     from napari_unet.core.settings.tasks import PredictSettings
     from napari_unet.core.tiles import Index
-    from napari_unet.gui.correct.edit_tracker import EditTracker
     from napari_unet.gui.correct.layer_recording import LayerRecording, Learner
     from napari_unet.nn.inference.model import Model
     from napari_unet.nn.inference.object_features import DescribedObjects
@@ -204,24 +201,6 @@ def journal_state(recording: LayerRecording) -> tuple[int, ...]:
     """Return what changes with each correction, undo and redo, and when the recording ends."""
     journal = recording.journal
     return (recording.closed, recording.pending, 0 if journal is None else journal.changes)
-
-
-def list_open_labels(
-    viewer: Any, tracker: EditTracker, recording: LayerRecording
-) -> tuple[OpenLabels, ...]:
-    """Return the latest labels of each other open image, of the kind that was corrected."""
-    own = {tracker.get_image(recording.layer)}
-    found = []
-    for layer in reversed(object_layers(viewer)):
-        image = tracker.get_image(layer) if tracker.watches(layer) else None
-        if image is None or image in own or not layer.editable:
-            continue
-        own.add(image)
-        other, about = tracker.begin_recording(layer), recording.learner
-        alike = (other.learner.ndim, other.learner.head) == (about.ndim, about.head)
-        if alike and not other.read_only:
-            found.append(OpenLabels(other, quick_settings(image)))
-    return tuple(found)
 
 
 def find_alike(query: AlikeQuery) -> Generator[Progress, None, Alike]:

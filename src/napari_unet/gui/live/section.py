@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import functools
-import time
 from typing import TYPE_CHECKING, Any
 
-import psutil
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QCheckBox, QWidget
 
@@ -22,8 +20,9 @@ from napari_unet.gui.finetune.image_changes import ModelVersions
 from napari_unet.gui.finetune.other_images import OtherImages
 from napari_unet.gui.finetune.review import describe_judgement
 from napari_unet.gui.jobs.job import CANCELLED, DONE, FAILED, Job, WidgetJobs, get_device_queue
-from napari_unet.gui.layers.navigation import open_stacks, watch_presses
+from napari_unet.gui.layers.navigation import open_stacks
 from napari_unet.gui.layers.overlay_layer import overlay_colormap, overlay_names
+from napari_unet.gui.live.activity import UserActivity, on_battery
 from napari_unet.gui.live.footer import LiveFooter, describe_round
 from napari_unet.gui.live.provisional import ProvisionalLayer
 from napari_unet.gui.live.view import PlaceInView, find_place
@@ -43,8 +42,6 @@ if TYPE_CHECKING:
 
 TICK_MS = 500
 """How often is looked whether a round of learning can begin."""
-QUIET_S = 2.0
-"""Nothing is learned until the mouse has not been pressed in the window for so long."""
 MOST_MODELS = 3
 """What so many models have learned is kept in the memory, when others are chosen."""
 _HINT = "The model learns from your corrections while you go on; nothing is stored until you keep."
@@ -83,7 +80,7 @@ class LiveSection(QWidget):
         self._works: dict[str, LiveWork] = {}
         self.job: Job | None = None
         self._saving = False
-        self._down, self._pressed_at = False, 0.0
+        self._activity = UserActivity(viewer, self, self._cancel_round)
         self._chosen = inputs.model.value
         self._place: PlaceInView | None = None
         self._looked_at: PlaceInView | None = None
@@ -119,7 +116,6 @@ class LiveSection(QWidget):
         self.discard.clicked.connect(self._discard)
         self._inputs.model_changed.connect(self._model_changed)
         self._correct.tracker.changed.connect(self._recorded)
-        watch_presses(self._viewer, self, self._pressed)
 
     @property
     def work(self) -> LiveWork | None:
@@ -132,9 +128,8 @@ class LiveSection(QWidget):
         queue = get_device_queue(self._device)
         idle = queue.running is None and queue.waiting is None
         wanted = self.switch.isChecked() and not self.pause.isChecked() and not self._saving
-        quiet = not self._down and time.monotonic() - self._pressed_at > QUIET_S
         saved = not any(each.pending for each in self._correct.tracker.recordings.values())
-        return wanted and idle and quiet and saved and not on_battery()
+        return wanted and idle and self._activity.quiet and saved and not on_battery()
 
     def tick(self) -> None:
         """Begin a round if it is time, or end the one that goes on if another job waits."""
@@ -162,8 +157,7 @@ class LiveSection(QWidget):
 
     def user_works(self) -> None:
         """Take in that the user does something that learning must not be in the way of."""
-        self._pressed_at = time.monotonic()
-        self._cancel_round()
+        self._activity.note()
 
     def take_over(self) -> None:
         """Put what would change in view into the labels, as one correction; in a job."""
@@ -288,11 +282,6 @@ class LiveSection(QWidget):
         if self.work is not None and not recording.pending:
             self.work.waiting = True
 
-    def _pressed(self, down: bool) -> None:
-        """Take in that a mouse button was pressed or released: the user works."""
-        self._down = down
-        self.user_works()
-
     def _cancel_round(self) -> None:
         """End the round that goes on, after the step under way; what was learned stays."""
         if self.job is not None:
@@ -386,10 +375,3 @@ class LiveSection(QWidget):
         changes = None if self._seen is None else self._seen[1].changes
         learning = self.switch.isChecked()
         self.footer.show_state(changes, learning=learning, learned=learned, saving=self._saving)
-
-
-def on_battery() -> bool:
-    """Return whether the computer runs on its battery, as far as that can be known."""
-    find = getattr(psutil, "sensors_battery", None)  # not there on every system
-    state = None if find is None else find()
-    return state is not None and state.power_plugged is False
