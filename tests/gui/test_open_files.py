@@ -15,7 +15,7 @@ from qtpy.QtWidgets import QFileDialog
 from napari_unet.cli import main
 from napari_unet.gui import mask_labels, open_files
 from napari_unet.gui.layers.convert import layer_stack
-from napari_unet.gui.layers.result_info import IMAGE, RESULT_KEY
+from napari_unet.gui.layers.result_info import IMAGE, RESULT_KEY, ResultInfo, is_unedited
 from napari_unet.gui.open_files import (
     open_fluorescence_sample,
     open_histology_sample,
@@ -94,7 +94,7 @@ def test_an_ome_zarr_with_labels_in_it(opened, embryo):
         assert [str(unit) for unit in layer.units] == ["micrometer"] * 3
         assert layer.axis_labels == ("z", "y", "x")
     assert labels.metadata[RESULT_KEY][IMAGE] == str(image.unique_id)
-    assert labels.editable
+    assert labels.editable and is_unedited(labels, ResultInfo.from_layer(labels))
 
 
 def test_what_is_large_stays_on_the_disk_with_all_its_levels(opened, monkeypatch):

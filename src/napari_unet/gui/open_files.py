@@ -31,7 +31,12 @@ from napari_unet.gui.jobs.job import Job, WidgetJobs
 from napari_unet.gui.layers.convert import full_resolution
 from napari_unet.gui.layers.file_axes import FILE_KEY, SHAPE_KEY
 from napari_unet.gui.layers.label_geometry import Placement
-from napari_unet.gui.layers.result_info import add_result, seal_result, update_info
+from napari_unet.gui.layers.result_info import (
+    add_result,
+    labels_checksum,
+    seal_result,
+    update_info,
+)
 from napari_unet.gui.mask_labels import offer_pieces
 
 if TYPE_CHECKING:
@@ -67,6 +72,8 @@ class LabelFile:
         What was noticed when it was read, in sentences.
     doubt
         Why the values look as if they were no objects, see `core.labels.object_check`.
+    checksum
+        Of the values in the order of the layer, if they lie in memory: `labels_checksum`.
     """
 
     name: str
@@ -74,6 +81,7 @@ class LabelFile:
     provenance: dict[str, Any]
     remarks: tuple[str, ...] = ()
     doubt: str = ""
+    checksum: int | None = None
 
 
 @dataclass(frozen=True)
@@ -127,7 +135,13 @@ def read_files(
     for target in targets:
         yield Progress(0, 0, "reading the labels")
         try:
-            found += [_read_labels(target, stack, how)] if target.exists() else []
+            if target.exists():
+                labels = _read_labels(target, stack, how)
+                first = labels.levels[0]
+                if isinstance(first, np.ndarray):  # in this thread: it takes a moment
+                    shown = _placement(stack, levels[0].shape).to_layer(first)
+                    labels = replace(labels, checksum=labels_checksum(shown))
+                found.append(labels)
         except InputError as error:
             if requested:
                 raise
@@ -137,9 +151,8 @@ def read_files(
 
 def show_files(viewer: Any, files: ImageFiles) -> Image:
     """Add an image and its labels to the viewer; return the image's layer."""
-    stack, axes = files.stack, files.stack.axes
-    rgb = stack.rgb and axes.endswith("C")
-    letters = axes.removesuffix("C") if rgb else axes
+    stack = files.stack
+    letters, rgb = _letters(stack)
     transform = stack.transform and stack.transform.select_axes(letters)
     transform = transform or CoordinateTransform.from_voxel_size(letters, stack.voxel_size_um)
     image: Image = viewer.add_image(
@@ -154,7 +167,7 @@ def show_files(viewer: Any, files: ImageFiles) -> Image:
         metadata=_metadata(stack),
     )
     for labels in files.labels:
-        layer = _show_labels(viewer, image, letters, stack, labels)
+        layer = _show_labels(viewer, image, stack, labels)
         if labels.doubt:
             offer_pieces(viewer, layer, labels.doubt)
     remarks = [remark for labels in files.labels for remark in labels.remarks]
@@ -183,9 +196,21 @@ def _unit(axis: dict[str, Any]) -> str:
     return "pixel"
 
 
-def _show_labels(viewer: Any, image: Image, axes: str, stack: Stack, labels: LabelFile) -> Labels:
+def _letters(stack: Stack) -> tuple[str, bool]:
+    """Return the axes of an image's layer, and whether it shows colours, which are no axis."""
+    rgb = stack.rgb and stack.axes.endswith("C")
+    return stack.axes.removesuffix("C") if rgb else stack.axes, rgb
+
+
+def _placement(stack: Stack, shape: tuple[int, ...]) -> Placement:
+    """Return where labels lie over an image of this shape."""
+    letters, _ = _letters(stack)
+    return Placement(letters, stack.labels_axes, shape[: len(letters)])
+
+
+def _show_labels(viewer: Any, image: Image, stack: Stack, labels: LabelFile) -> Labels:
     """Add labels over their image, as a result that can be corrected and run again."""
-    placement = Placement(axes, stack.labels_axes, full_resolution(image).shape[: len(axes)])
+    placement = _placement(stack, full_resolution(image).shape)
     layer = add_result(
         viewer,
         _data([placement.to_layer(level) for level in labels.levels]),
@@ -195,7 +220,7 @@ def _show_labels(viewer: Any, image: Image, axes: str, stack: Stack, labels: Lab
         multiscale=len(labels.levels) > 1,
     )
     if isinstance(layer.data, np.ndarray):
-        seal_result(layer, labels.provenance, True)
+        seal_result(layer, labels.provenance, True, labels.checksum)
     else:
         update_info(layer, provenance=labels.provenance)
         layer.editable = False

@@ -23,12 +23,18 @@ from napari_unet.core.io.label_writer import create_output
 from napari_unet.core.io.stack import open_stack, read_labels
 from napari_unet.core.progress import run_to_end
 from napari_unet.gui.correct import alike_search
-from napari_unet.gui.correct.alike import FILES
 from napari_unet.gui.correct.alike_edit import AlikeOutcome, undo_files
+from napari_unet.gui.correct.alike_scope import FILES
 from napari_unet.gui.correct.edit_tracker import get_edit_tracker
-from napari_unet.gui.correct.file_undo import ShownFile, show_again
+from napari_unet.gui.correct.file_undo import FileReread, ShownFile, show_again
 from napari_unet.gui.correct.layer_recording import Learner
 from napari_unet.gui.layers.convert import layer_stack
+from napari_unet.gui.layers.result_info import (
+    ResultInfo,
+    is_unedited,
+    labels_checksum,
+    update_info,
+)
 from napari_unet.gui.open_files import read_files, show_files
 
 SHAPE = (96, 200)
@@ -282,10 +288,20 @@ def test_another_edit_and_the_end_of_the_recording_are_noticed(viewer, models):
 
 
 def test_what_is_painted_while_files_are_undone_stays():
-    before, after = np.zeros((8, 8), np.uint16), np.ones((8, 8), np.uint16)
-    still, painted = (Labels(before.copy()) for _ in range(2))
-    seen = [(ShownFile(x, x.data, "a.tif"), x.data.copy(), after) for x in (still, painted)]
+    before = np.zeros((8, 12), np.uint16)
+    after = before.copy()
+    after[2:5, 3:9] = 1
+    still, painted, edited = (Labels(before.copy()) for _ in range(3))
+    for layer in (still, painted, edited):
+        update_info(layer, checksum=labels_checksum(before))
+    found = [
+        FileReread.from_labels(ShownFile(x, x.data, "a.tif", np.asarray), x.data.copy(), after)
+        for x in (still, painted, edited)
+    ]
+    assert found[0].window == (slice(2, 5), slice(3, 9))
     painted.data[2, 3] = 7
-    assert show_again(seen) == 1
-    assert (still.data == 1).all()
-    assert painted.data[2, 3] == 7 and painted.data.sum() == 7
+    tracker = SimpleNamespace(was_edited=lambda layer: layer is edited)
+    assert show_again(tracker, found) == 1
+    assert np.array_equal(still.data, after)
+    assert is_unedited(still, ResultInfo.from_layer(still))
+    assert painted.data[2, 3] == 7 and painted.data.sum() == 7 and not edited.data.any()

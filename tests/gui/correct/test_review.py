@@ -10,6 +10,7 @@ from discs import disc
 from napari_unet.core.annotations.header import find_journals
 from napari_unet.core.annotations.journal_reader import JournalReader
 from napari_unet.core.review.order import OBJECT
+from napari_unet.gui.correct import review as review_module
 from napari_unet.gui.layers.convert import layer_stack
 
 SHAPE = (96, 200)
@@ -37,7 +38,8 @@ def key_of(viewer, letter):
     return next((what for key, what in viewer.keymap.items() if str(key) == letter), None)
 
 
-def test_keys_judge_one_object_after_the_other(viewer, correct, qtbot):
+def test_keys_judge_one_object_after_the_other(viewer, correct, qtbot, monkeypatch):
+    monkeypatch.setattr(review_module, "LEAST_DRAWN", 1)
     section, image = correct
     review, layer = section.review, section.labels.value
     before = key_of(viewer, "Y")
@@ -53,6 +55,7 @@ def test_keys_judge_one_object_after_the_other(viewer, correct, qtbot):
         assert seen < 60
     assert review.status.text() == "Everything was looked at."
     assert len(np.unique(layer.data)) == 7 and not layer.data[70, 150]
+    qtbot.waitUntil(lambda: "AP50 is about <b>1.00</b>" in review.quality.text(), timeout=10_000)
     found = plan.order.quality()
     assert found.now.value == found.now.low == found.now.high == 1
     # Of six objects four are hits; the clump may be one of its two.

@@ -23,7 +23,8 @@ from napari_unet.gui.correct.drawing import SCRIBBLE_LAYER
 from napari_unet.gui.jobs.job import get_device_queue
 from napari_unet.gui.layers.label_geometry import get_label_geometry
 from napari_unet.gui.layers.overlay_layer import is_overlay
-from napari_unet.gui.layers.result_info import RESULT_KEY
+from napari_unet.gui.layers.result_info import RESULT_KEY, ResultInfo, is_unedited
+from napari_unet.gui.live import activity
 from napari_unet.gui.live import section as section_module
 from napari_unet.gui.live import work as work_module
 from napari_unet.gui.live.footer import describe_round
@@ -32,7 +33,7 @@ from napari_unet.gui.live.view import LARGEST, middle_of
 
 @pytest.fixture
 def panel(viewer, home, monkeypatch):
-    monkeypatch.setattr(section_module, "QUIET_S", 0.0)
+    monkeypatch.setattr(activity, "QUIET_S", 0.0)
     monkeypatch.setattr(section_module, "on_battery", lambda: False)
     monkeypatch.setattr(work_module, "STEPS_A_ROUND", 1)
     parts.tiny_model()
@@ -63,10 +64,13 @@ def test_two_strokes_on_an_image_without_labels_find_all_objects(viewer, panel, 
     recording = panel.correct.recording
     qtbot.waitUntil(lambda: not recording.pending)
     assert recording.journal.undoable == 2, "the scribbles are in the journal"
+    found = shown.data > 0
     section.keep.click()
+    qtbot.waitUntil(lambda: "any by scribbles" in viewer.layers, timeout=10_000)
     kept = panel.correct.labels.value
     assert kept.name == "any by scribbles"
-    assert np.array_equal(kept.data > 0, shown.data > 0)
+    assert is_unedited(kept, ResultInfo.from_layer(kept))
+    assert np.array_equal(kept.data > 0, found)
     assert shown not in viewer.layers
     assert panel.correct.tracker.watches(kept)
 
@@ -213,9 +217,9 @@ def test_it_never_learns_while_the_mouse_is_down_nor_in_the_way_of_others(viewer
     live.switch.setChecked(True)
     live._timer.stop()
     assert live.ready
-    live._pressed(True)
+    live._activity._pressed(True)
     assert not live.ready
-    live._pressed(False)
+    live._activity._pressed(False)
     assert live.ready
     queue = get_device_queue("auto")
     queue.running = object()
@@ -229,7 +233,7 @@ def test_it_never_learns_while_the_mouse_is_down_nor_in_the_way_of_others(viewer
 def test_it_rests_on_battery(monkeypatch, plugged, battery):
     state = type("Battery", (), {"power_plugged": plugged})
     monkeypatch.setattr(psutil, "sensors_battery", lambda: state, raising=False)
-    assert section_module.on_battery() is battery
+    assert activity.on_battery() is battery
 
 
 def test_it_says_what_it_finds_by_itself_and_what_would_change():

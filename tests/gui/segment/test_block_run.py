@@ -13,7 +13,7 @@ from napari_unet.core.errors import InputError
 from napari_unet.core.progress import run_to_end
 from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.gui.layers.label_geometry import find_label_geometry
-from napari_unet.gui.layers.result_info import RESULT_KEY
+from napari_unet.gui.layers.result_info import RESULT_KEY, ResultInfo, is_unedited
 from napari_unet.gui.open_files import read_files, show_files
 from napari_unet.gui.segment import block_run as largerun
 
@@ -60,6 +60,7 @@ def test_labels_are_written_where_the_user_says(
     assert np.array_equal(written[...], layer.data)
     assert panel.status.text().endswith(f"Saved in {tmp_path / 'labels.zarr'}.")
     assert layer.metadata[RESULT_KEY]["passport"]["blocks"] == 1
+    assert is_unedited(layer, ResultInfo.from_layer(layer))
     panel.run()  # a finished result is not replaced
     finish(panel, timeout=60_000)
     assert "exists already" in panel.status.text()

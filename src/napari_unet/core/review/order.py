@@ -190,6 +190,10 @@ class ReviewOrder:
 
     def quality(self) -> Quality:
         """Estimate AP50 from what was judged."""
+        return estimate_quality(*self.judgements())
+
+    def judgements(self) -> tuple[tuple[Judged, Judged], Judged, int]:
+        """Return what was judged so far, as `estimate_quality` takes it."""
         # One that was drawn, and that the order has reached since, is one of the order's.
         objects = {n: each for (kind, n), each in self._judged.items() if kind == OBJECT}
         known = {n: each for n, each in objects.items() if self._is_reached(OBJECT, n)}
@@ -200,11 +204,8 @@ class ReviewOrder:
         ]
         added = sum(true for (kind, _), (_, true) in self._judged.items() if kind == PLACE)
         added += sum(map(len, self._missed.values()))
-        return estimate_quality(
-            judge_objects(self._extents, known, drawn),
-            Judged(self._sizes[SQUARE], SQUARE_PRIOR, drawn=outcome_table(missed)),
-            added,
-        )
+        squares = Judged(self._sizes[SQUARE], SQUARE_PRIOR, drawn=outcome_table(missed))
+        return judge_objects(self._extents, known, drawn), squares, added
 
     def _is_reached(self, kind: str, number: int) -> bool:
         return self._rank[kind, number] < self._reached

@@ -94,6 +94,11 @@ class EditTracker(QObject):
         """Return whether a layer is recorded, or will be from its next edit on."""
         return layer in self._watched
 
+    def was_edited(self, layer: Labels) -> bool:
+        """Return whether edits of a layer are recorded, or about to be."""
+        recording = self.recordings.get(layer)
+        return recording is not None and bool(recording.journal is not None or recording.pending)
+
     def begin_recording(self, layer: Labels) -> LayerRecording:
         """Return a layer's recording; begin it if there is none, as yet without a journal."""
         self.watch(layer)

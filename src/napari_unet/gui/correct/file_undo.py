@@ -75,7 +75,9 @@ class FileUndo(QPushButton):
         job = Job(
             functools.partial(undo_and_read, files, outcome, shown),
             on_item=lambda item: self._say(f"Undoing: {item.done} of {item.total} files …"),
-            on_done=lambda found: self._say(describe_undo(outcome, show_again(found))),
+            on_done=lambda found: self._say(
+                describe_undo(outcome, show_again(self._tracker, found))
+            ),
             on_error=lambda error: report_error(error, "undoing in files failed", self._say),
             on_end=lambda _: self.offer(outcome.left),
         )
@@ -92,11 +94,14 @@ class ShownFile:
         The layer, and its labels in the order of the file's.
     source
         The image's file.
+    to_layer
+        Brings labels in the order of the file's to that of the layer.
     """
 
     layer: Labels
     values: np.ndarray
     source: str
+    to_layer: Callable[[np.ndarray], np.ndarray]
 
 
 def list_shown_files(
@@ -109,8 +114,7 @@ def list_shown_files(
             continue
         image = tracker.get_image(layer)
         source = None if image is None else file_of(image)
-        recording = tracker.recordings.get(layer)
-        if source not in sources or (recording is not None and recording.journal is not None):
+        if source not in sources or tracker.was_edited(layer):
             continue
         try:
             geometry = find_label_geometry(image, layer)
@@ -118,20 +122,53 @@ def list_shown_files(
         except UnetError:
             continue
         if isinstance(values, np.ndarray):
-            found.append(ShownFile(layer, values, str(source)))
+            to_layer = geometry.placement.to_layer
+            found.append(ShownFile(layer, values, str(source), to_layer))
     return found
+
+
+@dataclass(frozen=True, eq=False)
+class FileReread:
+    """What of a layer changes with a file that was undone; worked out in the job's thread.
+
+    Attributes
+    ----------
+    shown
+        The layer.
+    window
+        The smallest part of its labels that all changes lie in.
+    before, now
+        The labels there.
+    checksum
+        Of the layer's data afterwards.
+    """
+
+    shown: ShownFile
+    window: tuple[slice, ...]
+    before: np.ndarray
+    now: np.ndarray
+    checksum: int
+
+    @classmethod
+    def from_labels(cls, shown: ShownFile, before: np.ndarray, now: np.ndarray) -> FileReread:
+        """Compare all labels of the layer, as they were read and as they are in the file now."""
+        differs = before != now
+        others = (tuple(a for a in range(now.ndim) if a != axis) for axis in range(now.ndim))
+        lines = [np.flatnonzero(differs.any(axis=other)) for other in others]
+        window = tuple(slice(int(x[0]), int(x[-1]) + 1) if len(x) else slice(0) for x in lines)
+        data = shown.to_layer(now.astype(shown.values.dtype))
+        return cls(shown, window, before[window].copy(), now[window].copy(), labels_checksum(data))
 
 
 def undo_and_read(
     files: Sequence[ResultFile], outcome: AlikeOutcome, shown: Sequence[ShownFile]
-) -> Generator[Progress, None, list[tuple[ShownFile, np.ndarray, np.ndarray]]]:
+) -> Generator[Progress, None, list[FileReread]]:
     """Take the last edit of files back, and read again what layers show of them.
 
     Returns
     -------
-    list
-        Layers that show what a file held before it was undone, each with a copy of what it shows,
-        and what the file holds now.
+    list of FileReread
+        Of layers that show what a file held before it was undone.
     """
     before = {file.target: file.state for file in files}
     yield from undo_files(files, outcome)
@@ -143,21 +180,27 @@ def undo_and_read(
             seen = each.values.copy()
             if hash_labels(seen) == before[file.target]:
                 labels = fit_labels(read_labels(file.target), seen.shape)
-                found.append((each, seen, labels))
+                found.append(FileReread.from_labels(each, seen, labels))
     return found
 
 
-def show_again(found: Sequence[tuple[ShownFile, np.ndarray, np.ndarray]]) -> int:
-    """Put what was read again into layers not touched meanwhile; return how many they are."""
+def show_again(tracker: EditTracker, found: Sequence[FileReread]) -> int:
+    """Put what was read again into layers not touched meanwhile; return how many they are.
+
+    Only what changes is compared and written: labels may be large, and the window waits.
+    """
     shown = 0
-    for each, seen, labels in found:
-        here = each.layer.editable and np.shares_memory(each.values, each.layer.data)
-        if not here or not np.array_equal(each.values, seen):
+    for each in found:
+        layer, values = each.shown.layer, each.shown.values
+        here = layer.editable and np.shares_memory(values, layer.data)
+        if not here or tracker.was_edited(layer):
             continue
-        each.values[...] = labels
-        if ResultInfo.from_layer(each.layer).checksum is not None:
-            update_info(each.layer, checksum=labels_checksum(each.layer.data))
-        each.layer.refresh()
+        if not np.array_equal(values[each.window], each.before):
+            continue
+        values[each.window] = each.now
+        if ResultInfo.from_layer(layer).checksum is not None:
+            update_info(layer, checksum=each.checksum)
+        layer.refresh()
         shown += 1
     return shown
 

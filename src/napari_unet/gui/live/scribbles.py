@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,11 +14,11 @@ from napari_unet.core.progress import Progress
 from napari_unet.core.prompts.scribbles import BACKGROUND, OBJECT
 from napari_unet.core.text import pluralise
 from napari_unet.gui.correct.drawing import scribble
-from napari_unet.gui.errors import describe_error
+from napari_unet.gui.errors import describe_error, report_error
 from napari_unet.gui.jobs.job import Job, WidgetJobs, get_device_queue
 from napari_unet.gui.layers.label_geometry import get_label_geometry
 from napari_unet.gui.layers.navigation import SEEN, SLICE, get_visible_region, plan_region
-from napari_unet.gui.layers.result_info import add_result, seal_result
+from napari_unet.gui.layers.result_info import add_result, labels_checksum, seal_result
 from napari_unet.gui.live.provisional import ProvisionalLayer
 from napari_unet.gui.remembered import remembered
 from napari_unet.gui.shared_inputs import SECTION, quick_settings
@@ -208,15 +209,23 @@ class ScribbleSection(QWidget):
         if self.found is None:
             return
         image, geometry, index, window, found = self.found
-        kind = np.uint16 if found.max() < 2**16 else np.uint32
-        whole = np.zeros(geometry.stack.labels_shape, kind)
-        place: Any = (*index, *window)
-        whole[place] = found
-        name = f"{image.name} by scribbles"
-        layer = add_result(
-            self._viewer, geometry.placement.to_layer(whole), image, name, geometry.placement
+        self.keep.setEnabled(False)
+        job = Job(
+            functools.partial(_keep_steps, geometry, (*index, *window), found),
+            on_done=lambda made: self._kept(image, geometry, *made),
+            on_error=lambda error: report_error(error, "it could not be kept", self._say),
+            on_end=lambda _: self.keep.setEnabled(True),
         )
-        seal_result(layer, None, whole=True)
+        self._jobs.run("keep", job)
+
+    def _kept(self, image: Image, geometry: LabelGeometry, data: np.ndarray, checksum: int) -> None:
+        """Show the result, over the image if that is still open."""
+        if image not in self._viewer.layers:
+            self._say(f"{image.name!r} is not open any more: nothing was kept.")
+            return
+        name = f"{image.name} by scribbles"
+        layer = add_result(self._viewer, data, image, name, geometry.placement)
+        seal_result(layer, None, True, checksum)
         self.clear()
         self._correct.labels.value = layer
         self._viewer.layers.selection.active = layer
@@ -255,3 +264,15 @@ def _steps(
     yield Progress(1, 1, "scribbles")
     enough = (drawn == OBJECT).any() and (drawn == BACKGROUND).any()
     return features, segment_scribbles(features, drawn) if enough else None
+
+
+def _keep_steps(
+    geometry: LabelGeometry, place: Any, found: np.ndarray
+) -> Generator[Progress, None, tuple[np.ndarray, int]]:
+    """Put what was found into labels of the whole image, as the layer has them; and add them up."""
+    yield Progress(0, 0, "keeping")
+    kind = np.uint16 if found.max() < 2**16 else np.uint32
+    whole = np.zeros(geometry.stack.labels_shape, kind)
+    whole[place] = found
+    data = geometry.placement.to_layer(whole)
+    return data, labels_checksum(data)

@@ -31,7 +31,13 @@ from napari_unet.gui.layers.file_axes import file_of
 from napari_unet.gui.layers.label_geometry import Placement
 from napari_unet.gui.layers.navigation import WHOLE
 from napari_unet.gui.layers.overlay_layer import remove_layer
-from napari_unet.gui.layers.result_info import ResultInfo, add_result, seal_result, update_info
+from napari_unet.gui.layers.result_info import (
+    ResultInfo,
+    add_result,
+    labels_checksum,
+    seal_result,
+    update_info,
+)
 from napari_unet.gui.segment.run import SegmentRun
 
 if TYPE_CHECKING:
@@ -107,6 +113,7 @@ class BlockwiseRun(SegmentRun):
 
     _location: OutputLocation | None = None
     _estimate = ""
+    _checksum: int | None = None
 
     def describe(self) -> str:
         """Return the progress as a line, below what the run was estimated to take."""
@@ -140,7 +147,14 @@ class BlockwiseRun(SegmentRun):
         self._location = choose_output_location(image, request)
         self._placement = placement
         self._watch(True)
-        return blockwise_steps(stack, request, self._location)
+        return self._with_checksum(blockwise_steps(stack, request, self._location))
+
+    def _with_checksum(self, work: Generator[Any, None, Any]) -> Generator[Any, None, Any]:
+        """Run the blocks, and add up the labels that are shown from memory, in the job's thread."""
+        result = yield from work
+        if isinstance(result.labels, np.ndarray):
+            self._checksum = labels_checksum(result.labels)
+        return result
 
     def _take(self, item: Progress) -> None:
         super()._take(item)
@@ -205,7 +219,7 @@ class BlockwiseRun(SegmentRun):
             return
         update_info(shown, preview=None)
         if isinstance(data, np.ndarray):
-            seal_result(shown, self.result.provenance, True)
+            seal_result(shown, self.result.provenance, True, self._checksum)
         else:
             update_info(shown, provenance=self.result.provenance)
             shown.editable = False
