@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
+from napari.components import ViewerModel
 from napari.layers import Image
 from qtpy.QtWidgets import QFileDialog
 
@@ -69,8 +70,15 @@ def embryo(tmp_path):
 
 
 @pytest.fixture
-def opened(viewer, embryo, monkeypatch, qtbot):
+def viewer():
+    """The model of a window, which opens in no time."""
+    return ViewerModel()
+
+
+@pytest.fixture
+def opened(make_napari_viewer, embryo, monkeypatch, qtbot):
     """Choose the OME-Zarr in the dialog of the menu's command; return the viewer's layers."""
+    viewer = make_napari_viewer()
     monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: str(embryo))
     warned = []
     monkeypatch.setattr(open_files, "show_warning", warned.append)
