@@ -114,12 +114,13 @@ def with_head(model: Model, head: ClickHead) -> Model:
 
 def first_head(model: Model, start: str | None) -> ClickHead:
     """Return the head to begin with: a new one, or that of another model."""
-    head = ClickHead(model.spec)
-    if start:
-        other = load_model(start, "cpu").click
-        if other is None:
-            raise SystemExit(f"--start: the model {start} has no click head; leave --start away.")
-        head.load_state_dict(other.state_dict())
+    if start is None:
+        return ClickHead(model.spec).to(model.device)
+    other = load_model(start, "cpu").click
+    if other is None:
+        raise SystemExit(f"--start: the model {start} has no click head; leave --start away.")
+    head = ClickHead(model.spec, other.spec, other.refiner)
+    head.load_state_dict(other.state_dict())
     return head.to(model.device)
 
 
@@ -170,7 +171,7 @@ def finish(
     scores = {name: round(v, 4) for name, v in best.items() if name not in {"step", "loss"}}
     picture = find_model(args.model) / THUMBNAIL
     thumbnail = imread(picture) if picture.is_file() else None
-    card = model.card.replace(click={"training": training, "metrics": scores})
+    card = model.card.replace(click={**model.card.click, "training": training, "metrics": scores})
     trained = replace(with_head(model, head), card=card)
     save_model(trained, args.out / model.name, thumbnail=thumbnail)
     sys.stderr.write(f"{json.dumps(card.click, indent=2)}\n")

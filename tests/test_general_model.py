@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from napari_unet.core.image.diameters import median_diameter
 from napari_unet.core.io.sample_images import sample_path, truth_path
 from napari_unet.core.models.folder import read_card, read_rehearsal
 from napari_unet.core.models.store import find_model, list_models
+from napari_unet.core.prompts.simulation import first_click, iou
 from napari_unet.core.training.rehearsal import unpack_rehearsal
 
 
@@ -55,6 +57,17 @@ def test_it_tells_the_size_of_objects_by_the_look_of_an_image(general):
         truth = np.asarray(nu.open_stack(truth_path(name)).data[:, :])
         scores = nu.evaluate(nu.segment(sample_path(name), general), truth)
         assert scores.ap[scores.at(0.5)] >= least
+
+
+def test_a_click_on_a_large_object_is_answered_at_the_resolution_of_the_image(general):
+    truth = np.asarray(nu.open_stack(truth_path("neuron")).data[:, :]) > 0
+    coarse = replace(general, click=general.click.with_refiner(None))
+    ious = [
+        iou(nu.ClickSession(model, sample_path("neuron")).add(first_click(truth)), truth)
+        for model in (coarse, general)
+    ]
+    assert ious[1] > ious[0] + 0.02
+    assert ious[1] > 0.6
 
 
 def test_it_finds_nuclei(general):

@@ -194,7 +194,8 @@ def _model_row(entry: ModelEntry) -> list[str]:
 def _card_lines(card: ModelCard) -> list[str]:
     """Return a model card as lines of names and values."""
     values = card.to_json()
-    values["click"].pop("spec", None)  # the summary of the network shows it
+    for part in (values["click"], values["click"].get("refiner", {})):
+        part.pop("spec", None)  # the summary of the network shows it
     pairs = [pair for name in values if name != "spec" for pair in _flat(name, values[name])]
     width = max(len(name) for name, _ in pairs)
     return [f"{name.ljust(width)}  {value}".rstrip() for name, value in pairs]

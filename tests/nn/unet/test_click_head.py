@@ -14,12 +14,10 @@ from napari_unet.core.settings.model_spec import ModelSpec
 from napari_unet.nn.inference.model import load_model, save_model
 from napari_unet.nn.unet.click_head import (
     ClickHead,
-    Prompts,
     activate,
     click_spec,
-    nearness,
-    similarity,
 )
+from napari_unet.nn.unet.prompts import Prompts, nearness, similarity
 
 NONE = np.zeros((0, 2), np.float32)
 

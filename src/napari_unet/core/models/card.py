@@ -39,7 +39,8 @@ class ModelCard:
     metrics
         Scores, by the data that they were measured on.
     click
-        Of the click head, if there is one: ``spec``, ``training`` and ``metrics``.
+        Of the click head, if there is one: ``spec``, ``training`` and ``metrics``; the same under
+        ``refiner``, if it has one.
     licence
         Licence of the weights.
     parent

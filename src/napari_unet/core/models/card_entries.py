@@ -185,7 +185,7 @@ def _check_flag(name: str, value: Any) -> None:
     _kind(bool, "true or false")(name, value)
 
 
-def _check_click_spec(name: str, value: Any) -> None:
+def _check_spec(name: str, value: Any) -> None:
     _entries(name, value)
     try:
         ModelSpec.from_json(value)
@@ -195,6 +195,8 @@ def _check_click_spec(name: str, value: Any) -> None:
 
 _COUNT = _number(0, 1e15, whole=True)
 _SCORE = _number(-1e9, 1e9, nothing=True)
+
+_HEAD: dict[str, Check] = {"spec": _check_spec, "training": _entries, "metrics": _entries}
 
 _ENTRIES: dict[str, Check] = {
     "name": _text,
@@ -242,7 +244,7 @@ _ENTRIES: dict[str, Check] = {
             ),
         }
     ),
-    "click": _parts({"spec": _check_click_spec, "training": _entries, "metrics": _entries}),
+    "click": _parts({**_HEAD, "refiner": _parts(_HEAD)}),
     "licence": _text,
     "parent": _kind((str, type(None)), "the hash of a model, or nothing"),
     "hash": _text,

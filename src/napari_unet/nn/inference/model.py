@@ -312,7 +312,7 @@ def save_model(
         arrays |= {SIZE + name: values for name, values in model.size.to_arrays().items()}
     if replay is None:
         replay = read_rehearsal(model.folder) if model.folder and model.card.replay else b""
-    click = {**model.card.click, "spec": model.click.spec.to_json()} if model.click else {}
+    click = model.click.card_entry(model.card.click) if model.click else {}
     card = model.card.replace(click=click)
     if isinstance(name_or_path, Path) or any(mark in name_or_path for mark in "/\\"):
         folder = Path(name_or_path)

@@ -16,12 +16,15 @@ import torch
 from scipy import ndimage
 from torch.nn import functional as F
 
-from napari_unet.core.instances.mask import ObjectMask
+from napari_unet.core.instances.mask import ObjectMask, relative_window
 from napari_unet.core.instances.tile_merger import decode_instances
 from napari_unet.core.progress import Progress
 from napari_unet.core.prompts.clicks import extract_object
-from napari_unet.nn.unet.click_head import ClickHead, Prompts, activate
+from napari_unet.nn.interactive.click_window import ClickWindow
+from napari_unet.nn.interactive.refined_window import Outline
+from napari_unet.nn.unet.click_head import ClickHead, activate
 from napari_unet.nn.unet.net import out_channels
+from napari_unet.nn.unet.prompts import Prompts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from napari_unet.core.tiles import Index, Window
     from napari_unet.nn.inference.embeddings import FrameFeatures
     from napari_unet.nn.inference.model import Model
+    from napari_unet.nn.unet.refiner import Refiner
 
 
 EDGE = {2: 128, 3: 48}
@@ -42,60 +46,11 @@ LEVELS = {2: 4, 3: 2}
 PADDING = 1.6
 """A window is so many times as large as what is known of the object, or larger: the object may be
 larger than that, and the head has to see what is around it."""
+FINER = 3
+"""Outlines are refined in images that are so many times as fine as the network's pixels: those with
+objects of 66 px and more. Smaller ones gain nothing (`benchmarks/clicks.md`)."""
 SURROUNDINGS = 6
 """Width of what counts as the surroundings of an object, in network pixels."""
-
-
-@dataclass(frozen=True)
-class ClickWindow:
-    """A window of a frame, and how its pixels lie in the stack's and in the head's.
-
-    Attributes
-    ----------
-    window
-        In network pixels.
-    factor
-        Network pixels averaged into one of the head's, along each axis.
-    ratio
-        Network pixels a stack pixel, along each axis.
-    size
-        The frame's, in stack pixels.
-    """
-
-    window: Window
-    factor: int
-    ratio: tuple[float, ...]
-    size: tuple[int, ...]
-
-    @property
-    def in_stack(self) -> Window:
-        """The stack's pixels whose centres lie in the window."""
-        return tuple(
-            slice(max(0, math.ceil(w.start / r - 0.5)), min(n, math.floor(w.stop / r - 0.5) + 1))
-            for w, r, n in zip(self.window, self.ratio, self.size, strict=True)
-        )
-
-    def to_head(self, places: np.ndarray) -> np.ndarray:
-        """Return positions in the stack (N, ndim) as positions in the head's window, float32."""
-        start = np.array([w.start for w in self.window])
-        network = (places + 0.5) * np.array(self.ratio)
-        return np.asarray((network - start) / self.factor - 0.5, np.float32)
-
-    def enlarged(self, values: np.ndarray) -> np.ndarray:
-        """Resample the head's answer to the stack's pixels in the window, linearly."""
-        for axis, (w, r, place) in enumerate(
-            zip(self.window, self.ratio, self.in_stack, strict=True)
-        ):
-            at = ((np.arange(place.start, place.stop) + 0.5) * r - w.start) / self.factor - 0.5
-            if len(at) == values.shape[axis] and np.allclose(at, np.arange(len(at))):
-                continue
-            at = np.clip(at, 0, values.shape[axis] - 1)
-            low = np.minimum(at.astype(int), max(0, values.shape[axis] - 2))
-            share = (at - low).astype(np.float32)
-            share = share.reshape([-1 if a == axis else 1 for a in range(values.ndim)])
-            high = np.minimum(low + 1, values.shape[axis] - 1)
-            values = values.take(low, axis) * (1 - share) + values.take(high, axis) * share
-        return values
 
 
 @dataclass(frozen=True)
@@ -258,6 +213,11 @@ class MaskPredictor:
         frame = self.features.frame
         return tuple(m / n for m, n in zip(frame.shape, frame.size, strict=True))
 
+    @property
+    def _refines(self) -> bool:
+        """Whether the image shows so much more than the network's pixels that it helps."""
+        return max(self._ratio) * FINER <= 1
+
     def _first_level(self, clicks: ClickSet, previous: ObjectMask | None) -> int:
         ndim = self.features.spec.ndim
         low, high = self._extent(clicks, previous)
@@ -297,8 +257,30 @@ class MaskPredictor:
             else:
                 before = self._before(click_window, previous, seen)
             prompts = Prompts.from_clicks(inside[:1], inside[1:], before)
-            logit = self.head(seen[:, :width], seen[:, width:], prompts)[0]
-            return click_window.enlarged(logit.sigmoid().cpu().numpy())
+            logit = self.head(seen[:, :width], seen[:, width:], prompts)[0].cpu()
+            probability = click_window.enlarged(logit.sigmoid().numpy())
+            if self.head.refiner is not None and self._refines:
+                outline = Outline.around(logit.numpy(), click_window, features.frame, clicks)
+                self._refine(self.head.refiner, outline, probability, click_window)
+            return probability
+
+    def _refine(
+        self,
+        refiner: Refiner,
+        outline: Outline,
+        probability: np.ndarray,
+        click_window: ClickWindow,
+    ) -> None:
+        """Replace the probability, in the window's stack pixels, by the refined one around it."""
+        refined = torch.from_numpy(outline.refined(refiner)).sigmoid().numpy()
+        # Its pixels are not the click head's: it may reach a little further.
+        there, seen = outline.window.in_stack, click_window.in_stack
+        both = tuple(
+            slice(max(a.start, b.start), min(a.stop, b.stop))
+            for a, b in zip(there, seen, strict=True)
+        )
+        enlarged = outline.window.enlarged(refined)
+        probability[relative_window(both, seen)] = enlarged[relative_window(both, there)]
 
     def _before(
         self, click_window: ClickWindow, previous: ObjectMask | None, like: Tensor

@@ -42,7 +42,7 @@ from napari_unet.nn.training.loop import (
     share_done,
     update_average,
 )
-from napari_unet.nn.unet.click_head import ClickHead, Prompts
+from napari_unet.nn.unet.prompts import Prompts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from napari_unet.nn.inference.model import Model
     from napari_unet.nn.training.click_samples import PictureSource
     from napari_unet.nn.training.click_scores import Clicked
+    from napari_unet.nn.unet.click_head import ClickHead
 
 
 ROUNDS = (0.27, 0.18, 0.15, 0.12, 0.1, 0.08, 0.05, 0.05)
@@ -248,7 +249,7 @@ def tune_clicks(
         return model
     training = {"steps": state.step, "seconds": round(state.seconds), "seed": settings.seed}
     metrics = {name: round(value, 4) for name, value in after.items()}
-    card = model.card.replace(click={"training": training, "metrics": metrics})
+    card = model.card.replace(click={**model.card.click, "training": training, "metrics": metrics})
     return replace(model, click=head.eval(), card=card)
 
 
