@@ -210,6 +210,7 @@ class TestDistributions:
             assert {f"models/{model}/{name}" for name in files} <= package
         assert len([name for name in package if re.fullmatch(r"data/.+\.(png|tiff?)", name)]) >= 2
         assert any(name.endswith("dist-info/licenses/LICENSE") for name in names)
+        assert any(name.endswith("licenses/src/napari_unet/data/README.md") for name in names)
 
     def test_wheel_holds_every_module_and_nothing_of_the_workshop(self, distributions):
         names = zipfile.ZipFile(distributions[1]).namelist()
