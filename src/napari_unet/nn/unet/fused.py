@@ -89,7 +89,7 @@ class FusedUNet(UNet):
     folded
         From `fold`, in its final number format and memory layout; its parts are taken over.
     strip_bytes
-        Feature maps above this size are computed in strips.
+        Feature maps above four times this size are computed in strips of about this size.
     """
 
     def __init__(self, folded: UNet, strip_bytes: int = STRIP_BYTES) -> None:
@@ -164,7 +164,9 @@ class FusedUNet(UNet):
         halo = self.spec.convs * (self.spec.kernel_at(level)[0] // 2)
         # A strip that is mostly halo would take longer than memory that is mapped anew.
         height = max(self.strip_bytes // row, 8 * halo, 1)
-        count = 1 if row * rows <= 2 * self.strip_bytes else -(-rows // height)
+        # Nor are a few strips worth it, whose results are copied: the memory of a level of 16 MB is
+        # still that of the one before.
+        count = 1 if row * rows <= 4 * self.strip_bytes else -(-rows // height)
         height = -(-rows // (count * factor)) * factor
         starts = range(write[0].start, write[0].stop, height)
         spans = [slice(start, min(start + height, write[0].stop)) for start in starts]
