@@ -4,9 +4,10 @@
 
 KINDS holds a folder for each kind that `train_general.py` trains on. A robot clicks on objects of
 their training images; what the click head answers is kept in `RUN/answers` (a later run takes what
-is there, and adds what is missing), and the refiner learns from it. Trunk and click head stay as
-they are. RUN gets the checkpoint, `log.csv`, `curve.png` and, at the end, the model folder
-`RUN/MODEL` with the averaged refiner that scored best on objects of the validation images.
+is there, and adds what is missing), and the refiner learns from it; one that the model has is
+trained on. Trunk and click head stay as they are. RUN gets the checkpoint, `log.csv`, `curve.png`
+and, at the end, the model folder `RUN/MODEL` with the averaged refiner that scored best on objects
+of the validation images.
 """
 
 from __future__ import annotations
