@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import sys
 import warnings
 
 import pytest
+from filelock import FileLock
 
 from napari_unet.core.annotations.append_log import JournalWarning, Record, RecordFile, first_header
 from napari_unet.core.errors import InputError, OutputError
@@ -100,6 +102,16 @@ def test_other_files_are_refused(path, data):
         RecordFile(path, write=True)
     assert first_header(path) is None
     assert path.read_bytes() == data
+
+
+def test_a_file_that_cannot_be_locked_is_not_left_behind(path, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    with pytest.raises(OutputError, match="cannot be locked"):
+        RecordFile.create(path, FIRST)
+    assert not path.exists()
 
 
 def test_a_missing_file_is_refused_and_leaves_no_lock(path):

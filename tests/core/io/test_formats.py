@@ -22,6 +22,7 @@ from format_samples import FORMATS, Format
 from napari_unet.cli import main
 from napari_unet.core.blockwise.output_location import OutputLocation
 from napari_unet.core.errors import InputError
+from napari_unet.core.io import hdf5_files
 from napari_unet.core.io.files import image_stem, images_by_name, list_images, other_files
 from napari_unet.core.io.reader_process import ApartArray
 from napari_unet.core.io.stack import open_stack
@@ -170,6 +171,19 @@ def test_hdf5_that_another_program_writes(tmp_path: Path, mark: str) -> None:
         with pytest.raises(InputError, match=r"a\.h5 is open for writing in another program"):
             open_stack(tmp_path / "a.h5")
     assert open_stack(tmp_path / "a.h5").axes == "YX"
+
+
+def test_hdf5_on_a_disk_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    h5py = pytest.importorskip("h5py")
+
+    def refuse(*_: object) -> None:
+        raise OSError(
+            "Unable to open file (unable to lock file, errno = 95, error message = '...')"
+        )
+
+    monkeypatch.setattr(h5py, "File", refuse)
+    with pytest.raises(InputError, match=r"cannot be locked where it lies .*HDF5_USE_FILE_LOCKING"):
+        hdf5_files.read(tmp_path / "a.h5")
 
 
 def test_hdf5_with_a_filter_that_is_not_installed(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ import pytest
 import tifffile
 import tune_parts as parts
 from discs import disc_labels
+from napari.components import ViewerModel
+from qtpy.QtWidgets import QWidget
 
 from napari_unet.core.models.store import list_models
 from napari_unet.gui.correct import image_opener
@@ -99,3 +101,29 @@ def test_it_can_be_cancelled_and_makes_room_for_others(viewer, panel, qtbot):
     panel.inputs.choose_model("all")
     others.start.click()
     assert "no earlier version of 'all'" in others.status.text()
+
+
+def test_a_picture_clicked_twice_opens_one_image_and_none_when_forgotten(qtbot, tmp_path):
+    viewer, said, place = (
+        ViewerModel(),
+        [],
+        SimpleNamespace(index=(), centre=(10.0, 10.0), extent=9),
+    )
+    for name in "ab":
+        tifffile.imwrite(tmp_path / f"{name}.tif", picture(0))
+    parent = QWidget()
+    qtbot.addWidget(parent)
+    opener = image_opener.ImageOpener(viewer, parent, said.append)
+    jobs = []
+    run = opener._jobs.run
+    opener._jobs.run = lambda kind, job: jobs.append(job) or run(kind, job)
+    for _ in range(2):  # the second click comes before the file is read
+        opener.open("key", tmp_path / "a.tif", None, place)
+    qtbot.waitUntil(lambda: not any(job.active for job in jobs), timeout=10_000)
+    qtbot.waitUntil(lambda: bool(viewer.layers), timeout=10_000)
+    assert [layer.name for layer in viewer.layers] == ["a"]
+    opener.open("other", tmp_path / "b.tif", None, place)
+    opener.forget()
+    qtbot.waitUntil(lambda: not any(job.active for job in jobs), timeout=10_000)
+    assert [layer.name for layer in viewer.layers] == ["a"]
+    assert not said

@@ -75,6 +75,29 @@ def test_two_strokes_on_an_image_without_labels_find_all_objects(viewer, panel, 
     assert panel.correct.tracker.watches(kept)
 
 
+def test_scribbles_that_are_kept_may_go_on_or_be_discarded_meanwhile(viewer, panel, qtbot):
+    image, labels = disc_image(20, 128)
+    viewer.add_image(image.astype(np.float32), name="any")
+    section = panel.scribbles
+    section.objects.click()
+    drawn = viewer.layers[SCRIBBLE_LAYER]
+    rows = np.flatnonzero(labels[16]), np.flatnonzero(labels[32] == 0)
+    for row, columns, kind in zip((16, 32), rows, (OBJECT, BACKGROUND), strict=True):
+        drawn.data_setitem((np.full(len(columns), row), columns), kind)
+    qtbot.waitUntil(lambda: section.found is not None, timeout=60_000)
+    first = section.found
+    section.keep.click()
+    section.found = newer = (*first[:-1], first[-1].copy())  # another stroke, before it is kept
+    qtbot.waitUntil(lambda: "any by scribbles" in viewer.layers, timeout=10_000)
+    assert section.found is newer, "what was scribbled since then is still there"
+    section.keep.click()
+    section.discard.click()
+    qtbot.waitUntil(section.keep.isEnabled, timeout=10_000)
+    assert [layer.name for layer in viewer.layers if "by scribbles" in layer.name] == [
+        "any by scribbles"
+    ]
+
+
 def result(viewer):
     """Add an image, and labels as a run of the tiny model leaves them: one disc was missed."""
     data, labels = parts.discs()

@@ -90,7 +90,12 @@ class RecordFile:
     def create(cls, path: Path, records: Iterable[Record]) -> RecordFile:
         """Write a new file as `write_records` does, and open it for writing."""
         write_records(path, records)
-        return cls(path, write=True)
+        try:
+            return cls(path, write=True)
+        except OutputError:  # it is begun again under another name: nobody would know of this one
+            with suppress(OSError):
+                path.unlink()
+            raise
 
     def __enter__(self) -> RecordFile:
         return self

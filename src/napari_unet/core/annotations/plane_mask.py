@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from napari_unet.core.annotations.journal_reader import JournalReader
     from napari_unet.core.tiles import Index, Window
 
+STRIP = 2**24
+"""Pixels of labels that are kept for cells side by side, at most."""
 BAND = 2**22
 """Pixels of a plane that are looked at together."""
 
@@ -301,11 +303,16 @@ class PlaneMask:
         return any(meet(event.box[-2:], box[-2:]) for event in self._events)
 
     def _labels(self, window: Window) -> np.ndarray:
-        """Read the labels of a window; the last ones are kept."""
-        if self._seen is None or self._seen[0] != window:
+        """Read the labels of a window; the last ones are kept, and those beside them."""
+        rows, columns = window
+        if self._seen is None or not _covers(self._seen[0], window):
             self._seen = None
-            self._seen = window, self._read(window)
-        return self._seen[1]
+            # Cells lie side by side: what lies in the same rows is replayed once for all of them.
+            small = (rows.stop - rows.start) * self.shape[1] <= STRIP
+            strip = (rows, slice(0, self.shape[1]) if small else columns)
+            self._seen = strip, self._read(strip)
+        seen, labels = self._seen
+        return labels[:, columns.start - seen[1].start : columns.stop - seen[1].start]
 
     def _maps(self, window: Window) -> EventMaps:
         """Draw the events of a window; the last maps are kept."""
@@ -343,3 +350,9 @@ def _with_scribbles(
         known &= ~scribbled
         assumed &= known & ~named
     return AnnotationMask(labels, known, scribbled, assumed)
+
+
+def _covers(strip: Window, window: Window) -> bool:
+    """Return whether a strip has the rows of a window, and all of its columns."""
+    (rows, columns), (wanted, inside) = strip, window
+    return rows == wanted and columns.start <= inside.start and inside.stop <= columns.stop

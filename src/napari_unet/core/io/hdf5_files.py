@@ -6,8 +6,10 @@ The library is in C and goes on for ever at some damaged files: see `reader_proc
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import math
+import re
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 
 _SIZE_UM = "element_size_um"
 """Attribute of a dataset that holds the voxel size (z, y, x), as ilastik and PlantSeg write it."""
+
+LOCKED = {errno.EAGAIN, errno.EACCES}
+"""What the system answers where another process holds the lock; else there are no locks."""
 
 
 def find_hdf5_reader(path: Path, inner: str) -> Callable[[], Opened]:
@@ -121,7 +126,13 @@ def _open(path: Path) -> Any:
     except OSError as error:
         writing = f"{path} is open for writing in another program"
         if "unable to lock file" in str(error):
-            raise InputError(f"{writing}; close it there and try again.") from error
+            reason = re.search(r"errno = (\d+)", str(error))
+            if reason and int(reason[1]) in LOCKED:
+                raise InputError(f"{writing}; close it there and try again.") from error
+            raise InputError(
+                f"{path} cannot be locked where it lies ({error}); copy it to another disk, or "
+                "start with the environment variable HDF5_USE_FILE_LOCKING=FALSE."
+            ) from error
         if "already open for write" in str(error):  # as marked in the file, which outlives a crash
             raise InputError(
                 f"{writing}, or was when that crashed; close it there, or run h5clear -s "

@@ -9,7 +9,6 @@ import numpy as np
 from qtpy.QtCore import QTimer, Signal
 
 from napari_unet.core.alike.marked_picture import MarkedPicture
-from napari_unet.core.errors import UnetError
 from napari_unet.core.evaluation.small_picture import PICTURE
 from napari_unet.core.io.stack import open_stack
 from napari_unet.gui.correct.alike_images import COLOURS, MARKED, count_marked
@@ -149,7 +148,7 @@ def _draw_steps(
             read = functools.partial(_open, image)
             channel = image.settings.channel or 0
             picture = pictures[number].draw(places, read, (_RED, _GREEN, _BLUE), channel)
-        except UnetError as error:
+        except Exception as error:  # whatever an image is now, the others are drawn
             yield number, f"{image.name}: {describe_error(error)}"
         else:
             yield number, picture

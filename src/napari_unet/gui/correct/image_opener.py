@@ -79,14 +79,15 @@ class ImageOpener:
         on_open
             Called when it has been opened.
         """
-        known = self._opened.get(key)
-        layer = None if known is None else known()
-        if layer is not None and layer in self._viewer.layers:
-            self.show(layer, place)
+        if self._show_known(key, place):
             return
         targets = [] if target is None or not target.exists() else [target]
+        opened = self._opened
 
         def done(files: ImageFiles) -> None:
+            # Meanwhile the images may have been forgotten, or this one clicked on twice.
+            if opened is not self._opened or self._show_known(key, place):
+                return
             shown = unwrap(show_files(self._viewer, files))  # nobody keeps a proxy alive
             self._opened[key] = weakref.ref(shown)
             self.show(shown, place)
@@ -99,6 +100,15 @@ class ImageOpener:
             on_error=lambda error: report_error(error, "it could not be opened", self._say),
         )
         self._jobs.run("open", job)
+
+    def _show_known(self, key: Hashable, place: SeenPlace) -> bool:
+        """Show an image that was opened before; return whether it is still there."""
+        known = self._opened.get(key)
+        layer = None if known is None else known()
+        if layer is None or layer not in self._viewer.layers:
+            return False
+        self.show(layer, place)
+        return True
 
     def show(self, image: Image, place: SeenPlace) -> None:
         """Show an open image."""

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from napari_unet.gui.shared_inputs import InputForm
     from napari_unet.nn.interactive.scribbles import ScribbleFeatures
 
+    Found = tuple[Image, LabelGeometry, Index, Window, np.ndarray]
+
 DELAY_MS = 150
 """A stroke is answered when no other one has followed for so long."""
 WHOLE_SLICE = 2048 * 2048
@@ -74,7 +76,8 @@ class ScribbleSection(QWidget):
         self._job: Job | None = None
         self._features: tuple[tuple[Any, ...], ScribbleFeatures] | None = None
         self._heard: Labels | None = None
-        self.found: tuple[Image, LabelGeometry, Index, Window, np.ndarray] | None = None
+        self.found: Found | None = None
+        self._keeping: Found | None = None  # what is being kept, unless it was discarded meanwhile
         self.shown = ProvisionalLayer(viewer, self, "scribble preview", 0.5)
         self._delay = QTimer(self)
         self._delay.setSingleShot(True)
@@ -181,7 +184,7 @@ class ScribbleSection(QWidget):
         """Show nothing any more."""
         self.cancel()
         self.shown.hide()
-        self.found = None
+        self.found = self._keeping = None
         self._say(_HINT)
         self._show_state()
 
@@ -208,25 +211,30 @@ class ScribbleSection(QWidget):
         """Make what is shown a result."""
         if self.found is None:
             return
-        image, geometry, index, window, found = self.found
+        kept = self._keeping = self.found
+        _, geometry, index, window, found = kept
         self.keep.setEnabled(False)
         job = Job(
             functools.partial(_keep_steps, geometry, (*index, *window), found),
-            on_done=lambda made: self._kept(image, geometry, *made),
+            on_done=lambda made: self._kept(kept, *made),
             on_error=lambda error: report_error(error, "it could not be kept", self._say),
             on_end=lambda _: self.keep.setEnabled(True),
         )
         self._jobs.run("keep", job)
 
-    def _kept(self, image: Image, geometry: LabelGeometry, data: np.ndarray, checksum: int) -> None:
+    def _kept(self, kept: Found, data: np.ndarray, checksum: int) -> None:
         """Show the result, over the image if that is still open."""
+        image, geometry = kept[:2]
+        if kept is not self._keeping:  # discarded meanwhile
+            return
         if image not in self._viewer.layers:
             self._say(f"{image.name!r} is not open any more: nothing was kept.")
             return
         name = f"{image.name} by scribbles"
         layer = add_result(self._viewer, data, image, name, geometry.placement)
         seal_result(layer, None, True, checksum)
-        self.clear()
+        if self.found is kept:  # else more was scribbled meanwhile
+            self.clear()
         self._correct.labels.value = layer
         self._viewer.layers.selection.active = layer
         self._say(f"Kept as {layer.name!r}; its corrections are recorded.")
