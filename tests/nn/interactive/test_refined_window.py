@@ -7,13 +7,14 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from napari_unet.core.image.frames import Frame
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.prompts.clicks import Click, ClickSet
 from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.nn.interactive.click_window import ClickWindow
-from napari_unet.nn.interactive.refined_window import COARSEST, FINEST, PIXELS, Outline
+from napari_unet.nn.interactive.refined_window import COARSEST, FINEST, PIXELS, SURE, Outline
 from napari_unet.nn.interactive.session import ClickSession
 from napari_unet.nn.unet.refiner import Refiner
 
@@ -64,6 +65,21 @@ def test_clicks_beyond_it_are_left_out():
     assert positive.shape == (2, 2) and negative.shape == (0, 2)
     middle = np.array([w.stop - w.start for w in found.window.window]) / 2
     assert np.abs(positive[0] - middle).max() < 3
+
+
+def test_an_object_that_fills_its_window_coarsely_is_left_as_it_is():
+    assert outline(0.5, size=(600, 800), radius=110)[0] is None
+
+
+def test_the_inside_of_an_object_stays():
+    found, _ = outline(0.25, radius=12)
+    refiner = Refiner().eval()
+    torch.nn.init.constant_(refiner.net.head.bias, -30.0)  # sees nothing but background
+    with torch.inference_mode():
+        refined = found.refined(refiner) > 0
+    inside = ndimage.distance_transform_edt(found.logit > 0)
+    assert refined[inside > SURE].all()
+    assert not refined[inside < SURE].any()
 
 
 @pytest.mark.parametrize(("diameter", "finer"), [(40, True), (20, False)])

@@ -12,7 +12,7 @@ from napari_unet.core.errors import ModelError
 from napari_unet.core.models.folder import read_card
 from napari_unet.nn.inference.model import load_model, save_model
 from napari_unet.nn.unet.prompts import Prompts
-from napari_unet.nn.unet.refiner import Refiner
+from napari_unet.nn.unet.refiner import Refiner, refiner_spec
 
 
 def clicks(positive=(), negative=()):
@@ -70,5 +70,12 @@ def test_weights_without_their_entry_are_refused(clicking_model, tmp_path):
     folder = save_model(with_refiner(clicking_model(), trained()), tmp_path / "sharp")
     card = folder / "model.json"
     card.write_text(card.read_text().replace('"refiner"', '"refined"'))
+    with pytest.raises(ModelError, match="click head do not fit"):
+        load_model(folder)
+
+
+def test_a_refiner_that_writes_something_else_is_refused(clicking_model, tmp_path):
+    other = Refiner(dataclasses.replace(refiner_spec(), classes=12))
+    folder = save_model(with_refiner(clicking_model(), other), tmp_path / "sharp")
     with pytest.raises(ModelError, match="click head do not fit"):
         load_model(folder)

@@ -138,11 +138,18 @@ class MaskPredictor:
         levels = range(self._first_level(clicks, previous), LEVELS[ndim])
         for level in levels:
             click_window = self._choose_window(clicks, previous, level)
-            probability = self._probability(click_window, clicks, previous)
+            logit = self._logit(click_window, clicks, previous)
+            probability = click_window.enlarged(_sigmoid(logit))
             mask = extract_object(probability, click_window.in_stack, clicks)
             if level == levels[-1] or not self._leaves(click_window, mask):
                 break
-        return mask
+        if self.head.refiner is None or not self._refines:
+            return mask
+        outline = Outline.around(logit, click_window, self.features.frame, clicks)
+        if outline is None:
+            return mask
+        self._refine(self.head.refiner, outline, probability, click_window)
+        return extract_object(probability, click_window.in_stack, clicks)
 
     def warm(self, pixel: Index) -> Iterator[Progress]:
         """Compute the features that clicks around a pixel need; yield after each part of them.
@@ -236,10 +243,10 @@ class MaskPredictor:
             window.append(slice(start, min(n, start + edge)))
         return ClickWindow(tuple(window), factor, self._ratio, frame.size)
 
-    def _probability(
+    def _logit(
         self, click_window: ClickWindow, clicks: ClickSet, previous: ObjectMask | None
     ) -> np.ndarray:
-        """Run the head; return the object's probability in the window's stack pixels, float32."""
+        """Run the head; return the object's logit in the head's pixels, float32."""
         features, ndim = self.features, self.features.spec.ndim
         with torch.inference_mode():
             window = features.read(click_window.window)[None]
@@ -257,12 +264,8 @@ class MaskPredictor:
             else:
                 before = self._before(click_window, previous, seen)
             prompts = Prompts.from_clicks(inside[:1], inside[1:], before)
-            logit = self.head(seen[:, :width], seen[:, width:], prompts)[0].cpu()
-            probability = click_window.enlarged(logit.sigmoid().numpy())
-            if self.head.refiner is not None and self._refines:
-                outline = Outline.around(logit.numpy(), click_window, features.frame, clicks)
-                self._refine(self.head.refiner, outline, probability, click_window)
-            return probability
+            logit = self.head(seen[:, :width], seen[:, width:], prompts)
+            return np.asarray(logit[0].cpu().numpy())
 
     def _refine(
         self,
@@ -272,7 +275,8 @@ class MaskPredictor:
         click_window: ClickWindow,
     ) -> None:
         """Replace the probability, in the window's stack pixels, by the refined one around it."""
-        refined = torch.from_numpy(outline.refined(refiner)).sigmoid().numpy()
+        with torch.inference_mode():
+            refined = _sigmoid(outline.refined(refiner))
         # Its pixels are not the click head's: it may reach a little further.
         there, seen = outline.window.in_stack, click_window.in_stack
         both = tuple(
@@ -306,6 +310,10 @@ class MaskPredictor:
             if w.stop < n and mask.inside.take(-1, axis).any():
                 return True
         return False
+
+
+def _sigmoid(logit: np.ndarray) -> np.ndarray:
+    return np.asarray(torch.from_numpy(logit).sigmoid().numpy())
 
 
 def _largest(ndim: int) -> int:

@@ -27,6 +27,11 @@ PIXELS = 224 * 224
 """Pixels of a refiner's window, at most: what a processor works through in a few milliseconds."""
 MARGIN = (8, 0.3)
 """Width of what is looked at around an object: the click head's pixels, and a share of its size."""
+LEAST = 1.5
+"""Fewer pixels than so many for one of the network's show a large object no better."""
+SURE = 6.0
+"""What lies deeper than so many pixels inside the click head's mask stays: of an object that is
+much larger than those that were learned from, the refiner would see the inside as background."""
 POSSIBLE = -2.0
 """Logit of the click head from which on a pixel may belong to the object."""
 
@@ -56,8 +61,10 @@ class Outline:
     @classmethod
     def around(
         cls, logit: np.ndarray, click_window: ClickWindow, frame: Frame, clicks: ClickSet
-    ) -> Outline:
+    ) -> Outline | None:
         """Look at the object that a click head's logit, float32 (Y, X), shows in a window.
+
+        None if it is so large that the refiner would see it hardly better than the network does.
 
         Parameters
         ----------
@@ -69,6 +76,8 @@ class Outline:
         places = [clicks.places(positive=sign, ndim=2) for sign in (True, False)]
         box = _extent(logit, click_window.to_head(places[0]))
         fineness = _fineness(box, click_window)
+        if fineness < LEAST * click_window.factor:
+            return None
         shape = tuple(max(1, round(n * fineness / click_window.factor)) for n in frame.shape)
         ratios = [m / n for m, n in zip(shape, frame.shape, strict=True)]
         spans, at = [], []
@@ -92,7 +101,9 @@ class Outline:
         prompts = Prompts.from_clicks([self.clicks[0]], [self.clicks[1]], image[None])
         with torch.autocast(device.type, torch.bfloat16, enabled=has_fast_bfloat16(device)):
             refined = refiner(logit, image, prompts)
-        return np.asarray(refined[0].cpu().numpy())
+        values: np.ndarray = refined[0].cpu().numpy()
+        inside = ndimage.distance_transform_edt(self.logit > 0) > SURE
+        return np.asarray(np.where(inside, np.maximum(values, self.logit), values))
 
 
 def _extent(logit: np.ndarray, positive: np.ndarray) -> tuple[slice, ...]:

@@ -140,7 +140,7 @@ def build_click_head(
         if (spec.ndim, spec.in_channels) != (usual.ndim, usual.in_channels):
             raise KeyError("in_channels")
         refined = ModelSpec.from_json(entry["refiner"]["spec"]) if "refiner" in entry else None
-        if refined and (model.ndim, refined.in_channels) != (2, refiner_spec().in_channels):
+        if refined and (model.ndim != 2 or _ends(refined) != _ends(refiner_spec())):
             raise KeyError("refiner")
         with torch.device("meta"):  # a card may describe a head that no memory could hold
             parts = [ClickHead(model, spec), *([Refiner(refined)] if refined else [])]
@@ -155,3 +155,8 @@ def build_click_head(
             "import or train the model again."
         ) from error
     return head.eval()
+
+
+def _ends(spec: ModelSpec) -> tuple[int, int, str, int]:
+    """Return what a network reads and writes."""
+    return spec.ndim, spec.in_channels, spec.head, spec.classes
