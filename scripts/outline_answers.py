@@ -163,11 +163,11 @@ def draw_answers(
 ) -> Iterator[tuple[str, Answer]]:
     """Click on objects of random pictures, without an end: yield the group and the answers."""
     diameter = model.diameter or 22.0
-    count = dict.fromkeys(SHARES, 0)
+    count = dict.fromkeys((name for name in SHARES if name in (*pictures.rows, "scenes")), 0)
     head = cast("ClickHead", model.click).ready()
     while True:
         # The group that is furthest behind its share: pictures have different numbers of objects.
-        group = min(SHARES, key=lambda name: count[name] / SHARES[name])
+        group = min(count, key=lambda name: count[name] / SHARES[name])
         picture = cut_picture(pictures.draw(group, rng), diameter, rng)
         areas = np.bincount(picture.labels.ravel())
         large = np.flatnonzero(areas[1:] >= SMALLEST) + 1
@@ -193,9 +193,10 @@ def answers_to(
         if click is None:
             return
         mask = session.add(click)
-        seen = session.recorder.seen[-1]
-        maps = np.stack([seen.logit, seen.image, truth_in(seen, truth)]).astype(np.float16)
-        yield Answer(maps, *seen.clicks)
+        for seen in session.recorder.seen:  # nothing, if the object is too large for a refiner
+            maps = np.stack([seen.logit, seen.image, truth_in(seen, truth)]).astype(np.float16)
+            yield Answer(maps, *seen.clicks)
+        session.recorder.seen.clear()
         click = next_click(truth, mask, rng)
 
 

@@ -70,3 +70,18 @@ def test_a_folder_of_kinds_teaches_them_all(data, make_model, tmp_path):
     assert run_script(SCRIPT, *options, "--validate-on", 6, "--steps", 2) == 0
     metrics = read_card(out / "tiny").click["metrics"]
     assert {"IoU1 bbbc038 fluorescence", "IoU1 scenes"} <= set(metrics)
+
+
+@pytest.mark.slow
+def test_a_click_head_gets_a_refiner_that_learns_from_its_answers(data, clicking_model, tmp_path):
+    kinds = tmp_path / "kinds"
+    kinds.mkdir()
+    data.rename(kinds / "bbbc038")
+    model = clicking_model(in_channels=3, card={"training": {"working_diameter_px": 22}})
+    model, out = nu.save_model(model, tmp_path / "tiny"), tmp_path / "run"
+    options = ["--model", model, "--out", out, "--device", "cpu", "--validate-on", 1]
+    options += ["--answers", 3, "--minutes", 0.01]
+    assert run_script(SCRIPT.with_name("train_outlines.py"), kinds, *options) == 0
+    assert len(list((out / "answers").glob("*.npz"))) == 3
+    assert read_card(out / "tiny").click["refiner"]["training"]["steps"] >= 1
+    assert nu.load_model(out / "tiny").click.refiner is not None
