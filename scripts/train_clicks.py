@@ -56,7 +56,7 @@ from napari_unet.nn.unet.click_head import ClickHead
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 from lab.synthetic_images import Picture, SyntheticImageSource, make_synthetic_image, normalise
 from lab.synthetic_kinds import make_object_scene
-from train_general import bare_sample, crop_weights, mean_of, read_samples, read_split
+from train_general import bare_sample, crop_weights, mean_of, read_samples, read_split, report
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -167,14 +167,28 @@ def finish(
         training["weights"] = "mean of those that it was started from and the trained ones"
         best = validate(head)
     else:
-        best = max((h for h in state.history if "IoU" in h), key=lambda h: h["IoU"])
-    scores = {name: round(v, 4) for name, v in best.items() if name not in {"step", "loss"}}
-    picture = find_model(args.model) / THUMBNAIL
-    thumbnail = imread(picture) if picture.is_file() else None
+        best = best_scores(state)
+    scores = card_scores(best)
     card = model.card.replace(click={**model.card.click, "training": training, "metrics": scores})
     trained = replace(with_head(model, head), card=card)
-    save_model(trained, args.out / model.name, thumbnail=thumbnail)
+    save_model(trained, args.out / model.name, thumbnail=read_thumbnail(args.model))
     sys.stderr.write(f"{json.dumps(card.click, indent=2)}\n")
+
+
+def best_scores(state: TrainState) -> dict[str, float]:
+    """Return the scores of the best validation of a training."""
+    return max((h for h in state.history if "IoU" in h), key=lambda h: h["IoU"])
+
+
+def card_scores(scores: dict[str, float]) -> dict[str, float]:
+    """Return scores as a card keeps them."""
+    return {name: round(v, 4) for name, v in scores.items() if name not in {"step", "loss"}}
+
+
+def read_thumbnail(model: str) -> np.ndarray | None:
+    """Return the picture of a model, by its name or folder; None if it has none."""
+    picture = find_model(model) / THUMBNAIL
+    return imread(picture) if picture.is_file() else None
 
 
 def main() -> None:
@@ -221,13 +235,7 @@ def main() -> None:
         checkpoint=args.out / CHECKPOINT,
         log=TrainLog(args.out),
     )
-    for step in steps:
-        if step.validation:
-            scores = {name: round(value, 3) for name, value in step.validation.items()}
-            sys.stderr.write(f"step {step.done}  {scores}\n")
-        if step.done % settings.log_every == 0:
-            minutes = step.seconds_left / 60
-            sys.stderr.write(f"step {step.done}  loss {step.loss:.4f}  {minutes:.1f} min left\n")
+    report(steps, settings)
     finish(model, state, validate, args)
 
 

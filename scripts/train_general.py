@@ -66,7 +66,9 @@ from lab.synthetic_images import normalise
 from lab.synthetic_kinds import make_object_scene
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+
+    from napari_unet.core.progress import TrainStep
 
 Net = TypeVar("Net", bound=torch.nn.Module)
 
@@ -292,14 +294,23 @@ def run_training(start: Model, args: argparse.Namespace) -> TrainState:
         log=TrainLog(args.out),
         weights=weights,
     )
+    report(steps, recipe)
+    return state
+
+
+def report(steps: Iterable[TrainStep], recipe: TrainConfig) -> None:
+    """Take all steps of a training; write scores, and how far it is, on standard error."""
     for step in steps:
         if step.validation:
-            scores = {name: round(value, 3) for name, value in step.validation.items()}
-            sys.stderr.write(f"step {step.done}  {scores}\n")
+            sys.stderr.write(f"step {step.done}  {rounded(step.validation)}\n")
         if step.done % recipe.log_every == 0:
             minutes = step.seconds_left / 60
             sys.stderr.write(f"step {step.done}  loss {step.loss:.4f}  {minutes:.1f} min left\n")
-    return state
+
+
+def rounded(scores: dict[str, float]) -> dict[str, float]:
+    """Return scores to three digits."""
+    return {name: round(value, 3) for name, value in scores.items()}
 
 
 def mean_of(before: Net, after: Net) -> Net:

@@ -22,21 +22,18 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 from outline_answers import Answer, Pictures, draw_answers, gather_answers
-from skimage.io import imread
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
-from train_clicks import PER_IMAGE, with_head
-from train_general import read_samples
+from train_clicks import PER_IMAGE, best_scores, card_scores, read_thumbnail, with_head
+from train_general import read_samples, report, rounded
 
-from napari_unet.core.models.folder import THUMBNAIL
-from napari_unet.core.models.store import find_model
 from napari_unet.core.training.config import TrainConfig
 from napari_unet.core.training.log import TrainLog
 from napari_unet.core.training.run_state import CHECKPOINT
 from napari_unet.nn.inference.model import has_fast_bfloat16, load_model, save_model
 from napari_unet.nn.training.checkpoint import TrainState, load_checkpoint
 from napari_unet.nn.training.click_scores import ClickValidator, make_trials
-from napari_unet.nn.training.loop import rate_factor, run_steps, share_done, update_average
+from napari_unet.nn.training.loop import run_steps, set_rate, take_step
 from napari_unet.nn.unet.prompts import Prompts
 from napari_unet.nn.unet.refiner import LIMIT, Refiner
 
@@ -141,9 +138,7 @@ def learn(
     """Take one step."""
     refiner = cast("Refiner", state.net)
     rng = np.random.default_rng([settings.seed, state.step])
-    rate = rate_factor(share_done(state, settings), settings.warm_up)
-    for group in state.optimizer.param_groups:
-        group["lr"] = settings.learning_rate * rate
+    set_rate(state, settings)
     maps, prompts = draw_batch(sizes, settings.batch, rng)
     device = next(refiner.parameters()).device
     logit, image, target = maps.to(device)
@@ -153,11 +148,7 @@ def learn(
     loss, terms = outline_loss(refined, target)
     with torch.no_grad():
         before, _ = outline_loss(logit, target)
-    state.optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    nn.utils.clip_grad_norm_(refiner.parameters(), settings.clip)
-    state.optimizer.step()
-    update_average(state, settings.average)
+    take_step(state, loss, settings)
     scores = {"loss": loss, **terms, "unrefined": before}
     return {name: float(value.detach()) for name, value in scores.items()}
 
@@ -222,29 +213,16 @@ def main() -> None:
         checkpoint=args.out / CHECKPOINT,
         log=TrainLog(args.out),
     )
-    for step in steps:
-        if step.validation:
-            sys.stderr.write(f"step {step.done}  {rounded(step.validation)}\n")
-        if step.done % settings.log_every == 0:
-            minutes = step.seconds_left / 60
-            sys.stderr.write(f"step {step.done}  loss {step.loss:.4f}  {minutes:.1f} min left\n")
+    report(steps, settings)
     refiner = cast("Refiner", cast("Any", state.best_net()))
-    best = max((h for h in state.history if "IoU" in h), key=lambda h: h["IoU"])
-    scores = {name: round(v, 4) for name, v in best.items() if name not in {"step", "loss"}}
+    scores = card_scores(best_scores(state))
     training = {"steps": state.step, "seconds": round(state.seconds), "seed": settings.seed}
     click = {**model.card.click, "refiner": {"training": training, "metrics": scores}}
     trained = replace(
         with_head(model, head.with_refiner(refiner)), card=model.card.replace(click=click)
     )
-    picture = find_model(args.model) / THUMBNAIL
-    thumbnail = imread(picture) if picture.is_file() else None
-    save_model(trained, args.out / model.name, thumbnail=thumbnail)
+    save_model(trained, args.out / model.name, thumbnail=read_thumbnail(args.model))
     sys.stderr.write(f"{json.dumps(click['refiner'], indent=2)}\n")
-
-
-def rounded(scores: dict[str, float]) -> dict[str, float]:
-    """Return scores to three digits."""
-    return {name: round(value, 3) for name, value in scores.items()}
 
 
 if __name__ == "__main__":

@@ -159,17 +159,17 @@ class Tile:
     @property
     def inner(self) -> Window:
         """`write` inside `outer`."""
-        return within(self.write, self.outer)
+        return relative_window(self.write, self.outer)
 
     def __str__(self) -> str:
         """Draw each axis: ``-`` is read, ``o`` is seen by decoding, ``x`` is written."""
         return " ".join(map(_draw, self.read, self.outer, self.write))
 
 
-def within(window: Window, other: Window) -> Window:
-    """Return a window as it lies in another one, counted from that one's first pixel."""
+def relative_window(window: Sequence[slice], origin: Sequence[slice]) -> Window:
+    """Return a window relative to the start of another."""
     return tuple(
-        slice(w.start - o.start, w.stop - o.start) for w, o in zip(window, other, strict=True)
+        slice(w.start - o.start, w.stop - o.start) for w, o in zip(window, origin, strict=True)
     )
 
 

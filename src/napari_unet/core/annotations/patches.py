@@ -17,7 +17,8 @@ import numpy as np
 from napari_unet.core.annotations.mask import read_annotation_mask
 from napari_unet.core.annotations.plane_mask import AnnotationMask, PlaneMask
 from napari_unet.core.image.normalise import Normaliser
-from napari_unet.core.instances.mask import number_objects, relative_window
+from napari_unet.core.instances.mask import number_objects
+from napari_unet.core.tiles import relative_window
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

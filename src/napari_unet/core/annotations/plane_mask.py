@@ -25,7 +25,7 @@ from napari_unet.core.annotations.known_around import (
     near,
     rest_of,
 )
-from napari_unet.core.instances.mask import relative_window
+from napari_unet.core.tiles import relative_window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -13,6 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 from napari_unet.core.errors import InputError
+from napari_unet.core.tiles import relative_window
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -163,11 +164,4 @@ def bounding_window(windows: Sequence[Window]) -> Window:
     return tuple(
         slice(min(w.start for w in axis), max(w.stop for w in axis))
         for axis in zip(*windows, strict=True)
-    )
-
-
-def relative_window(window: Sequence[slice], origin: Sequence[slice]) -> Window:
-    """Return a window relative to the start of another."""
-    return tuple(
-        slice(w.start - o.start, w.stop - o.start) for w, o in zip(window, origin, strict=True)
     )

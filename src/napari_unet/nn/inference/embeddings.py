@@ -18,7 +18,7 @@ from torch import Tensor
 
 from napari_unet.core.image.frames import Resampling
 from napari_unet.core.settings.tasks import ClickSettings
-from napari_unet.core.tiles import plan_tiles, tile_halo, within
+from napari_unet.core.tiles import plan_tiles, relative_window, tile_halo
 from napari_unet.nn.inference.model_input import open_frame
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ class FrameFeatures:
             window = self._window(corner)
             inside = zip(window, tile.outer, strict=True)
             if all(w.start >= o.start and w.stop <= o.stop for w, o in inside):
-                place = (slice(None), *within(window, tile.outer))
+                place = (slice(None), *relative_window(window, tile.outer))
                 shape = (*(w.stop - w.start for w in window), len(features) + 1)
                 cell = features.new_empty(shape, dtype=half).movedim(-1, 0)
                 for part, source in ((cell[:-1], features[place]), (cell[-1:], grey[place])):
@@ -256,8 +256,8 @@ class FrameFeatures:
             held = self._window(corner)
             pairs = zip(window, held, strict=True)
             both = tuple(slice(max(w.start, h.start), min(w.stop, h.stop)) for w, h in pairs)
-            source = cell[(slice(None), *within(both, held))]
-            whole[(slice(None), *within(both, window))] = source
+            source = cell[(slice(None), *relative_window(both, held))]
+            whole[(slice(None), *relative_window(both, window))] = source
         return _limited(whole)
 
 

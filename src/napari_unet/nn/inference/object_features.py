@@ -17,9 +17,10 @@ from napari_unet.core.alike.descriptors import (
     object_masks,
     touching_pairs,
 )
-from napari_unet.core.instances.mask import bounding_window, relative_window
+from napari_unet.core.instances.mask import bounding_window
 from napari_unet.core.progress import Progress
 from napari_unet.core.settings.tasks import PredictSettings
+from napari_unet.core.tiles import relative_window
 from napari_unet.nn.inference.diameter_estimation import diameter_steps
 from napari_unet.nn.inference.embeddings import FrameFeatures
 from napari_unet.nn.inference.model_input import check_fit, open_frame

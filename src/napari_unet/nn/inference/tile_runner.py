@@ -15,7 +15,7 @@ import torch
 
 from napari_unet.core.errors import DeviceError
 from napari_unet.core.image.frames import Resampling
-from napari_unet.core.tiles import nearest_first, plan_tiles, tile_halo, within
+from napari_unet.core.tiles import nearest_first, plan_tiles, relative_window, tile_halo
 from napari_unet.nn.inference.embeddings import FeatureCache, FrameFeatures
 from napari_unet.nn.inference.model_input import choose_scale
 from napari_unet.nn.inference.remote import WANT_MAPS, RemoteRunner, Wanted, read_answer
@@ -219,7 +219,7 @@ class TileRunner:
             slice(min(w.start for w in axis), max(w.stop for w in axis))
             for axis in zip(*(part.crop for part in parts), strict=True)
         )
-        places = [(slice(None), *within(part.crop, core)) for part in parts]
+        places = [(slice(None), *relative_window(part.crop, core)) for part in parts]
         if self.features is None:
             raw = self.runner(images, core)
         else:

@@ -16,10 +16,11 @@ import torch
 from scipy import ndimage
 from torch.nn import functional as F
 
-from napari_unet.core.instances.mask import ObjectMask, relative_window
+from napari_unet.core.instances.mask import ObjectMask
 from napari_unet.core.instances.tile_merger import decode_instances
 from napari_unet.core.progress import Progress
 from napari_unet.core.prompts.clicks import extract_object
+from napari_unet.core.tiles import relative_window
 from napari_unet.nn.interactive.click_window import ClickWindow
 from napari_unet.nn.interactive.refined_window import Outline
 from napari_unet.nn.unet.click_head import ClickHead, activate

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from napari_unet.core.errors import InputError
@@ -37,10 +37,9 @@ from napari_unet.nn.training.click_samples import (
 from napari_unet.nn.training.click_scores import ClickValidator, alternating, make_trials
 from napari_unet.nn.training.loop import (
     Validate,
-    rate_factor,
     run_steps,
-    share_done,
-    update_average,
+    set_rate,
+    take_step,
 )
 from napari_unet.nn.unet.prompts import Prompts
 
@@ -124,9 +123,7 @@ def _learn(
     rng: np.random.Generator,
 ) -> dict[str, float]:
     """Simulate some rounds of clicks, then take one step on the head's last answer."""
-    rate = rate_factor(share_done(state, settings), settings.warm_up)
-    for group in state.optimizer.param_groups:
-        group["lr"] = settings.learning_rate * rate
+    set_rate(state, settings)
     device = next(head.parameters()).device
     fast = has_fast_bfloat16(device)
     inputs = torch.stack([sample.inputs for sample in samples]).to(device)
@@ -143,11 +140,7 @@ def _learn(
     with torch.autocast(device.type, torch.bfloat16, enabled=fast):
         logit = _answer(head, inputs, samples)
     loss, terms = click_loss(logit, target)
-    state.optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    nn.utils.clip_grad_norm_(head.parameters(), settings.clip)
-    state.optimizer.step()
-    update_average(state, settings.average)
+    take_step(state, loss, settings)
     return {"loss": float(loss.detach())} | {name: float(v.detach()) for name, v in terms.items()}
 
 

@@ -301,6 +301,22 @@ def rate_factor(done: float, warm_up: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (done - warm_up) / (1 - warm_up))))
 
 
+def set_rate(state: TrainState, config: TrainConfig) -> None:
+    """Set the learning rate of the next step."""
+    rate = rate_factor(share_done(state, config), config.warm_up)
+    for group in state.optimizer.param_groups:
+        group["lr"] = config.learning_rate * rate
+
+
+def take_step(state: TrainState, loss: Tensor, config: TrainConfig) -> None:
+    """Follow the gradient of a loss for one step."""
+    state.optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    nn.utils.clip_grad_norm_(state.net.parameters(), config.clip)
+    state.optimizer.step()
+    update_average(state, config.average)
+
+
 def _rate(state: TrainState) -> float:
     return float(state.optimizer.param_groups[0]["lr"])
 
