@@ -14,9 +14,10 @@ from napari_unet.core.image.frames import Frame
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.core.tiles import input_interval, plan_tiles, tile_halo
-from napari_unet.nn.inference import tile_runner
+from napari_unet.nn.inference import device_memory
 from napari_unet.nn.inference.map_source import predict
 from napari_unet.nn.inference.model_input import open_frame
+from napari_unet.nn.inference.runner import TURNS
 from napari_unet.nn.inference.tile_runner import open_tile_runner, to_stack
 
 RNG = np.random.default_rng(0)
@@ -56,6 +57,23 @@ def test_tiled_is_whole(make_model, spec, shape):
     whole = raw_maps(model, image, 16384)
     for tile in (16, 48):
         assert np.abs(raw_maps(model, image, tile) - whole).max() <= 1e-4
+
+
+@pytest.mark.parametrize(
+    ("spec", "diameter"),
+    [
+        ({"depth": 1, "kernels": ((5, 1), (5, 1))}, None),
+        ({"depth": 1, "kernels": ((5, 1), (5, 1))}, 16.0),
+        ({"depth": 2, "pooling": ((2, 1), (2, 1))}, None),
+    ],
+)
+def test_turned_tiles_are_whole_where_y_and_x_differ_in_the_network(make_model, spec, diameter):
+    model = make_model(gain=4.0, card={"training": {"diameter_px": {"q50": 20.0}}}, **spec)
+    image = RNG.random((75, 43))
+    one, several = (
+        PredictSettings(tile=tile, augment=TURNS, diameter=diameter) for tile in (16384, 32)
+    )
+    assert np.abs(predict(image, model, several) - predict(image, model, one)).max() <= 1e-5
 
 
 def far_sighted(model):
@@ -163,6 +181,7 @@ class Starved:
 
     def __init__(self, runner, most, error):
         self.net, self.device, self.dtype = runner.net, runner.device, runner.dtype
+        self.views = runner.views
         self._runner, self._most, self._error, self.refused = runner, most, error, 0
 
     def __call__(self, tiles, core):
@@ -272,9 +291,9 @@ def test_the_tile_follows_the_free_memory(make_model, monkeypatch):
     def edge(free):
         free_memory = type("Memory", (), {"available": free})
         monkeypatch.setattr(psutil, "virtual_memory", lambda: free_memory)
-        return tile_runner.choose_edge(model.spec, runner, 1, live=False)
+        return device_memory.choose_edge(model.spec, runner, 1, live=False)
 
-    assert edge(64 * 2**30) == tile_runner.LARGEST_TILE[2]
+    assert edge(64 * 2**30) == device_memory.LARGEST_TILE[2]
     assert edge(10**6) == 16
     assert edge(2**29) < edge(2**31)
 
@@ -288,7 +307,7 @@ def test_what_torch_keeps_for_later_counts_as_free(make_model, monkeypatch):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 2**40))
         monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: reserved)
         monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: allocated)
-        return tile_runner.choose_edge(spec, on_gpu, 1, live=False)
+        return device_memory.choose_edge(spec, on_gpu, 1, live=False)
 
     assert edge(2**30, 0, 0) == edge(2**28, 2**30, 2**28) > edge(2**28, 0, 0)
 
@@ -304,7 +323,7 @@ def test_what_torch_keeps_for_later_counts_as_free(make_model, monkeypatch):
     ],
 )
 def test_signs_of_too_little_memory(error, is_one):
-    assert tile_runner.is_out_of_memory(error) is is_one
+    assert device_memory.is_out_of_memory(error) is is_one
 
 
 def test_an_image_that_is_shrunk_is_read_in_bounded_parts(make_model, monkeypatch):
@@ -313,7 +332,7 @@ def test_an_image_that_is_shrunk_is_read_in_bounded_parts(make_model, monkeypatc
     model = make_model(width=16, depth=4)
 
     def edge(scale):
-        return tile_runner.choose_edge(model.spec, model.runner(), 1, live=False, scale=scale)
+        return device_memory.choose_edge(model.spec, model.runner(), 1, live=False, scale=scale)
 
     assert [edge(scale) for scale in (4.0, 1.0, 0.5, 0.01)] == [2048, 2048, 1024, 256]
 

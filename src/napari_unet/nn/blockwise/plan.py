@@ -33,12 +33,12 @@ from napari_unet.core.progress import ImageReport, run_to_end
 from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.core.volumes.volume_mode import JOINED, get_mode_ndim, object_axes
 from napari_unet.nn.inference.decode import decode_settings
+from napari_unet.nn.inference.device_memory import LIVE_TENSORS
 from napari_unet.nn.inference.diameter_estimation import ESTIMATING
 from napari_unet.nn.inference.model import write_exactly
 from napari_unet.nn.inference.model_input import choose_scale, get_channels, image_remarks
 from napari_unet.nn.inference.seam_check import check_seams
 from napari_unet.nn.inference.segment import resolve_settings
-from napari_unet.nn.inference.tile_runner import LIVE_TENSORS
 
 if TYPE_CHECKING:
     from collections.abc import Generator

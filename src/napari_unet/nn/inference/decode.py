@@ -27,8 +27,8 @@ from napari_unet.core.instances.watershed import (
     inner_faces,
     padded_window,
 )
+from napari_unet.nn.inference.device_memory import is_out_of_memory
 from napari_unet.nn.inference.remote import BASINS, CLASSES, Wanted
-from napari_unet.nn.inference.tile_runner import is_out_of_memory
 
 if TYPE_CHECKING:
     from torch import Tensor

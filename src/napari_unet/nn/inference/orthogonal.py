@@ -23,8 +23,9 @@ from napari_unet.core.volumes.volume_mode import (
     load_planes,
     plane_frame,
 )
+from napari_unet.nn.inference.device_memory import choose_edge
 from napari_unet.nn.inference.model_input import choose_scale, open_frame
-from napari_unet.nn.inference.tile_runner import MARGIN, TileRunner, choose_edge
+from napari_unet.nn.inference.tile_runner import MARGIN, TileRunner
 from napari_unet.nn.unet.net import out_channels
 
 if TYPE_CHECKING:

@@ -5,12 +5,14 @@ The largest difference goes into the result's provenance under ``seam``.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from napari_unet.nn.inference.tile_runner import TileRunner, is_out_of_memory
+from napari_unet.nn.inference.device_memory import is_out_of_memory
+from napari_unet.nn.inference.tile_runner import TileRunner
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,7 +76,9 @@ class SeamCheck:
         """
         if self._seen is None or np.isnan(self._seen).any():
             return None
-        enough = max(max(source.frame.shape), CROP[len(self.window)]) + max(source.spec.stride)
+        enough = max(max(source.frame.shape), CROP[len(self.window)]) + math.lcm(
+            *source.spec.stride
+        )
         tile, *others = source.plan(self.window, enough)
         if others:  # the network takes no piece of that size
             return None

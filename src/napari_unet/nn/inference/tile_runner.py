@@ -1,10 +1,12 @@
 """A network run over one plane or volume, tile by tile, with the raw maps of one piece.
 
-Tiles are as large as the device's memory allows, and are halved where it turns out to be short.
+Tiles are as large as the device's memory allows (`device_memory`), and are halved where it turns out
+to be short.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +18,7 @@ import torch
 from napari_unet.core.errors import DeviceError
 from napari_unet.core.image.frames import Resampling
 from napari_unet.core.tiles import nearest_first, plan_tiles, relative_window, tile_halo
+from napari_unet.nn.inference.device_memory import GPU_BATCH, choose_edge, is_out_of_memory
 from napari_unet.nn.inference.embeddings import FeatureCache, FrameFeatures
 from napari_unet.nn.inference.model_input import choose_scale
 from napari_unet.nn.inference.remote import WANT_MAPS, RemoteRunner, Wanted, read_answer
@@ -36,17 +39,6 @@ if TYPE_CHECKING:
 MARGIN = 1
 """Pixels around a tile whose maps are exact, too: decoding compares each pixel with its
 neighbours."""
-GPU_BATCH = 4
-"""Planes' tiles that go through a GPU together; a processor is busy with one."""
-LARGEST_TILE = {2: 2048, 3: 192}
-"""Edge length beyond which a tile gains no speed, in pixels of a plane or volume."""
-LIVE_TILE = {2: 1024, 3: 96}
-"""Edge length up to which tiles still follow each other quickly enough to be watched."""
-LIVE_TENSORS = 8
-"""Full-resolution feature maps that a forward pass holds at its peak, scratch included."""
-MEMORY_SHARE = 0.5
-"""Share of the free memory that one batch may take."""
-
 Focus = Callable[[], Sequence[float] | None]
 """Returns the position, in the frame's pixels, near which tiles run first, if there is one."""
 
@@ -114,8 +106,8 @@ class TileRunner:
         """Cover the frame, or a region of it, with tiles; of another edge length if given."""
         ndim, frame, edge = self.spec.ndim, self.frame, edge or self.edge
         if not frame.rescaled:
-            halo, grid = tile_halo(self.spec, MARGIN), self.spec.stride
-            edges = self.spec.limit_tile((edge,) * ndim)
+            halo, grid = self._halo(MARGIN), self._grid
+            edges = self._alike(self.spec.limit_tile((edge,) * ndim), min)
             return plan_tiles(frame.size, edges, halo, grid, margin=MARGIN, region=region)
         edges = tuple(max(1, edge * n // m) for n, m in zip(frame.size, frame.shape, strict=True))
         unit = (1,) * ndim
@@ -247,9 +239,24 @@ class TileRunner:
         frame = self.frame
         if not frame.rescaled:
             return tile
-        region, halo, grid = frame.in_network(tile.outer), tile_halo(self.spec), self.spec.stride
+        region, halo, grid = frame.in_network(tile.outer), self._halo(), self._grid
         enough = [n + step for n, step in zip(frame.shape, grid, strict=True)]
         return plan_tiles(frame.shape, enough, halo, grid, region=region)[0]
+
+    @property
+    def _grid(self) -> tuple[int, ...]:
+        """The pooling grid that tiles lie on, in every view."""
+        return self._alike(self.spec.stride, math.lcm)
+
+    def _halo(self, margin: int = 0) -> tuple[int, ...]:
+        """Return what a tile must read on each side, in every view: see `tile_halo`."""
+        return self._alike(tile_halo(self.spec, margin), max)
+
+    def _alike(self, sizes: tuple[int, ...], combine: Callable[[int, int], int]) -> tuple[int, ...]:
+        """Return sizes along the axes; along Y and X the same where a view exchanges them."""
+        if not any(view.swap for view in self.runner.views):
+            return sizes
+        return (*sizes[:-2], *2 * (combine(*sizes[-2:]),))
 
     def _next_batch(self, waiting: list[Tile], focus: Sequence[float] | None) -> list[Tile]:
         """Choose the nearest tile, and others for which the network reads just as much."""
@@ -271,7 +278,7 @@ class TileRunner:
             for tile in tiles
             for w, n, m in zip(tile.write, frame.size, frame.shape, strict=True)
         )
-        if edge < max(self.spec.stride):
+        if edge < max(self._grid):
             raise DeviceError(
                 f"The memory of {self.runner.device} does not hold one tile of {largest} pixels; "
                 "close other programs, or choose the device 'cpu'."
@@ -309,49 +316,6 @@ def _cancel(running: Iterable[PendingTile]) -> None:
     for pending in running:
         if isinstance(pending.raw, PendingAnswer):
             pending.raw.cancel()
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error means that a device's memory did not suffice."""
-    text = str(error).lower()
-    signs = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
-    return isinstance(error, MemoryError) or any(sign in text for sign in signs)
-
-
-def choose_edge(
-    spec: ModelSpec, runner: Runner, batch: int, *, live: bool, scale: float = 1.0
-) -> int:
-    """Return the edge length of the largest tile worth running, from the memory that is free.
-
-    Parameters
-    ----------
-    spec, runner
-        The network and where it runs.
-    batch
-        Tiles that share the memory.
-    live
-        Whether somebody watches, so that tiles should come quickly.
-    scale
-        Network pixels a stack pixel; where an image is shrunk, a tile stands for more of it, which
-        has to be read first.
-    """
-    if isinstance(runner, RemoteRunner):  # a server's memory is its own; small tiles flow better
-        return max(max(spec.stride), min(LIVE_TILE[spec.ndim], int(LIVE_TILE[spec.ndim] * scale)))
-    each = LIVE_TENSORS * spec.width * runner.dtype.itemsize
-    device = runner.device
-    if device.type == "cuda":
-        # What torch keeps cached from the frames before is free for the next tile.
-        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        free = torch.cuda.mem_get_info(device)[0] + cached
-    else:
-        import psutil
-
-        free = psutil.virtual_memory().available
-    pixels = MEMORY_SHARE * free / (each * batch)
-    halo = max(tile_halo(spec))
-    edge = int(pixels ** (1 / spec.ndim)) - 2 * halo
-    limit = (LIVE_TILE if live else LARGEST_TILE)[spec.ndim]
-    return max(max(spec.stride), min(edge, limit, max(limit // 8, int(limit * scale))))
 
 
 @torch.inference_mode()

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_unet.core.errors import DeviceError, UnetError
 from napari_unet.core.io.files import first_line
-from napari_unet.nn.inference.tile_runner import is_out_of_memory
+from napari_unet.nn.inference.device_memory import is_out_of_memory
 from napari_unet.nn.remote.message import BODY_LIMIT, MODEL_LIMIT, pack
 from napari_unet.nn.serve.fair_queue import FairQueue
 from napari_unet.nn.serve.service import Service, UnknownModelError

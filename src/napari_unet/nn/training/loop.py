@@ -18,8 +18,8 @@ from napari_unet.core.instances.heads import get_head
 from napari_unet.core.io.files import remove_partials
 from napari_unet.core.progress import TrainStep, map_steps
 from napari_unet.core.training.config import TrainConfig, resolve_config
+from napari_unet.nn.inference.device_memory import is_out_of_memory
 from napari_unet.nn.inference.model import has_fast_bfloat16
-from napari_unet.nn.inference.tile_runner import is_out_of_memory
 from napari_unet.nn.training.augment import draw_crop, make_batch
 from napari_unet.nn.training.checkpoint import TrainState, save_checkpoint
 from napari_unet.nn.unet.layers import LAYOUT
