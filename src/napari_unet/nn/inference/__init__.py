@@ -6,7 +6,7 @@ foreign_net            a network that others built, between our tiles and its ax
 onnx_runtime           ONNX Runtime: what runs a network instead of torch
 remote                 a server that runs a network instead of this computer
 runner                 the network ready to run in a given number format; test-time augmentation
-device_memory          how large tiles may be by the memory that is free; errors that say it is short
+device_memory          how large a tile may be by the free memory; errors that say it was short
 tile_runner            a frame in tiles, which are halved when the memory runs out
 orthogonal             a 2D network on a volume's planes across z, y and x
 map_source             the choice between the two; `predict`, the maps of a stack

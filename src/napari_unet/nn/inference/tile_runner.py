@@ -1,7 +1,7 @@
 """A network run over one plane or volume, tile by tile, with the raw maps of one piece.
 
-Tiles are as large as the device's memory allows (`device_memory`), and are halved where it turns out
-to be short.
+Tiles are as large as the device's memory allows (`device_memory`), and are halved where it turns
+out to be short.
 """
 
 from __future__ import annotations
