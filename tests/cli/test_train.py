@@ -135,8 +135,9 @@ def test_planes_that_nobody_labelled_are_left_out(tmp_path) -> None:
     found = pairs.read_labelled("s", tmp_path / "i.tif", tmp_path / "l.tif")
     planes = pairs.samples_of([found], 2, 1, InstanceHead())
     assert [item.source for item in planes.items] == ["s", "s"]
-    volume = pairs.samples_of([found], 3, 1, InstanceHead())
-    assert [item.labels.shape for item in volume.items] == [(4, 96, 120)]
+    (volume,) = pairs.samples_of([found], 3, 1, InstanceHead()).items
+    assert volume.labels.shape == (4, 96, 120)
+    assert volume.known.any((1, 2)).tolist() == [False, True, False, True]
     flat = pairs.Labelled("flat", open_stack(image), labels)
     with pytest.raises(InputError, match="needs volumes"):
         pairs.samples_of([flat], 3, 1, InstanceHead())
@@ -189,6 +190,19 @@ def test_images_with_other_channels_than_the_model(data, tiny_model, home, capsy
         image = np.uint8(tifffile.imread(path)[0] >> 4)
         tifffile.imwrite(path, np.stack([image] * 4, -1), photometric="rgb", extrasamples=[2])
     assert train(data, *tune, "--name", "colours") == 0
+
+
+def test_a_new_network_sees_all_channels_of_images_of_two_kinds(data, home, capsys) -> None:
+    """Grey images go with those in colours; of two channels beside them, the user chooses."""
+    path = data / "images" / "cell1.tif"
+    image = np.uint8(tifffile.imread(path) >> 4)
+    tifffile.imwrite(path, np.stack([image, image // 2, 255 - image], -1), photometric="rgb")
+    assert train(data, *NEW, "--steps", "1", "--name", "both") == 0
+    assert read_card(home / "models" / "both").spec.in_channels == 3
+    two = np.stack([image, image // 2])
+    tifffile.imwrite(data / "images" / "cell0.tif", two, imagej=True, metadata={"axes": "CYX"})
+    text = say(data, capsys, *NEW, "--name", "two")
+    assert "cell0 has 2 channels, others have 3; say which one" in text
 
 
 def test_a_full_disk_while_the_model_is_stored(data, home, capsys, monkeypatch) -> None:

@@ -105,7 +105,8 @@ def _models_show(values: Namespace) -> int:
         return 0
     from napari_unet.nn.unet.summary import format_summary  # loads torch, so only after the checks
 
-    print(f"{folder}\n", *_card_lines(card), "", format_summary(card.spec), sep="\n")
+    networks = format_summary(card.spec, card.click)
+    print(f"{folder}\n", *_card_lines(card), "", networks, sep="\n")
     return 0
 
 

@@ -255,11 +255,10 @@ class TrainingRun:
             model = load_model(request.start, request.device)
             check_channels(images, model.spec.in_channels, request)
             return transfer_head(model, request.classes) if request.classes is not None else model
-        stack, ndim = images[0].stack, request.ndim or 2
-        if request.channel is not None or stack.channels == 1:
-            channels = 1
-        else:
-            channels = 3 if stack.rgb else stack.channels
+        stack, ndim, channels = images[0].stack, request.ndim or 2, 1
+        if request.channel is None:
+            channels = max(3 if i.stack.rgb else i.stack.channels for i in images)
+            check_channels(images, channels, request)
         size = stack.voxel_size_um if ndim == 3 else None
         width = request.width or 16
         spec = fresh_spec(ndim, channels, request.classes, request.depth, width, size)
@@ -267,7 +266,7 @@ class TrainingRun:
 
 
 def check_channels(images: Sequence[Labelled], wanted: int, request: TrainRequest) -> None:
-    """Check that images have as many channels as the model to tune has inputs.
+    """Check that images have as many channels as the network has inputs.
 
     One channel is given to all inputs, and RGB to three; of anything else the user has to choose.
 
@@ -280,10 +279,11 @@ def check_channels(images: Sequence[Labelled], wanted: int, request: TrainReques
         stack = image.stack
         fits = stack.channels in (1, wanted) or (stack.rgb and wanted == 3)
         if request.channel is None and not fits:
+            rival = f"the model {request.start!r} takes" if request.start else "others have"
+            way_out = "a model from --scratch" if request.start else "on images of one kind"
             raise InputError(
-                f"{image.name} has {stack.channels} channels, the model {request.start!r} takes "
-                f"{wanted}; say which one it is to learn from (--channel, 0 to "
-                f"{stack.channels - 1}), or train a model from --scratch."
+                f"{image.name} has {stack.channels} channels, {rival} {wanted}; say which one it "
+                f"is to learn from (--channel, 0 to {stack.channels - 1}), or train {way_out}."
             )
 
 

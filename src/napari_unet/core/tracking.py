@@ -63,7 +63,7 @@ class FrameObjects:
     Attributes
     ----------
     labels
-        Unsigned ([Z,] Y, X).
+        Whole numbers ([Z,] Y, X).
     ids, sizes
         Label and pixels of each object, labels ascending.
     centres
@@ -77,8 +77,8 @@ class FrameObjects:
 
     @classmethod
     def from_labels(cls, labels: np.ndarray) -> FrameObjects:
-        """Measure the objects of a frame."""
-        where = np.nonzero(labels)
+        """Measure the objects of a frame; what lies below 0 is background, too."""
+        where = np.nonzero(labels > 0)
         ids, owner, sizes = np.unique(labels[where], return_inverse=True, return_counts=True)
         sums = [np.bincount(owner, axis, len(ids)) for axis in where]
         centres = np.stack(sums, 1) / np.maximum(sizes, 1)[:, None]
@@ -285,7 +285,7 @@ class Linker:
         Parameters
         ----------
         labels
-            Unsigned ([Z,] Y, X), 0 is background.
+            Whole numbers ([Z,] Y, X), however large; 0 and below is background.
         origin
             Which object of the frame before each object comes from, as `match_frames` gives it;
             None: they are matched here.
@@ -294,14 +294,14 @@ class Linker:
         if origin is None and self._before is not None:
             origin = match_frames(self._before, now, self.settings, self.ratio)
         tracks = self._numbers(now, origin)
-        table = np.zeros(int(now.ids.max(initial=0)) + 1, np.uint32)
-        table[now.ids] = tracks
         rows = np.zeros((len(now.ids), 5))
         rows[:, 0], rows[:, 1] = tracks, self._time
         rows[:, 5 - labels.ndim :] = now.centres
         self._rows.append(rows)
         self._before, self._tracks, self._time = now, tracks, self._time + 1
-        return np.asarray(table[labels])
+        # By place and not by value: a table for the labels of other programs may fill the memory.
+        table = np.concatenate([[0], tracks]).astype(np.uint32)
+        return np.asarray(table[np.searchsorted(now.ids, labels, side="right")])
 
     def finish(self) -> Tracks:
         """Return the tracks of the frames that were added."""

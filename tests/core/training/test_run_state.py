@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -24,7 +25,8 @@ from napari_unet.core.training.run_state import (
 )
 
 SPEC = ModelSpec(ndim=3, depth=1, pooling=((1, 2, 2),)).to_json()
-MINE = RunState("parent", SPEC, "data", {"base": "nuclei"})
+HELD_OUT = {"validation": 0.2, "seed": 3}
+MINE = RunState("parent", SPEC, "data", {"base": "nuclei"}, HELD_OUT)
 
 
 @pytest.fixture
@@ -39,9 +41,18 @@ def folder(home):
 def test_a_training_goes_on_with_the_same_plan_only(folder):
     noted = read_run_state(folder)
     assert noted is not None and noted.fits(MINE) and noted.request == {"base": "nuclei"}
-    write_run_state(folder, RunState("parent", SPEC, "data"))
+    write_run_state(folder, RunState("parent", SPEC, "data", {}, HELD_OUT))
+    with pytest.raises(InputError, match=r"begun with validation 0\.2 and seed 3; with others it"):
+        write_run_state(folder, RunState("parent", SPEC, "data", {}, {**HELD_OUT, "seed": 4}))
     with pytest.raises(InputError, match="had another model or other images"):
         write_run_state(folder, RunState("parent", SPEC, "other data"))
+
+
+def test_a_training_of_before_it_was_noted_what_is_held_out_goes_on(folder):
+    noted = json.loads((folder / RUN_STATE).read_text())
+    del noted["held_out"]
+    (folder / RUN_STATE).write_text(json.dumps(noted))
+    write_run_state(folder, MINE)
 
 
 def test_without_a_checkpoint_the_plan_is_written_anew(folder):

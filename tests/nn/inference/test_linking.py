@@ -32,6 +32,19 @@ def test_numbers_stay_the_same_through_time():
     assert isinstance(linked.tracks, nu.Tracks) and not linked.tracks.graph
 
 
+@pytest.mark.parametrize("largest", [2**32 - 1, 2**62])
+def test_labels_of_other_programs_may_be_large_and_have_a_background_below_zero(largest):
+    labels = movie().astype(np.int64)
+    labels[labels == 2] = largest
+    labels[labels == 0] = -1
+    linked = nu.link_frames(labels)
+    assert linked.tracks.count == 2
+    assert np.array_equal(linked.labels, nu.link_frames(movie()).labels)
+    assert np.array_equal(nu.link_frames(movie().astype(float)).labels, linked.labels)
+    with pytest.raises(InputError, match="Time 0 holds numbers between the labels"):
+        nu.link_frames(movie() * 1.5)
+
+
 def test_frames_are_read_one_by_one_and_two_are_held():
     class Frames:
         shape, read = (50, 40, 60), []

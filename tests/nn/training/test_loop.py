@@ -22,6 +22,7 @@ from napari_unet.core.training.samples import Samples
 from napari_unet.nn.training import loop as train_module
 from napari_unet.nn.training.checkpoint import TrainState, load_checkpoint
 from napari_unet.nn.training.loop import rate_factor, train
+from napari_unet.nn.unet.layers import LAYOUT
 from napari_unet.nn.unet.net import UNet
 
 SPEC = ModelSpec(in_channels=1, depth=2, width=8)
@@ -39,8 +40,10 @@ def samples():
 
 
 def start(settings=SETTINGS, seed=0, spec=SPEC):
+    """Begin with a network whose weights lie in the memory as those of a tuning do."""
     torch.manual_seed(seed)
-    return TrainState.start(UNet(spec), settings)
+    net = UNet(spec).to(memory_format=LAYOUT[spec.ndim])
+    return TrainState.start(net, settings)
 
 
 def run(state, samples, settings=SETTINGS, **options):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from napari_unet.core.settings.model_spec import ModelSpec
+from napari_unet.nn.unet.click_head import ClickHead
 from napari_unet.nn.unet.net import UNet
+from napari_unet.nn.unet.refiner import Refiner
 from napari_unet.nn.unet.summary import format_summary, summarise_network
 
 
@@ -70,3 +72,14 @@ def test_table_shows_every_part_and_what_it_means_for_images():
     assert "1/2 x 1/4 x 1/4" in lines[2 + 4]
     assert "(z, y, x)" in lines[-2]
     assert "(2, 4, 4)" in lines[-1]
+
+
+def test_networks_for_clicks_follow_the_total_with_what_they_are_for():
+    spec = ModelSpec(depth=2, width=4)
+    head = ClickHead(spec, refiner=Refiner())
+    lines = format_summary(spec, head.card_entry({})).splitlines()
+    weights = [sum(p.numel() for p in net.parameters()) for net in (head, head.refiner)]
+    assert lines[-6].split() == ["click", "head", f"{weights[0] - weights[1]:,}"]
+    assert lines[-5].split() == ["refiner", f"{weights[1]:,}"]
+    assert "outlines of large clicked objects" in lines[-3]
+    assert "refiner" not in format_summary(spec, ClickHead(spec).card_entry({}))

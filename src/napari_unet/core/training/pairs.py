@@ -232,8 +232,9 @@ def samples_of(
 ) -> Samples:
     """Turn images into samples, one for each plane (`ndim` 2) or volume (3).
 
-    Planes of a stack without any label are taken for such that nobody looked at, unless a mask
-    says otherwise. Frames of one file stay together when some are held out.
+    Planes of a stack without any label are taken for such that nobody looked at, also in a volume
+    that has labels in others, unless a mask says otherwise. Frames of one file stay together when
+    some are held out.
 
     Raises
     ------
@@ -265,6 +266,9 @@ def _frames(
         known = None if image.known is None else image.known[index]
         if len(indices) > 1 and not (labels.any() if known is None else known.any()):
             continue
+        if known is None and ndim == 3 and labels.any():
+            labelled = labels.any((1, 2))
+            known = np.broadcast_to(labelled[:, None, None], labels.shape)
         values = stack.read(index, window, channels)
         rgb = stack.rgb and channel is None
         axes = "CYX" if ndim == 2 else "CZYX"

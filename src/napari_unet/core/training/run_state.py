@@ -42,12 +42,15 @@ class RunState:
         Hash of the samples.
     request
         What the user asked for, so that the window can offer to resume; empty: it does not.
+    held_out
+        The settings by which samples are held out; empty in files of before they were noted.
     """
 
     parent: str
     spec: dict[str, Any]
     data: str
     request: dict[str, Any] = field(default_factory=dict)
+    held_out: dict[str, float] = field(default_factory=dict)
 
     def fits(self, other: RunState) -> bool:
         """Tell whether a training can be resumed from the other's checkpoint."""
@@ -68,7 +71,7 @@ def write_run_state(folder: Path, state: RunState) -> None:
     Raises
     ------
     InputError
-        The checkpoint was begun with something else.
+        The checkpoint was begun with something else, or other samples were held out.
     OutputError
         The folder cannot be written.
     """
@@ -80,6 +83,13 @@ def write_run_state(folder: Path, state: RunState) -> None:
         raise InputError(
             f"The unfinished training of {folder.name!r} had another model or other images; give "
             f"the same ones, or delete {folder} to start again."
+        )
+    if noted.held_out and noted.held_out != state.held_out:
+        begun = " and ".join(f"{name} {value:g}" for name, value in noted.held_out.items())
+        raise InputError(
+            f"The unfinished training of {folder.name!r} was begun with {begun}; with others it "
+            f"would be judged by images that it has learned from. Give the same ones, or delete "
+            f"{folder} to start again."
         )
 
 

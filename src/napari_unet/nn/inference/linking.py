@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.errors import InputError, ModelError
+from napari_unet.core.labels.object_check import background_below_zero, whole_numbers
 from napari_unet.core.progress import Progress, run_to_end
 from napari_unet.core.settings.tasks import LinkSettings
 from napari_unet.core.tracking import AUTO, OVERLAP, TRACKASTRA, Linker
@@ -46,7 +47,7 @@ def link_frames(
     Parameters
     ----------
     labels
-        Integers (T, [Z,] Y, X), each frame segmented on its own; 0 is background.
+        Whole numbers (T, [Z,] Y, X), each frame segmented on its own; 0 and below is background.
     axes
         A letter for each axis; TYX or TZYX if not given.
     settings
@@ -59,7 +60,8 @@ def link_frames(
     Raises
     ------
     UnetError
-        There is no time axis, or trackastra is requested and cannot be used.
+        There is no time axis, the values are no whole numbers, or trackastra is requested and
+        cannot be used.
     """
     axes = axes or ("TYX" if np.ndim(labels) == 3 else "TZYX")
     out = np.zeros(labels.shape, np.uint32)
@@ -106,7 +108,8 @@ def link_steps(
     ratio = 1.0 if voxel_size_um is None else voxel_size_um[0] / voxel_size_um[1]
     linker = Linker(settings, ratio)
     for t in range(count):
-        out[t] = linker.add(np.asarray(labels[t]), None if origins is None else origins[t])
+        frame, _ = background_below_zero(whole_numbers(np.asarray(labels[t]), f"Time {t}"))
+        out[t] = linker.add(frame, None if origins is None else origins[t])
         yield Progress(t + 1, count, "frames linked")
     return linker.finish()
 

@@ -144,10 +144,11 @@ def load_checkpoint(state: TrainState, path: Path) -> None:
         state.best = None
         if parts["best"]:
             state.best = {k: parts["best"][k].to(v.device) for k, v in state.average.items()}
+        trained = [p for group in state.optimizer.param_groups for p in group["params"]]
         slots: dict[int, dict[str, Tensor]] = {}
         for name, value in parts["optimizer"].items():
             number, slot = name.split("/")
-            slots.setdefault(int(number), {})[slot] = value
+            slots.setdefault(int(number), {})[slot] = _laid_out(value, trained[int(number)])
         whole = state.optimizer.state_dict()
         state.optimizer.load_state_dict({**whole, "state": slots})
         state.step, state.seconds = notes["step"], notes["seconds"]
@@ -157,3 +158,13 @@ def load_checkpoint(state: TrainState, path: Path) -> None:
             f"{path} cannot be resumed from ({error}); give the checkpoint of a training of the "
             "same network, or start again without it."
         ) from error
+
+
+def _laid_out(value: Tensor, like: Tensor) -> Tensor:
+    """Return a moment in the memory layout of its weights: a fused optimizer takes it for granted.
+
+    A file holds tensors in the order of their axes, networks have their channels last.
+    """
+    if value.shape != like.shape:  # the count of steps
+        return value
+    return torch.empty_like(like, dtype=value.dtype, requires_grad=False).copy_(value)

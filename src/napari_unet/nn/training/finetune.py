@@ -106,11 +106,13 @@ def begin_tuning(
     Raises
     ------
     InputError
-        The checkpoint is that of another model or other samples; see also `Tuning`.
+        The checkpoint is that of another model or other samples, or others were held out; see also
+        `Tuning`.
     OutputError
         The folder cannot be written.
     """
-    state = RunState(model.card.hash, model.spec.to_json(), data_hash, request or {})
+    held_out = {"validation": settings.validation, "seed": settings.seed}
+    state = RunState(model.card.hash, model.spec.to_json(), data_hash, request or {}, held_out)
     write_run_state(folder, state)
     return Tuning(model, samples, settings, folder=folder, resume=resume)
 

@@ -1,4 +1,4 @@
-"""A table of a network's parts, weights and costs, measured by running it on the meta device."""
+"""A table of a model's networks: their parts, weights and costs, measured on the meta device."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from napari_unet.core.settings.model_spec import ModelSpec
 from napari_unet.core.text import align
 from napari_unet.core.tiles import receptive_field
+from napari_unet.nn.unet.click_head import ClickHead
 from napari_unet.nn.unet.net import UNet
+from napari_unet.nn.unet.refiner import Refiner
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from torch import Tensor
-
-    from napari_unet.core.settings.model_spec import ModelSpec
 
 HEADINGS = ("part", "channels", "resolution", "parameters", "FLOP/px")
 
@@ -110,12 +111,21 @@ def _record(outputs: dict[str, tuple[int, ...]], name: str) -> Callable[..., Non
     return hook
 
 
-def format_summary(spec: ModelSpec) -> str:
-    """Format a network's summary as a table, with receptive field and tile grid below."""
+def format_summary(spec: ModelSpec, click: Mapping[str, Any] | None = None) -> str:
+    """Format a network's summary as a table, with receptive field and tile grid below.
+
+    Parameters
+    ----------
+    click
+        The entry `click` of the model's card: its networks follow the total, with what each is for.
+    """
     whole = summarise_network(spec)
     parts = [(r.name, str(r.channels), _resolution(r.scale), *_costs(r)) for r in whole.rows]
-    table = align([HEADINGS, *parts, ("total", "", "", *_costs(whole))])
-    rule = "-" * len(table[-1])
+    for_clicks = _click_networks(spec, click or {})
+    others = [(name, "", "", f"{weights:,}", "") for name, weights, _ in for_clicks]
+    table = align([HEADINGS, *parts, ("total", "", "", *_costs(whole)), *others])
+    rule = "-" * len(table[0])
+    end = 1 + len(parts)
     axes = "y, x" if spec.ndim == 2 else "z, y, x"
     seen = ", ".join(map(str, receptive_field(spec)))
     grid = ", ".join(map(str, spec.stride))
@@ -123,13 +133,30 @@ def format_summary(spec: ModelSpec) -> str:
         [
             table[0],
             rule,
-            *table[1:-1],
+            *table[1:end],
             rule,
-            table[-1],
+            *table[end:],
+            *(f"The {name} {purpose}." for name, _, purpose in for_clicks),
             f"Each pixel is decided by the pixels up to ({seen}) away ({axes}).",
             f"Tiles lie on a grid of ({grid}) pixels.",
         ]
     )
+
+
+def _click_networks(spec: ModelSpec, click: Mapping[str, Any]) -> list[tuple[str, int, str]]:
+    """Return name, number of weights and purpose of the networks that answer clicks."""
+    found: list[tuple[str, nn.Module, str]] = []
+    with torch.device("meta"):
+        if "spec" in click:
+            head = ClickHead(spec, ModelSpec.from_json(click["spec"]))
+            found.append(("click head", head, "finds a clicked object in the features above"))
+        if "refiner" in click:
+            refiner = Refiner(ModelSpec.from_json(click["refiner"]["spec"]))
+            purpose = (
+                "sharpens the outlines of large clicked objects, at the resolution of the image"
+            )
+            found.append(("refiner", refiner, purpose))
+    return [(name, sum(p.numel() for p in net.parameters()), use) for name, net, use in found]
 
 
 def _resolution(scale: tuple[int, ...]) -> str:
