@@ -233,6 +233,23 @@ def test_a_folder_is_a_batch(folder: Path, tmp_path: Path, tiny_model: str, caps
     assert main(["segment", str(folder), str(out), "--model", tiny_model, "--overwrite"]) == 0
 
 
+def test_what_is_there_is_left_and_what_it_lacks_is_written(
+    folder: Path, tmp_path: Path, tiny_model: str, capsys
+) -> None:
+    out = tmp_path / "out"
+    (folder / "broken.tif").unlink()
+    command = ["segment", str(folder), str(out), "--model", tiny_model, "--no-survey"]
+    assert main(command) == 0
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    assert main([*command, "--resume", "--also", "rois", "--min-size", "7"]) == 0
+    captured = capsys.readouterr()
+    assert f"{len(before)} had labels before" in captured.out
+    assert "were made otherwise and are left as they are" in captured.err
+    assert "min_size None, now 7" in captured.err
+    assert {path: path.read_bytes() for path in before} == before
+    assert len(list(out.glob("*_rois.zip"))) == len(before)
+
+
 def test_equal_names_keep_their_endings(folder: Path, tmp_path: Path, tiny_model: str) -> None:
     (folder / "broken.tif").unlink()
     (folder / "cell0.png").write_bytes((folder / "cell10.png").read_bytes())

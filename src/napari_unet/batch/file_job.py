@@ -72,15 +72,22 @@ class FileJob:
         """Whether there is an unfinished run in blocks."""
         if self.target is None or not is_output_location(self.target):
             return False
-        return self.output_location("").unfinished.exists()
+        return self.output_location("").is_unfinished
 
-    @property
-    def is_done(self) -> bool:
-        """Whether the labels are there and complete, whatever made them, for `segment --resume`.
+    def is_done(self, *, linked: bool) -> bool:
+        """Return whether the labels are there and complete, for `segment --resume` of a folder.
 
-        The Batch panel asks `run.find_finished`, which wants the same model, data and settings.
+        Whatever made them, so that no image has to be read to know; the Batch panel asks
+        `run.find_finished`, which wants the same model, data and settings.
+
+        Parameters
+        ----------
+        linked
+            Whether the table of tracks belongs to them.
         """
-        return self.target is not None and self.target.exists() and not self.is_unfinished
+        if self.target is None or not self.target.exists() or self.is_unfinished:
+            return False
+        return not linked or tracks_path(self.target).exists()
 
 
 @dataclass(frozen=True)
@@ -97,9 +104,9 @@ class BlockOptions:
         """Whether an option is given that needs blocks."""
         return self.resume or self.scheduler is not None or self.block is not None
 
-    def for_job(self, job: FileJob) -> BlockOptions:
+    def for_job(self, job: FileJob, *, linked: bool) -> BlockOptions:
         """Return the options for one of many files; labels made in one go are not resumed."""
-        if job.target is None or is_output_location(job.target):
+        if not linked and (job.target is None or is_output_location(job.target)):
             return self
         return replace(self, resume=False)
 

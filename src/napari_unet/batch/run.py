@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.batch.file_job import BlockOptions, is_batch, segment_file, without_parts
 from napari_unet.core.errors import UnetError
 from napari_unet.core.io.files import check_exists, list_images
-from napari_unet.core.io.provenance import hash_stack, read_provenance
+from napari_unet.core.io.provenance import differing_settings, hash_stack, read_provenance
 from napari_unet.core.progress import Progress, map_steps
 
 if TYPE_CHECKING:
@@ -80,9 +80,7 @@ def find_finished(
         provenance = read_provenance(job.target)
         if provenance.get("failed_blocks") or job.is_unfinished:
             return None
-        if provenance.get("model_hash") != card.hash or provenance.get("settings") != asdict(
-            settings
-        ):
+        if any(differing_settings(provenance, card.hash, settings)):
             return None
         same = provenance.get("data_hash") == hash_stack(job.open())
     except UnetError:

@@ -69,7 +69,11 @@ def add_segment(commands: Any) -> None:
     )
     add_settings(command, LinkSettings, "following objects through time (--link)")
     large = command.add_argument_group("large data (labels that become a .zarr)")
-    large.add_argument("--resume", action="store_true", help="go on with an unfinished run")
+    large.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with an unfinished run; of a folder, images that have labels are left out",
+    )
     large.add_argument(
         "--scheduler", metavar="ADDRESS", help="work on a dask cluster, such as tcp://host:8786"
     )
@@ -111,11 +115,15 @@ def _segment(values: Namespace) -> int:
     parts = without_parts(listed)[1] if len(jobs) < len(listed) else {}
     blocks = BlockOptions(values.block, values.resume, values.scheduler, values.level)
     for job in jobs:  # errors that can be known are raised before torch is loaded
-        runs_in_blocks(job.target, blocks.for_job(job) if many else blocks, linked=values.link)
+        options = blocks.for_job(job, linked=values.link) if many else blocks
+        runs_in_blocks(job.target, options, linked=values.link)
+    done: list[FileJob] = []
     if many:
         make_folder(values.output)
         if blocks.resume:  # each result is whole, so what is there is done
-            jobs = [job for job in jobs if not job.is_done]
+            done = [job for job in jobs if job.is_done(linked=values.link)]
+            jobs = [job for job in jobs if job not in done]
+            _remark_on_done(done, values.model, settings)
     else:
         jobs[0].open(values.axes, values.level)
     also = _also(values, jobs)
@@ -123,14 +131,14 @@ def _segment(values: Namespace) -> int:
 
     def run(job: FileJob, bar: tqdm[Any]) -> None:
         bar.set_description(Path(job.source).name, refresh=False)
-        options = blocks.for_job(job) if many else blocks
+        options = blocks.for_job(job, linked=values.link) if many else blocks
         steps = segment_file(job, model, settings, values.axes, values.overwrite, link, options)
         try:
             provenance = follow(steps, bar)
         except (KeyboardInterrupt, OutputError, ConnectionLostError) as end:
             ours = not isinstance(end, OutputError) or isinstance(end.__cause__, OSError)
             in_blocks = runs_in_blocks(job.target, options, linked=values.link)
-            if ours and in_blocks and job.output_location(model.name).unfinished.exists():
+            if ours and in_blocks and job.output_location(model.name).is_unfinished:
                 say("finished blocks are kept; --resume goes on with the rest.")
             raise
         if lost := len(provenance.get("failed_blocks", ())):
@@ -138,10 +146,11 @@ def _segment(values: Namespace) -> int:
             if many:
                 say(f"{job.source} has {pluralise(lost, 'block')} that could not be read.")
         for kind in also:
-            _export(job, kind, values.overwrite)
+            _export(job, kind, overwrite=values.overwrite)
         bar.write(_run_line(job.target or f"labels of {job.source}", provenance), file=sys.stdout)
 
     failed = run_all(jobs, run, keep_going=many)
+    failed += _export_missing(done, also)
     if empty:
         lost = pluralise(sum(empty), "block")
         say(f"{lost} could not be read and left empty; --resume tries again.")
@@ -149,15 +158,54 @@ def _segment(values: Namespace) -> int:
     if many:
         for part, first in parts.items():
             say(f"{part.name} is a part of the image {first.name}.")
-        print(_folder_line(values.input, len(jobs) - failed, len(jobs)))
+        print(_folder_line(values.input, len(jobs) - failed, len(jobs), len(done)))
     return UNUSABLE if failed else 0
 
 
-def _folder_line(folder: Path, done: int, count: int) -> str:
+def _remark_on_done(jobs: list[FileJob], model: str, settings: PredictSettings) -> None:
+    """Say how many results, which are left as they are, were made otherwise."""
+    from napari_unet.core.io.provenance import differing_settings, find_provenance
+    from napari_unet.core.models.folder import read_card
+    from napari_unet.core.models.store import find_model
+
+    if not jobs:
+        return
+    model_hash, others = read_card(find_model(model)).hash, dict[Path | None, list[str]]()
+    for job in jobs:
+        found = list(differing_settings(find_provenance(job.target), model_hash, settings))
+        others |= {job.target: found} if found else {}
+    if others:
+        target, found = next(iter(others.items()))
+        say(
+            f"warning: {len(others)} of {pluralise(len(jobs), 'result')} were made otherwise and "
+            f"are left as they are, such as {target} ({'; '.join(found)}); to replace them, give "
+            "--overwrite without --resume."
+        )
+
+
+def _export_missing(jobs: list[FileJob], kinds: list[str]) -> int:
+    """Write what results of an earlier run lack beside them; return how many failed."""
+    from napari_unet.core.labels.label_export import path_beside
+
+    def lacks(job: FileJob) -> list[str]:
+        target = job.target
+        return [k for k in kinds if target is not None and not path_beside(target, k).exists()]
+
+    def export(job: FileJob, bar: tqdm[Any]) -> None:
+        for kind in lacks(job):
+            _export(job, kind, overwrite=False)
+
+    wanting = [job for job in jobs if lacks(job)]
+    return run_all(wanting, export, keep_going=True) if wanting else 0
+
+
+def _folder_line(folder: Path, done: int, count: int, before: int) -> str:
     """Return a line on the run of a folder: images that were segmented, files that are none."""
     from napari_unet.core.io.files import other_files
 
     line = f"{done} of {count} images segmented"
+    if before:
+        line = f"{line if count else 'no image is left to segment'}; {before} had labels before"
     if others := other_files(folder):
         kinds = ", ".join(sorted({path.suffix or path.name for path in others}))
         line += f"; {pluralise(len(others), 'other file')} left out ({kinds})"
@@ -187,7 +235,7 @@ def _also(values: Namespace, jobs: list[FileJob]) -> list[str]:
     return kinds
 
 
-def _export(job: FileJob, kind: str, overwrite: bool) -> None:
+def _export(job: FileJob, kind: str, *, overwrite: bool) -> None:
     """Write the labels of a job, which are done, for another program."""
     from napari_unet.core.io.stack import open_stack
     from napari_unet.core.labels.label_export import export_labels, path_beside

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tifffile
+import zarr
 
+from napari_unet.core.errors import InputError
 from napari_unet.core.io import provenance as provenance
 from napari_unet.core.io.axes import object_ndim
-from napari_unet.core.io.provenance import are_labels, hash_labels, hash_stack
+from napari_unet.core.io.provenance import are_labels, hash_labels, hash_stack, read_provenance
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.models.card import ModelCard
 from napari_unet.core.settings.model_spec import ModelSpec
@@ -71,3 +74,14 @@ def test_labels_are_known_again_whatever_their_type_and_size(monkeypatch):
     changed[1, 100, 100] += 1  # in the middle sample
     for wanted in (whole, sampled):
         assert are_labels(labels, wanted) and not are_labels(changed, wanted)
+
+
+def test_what_other_programs_wrote_is_no_damage(tmp_path):
+    """ImageJ keeps texts of any kind where results keep theirs, and a Zarr may be an array."""
+    plain = np.zeros((9, 8), np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", plain, imagej=True, metadata={"Info": "by Bio-Formats"})
+    np.save(tmp_path / "b.npy", plain)
+    zarr.create_array(str(tmp_path / "c.zarr"), data=plain)
+    for path in sorted(tmp_path.iterdir()):
+        with pytest.raises(InputError, match="has no provenance"):
+            read_provenance(path)

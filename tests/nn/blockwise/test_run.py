@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from napari_unet.core.blockwise.estimate import RunEstimated
 from napari_unet.core.blockwise.output_location import OutputLocation
-from napari_unet.core.blockwise.run_directory import locked, open_preview
+from napari_unet.core.blockwise.run_directory import RunDirectory, locked, open_preview
 from napari_unet.core.errors import InputError, OutputError
 from napari_unet.core.io.lazy_arrays import RetryingArray, UnreadableError
 from napari_unet.core.io.provenance import read_provenance
@@ -322,6 +322,54 @@ def test_cancelling_keeps_blocks_and_resuming_does_the_rest(model, tmp_path):
     assert leftovers(tmp_path) == ["labels.zarr", "whole.zarr"]
     once_more = in_blocks(image, model, target, resume=True)
     assert np.array_equal(once_more.labels[:], whole)
+
+
+@pytest.mark.parametrize("killed_at", ["empty", "clear"])
+def test_a_run_that_was_killed_after_its_end_keeps_its_labels(
+    model, tmp_path, monkeypatch, killed_at
+):
+    """The result is in its place, and what led to it is not deleted yet, or only in part."""
+    image, target = texture(90, 80), tmp_path / "labels.zarr"
+
+    def die(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        whole = RunDirectory.empty
+
+        def empty(directory):
+            if not (directory.folder / "written").exists():  # at the begin of the run
+                return whole(directory)
+            if killed_at == "clear":
+                patch.setattr("napari_unet.core.blockwise.run_directory.clear", die)
+                whole(directory)
+            return die()
+
+        patch.setattr(RunDirectory, "empty", empty)
+        with pytest.raises(KeyboardInterrupt):
+            in_blocks(image, model, target, block=40)
+    found = open_stack(target).data[:]
+    assert found.max() > 3
+    again = in_blocks(image, model, target, block=40, resume=True)
+    assert np.array_equal(again.labels[:], found)
+    assert leftovers(tmp_path) == ["labels.zarr"]
+
+
+def test_finished_labels_of_something_else_are_not_what_was_asked_for(model, tmp_path):
+    image, target = texture(90, 80), tmp_path / "labels.zarr"
+    in_blocks(image, model, target)
+    harmless = PredictSettings(tile=64, certify=False)
+    assert in_blocks(image, model, target, resume=True, settings=harmless).labels[:].any()
+    for changes, says in (
+        ({"settings": PredictSettings(min_size=50)}, "min_size None, now 50"),
+        ({"image": image + 1}, "another image"),
+    ):
+        with pytest.raises(OutputError, match=says):
+            in_blocks(**({"image": image, "model": model, "target": target} | changes), resume=True)
+    foreign = zarr.create_array(str(tmp_path / "foreign.zarr"), data=np.ones((90, 80), np.uint16))
+    with pytest.raises(OutputError, match="do not say how they were made"):
+        in_blocks(image, model, tmp_path / "foreign.zarr", resume=True)
+    assert (foreign[:] == 1).all()
 
 
 def test_overwriting_begins_anew(model, tmp_path, same_objects):

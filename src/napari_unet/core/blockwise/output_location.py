@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
+from napari_unet.core.blockwise.run_plan import PLAN
 from napari_unet.core.errors import OutputError
 from napari_unet.core.io.files import expand_path, is_zarr
 from napari_unet.core.io.label_writer import DISK_ERRORS
@@ -129,6 +130,11 @@ class OutputLocation:
     def unfinished(self) -> Path:
         """The folder of an unfinished run."""
         return self.path.with_name(f".{self.path.name[:100]}.unfinished")
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether there is a run to go on with, not only what a cleaning that was killed left."""
+        return (self.unfinished / PLAN).exists()
 
     def check(self, may_exist: bool) -> None:
         """Raise OutputError if the image cannot go there."""

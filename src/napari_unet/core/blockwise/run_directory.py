@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.core.blockwise.run_plan import RunPlan
+from napari_unet.core.blockwise.run_plan import PLAN, RunPlan
 from napari_unet.core.errors import OutputError
 from napari_unet.core.io.files import atomic_file, make_folder
 from napari_unet.core.io.ome_zarr_labels import LabelImage, chunks_for
@@ -64,7 +64,7 @@ class RunDirectory:
             It is missing, or cannot be read.
         """
         try:
-            return RunPlan.from_json((self.folder / "plan.json").read_text(encoding="utf-8"))
+            return RunPlan.from_json((self.folder / PLAN).read_text(encoding="utf-8"))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise OutputError(
                 f"{self.folder} holds no plan that can be read ({error}); check that this computer "
@@ -143,8 +143,9 @@ class RunDirectory:
         return found
 
     def empty(self) -> None:
-        """Delete everything but the lock."""
+        """Delete everything but the lock; the plan first, for without it the rest is no run."""
         self.__dict__.pop("plan", None)
+        (self.folder / PLAN).unlink(missing_ok=True)
         for entry in self.folder.iterdir():
             if entry.is_dir():
                 clear(entry)
@@ -154,7 +155,7 @@ class RunDirectory:
     def check_run(self, run: str) -> None:
         """Raise OutputError unless the folder still belongs to that run."""
         with suppress(OSError, ValueError, KeyError):
-            values = json.loads((self.folder / "plan.json").read_text(encoding="utf-8"))
+            values = json.loads((self.folder / PLAN).read_text(encoding="utf-8"))
             if values["run"] == run:
                 return
         raise OutputError(f"{self.folder} is gone or belongs to another run; start the run again.")

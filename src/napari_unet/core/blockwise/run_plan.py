@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.blockwise.blocks import BlockPlan, PlaneBatches
-from napari_unet.core.settings.tasks import DecodeSettings
+from napari_unet.core.settings.tasks import HARMLESS, DecodeSettings
 
 if TYPE_CHECKING:
     from napari_unet.core.tiles import Index
+
+PLAN = "plan.json"
+"""The file of the plan; a folder without it holds no unfinished run."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,7 @@ class RunPlan:
                 changed = [
                     k
                     for k in mine
-                    if k not in _HARMLESS
+                    if k not in HARMLESS
                     and mine[k] != value.get(k)
                     and not (k == "data" and None in (mine[k], value.get(k)))  # unreadable in part
                 ]
@@ -143,8 +146,6 @@ class RunPlan:
         return cls(**values)
 
 
-_HARMLESS = {"tile", "batch", "certify", "survey", "seed"}
-"""Settings that do not change the labels."""
 _FILE_KEYS = {
     "resolved": "settled",
     "provenance": "passport",

@@ -8,7 +8,7 @@ import itertools
 import json
 import math
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -17,15 +17,16 @@ import numpy as np
 from napari_unet import __version__
 from napari_unet.core.errors import InputError
 from napari_unet.core.io.files import (
-    PHOTO_SUFFIXES,
+    TIFF_SUFFIXES,
     UNREADABLE,
     check_exists,
     expand_path,
     unreadable_error,
 )
+from napari_unet.core.settings.tasks import HARMLESS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from napari_unet.core.io.stack import Stack
@@ -148,9 +149,11 @@ def read_provenance(path: str | Path) -> dict[str, Any]:
     check_exists(path)
     try:
         text = _find_json(path)
-        provenance = json.loads(text) if text else None
     except UNREADABLE as error:
         raise unreadable_error(path, error) from error
+    provenance = None
+    with suppress(ValueError):  # other programs keep texts of theirs in the same place
+        provenance = json.loads(text or "")
     if not isinstance(provenance, dict):
         raise InputError(f"{path} has no provenance; give a result that napari-unet wrote.")
     return provenance
@@ -161,6 +164,23 @@ def find_provenance(path: Path | None) -> dict[str, Any]:
     with suppress(InputError):
         return {} if path is None else read_provenance(path)
     return {}
+
+
+def differing_settings(
+    provenance: Mapping[str, Any], model_hash: str, settings: PredictSettings
+) -> Iterator[str]:
+    """Yield in what a result was made otherwise: "another model", settings then and now.
+
+    Settings that do not change labels do not count, and those that an older version did not know
+    had their default.
+    """
+    if provenance.get("model_hash") != model_hash:
+        yield "another model"
+    before = provenance.get("settings") or {}
+    for item in fields(settings):
+        then, now = before.get(item.name, item.default), getattr(settings, item.name)
+        if item.name not in HARMLESS and then != now:
+            yield f"{item.name} {then!r}, now {now!r}"
 
 
 def table_provenance_path(table: Path) -> Path:
@@ -176,13 +196,15 @@ def _find_json(path: Path) -> str | None:
     if path.is_dir():
         import zarr
 
-        provenance = zarr.open_group(str(path), mode="r").attrs.get(PROVENANCE_KEY)
+        provenance = zarr.open(str(path), mode="r").attrs.get(PROVENANCE_KEY)
         return None if provenance is None else json.dumps(provenance)
-    if path.suffix.lower() in PHOTO_SUFFIXES:
+    if path.suffix.lower() == ".png":
         from PIL import PngImagePlugin
 
         with PngImagePlugin.PngImageFile(path) as picture:
             return picture.text.get(PROVENANCE_KEY)
+    if path.suffix.lower() not in TIFF_SUFFIXES:  # results are no files of any other kind
+        return None
     from xml.etree.ElementTree import fromstring
 
     import tifffile

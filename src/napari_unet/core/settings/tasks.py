@@ -103,6 +103,10 @@ class PredictSettings:
             )
 
 
+HARMLESS = {"tile", "batch", "certify", "survey", "seed"}
+"""Fields of `PredictSettings` that do not change the labels."""
+
+
 @dataclass(frozen=True)
 class DecodeSettings:
     """How an instance head's maps become objects; calibrated for each model, kept in its card."""

@@ -101,7 +101,7 @@ def _find_zarr(image: Image) -> Path | None:
 def _number_apart(location: OutputLocation) -> OutputLocation:
     """Return the location, or one with a number that holds no finished result."""
     number, found = 2, location
-    while found.path.exists() and not found.unfinished.exists():
+    while found.path.exists() and not found.is_unfinished:
         path = location.path
         found = replace(location, path=path.with_name(f"{path.stem} {number}{path.suffix}"))
         number += 1
@@ -245,7 +245,7 @@ def blockwise_steps(
         stack,
         location,
         settings,
-        resume=location.unfinished.exists(),
+        resume=location.is_unfinished,
         scheduler=request.scheduler or None,
         preview=not request.scheduler,
     )

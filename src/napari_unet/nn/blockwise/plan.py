@@ -22,12 +22,17 @@ from napari_unet.core.blockwise.run_directory import (
     packed_size,
     write_run_text,
 )
-from napari_unet.core.blockwise.run_plan import RunPlan
+from napari_unet.core.blockwise.run_plan import PLAN, RunPlan
 from napari_unet.core.errors import OutputError
 from napari_unet.core.image.domain_shift import ShiftReport
 from napari_unet.core.io.axes import OBJECT_AXES
 from napari_unet.core.io.lazy_arrays import UnreadableError
-from napari_unet.core.io.provenance import describe_image, hash_stack, make_provenance
+from napari_unet.core.io.provenance import (
+    describe_image,
+    differing_settings,
+    hash_stack,
+    make_provenance,
+)
 from napari_unet.core.io.stack import with_retries
 from napari_unet.core.progress import ImageReport, run_to_end
 from napari_unet.core.settings.tasks import PredictSettings
@@ -42,6 +47,7 @@ from napari_unet.nn.inference.segment import resolve_settings
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+    from pathlib import Path
 
     from napari_unet.core.blockwise.output_location import OutputLocation
     from napari_unet.core.io.stack import Stack
@@ -106,7 +112,7 @@ def resolve_plan(
         There is an unfinished run, and it shall neither be resumed nor replaced.
     """
     directory, stack, model = run.directory, run.stack, run.model
-    if (directory.folder / "plan.json").exists():
+    if (directory.folder / PLAN).exists():
         if request.resume:
             _prepare_resume(directory, _plan_values(request, run, directory.plan.ndim))
             return
@@ -155,7 +161,7 @@ def resolve_plan(
             stack.labels_shape[: -len(size)], BlockPlan(size, block)
         ),
     )
-    write_run_text(directory.folder / "plan.json", plan.to_json())
+    write_run_text(directory.folder / PLAN, plan.to_json())
 
 
 def _choose_precision(run: BlockRun, requested: str) -> str:
@@ -197,6 +203,28 @@ def _prepare_resume(directory: RunDirectory, requested: dict[str, Any]) -> None:
         # What came after the blocks counts the failed ones as empty.
         for name in ("join", "stacked", "written", "result", "failed"):
             clear(directory.folder / name)
+    if not directory.result.exists():  # killed after the result was moved to its place
+        clear(directory.folder / "written")
+
+
+def check_same_result(
+    path: Path, provenance: dict[str, Any], request: BlockwiseRequest, stack: Stack, model: Model
+) -> None:
+    """Raise OtherRunError unless a finished result is what is requested; it is not replaced."""
+    if not provenance:
+        raise OtherRunError(
+            f"{path} holds labels that do not say how they were made; choose another name, or "
+            "overwrite them (--overwrite)."
+        )
+    different = list(differing_settings(provenance, model.card.hash, request.settings))
+    data = provenance.get("data_hash")
+    if data is not None and _hash_data(stack) not in (data, None):
+        different.append("another image")
+    if different:
+        raise OtherRunError(
+            f"{path} holds finished labels of another kind ({'; '.join(different)}); give the same "
+            "image, model and settings, choose another name, or begin anew (--overwrite)."
+        )
 
 
 def _hash_weights(model: Model) -> str:

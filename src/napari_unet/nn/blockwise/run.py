@@ -20,11 +20,11 @@ from napari_unet.core.blockwise import assemble
 from napari_unet.core.blockwise.estimate import ResourceEstimate, RunEstimated, TileCost
 from napari_unet.core.blockwise.run_directory import RunDirectory, locked, make_preview
 from napari_unet.core.io.ome_zarr import find_labels_transform
-from napari_unet.core.io.provenance import PROVENANCE_KEY, hash_labels, read_provenance
+from napari_unet.core.io.provenance import PROVENANCE_KEY, find_provenance, hash_labels
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.progress import Progress
 from napari_unet.nn.blockwise.executor import BLOCK_STEP, BlockRun, LocalExecutor
-from napari_unet.nn.blockwise.plan import measure_tile, resolve_plan
+from napari_unet.nn.blockwise.plan import check_same_result, measure_tile, resolve_plan
 from napari_unet.nn.inference.model_input import check_fit
 from napari_unet.nn.inference.segment import SegmentResult
 
@@ -86,8 +86,11 @@ def segment_blocks(
     check_fit(stack, model)
     target.check(request.resume or request.overwrite)
     folder = target.unfinished
-    if target.path.exists() and request.resume and not folder.exists():
-        return _read_result(target)
+    if target.path.exists() and request.resume and not target.is_unfinished:
+        if folder.exists():  # killed while it was deleted
+            with locked(folder):
+                RunDirectory(folder).empty()
+        return _read_result(request, stack, model)
     with ExitStack() as exits:
         exits.enter_context(target.naming_errors())
         executor = _open_executor(request.scheduler, exits)
@@ -110,9 +113,11 @@ def segment_blocks(
         return SegmentResult(target.open(), objects, provenance)
 
 
-def _read_result(target: OutputLocation) -> SegmentResult:
-    """Return a result that exists already."""
-    provenance = read_provenance(target.path)
+def _read_result(request: BlockwiseRequest, stack: Stack, model: Model) -> SegmentResult:
+    """Return a result that exists already; raises OtherRunError if something else is requested."""
+    target = request.target
+    provenance = find_provenance(target.path)
+    check_same_result(target.path, provenance, request, stack, model)
     return SegmentResult(target.open(), int(provenance.get("objects", 0)), provenance)
 
 
