@@ -188,7 +188,7 @@ def test_it_reaches_other_images_and_files_each_with_its_own_undo(viewer, correc
     for stack in (layer_stack(other), open_stack(tmp_path / "a.tif")):
         with JournalReader(find_journals(stack)[0].path) as journal:
             assert [edit.source for edit in journal.history()] == ["delete alike"]
-    alike._ended(AlikeOutcome(), "failed")
+    alike._ended(alike._job, AlikeOutcome(), "failed")
     assert not alike.undo_button.isHidden(), "nothing was done since"
     section.tracker.recordings[more].undo()
     assert np.array_equal(more.data, labels)

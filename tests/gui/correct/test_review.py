@@ -11,6 +11,7 @@ from napari_unet.core.annotations.header import find_journals
 from napari_unet.core.annotations.journal_reader import JournalReader
 from napari_unet.core.review.order import OBJECT
 from napari_unet.gui.correct import review as review_module
+from napari_unet.gui.jobs.job import Job, get_device_queue
 from napari_unet.gui.layers.convert import layer_stack
 
 SHAPE = (96, 200)
@@ -45,6 +46,7 @@ def test_keys_judge_one_object_after_the_other(viewer, correct, qtbot, monkeypat
     before = key_of(viewer, "Y")
     review.toggle.click()
     qtbot.waitUntil(lambda: review.plan is not None, timeout=60_000)
+    assert section.uncertain.next.text() == "Next doubtful object", "its key is the review's"
     plan, seen = review.plan, 0
     while review.item is not None:
         item, seen = review.item, seen + 1
@@ -68,6 +70,7 @@ def test_keys_judge_one_object_after_the_other(viewer, correct, qtbot, monkeypat
     review.toggle.click()
     assert "review" not in viewer.layers
     assert key_of(viewer, "Y") is not None and key_of(viewer, "H") is None
+    assert section.uncertain.next.text() == "Next doubtful object (N)"
     assert before is not None
 
 
@@ -79,3 +82,70 @@ def test_what_is_skipped_says_nothing(viewer, correct, qtbot):
         review.next()
     assert review.plan.order.judged == 0
     assert "more that are drawn" in review.quality.text()
+
+
+def test_answers_wait_for_the_disk_and_a_review_ends_with_its_labels(
+    viewer, correct, qtbot, monkeypatch
+):
+    section, _ = correct
+    review, layer = section.review, section.labels.value
+
+    def begin():
+        review.start()
+        qtbot.waitUntil(lambda: review.plan is not None, timeout=60_000)
+        while review.item.kind != OBJECT:
+            review.next()
+        return review.plan.query.recording._queue, review.item
+
+    def delete(queue):
+        with monkeypatch.context() as patch:
+            patch.setattr(queue, "start", lambda: None)  # the disk is slow
+            review.delete()
+            qtbot.waitUntil(lambda: queue.pending == 1, timeout=10_000)
+
+    queue, first = begin()
+    plan, judged = review.plan, []
+    monkeypatch.setattr(plan, "settle", lambda item, _: judged.append(item))
+    delete(queue)
+    review.next()
+    review.accept()
+    assert review.item is first, "what comes next is not shown before the answer counts"
+    queue.start()
+    qtbot.waitUntil(lambda: review.item is not first, timeout=10_000)
+    assert judged == [first]
+    review.stop()
+    queue, _ = begin()
+    delete(queue)
+    review.stop()
+    queue.start()
+    qtbot.waitUntil(lambda: not queue.pending, timeout=10_000)
+    _, item = begin()
+    layer.data_setitem((np.array([0]), np.array([0])), 30)
+    qtbot.waitUntil(lambda: not queue.pending, timeout=10_000)
+    assert review.item is item, "a stroke is no answer"
+    viewer.layers.remove("review")
+    assert review.plan is None, "nobody sees any more what is asked"
+    begin()
+    viewer.layers.remove(layer)
+    assert review.plan is None and not review.toggle.isChecked()
+    assert "its labels were removed" in review.status.text()
+
+
+def test_what_another_step_took_the_place_of_says_so(correct, qtbot):
+    section, _ = correct
+    review, alike, queue = section.review, section.alike, get_device_queue("auto")
+    go_on = []
+
+    def busy():
+        while not go_on:
+            yield
+
+    queue.submit(Job(busy))
+    review.toggle.click()
+    alike.find_button.click()
+    assert review.status.text() == "Another step came first; press Review again."
+    assert not review.toggle.isChecked()
+    queue.submit(Job(lambda: iter(())))
+    assert alike.status.text() == "Another step came first; press A again."
+    go_on.append(True)
+    qtbot.waitUntil(lambda: queue.running is None)

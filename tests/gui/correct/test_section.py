@@ -378,6 +378,40 @@ def test_labels_without_an_image_say_so_and_are_kept(window, qtbot):
     assert section.retry.isHidden()
 
 
+def test_what_is_right_is_marked_where_the_user_looks(window, qtbot):
+    viewer, section = window
+    mask, said = section.mask_section, []
+    section.tracker.changed.connect(lambda each: each.refused.connect(said.append))
+    mine, other = (viewer.add_labels(objects((3, *SHAPE)), name=name) for name in ("a", "b"))
+    section.labels.value = mine
+    mask.check_slice()
+    mask.confirm_object((1, 25, 35))
+    assert section.recording.journal is None and not section.recording.pending
+    image = viewer.add_image(np.stack([VALUES] * 3), name="im", axis_labels=("z", "y", "x"))
+    viewer.dims.order = (1, 0, 2)
+    mask.check_slice()
+    mask.box.click()
+    viewer.dims.set_point(1, 25)
+    mask.confirm_object((2, 25, 35))  # a slice that the slider is not at
+    viewer.dims.ndisplay = 3
+    mask.check_slice()
+    assert len(viewer.layers) == 3 + mask.show_mask.isChecked()
+    saved(section, qtbot)
+    journal = section.recording.journal
+    assert not journal.marks() and [edit.box[0] for edit in journal.history()] == [(2, 3)]
+    assert sum("image of these labels is not open" in text for text in said) >= 2
+    assert sum("No slice is in view" in text for text in said) >= 3
+    viewer.dims.ndisplay, viewer.dims.order = 2, (0, 1, 2)
+    mask.box.click()
+    section.labels.value = other
+    drawn = viewer.layers["checked boxes"]
+    drawn.add(np.array([[0, 9.6, 20], [0, 9.6, 30.4], [0, 15, 30.4], [0, 15, 20]]))
+    qtbot.waitUntil(lambda: viewer.layers.selection.active == mine)
+    saved(section, qtbot)
+    assert marks(image) == [(KNOWN, ((0, 1), (10, 15), (20, 30)))]
+    assert section.tracker.recordings[mine].journal.marks()
+
+
 def test_the_list_leaves_out_and_exports(window, qtbot, tmp_path):
     viewer, section = window
     listed = section.corrections

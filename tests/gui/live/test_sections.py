@@ -65,6 +65,12 @@ def test_two_strokes_on_an_image_without_labels_find_all_objects(viewer, panel, 
     qtbot.waitUntil(lambda: not recording.pending)
     assert recording.journal.undoable == 2, "the scribbles are in the journal"
     found = shown.data > 0
+    panel.correct.undo.click()
+    qtbot.waitUntil(lambda: section.found is None, timeout=10_000)
+    assert "on the background" in section.status.text(), "its scribble was taken back"
+    panel.correct.redo.click()
+    qtbot.waitUntil(lambda: section.found is not None, timeout=10_000)
+    shown = section.shown.layer
     section.keep.click()
     qtbot.waitUntil(lambda: "any by scribbles" in viewer.layers, timeout=10_000)
     kept = panel.correct.labels.value

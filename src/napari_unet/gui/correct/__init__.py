@@ -18,5 +18,6 @@ alike_pictures    a strip of the other images, with what is marked in them
 image_opener      brings the user to a place in an image, open or in a file
 review            one object after the other, judged by single keys; how good the labels are
 review_plan       what there is to look at in a review, and what came of it
+review_text       the keys of a review, and what it says
 uncertain_places  where to look next: the places at which the model is least certain
 """

@@ -32,8 +32,8 @@ from napari_unet.gui.correct.image_opener import ImageOpener
 from napari_unet.gui.correct.mask_section import tip_button
 from napari_unet.gui.errors import report_error
 from napari_unet.gui.jobs.engine import get_features
+from napari_unet.gui.jobs.job import CANCELLED, REPLACED, Job, WidgetJobs, get_device_queue
 from napari_unet.gui.jobs.job import DONE as DONE_STATE
-from napari_unet.gui.jobs.job import Job, WidgetJobs, do_nothing, get_device_queue
 from napari_unet.gui.layers.key_bindings import bind_window_key, weak_callback
 from napari_unet.gui.layers.navigation import open_stacks, watch_clicks
 from napari_unet.gui.remembered import remembered
@@ -194,8 +194,8 @@ class AlikeSection(QWidget):
         except UnetError as error:
             self._say(str(error))
             return
-        self._run(functools.partial(find_alike, query), self._found, device)
         self._say("Looking for objects alike …")
+        self._run(functools.partial(find_alike, query), self._found, device)
 
     def apply_all(self, *_: Any) -> None:
         """Edit all that are marked, as one step."""
@@ -207,7 +207,7 @@ class AlikeSection(QWidget):
             functools.partial(edit_alike, alike, chosen, open_stacks(self._viewer), outcome),
             lambda _: self._edited(alike, outcome),
             alike.query.device,
-            lambda state: self._ended(outcome, state),
+            outcome,
         )
 
     def close_found(self, *_: Any) -> None:
@@ -231,10 +231,16 @@ class AlikeSection(QWidget):
         steps: Callable[[], Any],
         done: Callable[[Any], None],
         device: str,
-        end: Callable[[str], None] = do_nothing,
+        outcome: AlikeOutcome | None = None,
     ) -> None:
-        job = Job(steps, on_item=self._progress, on_done=done, on_error=self._failed, on_end=end)
-        self._job = self._jobs.run_in(get_device_queue(device), job)
+        self._job = job = Job(
+            steps,
+            on_item=self._progress,
+            on_done=done,
+            on_error=self._failed,
+            on_end=lambda state: self._ended(job, outcome, state),
+        )
+        self._jobs.run_in(get_device_queue(device), job)
 
     def _progress(self, item: Progress) -> None:
         if item.total > 1:
@@ -272,9 +278,11 @@ class AlikeSection(QWidget):
         self.close_found()
         self._say(outcome.describe(DONE[alike.kind], len(alike.images)))
 
-    def _ended(self, outcome: AlikeOutcome, state: str) -> None:
+    def _ended(self, job: Job, outcome: AlikeOutcome | None, state: str) -> None:
         """Offer to take back what was done to files, also if it was stopped in between."""
-        if not outcome.files:  # what was offered before still holds
+        if state == CANCELLED and job is self._job:  # nobody has closed what was found
+            self._say(REPLACED.format("Apply" if outcome else "A"))
+        if outcome is None or not outcome.files:  # what was offered before still holds
             return
         if state != DONE_STATE:
             self._say(f"Stopped: {pluralise(len(outcome.files), 'file')} changed already.")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from napari_unet.gui.correct.layer_recording import LayerRecording
     from napari_unet.gui.layers.label_geometry import LabelGeometry
 
-    BoxTaken = Callable[[tuple[int, ...], tuple[slice, slice]], None]
+    BoxTaken = Callable[[LayerRecording, tuple[int, ...], tuple[slice, slice]], None]
 
 
 BOX_LAYER = "checked boxes"
@@ -39,7 +39,8 @@ class BoxDrawer:
     Parameters
     ----------
     taken
-        Called with the index of the plane and the window (rows, columns) of each rectangle.
+        Called with the recording that it was begun for, the index of the plane and the window
+        (rows, columns) of each rectangle.
     """
 
     def __init__(self, viewer: Any, taken: BoxTaken) -> None:
@@ -78,7 +79,7 @@ class BoxDrawer:
         corners = np.asarray(layer.data[-1])
         geometry = recording.geometry
         if geometry is not None and (window := _window(corners, geometry)) is not None:
-            self._taken(geometry.plane(corners[0]), window)
+            self._taken(recording, geometry.plane(corners[0]), window)
 
 
 def _window(corners: np.ndarray, geometry: LabelGeometry) -> tuple[slice, slice] | None:

@@ -57,8 +57,8 @@ class LayerRecording(QObject):
     """Records what the user does to a Labels layer, from the first edit on.
 
     Emits `changed`, in the window's thread, whenever `describe` has something new to say, `saved`
-    when all edits are on the disk, and `refused`, with the reason, when an undo or redo
-    cannot be done.
+    when all edits are on the disk, `scribbled` when the scribbles are others, by a stroke or an
+    undo, and `refused`, with the reason, when an undo, a redo or a mark cannot be done.
 
     Parameters
     ----------
@@ -84,6 +84,7 @@ class LayerRecording(QObject):
 
     changed = Signal()
     saved = Signal()
+    scribbled = Signal()
     refused = Signal(str)
 
     def __init__(
@@ -280,7 +281,7 @@ class LayerRecording(QObject):
         self._queue.put(self._close_journal)
 
     def _put(self, write: Callable[[], None]) -> None:
-        if self.read_only:
+        if self.read_only or self._closing:
             return
         self._remark = ""
         idle = not self._queue.pending
@@ -369,6 +370,8 @@ class LayerRecording(QObject):
         )
         if not (plain and draw_part(viewer, layer, place)):
             layer.refresh(thumbnail=False, highlight=False, extent=False)
+        if layer is self.scribbles:
+            self.scribbled.emit()
 
     def _sentence(self, error: Exception) -> str:
         """Return an error as a sentence, without the path of the journal."""
@@ -377,6 +380,7 @@ class LayerRecording(QObject):
 
     def _scribbled(self, event: Any) -> None:
         self.record(event.value, SCRIBBLES)
+        self.scribbled.emit()
 
     def _release(self, layer: Labels) -> None:
         layer.events.paint.disconnect(self._scribbled)

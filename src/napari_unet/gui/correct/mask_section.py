@@ -40,6 +40,8 @@ _TIPS = {
     "background": "Draw a few lines where there are no objects.",
     "show": "Show in green what is known of this slice, and teaches the model.",
 }
+_NO_IMAGE = "The image of these labels is not open, or does not fit; open or choose it first."
+_NO_SLICE = "No slice is in view; show y and x in the 2D view (Ctrl+Y, Ctrl+E) to mark it."
 MASK_LAYER = "what is known"
 _LEGEND = (
     '<span style="color: rgb(46, 230, 166)">■</span> right, and teaches; '
@@ -129,9 +131,18 @@ class MaskSection(QWidget):
         if layer is None:
             return
         recording = self._tracker.begin_recording(layer)
+        if not self._may_mark(recording):
+            return
         index = plane_in_view(self._viewer, recording)
         recording.mark(UNKNOWN if _is_checked(recording, index) else KNOWN, index)
         self.marked.emit()
+
+    def _may_mark(self, recording: LayerRecording) -> bool:
+        """Return whether a slice is in view that can be marked; say why not."""
+        problem = _slice_problem(self._viewer, recording)
+        if problem:
+            recording.refused.emit(problem)
+        return not problem
 
     def confirm_object(self, position: tuple[float, ...]) -> None:
         """Mark the object at a place in the world as right as it is."""
@@ -139,7 +150,10 @@ class MaskSection(QWidget):
         if layer is None or not (number := int(layer.get_value(position, world=True) or 0)):
             return
         recording = self._tracker.begin_recording(layer)
-        recording.confirm([number], plane_in_view(self._viewer, recording))
+        if recording.geometry is None:
+            recording.refused.emit(_NO_IMAGE)
+            return
+        recording.confirm([number], recording.geometry.plane(layer.world_to_data(position)))
         self.show_mask.setChecked(True)  # so that it can be seen which ones were accepted
 
     def refresh(self) -> None:
@@ -160,7 +174,8 @@ class MaskSection(QWidget):
         for widget in (self.checked, self.box, self.scribble_objects, self.scribble_background):
             widget.setEnabled(usable)
         if recording is not None:
-            is_checked = _is_checked(recording, plane_in_view(self._viewer, recording))
+            seen = not _slice_problem(self._viewer, recording)
+            is_checked = seen and _is_checked(recording, plane_in_view(self._viewer, recording))
             self.checked.setChecked(is_checked)
             text = "This slice is checked ✓" if is_checked else "I have checked this slice"
             self.checked.setText(text)
@@ -170,21 +185,20 @@ class MaskSection(QWidget):
 
     def _draw_box(self) -> None:
         layer = self._chosen()
-        if layer is not None:
-            self._boxes.start(self._tracker.begin_recording(layer))
+        recording = None if layer is None else self._tracker.begin_recording(layer)
+        if recording is not None and self._may_mark(recording):
+            self._boxes.start(recording)
 
-    def _box_drawn(self, index: tuple[int, ...], window: tuple[slice, slice]) -> None:
-        layer = self._chosen()
-        if layer is None:
-            return
-        self._tracker.begin_recording(layer).mark(KNOWN, index, window)
+    def _box_drawn(
+        self, recording: LayerRecording, index: tuple[int, ...], window: tuple[slice, slice]
+    ) -> None:
+        recording.mark(KNOWN, index, window)
         self.show_mask.setChecked(True)
         # Later: napari is still handling the rectangle, whose layer is removed.
-        QTimer.singleShot(0, self._box_done)
+        QTimer.singleShot(0, lambda: self._box_done(recording.layer))
 
-    def _box_done(self) -> None:
+    def _box_done(self, layer: Labels) -> None:
         self._boxes.stop()
-        layer = self._chosen()
         if layer in self._viewer.layers:
             self._viewer.layers.selection.active = layer
 
@@ -192,6 +206,16 @@ class MaskSection(QWidget):
         layer = self._chosen()
         if layer is not None:
             scribble(self._viewer, self._tracker.begin_recording(layer), value)
+
+
+def _slice_problem(viewer: Any, recording: LayerRecording) -> str:
+    """Return why it is not known which slice (Y, X) of the labels the user looks at, or ""."""
+    geometry = recording.geometry
+    if geometry is None:
+        return _NO_IMAGE
+    first = viewer.dims.ndim - recording.layer.ndim
+    shown = {axis - first for axis in viewer.dims.displayed if axis >= first}
+    return "" if shown == set(geometry.order[-2:]) else _NO_SLICE
 
 
 def _is_checked(recording: LayerRecording, index: tuple[int, ...]) -> bool:

@@ -18,14 +18,15 @@ from napari_unet.core.alike.group_edits import edit_all
 from napari_unet.core.errors import UnetError
 from napari_unet.core.instances.label_edits import DELETE, SPLIT
 from napari_unet.core.progress import Progress
-from napari_unet.core.review.order import OBJECT, PLACE
+from napari_unet.core.review.order import OBJECT
 from napari_unet.core.review.quality import LEAST_DRAWN, estimate_quality
 from napari_unet.gui.correct.alike_search import AlikeQuery
 from napari_unet.gui.correct.mask_section import tip_button
 from napari_unet.gui.correct.review_plan import ReviewPlan, plan_review
+from napari_unet.gui.correct.review_text import ASK, ASK_SQUARE, GONE, KEYS, TIPS, TITLES
 from napari_unet.gui.errors import report_error
 from napari_unet.gui.jobs.engine import get_features
-from napari_unet.gui.jobs.job import HOST, Job, WidgetJobs, get_device_queue
+from napari_unet.gui.jobs.job import CANCELLED, HOST, REPLACED, Job, WidgetJobs, get_device_queue
 from napari_unet.gui.layers.key_bindings import bind_window_key, weak_callback
 from napari_unet.gui.layers.navigation import go_to
 from napari_unet.gui.layers.overlay_layer import add_drawing, remove_layer
@@ -42,41 +43,18 @@ if TYPE_CHECKING:
     from napari_unet.core.review.order import ReviewItem
     from napari_unet.core.review.quality import Judged, Quality
     from napari_unet.gui.correct.edit_tracker import EditTracker
+    from napari_unet.gui.correct.layer_recording import LayerRecording
     from napari_unet.gui.shared_inputs import InputForm
 
 LAYER = "review"
-KEYS = {"accept": "Y", "split": "U", "delete": "H", "click": "J", "next": "N"}
-"""All within reach of the right hand's first finger."""
-_TITLES = {
-    "accept": "Right",
-    "split": "Split",
-    "delete": "Delete",
-    "click": "Click it",
-    "next": "Next",
-}
-_TIPS = {
-    "review": "Go through the objects, those first whose correction is worth most: likely wrong, "
-    "and many alike.\nEvery fourth is drawn at random, to estimate how good all of them are.",
-    "accept": "It is right as it is, or nothing is missing here; on to the next.",
-    "split": "These are two objects: split it at its neck; on to the next.",
-    "delete": "This is no object: delete it; on to the next.",
-    "click": "Turn click mode on, and click the object as it should be, or a missed one; Enter, "
-    "then N.\nThe brush and the eraser do as well.",
-    "next": "On to the next; what was not changed is skipped, and says nothing.",
-}
-_ASK = {
-    OBJECT: "Is this object right?",
-    PLACE: "Is an object missing here? Add it, then N; if none is, Y.",
-}
-_ASK_SQUARE = "A square drawn at random: add every missed object in it, then N; if none is, Y."
 _COLOURS = {1: (1.0, 0.9, 0.2, 1)}
 
 
 class ReviewSection(QWidget):
     """Leads through the objects of the chosen labels, and says how good they are.
 
-    Emits `stopped` when the review is over and its keys are free, and `click_wanted` when the user
-    wants click mode.
+    Emits `started` when the review has taken its keys, `stopped` when it is over and they are free,
+    and `click_wanted` when the user wants click mode.
 
     Parameters
     ----------
@@ -91,6 +69,7 @@ class ReviewSection(QWidget):
         What is looked at.
     """
 
+    started = Signal()
     stopped = Signal()
     click_wanted = Signal()
 
@@ -110,12 +89,14 @@ class ReviewSection(QWidget):
         self._job: Job | None = None
         self.layer: Labels | None = None
         self._outlined: tuple[Any, ...] = ()
-        self._settling = False
+        self._saving: LayerRecording | None = None
         self._give_back: list[Callable[..., None]] = []
         self._build()
+        tracker.changed.connect(self._recording_changed)
+        viewer.layers.events.removed.connect(self._layer_removed)
 
     def _build(self) -> None:
-        self.toggle = tip_button("Review", _TIPS["review"])
+        self.toggle = tip_button("Review", TIPS["review"])
         self.toggle.setCheckable(True)
         self.toggle.clicked.connect(self._toggled)
         actions = {
@@ -130,7 +111,7 @@ class ReviewSection(QWidget):
         grid = QGridLayout(self.keys)
         grid.setContentsMargins(0, 0, 0, 0)
         for number, (name, action) in enumerate(actions.items()):
-            button = tip_button(f"{_TITLES[name]} ({KEYS[name]})", _TIPS[name])
+            button = tip_button(f"{TITLES[name]} ({KEYS[name]})", TIPS[name])
             button.clicked.connect(action)
             self.buttons[name] = button
             grid.addWidget(button, *divmod(number, 2))
@@ -168,6 +149,7 @@ class ReviewSection(QWidget):
         if self.job is not None:
             self.job.cancel()
         self._job = None
+        self._stop_waiting()
         began = bool(self._give_back)
         for give_back in self._give_back:
             give_back()
@@ -184,7 +166,7 @@ class ReviewSection(QWidget):
     def accept(self, *_: Any) -> None:
         """Take what is looked at for right, with what was changed there; go on."""
         plan, item = self.plan, self.item
-        if plan is None or item is None or self.job is not None:
+        if plan is None or item is None or self.busy:
             return
         if item.kind == OBJECT and not plan.was_edited(item, self._labels()):
             found = plan.objects[item.number]
@@ -208,7 +190,7 @@ class ReviewSection(QWidget):
     def next(self, *_: Any) -> None:
         """Go on; what was changed counts as corrected, what was not is skipped."""
         plan, item = self.plan, self.item
-        if plan is None or self.job is not None:
+        if plan is None or self.busy:
             return
         if item is not None and plan.was_edited(item, self._labels()):
             self._settle()
@@ -222,7 +204,7 @@ class ReviewSection(QWidget):
 
     def _edit(self, kind: str) -> None:
         plan, item = self.plan, self.item
-        if plan is None or item is None or item.kind != OBJECT or self.job is not None:
+        if plan is None or item is None or item.kind != OBJECT or self.busy:
             return
         labels, found = self._labels(), plan.objects[item.number]
         if plan.was_edited(item, labels):
@@ -238,18 +220,20 @@ class ReviewSection(QWidget):
         if not edit.done:
             self._say("It has no neck to split it at: click it (J), or paint; then N.")
             return
-        recording = plan.query.recording
-        self._settling = True
+        self._saving = recording = plan.query.recording
         recording.saved.connect(self._saved)
         recording.change(edit, edit.kind)
 
     def _saved(self) -> None:
-        if self.plan is None or not self._settling:
-            return
-        self._settling = False
-        self.plan.query.recording.saved.disconnect(self._saved)
+        self._stop_waiting()
         self._settle()
         self._go_on()
+
+    def _stop_waiting(self) -> None:
+        """Wait no longer for an edit that is being saved; saved it is all the same."""
+        saving, self._saving = self._saving, None
+        if saving is not None:
+            saving.saved.disconnect(self._saved)
 
     def _settle(self) -> None:
         if self.plan is not None and self.item is not None:
@@ -260,9 +244,29 @@ class ReviewSection(QWidget):
         """The job that goes on; None without one."""
         return self._job if self._job is not None and self._job.active else None
 
+    @property
+    def busy(self) -> bool:
+        """Whether an answer is worked out or saved, before which there is no other one."""
+        return self.job is not None or self._saving is not None
+
     def _run(self, steps: Callable[[], Any], done: Callable[[Any], None], device: str) -> None:
-        job = Job(steps, on_item=self._progress, on_done=done, on_error=self._failed)
-        self._job = self._jobs.run_in(get_device_queue(device), job)
+        self._job = job = Job(
+            steps,
+            on_item=self._progress,
+            on_done=done,
+            on_error=self._failed,
+            on_end=lambda state: self._ended(job, state),
+        )
+        self._jobs.run_in(get_device_queue(device), job)
+
+    def _ended(self, job: Job, state: str) -> None:
+        """Say so if another job took the place of this one in the queue."""
+        if state != CANCELLED or job is not self._job:
+            return
+        planning = self.plan is None
+        if planning:
+            self.stop()
+        self._say(REPLACED.format("Review" if planning else "the key"))
 
     def _progress(self, item: Progress) -> None:
         if item.total > 1:
@@ -279,8 +283,9 @@ class ReviewSection(QWidget):
 
     def _planned(self, plan: ReviewPlan) -> None:
         layer = plan.query.recording.layer
-        if layer not in self._viewer.layers:
+        if plan.query.recording.closed:
             self.stop()
+            self._say(GONE)
             return
         self.plan = plan
         self.layer = add_drawing(self._viewer, layer, LAYER, _COLOURS)
@@ -291,7 +296,19 @@ class ReviewSection(QWidget):
             for name, action in self._actions.items()
         ]
         self.keys.show()
+        self.started.emit()
         self._go_on()
+
+    def _recording_changed(self, recording: LayerRecording) -> None:
+        """End with the labels: they were removed, or other ones took their place."""
+        if self.plan is not None and self.plan.query.recording is recording and recording.closed:
+            self.stop()
+            self._say(GONE)
+
+    def _layer_removed(self, event: Any) -> None:
+        """End with the outline: nobody sees any more what is asked."""
+        if self.layer is not None and event.value == self.layer:
+            self.stop()
 
     def _go_on(self) -> None:
         """Show the next thing to look at, and how good the labels are by now."""
@@ -318,7 +335,7 @@ class ReviewSection(QWidget):
             go_to(self._viewer, image, position, float(extent))
         self._outline(item)
         left = plan.order.left
-        ask = _ASK.get(item.kind, _ASK_SQUARE)
+        ask = ASK.get(item.kind, ASK_SQUARE)
         self._say(f"{ask} {left:,} left to look at.")
         for name in ("split", "delete"):
             self.buttons[name].setEnabled(item.kind == OBJECT)

@@ -132,6 +132,7 @@ class CorrectSection(Step):
         self.touched.toggled.connect(self._touched_changed)
         self.mask_section.marked.connect(self._show_state)
         self.review.stopped.connect(self.mask_section.bind_keys)
+        self.review.started.connect(self.uncertain.lose_key)
         self.review.stopped.connect(self.uncertain.bind_keys)
         self.list_section.toggled.connect(self._read_list)
         self.tracker.changed.connect(self._recording_changed)

@@ -50,6 +50,7 @@ logger = logging.getLogger(__name__)
 SEEN = 0.5
 """A place counts as looked at if this share of its pixels is annotated."""
 KEY = "n"
+_NEXT = "Next doubtful object"
 _TIPS = {
     "next": "Go to the place, in any slice or frame, at which the model is most in doubt and that "
     "was\nneither corrected nor looked at yet (key N).",
@@ -86,7 +87,7 @@ class UncertaintySection(QWidget):
         self.place: UncertainRegion | None = None
         self._go_when_found = False
         self._jobs = WidgetJobs(self)
-        self.next = QPushButton("Next doubtful object (N)")
+        self.next = QPushButton()
         self.next.setToolTip(_TIPS["next"])
         self.layer = QCheckBox("show doubt")
         self.layer.setToolTip(_TIPS["layer"])
@@ -99,6 +100,11 @@ class UncertaintySection(QWidget):
     def bind_keys(self) -> None:
         """Take the key, at first or when a review has given it back."""
         bind_window_key(self._viewer, self, KEY, weak_callback(self.go))
+        self.next.setText(f"{_NEXT} ({KEY.upper()})")
+
+    def lose_key(self) -> None:
+        """Name the key no longer: a review has taken it."""
+        self.next.setText(_NEXT)
 
     def go(self, *_: Any) -> None:
         """Go to the next place; search first where nothing was found yet."""

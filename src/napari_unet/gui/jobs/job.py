@@ -31,6 +31,8 @@ WAITING, RUNNING, DONE, CANCELLED, FAILED = "waiting", "running", "done", "cance
 EXIT_S = 30.0
 """How long the end of the program waits for a tile or a training step that is under way: a thread
 that is still in torch when the interpreter shuts down crashes the process."""
+REPLACED = "Another step came first; press {} again."
+"""To be said of a job that was cancelled by nobody: a newer one took its place in the queue."""
 HOST = "host"
 """The queue of work that needs no network, such as scoring; it goes on beside the devices'."""
 _numbers = itertools.count(1)

@@ -15,7 +15,7 @@ from napari_unet.core.prompts.scribbles import BACKGROUND, OBJECT
 from napari_unet.core.text import pluralise
 from napari_unet.gui.correct.drawing import scribble
 from napari_unet.gui.errors import describe_error, report_error
-from napari_unet.gui.jobs.job import Job, WidgetJobs, get_device_queue
+from napari_unet.gui.jobs.job import CANCELLED, Job, WidgetJobs, get_device_queue
 from napari_unet.gui.layers.label_geometry import get_label_geometry
 from napari_unet.gui.layers.navigation import SEEN, SLICE, get_visible_region, plan_region
 from napari_unet.gui.layers.result_info import add_result, labels_checksum, seal_result
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from napari_unet.core.io.stack import Stack
     from napari_unet.core.settings.tasks import PredictSettings
     from napari_unet.core.tiles import Index, Window
+    from napari_unet.gui.correct.layer_recording import LayerRecording
     from napari_unet.gui.correct.section import CorrectSection
     from napari_unet.gui.layers.label_geometry import LabelGeometry
     from napari_unet.gui.shared_inputs import InputForm
@@ -75,7 +76,7 @@ class ScribbleSection(QWidget):
         self._jobs = WidgetJobs(self)
         self._job: Job | None = None
         self._features: tuple[tuple[Any, ...], ScribbleFeatures] | None = None
-        self._heard: Labels | None = None
+        self._heard: LayerRecording | None = None
         self.found: Found | None = None
         self._keeping: Found | None = None  # what is being kept, unless it was discarded meanwhile
         self.shown = ProvisionalLayer(viewer, self, "scribble preview", 0.5)
@@ -116,12 +117,11 @@ class ScribbleSection(QWidget):
             return
         recording = self._correct.tracker.begin_recording(labels)
         scribble(self._viewer, recording, value)
-        if recording.scribbles is not self._heard and recording.scribbles is not None:
-            self._heard = recording.scribbles
-            self._heard.events.paint.connect(self._painted)
-
-    def _painted(self, *_: Any) -> None:
-        self._delay.start()
+        if recording is not self._heard:
+            if self._heard is not None:
+                self._heard.scribbled.disconnect(self._delay.start)
+            self._heard = recording
+            recording.scribbled.connect(self._delay.start)
 
     def _labels_of(self, image: Image) -> Labels:
         chosen: Labels | None = self._correct.labels.value
@@ -138,7 +138,8 @@ class ScribbleSection(QWidget):
         """Segment what is in view by the scribbles there are; in a job."""
         labels = self._correct.labels.value
         recording = None if labels is None else self._correct.tracker.recordings.get(labels)
-        image, model = self._inputs.image.value, self._inputs.model.value
+        image = None if labels is None else self._correct.tracker.get_image(labels)
+        model = self._inputs.model.value
         scribbled = None if recording is None else recording.scribbles
         if image is None or recording is None or scribbled is None or recording.geometry is None:
             return
@@ -161,31 +162,42 @@ class ScribbleSection(QWidget):
 
         def done(result: tuple[ScribbleFeatures, np.ndarray | None]) -> None:
             self._features, found = (key, result[0]), result[1]
-            if found is None:
+            if found is None:  # nothing to tell apart: not yet, or not any more
+                self._show_nothing()
                 missing = "the background" if (drawn == OBJECT).any() else "an object"
                 self._say(f"Now draw a line on {missing}.")
             else:
                 self._show(image, geometry, index, window, found)
+
+        def ended(state: str) -> None:
+            if state == CANCELLED and job is self._job:  # another job took its place
+                self._say("Another step came first; draw another line.")
 
         self._say("Looking at the image …" if known is None else self.status.text())
         job = self._job = Job(
             lambda: _steps(geometry.stack, model, device, index, window, settings, drawn, known),
             on_done=done,
             on_error=lambda error: self._say(describe_error(error)),
+            on_end=ended,
         )
         self._jobs.run_in(get_device_queue(device), job)
 
     def cancel(self) -> None:
         """Stop looking; what is shown stays."""
+        self._delay.stop()
         if self._job is not None:
             self._job.cancel()
+            self._job = None
 
     def clear(self) -> None:
         """Show nothing any more."""
         self.cancel()
+        self._show_nothing()
+        self._say(_HINT)
+
+    def _show_nothing(self) -> None:
         self.shown.hide()
         self.found = self._keeping = None
-        self._say(_HINT)
         self._show_state()
 
     def _place(self, image: Image, geometry: LabelGeometry) -> tuple[Index, Window]:

@@ -14,7 +14,7 @@ from napari_unet.core.errors import InputError, UnetError
 from napari_unet.core.progress import Progress
 from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.gui.errors import report_error
-from napari_unet.gui.jobs.job import Job, WidgetJobs, get_device_queue
+from napari_unet.gui.jobs.job import CANCELLED, REPLACED, Job, WidgetJobs, get_device_queue
 from napari_unet.gui.layers.convert import full_resolution, layer_axes, layer_stack, unwrap
 from napari_unet.gui.layers.image_settings import get_image_settings, update_image_settings
 from napari_unet.gui.layers.overlay_layer import KIND, overlay_metadata, remove_layer
@@ -170,8 +170,10 @@ class DiameterRow(QWidget):
         else:
             self.show_found()
 
-    def _ended(self, _: str) -> None:
+    def _ended(self, state: str) -> None:
         self.job = None
+        if state == CANCELLED:
+            self.found.setText(REPLACED.format("Estimate"))
         self.estimate.setEnabled(self._inputs.image.value is not None)
         self.changed.emit()
 

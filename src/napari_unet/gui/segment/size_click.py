@@ -14,7 +14,7 @@ from napari_unet.core.errors import InputError, ModelError, UnetError
 from napari_unet.core.progress import Progress
 from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.gui.errors import report_error
-from napari_unet.gui.jobs.job import Job, WidgetJobs, get_device_queue
+from napari_unet.gui.jobs.job import CANCELLED, REPLACED, Job, WidgetJobs, get_device_queue
 from napari_unet.gui.layers.convert import layer_axes, layer_stack, unwrap
 from napari_unet.gui.layers.image_settings import get_image_settings
 from napari_unet.gui.layers.navigation import watch_clicks
@@ -104,9 +104,7 @@ class PickButton(QPushButton):
         steps = functools.partial(
             pick_steps, stack, self._inputs.model.value, place, sizes, settings.channel
         )
-        self.job = Job(
-            steps, on_done=self._measured, on_error=self._fail, on_end=lambda _: self._stop()
-        )
+        self.job = Job(steps, on_done=self._measured, on_error=self._fail, on_end=self._ended)
         self.said.emit("Looking at the object …")
         self._jobs.run_in(get_device_queue("auto"), self.job)
 
@@ -117,6 +115,11 @@ class PickButton(QPushButton):
     def _fail(self, error: Exception) -> None:
         self._stop()
         report_error(error, "no object was measured", self.said.emit)
+
+    def _ended(self, state: str) -> None:
+        self._stop()
+        if state == CANCELLED:
+            self.said.emit(REPLACED.format("Click one"))
 
     def _stop(self) -> None:
         self.job = None
