@@ -18,6 +18,7 @@ import sys
 import time
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,8 +128,8 @@ class Bench:
     def run(self) -> dict[str, Any]:
         """Run the parts in the order of what is least known."""
         parts: list[Callable[[], Any]] = [
-            self.end_to_end, self.equality, self.tiles, self.tiled, self.roofline, self.windows,
-            self.overlap, self.decoding, self.click, self.tuning, self.graphs,
+            self.end_to_end, self.equality, self.tiles, self.tiled, self.planes, self.roofline,
+            self.windows, self.overlap, self.decoding, self.click, self.tuning, self.graphs,
         ]  # fmt: skip
         for part in parts:
             name, began = part.__name__, time.perf_counter()
@@ -240,6 +241,28 @@ class Bench:
                 times = self.time(run=lambda ours=ours: [0 for _ in ours.run(ours.plan())])
             rate = self.image.size / 1e6 / times["run"]
             found.append({"edge": edge, "batch": batch, "mpx_per_s": rate, **peak})
+        return found
+
+    def planes(self) -> list[dict[str, Any]]:
+        """Time stacks of small planes to labels, by how many go through the network together."""
+        found = []
+        for edge in [64] if self.quick else [128, 256, 512]:
+            stack = blobs((5 if self.quick else 64, edge, edge))
+            batches = [1, 4, None] if self.quick else [1, 4, 16, 64, None]
+            tasks = {
+                "chosen" if batch is None else f"{batch} together": partial(
+                    segment, stack, self.model, self.settings(volumes="planes", batch=batch)
+                )
+                for batch in batches
+            }
+            labels = [task() for task in tasks.values()]
+            found.append(
+                {
+                    "edge": edge,
+                    "equal": all(np.array_equal(one, labels[0]) for one in labels),
+                    "planes_per_s": {k: len(stack) / t for k, t in self.time(**tasks).items()},
+                }
+            )
         return found
 
     def roofline(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@ r"""Which tile is fastest on this computer, and how many threads it can use.
 
     python benchmarks/speed.py                         # 4096 x 4096 px; some minutes on two cores
     python benchmarks/speed.py --size 2048 --edges 512 1024 --repeats 1
+    python benchmarks/speed.py --batches               # small planes together; 3 minutes
     python benchmarks/speed.py --compare --size 2048   # with MONAI's window, by processor time
     ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 \
         python benchmarks/speed.py --compare --size 2048 --precision float32   # as without bfloat16
@@ -9,6 +10,10 @@ r"""Which tile is fastest on this computer, and how many threads it can use.
 Prediction in tiles of each edge length, halo and all, in turns over the same image; beside it the
 bare network on one piece of that edge, which pays no halo; and the bare network on one thread, two,
 and so on.
+
+With --batches: the bare network on small planes, 1, 2, 4 and 8 at once, on one thread and two and
+so on, in both number formats; and a stack of such planes from image to labels, one after the other
+and together as `segment` chooses.
 
 With --compare: tiled prediction, the bare network on tiles of 512 and 1024 px, and MONAI's sliding
 window (overlap 0.25, Gaussian, 512 px) around the plain network in float32 and around our fused
@@ -18,6 +23,7 @@ one, in turns. The processor's time can be compared on a busy machine, too; use 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import time
 from functools import partial
@@ -36,11 +42,20 @@ from napari_unet.nn.bench import (
     stand_in,
     tile_runner,
 )
+from napari_unet.nn.inference.device_memory import choose_batch
 from napari_unet.nn.inference.map_source import predict
 from napari_unet.nn.inference.model import Model, load_model
+from napari_unet.nn.inference.segment import segment
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+
+BATCHES = (1, 2, 4, 8)
+"""How many small planes the bare network is given at once."""
+TILE_EDGES = (256, 512, 1024, 2048)
+PLANE_EDGES = (64, 128, 192, 256, 384, 512)
+PLANES = 16
+"""Planes of the stacks that are segmented from image to labels."""
 
 
 def measure_edges(
@@ -84,6 +99,41 @@ def measure_threads(model: Model, edge: int, repeats: int) -> dict[int, float]:
     return rates
 
 
+def measure_batches(model: Model, edges: Sequence[int], repeats: int) -> Iterator[dict[str, Any]]:
+    """Yield milliseconds a plane: of the bare network by batch, and of stacks to labels.
+
+    On one thread they are the processor's time, which a busy machine changes least.
+    """
+    before = torch.get_num_threads()
+    try:
+        for threads in range(1, before + 1):
+            torch.set_num_threads(threads)
+            clock = time.process_time if threads == 1 else time.perf_counter
+            for precision, edge in itertools.product(("bfloat16", "float32"), edges):
+                tasks: dict[str, Any] = {}
+                for batch in BATCHES:
+                    values = torch.rand(batch, model.spec.in_channels, edge, edge)
+                    tasks[f"{batch} at once"] = partial(model.runner(precision), values)
+                counts = dict(zip(tasks, BATCHES, strict=True))
+                if choose_batch(model.device, edge**2, 2**24) > 1:
+                    for name, batch in (("stack, one by one", 1), ("stack, together", None)):
+                        settings = PredictSettings(
+                            diameter=model.diameter,
+                            survey=False,
+                            volumes="planes",
+                            precision=precision,
+                            batch=batch,
+                        )
+                        tasks[name] = partial(segment, blobs((PLANES, edge, edge)), model, settings)
+                        counts[name] = PLANES
+                best_times(tasks, 1, model.device)
+                times = best_times(tasks, repeats, model.device, clock)
+                row = {name: 1e3 * seconds / counts[name] for name, seconds in times.items()}
+                yield {"threads": threads, "precision": precision, "edge": edge, "ms": row}
+    finally:
+        torch.set_num_threads(before)
+
+
 def compare(model: Model, size: int, repeats: int, precision: str) -> dict[str, float]:
     """Return megapixels a second of processor time: tiled, bare by edge, and MONAI's two."""
     image = blobs((size, size))
@@ -107,9 +157,10 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--size", type=int, default=4096, help="edge length of the image, px")
-    parser.add_argument("--edges", type=int, nargs="+", default=[256, 512, 1024, 2048])
+    parser.add_argument("--edges", type=int, nargs="+", help="tiles or planes, px")
     parser.add_argument("--repeats", type=int, default=2, help="how often each time is taken")
     parser.add_argument("--compare", action="store_true", help="with the bare network and MONAI")
+    parser.add_argument("--batches", action="store_true", help="small planes together")
     parser.add_argument("--precision", default="auto", help="number format of a comparison")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file")
     values = parser.parse_args()
@@ -126,7 +177,16 @@ def main() -> None:
             print(f"{name:12}: {rate:.3f} MPx/s, tiled is {rates['tiled'] / rate:.2f} x as fast")
         print(f"tiled prediction reaches {rates['tiled'] / bare:.0%} of the bare network")
         return
-    edges = measure_edges(model, values.size, values.edges, values.repeats)
+    if values.batches:
+        rows = []
+        for row in measure_batches(model, values.edges or PLANE_EDGES, values.repeats):
+            rows.append(row)
+            times = ", ".join(f"{name} {ms:.1f}" for name, ms in row["ms"].items())
+            print(f"{row['threads']} threads, {row['precision']}, {row['edge']} px, ms: {times}")
+        if values.json:
+            values.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+        return
+    edges = measure_edges(model, values.size, values.edges or TILE_EDGES, values.repeats)
     for row in edges:
         print(
             f"tile {row['edge']:5}: tiled {row['tiled_mpx_per_s']:.3f} MPx/s, bare "

@@ -12,8 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PARTS = {
-    "end_to_end", "equality", "tiles", "tiled", "roofline", "windows", "graphs", "overlap",
-    "decoding", "click", "tuning",
+    "end_to_end", "equality", "tiles", "tiled", "planes", "roofline", "windows", "graphs",
+    "overlap", "decoding", "click", "tuning",
 }  # fmt: skip
 BLOCK = """
 import importlib.abc, runpy, sys
@@ -56,6 +56,7 @@ def test_every_part_is_measured_with_few_libraries(tmp_path):
     assert found["left_out"] == []
     assert found["equality"]["float32"]["equal"]
     assert found["equality"]["objects"] > 3
+    assert found["planes"][0]["equal"]
     assert found["decoding"]["same_ids"]
     assert found["roofline"]["flop_per_px"] > 50_000
     assert found["click"]["second_ms"] > 0

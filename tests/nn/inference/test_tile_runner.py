@@ -15,10 +15,11 @@ from napari_unet.core.io.stack import open_stack
 from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.core.tiles import input_interval, plan_tiles, tile_halo
 from napari_unet.nn.inference import device_memory
+from napari_unet.nn.inference.launched_tiles import to_stack
 from napari_unet.nn.inference.map_source import predict
 from napari_unet.nn.inference.model_input import open_frame
 from napari_unet.nn.inference.runner import TURNS
-from napari_unet.nn.inference.tile_runner import open_tile_runner, to_stack
+from napari_unet.nn.inference.tile_runner import open_tile_runner
 
 RNG = np.random.default_rng(0)
 

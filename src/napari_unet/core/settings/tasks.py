@@ -50,7 +50,11 @@ class PredictSettings:
         high=16384,
     )
     batch: int | None = setting(
-        None, "tiles that go through the network together. Empty: decided by device", low=1, high=64
+        None,
+        "tiles, or small planes of a stack, that go through the network together. Empty: decided "
+        "by device",
+        low=1,
+        high=64,
     )
     threshold: float | None = setting(
         None, "foreground probability that makes an object. Empty: the model's", low=0.01, high=0.99

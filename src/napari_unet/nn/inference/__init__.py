@@ -6,8 +6,10 @@ foreign_net            a network that others built, between our tiles and its ax
 onnx_runtime           ONNX Runtime: what runs a network instead of torch
 remote                 a server that runs a network instead of this computer
 runner                 the network ready to run in a given number format; test-time augmentation
-device_memory          how large a tile may be by the free memory; errors that say it was short
+device_memory          how large tiles and batches may be; errors that say that memory is short
 tile_runner            a frame in tiles, which are halved when the memory runs out
+launched_tiles         tiles given to the network together, and their maps on the way back
+plane_batches          small planes of one run through the network together
 orthogonal             a 2D network on a volume's planes across z, y and x
 map_source             the choice between the two; `predict`, the maps of a stack
 decode                 raw maps to labels, tile by tile; the watershed on a GPU

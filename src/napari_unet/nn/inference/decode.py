@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
     from napari_unet.core.settings.tasks import DecodeSettings, PredictSettings
     from napari_unet.core.tiles import Tile, Window
+    from napari_unet.nn.inference.launched_tiles import Computed
     from napari_unet.nn.inference.model import Model
-    from napari_unet.nn.inference.tile_runner import Computed
 
 
 PREVIEW_IDS = 65535

@@ -1,4 +1,4 @@
-"""How large a tile may be by a device's free memory, and which errors say that it was too large."""
+"""How large tiles and batches are by a device's memory, and which errors say that it is short."""
 
 from __future__ import annotations
 
@@ -23,6 +23,10 @@ LIVE_TENSORS = 8
 """Full-resolution feature maps that a forward pass holds at its peak, scratch included."""
 MEMORY_SHARE = 0.5
 """Share of the free memory that one batch may take."""
+TOGETHER = {"cpu": 2**17, "cuda": 2**22}
+"""Pixels up to which small planes go through a device together: benchmarks/speed.py --batches."""
+MOST_TOGETHER = 16
+"""Planes that go through together at most."""
 
 
 def choose_edge(
@@ -59,6 +63,22 @@ def choose_edge(
     edge = int(pixels ** (1 / spec.ndim)) - 2 * halo
     limit = (LIVE_TILE if live else LARGEST_TILE)[spec.ndim]
     return max(max(spec.stride), min(edge, limit, max(limit // 8, int(limit * scale))))
+
+
+def choose_batch(device: torch.device, pixels: int, room: int) -> int:
+    """Return how many small planes go through a device together.
+
+    Parameters
+    ----------
+    device
+        Where the network runs.
+    pixels
+        What the network reads of each.
+    room
+        How many pixels the memory holds at once.
+    """
+    most = min(TOGETHER.get(device.type, 0), room) // max(1, pixels)
+    return max(1, min(MOST_TOGETHER, most))
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -19,6 +19,7 @@ from napari_unet.core.volumes.volume_mode import ORTHOGONAL, resolve_volume_mode
 from napari_unet.nn.inference.diameter_estimation import resolve_diameter
 from napari_unet.nn.inference.model_input import check_fit, open_frame
 from napari_unet.nn.inference.orthogonal import open_orthogonal_runner
+from napari_unet.nn.inference.plane_batches import batch_planes
 from napari_unet.nn.inference.remote import WANT_MAPS, Wanted
 from napari_unet.nn.inference.tile_runner import open_tile_runner
 
@@ -33,8 +34,9 @@ if TYPE_CHECKING:
     from napari_unet.core.settings.model_spec import ModelSpec
     from napari_unet.core.tiles import Index, Tile, Window
     from napari_unet.nn.inference.embeddings import FeatureCache
+    from napari_unet.nn.inference.launched_tiles import Computed
     from napari_unet.nn.inference.model import Model
-    from napari_unet.nn.inference.tile_runner import Computed, Focus, Waiting
+    from napari_unet.nn.inference.tile_runner import Focus, TileRunner, Waiting
 
 
 class MapSource(Protocol):
@@ -139,8 +141,14 @@ def run_frame(
 
     Yields each tile's window in the frame, and its maps, activated (K, *window).
     """
-    head, runner = get_head(model.spec), open_tile_runner(model, frame, settings, live=live)
-    for tile, raw in runner.run([] if frame.blank else runner.plan(region)):
+    return _run_source(open_tile_runner(model, frame, settings, live=live), region)
+
+
+def _run_source(
+    source: TileRunner, region: Window | None = None
+) -> Iterator[tuple[Window, np.ndarray]]:
+    head = get_head(source.spec)
+    for tile, raw in source.run([] if source.frame.blank else source.plan(region)):
         yield tile.write, head.activate(raw[(slice(None), *tile.inner)].numpy())
 
 
@@ -176,9 +184,10 @@ def predict(
     check_fit(stack, model)
     settings, _ = resolve_diameter(stack, model, settings or PredictSettings(survey=False))
     maps = np.zeros((len(head.names), *stack.labels_shape), np.float32)
-    for index in stack.indices(model.spec.ndim):
-        frame = open_frame(stack, model, settings, index)
-        for window, inner in run_frame(model, frame, settings):
-            place: Any = (slice(None), *index, *window)
+    frames = (open_frame(stack, model, settings, i) for i in stack.indices(model.spec.ndim))
+    sources = (open_tile_runner(model, frame, settings) for frame in frames)
+    for source in batch_planes(sources, batch=settings.batch):
+        for window, inner in _run_source(source):
+            place: Any = (slice(None), *source.frame.index, *window)
             maps[place] = inner
     return maps

@@ -25,6 +25,7 @@ from napari_unet.core.volumes.volume_mode import (
 )
 from napari_unet.nn.inference.device_memory import choose_edge
 from napari_unet.nn.inference.model_input import choose_scale, open_frame
+from napari_unet.nn.inference.plane_batches import batch_planes
 from napari_unet.nn.inference.tile_runner import MARGIN, TileRunner
 from napari_unet.nn.unet.net import out_channels
 
@@ -127,8 +128,8 @@ class OrthogonalRunner:
         )
         held = load_planes(frame, positions, window)
         raw = np.zeros((out_channels(self.spec), *(r.stop - r.start for r in region)), np.float32)
-        for position in range(positions.start, positions.stop):
-            one = replace(runner, frame=replace(held, index=(position,)))
+        planes = (replace(held, index=(at,)) for at in range(positions.start, positions.stop))
+        for one in batch_planes((replace(runner, frame=plane) for plane in planes), region):
             for tile, maps in one.run(tiles):
                 pairs = zip(tile.write, region, strict=True)
                 place = tuple(slice(w.start - r.start, w.stop - r.start) for w, r in pairs)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_unet.core.tiles import Tile, Window
+    from napari_unet.nn.inference.launched_tiles import Computed
     from napari_unet.nn.inference.map_source import MapSource
-    from napari_unet.nn.inference.tile_runner import Computed
 
 CROP = {2: 192, 3: 48}
 """Edge length of the crop, in pixels."""

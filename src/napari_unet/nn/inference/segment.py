@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -44,6 +45,7 @@ from napari_unet.nn.inference.model_input import (
     get_channels,
     image_remarks,
 )
+from napari_unet.nn.inference.plane_batches import batch_planes
 from napari_unet.nn.inference.seam_check import SeamCheck, check_seams
 from napari_unet.nn.inference.tile_runner import Waiting
 
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from napari_unet.core.image.domain_shift import ShiftRemark
     from napari_unet.core.tiles import Index, Window
     from napari_unet.nn.inference.embeddings import FeatureCache
+    from napari_unet.nn.inference.map_source import MapSource
     from napari_unet.nn.inference.model import Model
     from napari_unet.nn.inference.tile_runner import Focus
 
@@ -84,12 +87,8 @@ class SegmentResult:
 class _Run:
     """What a run keeps from frame to frame; `notes` are of its provenance."""
 
-    stack: Stack
-    model: Model
     settings: PredictSettings
     decoder: InstanceDecoder | SemanticDecoder
-    live: bool
-    features: FeatureCache | None = None
     done: int = 0
     objects: int = 0
     pixels: int = 0
@@ -163,15 +162,29 @@ def segment_steps(
         yield ShiftReport(0, 0, ESTIMATING, remarks)
     frames = stack.indices(get_mode_ndim(mode)) if what is None else what
     decoder = open_decoder(model, settings, _output(stack, out), preview=preview)
-    run = _Run(stack, model, settings, decoder, preview, features)
+    run = _Run(settings, decoder)
     precision = model.choose_precision(settings.precision)
     run.notes |= {"device": model.device_name, "precision": precision, "tile": None, "seam": None}
     run.notes |= {"diameter_px": settings.diameter, "scale": choose_scale(model, settings)}
     run.notes |= {"volumes": mode, OBJECT_AXES: object_axes(mode)}
     run.notes["remarks"] = [*(r.text for r in noticed), *(r.text for r in remarks)]
     run.notes["channels"] = list(get_channels(stack, model, requested))
-    for number, index in enumerate(frames):
-        yield from _segment_frame(run, index, len(frames) - number, window, focus)
+    sources = (
+        open_map_source(
+            stack,
+            model,
+            settings,
+            index,
+            on_device=decoder.on_device,
+            live=preview,
+            cache=features,
+            wanted=decoder.wanted,
+        )
+        for index in frames
+    )
+    with closing(batch_planes(sources, window, settings.batch)) as batched:
+        for number, map_source in enumerate(batched):
+            yield from _segment_frame(run, map_source, len(frames) - number, window, focus)
     if mode == JOINED:
         # What is small in a single plane may be the section of a large object.
         least = minimum if len(frames) > 1 else requested.min_size or 0
@@ -303,19 +316,10 @@ def _output(stack: Stack, out: Any) -> Any:
 
 
 def _segment_frame(
-    run: _Run, index: Index, frames_left: int, window: Window | None, focus: Focus | None
+    run: _Run, source: MapSource, frames_left: int, window: Window | None, focus: Focus | None
 ) -> Generator[Progress, None, None]:
     """Segment one plane or volume; the seams of the first one are checked."""
-    source = open_map_source(
-        run.stack,
-        run.model,
-        run.settings,
-        index,
-        on_device=run.decoder.on_device,
-        live=run.live,
-        cache=run.features,
-        wanted=run.decoder.wanted,
-    )
+    index = source.frame.index
     tiles = [] if source.frame.blank else source.plan(window)
     total = run.done + source.count_steps(tiles) * frames_left
     certify = run.settings.certify and run.done == 0

@@ -8,31 +8,31 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
 import torch
 
 from napari_unet.core.errors import DeviceError
-from napari_unet.core.image.frames import Resampling
-from napari_unet.core.tiles import nearest_first, plan_tiles, relative_window, tile_halo
+from napari_unet.core.tiles import nearest_first, plan_tiles, tile_halo
 from napari_unet.nn.inference.device_memory import GPU_BATCH, choose_edge, is_out_of_memory
 from napari_unet.nn.inference.embeddings import FeatureCache, FrameFeatures
+from napari_unet.nn.inference.launched_tiles import PendingTile, Piece, cancel, launch_tiles
 from napari_unet.nn.inference.model_input import choose_scale
 from napari_unet.nn.inference.remote import WANT_MAPS, RemoteRunner, Wanted, read_answer
 from napari_unet.nn.inference.runner import OFF
 from napari_unet.nn.remote.connection import LINES, PendingAnswer
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
     from napari_unet.core.image.frames import Frame
-    from napari_unet.core.instances.watershed import Basins
     from napari_unet.core.settings.model_spec import ModelSpec
     from napari_unet.core.settings.tasks import PredictSettings
     from napari_unet.core.tiles import Tile, Window
+    from napari_unet.nn.inference.launched_tiles import Computed
     from napari_unet.nn.inference.model import Model
     from napari_unet.nn.inference.runner import Runner
 
@@ -41,21 +41,8 @@ MARGIN = 1
 neighbours."""
 Focus = Callable[[], Sequence[float] | None]
 """Returns the position, in the frame's pixels, near which tiles run first, if there is one."""
-
-
 WAIT_SECONDS = 0.3
 """Seconds after which a run that waits for a server says so; it can be cancelled then."""
-
-Computed: TypeAlias = "Tensor | Basins | np.ndarray"
-"""Raw maps (K, *outer) of a tile; from a server also what decoding makes of them: see `Wanted`."""
-
-
-class PendingTile(NamedTuple):
-    """A tile that was sent to the device; its raw maps (K, *outer) are complete once `ready`."""
-
-    tile: Tile
-    raw: Tensor | PendingAnswer
-    ready: torch.cuda.Event | None = None
 
 
 class Waiting(NamedTuple):
@@ -86,6 +73,8 @@ class TileRunner:
         Where the trunk's features are kept for clicks, if they are.
     wanted
         What comes of a tile where a server runs the network; elsewhere it is always maps.
+    started
+        Tiles that were launched already, together with those of other frames (`plane_batches`).
     """
 
     runner: Runner
@@ -96,6 +85,7 @@ class TileRunner:
     on_device: bool = False
     features: FrameFeatures | None = None
     wanted: Wanted = WANT_MAPS
+    started: tuple[PendingTile, ...] = ()
 
     @property
     def decodes(self) -> bool:
@@ -140,8 +130,9 @@ class TileRunner:
         DeviceError
             Not even a tile of the smallest size fits into the device's memory.
         """
-        waiting = list(tiles)
-        running: deque[PendingTile] = deque()
+        running = deque(pending for pending in self.started if pending.tile in tiles)
+        begun = [pending.tile for pending in running]
+        waiting = [tile for tile in tiles if tile not in begun]
         # A GPU computes the next batch while this one is taken in.
         ahead = 1 + self.batch if self.runner.device.type == "cuda" else 1
         if isinstance(self.runner, RemoteRunner):
@@ -167,12 +158,12 @@ class TileRunner:
                 # Outside the `except` block the error is gone, and with it the tensors of the pass
                 # that failed, which its traceback held.
                 waiting = self._halve([*(pending.tile for pending in running), *waiting])
-                _cancel(running)
+                cancel(running)
                 running.clear()
                 if self.runner.device.type == "cuda":
                     torch.cuda.empty_cache()
         finally:
-            _cancel(running)
+            cancel(running)
 
     def run_tile(self, tile: Tile) -> np.ndarray:
         """Run one tile; return the raw maps of its outer window, on the host."""
@@ -182,44 +173,13 @@ class TileRunner:
         return raw.cpu().numpy()
 
     def launch(self, tiles: Sequence[Tile]) -> list[PendingTile]:
-        """Run tiles whose `network_tile` reads equal shapes; a GPU goes on in the background."""
-        parts = [self.network_tile(tile) for tile in tiles]
-        if isinstance(self.runner, RemoteRunner):
-            send, frame, wanted = self.runner.send, self.frame, self.wanted
-            sent = [send(frame, p, t, wanted) for p, t in zip(parts, tiles, strict=True)]
-            return [PendingTile(*pair) for pair in zip(tiles, sent, strict=True)]
-        crops = self._raw(parts)
-        if self.on_device and self.frame.rescaled:
-            pairs = zip(crops, tiles, strict=True)
-            crops = [to_stack(self.frame, crop, tile.outer) for crop, tile in pairs]
-        if crops[0].device.type != "cuda":
-            return [PendingTile(tile, crop) for tile, crop in zip(tiles, crops, strict=True)]
-        if not self.on_device:
-            # The copies are queued at once: fetching them does not wait for what is sent next.
-            hosts = [torch.empty(crop.shape, pin_memory=True) for crop in crops]
-            copies = zip(hosts, crops, strict=True)
-            crops = [host.copy_(crop, non_blocking=True) for host, crop in copies]
-        ready = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        ready.record(torch.cuda.current_stream(self.runner.device))
-        return [PendingTile(tile, crop, ready) for tile, crop in zip(tiles, crops, strict=True)]
+        """Run tiles whose `network_tile` reads equal shapes; see `launch_tiles`."""
+        pieces = [self.piece(tile) for tile in tiles]
+        return launch_tiles(self.runner, pieces, on_device=self.on_device, wanted=self.wanted)
 
-    def _raw(self, parts: Sequence[Tile]) -> list[Tensor]:
-        """Return the raw maps of tiles, (K, *outer); keep their features where there is a cache."""
-        images = torch.from_numpy(np.stack([self.frame.read(part.read) for part in parts]))
-        # What go through the network together have one core: what any of them needs.
-        core = tuple(
-            slice(min(w.start for w in axis), max(w.stop for w in axis))
-            for axis in zip(*(part.crop for part in parts), strict=True)
-        )
-        places = [(slice(None), *relative_window(part.crop, core)) for part in parts]
-        if self.features is None:
-            raw = self.runner(images, core)
-        else:
-            seen = self.runner.trunk(images, core)
-            for part, one, image, place in zip(parts, seen, images, places, strict=True):
-                self.features.keep(part, one[place], image[(slice(None), *part.crop)])
-            raw = self.runner.read(seen)
-        return [maps[place] for maps, place in zip(raw, places, strict=True)]
+    def piece(self, tile: Tile) -> Piece:
+        """Return a tile with all that it takes to launch it."""
+        return Piece(self.frame, tile, self.network_tile(tile), self.features)
 
     def collect(self, pending: PendingTile) -> Computed:
         """Wait for a tile's raw maps, float32 (K, *outer), in the stack's pixels."""
@@ -310,47 +270,3 @@ def open_tile_runner(
     if cache is not None and settings.augment == OFF and model.has_features and not remote:
         features = FrameFeatures(runner, model.spec, frame, cache)
     return TileRunner(runner, model.spec, frame, edge, batch, on_device, features, wanted)
-
-
-def _cancel(running: Iterable[PendingTile]) -> None:
-    for pending in running:
-        if isinstance(pending.raw, PendingAnswer):
-            pending.raw.cancel()
-
-
-@torch.inference_mode()
-def to_stack(frame: Frame, maps: Tensor, window: Window) -> Tensor:
-    """Resample maps to the stack's pixels; equal to `Frame.to_stack`, on every device.
-
-    Parameters
-    ----------
-    frame
-        Whose maps they are.
-    maps
-        float32 (K, ...), of ``frame.in_network(window)``.
-    window
-        The wanted part of the frame, in the stack's pixels.
-    """
-    for axis, (w, n, m) in enumerate(zip(window, frame.size, frame.shape, strict=True), 1):
-        if n != m:
-            maps = _apply(Resampling(m, n), maps, axis, w.start, w.stop)
-    return maps
-
-
-def _apply(zoom: Resampling, values: Tensor, axis: int, start: int, stop: int) -> Tensor:
-    """Sum the taps one after the other, for the same rounding as numpy's."""
-    index, weight = zoom.taps(start, stop)
-    places = _send(index - index.min(), values.device)
-    shape = [1] * values.ndim
-    shape[axis] = stop - start
-    weights = _send(weight, values.device).view(*shape, -1)
-    total = values.index_select(axis, places[:, 0]) * weights[..., 0]
-    for tap in range(1, index.shape[1]):
-        total += values.index_select(axis, places[:, tap]) * weights[..., tap]
-    return total
-
-
-def _send(values: np.ndarray, device: torch.device) -> Tensor:
-    """Copy a small table to the device; from pinned memory, so that nothing waits for a GPU."""
-    table = torch.from_numpy(values)
-    return table.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else table
