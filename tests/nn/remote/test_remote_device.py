@@ -20,6 +20,7 @@ from napari_unet.core.progress import Stalled, TileDone, run_to_end
 from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.nn.inference.map_source import predict
 from napari_unet.nn.inference.model import load_model, save_model
+from napari_unet.nn.inference.remote import RemoteRunner
 from napari_unet.nn.inference.segment import segment, segment_steps
 from napari_unet.nn.interactive.session import ClickSession
 from napari_unet.nn.remote import connection
@@ -81,6 +82,18 @@ def test_maps_sizes_and_volumes_from_planes(server, tiny_model, image):
     assert np.abs(predict(image, there, FIXED) - predict(image, here, FIXED)).max() < 1e-5
     volume, settings = image[:32, :24].reshape(4, 8, 24), replace(FIXED, volumes="orthogonal")
     assert np.array_equal(segment(volume, there, settings), segment(volume, here, settings))
+
+
+def test_small_planes_are_sent_before_the_first_is_back(server, tiny_model, image, monkeypatch):
+    here, there = load_model(tiny_model, "cpu"), load_model(tiny_model, server.device)
+    stack, log, send = image[:80].reshape(8, 10, 100)[..., :30], [], RemoteRunner.send
+    monkeypatch.setattr(RemoteRunner, "send", lambda *given: log.append("sent") or send(*given))
+    settings = replace(FIXED, volumes="planes")
+    steps = segment_steps(stack, there, settings)
+    labels = run_to_end(steps, lambda step: log.append(type(step).__name__)).labels
+    assert np.array_equal(labels, segment(stack, here, settings))
+    assert log.index("TileDone") >= connection.LINES
+    assert log.count("sent") == log.count("TileDone") == 8
 
 
 def test_clicks(server, clicking_model):
