@@ -86,6 +86,7 @@ def test_what_the_package_says(exported):
     assert found.name == "discs" and [author.name for author in found.authors] == ["Ada Lovelace"]
     assert str(found.license) == "MIT" and found.parent.id == f"napari-unet-{'ab' * 6}"
     assert "3 images, 40 objects, sha256:1" in found.training_data.description
+    assert found.training_data.license is None  # it was tuned: whose images, nobody said
     sizes = [(axis.size.min, axis.size.step) for axis in found.inputs[0].axes[2:]]
     halos = [axis.halo for axis in found.outputs[0].axes[2:]]
     assert halos == list(receptive_field(model.spec))

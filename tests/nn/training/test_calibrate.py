@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from napari_unet.core.instances.heads import get_head
+from napari_unet.core.settings.model_spec import ModelSpec
 from napari_unet.core.settings.tasks import DecodeSettings
 from napari_unet.core.training.samples import Samples
 from napari_unet.nn.inference.map_source import predict
+from napari_unet.nn.training import calibrate as calibrate_module
 from napari_unet.nn.training.calibrate import calibrate, format_agreement, scores_by_group
 from napari_unet.nn.training.held_out import sample_maps
 
@@ -55,3 +58,15 @@ def test_a_number_format_agrees_with_itself(make_model, samples):
     model = make_model(gain=6.0, card={"decode": {"min_size": 0}})
     assert format_agreement(model, samples, "float32") == 1.0
     assert 0.8 < format_agreement(model, samples, "bfloat16") <= 1.0
+
+
+def test_classes_that_a_number_format_takes_for_others_are_no_agreement(make_model, monkeypatch):
+    """Both are no background, which a foreground alone would not tell apart."""
+    spec = ModelSpec(in_channels=1, depth=1, width=2, head="semantic", classes=3)
+    labels = np.tile(np.uint8([0, 1, 2, 2]), (8, 2))
+    three = Samples.from_labels([(labels * 1.0, labels)], head=get_head(spec), channels=1)
+    maps = {"float32": np.zeros((3, 8, 8)), "bfloat16": np.zeros((3, 8, 8))}
+    maps["float32"][1] = maps["bfloat16"][1] = 1
+    maps["bfloat16"][2, :2] = 2
+    monkeypatch.setattr(calibrate_module, "sample_maps", lambda model, sample, p: maps[p])
+    assert format_agreement(make_model(), three) == 0.75

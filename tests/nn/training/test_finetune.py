@@ -277,17 +277,32 @@ def test_a_few_touched_objects_do_not_choose_the_threshold(make_model, monkeypat
 
 
 def test_a_child_is_stored_with_what_it_keeps(model, samples):
-    base = stored(model, Samples.from_labels([discs(seed=n) for n in range(8)], channels=1))
+    card = model.card.replace(licence="CC0-1.0 (weights and training data: discs)")
+    card = card.replace(training={**card.training, "sources": {"discs": "CC0"}})
+    many = Samples.from_labels([discs(seed=n) for n in range(8)], channels=1)
+    base = stored(replace(model, card=card), many)
     tuning = Tuning(base, samples, FEW)
     drain(tuning.steps())
     folder = tuning.save("child")
     child = load_model("child", "cpu")
     assert child.card.parent == base.card.hash
     assert len(unpack_rehearsal(read_rehearsal(folder))) == 8 + 1
+    assert child.card.training["sources"] == {"discs": "CC0"}
+    assert child.card.licence == "CC0-1.0 (weights of base, which it was tuned from)"
     assert (folder / "thumbnail.png").is_file()
     grandchild = Tuning(child, samples, FEW)
     drain(grandchild.steps())
     assert len(grandchild.best().card.training["rounds"]) == 3
+    assert grandchild.best().card.licence == child.card.licence
+    assert "rounds" not in transfer_head(child, 2).card.training  # they count something else
+
+
+def test_what_is_held_out_is_not_rehearsed_by_the_next_model(model):
+    pairs = [discs(seed=n) for n in range(8)]
+    many = Samples.from_labels(pairs, sources=[f"image {n}" for n in range(8)], channels=1)
+    tuning = Tuning(model, many, FEW)
+    crops = unpack_rehearsal(tuning.data.pack_rehearsal(14.0))
+    assert len(crops) == len(tuning.split.training.items) < 8
 
 
 def test_a_training_is_resumed_where_it_was_killed(model, samples, tmp_path):

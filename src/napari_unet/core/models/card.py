@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -71,6 +72,18 @@ class ModelCard:
         """What a result's provenance says of the model: name, hash, and axes of its objects."""
         axes = "ZYX"[-self.spec.ndim :]
         return {"model": self.name, "model_hash": self.hash, OBJECT_AXES: axes}
+
+    @property
+    def licence_of_tuned(self) -> str:
+        """Licence of a model that is tuned from this one.
+
+        What stands behind the licence's name, in parentheses, is of this model's training data and
+        not of the images that another one is tuned on.
+        """
+        name = re.fullmatch(r"([\w.+-]+) \(.*\)", self.licence)
+        if self.parent or not name:
+            return self.licence
+        return f"{name[1]} (weights of {self.name}, which it was tuned from)"
 
     def to_json(self) -> dict[str, Any]:
         """Return the card as plain JSON values; NaN and infinity become null."""

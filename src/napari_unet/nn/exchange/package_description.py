@@ -82,7 +82,8 @@ def describe_package(model: Model, files: PackageFiles, authors: Sequence[str]) 
         inputs=[_input(card, files, spec)],
         outputs=[_output(card, files, spec)],
         weights=_weights(card, files, spec),
-        training_data=_training_data(card, license_id),
+        # Of a tuned model the licence is that of the weights: nobody said whose the images are.
+        training_data=_training_data(card, None if card.parent else license_id),
         attachments=[spec.FileDescr(source=files.path(name)) for name in files.attachments],
         config=spec.Config.model_validate({"napari_unet": _own_words(card)}),
     )

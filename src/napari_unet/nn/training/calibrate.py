@@ -17,7 +17,7 @@ import numpy as np
 from napari_unet.core.evaluation.metrics import Scores, evaluate
 from napari_unet.core.image.diameters import working_scale
 from napari_unet.core.image.domain_shift import statistic_ranges
-from napari_unet.core.instances.heads import InstanceHead
+from napari_unet.core.instances.heads import InstanceHead, SemanticHead
 from napari_unet.core.instances.tile_merger import decode_instances
 from napari_unet.core.settings.tasks import DecodeSettings, PredictSettings
 from napari_unet.core.training.holdout import count_known
@@ -81,16 +81,21 @@ def calibrate(
 
 
 def format_agreement(model: Model, samples: Samples, precision: str = "bfloat16") -> float:
-    """Return the foreground's Dice of a shorter number format against float32, pooled."""
+    """Return the foreground's Dice of a shorter number format against float32, pooled.
+
+    Of classes it is the share of the pixels that are of the same class in both.
+    """
     both = total = 0
     for sample in samples.items:
-        exact, short = (
-            decode_instances(sample_maps(model, sample, p), model.decoding) > 0
-            for p in ("float32", precision)
-        )
-        both += int(np.sum(exact & short))
+        maps = [sample_maps(model, sample, p) for p in ("float32", precision)]
+        if isinstance(samples.head, SemanticHead):
+            both += int(np.sum(maps[0].argmax(0) == maps[1].argmax(0)))
+            total += maps[0][0].size
+            continue
+        exact, short = (decode_instances(values, model.decoding) > 0 for values in maps)
+        both += 2 * int(np.sum(exact & short))
         total += int(exact.sum() + short.sum())
-    return 2 * both / total if total else 1.0
+    return both / total if total else 1.0
 
 
 ZOOMS, FAR, NEAR = 6, 3.0, 0.5

@@ -284,8 +284,7 @@ class Tuning:
             "taught_diameter": self.samples.taught_diameter() or None,
         }
         before = self.model.card.training
-        if "statistics" in before:
-            training["statistics"] = before["statistics"]
+        training |= {name: before[name] for name in ("statistics", "sources") if name in before}
         comparison = self.judgement
         if comparison.after is not None:
             taught = count_taught(training, comparison.metric)
@@ -294,6 +293,7 @@ class Tuning:
             training={name: value for name, value in training.items() if value is not None},
             decode=self._decode(),
             metrics={"tuning": comparison.to_json()},
+            licence=self.model.card.licence_of_tuned,
             parent=self.model.card.hash or None,
             hash="",
             replay="",

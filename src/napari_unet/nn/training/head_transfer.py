@@ -122,7 +122,8 @@ def transfer_head(model: Model, classes: int | None, channels: int | None = None
         own[name] = _spread_channels(value, own[name])
     net.load_state_dict(own)
     # Decoding, scores and rehearsal labels belong to the head before.
-    card = model.card.replace(spec=spec, decode={}, metrics={}, replay="")
+    training = {name: value for name, value in model.card.training.items() if name != "rounds"}
+    card = model.card.replace(spec=spec, training=training, decode={}, metrics={}, replay="")
     return Model(card, net.to(model.device).eval(), model.device)
 
 

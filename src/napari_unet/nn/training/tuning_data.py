@@ -78,7 +78,6 @@ class TuningData:
         check_samples(model.spec, samples, alone=not self.rehearsal)
         self.samples = samples.balanced(self._usual_share)
         self.split = self._hold_out(self.samples)
-        self._taught = self.samples
 
     def doubt(self, seen: SeenObjects | None = None) -> Generator[None, None, None]:
         """Make unknown what is only assumed of the training samples and looks like an object.
@@ -87,9 +86,9 @@ class TuningData:
         """
         if isinstance(self.samples.head, InstanceHead):
             sure = yield from doubt_background(self._model, self.samples, seen)
-            self._taught = sure.balanced(self._usual_share)
             # Objects are held out by where they are: the same as before.
-            self.split = replace(self.split, training=self._hold_out(self._taught).training)
+            taught = self._hold_out(sure.balanced(self._usual_share)).training
+            self.split = replace(self.split, training=taught)
 
     def _hold_out(self, samples: Samples) -> Split:
         return hold_out(samples, self._settings.validation, self._settings.seed, self._held)
@@ -119,10 +118,13 @@ class TuningData:
     def pack_rehearsal(self, diameter: float | None) -> bytes:
         """Return the tuned model's rehearsal set, packed: its parent's crops, and its own.
 
+        Nothing that is held out is in it: the next tuning, which is to be judged by that again,
+        would learn from it.
+
         Parameters
         ----------
         diameter
             At which the model works, in pixels; None without objects.
         """
-        own = choose_rehearsal_crops(self._taught, diameter)
+        own = choose_rehearsal_crops(self.split.training, diameter)
         return pack_rehearsal(merge_rehearsal_crops(self.rehearsal, own))
