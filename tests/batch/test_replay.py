@@ -77,6 +77,45 @@ def test_linked_through_time(tiny_model, tmp_path, capsys):
     assert "identical: " in capsys.readouterr().out
 
 
+def test_frames_that_number_their_objects_anew_are_compared_each(tiny_model, tmp_path, capsys):
+    """A run in blocks numbers the objects of each plane otherwise than one in memory."""
+    image = (np.random.default_rng(1).random((3, 60, 64)) * 900).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "image.tif", image, imagej=True, metadata={"axes": "TYX"})
+    out = tmp_path / "labels.zarr"
+    command = ["segment", str(tmp_path / "image.tif"), str(out), "--model", tiny_model]
+    assert main([*command, "--block", "32", "--device", "cpu"]) == 0
+    assert run(out) == 0
+    count = read_provenance(out)["objects"]
+    assert f"identical but for the objects' numbers: {count} objects" in capsys.readouterr().out
+    before = np.stack([[[1, 1, 2, 0]], [[2, 0, 0, 1]]])
+    now = np.stack([[[2, 2, 1, 0]], [[2, 0, 0, 1]]])
+    assert compare(before, now, leading=1).verdict == RENAMED
+    assert compare(before, now).verdict == DIFFERENT
+
+
+@pytest.mark.parametrize("shape", [(1, 40, 44), (1, 2, 40, 44)])
+def test_axes_of_one_position_are_not_missed(tiny_model, tmp_path, capsys, shape):
+    """A TIFF of ImageJ leaves them out."""
+    np.save(tmp_path / "image.npy", np.random.default_rng(1).integers(0, 900, shape, np.uint16))
+    out, axes = tmp_path / "labels.tif", "TZYX"[-len(shape) :]
+    command = ["segment", str(tmp_path / "image.npy"), str(out), "--model", tiny_model]
+    assert main([*command, "--axes", axes, "--device", "cpu"]) == 0
+    assert run(out) == 0
+    assert "identical: " in capsys.readouterr().out
+
+
+def test_an_image_of_several_in_a_file(tiny_model, tmp_path, capsys):
+    image = (np.random.default_rng(1).random((40, 44)) * 900).astype(np.uint16)
+    with tifffile.TiffWriter(tmp_path / "two.tif") as file:
+        for part in (np.zeros((60, 60), np.uint16), image):
+            file.write(part, photometric="minisblack", metadata=None)
+    out = tmp_path / "labels.tif"
+    command = ["segment", str(tmp_path / "two.tif"), str(out), "--model", tiny_model]
+    assert main([*command, "--series", "1", "--device", "cpu"]) == 0
+    assert run(out) == 0
+    assert "identical: " in capsys.readouterr().out
+
+
 def rewrite(result, change):
     labels, made = tifffile.imread(result), read_provenance(result)
     change(labels, made)

@@ -13,10 +13,11 @@ from napari_unet.core.annotations.header import find_journals
 from napari_unet.core.annotations.journal_reader import JournalReader
 from napari_unet.core.errors import InputError, ModelError, UnetError
 from napari_unet.core.evaluation.label_diff import diff_objects
+from napari_unet.core.io.axes import OBJECT_AXES
 from napari_unet.core.io.files import check_exists, expand_path
 from napari_unet.core.io.ome_zarr import is_address
 from napari_unet.core.io.provenance import are_labels, hash_stack, read_provenance
-from napari_unet.core.io.stack import Stack, open_stack, read_labels
+from napari_unet.core.io.stack import Stack, fit_labels, open_stack, read_labels
 from napari_unet.core.models.store import ModelEntry, list_models
 from napari_unet.core.settings.tasks import LinkSettings, PredictSettings
 
@@ -122,9 +123,10 @@ def plan_replay(
     entry = find_by_hash(str(provenance["model_hash"]), str(provenance.get("model", "")))
     recorded = provenance.get("image") or {}
     place = image if image is not None else _find_image(result, str(recorded.get("name", "")))
-    stack = open_stack(place, axes, level=int(recorded.get("level") or 0))
+    level, series = int(recorded.get("level") or 0), provenance.get("series")
+    stack = open_stack(place, axes, level=level, series=series)
     if axes is None and recorded.get("axes") not in (None, stack.axes):
-        stack = open_stack(place, recorded["axes"], level=int(recorded.get("level") or 0))
+        stack = open_stack(place, recorded["axes"], level=level, series=series)
     return plan_again(read_labels(result), provenance, stack, entry)
 
 
@@ -133,6 +135,7 @@ def plan_again(
 ) -> ReplayPlan:
     """Plan to make labels again that were made of a stack by a model of the store."""
     reasons = [*_other_data(provenance, stack), *_other_versions(provenance)]
+    labels = fit_labels(labels, stack.labels_shape)  # a TIFF leaves out axes of one position
     wanted = provenance.get("labels_hash")
     if wanted is not None and not are_labels(labels, str(wanted)):
         reasons.append("the file's labels were changed since they were made")
@@ -238,45 +241,65 @@ def replay_steps(plan: ReplayPlan, model: Model) -> Generator[Progress, None, Re
         before, now = plan.provenance.get(key), done.provenance.get(key)
         if before is not None and before != now:
             reasons.append(f"the {what} was {before}, is {now} (it may round otherwise)")
-    return compare(plan.labels, labels, tuple(reasons))
+    axes = stack.labels_axes
+    inside = axes if link else str(done.provenance[OBJECT_AXES])  # tracks go through time
+    leading = sum(letter not in inside for letter in axes)
+    return compare(plan.labels, labels, tuple(reasons), leading)
 
 
-def compare(before: np.ndarray, now: np.ndarray, reasons: tuple[str, ...] = ()) -> ReplayResult:
-    """Compare a result with its replay."""
+def compare(
+    before: np.ndarray, now: np.ndarray, reasons: tuple[str, ...] = (), leading: int = 0
+) -> ReplayResult:
+    """Compare a result with its replay.
+
+    Parameters
+    ----------
+    leading
+        How many axes count frames, each of which numbers its objects anew.
+    """
     if before.shape != now.shape:
         more = f"the result is {before.shape}, the image gives {now.shape}"
-        return ReplayResult(DIFFERENT, _count(now), _count(before), 1.0, 0, (*reasons, more), now)
-    objects, old = _count(now), _count(before)
+        objects, old = (_count(labels, leading) for labels in (now, before))
+        return ReplayResult(DIFFERENT, objects, old, 1.0, 0, (*reasons, more), now)
+    objects, old = _count(now, leading), _count(before, leading)
     if np.array_equal(before, now):
         return ReplayResult(IDENTICAL, objects, old, 0.0, objects, (), now)
-    pairs = np.unique(np.stack([before.ravel(), now.ravel()]).astype(np.int64), axis=1)
-    one_to_one = pairs.shape[1] == len(np.unique(pairs[0])) == len(np.unique(pairs[1]))
-    if one_to_one and not ((pairs[0] == 0) ^ (pairs[1] == 0)).any():
+    frames = list(np.ndindex(before.shape[:leading]))
+    if all(_is_renamed(before[index], now[index]) for index in frames):
         return ReplayResult(RENAMED, objects, old, 0.0, objects, (), now)
-    same, wrong = 0, 0
-    for index in np.ndindex(before.shape[: max(0, before.ndim - 3)]):
-        part = diff_objects(before[index], now[index])
-        same += part.same
-        wrong += int(np.count_nonzero(part.codes))
+    same = 0
+    for index in np.ndindex(before.shape[: max(leading, before.ndim - 3)]):
+        same += diff_objects(before[index], now[index]).same
     differing = float(((before > 0) != (now > 0)).mean())
-    return ReplayResult(
-        DIFFERENT, objects, old, max(differing, _moved_share(before, now)), same, reasons, now
-    )
+    kept = sum(_kept_pixels(before[index], now[index]) for index in frames)
+    moved = max(differing, 1 - kept / before.size)
+    return ReplayResult(DIFFERENT, objects, old, moved, same, reasons, now)
 
 
-def _count(labels: np.ndarray) -> int:
-    return len(np.unique(labels)) - int((labels == 0).any())
+def _count(labels: np.ndarray, leading: int) -> int:
+    """Count the objects of all frames."""
+    frames = (labels[index] for index in np.ndindex(labels.shape[:leading]))
+    return sum(len(np.unique(frame)) - int((frame == 0).any()) for frame in frames)
 
 
-def _moved_share(before: np.ndarray, now: np.ndarray) -> float:
-    """Return the share of pixels that are not in the object that most of theirs went to."""
-    pairs, counts = np.unique(
+def _pairs(before: np.ndarray, now: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pairs of labels (2, N) that pixels of a frame have, and how many have each."""
+    return np.unique(
         np.stack([before.ravel(), now.ravel()]).astype(np.int64), axis=1, return_counts=True
     )
-    kept = 0
-    for label in np.unique(pairs[0]):
-        kept += int(counts[pairs[0] == label].max())
-    return 1 - kept / before.size
+
+
+def _is_renamed(before: np.ndarray, now: np.ndarray) -> bool:
+    """Return whether the objects of a frame are the same but for their numbers."""
+    pairs, _ = _pairs(before, now)
+    one_to_one = pairs.shape[1] == len(np.unique(pairs[0])) == len(np.unique(pairs[1]))
+    return one_to_one and not ((pairs[0] == 0) ^ (pairs[1] == 0)).any()
+
+
+def _kept_pixels(before: np.ndarray, now: np.ndarray) -> int:
+    """Count the pixels of a frame that are in the object that most of theirs went to."""
+    pairs, counts = _pairs(before, now)
+    return sum(int(counts[pairs[0] == label].max()) for label in np.unique(pairs[0]))
 
 
 def check_image(image: Path | str | None) -> Path | str | None:
