@@ -38,6 +38,8 @@ SHAPES = [
     ("ZYX", (3, 5, 4)),
     ("TYX", (2, 600, 530)),
     ("TZYX", (2, 3, 40, 3)),
+    ("ZYX", (3, 5, 1)),
+    ("TZYX", (2, 3, 4, 1)),
 ]
 SUFFIXES = [".tif", ".tiff", ".ome.tif", ".OME.TIFF", ".zarr", ".ome.zarr"]
 CASES = [(suffix, *case) for suffix in SUFFIXES for case in SHAPES]

@@ -230,7 +230,10 @@ def _scratch(folder: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
 def _write(output: Output, target: Path, work: Path, big: bool) -> None:
     result, suffix = work / "result", target.suffix.lower()
     if suffix in TIFF_SUFFIXES:
-        ome = big or target.stem.lower().endswith(".ome") or output.dtype.name not in _IMAGEJ_TYPES
+        shape = output.array.shape
+        column = len(shape) > 2 and shape[-1] == 1  # which tifffile takes for colours of one sample
+        ome = big or column or target.stem.lower().endswith(".ome")
+        ome |= output.dtype.name not in _IMAGEJ_TYPES
         _write_tiff(output, result, ome)
     elif suffix == ".png":
         _write_png(output, result)
