@@ -13,7 +13,9 @@ from skimage.measure import label, regionprops_table
 
 import napari_unet as nu
 from napari_unet.core.errors import InputError, OutputError
+from napari_unet.core.image.normalise import NonFiniteWarning
 from napari_unet.core.io.label_writer import create_output
+from napari_unet.core.io.stack import open_stack
 from napari_unet.core.regionprops import measure as measuring
 from napari_unet.core.regionprops.measure import measure
 from napari_unet.core.regionprops.table import layer_features, table_text, write_table
@@ -131,6 +133,21 @@ def test_channels():
     table = measure(labels, image)
     assert table["intensity_mean_c0"] == [3] and table["intensity_max_c1"] == [8]
     assert table["intensity_std_c1"] == [0]
+
+
+def test_intensities_that_are_not_finite_are_said_once_and_only_their_objects(small_blocks):
+    labels = np.zeros((40, 50), np.uint8)
+    labels[2:30, 3:9], labels[2:9, 20:30], labels[20:30, 20:30] = 1, 2, 3
+    image = np.ones(labels.shape)
+    image[12, 4], image[4, 22], image[0, 0] = np.inf, np.nan, np.nan
+    with pytest.warns(NonFiniteWarning) as caught:
+        table = measure(labels, open_stack(image))
+    (line,) = (str(each.message) for each in caught)
+    assert line == (
+        "image holds NaN or infinity: an object with such pixels has no finite intensities."
+    )
+    assert np.isfinite(table["intensity_mean"]).tolist() == [False, False, True]
+    assert np.isnan(table["intensity_std"]).tolist() == [True, True, False]
 
 
 def test_what_touches_the_border():

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import itertools
 import time
+import warnings
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_unet.core.errors import InputError
+from napari_unet.core.image.normalise import NonFiniteWarning
 from napari_unet.core.io.axes import AUTO, PLANES, object_ndim, shared_axes
 from napari_unet.core.io.provenance import find_provenance
 from napari_unet.core.io.stack import Stack, open_stack
@@ -125,7 +127,17 @@ class MeasureInput:
         labels = self.labels.read(index, window, (0,))[0]
         if self.image is None or not labels.any():
             return labels, None
-        return labels, self.image.read(index, window, tuple(range(self.image.channels)))
+        intensities = self.image.read(index, window, tuple(range(self.image.channels)))
+        told = "non-finite intensities" in self.image.notices
+        if not told and not np.isfinite(intensities[:, labels > 0]).all():
+            self.image.notices.add("non-finite intensities")
+            warnings.warn(
+                f"{self.image.name} holds NaN or infinity: an object with such pixels has no "
+                "finite intensities.",
+                NonFiniteWarning,
+                stacklevel=2,
+            )
+        return labels, intensities
 
 
 def measure(

@@ -81,8 +81,9 @@ class ObjectParts:
             channels = np.stack([channel[where][order] for channel in intensities]).astype(float)
         start, stop = (f.reduceat(points, first, axis=1).T for f in (np.minimum, np.maximum))
         centre, spread = _moments(points.astype(float), first, size)
-        mean = _sums(channels, first) / size
-        square = _sums((channels - np.repeat(mean, size.astype(int), axis=1)) ** 2, first)
+        with np.errstate(invalid="ignore", over="ignore"):  # of NaN and infinity, see `measure`
+            mean = _sums(channels, first) / size
+            square = _sums((channels - np.repeat(mean, size.astype(int), axis=1)) ** 2, first)
         low, high = (f.reduceat(channels, first, axis=1).T for f in (np.minimum, np.maximum))
         pieces = np.ones(len(size), np.int64)
         labels = values[first].astype(np.int64)
@@ -104,11 +105,13 @@ class ObjectParts:
         size = np.add.reduceat(rows["size"], first)
         share = (rows["size"] / np.repeat(size, count))[:, None]
         centre = np.add.reduceat(rows["centre"] * share, first)
-        mean = np.add.reduceat(rows["mean"] * share, first)
         off = rows["centre"] - np.repeat(centre, count, axis=0)
         weight = rows["size"][:, None]
         products = off[:, :, None] * off[:, None, :] * weight[:, :, None]
-        squares = (rows["mean"] - np.repeat(mean, count, axis=0)) ** 2 * weight
+        with np.errstate(invalid="ignore", over="ignore"):
+            mean = np.add.reduceat(rows["mean"] * share, first)
+            squares = (rows["mean"] - np.repeat(mean, count, axis=0)) ** 2 * weight
+            square = np.add.reduceat(rows["square"] + squares, first)
         return cls(
             rows["labels"][first],
             size,
@@ -118,7 +121,7 @@ class ObjectParts:
             np.minimum.reduceat(rows["start"], first),
             np.maximum.reduceat(rows["stop"], first),
             mean,
-            np.add.reduceat(rows["square"] + squares, first),
+            square,
             np.minimum.reduceat(rows["low"], first),
             np.maximum.reduceat(rows["high"], first),
         )
