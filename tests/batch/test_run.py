@@ -154,6 +154,12 @@ def test_equal_names_get_labels_of_their_own(tmp_path):
     images = [tmp_path / name for name in ("x/a.tif", "x/a.png", "y/a.tif", "y/b.tif")]
     names = [job.target.name for job in plan_files(images, tmp_path / "out")]
     assert names == ["x a.tif.tif", "a.png.tif", "y a.tif.tif", "b.tif"]
+    suffixed = [tmp_path / name for name in ("a.bmp", "a.png", "a.png.bmp", "A.PNG.gif")]
+    names = [job.target.name for job in plan_files(suffixed, tmp_path / "out")]
+    assert len({name.casefold() for name in names}) == 4
+    accents = [tmp_path / "\u00e9.tif", tmp_path / "e\u0301.png"]  # one name to a Mac
+    names = [job.target.name for job in plan_files(accents, tmp_path / "out")]
+    assert [name[-8:] for name in names] == [".tif.tif", ".png.tif"]
     twice = [tmp_path / name for name in ("1/x/a.tif", "2/x/a.tif")]
     assert len({job.target for job in plan_files(twice, tmp_path)}) == 2
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -188,17 +189,29 @@ def plan_files(images: Sequence[Path], folder: Path) -> list[FileJob]:
         Labels would replace an image.
     """
     namings = (image_stem, lambda path: path.name, lambda path: f"{path.parent.name} {path.name}")
-    counts = [Counter(name_of(image).casefold() for image in images) for name_of in namings]
-    jobs = []
+    counts = [Counter(_as_disks_see(name_of(image)) for image in images) for name_of in namings]
+    jobs, taken = [], set[str]()
     for number, image in enumerate(images, 1):
         names = [name_of(image) for name_of in namings]
-        unique = [n for n, count in zip(names, counts, strict=True) if count[n.casefold()] == 1]
-        name = unique[0] if unique else f"{names[-1]} {number}"
+        seen = [_as_disks_see(name) for name in names]
+        # The name of one may be that of another and its suffix: "a.png" and "a.png.bmp".
+        free = [
+            name
+            for name, key, count in zip(names, seen, counts, strict=True)
+            if count[key] == 1 and key not in taken
+        ]
+        name = free[0] if free else f"{names[-1]} {number}"
+        taken.add(_as_disks_see(name))
         target = folder / f"{name}{'.zarr' if is_zarr(image) else '.tif'}"
         if target.exists() and image.exists() and target.samefile(image):
             raise OutputError(f"{target} is an image of the list; choose another folder.")
         jobs.append(FileJob(image, target))
     return jobs
+
+
+def _as_disks_see(name: str) -> str:
+    """Return a name as disks compare it that know no case, nor two spellings of one letter."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def segment_file(

@@ -72,3 +72,19 @@ def test_the_image_that_was_chosen_is_opened(tmp_path: Path, make_model) -> None
         assert opened.axes == stack.axes
         np.testing.assert_array_equal(np.asarray(opened.data), np.asarray(stack.data))
         assert opened.labels_shape[-2:] == (16, 20 - number)
+
+
+def test_the_level_that_was_chosen_is_opened(tmp_path: Path, make_model) -> None:
+    """An archive is opened anew by each worker, a folder comes as the array that was chosen."""
+    image = np.random.default_rng(0).integers(0, 9000, (16, 20), "u2")
+    store = zarr.storage.ZipStore(tmp_path / "a.ozx", mode="w")
+    axes = [{"name": a, "type": "space"} for a in "yx"]
+    images = [{"name": "a", "axes": axes, "datasets": [{"path": "0"}, {"path": "1"}]}]
+    attributes = {"ome": {"version": "0.5", "multiscales": images}}
+    group = zarr.open_group(store, mode="w", zarr_format=3, attributes=attributes)
+    for level in (0, 1):
+        group.create_array(str(level), data=image[:: level + 1, :: level + 1])
+    store.close()
+    stack = open_stack(tmp_path / "a.ozx", level=1)
+    opened = at_a_worker(stack, tmp_path / "run", make_model)
+    np.testing.assert_array_equal(np.asarray(opened.data[:]), image[::2, ::2])

@@ -126,6 +126,7 @@ class ClusterExecutor:
             stack.voxel_size_um,
             run.preview,
             stack.series,
+            stack.level,
         )
 
     def call(self, function: Callable[..., Answer], *values: Any) -> Answer:
@@ -216,6 +217,7 @@ class _RunSource:
     voxel_size_um: tuple[float, float, float] | None
     preview: bool
     series: int | None = None
+    level: int = 0
 
     def open(self) -> BlockRun:
         """Open the run, or return it if it is open; raises OutputError if it is not visible."""
@@ -239,11 +241,12 @@ class _RunSource:
             return _open_runs[self.folder, changed]
 
     def _open_stack(self) -> Stack:
+        which: tuple[Any, ...] = (self.voxel_size_um, self.level, self.series)
         try:
             try:
-                return open_stack(self.file, self.axes, self.voxel_size_um, series=self.series)
+                return open_stack(self.file, self.axes, *which)
             except InputError:  # axes of one position may have been left out
-                found = open_stack(self.file, None, self.voxel_size_um, series=self.series)
+                found = open_stack(self.file, None, *which)
                 if found.axes.replace("C", "S" if found.rgb else "C") != self.axes:
                     raise
                 return found
