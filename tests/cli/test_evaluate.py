@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import tifffile
+from imagecodecs import png_encode
 
 from napari_unet.cli import main
 from napari_unet.core.evaluation.overlay import FALSE, HIT, MISSED
@@ -55,8 +56,8 @@ def evaluate(*arguments: object) -> int:
 
 def test_a_picture_for_each_image(tmp_path: Path, folders, capsys) -> None:
     out, table = tmp_path / "out", tmp_path / "scores.csv"
-    out.mkdir()
-    (out / "a.png").write_text("an older one")
+    assert evaluate(*folders, "--overlay", out) == 0  # an older one is replaced
+    capsys.readouterr()
     images = ("--images", tmp_path / "images")
     assert evaluate(*folders, "--overlay", out, *images, "--csv", table) == 0
     assert sorted(path.name for path in out.iterdir()) == ["a.png", "b.png"]
@@ -71,6 +72,18 @@ def test_a_picture_for_each_image(tmp_path: Path, folders, capsys) -> None:
     every += [f"AP{level}" for level in range(50, 100, 5)]
     every += ["precision", "recall", "f1", "pq", "dice", "iou", "rand_error"]
     assert list(rows[0]) == every
+
+
+def test_a_file_that_is_no_older_picture_is_kept(tmp_path: Path, folders, capsys) -> None:
+    """The folder of the raw images, say."""
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    (raw / "b.png").write_bytes(png_encode(np.zeros((300, 500), np.uint8)))
+    before = (raw / "b.png").read_bytes()
+    assert evaluate(*folders, "--overlay", raw) == 2
+    assert "b.png exists already and is no picture that was drawn here" in capsys.readouterr().err
+    assert (raw / "b.png").read_bytes() == before
+    assert [path.name for path in raw.iterdir()] == ["b.png"]
 
 
 def test_one_picture(tmp_path: Path, folders, capsys) -> None:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from napari_unet.cli.options import add_command, add_model_options, load_model
 from napari_unet.cli.terminal import follow, format_table, progress_bar, say
-from napari_unet.core.io.files import make_folder
+from napari_unet.core.errors import OutputError
+from napari_unet.core.io.files import expand_path, make_folder
 from napari_unet.core.io.sample_images import sample_path
 from napari_unet.core.settings.tasks import PredictSettings
 
@@ -50,20 +51,26 @@ def demo_steps(
     Raises
     ------
     OutputError
-        The folder cannot be written.
+        The folder cannot be written, or holds other files of these names.
     """
     import numpy as np
 
     from napari_unet.batch.file_job import FileJob, segment_file
     from napari_unet.core.evaluation.overlay import draw_outlines, write_picture
+    from napari_unet.core.io.provenance import find_provenance
     from napari_unet.core.io.stack import open_stack, read_labels
 
     make_folder(folder)
     source, target = sample_path("fluorescence"), folder / "labels.tif"
+    drawn = folder / "overlay.png"
+    made = find_provenance(target).get("image") or {}
+    if made.get("name") != source.name:  # the files of an earlier demo are replaced, no others
+        for path in (target, drawn):
+            if path.exists():
+                raise OutputError(f"{path} exists already; name another folder (--out).")
     job = FileJob(source, target)
     provenance = yield from segment_file(job, model, PredictSettings(), overwrite=True)
     image = np.asarray(open_stack(source).data[...])
-    drawn = folder / "overlay.png"
     write_picture(drawn, draw_outlines(image, read_labels(target)))
     return [target, drawn], _row(source.name, image.shape, provenance)
 
@@ -86,7 +93,11 @@ def add_demo(commands: Any) -> None:
     )
     command.add_argument("--headless", action="store_true", help="write files, open no window")
     command.add_argument(
-        "--out", type=Path, default=Path("demo"), metavar="DIR", help="folder (default: demo)"
+        "--out",
+        type=expand_path,
+        default=Path("demo"),
+        metavar="DIR",
+        help="folder (default: demo)",
     )
     add_model_options(command)
 

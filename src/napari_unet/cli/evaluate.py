@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.cli.options import add_command, add_labels_as
 from napari_unet.cli.terminal import UNUSABLE, follow, format_table, run_all, say
 from napari_unet.core.io.axes import FRAMES
+from napari_unet.core.io.files import expand_path
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -19,19 +19,23 @@ if TYPE_CHECKING:
 def add_evaluate(commands: Any) -> None:
     """Describe the command and its options."""
     command = add_command(commands, "evaluate", _evaluate, "Score labels against the truth")
-    command.add_argument("predicted", type=Path, help="labels, or a folder of labels")
-    command.add_argument("truth", type=Path, help="the true labels, or a folder with equal names")
-    command.add_argument("--csv", type=Path, metavar="FILE", help="write all scores to a table")
+    command.add_argument("predicted", type=expand_path, help="labels, or a folder of labels")
+    command.add_argument(
+        "truth", type=expand_path, help="the true labels, or a folder with equal names"
+    )
+    command.add_argument(
+        "--csv", type=expand_path, metavar="FILE", help="write all scores to a table"
+    )
     command.add_argument(
         "--overlay",
-        type=Path,
+        type=expand_path,
         metavar="DIR",
         help="draw hits (green), false (red) and missed objects (blue) into a PNG for each image, "
         "of the plane with the most objects; for one image, the name of the PNG will do",
     )
     command.add_argument(
         "--images",
-        type=Path,
+        type=expand_path,
         metavar="PATH",
         help="what to draw on: an image, or a folder with equal names. Not given: on black",
     )
@@ -68,7 +72,7 @@ def add_evaluate(commands: Any) -> None:
 def _evaluate(values: Namespace) -> int:
     from napari_unet.core.evaluation.comparison import LabelPair, pair_files, read_pair, score_steps
     from napari_unet.core.evaluation.metrics import SCORE_HEADINGS, Scores, score_row, write_scores
-    from napari_unet.core.evaluation.overlay import draw_picture, plan_pictures
+    from napari_unet.core.evaluation.picture_files import draw_picture, plan_pictures
     from napari_unet.core.io.files import check_text_file
     from napari_unet.core.labels.label_file import LabelReading
 

@@ -14,14 +14,16 @@ from napari_unet.core.evaluation.overlay import (
     FALSE,
     HIT,
     MISSED,
-    PicturePlan,
-    busiest_plane,
     draw_comparison,
     draw_outlines,
-    draw_picture,
-    plan_pictures,
     to_rgb,
     write_picture,
+)
+from napari_unet.core.evaluation.picture_files import (
+    PicturePlan,
+    busiest_plane,
+    draw_picture,
+    plan_pictures,
 )
 from napari_unet.core.io.stack import open_stack
 
