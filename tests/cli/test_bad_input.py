@@ -275,6 +275,7 @@ BAD_COMMANDS = [
     (["models", "export", "tiny", "out/tiny.tar"], "let it end in .zip"),
     (["models", "export", "tiny", "nowhere/tiny.zip"], "nowhere/tiny.zip cannot be written"),
     (["demo", "--headless", "--out", "file"], "file cannot be made"),
+    (["serve", "--port", "99999"], "--port is 99999; give one from 1 to 65535"),
     (["evaluate", "missing.tif", "good.tif"], "missing.tif does not exist"),
     (["evaluate", "text.tif", "good.tif"], "text.tif cannot be read"),
     (["evaluate", "nothing", "texts"], "nothing holds no image"),

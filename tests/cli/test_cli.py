@@ -210,6 +210,20 @@ def test_nan_is_said_once_in_one_line(tmp_path: Path, tiny_model: str, capsys) -
     assert len(text.splitlines()) == 1
 
 
+def test_the_user_s_folder_is_known_in_all_paths(
+    image: Path, tmp_path: Path, tiny_model: str, monkeypatch
+) -> None:
+    """Shells expand ~ at the begin of a word only, and that of Windows does not."""
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert main(["segment", f"~/{image.name}", "~/labels.tif", "--model", tiny_model]) == 0
+    assert main(["measure", "~/labels.tif", f"~/{image.name}", "--csv=~/table.csv"]) == 0
+    assert {"labels.tif", "table.csv"} <= set(names(tmp_path))
+    assert names(tmp_path / "elsewhere") == []
+
+
 # ------------------------------------------------------------------------------------ folders
 
 
@@ -376,6 +390,10 @@ def test_demo_without_a_window(tmp_path: Path, tiny_model: str, capsys, monkeypa
     for _ in range(2):  # a second run replaces the first one's files
         assert main(["demo", "--headless", "--out", str(out), "--model", tiny_model]) == 0
     assert names(out) == ["labels.tif", "overlay.png"]
+    tifffile.imwrite(tmp_path / "labels.tif", np.ones((3, 3), np.uint8))  # the user's own
+    assert main(["demo", "--headless", "--out", str(tmp_path), "--model", tiny_model]) == 2
+    assert "labels.tif exists already; name another folder" in capsys.readouterr().err
+    assert main(["demo", "--headless", "--out", str(out), "--model", tiny_model]) == 0
     labels = tifffile.imread(out / "labels.tif")
     head, _, row, last = capsys.readouterr().out.splitlines()[-4:]
     assert head.split() == ["image", "size", "objects", "seconds", "MPx/s", "device"]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import tifffile
+import zarr
 from odd_objects import random_labels
 from roifile import roiread
 
@@ -97,6 +98,24 @@ def test_voxel_size_and_provenance_are_kept(tmp_path: Path) -> None:
     from napari_unet.core.io.provenance import read_provenance
 
     assert read_provenance(tmp_path / "b.zarr") == {"model": "nuclei"}
+
+
+def test_labels_stay_where_they_lie_in_the_world(tmp_path: Path) -> None:
+    named = [{"name": n, "type": "space", "unit": "micrometer"} for n in "yx"]
+    named = [{"name": "t", "type": "time", "unit": "second"}, *named]
+    steps = [{"type": "scale", "scale": [30.0, 0.5, 0.25]},
+             {"type": "translation", "translation": [0.0, 100.0, 200.0]}]  # fmt: skip
+    group = zarr.open_group(str(tmp_path / "a.zarr"), mode="w", zarr_format=3)
+    group.create_array("0", data=np.stack([LABELS, LABELS]))
+    datasets = [{"path": "0", "coordinateTransformations": steps}]
+    images = [{"name": "a", "axes": named, "datasets": datasets}]
+    group.attrs["ome"] = {"version": "0.5", "multiscales": images}
+    assert convert(tmp_path / "a.zarr", tmp_path / "b.zarr") == 0
+    assert convert(tmp_path / "a.zarr", tmp_path / "c.tif") == 0
+    assert convert(tmp_path / "c.tif", tmp_path / "d.zarr", "--image", tmp_path / "a.zarr") == 0
+    wanted = open_stack(tmp_path / "a.zarr").transform
+    assert open_stack(tmp_path / "b.zarr").transform == wanted
+    assert open_stack(tmp_path / "d.zarr").transform == wanted
 
 
 def test_the_cell_tracking_challenge(tmp_path: Path, capsys) -> None:

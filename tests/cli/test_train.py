@@ -163,6 +163,8 @@ def test_a_name_that_is_taken_is_said_before_anything_is_done(data, tiny_model, 
 def test_unusable_options_are_said(data, tiny_model, capsys) -> None:
     text = say(data, capsys, "--from", "tiny", "--name", "n", "--depth", "3")
     assert "--depth is for networks from scratch" in text
+    for option in ("--depth", "--width"):
+        assert f"{option[2:]} is 0" in say(data, capsys, *NEW, "--name", "n", option, "0")
     assert "There is no model 'nope'" in say(data, capsys, "--from", "nope", "--name", "n")
     assert "one of the arguments --from --scratch is required" in say(data, capsys, "--name", "n")
 

@@ -6,6 +6,7 @@ standard output.
 
 options   options made from the fields of settings, and those that commands share
 terminal  the progress bar, remarks, tables
+training_run  one training: checks, the run, what it stores
 bench, convert, demo, evaluate, measure, models, replay, samples, segment, serve, train, view
           a command each
 """

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.cli.options import add_command
+from napari_unet.core.io.files import expand_path
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -16,7 +16,9 @@ def add_bench(commands: Any) -> None:
     """Describe the command and its options."""
     command = add_command(commands, "bench", _bench, "Measure speed and accuracy on this computer")
     command.add_argument("--quick", action="store_true", help="a few minutes instead of many")
-    command.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file")
+    command.add_argument(
+        "--json", type=expand_path, metavar="FILE", help="write the figures to a file"
+    )
 
 
 def _bench(values: Namespace) -> int:

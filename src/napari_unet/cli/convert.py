@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from napari_unet.cli.options import add_command, add_labels_as
 from napari_unet.cli.terminal import UNUSABLE, run_all, say
 from napari_unet.core.errors import InputError, OutputError
+from napari_unet.core.io.files import expand_path
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -23,11 +24,11 @@ def add_convert(commands: Any) -> None:
     )
     command.add_argument(
         "labels",
-        type=Path,
+        type=expand_path,
         help="an image of labels, ROIs of ImageJ (.zip), .geojson, COCO (.json), _seg.npy of "
         "Cellpose; or a folder of them, or of the frames of the Cell Tracking Challenge",
     )
-    command.add_argument("output", type=Path, help="the file to write, or a folder")
+    command.add_argument("output", type=expand_path, help="the file to write, or a folder")
     command.add_argument(
         "--to",
         metavar="KIND",
@@ -36,7 +37,7 @@ def add_convert(commands: Any) -> None:
     )
     command.add_argument(
         "--image",
-        type=Path,
+        type=expand_path,
         metavar="PATH",
         help="the image, or a folder with equal names: outlines do not say how large it is",
     )
@@ -153,9 +154,13 @@ def _read(job: Conversion, values: Namespace) -> tuple[Any, list[str]]:
     axes = read.axes
     if values.axes and foreign_kind(job.source):
         axes = open_stack(read.values, values.axes).axes
+    place = image  # where the labels lie in the world, with the times of their frames
     if size_um is None and not foreign_kind(job.source):
-        size_um = open_stack(job.source, values.axes).voxel_size_um
+        place = open_stack(job.source, values.axes)
+        size_um = place.voxel_size_um
+    transform = None if place is None else place.transform
     remarks = list(read.remarks)
     if read.doubt:
         remarks.append(doubt_sentence(job.source, read.doubt))
-    return Stack(read.values, axes, size_um), remarks
+    transform = transform.select_axes(axes) if transform is not None else None
+    return Stack(read.values, axes, size_um, transform=transform), remarks

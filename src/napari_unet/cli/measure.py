@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.cli.options import add_command, add_labels_as
 from napari_unet.cli.terminal import UNUSABLE, follow, run_all, say
 from napari_unet.core.errors import InputError
 from napari_unet.core.io.axes import FRAMES
+from napari_unet.core.io.files import expand_path
 from napari_unet.core.text import pluralise
 
 if TYPE_CHECKING:
@@ -23,15 +23,15 @@ def add_measure(commands: Any) -> None:
     command = add_command(
         commands, "measure", _measure, "Measure objects: size, place, shape, intensity"
     )
-    command.add_argument("labels", type=Path, help="labels, or a folder of labels")
+    command.add_argument("labels", type=expand_path, help="labels, or a folder of labels")
     command.add_argument(
         "image",
-        type=Path,
+        type=expand_path,
         nargs="?",
         help="the image, or a folder with equal names. Not given: no intensities",
     )
     command.add_argument(
-        "--csv", type=Path, metavar="FILE", help="the table. Not given: standard output"
+        "--csv", type=expand_path, metavar="FILE", help="the table. Not given: standard output"
     )
     command.add_argument(
         "--voxel-size-um",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.cli.options import add_command, add_settings, settings_from
@@ -57,7 +56,7 @@ def add_models(commands: Any) -> None:
     add_settings(take, WeightOptions, "networks that others built")
     give = add_command(actions, "export", _models_export, "Write a model into one .zip file")
     give.add_argument("name", help="name or folder of a model")
-    give.add_argument("zip", type=Path, help="the .zip file to write")
+    give.add_argument("zip", type=expand_path, help="the .zip file to write")
     give.add_argument(
         "--format",
         choices=FORMATS,

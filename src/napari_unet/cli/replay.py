@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.cli.options import DEVICE_HELP, add_command
 from napari_unet.cli.terminal import follow, progress_bar, say
+from napari_unet.core.io.files import expand_path
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from pathlib import Path
 
 DIFFERS = 1
 """Exit status if the replay is not the result."""
@@ -20,7 +21,9 @@ def add_replay(commands: Any) -> None:
     command = add_command(
         commands, "replay", _replay, "Make a result again and say whether it is the same"
     )
-    command.add_argument("result", type=Path, help="labels or a table that napari-unet wrote")
+    command.add_argument(
+        "result", type=expand_path, help="labels or a table that napari-unet wrote"
+    )
     command.add_argument(
         "image",
         nargs="?",
@@ -36,7 +39,9 @@ def add_replay(commands: Any) -> None:
         action="store_true",
         help="only say how it was made, with a paragraph for the methods of a paper",
     )
-    command.add_argument("--out", type=Path, metavar="FILE", help="write the new labels to a file")
+    command.add_argument(
+        "--out", type=expand_path, metavar="FILE", help="write the new labels to a file"
+    )
 
 
 def _replay(values: Namespace) -> int:
@@ -76,7 +81,7 @@ def _replay_table(values: Namespace) -> int:
             print(f"Measured from {entry['labels']}, image {entry['image'] or 'none'}.")
             print(*(f"  {line}" for line in explain(entry.get("made") or {})), sep="\n")
         return 0
-    given = Path(values.image) if values.image else None
+    given = expand_path(values.image) if values.image else None
     with progress_bar(1) as bar:
         found = follow(replay_table_steps(values.result, given), bar)
     print(f"{values.result}: {found.line()}")

@@ -15,6 +15,7 @@ from napari_unet.cli.options import (
 )
 from napari_unet.cli.terminal import UNUSABLE, follow, run_all, say
 from napari_unet.core.errors import ConnectionLostError, OutputError
+from napari_unet.core.io.files import expand_path
 from napari_unet.core.settings.tasks import LinkSettings, PredictSettings
 from napari_unet.core.text import pluralise
 
@@ -39,7 +40,7 @@ def add_segment(commands: Any) -> None:
     )
     command.add_argument(
         "output",
-        type=Path,
+        type=expand_path,
         nargs="?",
         help="labels (.tif, .png, .zarr), or a folder. Not given: into the OME-Zarr of the input",
     )
@@ -92,7 +93,7 @@ def add_segment(commands: Any) -> None:
 def _source(text: str) -> Path | str:
     from napari_unet.core.io.ome_zarr import is_address
 
-    return text if is_address(text) else Path(text)
+    return text if is_address(text) else expand_path(text)
 
 
 def _segment(values: Namespace) -> int:

@@ -6,13 +6,12 @@ import os
 import secrets
 import socket
 import ssl
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.cli.options import add_command
 from napari_unet.cli.terminal import say
 from napari_unet.core.errors import DeviceError
-from napari_unet.core.io.files import first_line
+from napari_unet.core.io.files import expand_path, first_line
 from napari_unet.core.server_access import (
     PORT,
     REMOTE,
@@ -25,6 +24,7 @@ from napari_unet.core.settings.tasks import DEVICES
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from pathlib import Path
 
 
 def add_serve(commands: Any) -> None:
@@ -46,14 +46,16 @@ def add_serve(commands: Any) -> None:
     )
     command.add_argument(
         "--token-file",
-        type=Path,
+        type=expand_path,
         metavar="FILE",
         help=f"a file with the token that users need, which only you may read. Not given: "
         f"{TOKEN_VARIABLE}, or a new one that is printed",
     )
     tls = command.add_argument_group("encryption (for --host)")
-    tls.add_argument("--certificate", type=Path, metavar="FILE", help="certificate chain, PEM")
-    tls.add_argument("--key", type=Path, metavar="FILE", help="its private key, PEM")
+    tls.add_argument(
+        "--certificate", type=expand_path, metavar="FILE", help="certificate chain, PEM"
+    )
+    tls.add_argument("--key", type=expand_path, metavar="FILE", help="its private key, PEM")
     tls.add_argument(
         "--plain",
         action="store_true",
@@ -68,6 +70,8 @@ def _serve(values: Namespace) -> int:
         raise DeviceError(
             "A server needs aiohttp; run: pip install 'napari-unet[serve]'."
         ) from error
+    if not 0 <= values.port < 2**16:
+        raise DeviceError(f"--port is {values.port}; give one from 1 to 65535, or 0 for any.")
     context = _tls_context(values)
     token, new = _token(values.token_file)
     from napari_unet.nn.serve.server import serve

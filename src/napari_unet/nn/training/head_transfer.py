@@ -52,7 +52,8 @@ def fresh_spec(
         (z, y, x) of volumes: they are pooled along z as soon as voxels are as long in y as in z;
         until then kernels are flat, too.
     """
-    depth = depth or (4 if ndim == 2 else 3)
+    if depth is None:
+        depth = 4 if ndim == 2 else 3
     pooling = _pooling(depth, voxel_size_um) if ndim == 3 else None
     return ModelSpec(
         ndim=ndim,
