@@ -12,8 +12,8 @@ bare network on one piece of that edge, which pays no halo; and the bare network
 and so on.
 
 With --batches: the bare network on small planes, 1, 2, 4 and 8 at once, on one thread and two and
-so on, in both number formats; and a stack of such planes from image to labels, one after the other
-and together as `segment` chooses.
+so on, in both number formats; a stack of such planes from image to labels, one after the other and
+together as `segment` chooses; and one such image as a file is run, whose size is looked at first.
 
 With --compare: tiled prediction, the bare network on tiles of 512 and 1024 px, and MONAI's sliding
 window (overlap 0.25, Gaussian, 512 px) around the plain network in float32 and around our fused
@@ -126,6 +126,8 @@ def measure_batches(model: Model, edges: Sequence[int], repeats: int) -> Iterato
                         )
                         tasks[name] = partial(segment, blobs((PLANES, edge, edge)), model, settings)
                         counts[name] = PLANES
+                    image, settings = blobs((edge, edge)), PredictSettings(precision=precision)
+                    tasks["file"], counts["file"] = partial(segment, image, model, settings), 1
                 best_times(tasks, 1, model.device)
                 times = best_times(tasks, repeats, model.device, clock)
                 row = {name: 1e3 * seconds / counts[name] for name, seconds in times.items()}

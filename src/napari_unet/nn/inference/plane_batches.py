@@ -1,9 +1,9 @@
 """Small planes of one run go through the network together.
 
-Each call of the network costs something, whatever it is given: a third of the time of a plane of
-128 x 128 pixels on a processor, nearly all of it on a GPU. So planes that are one tile each are
-launched together, and each frame finds its tile launched when its turn comes. All else is as it is
-for one frame: decoding, the order, and what a plane fails at, which it does alone.
+Each call of the network costs something, whatever it is given: a fifth of the time of a plane of
+128 x 128 pixels on a processor, and more on a GPU, which waits for its orders. So planes that are
+one tile each are launched together, and each frame finds its tile launched when its turn comes. All
+else is as it is for one frame: decoding, the order, and what a plane fails at, which it does alone.
 """
 
 from __future__ import annotations
