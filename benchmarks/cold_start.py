@@ -42,7 +42,7 @@ def start(began: float, pause: float) -> dict[str, list[float]]:
         For each step the seconds since `began`, the pause not counted, and the seconds of
         processor time that the process has taken.
     """
-    from napari_unet.gui.open_files import open_fluorescence_sample
+    from napari_unet.gui.samples import open_fluorescence_sample
 
     found: dict[str, list[float]] = {}
     paused = [0.0]

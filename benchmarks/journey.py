@@ -129,7 +129,7 @@ class Journey:
 
 def measure(minutes: float) -> dict[str, dict[str, float]]:
     """Make the journey; return clicks, seconds and delays of each part."""
-    from napari_unet.gui.open_files import open_fluorescence_sample
+    from napari_unet.gui.samples import open_fluorescence_sample
 
     ((image, _, _),) = open_fluorescence_sample()
     half = image.shape[-1] // 2

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def measure(minutes: float) -> dict[str, Any]:
     """Fine-tune in the window; return the delays of each part."""
-    from napari_unet.gui.open_files import open_histology_sample
+    from napari_unet.gui.samples import open_histology_sample
 
     ((image, options, _),) = open_histology_sample()
     viewer = open_viewer(image, **options)

@@ -415,7 +415,7 @@ def test_demo_says_why_it_opens_no_window(tmp_path: Path, tiny_model: str, monke
 
 def test_demo_opens_the_window_if_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
     opened = []
-    window = types.ModuleType("napari_unet.gui.open_files")
+    window = types.ModuleType("napari_unet.gui.samples")
     window.run_demo = lambda *chosen: opened.append(chosen)
     monkeypatch.setitem(sys.modules, window.__name__, window)
     monkeypatch.setattr(demo, "why_no_window", lambda: "")

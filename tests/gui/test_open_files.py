@@ -17,7 +17,7 @@ from napari_unet.cli import main
 from napari_unet.gui import mask_labels, open_files
 from napari_unet.gui.layers.convert import layer_stack
 from napari_unet.gui.layers.result_info import IMAGE, RESULT_KEY, ResultInfo, is_unedited
-from napari_unet.gui.open_files import (
+from napari_unet.gui.samples import (
     open_fluorescence_sample,
     open_histology_sample,
     open_neuron_sample,

@@ -105,7 +105,7 @@ def add_demo(commands: Any) -> None:
 def _demo(values: Namespace) -> int:
     problem = "" if values.headless else why_no_window()
     if not values.headless and not problem:
-        from napari_unet.gui.open_files import run_demo
+        from napari_unet.gui.samples import run_demo
 
         run_demo(values.model, values.device)
         return 0

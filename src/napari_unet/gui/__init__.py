@@ -17,7 +17,8 @@ track          the section "Link through time": objects from frame to frame
 layers/        between napari's layers and stacks, labels and metadata
 jobs/          long work beside the window: jobs, device queues, progress
 widgets/       widgets that know nothing of segmentation
-open_files     images with their labels from the menu and the terminal; the samples and the demo
+open_files     images with their labels from the menu and the terminal
+samples        the sample images of the menu, and the demo
 mask_labels    labels that look like masks: their pieces are offered as objects
 model_events   tells all panels that a model was stored, removed or chosen
 errors         shows an error in a panel, as a notification and in the log

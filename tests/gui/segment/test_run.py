@@ -8,7 +8,7 @@ import pytest
 from napari_unet.core.errors import SettingsError
 from napari_unet.core.progress import Progress
 from napari_unet.core.settings.tasks import PredictSettings
-from napari_unet.gui import open_files as demo
+from napari_unet.gui import samples as demo
 from napari_unet.gui.correct.edit_tracker import get_learner
 from napari_unet.gui.jobs import engine
 from napari_unet.gui.layers.result_info import RESULT_KEY
