@@ -84,15 +84,17 @@ def test_maps_sizes_and_volumes_from_planes(server, tiny_model, image):
     assert np.array_equal(segment(volume, there, settings), segment(volume, here, settings))
 
 
-def test_small_planes_are_sent_before_the_first_is_back(server, tiny_model, image, monkeypatch):
+def test_small_planes_are_sent_before_the_last_is_back(server, tiny_model, image, monkeypatch):
     here, there = load_model(tiny_model, "cpu"), load_model(tiny_model, server.device)
     stack, log, send = image[:80].reshape(8, 10, 100)[..., :30], [], RemoteRunner.send
     monkeypatch.setattr(RemoteRunner, "send", lambda *given: log.append("sent") or send(*given))
     settings = replace(FIXED, volumes="planes")
     steps = segment_steps(stack, there, settings)
     labels = run_to_end(steps, lambda step: log.append(type(step).__name__)).labels
+    log = [word for word in log if word in ("sent", "TileDone")]
     assert np.array_equal(labels, segment(stack, here, settings))
-    assert log.index("TileDone") >= connection.LINES
+    assert log[:2] == ["sent", "TileDone"], "the first waits for no other"
+    assert log[2 : 2 + connection.LINES] == ["sent"] * connection.LINES
     assert log.count("sent") == log.count("TileDone") == 8
 
 

@@ -38,8 +38,8 @@ def batch_planes(
 ) -> Generator[Source | TileRunner, None, None]:
     """Yield the sources of a run's frames in their order, those of small planes with started tiles.
 
-    The first comes alone, so that its objects are there as early as they can be; then two together,
-    four, and so on. Whoever stops early closes the generator.
+    The first comes alone and before others are opened, so that its objects are there as early as
+    they can be; then two together, four, and so on. Whoever stops early closes the generator.
 
     Parameters
     ----------
@@ -55,8 +55,8 @@ def batch_planes(
     running: deque[Source | TileRunner] = deque()
     failed: list[Exception] = []
     try:
-        for group in _groups(_until_failure(sources, failed), window, batch):
-            ahead = _ahead(group, window)
+        for number, group in enumerate(_groups(_until_failure(sources, failed), window, batch)):
+            ahead = _ahead(group, window) if number else 0
             running.extend(_launched(group, window) if ahead or len(group) > 1 else group)
             while len(running) > ahead:
                 yield running.popleft()
