@@ -37,9 +37,10 @@ from napari_unet.core.annotations.append_log import JournalWarning
 from napari_unet.core.annotations.header import find_journals
 from napari_unet.core.annotations.journal_reader import JournalReader
 from napari_unet.core.instances.label_edits import DELETE, MERGE, SPLIT
+from napari_unet.core.io.label_reader import fit_labels, read_labels
 from napari_unet.core.io.label_writer import create_output
 from napari_unet.core.io.provenance import hash_labels
-from napari_unet.core.io.stack import fit_labels, open_stack, read_labels
+from napari_unet.core.io.stack import open_stack
 from napari_unet.core.progress import run_to_end
 
 if TYPE_CHECKING:

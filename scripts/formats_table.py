@@ -20,8 +20,9 @@ sys.path.insert(0, str(ROOT / "tests" / "helpers"))
 from format_samples import FORMATS, Format  # noqa: E402
 from sample_file import SIZE_UM  # noqa: E402
 
+from napari_unet.core.io.label_reader import read_labels  # noqa: E402
 from napari_unet.core.io.label_writer import create_output  # noqa: E402
-from napari_unet.core.io.stack import open_stack, read_labels  # noqa: E402
+from napari_unet.core.io.stack import open_stack  # noqa: E402
 
 HEADINGS = ("Format", "Files", "Read lazily", "Voxel size", "Channel names", "Several images",
             "Written", "Needs")  # fmt: skip

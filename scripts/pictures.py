@@ -146,7 +146,7 @@ def save(picture: Image.Image, name: str) -> None:
 
 def truth_of(sample: str) -> np.ndarray:
     """Return the outlines that experts drew."""
-    from napari_unet.core.io.stack import read_labels
+    from napari_unet.core.io.label_reader import read_labels
 
     paths = {CELLS: "phase contrast", FLUORESCENCE: "fluorescence", HISTOLOGY: "histology"}
     from napari_unet.core.io.sample_images import truth_path

@@ -13,9 +13,9 @@ from contract_parts import FIXTURES, paint
 from napari_unet.batch import replay
 from napari_unet.batch.replay import DIFFERENT, IDENTICAL, RENAMED, compare
 from napari_unet.cli import main
+from napari_unet.core.io.label_reader import read_labels
 from napari_unet.core.io.methods_text import explain, methods_paragraph
 from napari_unet.core.io.provenance import are_labels, hash_labels, read_provenance
-from napari_unet.core.io.stack import read_labels
 from napari_unet.core.models.store import remove_model
 from napari_unet.nn.inference.model import save_model
 

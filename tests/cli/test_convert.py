@@ -13,8 +13,9 @@ from odd_objects import random_labels
 from roifile import roiread
 
 from napari_unet.cli import main
+from napari_unet.core.io.label_reader import read_labels
 from napari_unet.core.io.label_writer import create_output
-from napari_unet.core.io.stack import open_stack, read_labels
+from napari_unet.core.io.stack import open_stack
 from napari_unet.core.labels.cellpose_seg import read_cellpose_seg
 
 if TYPE_CHECKING:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from napari_unet.cli import main
+from napari_unet.core.io.label_reader import read_labels
 from napari_unet.core.io.sample_images import SAMPLES, sample_path
-from napari_unet.core.io.stack import open_stack, read_labels
+from napari_unet.core.io.stack import open_stack
 
 
 def test_each_image_has_its_truth_under_the_same_name(tmp_path, capsys):

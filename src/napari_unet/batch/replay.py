@@ -15,9 +15,10 @@ from napari_unet.core.errors import InputError, ModelError, UnetError
 from napari_unet.core.evaluation.label_diff import diff_objects
 from napari_unet.core.io.axes import OBJECT_AXES
 from napari_unet.core.io.files import check_exists, expand_path
+from napari_unet.core.io.label_reader import fit_labels, read_labels
 from napari_unet.core.io.ome_zarr import is_address
 from napari_unet.core.io.provenance import are_labels, hash_stack, read_provenance
-from napari_unet.core.io.stack import Stack, fit_labels, open_stack, read_labels
+from napari_unet.core.io.stack import Stack, open_stack
 from napari_unet.core.models.store import ModelEntry, list_models
 from napari_unet.core.settings.tasks import LinkSettings, PredictSettings
 

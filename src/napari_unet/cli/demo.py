@@ -57,8 +57,9 @@ def demo_steps(
 
     from napari_unet.batch.file_job import FileJob, segment_file
     from napari_unet.core.evaluation.overlay import draw_outlines, write_picture
+    from napari_unet.core.io.label_reader import read_labels
     from napari_unet.core.io.provenance import find_provenance
-    from napari_unet.core.io.stack import open_stack, read_labels
+    from napari_unet.core.io.stack import open_stack
 
     make_folder(folder)
     source, target = sample_path("fluorescence"), folder / "labels.tif"

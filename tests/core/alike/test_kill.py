@@ -14,8 +14,9 @@ import tifffile
 
 from napari_unet.core.annotations.header import find_journals
 from napari_unet.core.annotations.journal_reader import JournalReader
+from napari_unet.core.io.label_reader import read_labels
 from napari_unet.core.io.label_writer import create_output
-from napari_unet.core.io.stack import open_stack, read_labels
+from napari_unet.core.io.stack import open_stack
 
 HELPERS = Path(__file__).parents[2] / "helpers"
 OBJECTS = 60

@@ -14,9 +14,10 @@ from napari_unet.core.annotations.journal import Journal
 from napari_unet.core.annotations.journal_reader import JournalReader
 from napari_unet.core.errors import InputError, OutputError
 from napari_unet.core.instances.label_edits import DELETE
+from napari_unet.core.io.label_reader import read_labels
 from napari_unet.core.io.label_writer import create_output
 from napari_unet.core.io.provenance import read_provenance
-from napari_unet.core.io.stack import open_stack, read_labels
+from napari_unet.core.io.stack import open_stack
 from napari_unet.nn.inference.model import save_model
 
 SHAPE = (30, 40)

@@ -13,7 +13,8 @@ from napari_unet.cli import main
 from napari_unet.core.errors import InputError
 from napari_unet.core.evaluation.comparison import LabelPair, read_pair
 from napari_unet.core.io.axes import idle_axes, resolve_axes
-from napari_unet.core.io.stack import open_stack, read_labels_and_axes
+from napari_unet.core.io.label_reader import read_labels_and_axes
+from napari_unet.core.io.stack import open_stack
 from napari_unet.core.labels.label_file import LabelReading
 from napari_unet.core.regionprops.measure import measure
 from napari_unet.core.settings.tasks import PredictSettings

@@ -321,6 +321,31 @@ def test_axes_given_override_the_file(tmp_path: Path) -> None:
         open_stack(tmp_path / "a.tif", axes="TZYX")
 
 
+@pytest.mark.parametrize(
+    ("axes", "size"),
+    [
+        ("ZYX", (4, 0.5, 0.25)),
+        ("ZXY", (4, 0.25, 0.5)),
+        ("XYZ", (0.25, 0.5, 4)),
+        (None, (4, 0.5, 0.25)),
+    ],
+)
+def test_a_size_belongs_to_its_axis_whatever_that_is_called(tmp_path: Path, axes, size) -> None:
+    metadata = {"axes": "ZYX", "unit": "um", "spacing": 4.0}
+    values = np.zeros((2, 6, 5), np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", values, imagej=True, resolution=(4, 2), metadata=metadata)
+    assert open_stack(tmp_path / "a.tif", axes).voxel_size_um == pytest.approx(size)
+
+
+def test_each_image_of_a_tiff_has_a_voxel_size_of_its_own(tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        for edge, size_um in ((40, 0.5), (30, 2.0)):
+            how = {"resolution": (1e4 / size_um, 1e4 / size_um), "resolutionunit": "CENTIMETER"}
+            file.write(np.zeros((edge, edge), np.uint8), metadata=None, **how)
+    sizes = [open_stack(tmp_path / "a.tif", series=n).voxel_size_um for n in (0, 1)]
+    assert sizes == [pytest.approx((1, 0.5, 0.5)), pytest.approx((1, 2, 2))]
+
+
 @pytest.mark.parametrize("samples", [3, 4])
 @pytest.mark.parametrize("planar", ["contig", "separate"])
 @pytest.mark.parametrize("dtype", ["u1", "u2"])

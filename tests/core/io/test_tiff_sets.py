@@ -18,7 +18,8 @@ from PIL import Image
 from napari_unet.batch.file_job import plan_jobs
 from napari_unet.core.errors import InputError
 from napari_unet.core.io import tiff_pages
-from napari_unet.core.io.stack import open_stack, read_labels
+from napari_unet.core.io.label_reader import read_labels
+from napari_unet.core.io.stack import open_stack
 from napari_unet.core.io.tiff import files_of_image
 
 if TYPE_CHECKING:

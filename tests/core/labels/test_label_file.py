@@ -197,6 +197,15 @@ def test_whole_numbers_and_minus_one_are_alike_everywhere(tmp_path: Path, dtype)
     )
 
 
+def test_ids_beyond_63_bits_are_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "l.npy", np.array([[0, 2**63 + 5], [3, 3]], np.uint64))
+    for read in (read_label_file, measure, lambda path: read_pair(LabelPair("a", path, path))):
+        with pytest.raises(InputError, match=r"holds 9223372036854775813; .* below 2\*\*63"):
+            read(tmp_path / "l.npy")
+    np.save(tmp_path / "l.npy", np.array([[0, 5], [3, 3]], np.uint64))
+    assert measure(tmp_path / "l.npy")["label"].tolist() == [3, 5]
+
+
 def test_what_is_ignored_is_unknown_and_not_background(tmp_path: Path) -> None:
     path = tmp_path / "l.tif"
     labels = squares()

@@ -19,8 +19,9 @@ from napari_unet.core.annotations.journal import Journal
 from napari_unet.core.annotations.journal_reader import JournalReader
 from napari_unet.core.errors import InputError, OutputError
 from napari_unet.core.instances.label_edits import DELETE
+from napari_unet.core.io.label_reader import read_labels
 from napari_unet.core.io.label_writer import create_output
-from napari_unet.core.io.stack import open_stack, read_labels
+from napari_unet.core.io.stack import open_stack
 from napari_unet.core.progress import run_to_end
 from napari_unet.gui.correct import alike_search
 from napari_unet.gui.correct.alike_edit import AlikeOutcome, undo_files

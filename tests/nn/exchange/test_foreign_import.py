@@ -10,7 +10,8 @@ from package_parts import make_old_package, make_package, write_onnx_net, write_
 
 from napari_unet.cli import main
 from napari_unet.core.errors import InputError, ModelError, SettingsError
-from napari_unet.core.io.stack import open_stack, read_labels
+from napari_unet.core.io.label_reader import read_labels
+from napari_unet.core.io.stack import open_stack
 from napari_unet.core.models import package_files
 from napari_unet.core.models.store import find_model, list_models
 from napari_unet.core.progress import run_to_end

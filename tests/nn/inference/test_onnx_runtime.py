@@ -10,9 +10,10 @@ import tifffile
 
 from napari_unet.cli import main
 from napari_unet.core.errors import DeviceError
+from napari_unet.core.io.label_reader import read_labels
 from napari_unet.core.io.provenance import read_provenance
 from napari_unet.core.io.sample_images import sample_path
-from napari_unet.core.io.stack import open_stack, read_labels
+from napari_unet.core.io.stack import open_stack
 from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.nn.inference.map_source import predict
 from napari_unet.nn.inference.model import load_model, pick_device

@@ -14,8 +14,8 @@ from server_parts import TOKEN, ServerProcess, SlowLine
 import napari_unet as nu
 from napari_unet.cli import main
 from napari_unet.core.errors import ConnectionLostError, DeviceError
+from napari_unet.core.io.label_reader import read_labels
 from napari_unet.core.io.provenance import read_provenance
-from napari_unet.core.io.stack import read_labels
 from napari_unet.core.progress import Stalled, TileDone, run_to_end
 from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.nn.inference.map_source import predict

@@ -18,9 +18,10 @@ from napari_unet.core.annotations.journal_reader import JournalReader
 from napari_unet.core.errors import InputError, UnetError
 from napari_unet.core.io.axes import OBJECT_AXES
 from napari_unet.core.io.files import TIFF_SUFFIXES
+from napari_unet.core.io.label_reader import fit_labels, read_labels
 from napari_unet.core.io.label_writer import create_output
 from napari_unet.core.io.provenance import hash_labels, read_provenance
-from napari_unet.core.io.stack import fit_labels, open_stack, read_labels
+from napari_unet.core.io.stack import open_stack
 from napari_unet.core.models.folder import read_card
 from napari_unet.core.models.store import find_model
 from napari_unet.core.volumes.volume_mode import JOINED, ORTHOGONAL

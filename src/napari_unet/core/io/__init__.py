@@ -26,6 +26,7 @@ array_views           lazy parts, flips and colours of arrays
 axes                  letters of axes: defaults, checks, what objects are matched in
 coordinate_transform  world coordinates of an image, units
 files                 paths, kinds of image files, matching by name, atomic writing
+label_reader          label files read whole
 label_writer          label files of any kind, written whole or not at all
 ome_zarr_labels       OME-Zarr label images with their pyramid and metadata, written part by part
 provenance            which model, data and settings a result was made with

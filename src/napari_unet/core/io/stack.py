@@ -271,7 +271,9 @@ def open_stack(
     letters = letters.replace("S", "C")
     channels = shape[letters.index("C")] if "C" in letters else 1
     rgb = rgb and channels in (3, 4)
-    size = _check_voxel_size(voxel_size_um) if voxel_size_um is not None else opened.voxel_size_um
+    size = _sizes_along(letters, opened)
+    if voxel_size_um is not None:
+        size = _check_voxel_size(voxel_size_um)
     as_in_file = voxel_size_um is None and letters == opened.axes
     transform = opened.transform if as_in_file else None
     return Stack(
@@ -328,6 +330,16 @@ def _check_dtype(dtype: Any, what: str) -> np.dtype[Any]:
     return known
 
 
+def _sizes_along(letters: str, opened: Opened) -> tuple[float, float, float] | None:
+    """Return the voxel size (z, y, x) of a file whose axes got other names: each keeps its own."""
+    if opened.voxel_size_um is None:
+        return None
+    known = dict(zip("ZYX", opened.voxel_size_um, strict=True))
+    renamed = zip(letters, opened.axes, strict=False)
+    sizes = known | {letter: known[before] for letter, before in renamed if before in known}
+    return sizes["Z"], sizes["Y"], sizes["X"]
+
+
 def _check_voxel_size(size: tuple[float, ...] | float) -> tuple[float, float, float]:
     try:
         values = np.atleast_1d(np.asarray(size, float))
@@ -347,41 +359,3 @@ def with_retries(stack: Stack, lenient: bool = False) -> Stack:
     Its path is dropped: `Stack.read` would blame the file for errors that are `UnreadableError`s.
     """
     return replace(stack, data=RetryingArray(stack.data, lenient), path=None)
-
-
-def read_labels(path: Path, axes: str | None = None) -> np.ndarray:
-    """Read a label file whole, its axes in the order of "TZYX".
-
-    Parameters
-    ----------
-    axes
-        A letter for each axis of the file; None: as the file says.
-
-    Raises
-    ------
-    InputError
-        It cannot be read, or has several channels.
-    """
-    return read_labels_and_axes(path, axes)[0]
-
-
-def fit_labels(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return labels in another shape if the two differ in nothing but axes of one position."""
-    plain = [n for n in values.shape if n > 1]
-    return values.reshape(shape) if plain == [n for n in shape if n > 1] else values
-
-
-def read_labels_and_axes(path: Path, axes: str | None = None) -> tuple[np.ndarray, str]:
-    """Return what `read_labels` does, and the letters of the axes."""
-    stack = open_stack(path, axes, raw=True)
-    # tifffile writes 3 or 4 planes as if they were colours.
-    if axes is None and stack.rgb and stack.axes == "CYX":
-        stack = open_stack(path, "ZYX", raw=True)
-    if stack.channels > 1:
-        raise InputError(f"{path} has {stack.channels} channels; give labels, which have none.")
-    try:
-        values = np.asarray(stack.data[(slice(None),) * len(stack.axes)])
-    except UNREADABLE as error:
-        raise unreadable_error(path, error) from error
-    order = [stack.axes.index(letter) for letter in ("C" * ("C" in stack.axes)) + stack.labels_axes]
-    return values.transpose(order).reshape(stack.labels_shape), stack.labels_axes

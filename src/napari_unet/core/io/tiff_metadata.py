@@ -26,7 +26,7 @@ def voxel_size(file: CheckedTiff, series: int) -> tuple[float, float, float] | N
     if file.is_ome and file.described is not None:
         pixels = _ome_pixels(file, series)
         return None if pixels is None else ome_voxel_size(pixels)
-    page = file.pages.first
+    page = file.series[series].keyframe  # each image of a file has tags of its own
     if file.is_lsm:
         meta = file.lsm_metadata or {}
         return _in_um([meta.get(f"VoxelSize{letter}") for letter in "ZYX"], 1e6)

@@ -8,7 +8,7 @@ import numpy as np
 
 from napari_unet.core.errors import InputError
 from napari_unet.core.io.files import TIFF_SUFFIXES, UNREADABLE
-from napari_unet.core.io.stack import read_labels_and_axes
+from napari_unet.core.io.label_reader import read_labels_and_axes
 from napari_unet.core.settings.tasks import COLOURS, IDS
 
 if TYPE_CHECKING:

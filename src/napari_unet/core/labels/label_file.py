@@ -277,7 +277,7 @@ def open_labels(source: Any, how: LabelReading | None = None, voxel_size_um: Any
     stack = open_stack(source, how.axes, voxel_size_um)
     if stack.channels > 1:
         raise InputError(_channels_problem(stack.path or stack.name, stack))  # type: ignore[arg-type]
-    if stack.dtype.kind == "f":
+    if stack.dtype.kind == "f" or stack.dtype == np.uint64:
         data = WholeNumbers(stack.data, str(stack.path or f"The array {stack.name!r}"))
         stack = replace(stack, data=data)
     return stack

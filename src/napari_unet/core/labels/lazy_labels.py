@@ -50,7 +50,7 @@ class PickedAxes(LazyArray):
 
 
 class WholeNumbers(LazyArray):
-    """Labels of a floating-point type as integers, each window checked when it is read."""
+    """Labels of floating-point numbers or uint64 as int64, each window checked as it is read."""
 
     def __init__(self, data: Any, what: str) -> None:
         super().__init__(tuple(int(n) for n in data.shape), np.dtype(np.int64))

@@ -33,7 +33,7 @@ def whole_numbers(values: np.ndarray, what: str) -> np.ndarray:
     Parameters
     ----------
     values
-        Labels of any shape and type; integers are returned as they are.
+        Labels of any shape and type; integers below 2**63 are returned as they are.
     what
         The labels' name in the error.
 
@@ -45,6 +45,10 @@ def whole_numbers(values: np.ndarray, what: str) -> np.ndarray:
     if values.dtype.kind == "b":
         return values.view(np.uint8)
     if values.dtype.kind in "iu":
+        if values.dtype == np.uint64 and int(values.max(initial=0)) >= 2**63:
+            raise InputError(
+                f"{what} holds {values.max()}; give labels, which are below 2**63: renumber them."
+            )
         return values
     if values.dtype.kind != "f":
         raise InputError(f"{what} holds {values.dtype}; give labels, which are whole numbers.")

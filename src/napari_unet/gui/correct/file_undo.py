@@ -11,8 +11,8 @@ from napari.layers import Labels
 from qtpy.QtWidgets import QPushButton
 
 from napari_unet.core.errors import UnetError
+from napari_unet.core.io.label_reader import fit_labels, read_labels
 from napari_unet.core.io.provenance import hash_labels
-from napari_unet.core.io.stack import fit_labels, read_labels
 from napari_unet.core.text import pluralise
 from napari_unet.gui.correct.alike_edit import AlikeOutcome, undo_files
 from napari_unet.gui.errors import report_error
