@@ -132,6 +132,8 @@ def test_labels_that_were_changed_since(result, capsys):
         labels[0, :20] = 0
 
     rewrite(result, erase)
+    assert run(result, "--out", result) == 2, "said before the run"
+    assert capsys.readouterr().out == ""
     assert run(result, "--out", result.parent / "again.tif") == 1
     shown = capsys.readouterr().out
     assert "different: " in shown and "labels were changed since they were made" in shown

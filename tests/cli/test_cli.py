@@ -21,11 +21,13 @@ from scipy import ndimage
 from napari_unet import __version__
 from napari_unet.cli import build_parser, demo, main
 from napari_unet.cli.options import settings_from
+from napari_unet.cli.terminal import follow, progress_bar
 from napari_unet.core.errors import InputError
 from napari_unet.core.evaluation.overlay import to_rgb
 from napari_unet.core.io.provenance import read_provenance
 from napari_unet.core.io.sample_images import SAMPLES, sample_path, truth_path
 from napari_unet.core.io.stack import open_stack
+from napari_unet.core.progress import Progress
 from napari_unet.core.settings.tasks import PredictSettings
 
 
@@ -372,6 +374,24 @@ def test_control_c_in_a_real_process(tmp_path: Path, tiny_model: str, home: Path
 
 
 # ------------------------------------------------------------------------------------ demo
+
+
+def test_a_request_to_end_cleans_up_as_control_c_does() -> None:
+    """Batch systems send it when a job's time is over."""
+    closed = []
+
+    def steps():
+        try:
+            yield Progress(0, 2, "tiles")
+            signal.raise_signal(signal.SIGTERM)
+            yield Progress(1, 2, "tiles")
+        finally:
+            closed.append(True)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), progress_bar(1) as bar:
+        follow(steps(), bar)
+    assert closed and signal.getsignal(signal.SIGTERM) == before
 
 
 @pytest.mark.parametrize("name", SAMPLES)

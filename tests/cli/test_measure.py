@@ -120,6 +120,19 @@ class TestReplay:
         ]
         assert [row["intensity_mean"] for row in rows(again.read_text())] == ["10", "21"]
 
+    def test_equal_names_in_folders_beside_that_of_the_table(self, folders: Path, capsys):
+        table = folders / "tables" / "objects.csv"
+        table.parent.mkdir()
+        assert measure(folders / "labels", folders / "images", "--csv", table) == 2  # c has none
+        assert self.replay(table) == 0
+        first = read_provenance(table)["files"][0]
+        assert (first["labels"], first["image"]) == ("../labels/a.tif", "../images/a.tif")
+        assert self.replay(table, folders / "labels") == 0, "the labels are not their own image"
+        before = table.read_bytes()
+        assert self.replay(table, "--out", table) == 2
+        assert "objects.csv exists already; choose another name" in capsys.readouterr().err
+        assert table.read_bytes() == before
+
     def test_files_that_are_elsewhere(self, table: Path, capsys, tmp_path_factory):
         moved = tmp_path_factory.mktemp("moved") / "objects.csv"
         table.rename(moved)

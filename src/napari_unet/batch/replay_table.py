@@ -102,7 +102,10 @@ def replay_table_steps(
                 f"{table} was measured in the window; save the labels, and measure the file: "
                 "napari-unet measure LABELS IMAGE --csv TABLE."
             )
-        labels, image = (_find(table, given, entry.get(kind)) for kind in ("labels", "image"))
+        labels = _find(table, given, entry["labels"])
+        named = entry.get("image")
+        apart = labels if entry.get("image_hash") != entry.get("labels_hash") else None
+        image = None if named is None else _find(table, given, named, but=apart)
         opened = MeasureInput.open(labels, image, **_options(options))
         pairs = (("labels", labels, opened.labels), ("image", image, opened.image))
         for kind, path, stack in pairs:
@@ -139,15 +142,17 @@ def _options(recorded: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
-def _find(table: Path, given: Path | None, name: str | None) -> Path | None:
-    """Return a recorded file, beside the table or in the folder that is given."""
-    if name is None:
-        return None
+def _find(table: Path, given: Path | None, name: str, but: Path | None = None) -> Path:
+    """Return a recorded file, in the folder that is given or beside the table.
+
+    An image may have the name of its labels, which lie in another folder: they are `but`.
+    """
     places = [] if given is None else [given / name, given / Path(name).name, given]
     folders = (table.absolute().parent, table.absolute().parent.parent, Path.cwd())
     places += [folder / name for folder in folders]
     for place in places:
-        if place.exists() and place.name == Path(name).name:
+        fits = place.name == Path(name).name and place.exists()
+        if fits and not (but is not None and place.samefile(but)):
             return place
     raise InputError(
         f"{table} cannot be replayed: {name} is not beside it; give its folder as second argument."

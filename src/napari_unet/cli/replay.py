@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_unet.cli.options import DEVICE_HELP, add_command
 from napari_unet.cli.terminal import follow, progress_bar, say
+from napari_unet.core.errors import OutputError
 from napari_unet.core.io.files import expand_path
 
 if TYPE_CHECKING:
@@ -50,10 +51,15 @@ def _replay(values: Namespace) -> int:
 
     if is_table(values.result):
         return _replay_table(values)
+    from napari_unet.core.io.label_writer import check_output
+
     image = check_image(values.image)
     if values.explain:
         return _explain(values, image)
     plan = plan_replay(values.result, image, values.axes)
+    if values.out:
+        _check_out(values.out)
+        check_output(values.out, plan.stack.labels_shape)
     from napari_unet.nn.inference.model import load_model
 
     model = load_model(plan.entry.path, values.device)
@@ -72,7 +78,7 @@ def _replay(values: Namespace) -> int:
 def _replay_table(values: Namespace) -> int:
     """Measure a table again, or say of what it was measured."""
     from napari_unet.batch.replay_table import replay_table_steps
-    from napari_unet.core.io.files import write_text
+    from napari_unet.core.io.files import check_text_file, write_text
     from napari_unet.core.io.methods_text import explain
     from napari_unet.core.io.provenance import read_provenance
 
@@ -81,6 +87,9 @@ def _replay_table(values: Namespace) -> int:
             print(f"Measured from {entry['labels']}, image {entry['image'] or 'none'}.")
             print(*(f"  {line}" for line in explain(entry.get("made") or {})), sep="\n")
         return 0
+    if values.out:
+        _check_out(values.out)
+        check_text_file(values.out)
     given = expand_path(values.image) if values.image else None
     with progress_bar(1) as bar:
         found = follow(replay_table_steps(values.result, given), bar)
@@ -90,6 +99,12 @@ def _replay_table(values: Namespace) -> int:
     if values.out:
         write_text(values.out, found.text)
     return 0 if found.identical else DIFFERS
+
+
+def _check_out(path: Path) -> None:
+    """Refuse a file that is there: it may be the result itself."""
+    if path.exists():
+        raise OutputError(f"{path} exists already; choose another name (--out).")
 
 
 def _write(path: Path, plan: Any, labels: Any) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import signal
 import sys
+import threading
 import warnings
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -82,7 +84,29 @@ def follow(steps: Generator[Progress, None, Result], bar: tqdm[Any]) -> Result:
             say(f"warning: left empty: block at {_corner(step)}: {problem}")
         bar.update(before + min(step.done / max(1, step.total), 1) - bar.n)
 
-    return run_to_end(steps, show)
+    with ending_as_by_control_c():
+        return run_to_end(steps, show)
+
+
+@contextlib.contextmanager
+def ending_as_by_control_c() -> Iterator[None]:
+    """Have a request to end (SIGTERM) clean up as Ctrl+C does, instead of ending at once.
+
+    Batch systems, containers and ``timeout`` send it. A second one ends at once.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
 
 
 def _corner(step: Any) -> str:

@@ -151,8 +151,7 @@ def create_output(
     """
     target, shape, dtype = expand_path(path), tuple(map(int, shape)), np.dtype(dtype)
     big = math.prod(shape) * dtype.itemsize > IN_MEMORY
-    with _disk_errors(target):
-        _check_target(target, shape, big, overwrite)
+    check_output(target, shape, dtype, overwrite=overwrite)
     work = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}.partial")
     try:
         with _disk_errors(target):
@@ -166,6 +165,15 @@ def create_output(
             _move(work, target, overwrite)
     finally:
         _remove(work)
+
+
+def check_output(
+    target: Path, shape: tuple[int, ...], dtype: Any = np.uint32, *, overwrite: bool = False
+) -> None:
+    """Refuse a place for labels before the work whose result they are; see `create_output`."""
+    big = math.prod(shape) * np.dtype(dtype).itemsize > IN_MEMORY
+    with _disk_errors(target):
+        _check_target(target, shape, big, overwrite)
 
 
 def _remove(folder: Path) -> None:

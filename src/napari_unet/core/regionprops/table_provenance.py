@@ -1,7 +1,7 @@
 """What a table of objects was measured from, in a file beside it: the table itself stays plain CSV.
 
-Files are named as they lie below the table's folder, or by their name alone: results are passed on,
-and paths tell who made them where.
+Files are named as they lie below the table's folder or the one above, or by their name alone:
+results are passed on, and paths tell who made them where.
 """
 
 from __future__ import annotations
@@ -77,5 +77,7 @@ def hash_table(text: str) -> str:
 
 def _place(path: Path, table: Path) -> str:
     folder, place = table.absolute().parent, path.absolute()
-    inside = place.is_relative_to(folder)
-    return place.relative_to(folder).as_posix() if inside else place.name
+    for start, up in ((folder, ""), (folder.parent, "../")):
+        if place.is_relative_to(start):
+            return f"{up}{place.relative_to(start).as_posix()}"
+    return place.name
