@@ -18,7 +18,8 @@ from napari_unet.core.image.domain_shift import size_remark
 from napari_unet.gui.layers.convert import layer_axes, layer_stack
 from napari_unet.gui.layers.image_settings import get_image_settings
 from napari_unet.gui.layers.live_labels import set_labels
-from napari_unet.gui.panel import STEPS, UNetPanel
+from napari_unet.gui.panel import LEAST_WIDTH, STEPS, UNetPanel
+from napari_unet.gui.widgets.panel import CollapsibleSection
 
 LONG = "a layer whose name has 78 letters, as those of microscopes do, " + "x" * 10 + " 488"
 
@@ -108,6 +109,16 @@ def test_steps_are_made_when_they_are_opened(panel):
     for name in STEPS:
         QTest.mouseClick(panel.buttons[name], Qt.MouseButton.LeftButton)
         assert panel._stack.currentWidget().widget() is panel.get_step(name)
+
+
+def test_no_step_is_cut_in_a_narrow_panel(viewer, panel):
+    viewer.add_image(np.zeros((9, 9)), name=LONG)
+    viewer.add_labels(np.ones((9, 9), np.uint16), name=LONG)
+    for name in STEPS:
+        panel.open_step(name)
+        for section in panel.get_step(name).findChildren(CollapsibleSection):
+            section.open()
+        assert panel.get_step(name).minimumSizeHint().width() < LEAST_WIDTH, name
 
 
 def test_a_closed_panel_is_let_go(viewer, models, qtbot):

@@ -6,12 +6,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from napari_unet.core.annotations import patches as patches_module
 from napari_unet.core.annotations import plane_mask
 from napari_unet.core.annotations.edits import DROPPED, KNOWN, SCRIBBLES, UNKNOWN
 from napari_unet.core.annotations.journal import Journal
-from napari_unet.core.annotations.known_around import MARGIN
+from napari_unet.core.annotations.known_around import MARGIN, near
 from napari_unet.core.annotations.mask import mask_from_events, read_annotation_mask
 from napari_unet.core.annotations.patches import extract_patches
 from napari_unet.core.annotations.plane_mask import PlaneMask
@@ -353,3 +354,28 @@ def test_a_window_is_replayed_as_a_part_of_the_plane(begin):
         whole = journal.replay(canvas=canvas)
         np.testing.assert_array_equal(journal.replay((), window, canvas=canvas), whole[window])
     assert journal.replay((), window).any()
+
+
+def test_a_large_plane_is_worked_out_once(begin, monkeypatch):
+    labels = np.zeros((90, 100), np.uint16)
+    labels[8:20, 8:20], labels[50:64, 40:61] = 1, 2
+    journal = begin(labels)
+    journal.record(journal.edit(np.nonzero(labels == 2), 2, 3, labels=labels))
+    whole = read_annotation_mask(journal)
+    monkeypatch.setattr(plane_mask, "BAND", 700)
+    plane = PlaneMask.from_journal(journal, ())
+    assert len(list(plane.bands())) == 13
+    monkeypatch.delattr(PlaneMask, "_work_out")
+    for window in ((slice(0, 90), slice(0, 100)), (slice(43, 70), slice(33, 68))):
+        found = plane.read(window)
+        for name in ("labels", "known", "scribbled", "assumed"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(whole, name)[window])
+
+
+def test_what_is_near_is_that_of_exact_distances():
+    rng = np.random.default_rng(0)
+    for reach in (0.5, 1.5, 13**0.5, 9.37, 30.0):
+        core = rng.random((40, 70)) < 0.01
+        away = ndimage.distance_transform_edt(~core)
+        np.testing.assert_array_equal(near(core, reach), away <= reach)
+    assert not near(np.zeros((3, 4), bool), 2.0).any()

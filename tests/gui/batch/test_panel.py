@@ -186,6 +186,8 @@ def test_the_window_answers_while_it_works(panel, folder, held, qtbot):
     panel.add([folder])
     panel.start.click()
     qtbot.waitUntil(lambda: panel.files.rows[0].text == "running: loading the model …")
+    panel.add([folder / "a.tif"])
+    assert panel.status.text().startswith("The batch is running; add files")
     for _ in range(3):
         held.release()
         qtbot.wait(20)
@@ -225,8 +227,11 @@ def test_a_double_click_before_the_run_opens_the_image(viewer, panel, folder, qt
     colours = np.stack([spots(1)] * 3, -1)
     tifffile.imwrite(folder / "rgb.tif", colours, photometric="rgb")
     panel.add([folder / "rgb.tif", folder / "b.tif"])
-    double_click(panel, 0)
-    qtbot.waitUntil(lambda: len(viewer.layers) == 1)
+    panel.open(panel.files.rows[0])
+    panel.open(panel.files.rows[0])
+    qtbot.waitUntil(lambda: len(viewer.layers) == 2)
+    assert panel.status.text() == "", "nothing is being opened any more"
+    viewer.layers.pop()
     assert viewer.layers["rgb"].rgb and viewer.layers["rgb"].data.shape == colours.shape
     double_click(panel, 1)
     qtbot.waitUntil(lambda: "b.tif" in panel.status.text() and "Opening" not in panel.status.text())

@@ -108,6 +108,7 @@ def test_what_is_done_to_one_is_done_to_all_as_one_step(viewer, correct, qtbot):
     for speck in (1, 2):
         where = np.nonzero(layer.data[0] == speck)
         layer.data_setitem((np.zeros(len(where[0]), int), *where), 0)
+    alike.slider.setValue(-7)  # as it was left: the search sets it anew
     key_of(viewer, "A")(viewer)
     settle(alike, qtbot)
     found = {alike.alike.items[place].labels[0] for place in alike.marked}
@@ -175,9 +176,19 @@ def test_it_reaches_other_images_and_files_each_with_its_own_undo(viewer, correc
     strip.itemClicked.emit(strip.item(0))
     assert viewer.layers.selection.active is viewer.layers["more"]
     assert panel.inputs.image.value is other
+    assert alike.apply.text() == "Apply to 25"
+    strip.itemClicked.emit(strip.item(2))
+    qtbot.waitUntil(lambda: "b bright" in viewer.layers, timeout=10_000)
+    assert alike.apply.text() == "Apply to 23", "a file that is open is left out"
+    assert "b.tif is open: Apply leaves it out." in alike.status.text()
+    assert captions(strip)[2] == "b.tif\nopen"
+    viewer.layers.remove("b bright")
+    viewer.layers.remove("b")
+    assert alike.apply.text() == "Apply to 25" and captions(strip)[2] == "b.tif\n2 of 12"
     alike.images.topLevelItem(3).setCheckState(0, Qt.CheckState.Unchecked)
     assert captions(strip) == ["other\n4 of 14", "a.tif\n3 of 13"]
     assert alike.apply.text() == "Apply to 23"
+    section.labels.value = layer
     alike.apply.click()
     qtbot.waitUntil(lambda: "1 file changed" in alike.status.text(), timeout=60_000)
     more = viewer.layers["more"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 import tune_parts as parts
@@ -11,7 +13,7 @@ from napari_unet.core.annotations.header import find_journals
 from napari_unet.core.annotations.journal_reader import JournalReader
 from napari_unet.core.review.order import OBJECT
 from napari_unet.gui.correct import review as review_module
-from napari_unet.gui.jobs.job import Job, get_device_queue
+from napari_unet.gui.jobs.job import HOST, Job, get_device_queue
 from napari_unet.gui.layers.convert import layer_stack
 
 SHAPE = (96, 200)
@@ -88,7 +90,13 @@ def test_answers_wait_for_the_disk_and_a_review_ends_with_its_labels(
     viewer, correct, qtbot, monkeypatch
 ):
     section, _ = correct
-    review, layer = section.review, section.labels.value
+    review, layer, go_on = section.review, section.labels.value, []
+
+    def export():
+        while not go_on:
+            yield time.sleep(0.01)
+
+    get_device_queue(HOST).submit(Job(export))  # no answer waits for it
 
     def begin():
         review.start()
@@ -129,6 +137,8 @@ def test_answers_wait_for_the_disk_and_a_review_ends_with_its_labels(
     viewer.layers.remove(layer)
     assert review.plan is None and not review.toggle.isChecked()
     assert "its labels were removed" in review.status.text()
+    go_on.append(True)
+    qtbot.waitUntil(lambda: get_device_queue(HOST).running is None)
 
 
 def test_what_another_step_took_the_place_of_says_so(correct, qtbot):
@@ -138,7 +148,7 @@ def test_what_another_step_took_the_place_of_says_so(correct, qtbot):
 
     def busy():
         while not go_on:
-            yield
+            yield time.sleep(0.01)
 
     queue.submit(Job(busy))
     review.toggle.click()

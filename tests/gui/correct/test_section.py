@@ -28,6 +28,7 @@ from napari_unet.gui.correct.edit_tracker import get_edit_tracker
 from napari_unet.gui.correct.restore_row import describe_time
 from napari_unet.gui.layers.convert import layer_stack
 from napari_unet.gui.layers.result_info import RESULT_KEY, ResultInfo, is_unedited
+from napari_unet.gui.panel import LEAST_WIDTH
 
 SHAPE = (40, 60)
 VALUES = np.random.default_rng(0).integers(0, 255, SHAPE, np.uint8)
@@ -208,9 +209,10 @@ def test_what_was_corrected_is_restored_in_another_window(make_napari_viewer, mo
     image = viewer.add_image(VALUES, name="other name", scale=(3, 2), translate=(5, 6))
     qtbot.waitUntil(lambda: section.restore_row.offer is not None)
     now = datetime.datetime.now()
-    text = section.restore_row.button.text()
-    assert text.startswith("Restore 3 corrections of today, ") or now.hour == 0
+    text = section.restore_row.what.text()
+    assert text.startswith("3 corrections of today, ") or now.hour == 0
     assert not section.restore_row.isHidden()
+    assert section.minimumSizeHint().width() < LEAST_WIDTH, "nothing is cut in a narrow panel"
     section.restore_row.button.click()
     qtbot.waitUntil(lambda: len(viewer.layers) == 3)
     layer = section.labels.value
@@ -363,6 +365,22 @@ def test_labels_of_the_user_are_recorded_once_they_are_chosen(window, qtbot):
     saved(section, qtbot)
     assert section.recording.journal.header.model == "cells"
     assert section.tracker.get_image(mine) is image
+
+
+def test_an_image_that_is_opened_takes_no_labels_from_another(window, qtbot):
+    viewer, section = window
+    viewer.add_image(VALUES, name="im")
+    mine = viewer.add_labels(objects(), name="mine")
+    section.labels.value = mine
+    other = viewer.add_image(255 - VALUES, name="opened later")
+    assert section.image.value is other
+    stroke(mine, (34, 8))
+    saved(section, qtbot)
+    assert section.recording.journal.header.name == "im"
+    theirs = viewer.add_labels(objects(), name="of either")
+    section.labels.value = theirs
+    viewer.layers.selection.active = other
+    assert section.labels.value is theirs and section.tracker.get_image(theirs) is other
 
 
 def test_labels_without_an_image_say_so_and_are_kept(window, qtbot):

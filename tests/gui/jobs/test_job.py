@@ -228,3 +228,17 @@ def test_the_end_of_the_program_waits_for_a_long_tile(qapp, monkeypatch):
     get_device_queue("cpu").submit(Job(steps))
     jobs.stop_all()
     assert closed
+
+
+def test_what_comes_while_items_are_delivered_waits_for_its_turn():
+    seen = []
+
+    def take(item):
+        seen.append(item)
+        job._items.append(item + 1)  # as a thread does that is faster than the window
+
+    job = Job(lambda: iter(()), on_item=take)
+    job._items.append(0)
+    for count in (1, 2):
+        job.deliver()
+        assert seen == [*range(count)]

@@ -151,10 +151,11 @@ class Edit:
 
         The values are those after the edit, or before it.
         """
-        part = self._clip_runs(start, start + size)
+        part = self.part(start, start + size)
         return part.flat() - start, part.values(after=after)
 
-    def _clip_runs(self, start: int, stop: int) -> Edit:
+    def part(self, start: int, stop: int) -> Edit:
+        """Return the edit of the pixels in a stretch of the flat labels alone."""
         ends = self.runs[:, 0] + self.runs[:, 1]
         first, last = np.searchsorted(ends, start, "right"), np.searchsorted(self.runs[:, 0], stop)
         runs = self.runs[first:last].copy()

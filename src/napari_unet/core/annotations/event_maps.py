@@ -60,8 +60,8 @@ def clip(edit: Edit, box: Box) -> tuple[Numbers, Numbers, Numbers]:
         for corner in ([start for start, _ in box], [stop - 1 for _, stop in box])
     )
     size, sizes = last + 1 - first, [stop - start for start, stop in box]
-    flat, after = edit.clipped(first, size)
-    _, before = edit.clipped(first, size, after=False)
+    part = edit.part(first, first + size)
+    flat, before, after = part.flat() - first, part.values(after=False), part.values()
     if size == math.prod(sizes):
         return flat, before, after
     # A window lies in pieces among all pixels.

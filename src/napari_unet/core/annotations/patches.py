@@ -17,7 +17,7 @@ import numpy as np
 from napari_unet.core.annotations.mask import read_annotation_mask
 from napari_unet.core.annotations.plane_mask import AnnotationMask, PlaneMask
 from napari_unet.core.image.normalise import Normaliser
-from napari_unet.core.instances.mask import number_objects
+from napari_unet.core.instances.mask import count_pixels, number_objects
 from napari_unet.core.tiles import relative_window
 
 if TYPE_CHECKING:
@@ -112,11 +112,14 @@ def plane_cells(plane: PlaneMask) -> Iterator[tuple[Window, Window]]:
     blocks = np.zeros([-(-size // BLOCK) for size in plane.shape], bool)
     areas = Counter[int]()
     for window, mask in plane.bands():
-        where = np.nonzero(mask.annotated)
-        rows[where[0] + window[0].start] = True
-        columns[where[1]] = True
-        blocks[(where[0] + window[0].start) // BLOCK, where[1] // BLOCK] = True
-        values, counts = np.unique(mask.labels[mask.known], return_counts=True)
+        annotated, first = mask.annotated, window[0].start
+        rows[window[0]] = annotated.any(1)
+        columns |= annotated.any(0)
+        wide = np.logical_or.reduceat(annotated, np.arange(0, plane.shape[1], BLOCK), axis=1)
+        for row in range(first // BLOCK, -(-window[0].stop // BLOCK)):
+            span = slice(max(0, row * BLOCK - first), (row + 1) * BLOCK - first)
+            blocks[row] |= wide[span].any(0)
+        values, counts = count_pixels(mask.labels[mask.known])
         areas.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
     if not rows.any():
         return

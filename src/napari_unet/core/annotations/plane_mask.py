@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+import zlib
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +16,7 @@ from scipy import ndimage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from napari_unet.core.annotations.edits import SCRIBBLES, Edit
 from napari_unet.core.annotations.event_maps import EventMaps, meet, objects_edited
 from napari_unet.core.annotations.known_around import (
     RIM,
@@ -25,12 +27,13 @@ from napari_unet.core.annotations.known_around import (
     near,
     rest_of,
 )
+from napari_unet.core.instances.mask import count_pixels
 from napari_unet.core.tiles import relative_window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from napari_unet.core.annotations.edits import Box, Edit, RegionMark
+    from napari_unet.core.annotations.edits import Box, RegionMark
     from napari_unet.core.annotations.journal_reader import JournalReader
     from napari_unet.core.tiles import Index, Window
 
@@ -125,6 +128,7 @@ class PlaneMask:
         self.shape = tuple(stop - start for start, stop in box[-2:])
         self._events = [event for event in events if meet(event.box[:-2], box[:-2])]
         self._all: AnnotationMask | None = None  # of a plane that is looked at in one piece
+        self._bands: dict[int, bytes] = {}  # of a large one, by their first row
         self._seen: tuple[Window, np.ndarray] | None = None
         self._drawn: tuple[Window, EventMaps] | None = None
 
@@ -165,16 +169,28 @@ class PlaneMask:
     def bands(self) -> Iterator[tuple[Window, AnnotationMask]]:
         """Yield the mask in bands of rows, which cover the plane."""
         for window in self._windows():
-            yield window, self.read(window)
+            mask = self.read(window)
+            if self._all is None:
+                self._bands[window[0].start] = _pack(mask)
+            yield window, mask
 
     def read(self, window: Window) -> AnnotationMask:
         """Return the mask of a window."""
-        whole = next(self._windows())
-        if whole[0].stop < self.shape[0]:
+        windows = list(self._windows())
+        if len(windows) == 1:
+            if self._all is None:
+                self._all = self._work_out(windows[0])
+            return self._all.part(window)
+        reached = [each for each in windows if _overlap(each[0], window[0])]
+        known = all(each[0].start in self._bands for each in reached)
+        # What is drawn of classes is a part of the labels, too.
+        if not known or any(map(_is_scribble, self._events_in(window))):
             return self._work_out(window)
-        if self._all is None:
-            self._all = self._work_out(whole)
-        return self._all.part(window)
+        rows, columns = window
+        bands = [_unpack(self._bands[each[0].start], each, columns) for each in reached]
+        first = rows.start - reached[0][0].start
+        parts = np.concatenate(bands, axis=1)[:, first : first + rows.stop - rows.start]
+        return AnnotationMask(np.array(self._labels(window)), *parts)
 
     def _work_out(self, window: Window) -> AnnotationMask:
         survey, wide = self._survey, window
@@ -221,13 +237,13 @@ class PlaneMask:
             busy.append(reached or bool(named.any()))
             if not busy[-1] or self._classes or not self._touched:
                 continue
-            there.update(np.unique(labels[named]).tolist())
+            there.update(count_pixels(labels[named])[0].tolist())
             core = named & np.isin(labels, list(ids))
             if maps is not None:
-                erased.update(np.unique(maps.erased).tolist())
-                covered.update(np.unique(maps.erased[labels > 0]).tolist())
+                erased.update(count_pixels(maps.erased)[0].tolist())
+                covered.update(count_pixels(maps.erased[labels > 0])[0].tolist())
                 core |= maps.changed & (labels > 0)
-            values, counts = np.unique(labels[core], return_counts=True)
+            values, counts = count_pixels(labels[core])
             sizes.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
         replaced = np.array(sorted(((erased - there) & covered) - {0}), np.int64)
         if not self._touched:
@@ -299,8 +315,12 @@ class PlaneMask:
 
     def _is_reached(self, window: Window) -> bool:
         """Return whether an event reaches a window."""
+        return any(True for _ in self._events_in(window))
+
+    def _events_in(self, window: Window) -> Iterator[Edit | RegionMark]:
+        """Yield the events that reach a window, in order."""
         box = self._window_box(window)
-        return any(meet(event.box[-2:], box[-2:]) for event in self._events)
+        return (event for event in self._events if meet(event.box[-2:], box[-2:]))
 
     def _labels(self, window: Window) -> np.ndarray:
         """Read the labels of a window; the last ones are kept, and those beside them."""
@@ -318,11 +338,9 @@ class PlaneMask:
         """Draw the events of a window; the last maps are kept."""
         if self._drawn is None or self._drawn[0] != window:
             self._drawn = None
-            box = self._window_box(window)
-            maps = EventMaps(box, self._box)
-            for event in self._events:
-                if meet(event.box[-2:], box[-2:]):
-                    maps.take(event)
+            maps = EventMaps(self._window_box(window), self._box)
+            for event in self._events_in(window):
+                maps.take(event)
             self._drawn = window, maps
         return self._drawn[1]
 
@@ -350,6 +368,29 @@ def _with_scribbles(
         known &= ~scribbled
         assumed &= known & ~named
     return AnnotationMask(labels, known, scribbled, assumed)
+
+
+def _is_scribble(event: Edit | RegionMark) -> bool:
+    return isinstance(event, Edit) and event.canvas == SCRIBBLES
+
+
+def _overlap(one: slice, other: slice) -> bool:
+    return bool(one.start < other.stop and other.start < one.stop)
+
+
+def _pack(mask: AnnotationMask) -> bytes:
+    """Return what a mask says apart from its labels, in a hundredth of the memory."""
+    fields = np.stack([mask.known, mask.scribbled, mask.assumed])
+    return zlib.compress(np.packbits(fields, axis=-1).tobytes(), 1)
+
+
+def _unpack(packed: bytes, window: Window, columns: slice) -> np.ndarray:
+    """Return some columns of a mask that was packed: known, scribbled, assumed; bool (3, Y, X)."""
+    rows, every = (span.stop - span.start for span in window)
+    bits = np.frombuffer(zlib.decompress(packed), np.uint8).reshape(3, rows, -(-every // 8))
+    first, last = columns.start // 8, -(-columns.stop // 8)
+    found = np.unpackbits(bits[..., first:last], axis=-1).astype(bool)
+    return found[..., columns.start - 8 * first :][..., : columns.stop - columns.start]
 
 
 def _covers(strip: Window, window: Window) -> bool:

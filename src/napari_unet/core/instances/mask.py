@@ -149,9 +149,21 @@ def number_objects(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     On images it is some 20 times as fast as the inverse of `np.unique`, which sorts the pixels'
     places, too.
     """
-    ids = np.unique(labels)
+    ids = count_pixels(labels)[0]
     ids = ids[ids > 0]
     return ids, np.searchsorted(ids, labels, side="right")
+
+
+def count_pixels(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the values in labels, ascending, 0 too, and the number of pixels of each.
+
+    Unless ids are far larger than the labels it is ten times as fast as `np.unique`.
+    """
+    if int(labels.max(initial=0)) > 2 * labels.size:
+        return np.unique(labels, return_counts=True)
+    counts = np.bincount(labels.ravel().astype(np.int64, copy=False))
+    ids = np.flatnonzero(counts)
+    return ids, counts[ids]
 
 
 def full_window(index: Index, window: Window) -> Window:

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QBrush, QColor
-from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTreeWidget, QTreeWidgetItem
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QHeaderView,
+    QStyledItemDelegate,
+    QTreeWidget,
+    QTreeWidgetItem,
+)
 
 from napari_unet.batch.run import DONE, FAILED, RUNNING, WAITING, FileProgress
 from napari_unet.core.text import pluralise
@@ -16,7 +22,9 @@ from napari_unet.core.text import pluralise
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from qtpy.QtCore import QModelIndex
     from qtpy.QtGui import QDragEnterEvent, QDragMoveEvent, QDropEvent
+    from qtpy.QtWidgets import QStyleOptionViewItem
 
 _COLOURS = {DONE: (80, 190, 110), FAILED: (235, 90, 80), RUNNING: (230, 140, 40)}
 _FILE, _STATE = range(2)
@@ -68,6 +76,7 @@ class FileList(QTreeWidget):
         self.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
         self.setAcceptDrops(True)
         self.setMinimumHeight(120)
+        self.setItemDelegateForColumn(_FILE, _MiddleElided(self))
         header: Any = self.header()
         header.resizeSection(_FILE, 84)
         header.setSectionResizeMode(_STATE, QHeaderView.ResizeMode.Stretch)  # a tooltip has it all
@@ -149,6 +158,16 @@ class FileList(QTreeWidget):
             event.setDropAction(Qt.DropAction.CopyAction)
             event.accept()
             self.dropped.emit(paths)
+
+
+class _MiddleElided(QStyledItemDelegate):
+    """Leaves the middle of long names out: those of a series differ at their ends."""
+
+    def initStyleOption(self, option: QStyleOptionViewItem | None, index: QModelIndex) -> None:
+        """Take the text's middle."""
+        super().initStyleOption(option, index)
+        if option is not None:
+            option.textElideMode = Qt.TextElideMode.ElideMiddle
 
 
 def _get_remarks(item: QTreeWidgetItem, state: str) -> str:

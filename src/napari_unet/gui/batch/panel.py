@@ -21,7 +21,7 @@ from napari_unet.gui.batch.file_list import FileList, FileRow
 from napari_unet.gui.errors import report_error
 from napari_unet.gui.jobs.engine import loaded_model
 from napari_unet.gui.jobs.job import CANCELLED, Job, WidgetJobs, get_device_queue
-from napari_unet.gui.open_files import ImageFiles, read_files, show_files
+from napari_unet.gui.open_files import read_files, show_files
 from napari_unet.gui.segment.form import ADVANCED, PredictForm, Rows
 from napari_unet.gui.widgets.dock import Step
 from napari_unet.gui.widgets.panel import WrappedLabel, hbox, ignore_double_clicks, vbox
@@ -136,6 +136,7 @@ class BatchPanel(Step):
         self.viewer, self.inputs = viewer, inputs
         self.job: Job | None = None
         self._start_time = self._last_written = 0.0
+        self._said = ""  # before files are opened
         self._build()
         self._jobs = WidgetJobs(self)
         self._show_state()
@@ -177,6 +178,8 @@ class BatchPanel(Step):
             self.files.add(images)
             self.form.propose_folder(images[0])
             self.status.setText("")
+        else:
+            self._report(InputError("The batch is running; add files when it has finished."))
         self._show_state()
 
     def run(self, *_: Any) -> None:
@@ -235,12 +238,20 @@ class BatchPanel(Step):
     def open(self, row: FileRow) -> None:
         """Open a file and its labels in the viewer."""
         targets = [row.target] if row.target is not None and row.state == DONE else []
-        before = self.status.text()
-        self.status.setText(f"Opening {row.source.name} …")
+        opening = f"Opening {row.source.name} …"
+        if not self.status.text().startswith("Opening "):
+            self._said = self.status.text()
+
+        def ended(_: str) -> None:
+            if self.status.text() == opening:  # and nothing else was said meanwhile
+                self.status.setText(self._said)
+
+        self.status.setText(opening)
         job = Job(
             functools.partial(read_files, row.source, targets),
-            on_done=functools.partial(self._opened, before),
+            on_done=functools.partial(show_files, self.viewer),
             on_error=self._report,
+            on_end=ended,
         )
         self._jobs.run("open", job)
 
@@ -285,10 +296,6 @@ class BatchPanel(Step):
         elif state == DONE:
             self.status.setText(text)
         self._show_state()
-
-    def _opened(self, before: str, files: ImageFiles) -> None:
-        show_files(self.viewer, files)
-        self.status.setText(before)
 
     def _report(self, error: Exception) -> None:
         report_error(error, "the batch failed", self.status.setText)

@@ -90,9 +90,7 @@ class ClickPanel(Step):
             name="labels", choices=self._label_choices, tooltip=TIPS["labels"]
         )
         self.settings = SettingsForm(ClickSettings, _ROWS)
-        self.settings_section = CollapsibleSection(
-            "Settings", rows_widget(self.settings.rows(), 96)
-        )
+        self.settings_section = CollapsibleSection("Settings", rows_widget(self.settings.rows()))
         keys = QLabel(KEY_LIST)
         keys.setTextFormat(Qt.TextFormat.RichText)
         keys.setWordWrap(True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import ComboBox
@@ -34,6 +35,8 @@ from napari_unet.gui.errors import report_error
 from napari_unet.gui.jobs.engine import get_features
 from napari_unet.gui.jobs.job import CANCELLED, REPLACED, Job, WidgetJobs, get_device_queue
 from napari_unet.gui.jobs.job import DONE as DONE_STATE
+from napari_unet.gui.layers.combos import image_layers
+from napari_unet.gui.layers.file_axes import file_of
 from napari_unet.gui.layers.key_bindings import bind_window_key, weak_callback
 from napari_unet.gui.layers.navigation import open_stacks, watch_clicks
 from napari_unet.gui.remembered import remembered
@@ -161,6 +164,7 @@ class AlikeSection(QWidget):
         bind_window_key(self._viewer, self, KEY, weak_callback(self.search, while_typing=False))
         watch_clicks(self._viewer, self, self._clicked)
         self._viewer.layers.events.removed.connect(self._layer_removed)
+        self._viewer.layers.events.inserted.connect(self._files_opened)
 
     @property
     def least(self) -> float:
@@ -294,8 +298,7 @@ class AlikeSection(QWidget):
             if place is None:
                 self._say(f"{image.name} is a file: click its picture to open it.")
                 return
-            file, left_out = image.file, f"Apply leaves {image.name} out while it is open."
-            self._opener.open(image, file.source, file.target, place, lambda: self._say(left_out))
+            self._opener.open(image, image.file.source, image.file.target, place)
             return
         assert image.recording is not None
         layer = image.recording.layer
@@ -342,9 +345,12 @@ class AlikeSection(QWidget):
             f"{len(marked)} of {shown} {things}{places} are like the {alike.examples} {what}. "
             "Click on one to take it out or in."
         ]
-        self._say(" ".join([*words, *alike.problems[:3]]))
+        left = [
+            f"{each.name} is open: Apply leaves it out." for each in alike.images if each.opened
+        ]
+        self._say(" ".join([*words, *left[:3], *alike.problems[:3]]))
         self.images.show_counts(alike, marked)
-        self.pictures.show_marked(alike, marked)
+        self.pictures.show_marked(alike, alike.marked(self.least, opened=True))
         self.apply.setEnabled(bool(marked))
         self.apply.setText(f"Apply to {len(marked)}")
 
@@ -355,6 +361,18 @@ class AlikeSection(QWidget):
         searched = [each.recording.layer for each in alike.images if each.recording is not None]
         if event.value in (*self.outlines.layers.values(), *searched):
             self.close_found()
+        else:
+            self._files_opened()
+
+    def _files_opened(self, *_: Any) -> None:
+        """Leave files out as long as they are open: their labels in the window may be others."""
+        alike = self.alike
+        if alike is None or self.job is not None:
+            return
+        opened = {file_of(image) for image in image_layers(self._viewer)}
+        for image in alike.images:
+            image.opened = image.file is not None and os.path.abspath(image.file.source) in opened
+        self._show()
 
     def _say(self, text: str) -> None:
         if self.status.text() != text:

@@ -82,7 +82,8 @@ class AlikeImages(QTreeWidget):
         for number, (image, places) in enumerate(count_marked(alike, marked)):
             item = self.topLevelItem(number)
             if item is not None:
-                item.setText(_COUNT, f"{len(places)} of {len(image.places)}")
+                of = f"{len(places)} of {len(image.places)}"
+                item.setText(_COUNT, "open" if image.opened else of)
         self.blockSignals(False)
 
     def _item_changed(self, item: QTreeWidgetItem, *_: Any) -> None:
@@ -130,6 +131,7 @@ class AlikeOutlines:
                 layer = image.recording.layer
                 self.layers[number] = add_drawing(self._viewer, layer, LAYER, COLOURS)
                 layer.mode = "pan_zoom"
+        self._drawn = {}  # what was drawn before had no layers
 
     def close(self) -> None:
         """Remove the layers."""

@@ -93,7 +93,8 @@ class AlikePictures(PictureStrip):
         self.clear()
         for number, places in self._rows:
             image = self._image(number)
-            caption = f"{image.name}\n{len(places):,} of {len(image.places):,}"
+            of = f"{len(places):,} of {len(image.places):,}"
+            caption = f"{image.name}\n{'open' if image.opened else of}"
             source = image.name if image.file is None else str(image.file.source)
             self.add(self.count(), self._icons.get(number, self._empty), caption, source)
         self.setUpdatesEnabled(True)

@@ -100,6 +100,8 @@ class SearchedImage:
         The labels' file; None for a layer.
     wanted
         Whether its objects are edited; set by the user.
+    opened
+        Whether it was opened since; its file stays as it is meanwhile.
     """
 
     name: str
@@ -109,6 +111,7 @@ class SearchedImage:
     state: tuple[int, ...] = ()
     file: ResultFile | None = None
     wanted: bool = True
+    opened: bool = False
 
     def is_current(self) -> bool:
         """Return whether a layer's labels are as they were when they were searched."""
@@ -163,14 +166,20 @@ class Alike:
         """The score from which on objects are marked, until the user sets it."""
         return first_cut(np.delete(self.scores, [*range(self.examples), *self.negative]))
 
-    def marked(self, least: float) -> list[int]:
-        """Return the places in `items` of those to edit: a score of `least`, or chosen by hand."""
+    def marked(self, least: float, *, opened: bool = False) -> list[int]:
+        """Return the places in `items` of those to edit: a score of `least`, or chosen by hand.
+
+        Parameters
+        ----------
+        opened
+            Also those of files that are open, which are not edited now.
+        """
         found = self.scores >= least
         found[self.positive] = True
         found[self.negative] = False
         found[: self.examples] = False
         for image in self.images:
-            if not image.wanted:
+            if not image.wanted or (image.opened and not opened):
                 found[image.places.start : image.places.stop] = False
         return [int(place) for place in np.flatnonzero(found)]
 

@@ -62,6 +62,8 @@ class EditTracker(QObject):
         self.model = ""
         self._images: weakref.WeakKeyDictionary[Labels, Image] = weakref.WeakKeyDictionary()
         self._watched: weakref.WeakSet[Labels] = weakref.WeakSet()
+        self._choices: weakref.WeakKeyDictionary[Labels, weakref.WeakSet[Image]]
+        self._choices = weakref.WeakKeyDictionary()
         self._added_at: weakref.WeakKeyDictionary[Labels, float] = weakref.WeakKeyDictionary()
         self._reported: weakref.WeakSet[LayerRecording] = weakref.WeakSet()
         self._windows: weakref.WeakSet[QObject] = weakref.WeakSet()
@@ -86,6 +88,8 @@ class EditTracker(QObject):
                 recording.retry()
         if layer not in self._watched:
             self._watched.add(layer)
+            viewer = self._viewer()
+            self._choices[layer] = weakref.WeakSet([] if viewer is None else image_layers(viewer))
             layer.events.paint.connect(self._painted)
             layer.events.data.connect(self._replaced)
             layer.events.editable.connect(self._locked)
@@ -130,6 +134,17 @@ class EditTracker(QObject):
         if ResultInfo.from_layer(layer).image is not None:
             return find_source_image(layer, images)
         return next((image for image in images if fits(image, layer)), None)
+
+    def may_belong(self, layer: Labels, image: Image) -> bool:
+        """Return whether labels of the user's own may be of an image that is only looked at.
+
+        Not if it was opened after them, and another one that they fit is open: most images of a
+        series have the same size.
+        """
+        recording = self.recordings.get(layer)
+        free = recording is None or recording.journal is None
+        free = free and ResultInfo.from_layer(layer).image is None and fits(image, layer)
+        return free and (image in self._choices.get(layer, ()) or self.get_image(layer) is None)
 
     def get_result_time(self, image: Image) -> float:
         """Return when the latest result of an image was added (seconds since 1970), or 0."""

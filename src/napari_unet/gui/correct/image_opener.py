@@ -66,7 +66,6 @@ class ImageOpener:
         source: Path,
         target: Path | None,
         place: SeenPlace,
-        on_open: Callable[[], None] | None = None,
     ) -> None:
         """Show a file.
 
@@ -76,8 +75,6 @@ class ImageOpener:
             By which it is known that it was opened already.
         source, target
             The image's file, and that of its labels.
-        on_open
-            Called when it has been opened.
         """
         if self._show_known(key, place):
             return
@@ -91,8 +88,6 @@ class ImageOpener:
             shown = unwrap(show_files(self._viewer, files))  # nobody keeps a proxy alive
             self._opened[key] = weakref.ref(shown)
             self.show(shown, place)
-            if on_open is not None:
-                on_open()
 
         job = Job(
             functools.partial(read_files, source, targets),

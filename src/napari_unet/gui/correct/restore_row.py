@@ -23,6 +23,7 @@ from napari_unet.core.annotations.journal_reader import JournalReader
 from napari_unet.core.errors import InputError, UnetError
 from napari_unet.core.io.axes import OBJECT_AXES
 from napari_unet.core.progress import Progress
+from napari_unet.core.text import pluralise
 from napari_unet.gui.correct.drawing import get_scribbles
 from napari_unet.gui.errors import report_error
 from napari_unet.gui.jobs.job import Job, WidgetJobs
@@ -59,12 +60,10 @@ class RestoreOffer:
     file: JournalFile
     corrections: int
 
-    def button_text(self, now: datetime.datetime | None = None) -> str:
-        """Return the text of the button."""
-        count = self.corrections
-        what = f"{count} correction{'s' * (count != 1)}" if count else "what was checked"
-        date = describe_time(self.file.modified, now)
-        return f"Restore {what} of {date}"
+    def describe(self, now: datetime.datetime | None = None) -> str:
+        """Return what can be restored, in a sentence."""
+        what = pluralise(self.corrections, "correction") if self.corrections else "What was checked"
+        return f"{what} of {describe_time(self.file.modified, now)} can be restored."
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,8 +97,8 @@ class RestoreRow(QWidget):
     ----------
     offer
         What can be restored, None if nothing.
-    button, message
-        Its button, and its progress or what went wrong.
+    what, button, message
+        What that is, the button, and its progress or what went wrong.
     """
 
     restored = Signal(object)
@@ -111,11 +110,12 @@ class RestoreRow(QWidget):
         self.offer: RestoreOffer | None = None
         self._image: Image | None = None
         self._restoring: Job | None = None
-        self.button = QPushButton()
+        self.what, self.button = WrappedLabel(), QPushButton("Restore")
         self.button.clicked.connect(self.restore)
         self.message = WrappedLabel()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(6, 0, 6, 0)
+        layout.addWidget(self.what)  # a button as wide as that would have the whole step cut
         layout.addWidget(self.button)
         layout.addWidget(self.message)
         self._timer = QTimer(self)
@@ -217,14 +217,15 @@ class RestoreRow(QWidget):
 
     def _show_state(self) -> None:
         if self.offer is not None:
-            self.button.setText(self.offer.button_text())
+            self.what.setText(self.offer.describe())
             model = self.offer.file.header.model
             self.button.setToolTip(
                 f"Of {self.offer.file.header.name}{f', found by {model}' if model else ''}: shows "
                 "the labels as you left them, and goes on from there."
             )
         self.button.setEnabled(self._restoring is None)
-        self.button.setVisible(self.offer is not None)
+        for widget in (self.what, self.button):
+            widget.setVisible(self.offer is not None)
         self.setVisible(self.offer is not None or self._restoring is not None)
 
 

@@ -26,7 +26,7 @@ from napari_unet.gui.correct.review_plan import ReviewPlan, plan_review
 from napari_unet.gui.correct.review_text import ASK, ASK_SQUARE, GONE, KEYS, TIPS, TITLES
 from napari_unet.gui.errors import report_error
 from napari_unet.gui.jobs.engine import get_features
-from napari_unet.gui.jobs.job import CANCELLED, HOST, REPLACED, Job, WidgetJobs, get_device_queue
+from napari_unet.gui.jobs.job import CANCELLED, REPLACED, Job, WidgetJobs, get_device_queue
 from napari_unet.gui.layers.key_bindings import bind_window_key, weak_callback
 from napari_unet.gui.layers.navigation import go_to
 from napari_unet.gui.layers.overlay_layer import add_drawing, remove_layer
@@ -211,7 +211,7 @@ class ReviewSection(QWidget):
             self._say("It was changed already: press N to go on, or Ctrl+Z to take it back.")
             return
         steps = functools.partial(edit_all, labels, [found], kind)
-        self._run(steps, functools.partial(self._edited, plan), HOST)
+        self._run(steps, functools.partial(self._edited, plan))
 
     def _edited(self, plan: ReviewPlan, edit: GroupEdit) -> None:
         """Record an edit; what came of it is noted as soon as it is in the labels."""
@@ -249,7 +249,9 @@ class ReviewSection(QWidget):
         """Whether an answer is worked out or saved, before which there is no other one."""
         return self.job is not None or self._saving is not None
 
-    def _run(self, steps: Callable[[], Any], done: Callable[[Any], None], device: str) -> None:
+    def _run(
+        self, steps: Callable[[], Any], done: Callable[[Any], None], device: str | None = None
+    ) -> None:
         self._job = job = Job(
             steps,
             on_item=self._progress,
@@ -257,16 +259,16 @@ class ReviewSection(QWidget):
             on_error=self._failed,
             on_end=lambda state: self._ended(job, state),
         )
-        self._jobs.run_in(get_device_queue(device), job)
+        if device is None:  # an answer: no export that goes on may hold it up
+            self._jobs.run("answer", job)
+        else:
+            self._jobs.run_in(get_device_queue(device), job)
 
     def _ended(self, job: Job, state: str) -> None:
         """Say so if another job took the place of this one in the queue."""
-        if state != CANCELLED or job is not self._job:
-            return
-        planning = self.plan is None
-        if planning:
+        if state == CANCELLED and job is self._job:
             self.stop()
-        self._say(REPLACED.format("Review" if planning else "the key"))
+            self._say(REPLACED.format("Review"))
 
     def _progress(self, item: Progress) -> None:
         if item.total > 1:

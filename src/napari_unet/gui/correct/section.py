@@ -18,7 +18,6 @@ from napari_unet.gui.correct.review import ReviewSection
 from napari_unet.gui.correct.uncertain_places import UncertaintySection
 from napari_unet.gui.layers.combos import as_choices, object_layers, refresh_choices
 from napari_unet.gui.layers.convert import unwrap
-from napari_unet.gui.layers.label_geometry import fits
 from napari_unet.gui.layers.navigation import open_stacks
 from napari_unet.gui.layers.result_info import ResultInfo
 from napari_unet.gui.remembered import remember_open
@@ -279,15 +278,13 @@ class CorrectSection(Step):
         self._choose(layer)
 
     def _image_chosen(self, image: Image | None) -> None:
-        """Take the image for that of the labels, unless they have one, or do not fit."""
+        """Take the image for that of the labels, unless they have one; else choose its labels."""
         layer = self.labels.value
         if self._setting or image is None or layer is None:
             return
-        if ResultInfo.from_layer(layer).image is None and fits(image, layer):
-            recording = self.recording
-            if recording is None or recording.journal is None:
-                self.tracker.watch(layer, image)
-                self._show_state()
+        if self.tracker.may_belong(layer, image):
+            self.tracker.watch(layer, image)
+            self._show_state()
         elif self.tracker.get_image(layer) is not image:
             own = [x for x in self._watched if self.tracker.get_image(x) is image]
             if own:

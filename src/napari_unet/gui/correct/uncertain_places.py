@@ -17,7 +17,7 @@ from qtpy.QtWidgets import QCheckBox, QPushButton, QWidget
 from napari_unet.core.errors import UnetError
 from napari_unet.core.progress import Progress
 from napari_unet.gui.errors import describe_error
-from napari_unet.gui.jobs.job import CANCELLED, HOST, Job, WidgetJobs, get_device_queue
+from napari_unet.gui.jobs.job import CANCELLED, Job, WidgetJobs, get_device_queue
 from napari_unet.gui.layers.convert import full_resolution, layer_axes, layer_stack
 from napari_unet.gui.layers.key_bindings import bind_window_key, weak_callback
 from napari_unet.gui.layers.label_geometry import Placement
@@ -181,7 +181,7 @@ class UncertaintySection(QWidget):
             on_error=functools.partial(self._fail, search),
             on_end=self._picking_ended,
         )
-        self._jobs.run_in(get_device_queue(HOST), self._picking)
+        self._jobs.run("pick", self._picking)  # no export that goes on may hold it up
 
     def _picking_ended(self, _: str) -> None:
         self._picking = None

@@ -155,7 +155,8 @@ class Job:
         """Call the callbacks, in the window's thread; return whether the job is over."""
         finished = self._finished.is_set()  # read first: nothing is appended after it is set
         try:
-            while self._items:
+            # Those that come meanwhile are delivered later: the window has other things to do, too.
+            for _ in range(len(self._items)):
                 item = self._items.popleft()
                 if not self.cancelled:
                     self._on_item(item)
