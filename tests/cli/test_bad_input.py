@@ -275,6 +275,13 @@ BAD_COMMANDS = [
     (["models", "export", "tiny", "out/tiny.tar"], "let it end in .zip"),
     (["models", "export", "tiny", "nowhere/tiny.zip"], "nowhere/tiny.zip cannot be written"),
     (["demo", "--headless", "--out", "file"], "file cannot be made"),
+    (["models", "trust", "tiny"], "'tiny' holds no program; it runs without trust"),
+    (
+        ["segment", "good.tif", "out/l.zarr", "--scheduler", "tcp://a:1", "--device", "cpu"],
+        "--device is 'cpu', and the workers",
+    ),
+    (["convert", ".", "out/c", "--to", "ctc"], "is of one time series"),
+    (["evaluate", ".", ".", "--predicted", "q*"], ". holds no labels like 'q*'"),
     (["serve", "--port", "99999"], "--port is 99999; give one from 1 to 65535"),
     (["evaluate", "missing.tif", "good.tif"], "missing.tif does not exist"),
     (["evaluate", "text.tif", "good.tif"], "text.tif cannot be read"),

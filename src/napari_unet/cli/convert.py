@@ -115,7 +115,12 @@ def _plan(values: Namespace) -> list[Conversion]:
             kind = values.to or kind_of_target(output)
             return [Conversion(source, output, kind, image, None if image is None else image.name)]
     kind = values.to
-    if kind is None or kind == CHALLENGE:
+    if kind == CHALLENGE:
+        raise OutputError(
+            f"{source} holds many labels, and the layout of the Cell Tracking Challenge is of one "
+            "time series; give a file with a time axis, or frames named t000.tif, t001.tif, ..."
+        )
+    if kind is None:
         raise OutputError(f"{source} holds many labels; say what to make of each: --to KIND.")
     names = unique_stems(files) if folder else {}
     if not folder and foreign_kind(source) == COCO:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_unet.cli.options import add_command, add_settings, settings_from
 from napari_unet.cli.terminal import say
+from napari_unet.core.errors import ModelError
 from napari_unet.core.io.files import expand_path
 from napari_unet.core.models.folder import WEIGHTS
 from napari_unet.core.models.foreign_folder import (
@@ -161,7 +162,10 @@ def _models_export(values: Namespace) -> int:
 def _models_trust(values: Namespace) -> int:
     from napari_unet.core.models.store import find_model
 
-    card, _ = read_foreign(find_model(values.name))
+    folder = find_model(values.name)
+    if not is_foreign(folder):
+        raise ModelError(f"The model {values.name!r} holds no program; it runs without trust.")
+    card, _ = read_foreign(folder)
     trust(card.hash)
     print(f"{values.name}: its program may run on this computer")
     return 0

@@ -14,7 +14,7 @@ from napari_unet.cli.options import (
     settings_from,
 )
 from napari_unet.cli.terminal import UNUSABLE, follow, run_all, say
-from napari_unet.core.errors import ConnectionLostError, OutputError
+from napari_unet.core.errors import ConnectionLostError, OutputError, SettingsError
 from napari_unet.core.io.files import expand_path
 from napari_unet.core.settings.tasks import LinkSettings, PredictSettings
 from napari_unet.core.text import pluralise
@@ -107,6 +107,11 @@ def _segment(values: Namespace) -> int:
     )
     from napari_unet.core.io.files import list_images, make_folder
 
+    if values.scheduler is not None and values.device != "auto":
+        raise SettingsError(
+            f"--device is {values.device!r}, and the workers of a cluster take what they have; "
+            "leave it out with --scheduler."
+        )
     settings = settings_from(values, PredictSettings)
     linking = settings_from(values, LinkSettings)
     link = linking if values.link else None

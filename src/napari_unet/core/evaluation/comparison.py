@@ -305,6 +305,8 @@ def pair_files(
     files = list_label_files(predicted) or list_images(predicted)
     if select is not None:
         files = [path for path in files if fnmatch.fnmatch(path.name, select)]
+        if not files:
+            raise InputError(f"{predicted} holds no labels like {select!r}.")
     found = unique_stems(files)
     wanted = match_label_files(found, truth, pattern)
     if not wanted:
