@@ -116,6 +116,28 @@ def test_an_image_of_several_in_a_file(tiny_model, tmp_path, capsys):
     assert "identical: " in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", ["image.npz:b", "image.zarr/0", "several.zarr"])
+def test_an_image_inside_a_file(tiny_model, tmp_path, capsys, name):
+    """It is found again by its name there, and so are the labels that lie in a group of many."""
+    image = (np.random.default_rng(1).random((40, 44)) * 900).astype(np.uint16)
+    np.savez(tmp_path / "image.npz", a=image[:9], b=image)
+    axes = [{"name": letter, "type": "space"} for letter in "yx"]
+    ome = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": [{"path": "0"}]}]}
+    for group in ("image.zarr", "several.zarr/0", "several.zarr/1"):
+        found = zarr.open_group(str(tmp_path / group), mode="w", attributes={"ome": ome})
+        found.create_array("0", data=image)
+    kind = {"ome": {"version": "0.5", "bioformats2raw.layout": 3}}
+    zarr.open_group(str(tmp_path / "several.zarr"), mode="a").attrs.update(kind)
+    several = name == "several.zarr"
+    out = tmp_path / ("several.zarr/1/labels/tiny" if several else "labels.tif")
+    command = ["segment", str(tmp_path / name), *([] if several else [str(out)])]
+    command += ["--series", "1"] if several else []
+    assert main([*command, "--model", tiny_model, "--device", "cpu"]) == 0
+    assert read_provenance(out)["image"]["name"] == name
+    assert run(out) == 0
+    assert "identical" in capsys.readouterr().out
+
+
 def rewrite(result, change):
     labels, made = tifffile.imread(result), read_provenance(result)
     change(labels, made)

@@ -14,7 +14,7 @@ from napari_unet.core.annotations.journal_reader import JournalReader
 from napari_unet.core.errors import InputError, ModelError, UnetError
 from napari_unet.core.evaluation.label_diff import diff_objects
 from napari_unet.core.io.axes import OBJECT_AXES
-from napari_unet.core.io.files import check_exists, expand_path
+from napari_unet.core.io.files import check_exists, expand_path, image_exists, split_inner
 from napari_unet.core.io.label_reader import fit_labels, read_labels
 from napari_unet.core.io.ome_zarr import is_address
 from napari_unet.core.io.provenance import are_labels, hash_stack, read_provenance
@@ -125,7 +125,13 @@ def plan_replay(
     recorded = provenance.get("image") or {}
     place = image if image is not None else _find_image(result, str(recorded.get("name", "")))
     level, series = int(recorded.get("level") or 0), provenance.get("series")
-    stack = open_stack(place, axes, level=level, series=series)
+    try:
+        stack = open_stack(place, axes, level=level, series=series)
+    except InputError:
+        if series is None:
+            raise
+        series = None  # it is the one image itself, in a group of several
+        stack = open_stack(place, axes, level=level)
     if axes is None and recorded.get("axes") not in (None, stack.axes):
         stack = open_stack(place, recorded["axes"], level=level, series=series)
     return plan_again(read_labels(result), provenance, stack, entry)
@@ -172,8 +178,9 @@ def _find_image(result: Path, name: str) -> Path:
             return inside
     folders = (result.absolute().parent, result.absolute().parent.parent, Path.cwd())
     for folder in folders:
-        if name and (folder / name).exists() and not (folder / name).samefile(result):
-            return folder / name
+        place = folder / name
+        if name and image_exists(place) and not split_inner(place)[0].samefile(result):
+            return place
     known = f"its image {name!r} is not beside it" if name else "it does not say of which image"
     raise InputError(f"{result} cannot be replayed: {known}; give the image as second argument.")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.core.errors import InputError
-from napari_unet.core.io.files import expand_path
+from napari_unet.core.io.files import expand_path, image_exists
 from napari_unet.core.io.provenance import hash_stack, read_provenance
 from napari_unet.core.regionprops.measure import MeasureInput, measure_steps
 from napari_unet.core.regionprops.table import Table, stack_tables, table_text
@@ -151,8 +151,8 @@ def _find(table: Path, given: Path | None, name: str, but: Path | None = None) -
     folders = (table.absolute().parent, table.absolute().parent.parent, Path.cwd())
     places += [folder / name for folder in folders]
     for place in places:
-        fits = place.name == Path(name).name and place.exists()
-        if fits and not (but is not None and place.samefile(but)):
+        fits = place.name == Path(name).name and image_exists(place)
+        if fits and not (but is not None and place.exists() and place.samefile(but)):
             return place
     raise InputError(
         f"{table} cannot be replayed: {name} is not beside it; give its folder as second argument."

@@ -16,6 +16,7 @@ from magicgui.widgets import ComboBox
 from qtpy.QtWidgets import QApplication, QPushButton, QWidget
 
 from napari_unet.core.errors import InputError, UnetError
+from napari_unet.core.io.files import image_name
 from napari_unet.core.io.methods_text import explain, methods_paragraph
 from napari_unet.core.progress import Progress
 from napari_unet.gui.jobs.engine import loaded_model
@@ -202,7 +203,8 @@ def find_image(viewer: Any, layer: Labels) -> Image:
     recorded = (get_provenance(layer) or {}).get("image") or {}
     name = str(recorded.get("name", ""))
     for image in images:
-        if name and name in (image.name, Path(file_of(image) or "").name):
+        file = Path(file_of(image) or "")
+        if name and name in (image.name, file.name, image_name(file)):
             return image
     raise InputError(
         f"The image of {layer.name!r}{f', {name},' if name else ''} is not open; open it first."

@@ -145,10 +145,29 @@ def split_inner(path: Path) -> tuple[Path, str]:
     return Path(found["file"]), found["inner"].replace("\\", "/").strip("/")
 
 
+def image_name(path: Path) -> str:
+    """Return the name by which an image is found again: with what is said of it in its file.
+
+    Such as ``cells.tif``, ``file.h5:/path/of/array`` or, of a part of a Zarr, ``image.zarr/0``.
+    """
+    file = split_inner(path)[0]
+    name = file.name + str(path)[len(str(file)) :].replace("\\", "/")
+    for parent in file.absolute().parents:
+        if not is_zarr(parent):
+            break
+        name = f"{parent.name}/{name}"
+    return name
+
+
+def image_exists(path: Path) -> bool:
+    """Return whether an image is there; of an array in a file, whether the file is."""
+    return path.exists() or split_inner(path)[0].exists()
+
+
 def check_exists(*paths: Path) -> None:
     """Raise InputError for the first path that does not exist."""
     for path in paths:
-        if not path.exists() and not split_inner(path)[0].exists():
+        if not image_exists(path):
             raise InputError(f"{path} does not exist; check the spelling and the folder.")
 
 

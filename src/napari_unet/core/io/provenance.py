@@ -21,6 +21,7 @@ from napari_unet.core.io.files import (
     UNREADABLE,
     check_exists,
     expand_path,
+    image_name,
     unreadable_error,
 )
 from napari_unet.core.settings.tasks import HARMLESS
@@ -71,7 +72,7 @@ def describe_image(stack: Stack) -> dict[str, Any]:
 
     No path: results are passed on, and paths tell who made them where.
     """
-    name = (stack.path or PurePath(stack.address or stack.name)).name
+    name = image_name(stack.path) if stack.path else PurePath(stack.address or stack.name).name
     return {"name": name, "axes": stack.axes, "level": stack.level}
 
 
