@@ -119,6 +119,20 @@ def test_labels_stay_where_they_lie_in_the_world(tmp_path: Path) -> None:
     assert open_stack(tmp_path / "d.zarr").transform == wanted
 
 
+def test_an_image_is_not_replaced_by_what_lies_in_it(
+    tmp_path: Path, tiny_model: str, capsys
+) -> None:
+    """Not even by --overwrite: the raw data would be gone."""
+    group = zarr.open_group(str(tmp_path / "a.zarr"), mode="w")
+    group.create_array("0", data=LABELS)
+    whole = str(tmp_path / "a.zarr")
+    assert main(["segment", f"{whole}/0", whole, "--overwrite", "--model", tiny_model]) == 2
+    assert convert(f"{whole}/0", whole, "--overwrite") == 2
+    for line in capsys.readouterr().err.splitlines():
+        assert "a.zarr holds the input" in line
+    np.testing.assert_array_equal(open_stack(tmp_path / "a.zarr/0").data[:], LABELS)
+
+
 def test_the_cell_tracking_challenge(tmp_path: Path, capsys) -> None:
     moving = np.zeros((3, 20, 20), np.uint16)
     moving[0, 2:6, 2:6] = moving[1, 3:7, 3:7] = 5

@@ -14,6 +14,7 @@ from napari_unet.core.errors import OutputError
 from napari_unet.core.io.files import (
     TIFF_SUFFIXES,
     check_exists,
+    check_input_stays,
     image_stem,
     is_image_folder,
     is_zarr,
@@ -136,6 +137,8 @@ def plan_jobs(source: Path | str, target: Path | None, series: int | None = None
     file = split_inner(source)[0]
     if target is not None and target.exists() and file.samefile(target):
         raise OutputError(f"{target} is the input, too; choose another place for the output.")
+    if target is not None:
+        check_input_stays(source, target)
     if not is_batch(source):
         if target is not None and is_image_folder(target) and target.suffix.lower() != ".zarr":
             return [replace(job, series=series) for job in plan_files([source], target)]

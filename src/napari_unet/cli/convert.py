@@ -58,12 +58,14 @@ class Conversion:
 
 
 def _convert(values: Namespace) -> int:
+    from napari_unet.core.io.files import check_input_stays
     from napari_unet.core.labels.label_export import export_labels
 
     conversions, many = _plan(values), values.labels.is_dir()
 
     def run(job: Conversion, bar: tqdm[Any]) -> None:
         bar.set_description(job.source.name, refresh=False)
+        check_input_stays(job.source, job.target)
         stack, remarks = _read(job, values)
         for remark in remarks:
             say(f"warning: {remark}")

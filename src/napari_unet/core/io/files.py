@@ -171,6 +171,15 @@ def check_exists(*paths: Path) -> None:
             raise InputError(f"{path} does not exist; check the spelling and the folder.")
 
 
+def check_input_stays(source: Path, target: Path) -> None:
+    """Raise OutputError if an output would replace what holds its input: a Zarr with the array."""
+    holds = target.resolve() in split_inner(source)[0].resolve().parents
+    if holds and (is_zarr(target) or target.suffix.lower() == ".zarr"):
+        raise OutputError(
+            f"{target} holds the input {source}; choose another place for the output."
+        )
+
+
 def is_zarr(path: Path) -> bool:
     """Return whether a path is the folder of a Zarr array or group."""
     return any((path / name).is_file() for name in ZARR_FILES)
