@@ -119,6 +119,26 @@ def test_labels_stay_where_they_lie_in_the_world(tmp_path: Path) -> None:
     assert open_stack(tmp_path / "d.zarr").transform == wanted
 
 
+@pytest.mark.parametrize("name", ["b_rois.zip", "b.geojson", "b.json", "b_seg.npy"])
+def test_an_image_without_objects_is_one_of_its_folder(tmp_path: Path, name: str) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((30, 40), np.uint8))
+    assert convert(tmp_path / "a.tif", tmp_path / name) == 0
+    assert convert(tmp_path / name, tmp_path / "c.tif", "--image", tmp_path / "a.tif") == 0
+    assert not read_labels(tmp_path / "c.tif").any()
+
+
+def test_labels_of_no_pixel(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((0, 20), np.uint16))
+    for name in ("b.zarr", "b.geojson", "b.json", "b_seg.npy"):
+        assert convert(tmp_path / "a.npy", tmp_path / name) == 0
+    assert main(["measure", str(tmp_path / "b.zarr"), "--csv", str(tmp_path / "c.csv")]) == 0
+    assert len((tmp_path / "c.csv").read_text().splitlines()) == 1
+    picture = ("--overlay", str(tmp_path / "p.png"))
+    assert main(["evaluate", str(tmp_path / "b.zarr"), str(tmp_path / "a.npy"), *picture]) == 2
+    np.save(tmp_path / "a.npy", np.zeros((0, 20, 20), np.uint16))
+    assert main(["measure", str(tmp_path / "a.npy"), "--axes", "TYX"]) == 2
+
+
 def test_an_image_is_not_replaced_by_what_lies_in_it(
     tmp_path: Path, tiny_model: str, capsys
 ) -> None:

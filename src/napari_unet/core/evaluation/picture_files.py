@@ -129,7 +129,7 @@ def busiest_plane(comparison: Comparison) -> tuple[Selection, int]:
     """Return the plane with the most predicted and true objects, and their number."""
     planes = comparison.planes
     counts = [sum(map(count_objects, comparison.read(plane))) for plane in planes]
-    if not counts:
+    if not counts or 0 in comparison.labels.shape:
         raise InputError(f"Labels of shape {comparison.labels.shape} have no plane to draw.")
     best = [number for number, count in enumerate(counts) if count == max(counts)]
     return planes[best[len(best) // 2]], max(counts)

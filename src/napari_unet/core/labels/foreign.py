@@ -104,6 +104,9 @@ def _json_kind(path: Path) -> str:
 def _holds_rois(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
-            return any(name.lower().endswith(".roi") for name in archive.namelist())
+            names = archive.namelist()
+            # One without anything in it is of an image without objects, by its name.
+            empty = not names and path.name.lower().endswith(FOREIGN_ENDINGS[ROIS][:2])
+            return empty or any(name.lower().endswith(".roi") for name in names)
     except (zipfile.BadZipFile, *UNREADABLE):
         return True  # who reads it as ROIs says that it is damaged

@@ -44,7 +44,7 @@ def read_geojson(path: Path) -> tuple[list[ObjectRegion], list[str]]:
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError) as error:
         raise InputError(f"{path} cannot be read as GeoJSON ({error}); export it again.") from error
     regions = [region for region in found if region is not None]
-    if not regions:
+    if found and not regions:
         raise InputError(f"{path} holds no polygon; export the objects' outlines.")
     if not all(region.label for region in regions):
         regions = [ObjectRegion(region.parts, 0, region.plane) for region in regions]

@@ -52,12 +52,12 @@ def read_rois(path: Path) -> tuple[list[ObjectRegion], list[str]]:
             f"{path} cannot be read as ROIs of ImageJ ({first_line(error)}); save them once more."
         ) from error
     areas = [(name, region) for name, region in found if region is not None]
-    if not areas:
+    if found and not areas:
         raise InputError(f"{path} holds no ROI that is an area; save the objects' outlines.")
     names = [_NUMBERED.fullmatch(name.removesuffix(".roi")) for name, _ in areas]
     regions = [region for _, region in areas]
     ids = [int(match[1]) if match else 0 for match in names]
-    if all(ids):
+    if ids and all(ids):
         regions = [
             ObjectRegion(region.parts, number, region.plane)
             for number, region in zip(ids, regions, strict=True)

@@ -192,6 +192,6 @@ def count_pieces(values: np.ndarray) -> tuple[int, int]:
 
 
 def _some_planes(values: np.ndarray) -> Iterator[Any]:
-    planes = values.reshape(-1, *values.shape[-2:])
+    planes = values.reshape(math.prod(values.shape[:-2]), *values.shape[-2:])
     step = max(1, len(planes) // PLANES_SEEN)
     yield from planes[::step][:PLANES_SEEN]

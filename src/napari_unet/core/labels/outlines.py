@@ -70,7 +70,7 @@ def trace_objects(labels: np.ndarray, axes: str) -> Iterator[ObjectRegion]:
         plane = np.asarray(labels[index])
         ids, numbered = number_objects(plane)
         where = dict(zip(axes, index, strict=False))
-        found = ndimage.find_objects(numbered)
+        found = ndimage.find_objects(numbered) if numbered.size else []
         for label, window in zip(ids, found, strict=True):
             inside = plane[window] == label
             corner = np.array([span.start for span in window])

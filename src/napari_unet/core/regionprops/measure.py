@@ -119,8 +119,8 @@ class MeasureInput:
     @property
     def blocks(self) -> list[Window]:
         """The blocks of a frame, at most as large as `BLOCK`."""
-        shape = self.labels.frame_shape(self.ndim)
-        return list(_windows(tuple(slice(0, n) for n in shape), BLOCK[self.ndim]))
+        whole = tuple(slice(0, n) for n in self.labels.frame_shape(self.ndim))
+        return list(_windows(whole, BLOCK[self.ndim])) or [whole]  # of a frame of no pixel
 
     def read(self, index: tuple[int, ...], window: Window) -> tuple[np.ndarray, np.ndarray | None]:
         """Read a window of a frame: the labels, and the image (C, ...)."""
@@ -202,6 +202,11 @@ def measure(
 def measure_steps(inputs: MeasureInput) -> Generator[Progress, None, Table]:
     """Measure objects block by block and return their table, see `measure`; yields progress."""
     frames = inputs.labels.indices(inputs.ndim)
+    if not frames:
+        raise InputError(
+            f"The labels {inputs.labels.name!r} have shape {inputs.labels.labels_shape} "
+            f"({inputs.labels.labels_axes}), no frame to measure; give labels with one."
+        )
     total, tables = len(frames) * len(inputs.blocks), []
     for number, index in enumerate(frames):
         tables.append(
