@@ -264,6 +264,11 @@ def test_what_is_there_is_left_and_what_it_lacks_is_written(
     assert "min_size None, now 7" in captured.err
     assert {path: path.read_bytes() for path in before} == before
     assert len(list(out.glob("*_rois.zip"))) == len(before)
+    (out / "cell0.tif").write_text("damaged since")
+    assert main([*command, "--resume", "--also", "coco"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out.startswith("no image is left to segment; 5 had labels before")
+    assert len(list(out.glob("*.json"))) == 4
 
 
 def test_equal_names_keep_their_endings(folder: Path, tmp_path: Path, tiny_model: str) -> None:

@@ -156,7 +156,7 @@ def _segment(values: Namespace) -> int:
         bar.write(_run_line(job.target or f"labels of {job.source}", provenance), file=sys.stdout)
 
     failed = run_all(jobs, run, keep_going=many)
-    failed += _export_missing(done, also)
+    lacking = _export_missing(done, also)
     if empty:
         lost = pluralise(sum(empty), "block")
         say(f"{lost} could not be read and left empty; --resume tries again.")
@@ -165,7 +165,7 @@ def _segment(values: Namespace) -> int:
         for part, first in parts.items():
             say(f"{part.name} is a part of the image {first.name}.")
         print(_folder_line(values.input, len(jobs) - failed, len(jobs), len(done)))
-    return UNUSABLE if failed else 0
+    return UNUSABLE if failed or lacking else 0
 
 
 def _remark_on_done(jobs: list[FileJob], model: str, settings: PredictSettings) -> None:
