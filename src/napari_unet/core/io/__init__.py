@@ -28,6 +28,7 @@ coordinate_transform  world coordinates of an image, units
 files                 paths, kinds of image files, matching by name, atomic writing
 label_reader          label files read whole
 label_writer          label files of any kind, written whole or not at all
+label_formats         what a label file of each kind holds
 ome_zarr_labels       OME-Zarr label images with their pyramid and metadata, written part by part
 provenance            which model, data and settings a result was made with
 methods_text          how a result was made, in words and for a paper
