@@ -121,6 +121,17 @@ def test_no_step_is_cut_in_a_narrow_panel(viewer, panel):
         assert panel.get_step(name).minimumSizeHint().width() < LEAST_WIDTH, name
 
 
+def test_objects_of_a_review_are_clicked_into_its_labels(viewer, panel, clicker):
+    viewer.add_image(np.zeros((40, 40), np.float32), name="im")
+    reviewed, _ = (viewer.add_labels(np.ones((40, 40), np.uint16), name=name) for name in "ab")
+    panel.open_step("Correct")
+    panel.inputs.choose_model("clicker")
+    panel.correct.labels.value = reviewed
+    panel.correct.review.click_wanted.emit()
+    assert panel.click.mode.target.layer is reviewed and panel.step == "Correct"
+    panel.click.mode.stop(force=True)
+
+
 def test_a_closed_panel_is_let_go(viewer, models, qtbot):
     before = set(viewer.keymap)
     dock, panel = viewer.window.add_plugin_dock_widget("napari-unet", "U-Net")

@@ -241,9 +241,11 @@ class UNetPanel(DockPanel):
             self.live.user_works()
 
     def _click_wanted(self) -> None:
-        """Turn click mode on, or go on with it; the step that is open stays."""
+        """Turn click mode on for the labels of the review, or go on; the open step stays."""
         if not (self.click.mode.on and self.click.mode.active):
             step = self.step
+            if not self.click.mode.on:
+                self.click.labels.value = self.correct.labels.value
             self.click.toggle()
             self.open_step(step)
 

@@ -108,6 +108,10 @@ def test_what_is_done_to_one_is_done_to_all_as_one_step(viewer, correct, qtbot):
     for speck in (1, 2):
         where = np.nonzero(layer.data[0] == speck)
         layer.data_setitem((np.zeros(len(where[0]), int), *where), 0)
+    viewer.dims.ndisplay = 3
+    alike.search()
+    assert "No slice is in view" in alike.status.text()
+    viewer.dims.ndisplay = 2
     alike.slider.setValue(-7)  # as it was left: the search sets it anew
     key_of(viewer, "A")(viewer)
     settle(alike, qtbot)

@@ -298,6 +298,16 @@ def test_strokes_wait_for_the_image(viewer, tracker, qtbot):
     assert np.array_equal(written(stack), layer.data)
 
 
+def test_a_journal_stays_with_its_image(viewer, tracker):
+    layer, _ = scene(viewer)
+    image = tracker.get_image(layer)
+    stroke(layer, (20, 20))
+    recording = tracker.recordings[layer]
+    assert recording.wait(10)
+    tracker.watch(layer, viewer.add_image(image.data + 1, name="clicked on"))
+    assert tracker.get_image(layer) is image and recording.geometry.stack.name == "im"
+
+
 def test_an_image_in_a_file_is_known_by_its_path(viewer, tracker, tmp_path):
     values = np.random.default_rng(1).integers(0, 255, (30, 40), np.uint8)
     tifffile.imwrite(tmp_path / "a.tif", values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -79,6 +80,35 @@ def test_two_strokes_on_an_image_without_labels_find_all_objects(viewer, panel, 
     assert np.array_equal(kept.data > 0, found)
     assert shown not in viewer.layers
     assert panel.correct.tracker.watches(kept)
+
+
+def test_an_image_is_looked_at_once_however_many_strokes_come_meanwhile(
+    viewer, panel, qtbot, monkeypatch
+):
+    from napari_unet.nn.interactive import scribbles
+
+    go_on, looks, look = threading.Event(), [], scribbles.feature_steps
+
+    def slow(*arguments):
+        looks.append(arguments)
+        while not go_on.wait(0.01):
+            yield
+        return (yield from look(*arguments))
+
+    monkeypatch.setattr(scribbles, "feature_steps", slow)
+    image, labels = disc_image(20, 128)
+    viewer.add_image(image.astype(np.float32), name="any")
+    section = panel.scribbles
+    section.objects.click()
+    drawn = viewer.layers[SCRIBBLE_LAYER]
+    row, gap = np.flatnonzero(labels[16]), np.flatnonzero(labels[32] == 0)
+    drawn.data_setitem((np.full(len(row), 16), row), OBJECT)
+    qtbot.waitUntil(lambda: len(looks) == 1, timeout=60_000)
+    drawn.data_setitem((np.full(len(gap), 32), gap), BACKGROUND)
+    qtbot.waitUntil(lambda: not section._delay.isActive())
+    go_on.set()
+    qtbot.waitUntil(lambda: section.found is not None, timeout=60_000)
+    assert len(looks) == 1
 
 
 def test_scribbles_that_are_kept_may_go_on_or_be_discarded_meanwhile(viewer, panel, qtbot):

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from napari_unet.core.errors import InputError
 from napari_unet.gui.correct.alike_search import OpenLabels
-from napari_unet.gui.correct.mask_section import plane_in_view
+from napari_unet.gui.correct.mask_section import plane_in_view, slice_problem
 from napari_unet.gui.layers.combos import object_layers
 from napari_unet.gui.layers.navigation import SLICE, WHOLE, open_stacks
 from napari_unet.gui.shared_inputs import quick_settings
@@ -35,10 +36,12 @@ def with_scope(
     Raises
     ------
     UnetError
-        The settings of the batch cannot be used.
+        No slice is in view, or the settings of the batch cannot be used.
     """
     recording = query.recording
     if scope == SLICE and recording.geometry is not None:
+        if recording.learner.ndim == 2 and (problem := slice_problem(viewer, recording)):
+            raise InputError(problem)
         leading = len(recording.geometry.stack.labels_shape) - recording.learner.ndim
         return replace(query, frames=(plane_in_view(viewer, recording)[:leading],))
     if scope in (OPEN, FILES):

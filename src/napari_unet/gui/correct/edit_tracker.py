@@ -79,11 +79,13 @@ class EditTracker(QObject):
         Parameters
         ----------
         image
-            The image that it belongs to; None: the one that it was made from, or that fits.
+            The image that it belongs to; None: the one that it was made from, or that fits. A
+            layer that has a journal stays with the image that this began with.
         """
-        if image is not None:
+        recording = self.recordings.get(layer)
+        if image is not None and (recording is None or recording.journal is None):
             self._images[layer] = image
-            if (recording := self.recordings.get(layer)) is not None:
+            if recording is not None:
                 self._find_geometry(recording)
                 recording.retry()
         if layer not in self._watched:

@@ -41,7 +41,7 @@ _TIPS = {
     "show": "Show in green what is known of this slice, and teaches the model.",
 }
 _NO_IMAGE = "The image of these labels is not open, or does not fit; open or choose it first."
-_NO_SLICE = "No slice is in view; show y and x in the 2D view (Ctrl+Y, Ctrl+E) to mark it."
+_NO_SLICE = "No slice is in view: show y and x in the 2D view (Ctrl+Y, Ctrl+E)."
 MASK_LAYER = "what is known"
 _LEGEND = (
     '<span style="color: rgb(46, 230, 166)">■</span> right, and teaches; '
@@ -139,7 +139,7 @@ class MaskSection(QWidget):
 
     def _may_mark(self, recording: LayerRecording) -> bool:
         """Return whether a slice is in view that can be marked; say why not."""
-        problem = _slice_problem(self._viewer, recording)
+        problem = slice_problem(self._viewer, recording)
         if problem:
             recording.refused.emit(problem)
         return not problem
@@ -174,7 +174,7 @@ class MaskSection(QWidget):
         for widget in (self.checked, self.box, self.scribble_objects, self.scribble_background):
             widget.setEnabled(usable)
         if recording is not None:
-            seen = not _slice_problem(self._viewer, recording)
+            seen = not slice_problem(self._viewer, recording)
             is_checked = seen and _is_checked(recording, plane_in_view(self._viewer, recording))
             self.checked.setChecked(is_checked)
             text = "This slice is checked ✓" if is_checked else "I have checked this slice"
@@ -208,7 +208,7 @@ class MaskSection(QWidget):
             scribble(self._viewer, self._tracker.begin_recording(layer), value)
 
 
-def _slice_problem(viewer: Any, recording: LayerRecording) -> str:
+def slice_problem(viewer: Any, recording: LayerRecording) -> str:
     """Return why it is not known which slice (Y, X) of the labels the user looks at, or ""."""
     geometry = recording.geometry
     if geometry is None:

@@ -184,7 +184,7 @@ def plan_region(
         return [here], None
     if view.window is None:
         raise InputError(
-            f"Nothing of {name!r} is in view; move it into view (Home key), or choose {SLICE!r}."
+            f"Nothing of {name!r} is in view; move it into view (Ctrl+R), or choose {SLICE!r}."
         )
     return [here], _part(stack.frame_shape(ndim), view.window)
 

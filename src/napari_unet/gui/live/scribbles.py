@@ -15,7 +15,7 @@ from napari_unet.core.prompts.scribbles import BACKGROUND, OBJECT
 from napari_unet.core.text import pluralise
 from napari_unet.gui.correct.drawing import scribble
 from napari_unet.gui.errors import describe_error, report_error
-from napari_unet.gui.jobs.job import CANCELLED, Job, WidgetJobs, get_device_queue
+from napari_unet.gui.jobs.job import CANCELLED, DONE, Job, WidgetJobs, get_device_queue
 from napari_unet.gui.layers.label_geometry import get_label_geometry
 from napari_unet.gui.layers.navigation import SEEN, SLICE, get_visible_region, plan_region
 from napari_unet.gui.layers.result_info import add_result, labels_checksum, seal_result
@@ -76,6 +76,8 @@ class ScribbleSection(QWidget):
         self._jobs = WidgetJobs(self)
         self._job: Job | None = None
         self._features: tuple[tuple[Any, ...], ScribbleFeatures] | None = None
+        self._looking_at: tuple[Any, ...] | None = None  # features that are being computed
+        self._more = False  # was scribbled meanwhile
         self._heard: LayerRecording | None = None
         self.found: Found | None = None
         self._keeping: Found | None = None  # what is being kept, unless it was discarded meanwhile
@@ -157,8 +159,10 @@ class ScribbleSection(QWidget):
         key = (image.unique_id, id(image.data), model, index, tuple(map(str, window)), settings)
         known = self._features[1] if self._features and self._features[0] == key else None
         device = remembered(SECTION).get("device", "auto")
-        if self._job is not None:
-            self._job.cancel()
+        if known is None and key == self._looking_at:
+            self._more = True  # what is computed already is not thrown away
+            return
+        self.cancel()
 
         def done(result: tuple[ScribbleFeatures, np.ndarray | None]) -> None:
             self._features, found = (key, result[0]), result[1]
@@ -170,10 +174,17 @@ class ScribbleSection(QWidget):
                 self._show(image, geometry, index, window, found)
 
         def ended(state: str) -> None:
-            if state == CANCELLED and job is self._job:  # another job took its place
+            if job is not self._job:
+                return
+            more, self._more, self._looking_at = self._more, False, None
+            if state == CANCELLED:  # another job took its place
                 self._say("Another step came first; draw another line.")
+            elif state == DONE and more:
+                self.segment()
 
-        self._say("Looking at the image …" if known is None else self.status.text())
+        if known is None:
+            self._say("Looking at the image …")
+            self._looking_at = key
         job = self._job = Job(
             lambda: _steps(geometry.stack, model, device, index, window, settings, drawn, known),
             on_done=done,
@@ -187,7 +198,8 @@ class ScribbleSection(QWidget):
         self._delay.stop()
         if self._job is not None:
             self._job.cancel()
-            self._job = None
+        self._job = self._looking_at = None
+        self._more = False
 
     def clear(self) -> None:
         """Show nothing any more."""

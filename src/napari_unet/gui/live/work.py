@@ -258,7 +258,9 @@ class LiveWork:
             opened=opened,
             budget=PIXEL_BUDGET,
         )
-        samples, _ = yield from map_steps(reading, lambda step: replace(step, what="images"))
+        samples, _ = yield from map_steps(
+            reading, lambda step: replace(step, what="reading the images")
+        )
         yield from live.take(samples)
         self._objects = sum(row.objects for row in rows)
         self._images = len({item.source for item in samples.items})

@@ -140,9 +140,28 @@ class SettingsForm:
                     setting.set(values[name])
 
 
+_SOFT_HYPHEN = "\u00ad"
 LABEL_WIDTH, WIDE_LABEL, LABEL_SHARE = 66, 96, 0.34
 """Pixels for what stands before a box, in all rows of the panel, at least and at most, and its
 share of the width in between; longer ones take two lines."""
+
+
+_HYPHENATED = ("augmen-tation", "over-writing", "dimen-sions")
+"""Words that are wider than a label where the panel is narrow: Qt would cut them."""
+
+
+class _RowLabel(QLabel):
+    """Stands before a box; its text takes several lines, and its longest words, too."""
+
+    def __init__(self, text: str) -> None:
+        for word in _HYPHENATED:
+            text = text.replace(word.replace("-", ""), word.replace("-", _SOFT_HYPHEN))
+        super().__init__(text)
+        self.setWordWrap(True)
+
+    def text(self) -> str:
+        """Return the text as it was given."""
+        return super().text().replace(_SOFT_HYPHEN, "")
 
 
 class _Rows(QWidget):
@@ -179,9 +198,8 @@ def rows_widget(
         if text is None:
             layout.addRow(widget.native)
             continue
-        label = QLabel(text)
+        label = _RowLabel(text)
         label.setFixedWidth(label_width)
-        label.setWordWrap(True)
         label.setToolTip(widget.tooltip)
         layout.addRow(label, widget.native)
         whole.labels.append(label)
