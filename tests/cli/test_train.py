@@ -172,7 +172,7 @@ def test_unusable_options_are_said(data, tiny_model, capsys) -> None:
 def test_labels_of_another_shape_are_said(data, capsys) -> None:
     tifffile.imwrite(data / "labels" / "cell1.tif", np.ones((5, 6), np.uint8))
     text = say(data, capsys, *NEW, "--name", "n")
-    assert "have shape (5, 6), their image (96, 120)" in text
+    assert "are of shape (5, 6), their image of (96, 120); give labels of the" in text
 
 
 def test_images_with_other_channels_than_the_model(data, tiny_model, home, capsys) -> None:

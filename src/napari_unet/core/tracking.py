@@ -86,8 +86,7 @@ class FrameObjects:
 
     def diameters(self, ratio: float) -> NDArray[np.float64]:
         """Return the diameter of each object as a disc or ball, in pixels of y and x."""
-        ndim = self.labels.ndim
-        return equivalent_diameters(self.sizes * (ratio if ndim == 3 else 1), ndim)
+        return equivalent_diameters(self.sizes, self.labels.ndim, ratio)
 
     def scaled_centres(self, ratio: float) -> NDArray[np.float64]:
         """Return the centres, with z in pixels of y and x as well."""

@@ -124,6 +124,16 @@ def test_a_taken_name_is_only_replaced_on_demand(home: Path, tensors) -> None:
     assert leftovers(home / "models") == []
 
 
+def test_of_two_programs_that_store_one_name_the_second_is_told(home, tensors, monkeypatch) -> None:
+    folder = store.get_free_folder("discs")  # as the second asks before the first has written
+    store.put_model("discs", make_card(licence="one"), tensors)
+    monkeypatch.setattr(store, "get_free_folder", lambda name, overwrite: folder)
+    with pytest.raises(ModelError, match="choose another name or remove"):
+        store.put_model("discs", make_card(licence="two"), tensors)
+    assert [entry.card.licence for entry in store.list_models()] == ["one"]
+    assert leftovers(home / "models") == []
+
+
 def test_the_packages_models_are_fixed(no_bundled_models: Path, home: Path, tensors) -> None:
     modelfolder.write_model(no_bundled_models / "nuclei", make_card(name="nuclei"), tensors)
     assert [(entry.name, entry.bundled) for entry in store.list_models()] == [("nuclei", True)]

@@ -12,6 +12,7 @@ from scipy import ndimage
 from napari_unet.core.errors import InputError
 from napari_unet.core.image.diameters import median_diameter
 from napari_unet.core.instances.heads import SemanticHead
+from napari_unet.core.io.stack import open_stack
 from napari_unet.core.training.known_pixels import MAX_BACKGROUND_WEIGHT
 from napari_unet.core.training.samples import Samples
 
@@ -38,6 +39,21 @@ def test_images_are_normalised_and_targets_made():
 def test_the_diameter_is_that_of_the_discs():
     assert median_diameter(discs(1, radius=12)[1]) == pytest.approx(24, abs=1)
     assert median_diameter(np.zeros((5, 5), int)) == 0
+
+
+def test_balls_in_long_voxels_have_their_diameter_in_the_plane():
+    z, y, x = np.ogrid[:7, :40, :40]
+    labels = np.uint8(((z - 3) * 5.0) ** 2 + (y - 20) ** 2 + (x - 20) ** 2 < 81)
+    stack = open_stack(labels * 9.0, axes="ZYX", voxel_size_um=(2.5, 0.5, 0.5))
+    samples = Samples.from_labels([(stack, labels)], channels=1)
+    assert samples.items[0].diameter == pytest.approx(18, abs=0.5)
+    assert samples.card()["diameter_px"]["q50"] == pytest.approx(18, abs=0.5)
+    assert samples.taught_diameter()["um"] == pytest.approx(9, abs=0.25)
+    assert samples.voxel_ratio() == 5
+    unknown = Samples.from_labels([(labels * 9.0, labels)], channels=1)
+    assert unknown.voxel_ratio() is None
+    assert unknown.with_voxel_ratio(5.0).items[0].diameter == samples.items[0].diameter
+    assert samples.with_voxel_ratio(None).items[0].diameter == unknown.items[0].diameter
 
 
 def test_labels_of_another_shape_are_refused():

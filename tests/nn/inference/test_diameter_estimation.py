@@ -19,7 +19,7 @@ from napari_unet.nn.inference.diameter_estimation import (
     resolve_diameter,
 )
 from napari_unet.nn.inference.model import load_model
-from napari_unet.nn.inference.model_input import open_frame
+from napari_unet.nn.inference.model_input import get_voxel_ratio, open_frame
 from napari_unet.nn.inference.scale_trials import ScaleTrial, check_consistency, try_scale
 from napari_unet.nn.inference.second_size import count_held, find_second_size
 from napari_unet.nn.inference.segment import segment_steps
@@ -114,6 +114,20 @@ def test_the_smallest_size_follows_the_scale(nuclei):
     twice, _ = resolve_diameter(stack, nuclei, PredictSettings(diameter=2 * nuclei.diameter))
     assert twice.min_size == 4 * least
     assert resolve_diameter(stack, nuclei, PredictSettings(min_size=7))[0].min_size == 7
+
+
+def test_objects_in_long_voxels_have_their_diameter_in_the_plane(make_model):
+    image = np.random.default_rng(0).random((6, 24, 24))
+    stack = open_stack(image, axes="ZYX", voxel_size_um=(4.0, 0.5, 0.5))
+    found = []
+    for ratio in ({}, {"voxel_ratio": 2.0}):  # of a model that was taught in unknown voxels, too
+        card = {"training": {"working_diameter_px": 5.0, **ratio}}
+        model = make_model(ndim=3, depth=1, gain=6.0, card=card)
+        frame = open_frame(stack, model, PredictSettings(), ())
+        found.append(try_scale(frame, 1.0, model, PredictSettings()).diameter)
+    assert found[0] and found[1] == pytest.approx(2 * found[0])
+    bare = open_stack(image, axes="ZYX")
+    assert get_voxel_ratio(model, stack) == 8 and get_voxel_ratio(model, bare) == 2
 
 
 def test_a_model_that_knows_no_size_leaves_images_alone(make_model):

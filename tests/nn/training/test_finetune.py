@@ -349,6 +349,22 @@ def balls():
     return ndimage.gaussian_filter((labels > 0) * 1.0, 1), labels
 
 
+@pytest.mark.parametrize("ratio", [None, 2.0])
+def test_a_tuned_model_keeps_to_how_its_diameters_are_measured(make_model, ratio):
+    image, labels = balls()
+    stack = nu.open_stack(image, axes="ZYX", voxel_size_um=(3.0, 1.0, 1.0))
+    known = {"voxel_ratio": ratio} if ratio else {}
+    card = {"training": {"working_diameter_px": 12.0, **known}, "hash": "abc"}
+    tuning = Tuning(make_model(ndim=3, depth=1, card=card), samples_of(stack, labels), FEW)
+    taught = tuning.best().card.training
+    assert taught.get("voxel_ratio") == (3.0 if ratio else None)
+    assert taught["diameter_px"]["q50"] == pytest.approx(np.cbrt(3.0 if ratio else 1) * 12.8, abs=1)
+
+
+def samples_of(stack, labels):
+    return Samples.from_labels([(stack, labels)], channels=1)
+
+
 @pytest.mark.parametrize("planes", [None, (6,), (3, 6, 9)])
 def test_volumes_are_learned_from_all_planes_or_from_few(planes):
     image, labels = balls()

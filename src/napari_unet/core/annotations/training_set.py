@@ -27,7 +27,8 @@ from napari_unet.core.instances.heads import InstanceHead, SemanticHead
 from napari_unet.core.labels.object_check import PER_OBJECT, mask_pieces
 from napari_unet.core.models.store import get_family
 from napari_unet.core.progress import Progress
-from napari_unet.core.training.samples import Sample, Samples, pixel_size
+from napari_unet.core.training.sample import Sample
+from napari_unet.core.training.samples import Samples
 
 if TYPE_CHECKING:
     import os
@@ -308,7 +309,7 @@ def _to_sample(
         origin=tuple(span.start for span in patch.window),
         scribbled=mask.scribbled if mask.scribbled.any() else None,
         assumed=mask.assumed if mask.assumed.any() else None,
-        pixel_um=pixel_size(patch.stack),
+        voxel_size_um=patch.stack.voxel_size_um,
     )
 
 

@@ -18,15 +18,25 @@ LIMITS = (0.1, 8.0)
 """Smallest and largest scale, in network pixels per image pixel."""
 
 
-def object_diameters(labels: np.ndarray) -> np.ndarray:
-    """Return the diameter of each object in pixels: of the disc or ball of the same size."""
+def object_diameters(labels: np.ndarray, voxel_ratio: float = 1.0) -> np.ndarray:
+    """Return the diameter of each object in pixels: see `equivalent_diameters`."""
     sizes = np.bincount(labels.ravel())[1:]
-    return equivalent_diameters(sizes[sizes > 0], labels.ndim)
+    return equivalent_diameters(sizes[sizes > 0], labels.ndim, voxel_ratio)
 
 
-def equivalent_diameters(sizes: np.ndarray, ndim: int) -> np.ndarray:
-    """Return the diameter of the disc (`ndim` 2) or ball (3) of each area or volume."""
-    return np.asarray(2 * (np.sqrt(sizes / np.pi) if ndim == 2 else np.cbrt(0.75 / np.pi * sizes)))
+def equivalent_diameters(sizes: np.ndarray, ndim: int, voxel_ratio: float = 1.0) -> np.ndarray:
+    """Return the diameter of the disc (`ndim` 2) or ball (3) of each area or volume.
+
+    Parameters
+    ----------
+    sizes
+        Numbers of pixels or voxels.
+    voxel_ratio
+        How much longer a voxel is in z than in the plane: diameters are in pixels of the plane.
+    """
+    if ndim == 2:
+        return np.asarray(2 * np.sqrt(sizes / np.pi))
+    return np.asarray(2 * np.cbrt(0.75 / np.pi * voxel_ratio * sizes))
 
 
 def median_diameter(labels: np.ndarray) -> float:
@@ -35,9 +45,9 @@ def median_diameter(labels: np.ndarray) -> float:
     return float(np.median(diameters)) if len(diameters) else 0.0
 
 
-def typical_diameter(labels: np.ndarray) -> float:
+def typical_diameter(labels: np.ndarray, voxel_ratio: float = 1.0) -> float:
     """Return the median of `object_diameters`, weighted by diameter: debris hardly counts."""
-    diameters = object_diameters(labels)
+    diameters = object_diameters(labels, voxel_ratio)
     return weighted_median(diameters, diameters) if len(diameters) else 0.0
 
 

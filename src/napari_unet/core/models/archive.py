@@ -88,7 +88,7 @@ def import_steps(
         name = card.name if name is None else name
         card = card.replace(name=get_free_name(name) if another_name else name)
         folder = get_free_folder(card.name)
-        with model_folder(folder) as partial:
+        with model_folder(folder, new=True) as partial:
             for path in scratch.iterdir():
                 path.rename(partial / path.name)
             write_card(partial, card)

@@ -219,6 +219,7 @@ _ENTRIES: dict[str, Check] = {
             "seconds": _number(0, 1e15),
             "diameter_px": _every(_size),
             "working_diameter_px": _size,
+            "voxel_ratio": _number(1e-6, 1e6),
             "taught_diameter": _every(_number(0, LARGEST_DIAMETER)),
             "statistics": _check_statistics,
             "rounds": _check_rounds,

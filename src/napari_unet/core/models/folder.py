@@ -147,6 +147,8 @@ def write_model(
     tensors: Mapping[str, np.ndarray],
     thumbnail: np.ndarray | None = None,
     replay: bytes = b"",
+    *,
+    new: bool = False,
 ) -> ModelCard:
     """Write a model folder, whole or not at all; a model that is there already is replaced.
 
@@ -158,6 +160,8 @@ def write_model(
         uint8 picture, (Y, X) or (Y, X, 3).
     replay
         Rehearsal set, by `pack_rehearsal`; empty for none.
+    new
+        Whether a model that is there already is left and an error raised.
 
     Returns
     -------
@@ -166,6 +170,8 @@ def write_model(
 
     Raises
     ------
+    ModelError
+        There is a model already, and the one to write is `new`.
     OutputError
         The folder cannot be written, or holds something other than a model.
     """
@@ -175,7 +181,7 @@ def write_model(
 
     weights = safetensors.numpy.save(ordered)
     card = card.replace(hash=_digest(weights), replay=_digest(replay) if replay else "")
-    with model_folder(folder) as partial:
+    with model_folder(folder, new=new) as partial:
         (partial / WEIGHTS).write_bytes(weights)
         write_card(partial, card)
         if thumbnail is not None:
@@ -197,11 +203,19 @@ def write_card(folder: Path, card: ModelCard) -> None:
 
 
 @contextlib.contextmanager
-def model_folder(folder: Path) -> Iterator[Path]:
+def model_folder(folder: Path, *, new: bool = False) -> Iterator[Path]:
     """Create a folder to fill, which replaces `folder` if no error is raised meanwhile.
+
+    Parameters
+    ----------
+    new
+        Whether a model that is there by then, as another program may store one of the same name, is
+        left and an error raised.
 
     Raises
     ------
+    ModelError
+        There is a model already, and the one to write is `new`.
     OutputError
         For any error of the file system; `folder` is then as it was.
     """
@@ -213,7 +227,10 @@ def model_folder(folder: Path) -> Iterator[Path]:
         yield partial
         for path in [*partial.iterdir(), partial]:
             _sync(path)
-        _swap(partial, folder)
+        if new:
+            _move_new(partial, folder)
+        else:
+            _swap(partial, folder)
         _sync(folder.parent)
     except OSError as error:
         reason = error.strerror or error
@@ -222,6 +239,18 @@ def model_folder(folder: Path) -> Iterator[Path]:
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _move_new(partial: Path, folder: Path) -> None:
+    """Move `partial` to `folder`, which no system does where there are files in it already."""
+    try:
+        partial.rename(folder)
+    except OSError as error:
+        if not folder.exists():
+            raise
+        raise ModelError(
+            f"There is a model {folder.name!r} already; choose another name or remove it first."
+        ) from error
 
 
 def _swap(partial: Path, folder: Path) -> None:

@@ -74,7 +74,13 @@ def read_foreign(folder: Path) -> tuple[ModelCard, Path]:
 
 
 def write_foreign(
-    folder: Path, card: ModelCard, spec: ForeignSpec, weights: Path, thumbnail: bytes = b""
+    folder: Path,
+    card: ModelCard,
+    spec: ForeignSpec,
+    weights: Path,
+    thumbnail: bytes = b"",
+    *,
+    new: bool = False,
 ) -> ModelCard:
     """Write a model's folder, whole or not at all; return the card as written.
 
@@ -84,6 +90,8 @@ def write_foreign(
         The file to copy.
     thumbnail
         A PNG file; empty for none.
+    new
+        Whether a model that is there already is left and an error raised.
     """
     plain = ModelSpec(
         ndim=spec.ndim,
@@ -93,7 +101,7 @@ def write_foreign(
         width=spec.width,
     )
     card = card.replace(spec=plain, hash=file_digest(weights), replay="", click={})
-    with model_folder(folder) as partial:
+    with model_folder(folder, new=new) as partial:
         shutil.copyfile(weights, partial / FOREIGN_WEIGHTS[spec.runtime])
         (partial / NETWORK).write_text(spec.to_text(), encoding="utf-8", newline="\n")
         if thumbnail:

@@ -156,7 +156,8 @@ def put_model(
         The store cannot be written.
     """
     folder = get_free_folder(name, overwrite=overwrite)
-    card = write_model(folder, card.replace(name=name), tensors, thumbnail, replay)
+    card = card.replace(name=name)
+    card = write_model(folder, card, tensors, thumbnail, replay, new=not overwrite)
     return ModelEntry(name, folder, bundled=False, card=card)
 
 

@@ -1,6 +1,7 @@
 """What a training works with, without torch.
 
-samples            labelled images with their targets and known masks
+sample             a labelled image with its targets and known mask
+samples            training and validation sets of them
 known_pixels       targets and sizes of labels of which only a part is known
 pairs              labelled images read from files
 config             training settings with nothing left open

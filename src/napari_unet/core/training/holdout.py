@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_unet.core.instances.heads import InstanceHead
-from napari_unet.core.training.samples import Sample, Samples
+from napari_unet.core.training.samples import Samples
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from napari_unet.core.training.sample import Sample
 
 MIN_IMAGES = 4
 """From this number of images on, whole images are held out."""

@@ -36,7 +36,10 @@ def known_targets(
 
 
 def labelled_diameter(
-    labels: np.ndarray, known: np.ndarray, head: InstanceHead | SemanticHead
+    labels: np.ndarray,
+    known: np.ndarray,
+    head: InstanceHead | SemanticHead,
+    voxel_ratio: float = 1.0,
 ) -> float:
     """Return how large the objects of an image are, in pixels; 0 without any, and of classes.
 
@@ -44,13 +47,19 @@ def labelled_diameter(
     corrects is no fair sample: it is what was missed, often the smallest or largest objects. So
     the other labels, which a model found and the user left as they are, count as `OTHERS` objects
     at most: they decide where little is known, and hardly matter where much is.
+
+    Parameters
+    ----------
+    voxel_ratio
+        See `equivalent_diameters`.
     """
     if not isinstance(head, InstanceHead):
         return 0.0
     parts = [(labels, known)]
     if labels.ndim == 3 and (isolated := isolated_planes(known)).any():
         parts = [(labels[z], known[z]) for z in np.flatnonzero(isolated)]
-    sizes, corrected = (np.concatenate(v) for v in zip(*map(_sizes, parts), strict=True))
+    found = [_sizes(*part, voxel_ratio) for part in parts]
+    sizes, corrected = (np.concatenate(values) for values in zip(*found, strict=True))
     if not len(sizes):
         return 0.0
     others = int(np.count_nonzero(~corrected))
@@ -58,13 +67,15 @@ def labelled_diameter(
     return weighted_median(sizes, weights)
 
 
-def _sizes(part: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def _sizes(
+    labels: np.ndarray, known: np.ndarray, voxel_ratio: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the diameter of each labelled object, and whether at least half of it is known."""
-    labels, known = part
     whole = np.bincount(labels.ravel())[1:]
     inside = np.bincount(labels[known].ravel(), minlength=len(whole) + 1)[1:]
     there = whole > 0
-    return equivalent_diameters(whole[there], labels.ndim), 2 * inside[there] >= whole[there]
+    sizes = equivalent_diameters(whole[there], labels.ndim, voxel_ratio)
+    return sizes, 2 * inside[there] >= whole[there]
 
 
 def background_weight(labels: np.ndarray, known: np.ndarray, usual: float) -> float:

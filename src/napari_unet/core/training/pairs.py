@@ -156,7 +156,7 @@ def read_labelled(
     mask = None
     if known is not None:
         drawn = read_label_file(known, LabelReading(axes=how.axes, labels_as=IDS))
-        mask = _fit(drawn.values != 0, drawn.axes, stack, known, "mask")
+        mask = _fit(drawn.values != 0, drawn.axes, stack, known, "known pixels")
     if read.known is not None:
         seen = read.known.reshape(values.shape)
         mask = seen if mask is None else mask & seen
@@ -287,7 +287,7 @@ def _fit(values: np.ndarray, axes: str, stack: Stack, path: Path, what: str) -> 
     fitted = fit_to_shape(values, axes, stack.labels_shape)
     if fitted is None:
         raise InputError(
-            f"The {what} {path} have shape {values.shape}, their image {stack.labels_shape}; give "
-            f"{what} of the image's shape."
+            f"The {what} in {path} are of shape {values.shape}, their image of "
+            f"{stack.labels_shape}; give {what} of the image's shape."
         )
     return fitted

@@ -1,4 +1,4 @@
-"""Labelled images to train on, each normalised and with its targets computed once."""
+"""Training and validation sets: labelled images, and what they say of their objects together."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 import math
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,148 +18,20 @@ from napari_unet.core.image.diameters import (
 )
 from napari_unet.core.image.normalise import Normaliser
 from napari_unet.core.instances.heads import InstanceHead, SemanticHead
-from napari_unet.core.instances.mask import number_objects
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.labels.object_check import background_below_zero, whole_numbers
-from napari_unet.core.training.known_pixels import (
-    OTHERS,
-    background_weight,
-    known_targets,
-    labelled_diameter,
-)
+from napari_unet.core.training.known_pixels import OTHERS, background_weight, labelled_diameter
+from napari_unet.core.training.sample import Sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from napari_unet.core.io.stack import Stack
 
-
-LARGEST_LABEL = 2**20
-"""Objects with greater labels are renumbered: tables have an entry for each label."""
-STRIDE = 4
-"""Positions to centre crops on lie on a grid of this many pixels in y and x."""
 ALIKE = 6.0
 """Images whose typical diameters differ by no more than this ratio are of one kind."""
 SPREAD, GUESSES = 0.35, 2
 """How the sizes of a kind's images usually spread, as a standard deviation of logarithms; it counts
 as so many images."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One labelled image.
-
-    Attributes
-    ----------
-    image
-        float32 (C, [Z,] Y, X), normalised.
-    labels
-        Unsigned integers ([Z,] Y, X).
-    targets
-        float32 (K, [Z,] Y, X), the head's.
-    known
-        bool ([Z,] Y, X): pixels whose label is right; others weigh nothing in the loss.
-    group
-        Group that the sampling is balanced over, such as the modality.
-    diameter
-        How large the objects are, in pixels, see `labelled_diameter`; 0 without any, and for
-        classes.
-    source
-        The image that it is a part or a frame of: samples of one source are never divided between
-        training and validation, unless the image itself is cut. If empty, the group is used.
-    origin
-        Position of the sample's first pixel in its image, ([z,] y, x); empty: 0.
-    scribbled
-        bool ([Z,] Y, X), or None: unknown pixels that belong to some object of unknown outline.
-        Only their first target, the foreground, is valid.
-    assumed
-        bool ([Z,] Y, X), or None: known background that was not looked at, see `AnnotationMask`.
-    background_weight
-        Weight of the known background in the loss, objects being 1: see `Samples.balanced`.
-    pixel_um
-        Size of a pixel along X in micrometres; 0 if unknown.
-    """
-
-    image: np.ndarray
-    labels: np.ndarray
-    targets: np.ndarray
-    known: np.ndarray
-    group: str
-    diameter: float
-    source: str = ""
-    origin: tuple[int, ...] = ()
-    scribbled: np.ndarray | None = None
-    assumed: np.ndarray | None = None
-    background_weight: float = 1.0
-    pixel_um: float = 0.0
-
-    @classmethod
-    def from_image(
-        cls,
-        image: np.ndarray,
-        labels: np.ndarray,
-        head: InstanceHead | SemanticHead,
-        *,
-        known: np.ndarray | None = None,
-        group: str = "",
-        source: str = "",
-        origin: tuple[int, ...] = (),
-        scribbled: np.ndarray | None = None,
-        assumed: np.ndarray | None = None,
-        pixel_um: float = 0.0,
-    ) -> Sample:
-        """Build a sample of a normalised image; without `known`, everything is known."""
-        if isinstance(head, InstanceHead) and labels.max(initial=0) > LARGEST_LABEL:
-            _, labels = number_objects(labels)
-        seen = np.ones(labels.shape, bool) if known is None else known.astype(bool)
-        targets = known_targets(labels, seen, head)
-        if scribbled is not None:
-            targets[0][scribbled] = 1
-        return cls(
-            image=image,
-            labels=labels,
-            targets=targets,
-            known=seen,
-            group=group,
-            diameter=labelled_diameter(labels, seen, head),
-            source=source,
-            origin=origin,
-            scribbled=scribbled,
-            assumed=assumed,
-            pixel_um=pixel_um,
-        )
-
-    @cached_property
-    def is_grey(self) -> bool:
-        """Whether all channels of the image are equal."""
-        return bool((self.image[1:] == self.image[:1]).all())
-
-    @cached_property
-    def all_known(self) -> bool:
-        """Whether every label is known."""
-        return bool(self.known.all())
-
-    @cached_property
-    def foreground_known(self) -> np.ndarray:
-        """Pixels whose foreground is known; bool ([Z,] Y, X)."""
-        return self.known if self.scribbled is None else self.known | self.scribbled
-
-    @cached_property
-    def known_labels(self) -> np.ndarray:
-        """The labels where they are known, 0 elsewhere."""
-        return self.labels if self.all_known else np.where(self.known, self.labels, 0)
-
-    @cached_property
-    def on_objects(self) -> np.ndarray:
-        """Positions of known pixels of objects, on a grid: integers (N, ndim)."""
-        return _places(self.known_labels > 0)
-
-    @cached_property
-    def on_known(self) -> np.ndarray:
-        """Positions of known pixels, on a grid: integers (N, ndim); none if all are known."""
-        if self.all_known:
-            return np.empty((0, self.known.ndim), int)
-        return _places(self.foreground_known)
 
 
 @dataclass
@@ -227,7 +98,7 @@ class Samples:
                     known=mask,
                     group="" if groups is None else _nth(groups, number, "groups"),
                     source="" if sources is None else _nth(sources, number, "sources"),
-                    pixel_um=pixel_size(stack),
+                    voxel_size_um=stack.voxel_size_um,
                 )
             )
         if not items:
@@ -305,6 +176,32 @@ class Samples:
                 taught |= {unit: round(middle, 3), "spread": round(spread, 3)}
         return taught
 
+    def voxel_ratio(self) -> float | None:
+        """Return how much longer a voxel is in z than in the plane, in most volumes; None: unknown.
+
+        Where it is known, the diameters of objects are in pixels of the plane.
+        """
+        found = [item.voxel_ratio for item in self.items if item.voxel_ratio]
+        return round(float(np.median(found)), 4) if found else None
+
+    def with_voxel_ratio(self, taught: float | None) -> Samples:
+        """Return volumes with diameters that can be compared with those of a model.
+
+        Parameters
+        ----------
+        taught
+            The model's voxel ratio, which volumes of unknown voxels are taken to have; None: the
+            model's diameters count voxels, and so do those of all volumes.
+        """
+        items = []
+        for item in self.items:
+            ratio = (item.voxel_ratio or taught) if taught else 0.0
+            if ratio != item.voxel_ratio:
+                found = labelled_diameter(item.labels, item.known, self.head, ratio or 1.0)
+                item = replace(item, voxel_ratio=ratio, diameter=found)
+            items.append(item)
+        return Samples(items, self.head)
+
     def small_objects(self, diameter: float) -> float | None:
         """Return the size of small objects, in pixels at the scale of a working diameter.
 
@@ -327,7 +224,9 @@ class Samples:
             digest.update(np.ascontiguousarray(item.known_labels).tobytes())
             if not item.known.all():
                 digest.update(np.packbits(item.known).tobytes())
-        objects = [object_diameters(i.known_labels) for i in self.items if i.diameter]
+        objects = [
+            object_diameters(i.known_labels, i.voxel_ratio or 1.0) for i in self.items if i.diameter
+        ]
         diameters = np.concatenate([np.empty(0), *objects])
         quantiles = np.quantile(diameters, [0.05, 0.25, 0.5, 0.75, 0.95]) if len(diameters) else []
         return {
@@ -349,19 +248,6 @@ def _size_of(items: list[Sample], unit: str) -> tuple[float, float]:
     counts = np.array([len(np.unique(item.known_labels)) for item in items], float)
     known = counts.sum()
     return weighted_median(np.array(sizes), counts), float(known / (known + OTHERS))
-
-
-def pixel_size(stack: Stack) -> float:
-    """Return the size of a stack's pixels along X, in micrometres; 0 if unknown."""
-    return float(stack.voxel_size_um[-1]) if stack.voxel_size_um else 0.0
-
-
-def _places(mask: np.ndarray) -> np.ndarray:
-    """Return where a mask is true, on a grid, or anywhere if that finds nothing."""
-    grid = (slice(None),) * (mask.ndim - 2) + (slice(None, None, STRIDE),) * 2
-    step = np.array([1] * (mask.ndim - 2) + [STRIDE] * 2)
-    on_grid = np.argwhere(mask[grid]) * step
-    return on_grid if len(on_grid) else np.argwhere(mask)
 
 
 def _read_normalised(stack: Any, ndim: int, channels: int) -> np.ndarray:

@@ -285,7 +285,7 @@ def _keep(
         licence=card.get("licence", ""),
     )
     cover = package.cover.read_bytes() if package.cover else b""
-    made = write_foreign(folder, made, spec, package.weights, cover)
+    made = write_foreign(folder, made, spec, package.weights, cover, new=True)
     return ModelEntry(name, folder, bundled=False, card=made)
 
 

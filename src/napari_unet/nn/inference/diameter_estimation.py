@@ -44,7 +44,8 @@ if TYPE_CHECKING:
 
     from napari_unet.core.image.frames import Frame
     from napari_unet.core.io.stack import Stack
-    from napari_unet.core.training.samples import Sample, Samples
+    from napari_unet.core.training.sample import Sample
+    from napari_unet.core.training.samples import Samples
     from napari_unet.nn.inference.model import Model
 
 ESTIMATING = "looking at the image"
@@ -204,8 +205,10 @@ def try_sample(model: Model, sample: Sample) -> ScaleTrial | None:
 
 def sample_frame(model: Model, sample: Sample) -> Frame:
     """Return a training image as a model sees a frame."""
-    axes = "CZYX" if sample.labels.ndim == 3 else "CYX"
-    return open_frame(open_stack(sample.image, axes=axes), model, PredictSettings(), ())
+    axes, ratio = "CZYX" if sample.labels.ndim == 3 else "CYX", sample.voxel_ratio
+    size = (ratio, 1.0, 1.0) if ratio else None
+    stack = open_stack(sample.image, axes=axes, voxel_size_um=size)
+    return open_frame(stack, model, PredictSettings(), ())
 
 
 def _in_pixels(stack: Stack, settings: PredictSettings) -> PredictSettings:

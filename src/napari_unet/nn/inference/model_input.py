@@ -114,6 +114,20 @@ def measure_intensities(
     return Normaliser.from_stack(stack, index, ndim, distinct, *limits, skip=skip)
 
 
+def get_voxel_ratio(model: Model, stack: Stack) -> float:
+    """Return how much longer a stack's voxels are in z than in the plane, for `model.diameter`.
+
+    It is 1 for planes, and for models that were taught in volumes of unknown voxels: their
+    diameters count voxels. A stack that does not know its voxels is taken to be like those that
+    the model was taught with.
+    """
+    taught = model.card.training.get("voxel_ratio")
+    if model.spec.ndim == 2 or not taught:
+        return 1.0
+    size = stack.voxel_size_um
+    return size[0] / size[-1] if size else float(taught)
+
+
 def choose_scale(model: Model, settings: PredictSettings) -> float:
     """Return network pixels a stack pixel, from the diameter in the settings.
 

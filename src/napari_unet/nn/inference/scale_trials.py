@@ -21,6 +21,7 @@ from napari_unet.core.image.domain_shift import intensity_statistics
 from napari_unet.core.instances.heads import get_head
 from napari_unet.core.instances.matching import Overlap, match
 from napari_unet.core.instances.tile_merger import decode_instances
+from napari_unet.nn.inference.model_input import get_voxel_ratio
 from napari_unet.nn.inference.size_regression import size_features
 
 if TYPE_CHECKING:
@@ -76,6 +77,8 @@ class ScaleTrial:
         learned to tell it.
     taught
         The size that the model was taught; None for a model that was not tuned.
+    voxel_ratio
+        See `core.image.diameters.equivalent_diameters`.
     features
         What a size regressor reads, `size_features`; None without a working diameter.
     part, labels, peaks
@@ -92,6 +95,7 @@ class ScaleTrial:
     clear_diameter: float = 0.0
     expected: float = 0.0
     taught: TaughtSize | None = None
+    voxel_ratio: float = 1.0
     features: np.ndarray | None = field(default=None, repr=False, compare=False)
     part: np.ndarray | None = field(default=None, repr=False, compare=False)
     labels: np.ndarray | None = field(default=None, repr=False, compare=False)
@@ -152,10 +156,10 @@ def try_scale(frame: Frame, scale: float, model: Model, settings: PredictSetting
         "certainty": float(np.abs(2 * maps[0] - 1).mean()),
         "share": float((labels > 0).mean()),
     }
-    diameter = typical_diameter(labels) / scale
-    trial = ScaleTrial(
-        scale, diameter, len(peaks), statistics, part=image, labels=labels, peaks=peaks
-    )
+    long = get_voxel_ratio(model, frame.stack)
+    diameter = typical_diameter(labels, long) / scale
+    trial = ScaleTrial(scale, diameter, len(peaks), statistics, voxel_ratio=long)
+    trial = replace(trial, part=image, labels=labels, peaks=peaks)
     if model.diameter:
         ratio = scale * trial.diameter / model.diameter
         features = size_features(summary, statistics | {"objects": math.log1p(len(peaks))}, ratio)
@@ -174,7 +178,7 @@ def check_consistency(trial: ScaleTrial, model: Model, settings: PredictSettings
     trial = replace(trial, consistency=float(score(overlap, (0.5,)).ap[0]))
     if not model.diameter or trial.peaks is None:
         return trial
-    sizes = equivalent_diameters(overlap.true_sizes, labels.ndim)
+    sizes = equivalent_diameters(overlap.true_sizes, labels.ndim, trial.voxel_ratio)
     again = np.isin(np.arange(len(sizes)), match(overlap).true)
     clear = sizes[again & _look_clear(sizes, trial.peaks, model.diameter)] / trial.scale
     found = float(np.median(clear)) if len(clear) else 0.0
@@ -192,7 +196,9 @@ def find_objects(
     return maps, decode_instances(maps, chosen), summary.cpu().numpy()
 
 
-def name_clear_objects(labels: np.ndarray, distance: np.ndarray, wanted: float) -> np.ndarray:
+def name_clear_objects(
+    labels: np.ndarray, distance: np.ndarray, wanted: float, voxel_ratio: float = 1.0
+) -> np.ndarray:
     """Return the labels of clear objects, whether they would be found again or not.
 
     Parameters
@@ -201,9 +207,11 @@ def name_clear_objects(labels: np.ndarray, distance: np.ndarray, wanted: float) 
         The relative distances that the network gave for the labels.
     wanted
         Diameter of the objects that the network works on best, in its pixels.
+    voxel_ratio
+        See `core.image.diameters.equivalent_diameters`.
     """
     names, counts = np.unique(labels[labels > 0], return_counts=True)
-    sizes = equivalent_diameters(counts, labels.ndim)
+    sizes = equivalent_diameters(counts, labels.ndim, voxel_ratio)
     return np.asarray(names[_look_clear(sizes, peak_heights(labels, distance), wanted)])
 
 

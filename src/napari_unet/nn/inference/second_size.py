@@ -16,6 +16,7 @@ import numpy as np
 from scipy import ndimage
 
 from napari_unet.core.image.diameters import working_scale
+from napari_unet.nn.inference.model_input import get_voxel_ratio
 from napari_unet.nn.inference.scale_trials import (
     CLEAR_COUNT,
     CLEAR_RATIO,
@@ -112,11 +113,11 @@ def count_held(
         )
         for part, size in zip(window, at_coarse.shape, strict=True)
     )
-    wanted = model.diameter or 0.0
+    wanted, ratio = model.diameter or 0.0, get_voxel_ratio(model, frame.stack)
     maps, labels, _ = find_objects(at_coarse.read(whole), model, settings)
-    clear = name_clear_objects(labels, maps[1], wanted)
+    clear = name_clear_objects(labels, maps[1], wanted, ratio)
     maps, parts, _ = find_objects(at_fine.read(window), model, settings)
-    names = name_clear_objects(parts, maps[1], wanted)
+    names = name_clear_objects(parts, maps[1], wanted, ratio)
     if not len(clear) or not len(names):
         return np.zeros(len(clear), np.int64)
     centres = np.array(ndimage.center_of_mass(parts > 0, parts, names))

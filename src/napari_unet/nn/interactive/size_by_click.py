@@ -13,6 +13,7 @@ from napari_unet.core.image.diameters import equivalent_diameters
 from napari_unet.core.progress import Progress
 from napari_unet.core.prompts.clicks import Click
 from napari_unet.core.settings.tasks import PredictSettings
+from napari_unet.nn.inference.model_input import get_voxel_ratio
 from napari_unet.nn.interactive.session import ClickSession
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def clicked_diameter(
         The model has no click head.
     """
     known = replace(settings or PredictSettings(), diameter=None, diameter_um=None)
+    ratio = get_voxel_ratio(model, stack)
     found: list[tuple[bool, float, float]] = []
     tried: list[float | None] = [*sorted(sizes)] if model.diameter else []
     for size in tried or [None]:
@@ -63,7 +65,7 @@ def clicked_diameter(
         session = ClickSession(model, stack, settings=replace(known, diameter=size))
         session.add(Click(tuple(place)))
         pixels = max((mask.area for mask in session.shown.masks.values()), default=0)
-        diameter = float(equivalent_diameters(np.array(pixels), model.spec.ndim))
+        diameter = float(equivalent_diameters(np.array(pixels), model.spec.ndim, ratio))
         if diameter < LEAST_PX:
             continue
         error = abs(math.log(diameter / size)) if size else 0.0

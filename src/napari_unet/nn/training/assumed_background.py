@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.core.training.samples import Sample, Samples
+from napari_unet.core.training.samples import Samples
 from napari_unet.nn.training.cancellation import run_cancellable
 from napari_unet.nn.training.held_out import sample_maps
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from napari_unet.core.training.sample import Sample
     from napari_unet.nn.inference.model import Model
 
 DOUBT = 0.4

@@ -20,7 +20,8 @@ from napari_unet.core.instances.heads import SemanticHead
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_unet.core.training.samples import Sample, Samples
+    from napari_unet.core.training.sample import Sample
+    from napari_unet.core.training.samples import Samples
 
 
 SCALES = (0.5, 2.0)

@@ -167,6 +167,9 @@ class Tuning:
         self.model = model
         self.settings = settings or TrainSettings()
         self.scratch = not (model.card.training or model.card.hash)
+        if model.spec.ndim == 3:
+            known = model.card.training.get("voxel_ratio")
+            samples = samples.with_voxel_ratio(known if model.diameter else samples.voxel_ratio())
         self.data = TuningData(model, samples, self.settings, held)
         self._card = _working_card(model, samples, self.settings)
         self.config = resolve_tuning_config(
@@ -282,6 +285,7 @@ class Tuning:
             "seed": self.config.seed,
             "working_diameter_px": self._diameter,
             "taught_diameter": self.samples.taught_diameter() or None,
+            "voxel_ratio": self.samples.voxel_ratio(),
         }
         before = self.model.card.training
         training |= {name: before[name] for name in ("statistics", "sources") if name in before}
