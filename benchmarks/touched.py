@@ -37,8 +37,9 @@ import tifffile
 from kinds import opened
 
 import napari_unet as nu
+from napari_unet.core.annotations.corrections import list_corrections
 from napari_unet.core.annotations.journal import Journal
-from napari_unet.core.annotations.training_set import list_corrections, to_samples
+from napari_unet.core.annotations.training_set import to_samples
 from napari_unet.core.image.diameters import median_diameter
 from napari_unet.core.image.domain_shift import ShiftWarning
 from napari_unet.core.instances.heads import get_head

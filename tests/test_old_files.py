@@ -16,11 +16,12 @@ from contract_parts import FIXTURES, history_of, paint
 
 import napari_unet as nu
 from napari_unet.cli import main
+from napari_unet.core.annotations.corrections import list_corrections
 from napari_unet.core.annotations.header import find_journals
 from napari_unet.core.annotations.journal import Journal
 from napari_unet.core.annotations.journal_reader import JournalReader
 from napari_unet.core.annotations.mask import read_annotation_mask
-from napari_unet.core.annotations.training_set import list_corrections, to_samples
+from napari_unet.core.annotations.training_set import to_samples
 from napari_unet.core.instances.heads import InstanceHead, SemanticHead
 from napari_unet.core.io.provenance import read_provenance
 from napari_unet.core.progress import run_to_end

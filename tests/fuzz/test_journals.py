@@ -13,11 +13,11 @@ from mutations import changed_bytes, changed_json
 
 from napari_unet.core.annotations import append_log
 from napari_unet.core.annotations.append_log import JournalWarning, RecordFile
+from napari_unet.core.annotations.corrections import list_corrections
 from napari_unet.core.annotations.header import find_journals
 from napari_unet.core.annotations.journal import Journal
 from napari_unet.core.annotations.journal_reader import JournalReader
 from napari_unet.core.annotations.mask import read_annotation_mask
-from napari_unet.core.annotations.training_set import list_corrections
 from napari_unet.core.io.stack import Stack
 
 SHAPE = (2, 24, 32)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import tifffile
 
+from napari_unet.core.annotations.corrections import list_corrections
 from napari_unet.core.annotations.edits import KNOWN
 from napari_unet.core.annotations.export import draw_correction, export_corrections
 from napari_unet.core.annotations.journal import Journal
-from napari_unet.core.annotations.training_set import list_corrections
 from napari_unet.core.errors import InputError, OutputError
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.progress import run_to_end

@@ -11,10 +11,10 @@ import pytest
 
 from napari_unet.core.annotations import append_log
 from napari_unet.core.annotations.append_log import Record, RecordFile, first_header, write_records
+from napari_unet.core.annotations.corrections import list_corrections
 from napari_unet.core.annotations.header import JournalHeader, find_journals
 from napari_unet.core.annotations.journal import Journal
 from napari_unet.core.annotations.journal_reader import JournalReader
-from napari_unet.core.annotations.training_set import list_corrections
 from napari_unet.core.errors import InputError
 from napari_unet.core.io.stack import Stack
 

@@ -7,15 +7,11 @@ import pytest
 import tifffile
 
 from napari_unet.core.annotations import patches as patches_module
+from napari_unet.core.annotations.corrections import drop_correction, list_corrections
 from napari_unet.core.annotations.edits import KNOWN, SCRIBBLES
 from napari_unet.core.annotations.journal import Journal
 from napari_unet.core.annotations.journal_reader import JournalReader
-from napari_unet.core.annotations.training_set import (
-    drop_correction,
-    list_corrections,
-    list_patches,
-    to_samples,
-)
+from napari_unet.core.annotations.training_set import list_patches, to_samples
 from napari_unet.core.errors import InputError
 from napari_unet.core.instances.heads import SemanticHead
 from napari_unet.core.io.stack import open_stack

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from napari_unet.core.annotations.corrections import list_corrections
 from napari_unet.core.annotations.journal import Journal
-from napari_unet.core.annotations.training_set import list_corrections, to_samples
+from napari_unet.core.annotations.training_set import to_samples
 from napari_unet.core.instances.heads import InstanceHead
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.progress import run_to_end

@@ -12,6 +12,7 @@ known_around    how far the background around an edited object is known
 plane_mask      the annotation mask of a plane, worked out window by window
 mask            annotation masks: which pixels of a frame are known, and what they are
 patches         windows around what is known, to train on
-training_set    a model's corrections over all images, and the samples made of them
+corrections     a model's corrections over all images, a row each; listed and withdrawn
+training_set    the samples that are made of them
 export          corrections as thumbnails and as pairs of TIFF files
 """

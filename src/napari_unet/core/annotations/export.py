@@ -13,7 +13,7 @@ from napari_unet.core.annotations.header import image_fingerprint
 from napari_unet.core.annotations.image_source import ImageSource
 from napari_unet.core.annotations.journal_reader import JournalReader
 from napari_unet.core.annotations.mask import read_annotation_mask
-from napari_unet.core.annotations.training_set import Correction, list_patches
+from napari_unet.core.annotations.training_set import list_patches
 from napari_unet.core.errors import InputError, UnetError
 from napari_unet.core.evaluation.overlay import draw_outlines, to_rgb
 from napari_unet.core.io.files import atomic_file, expand_path, make_folder
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence
     from pathlib import Path
 
+    from napari_unet.core.annotations.corrections import Correction
     from napari_unet.core.annotations.patches import Patch
     from napari_unet.core.io.stack import Stack
     from napari_unet.core.tiles import Index

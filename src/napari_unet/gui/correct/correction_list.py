@@ -19,8 +19,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_unet.core.annotations.corrections import drop_correction, list_corrections
 from napari_unet.core.annotations.export import draw_correction, export_corrections
-from napari_unet.core.annotations.training_set import drop_correction, list_corrections
 from napari_unet.core.errors import UnetError
 from napari_unet.core.progress import Progress
 from napari_unet.gui.correct.restore_row import describe_time
@@ -31,8 +31,8 @@ from napari_unet.gui.widgets.panel import WrappedLabel
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
+    from napari_unet.core.annotations.corrections import Correction
     from napari_unet.core.annotations.journal import Journal
-    from napari_unet.core.annotations.training_set import Correction
     from napari_unet.core.io.stack import Stack
 
 SIZE_PX = 56  # edge length of a thumbnail

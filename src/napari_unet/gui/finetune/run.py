@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from filelock import FileLock
 
-    from napari_unet.core.annotations.training_set import Correction
+    from napari_unet.core.annotations.corrections import Correction
     from napari_unet.core.io.stack import Stack
     from napari_unet.core.training.model_comparison import ModelComparison
     from napari_unet.core.training.samples import Samples
@@ -168,7 +168,7 @@ class TuneWork:
         return fresh_model(fresh, request.name, request.device, request.settings.seed)
 
     def _corrections(self) -> Generator[Progress, None, list[Correction]]:
-        from napari_unet.core.annotations.training_set import list_corrections
+        from napari_unet.core.annotations.corrections import list_corrections
 
         found = []
         for correction in list_corrections(self.request.base):

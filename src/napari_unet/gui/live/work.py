@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.alike.take_over import take_over, without_cut, without_known
+from napari_unet.core.annotations.corrections import list_corrections
 from napari_unet.core.annotations.mask import mask_from_events
-from napari_unet.core.annotations.training_set import list_corrections, to_samples
+from napari_unet.core.annotations.training_set import to_samples
 from napari_unet.core.errors import InputError
 from napari_unet.core.evaluation.label_diff import LabelDiff, diff_classes, diff_objects
 from napari_unet.core.instances.heads import get_head
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
 
     from napari_unet.core.alike.group_edits import GroupEdit
+    from napari_unet.core.annotations.corrections import Correction
     from napari_unet.core.annotations.journal_reader import JournalReader
-    from napari_unet.core.annotations.training_set import Correction
     from napari_unet.core.io.stack import Stack
     from napari_unet.core.settings.tasks import PredictSettings
     from napari_unet.core.tiles import Index, Window

@@ -4,6 +4,7 @@ loop                 the training loop: draw a batch, take a step, validate, wri
 augment              random crops of the samples, warped and varied
 checkpoint           the state of a training, and the file that it is resumed from
 head_transfer        new models, and new heads on trained trunks
+tuned_card           what the card of a tuned model says, and by which it is run in training
 tuning_data          what a fine-tuning learns from, what is held out, what is rehearsed
 finetune             a fine-tuning from its samples to the stored model
 assumed_background   what lies near corrected objects is doubted where the model sees objects

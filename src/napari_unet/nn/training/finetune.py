@@ -14,9 +14,8 @@ import numpy as np
 
 from napari_unet.core.progress import Result, TrainStep, map_steps
 from napari_unet.core.settings.tasks import TrainSettings
-from napari_unet.core.training.config import choose_working_diameter, resolve_tuning_config
+from napari_unet.core.training.config import resolve_tuning_config
 from napari_unet.core.training.log import TrainLog
-from napari_unet.core.training.model_comparison import add_round, count_taught
 from napari_unet.core.training.rehearsal import draw_thumbnail
 from napari_unet.core.training.run_state import CHECKPOINT, RunState, write_run_state
 from napari_unet.nn.inference.model import save_model
@@ -26,6 +25,7 @@ from napari_unet.nn.training.click_training import CLICK_SHARE, can_learn_clicks
 from napari_unet.nn.training.head_transfer import freeze
 from napari_unet.nn.training.held_out import HeldOutEvaluation
 from napari_unet.nn.training.loop import train
+from napari_unet.nn.training.tuned_card import tuned_card, working_card
 from napari_unet.nn.training.tuning_data import TuningData
 from napari_unet.nn.unet.layers import LAYOUT
 from napari_unet.nn.unet.net import UNet
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
-    from napari_unet.core.models.card import ModelCard
     from napari_unet.core.training.config import TrainConfig
     from napari_unet.core.training.holdout import HeldPlaces, Split
     from napari_unet.core.training.model_comparison import ModelComparison
@@ -48,8 +47,6 @@ SHARES_LEARNED = (0.75, 0.5, 0.25)
 """Shares of the way from a model to the tuned one that are tried if that has forgotten too much."""
 TEACHING = "teaching clicks"
 """What is done after the training, for the progress bar."""
-SMALL_SHARE = 0.5
-"""Objects down to this share of the size of small taught ones are never dropped as debris."""
 
 
 def fine_tune(
@@ -171,7 +168,7 @@ class Tuning:
             known = model.card.training.get("voxel_ratio")
             samples = samples.with_voxel_ratio(known if model.diameter else samples.voxel_ratio())
         self.data = TuningData(model, samples, self.settings, held)
-        self._card = _working_card(model, samples, self.settings)
+        self._card = working_card(model, samples, self.settings)
         self.config = resolve_tuning_config(
             self.settings,
             model.spec,
@@ -278,41 +275,17 @@ class Tuning:
         """Return the best model so far; with the last weights if nothing could be held out."""
         if self._finished:
             return self._finished
-        training = {
-            **self.samples.card(),
-            "steps": self.state.step,
-            "seconds": round(self.state.seconds),
-            "seed": self.config.seed,
-            "working_diameter_px": self._diameter,
-            "taught_diameter": self.samples.taught_diameter() or None,
-            "voxel_ratio": self.samples.voxel_ratio(),
-        }
-        before = self.model.card.training
-        training |= {name: before[name] for name in ("statistics", "sources") if name in before}
-        comparison = self.judgement
-        if comparison.after is not None:
-            taught = count_taught(training, comparison.metric)
-            training["rounds"] = add_round(before, taught, comparison)
-        card = self._card.replace(
-            training={name: value for name, value in training.items() if value is not None},
-            decode=self._decode(),
-            metrics={"tuning": comparison.to_json()},
-            licence=self.model.card.licence_of_tuned,
-            parent=self.model.card.hash or None,
-            hash="",
-            replay="",
+        card = tuned_card(
+            self.model,
+            self._card,
+            self.samples,
+            self.judgement,
+            steps=self.state.step,
+            seconds=self.state.seconds,
+            seed=self.config.seed,
         )
         net = self._mixed[0] if self._mixed else self.state.best_net()
         return replace(self.model, card=card, net=net, folder=None, _runners={})
-
-    def _decode(self) -> dict[str, Any]:
-        """Return how maps become objects: as before, but objects as small as taught ones stay."""
-        before, diameter = self._card.decode, self._diameter
-        small = self.samples.small_objects(diameter) if diameter else None
-        least = self.model.decoding.min_size
-        if small is None or SMALL_SHARE * small >= least:
-            return before
-        return {**before, "min_size": max(1, round(SMALL_SHARE * small))}
 
     def save(self, name: str, *, overwrite: bool = False, **notes: Any) -> Path:
         """Store the best model so far under a name, with its rehearsal set and a picture.
@@ -375,15 +348,6 @@ class Tuning:
         if not self._tunes_clicks or self.config.minutes is None:
             return self.config
         return replace(self.config, minutes=self.config.minutes_of(1 - CLICK_SHARE))
-
-
-def _working_card(model: Model, samples: Samples, settings: TrainSettings) -> ModelCard:
-    """Return the card by which the model is run in training: it knows its working diameter."""
-    diameter = choose_working_diameter(settings, samples, model.diameter)
-    if diameter is None:
-        return model.card
-    training = {**model.card.training, "working_diameter_px": round(diameter, 2)}
-    return model.card.replace(training=training)
 
 
 def _reported(
