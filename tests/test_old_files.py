@@ -31,7 +31,7 @@ MODEL, IMAGE = FIXTURES / "old_model", FIXTURES / "old_cells.tif"
 RESULTS = ("old_labels.tif", "old_labels.ome.tif", "old_labels.png", "old_labels.zarr")
 JOURNALS = ("cells", "volume")
 
-NEWER = ("assumed", "background_weight", "pixel_um")
+NEWER = ("assumed", "background_weight", "pixel_um", "voxel_ratio")
 """What samples have since the file of answers was written."""
 NAMES = {"scribbled": "sketched"}
 """What arrays are called in the file of answers, where the code says it otherwise since."""

@@ -161,3 +161,14 @@ def test_classes_are_parted_by_their_known_pixels():
     samples = Samples.from_labels([(image, classes)], head=SemanticHead(2), channels=1)
     split = hold_out(samples, 0.2)
     assert not pixels(split.training) & pixels(split.validation)
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_an_image_with_most_of_the_objects_is_learned_from(place):
+    """Wherever it comes: three others, of two objects each, are enough to judge by."""
+    image, labels = grid()
+    few = np.where(labels < 3, labels, 0)
+    pairs = [(image, labels if number == place else few) for number in range(4)]
+    split = hold_out(Samples.from_labels(pairs, channels=1), 0.2)
+    assert known_objects(split.training) >= labels.max()
+    assert known_objects(split.validation) >= 2

@@ -27,6 +27,8 @@ MIN_GAP = 8
 """Minimum width of the gap between two parts of an image, in pixels."""
 MIN_WIDTH = 48
 """Minimum width of the part of an image that is held out, in pixels."""
+MOST_HELD = 0.5
+"""Share of the known objects that is held out at most, however many of them one image has."""
 PIXELS_PER_OBJECT = 400
 """Of classes, this number of known pixels counts as an object."""
 
@@ -173,13 +175,14 @@ def _by_image(
     """Hold out whole images; None if one side would get too few objects."""
     order = np.random.default_rng(seed).permutation(len(images))
     sizes = [sum(counts[p] for p in images[i]) for i in order]
-    wanted, total = share * sum(counts), sum(counts)
+    total = sum(counts)
+    wanted, most = share * total, min(MOST_HELD * total, total - MIN_OBJECTS)
     held: list[int] = []
     count = 0
     for image, size in zip(order, sizes, strict=True):
         if count >= max(wanted, MIN_OBJECTS):
             break
-        if size and total - count - size >= MIN_OBJECTS:
+        if size and count + size <= most:
             held += images[image]
             count += size
     if count < MIN_OBJECTS:
