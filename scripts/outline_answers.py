@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from napari_unet.core.prompts.clicks import Click
     from napari_unet.core.tiles import Index
-    from napari_unet.core.training.sample import Sample
+    from napari_unet.core.training.training_sample import Sample
     from napari_unet.nn.inference.model import Model
     from napari_unet.nn.interactive.refined_window import Outline
     from napari_unet.nn.unet.click_head import ClickHead

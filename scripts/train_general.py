@@ -47,8 +47,8 @@ from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.core.training.config import TrainConfig
 from napari_unet.core.training.log import TrainLog
 from napari_unet.core.training.rehearsal import choose_rehearsal_crops, pack_rehearsal
-from napari_unet.core.training.sample import Sample
 from napari_unet.core.training.samples import Samples
+from napari_unet.core.training.training_sample import Sample
 from napari_unet.nn.inference.diameter_estimation import training_statistics
 from napari_unet.nn.inference.model import Model, load_model, pick_device, save_model
 from napari_unet.nn.inference.segment import segment

@@ -117,6 +117,20 @@ def test_samples_are_the_corrected_labels_with_what_is_known(tmp_path):
     assert len(np.unique(item.labels)) == 3  # the neighbours are there, but unknown
 
 
+@pytest.mark.parametrize("channel", [None, 1])
+def test_a_sample_is_of_the_channel_that_was_corrected(channel):
+    pixels = np.random.default_rng(0).integers(0, 900, (2, *FIRST.shape)).astype(np.uint16)
+    stack = open_stack(pixels, axes="CYX")
+    corrected(stack, 1, channel=channel)
+    (row,) = list_corrections("nuclei")
+    assert row.journal.header.channel == channel
+    samples, _ = run_to_end(to_samples([row], opened=[stack]))
+    sample = samples.items[0]
+    place = tuple(slice(o, o + n) for o, n in zip(sample.origin, sample.labels.shape, strict=True))
+    alike = [np.corrcoef(sample.image[0].ravel(), p[place].ravel())[0, 1] for p in pixels]
+    assert int(np.argmax(alike)) == (channel or 0) and max(alike) > 0.99
+
+
 def test_a_sample_has_the_values_of_its_frame_not_of_its_cut(tmp_path):
     values = np.zeros((900, 1000), np.uint16)
     values[:100] = 1000

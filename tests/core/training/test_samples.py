@@ -61,6 +61,13 @@ def test_labels_of_another_shape_are_refused():
         Samples.from_labels([(np.zeros((9, 9)), np.zeros((9, 8), int))])
 
 
+def test_a_movie_is_to_be_given_frame_by_frame():
+    image, labels = discs()
+    movie = open_stack(np.stack([image] * 2), axes="TYX")
+    with pytest.raises(InputError, match="has axes TYX; give its frames one by one"):
+        Samples.from_labels([(movie, np.stack([labels] * 2))])
+
+
 def test_no_images_are_refused():
     with pytest.raises(InputError, match="at least one"):
         Samples.from_labels([])

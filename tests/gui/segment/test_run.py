@@ -11,6 +11,7 @@ from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.gui import samples as demo
 from napari_unet.gui.correct.edit_tracker import get_learner
 from napari_unet.gui.jobs import engine
+from napari_unet.gui.layers.image_settings import update_image_settings
 from napari_unet.gui.layers.result_info import RESULT_KEY
 from napari_unet.gui.segment import run
 
@@ -145,6 +146,11 @@ def test_stacks_in_three_ways_are_as_by_library(viewer, real_panel, real, discs,
     assert get_learner(layer, "real").ndim == 2  # the model of planes learns what is corrected
     provenance["model_hash"] = "of a version that is gone"
     assert get_learner(layer, "real").ndim == 2
+    provenance["settings"]["channel"] = 2
+    update_image_settings(viewer.layers["im"], channel=1)  # chosen since, or for labels by hand
+    assert get_learner(layer, "real", viewer.layers["im"]).channel == 2
+    drawn = viewer.add_labels(np.zeros(data.shape, np.uint8))
+    assert get_learner(drawn, "real", viewer.layers["im"]).channel == 1
 
 
 def test_the_rate_is_told_from_the_second_tile_on(monkeypatch):

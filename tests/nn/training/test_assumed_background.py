@@ -15,8 +15,8 @@ from napari_unet.core.instances.heads import InstanceHead
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.progress import run_to_end
 from napari_unet.core.settings.tasks import TrainSettings
-from napari_unet.core.training.sample import Sample
 from napari_unet.core.training.samples import Samples
+from napari_unet.core.training.training_sample import Sample
 from napari_unet.nn.inference.model import load_model
 from napari_unet.nn.training import assumed_background
 from napari_unet.nn.training.assumed_background import doubt_background

@@ -151,7 +151,13 @@ class ResultFile:
             return Journal.open(self.journal, stack)
         model, known = self.provenance.get("model", ""), self.provenance.get("model_hash", "")
         return Journal.begin(
-            stack, labels, model=model, model_hash=known, head=self.head, ndim=self.ndim
+            stack,
+            labels,
+            model=model,
+            model_hash=known,
+            head=self.head,
+            ndim=self.ndim,
+            channel=self.provenance.get("settings", {}).get("channel"),
         )
 
     def _write_or(self, take_back: Callable[[], object], stack: Stack, labels: np.ndarray) -> None:

@@ -72,6 +72,8 @@ class JournalHeader:
         "instance": labels are objects; "semantic": they are classes.
     date
         Seconds since 1970.
+    channel
+        Which channel of the image the labels are of, counted from 0; None: as a model takes them.
     """
 
     image: str
@@ -88,10 +90,17 @@ class JournalHeader:
     model_hash: str = ""
     head: str = "instance"
     date: float = field(default_factory=time.time)
+    channel: int | None = None
 
     def record(self) -> Record:
-        """Return the header as a journal's first record; its keys are the names of the fields."""
-        return Record({"kind": "begin", **dataclasses.asdict(self)})
+        """Return the header as a journal's first record; its keys are the names of the fields.
+
+        A channel that nobody chose is left out, so that earlier versions read the journal, too.
+        """
+        values = dataclasses.asdict(self)
+        if self.channel is None:
+            del values["channel"]
+        return Record({"kind": "begin", **values})
 
     @classmethod
     def from_header(cls, header: dict[str, Any]) -> JournalHeader:
@@ -145,6 +154,7 @@ def _header_problem(header: JournalHeader) -> str:
         "whole": isinstance(header.whole, bool),
         "head": header.head in ("instance", "semantic"),
         "date": is_moment(header.date),
+        "channel": header.channel is None or is_count(header.channel, LARGEST_LABELS),
     }
     return next(
         (f"{n} is {getattr(header, n)!a:.60}" for n, good in checks.items() if not good), ""

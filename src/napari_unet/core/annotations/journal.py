@@ -97,6 +97,7 @@ class Journal(JournalReader):
         model_hash: str = "",
         head: str = "instance",
         ndim: int = 2,
+        channel: int | None = None,
     ) -> Journal:
         """Begin a journal; an image may have several, one for each labels array.
 
@@ -116,6 +117,8 @@ class Journal(JournalReader):
             "instance": the labels are objects; "semantic": they are classes.
         ndim
             2 if frames are planes (Y, X); 3 if they are volumes (Z, Y, X).
+        channel
+            Which channel of the image the labels are of; None: as a model takes them.
 
         Raises
         ------
@@ -125,7 +128,9 @@ class Journal(JournalReader):
             The journal cannot be written.
         """
         header = make_header(stack, labels, ndim)
-        header = dataclasses.replace(header, model=model, model_hash=model_hash, head=head)
+        header = dataclasses.replace(
+            header, model=model, model_hash=model_hash, head=head, channel=channel
+        )
         base = InitialLabels(header).all_records(labels) if header.whole else ()
         path = new_path(header.image)
         sweep_unfinished(path.parent)

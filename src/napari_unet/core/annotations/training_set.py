@@ -14,8 +14,8 @@ from napari_unet.core.errors import InputError, UnetError
 from napari_unet.core.instances.heads import InstanceHead, SemanticHead
 from napari_unet.core.labels.object_check import PER_OBJECT, mask_pieces
 from napari_unet.core.progress import Progress
-from napari_unet.core.training.sample import Sample
 from napari_unet.core.training.samples import Samples
+from napari_unet.core.training.training_sample import Sample
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -184,7 +184,7 @@ def _to_sample(
 ) -> Sample:
     """Build a sample of a patch; a frame's normaliser is measured once for all of its patches."""
     header, mask, frame = owner.journal.header, patch.mask, (owner.journal.path, patch.index)
-    picked = patch.stack.pick_channels(channels)
+    picked = patch.stack.pick_channels(channels, header.channel)
     if frame not in normalisers:
         normalisers[frame] = patch.normaliser(picked)
     return Sample.from_image(

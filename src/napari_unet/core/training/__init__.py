@@ -1,6 +1,6 @@
 """What a training works with, without torch.
 
-sample             a labelled image with its targets and known mask
+training_sample    a labelled image with its targets and known mask
 samples            training and validation sets of them
 known_pixels       targets and sizes of labels of which only a part is known
 pairs              labelled images read from files

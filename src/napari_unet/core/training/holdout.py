@@ -17,7 +17,7 @@ from napari_unet.core.training.samples import Samples
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from napari_unet.core.training.sample import Sample
+    from napari_unet.core.training.training_sample import Sample
 
 MIN_IMAGES = 4
 """From this number of images on, whole images are held out."""
@@ -28,7 +28,7 @@ MIN_GAP = 8
 MIN_WIDTH = 48
 """Minimum width of the part of an image that is held out, in pixels."""
 MOST_HELD = 0.5
-"""Share of the known objects that is held out at most, however many of them one image has."""
+"""Share of images and known objects that is held out at most, however many one image has."""
 PIXELS_PER_OBJECT = 400
 """Of classes, this number of known pixels counts as an object."""
 
@@ -178,13 +178,13 @@ def _by_image(
     total = sum(counts)
     wanted, most = share * total, min(MOST_HELD * total, total - MIN_OBJECTS)
     held: list[int] = []
-    count = 0
+    count = chosen = 0
     for image, size in zip(order, sizes, strict=True):
-        if count >= max(wanted, MIN_OBJECTS):
+        if count >= max(wanted, MIN_OBJECTS) or chosen >= MOST_HELD * len(images):
             break
         if size and count + size <= most:
             held += images[image]
-            count += size
+            count, chosen = count + size, chosen + 1
     if count < MIN_OBJECTS:
         return None
     return Split(

@@ -22,8 +22,8 @@ from napari_unet.core.image.frames import resize
 from napari_unet.core.instances.heads import SemanticHead
 from napari_unet.core.io.files import UNREADABLE, first_line
 from napari_unet.core.training.known_pixels import known_targets
-from napari_unet.core.training.sample import Sample
 from napari_unet.core.training.samples import Samples
+from napari_unet.core.training.training_sample import Sample
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -21,7 +21,7 @@ from napari_unet.core.instances.heads import InstanceHead, SemanticHead
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.labels.object_check import background_below_zero, whole_numbers
 from napari_unet.core.training.known_pixels import OTHERS, background_weight, labelled_diameter
-from napari_unet.core.training.sample import Sample
+from napari_unet.core.training.training_sample import Sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -78,8 +78,13 @@ class Samples:
         head = head or InstanceHead()
         items: list[Sample] = []
         for number, (source, labels) in enumerate(pairs):
-            stack = open_stack(source)
+            stack, labels = open_stack(source), np.asarray(labels)
             name = stack.name or f"pair {number}"
+            if stack.labels_axes not in ("YX", "ZYX"):
+                raise InputError(
+                    f"{name} has axes {stack.axes}; give its frames one by one, planes (Y, X) or "
+                    "volumes (Z, Y, X), each with its labels."
+                )
             if tuple(labels.shape) != stack.labels_shape or labels.dtype.kind not in "uibf":
                 raise InputError(
                     f"The labels of {name} are {labels.dtype} of shape "
@@ -89,6 +94,7 @@ class Samples:
             if isinstance(head, InstanceHead):
                 labels, _ = background_below_zero(labels)
             mask = None if known is None else _nth(known, number, "known masks")
+            mask = None if mask is None else np.asarray(mask)
             _check_values(name, labels, head, mask)
             items.append(
                 Sample.from_image(

@@ -23,6 +23,7 @@ from napari_unet.core.volumes.volume_mode import JOINED, ORTHOGONAL
 from napari_unet.gui.correct.layer_recording import LayerRecording, Learner
 from napari_unet.gui.layers.combos import image_layers, object_layers
 from napari_unet.gui.layers.convert import unwrap
+from napari_unet.gui.layers.image_settings import get_image_settings
 from napari_unet.gui.layers.label_geometry import find_label_geometry, fits
 from napari_unet.gui.layers.result_info import ResultInfo, find_source_image
 
@@ -109,7 +110,8 @@ class EditTracker(QObject):
         """Return a layer's recording; begin it if there is none, as yet without a journal."""
         self.watch(layer)
         if layer not in self.recordings:
-            self._begin(LayerRecording(self._viewer(), layer, get_learner(layer, self.model)))
+            learner = get_learner(layer, self.model, self.get_image(layer))
+            self._begin(LayerRecording(self._viewer(), layer, learner))
         return self.recordings[layer]
 
     def resume_recording(
@@ -122,7 +124,7 @@ class EditTracker(QObject):
         self._images[layer] = image
         self.watch(layer)
         about = journal.header
-        learner = Learner(about.model, about.model_hash, about.head, about.ndim)
+        learner = Learner(about.model, about.model_hash, about.head, about.ndim, about.channel)
         self._begin(LayerRecording(self._viewer(), layer, learner, journal, remark))
         return self.recordings[layer]
 
@@ -282,11 +284,16 @@ def get_edit_tracker(viewer: Any) -> EditTracker:
     return _trackers[viewer]
 
 
-def get_learner(layer: Labels, model: str) -> Learner:
-    """Return the model that made a layer's labels, or else the one that is to learn from them."""
+def get_learner(layer: Labels, model: str, image: Image | None = None) -> Learner:
+    """Return the model that made a layer's labels, or else the one that is to learn from them.
+
+    It learns from the channel that the labels were found in, or else the one chosen for the image.
+    """
     provenance = ResultInfo.from_layer(layer).provenance or {}
     name = provenance.get("model", model)
-    found = Learner(name, provenance.get("model_hash", ""))
+    chosen = {"channel": get_image_settings(image).channel}
+    channel = provenance.get("settings", chosen).get("channel")
+    found = Learner(name, provenance.get("model_hash", ""), channel=channel)
     if OBJECT_AXES in provenance:
         # Objects that were joined across planes teach the model of planes that found them.
         by_planes = provenance.get("volumes") in (JOINED, ORTHOGONAL)

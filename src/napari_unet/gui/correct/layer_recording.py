@@ -45,12 +45,13 @@ UNDO_WAIT_S = 0.3
 
 @dataclass(frozen=True)
 class Learner:
-    """The model that is to learn from corrections: name, hash, head, and 2 or 3 axes."""
+    """What learns from corrections: a model's name, hash, head and 2 or 3 axes; and the channel."""
 
     model: str = ""
     model_hash: str = ""
     head: str = "instance"
     ndim: int = 2
+    channel: int | None = None
 
 
 class LayerRecording(QObject):
@@ -305,6 +306,7 @@ class LayerRecording(QObject):
                 model_hash=learner.model_hash,
                 head=learner.head,
                 ndim=learner.ndim,
+                channel=learner.channel,
             )
         assert isinstance(self.journal, Journal)  # `_put` records nothing otherwise
         return self.journal

@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 
     from napari_unet.core.image.frames import Frame
     from napari_unet.core.io.stack import Stack
-    from napari_unet.core.training.sample import Sample
     from napari_unet.core.training.samples import Samples
+    from napari_unet.core.training.training_sample import Sample
     from napari_unet.nn.inference.model import Model
 
 ESTIMATING = "looking at the image"

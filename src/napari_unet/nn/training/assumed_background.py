@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_unet.core.training.sample import Sample
+    from napari_unet.core.training.training_sample import Sample
     from napari_unet.nn.inference.model import Model
 
 DOUBT = 0.4

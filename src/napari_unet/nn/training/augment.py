@@ -20,8 +20,8 @@ from napari_unet.core.instances.heads import SemanticHead
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_unet.core.training.sample import Sample
     from napari_unet.core.training.samples import Samples
+    from napari_unet.core.training.training_sample import Sample
 
 
 SCALES = (0.5, 2.0)

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_unet.core.training.config import TrainConfig
-    from napari_unet.core.training.sample import Sample
     from napari_unet.core.training.samples import Samples
+    from napari_unet.core.training.training_sample import Sample
     from napari_unet.nn.inference.model import Model
     from napari_unet.nn.interactive.mask_predictor import InitialMask
 

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_unet.core.training.log import TrainLog
-    from napari_unet.core.training.sample import Sample
+    from napari_unet.core.training.training_sample import Sample
     from napari_unet.nn.inference.model import Model
     from napari_unet.nn.training.click_samples import PictureSource
     from napari_unet.nn.training.click_scores import Clicked

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from napari_unet.core.models.card import ModelCard
     from napari_unet.core.training.holdout import Split
     from napari_unet.core.training.rehearsal import RehearsalCrop
-    from napari_unet.core.training.sample import Sample
+    from napari_unet.core.training.training_sample import Sample
     from napari_unet.nn.training.loop import NamedScores
     from napari_unet.nn.unet.net import UNet
 
