@@ -299,8 +299,9 @@ class Linker:
         self._rows.append(rows)
         self._before, self._tracks, self._time = now, tracks, self._time + 1
         # By place and not by value: a table for the labels of other programs may fill the memory.
-        table = np.concatenate([[0], tracks]).astype(np.uint32)
-        return np.asarray(table[np.searchsorted(now.ids, labels, side="right")])
+        found, inside = np.zeros(labels.shape, np.uint32), labels > 0
+        found[inside] = tracks[np.searchsorted(now.ids, labels[inside])]
+        return found
 
     def finish(self) -> Tracks:
         """Return the tracks of the frames that were added."""
