@@ -14,7 +14,7 @@ from napari_unet.core.image.diameters import median_diameter
 from napari_unet.core.instances.heads import SemanticHead
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.training.known_pixels import MAX_BACKGROUND_WEIGHT
-from napari_unet.core.training.samples import Samples
+from napari_unet.core.training.samples import Samples, find_voxel_ratio, with_voxel_ratio
 
 
 def discs(count=4, size=120, radius=9):
@@ -49,11 +49,11 @@ def test_balls_in_long_voxels_have_their_diameter_in_the_plane():
     assert samples.items[0].diameter == pytest.approx(18, abs=0.5)
     assert samples.card()["diameter_px"]["q50"] == pytest.approx(18, abs=0.5)
     assert samples.taught_diameter()["um"] == pytest.approx(9, abs=0.25)
-    assert samples.voxel_ratio() == 5
+    assert find_voxel_ratio(samples) == 5
     unknown = Samples.from_labels([(labels * 9.0, labels)], channels=1)
-    assert unknown.voxel_ratio() is None
-    assert unknown.with_voxel_ratio(5.0).items[0].diameter == samples.items[0].diameter
-    assert samples.with_voxel_ratio(None).items[0].diameter == unknown.items[0].diameter
+    assert find_voxel_ratio(unknown) is None
+    assert with_voxel_ratio(unknown, 5.0).items[0].diameter == samples.items[0].diameter
+    assert with_voxel_ratio(samples, None).items[0].diameter == unknown.items[0].diameter
 
 
 def test_labels_of_another_shape_are_refused():

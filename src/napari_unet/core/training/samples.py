@@ -182,32 +182,6 @@ class Samples:
                 taught |= {unit: round(middle, 3), "spread": round(spread, 3)}
         return taught
 
-    def voxel_ratio(self) -> float | None:
-        """Return how much longer a voxel is in z than in the plane, in most volumes; None: unknown.
-
-        Where it is known, the diameters of objects are in pixels of the plane.
-        """
-        found = [item.voxel_ratio for item in self.items if item.voxel_ratio]
-        return round(float(np.median(found)), 4) if found else None
-
-    def with_voxel_ratio(self, taught: float | None) -> Samples:
-        """Return volumes with diameters that can be compared with those of a model.
-
-        Parameters
-        ----------
-        taught
-            The model's voxel ratio, which volumes of unknown voxels are taken to have; None: the
-            model's diameters count voxels, and so do those of all volumes.
-        """
-        items = []
-        for item in self.items:
-            ratio = (item.voxel_ratio or taught) if taught else 0.0
-            if ratio != item.voxel_ratio:
-                found = labelled_diameter(item.labels, item.known, self.head, ratio or 1.0)
-                item = replace(item, voxel_ratio=ratio, diameter=found)
-            items.append(item)
-        return Samples(items, self.head)
-
     def small_objects(self, diameter: float) -> float | None:
         """Return the size of small objects, in pixels at the scale of a working diameter.
 
@@ -246,6 +220,34 @@ class Samples:
             },
             "data_hash": f"sha256:{digest.hexdigest()}",
         }
+
+
+def find_voxel_ratio(samples: Samples) -> float | None:
+    """Return how much longer a voxel is in z than in the plane, in most volumes; None: unknown.
+
+    Where it is known, the diameters of objects are in pixels of the plane.
+    """
+    found = [item.voxel_ratio for item in samples.items if item.voxel_ratio]
+    return round(float(np.median(found)), 4) if found else None
+
+
+def with_voxel_ratio(samples: Samples, taught: float | None) -> Samples:
+    """Return volumes with diameters that can be compared with those of a model.
+
+    Parameters
+    ----------
+    taught
+        The model's voxel ratio, which volumes of unknown voxels are taken to have; None: the
+        model's diameters count voxels, and so do those of all volumes.
+    """
+    items = []
+    for item in samples.items:
+        ratio = (item.voxel_ratio or taught) if taught else 0.0
+        if ratio != item.voxel_ratio:
+            found = labelled_diameter(item.labels, item.known, samples.head, ratio or 1.0)
+            item = replace(item, voxel_ratio=ratio, diameter=found)
+        items.append(item)
+    return Samples(items, samples.head)
 
 
 def _size_of(items: list[Sample], unit: str) -> tuple[float, float]:

@@ -18,6 +18,7 @@ from napari_unet.core.training.config import resolve_tuning_config
 from napari_unet.core.training.log import TrainLog
 from napari_unet.core.training.rehearsal import draw_thumbnail
 from napari_unet.core.training.run_state import CHECKPOINT, RunState, write_run_state
+from napari_unet.core.training.samples import find_voxel_ratio, with_voxel_ratio
 from napari_unet.nn.inference.model import save_model
 from napari_unet.nn.training.calibrate import complete_card
 from napari_unet.nn.training.checkpoint import TrainState, load_checkpoint
@@ -166,7 +167,8 @@ class Tuning:
         self.scratch = not (model.card.training or model.card.hash)
         if model.spec.ndim == 3:
             known = model.card.training.get("voxel_ratio")
-            samples = samples.with_voxel_ratio(known if model.diameter else samples.voxel_ratio())
+            known = known if model.diameter else find_voxel_ratio(samples)
+            samples = with_voxel_ratio(samples, known)
         self.data = TuningData(model, samples, self.settings, held)
         self._card = working_card(model, samples, self.settings)
         self.config = resolve_tuning_config(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_unet.core.training.config import choose_working_diameter
 from napari_unet.core.training.model_comparison import add_round, count_taught
+from napari_unet.core.training.samples import find_voxel_ratio
 
 if TYPE_CHECKING:
     from napari_unet.core.models.card import ModelCard
@@ -61,7 +62,7 @@ def tuned_card(
         "seed": seed,
         "working_diameter_px": diameter,
         "taught_diameter": samples.taught_diameter() or None,
-        "voxel_ratio": samples.voxel_ratio(),
+        "voxel_ratio": find_voxel_ratio(samples),
     }
     training |= {name: before[name] for name in ("statistics", "sources") if name in before}
     if comparison.after is not None:
