@@ -80,8 +80,9 @@ COMMANDS = """\
 `napari-unet COMMAND --help` shows the same in the terminal. Progress and remarks go to standard
 error, results to files and standard output. The exit status is 0 when all is done, 1 for a `replay`
 that differs, 2 with one line that says what to do when something cannot be used, and 130 when you
-interrupt. A result appears whole or not at all; an existing one is only replaced with
-`--overwrite`.
+interrupt, or the batch system ends the job. A result appears whole or not at all; existing labels
+are only replaced with `--overwrite`, a table by the newer one that you give its name (`--csv`), a
+picture by a newer picture.
 
 `NAPARI_UNET_HOME` moves your models and corrections to another folder, `NAPARI_UNET_MODELS` adds a
 folder of models that your lab shares; see [Files on disk](files.md).
