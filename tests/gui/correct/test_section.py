@@ -305,6 +305,18 @@ def test_a_checked_slice_a_box_and_their_layer(window, qtbot):
     assert len(viewer.layers) == 2
 
 
+def test_what_is_known_is_shown_once_and_goes_with_the_labels(window, qtbot):
+    viewer, section = window
+    viewer.add_image(VALUES, name="im")
+    labels = [viewer.add_labels(objects(), name=name) for name in "ab"]
+    section.labels.value = labels[0]
+    section.mask_section.show_mask.setChecked(True)
+    viewer.layers.remove(labels[0])
+    assert [layer.name for layer in viewer.layers] == ["im", "b", "what is known"]
+    viewer.layers.remove(labels[1])
+    assert [layer.name for layer in viewer.layers] == ["im"]
+
+
 def test_what_was_touched_and_scribbled_is_shown(window, qtbot):
     viewer, section = window
     layer = segmented(viewer, viewer.add_image(VALUES, name="im"), objects())

@@ -258,7 +258,7 @@ class MaskLayer:
         self._viewer, self._jobs = viewer, WidgetJobs(owner)
         self.layer: Labels | None = None
         self._recording: LayerRecording | None = None
-        self._touched = True
+        self._touched, self._adding = True, False
 
     def show(self, recording: LayerRecording, touched: bool) -> None:
         """Show the mask of a recording's labels, or show it again.
@@ -268,11 +268,17 @@ class MaskLayer:
         touched
             Objects that were edited are known, too.
         """
+        if self._adding:  # a layer that comes or goes has the labels chosen, and shown, anew
+            return
         if self._recording is not recording:
             self.hide()
         self._recording, self._touched = recording, touched
         if self.layer is None or self.layer not in self._viewer.layers:
-            self.layer = add_drawing(self._viewer, recording.layer, MASK_LAYER, _COLOURS, 0.25)
+            self._adding = True
+            try:
+                self.layer = add_drawing(self._viewer, recording.layer, MASK_LAYER, _COLOURS, 0.25)
+            finally:
+                self._adding = False
         self.refresh()
 
     def hide(self) -> None:
