@@ -159,11 +159,11 @@ def count_pixels(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     Unless ids are far larger than the labels it is ten times as fast as `np.unique`.
     """
-    if int(labels.max(initial=0)) > 2 * labels.size:
+    if labels.min(initial=0) < 0 or labels.max(initial=0) > 2 * labels.size:
         return np.unique(labels, return_counts=True)
     counts = np.bincount(labels.ravel().astype(np.int64, copy=False))
     ids = np.flatnonzero(counts)
-    return ids, counts[ids]
+    return ids.astype(labels.dtype), counts[ids]
 
 
 def full_window(index: Index, window: Window) -> Window:
