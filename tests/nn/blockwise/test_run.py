@@ -237,6 +237,20 @@ def test_labels_lie_in_the_image(model, tmp_path, zarr_format, same_objects):
     validate_zarr_store(str(path))
 
 
+def test_labels_of_another_size_are_not_put_into_an_image(model, tmp_path):
+    """Another program would lay them over it, stretched or cut."""
+    axes = [{"name": letter, "type": "space"} for letter in "yx"]
+    datasets = [{"path": "0"}, {"path": "1"}]
+    ome = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": datasets}]}
+    group = zarr.open_group(str(tmp_path / "a.zarr"), mode="w", attributes={"ome": ome})
+    for level in (0, 1):
+        group.create_array(str(level), data=texture(60, 50)[:: level + 1, :: level + 1])
+    with pytest.raises(OutputError, match="is of another size than"):
+        in_blocks(texture(40, 50), model, tmp_path / "a.zarr" / "labels" / "cells")
+    assert not (tmp_path / "a.zarr" / "labels").exists()
+    assert in_blocks(texture(30, 25), model, tmp_path / "a.zarr" / "labels" / "coarse")
+
+
 @pytest.mark.parametrize("link", [False, True])
 def test_labels_of_their_own_lie_where_their_image_does(model, tmp_path, link):
     from napari_unet.batch.file_job import FileJob, segment_file

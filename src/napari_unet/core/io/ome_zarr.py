@@ -225,6 +225,19 @@ def find_labels_transform(
     return None
 
 
+def fits_no_level(image: Path, axes: str, shape: tuple[int, ...]) -> bool:
+    """Return whether labels have the shape of no level of an OME-Zarr, to which they belong.
+
+    False where the metadata do not say.
+    """
+    with suppress(*UNREADABLE, InputError):
+        levels = [read_zarr(image, level) for level in range(count_levels(image))]
+        sizes = [dict(zip(found.axes, found.data.shape, strict=False)) for found in levels]
+        known = [each for each in sizes if set(axes) <= set(each)]
+        return bool(known) and shape not in [tuple(each[a] for a in axes) for each in known]
+    return False
+
+
 def containing_ome_zarr(path: Path) -> Path | None:
     """Return the OME-Zarr whose full resolution is the array at `path`; None if there is none."""
     import zarr

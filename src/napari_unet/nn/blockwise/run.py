@@ -19,7 +19,8 @@ import numpy as np
 from napari_unet.core.blockwise import assemble
 from napari_unet.core.blockwise.estimate import ResourceEstimate, RunEstimated, TileCost
 from napari_unet.core.blockwise.run_directory import RunDirectory, locked, make_preview
-from napari_unet.core.io.ome_zarr import find_labels_transform
+from napari_unet.core.errors import OutputError
+from napari_unet.core.io.ome_zarr import find_labels_transform, fits_no_level
 from napari_unet.core.io.provenance import PROVENANCE_KEY, find_provenance, hash_labels
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.progress import Progress
@@ -85,6 +86,11 @@ def segment_blocks(
     stack, target, began = open_stack(request.source), request.target, time.perf_counter()
     check_fit(stack, model)
     target.check(request.resume or request.overwrite)
+    if target.image and fits_no_level(target.image, stack.labels_axes, stack.labels_shape):
+        raise OutputError(
+            f"{target.path} would be labels of {target.image}, which is of another size than "
+            f"{stack.labels_shape}; give them a place of their own."
+        )
     folder = target.unfinished
     if target.path.exists() and request.resume and not target.is_unfinished:
         if folder.exists():  # killed while it was deleted
