@@ -126,8 +126,15 @@ def test_what_segment_computed_is_kept(make_model, diameter):
     assert torch.allclose(features.read(window), fresh.read(window), atol=2e-3)
 
 
-def test_averaged_views_are_no_features(make_model):
-    cache = FeatureCache()
-    settings = PredictSettings(augment="flips", certify=False)
-    run_to_end(segment_steps(RNG.random((128, 128)), make_model(), settings, features=cache))
-    assert cache.bytes == 0
+def test_a_run_that_averages_views_keeps_the_features_of_the_image_as_it_is(make_model):
+    image, model, caches = RNG.random((128, 128)), make_model(), (FeatureCache(), FeatureCache())
+    frame = open_frame(open_stack(image), model, PredictSettings(), ())
+    kept = []
+    for augment, cache in zip(("off", "flips"), caches, strict=True):
+        settings = PredictSettings(augment=augment, certify=False)
+        run_to_end(segment_steps(image, model, settings, features=cache))
+        features = FrameFeatures(model.runner(), model.spec, frame, cache)
+        window = (slice(32, 96), slice(32, 96))
+        assert features.has(window)
+        kept.append(features.read(window))
+    assert torch.equal(*kept)

@@ -351,3 +351,22 @@ def test_maps_come_back_to_the_stacks_pixels_as_in_numpy_to_the_bit(scale, shape
     got = to_stack(frame, torch.from_numpy(maps), window)
     assert got.shape == (2, *(w.stop - w.start for w in window))
     assert got.numpy().tobytes() == np.ascontiguousarray(expected).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("size", "scale", "views"),
+    [
+        ((96, 128), 0.7, 4),  # few pixels: four views take no longer than the image as it is
+        ((96, 128), 0.72, 1),
+        ((96, 128), 2.0, 1),
+        ((2100, 2100), 0.5, 1),  # few of its pixels, and yet many
+        ((8, 40, 40), 0.5, 1),  # a volume
+    ],
+)
+def test_large_objects_are_seen_mirrored_unasked(make_model, size, scale, views):
+    model = make_model(ndim=len(size), card={"training": {"working_diameter_px": 10.0}})
+    settings = PredictSettings(diameter=10.0 / scale)
+    frame = open_frame(open_stack(np.zeros(size, np.uint8)), model, settings, ())
+    assert len(open_tile_runner(model, frame, settings).runner.views) == views
+    off = replace(settings, augment="off")
+    assert len(open_tile_runner(model, frame, off).runner.views) == 1

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import ndimage
 
 from napari_unet.core.instances.heads import get_head
+from napari_unet.core.progress import run_to_end
 from napari_unet.core.settings.model_spec import ModelSpec
 from napari_unet.core.settings.tasks import DecodeSettings
 from napari_unet.core.training.samples import Samples
 from napari_unet.nn.inference.map_source import predict
 from napari_unet.nn.training import calibrate as calibrate_module
-from napari_unet.nn.training.calibrate import calibrate, format_agreement, scores_by_group
+from napari_unet.nn.training.calibrate import (
+    calibrate,
+    complete_card,
+    format_agreement,
+    scores_by_group,
+)
 from napari_unet.nn.training.held_out import sample_maps
 
 
@@ -70,3 +78,49 @@ def test_classes_that_a_number_format_takes_for_others_are_no_agreement(make_mod
     maps["bfloat16"][2, :2] = 2
     monkeypatch.setattr(calibrate_module, "sample_maps", lambda model, sample, p: maps[p])
     assert format_agreement(make_model(), three) == 0.75
+
+
+def bars(count, valley, *, group="", pairs=False):
+    """A sample of `count` bars, and its maps: each bar has a valley of that depth in its middle."""
+    labels, height = np.zeros((2, 12 * count, 40))
+    for number in range(count):
+        rows = slice(12 * number + 2, 12 * number + 10)
+        labels[rows, 4:36] = number + 1
+        if pairs:
+            labels[rows, 20:36] = count + number + 1
+        distance = np.abs(np.abs(np.arange(32) - 15.5) - 8) / 8  # 0 at the peaks, 1 in the valley
+        height[rows, 4:36] = 1 - valley * distance
+    pair = [(np.random.default_rng(0).random(labels.shape), labels.astype(np.uint16))]
+    sample = replace(Samples.from_labels(pair, channels=1).items[0], group=group)
+    return sample, np.stack([labels > 0, height]).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("count", "replayed", "chosen"),
+    [
+        (24, None, 0.4),  # whole bars were taught
+        (24, "bars", 0.4),
+        (24, "pairs", 0.3),  # what was known before would be merged
+        (8, None, 0.3),  # too few to say
+    ],
+)
+def test_a_tuned_model_merges_as_the_corrected_objects_say(
+    make_model, monkeypatch, count, replayed, chosen
+):
+    model = make_model(card={"decode": {"threshold": 0.5, "merge": 0.3, "min_size": 5}})
+    taught, maps = bars(count, 0.45)
+    shown, held = {id(taught): maps}, []
+    if replayed:
+        sample, seen = bars(24, 0.45, group="replay", pairs=replayed == "pairs")
+        shown[id(sample)], held = seen, [sample]
+    monkeypatch.setattr(calibrate_module, "sample_maps", lambda _, sample, p="": shown[id(sample)])
+    monkeypatch.setattr(calibrate_module, "format_agreement", lambda *_: 1.0)
+    head = get_head(model.spec)
+
+    def no_notes(*_):
+        yield
+        return {}
+
+    monkeypatch.setattr(calibrate_module, "_looked_at", no_notes)
+    card = run_to_end(complete_card(model, Samples([taught], head), Samples(held, head)))
+    assert card.decode == {"threshold": 0.5, "merge": chosen, "min_size": 5}

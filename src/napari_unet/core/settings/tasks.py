@@ -84,10 +84,10 @@ class PredictSettings:
         choices=VOLUMES,
     )
     augment: str = setting(
-        "off",
+        "auto",
         "average the answers for mirrored copies of a tile (2D: 4 x the time), or turned ones, too "
-        "(8 x)",
-        choices=("off", "flips", "flips and turns"),
+        "(8 x). auto: mirrored copies where objects are so large that the network sees few pixels",
+        choices=("auto", "off", "flips", "flips and turns"),
     )
     certify: bool = setting(
         True, "predict a random crop across tile borders once more, in one piece, and compare"

@@ -115,7 +115,7 @@ def _raw_maps(runner: Runner, pieces: Sequence[Piece]) -> list[Tensor]:
             if piece.features:
                 crop = image[(slice(None), *piece.part.crop)]
                 piece.features.keep(piece.part, one[place], crop)
-        raw = runner.read(seen)
+        raw = runner(images, core, seen)
     return [maps[place] for maps, place in zip(raw, places, strict=True)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from napari_unet.core.errors import InputError, SettingsError
@@ -10,12 +11,17 @@ from napari_unet.core.image.frames import Frame
 from napari_unet.core.image.normalise import Normaliser
 from napari_unet.core.progress import ImageRemark
 from napari_unet.core.settings.foreign_spec import ForeignSpec
+from napari_unet.nn.inference.runner import AUTO, FLIPS, OFF
 
 if TYPE_CHECKING:
     from napari_unet.core.io.stack import Stack
     from napari_unet.core.settings.tasks import PredictSettings
     from napari_unet.core.tiles import Index
     from napari_unet.nn.inference.model import Model
+
+MIRRORED_SHARE, MIRRORED_PIXELS = 0.5, 2**20
+"""A plane is mirrored unasked if the network sees at most this share of its pixels, and so many:
+the four views take no longer than two looks at the image's own pixels, or two seconds."""
 
 
 def image_remarks(stack: Stack, model: Model, settings: PredictSettings) -> tuple[ImageRemark, ...]:
@@ -144,3 +150,15 @@ def choose_scale(model: Model, settings: PredictSettings) -> float:
             "size of its training objects; leave diameter empty."
         )
     return model.diameter / settings.diameter
+
+
+def choose_augment(settings: PredictSettings, frame: Frame) -> str:
+    """Return which views of a frame its answers are averaged over: "auto" chooses.
+
+    Mirrored copies of a plane that the network sees so small that they take little time.
+    """
+    if settings.augment != AUTO:
+        return settings.augment
+    seen, there = math.prod(frame.shape), math.prod(frame.size)
+    few = seen <= MIRRORED_SHARE * there and seen <= MIRRORED_PIXELS
+    return FLIPS if few and len(frame.size) == 2 else OFF

@@ -24,7 +24,7 @@ from napari_unet.core.volumes.volume_mode import (
     plane_frame,
 )
 from napari_unet.nn.inference.device_memory import choose_edge
-from napari_unet.nn.inference.model_input import choose_scale, open_frame
+from napari_unet.nn.inference.model_input import choose_augment, choose_scale, open_frame
 from napari_unet.nn.inference.plane_batches import batch_planes
 from napari_unet.nn.inference.tile_runner import MARGIN, TileRunner
 from napari_unet.nn.unet.net import out_channels
@@ -158,7 +158,8 @@ def open_orthogonal_runner(
     scale = choose_scale(model, settings)
     # The volume stays in its own voxels: what is rescaled are its planes, each when it is read.
     frame = open_frame(stack, model, settings, index, normaliser=normaliser, ndim=3).at(1.0)
-    runner = model.runner(model.choose_precision(settings.precision), settings.augment)
+    augment = choose_augment(settings, frame)
+    runner = model.runner(model.choose_precision(settings.precision), augment)
     if settings.tile:
         return OrthogonalRunner(
             runner, model.spec, frame, scale, (settings.tile,) * 3, settings.tile

@@ -120,8 +120,13 @@ class RemoteRunner(Runner):
     sent: SentModel = field(kw_only=True)
     precision: str = field(kw_only=True)
 
-    def __call__(self, tiles: Tensor, core: Window | None = None) -> Tensor:
-        """Run tiles, float32 (N, C, *spatial); raw maps, float32, on this computer."""
+    def __call__(
+        self, tiles: Tensor, core: Window | None = None, features: Tensor | None = None
+    ) -> Tensor:
+        """Run tiles, float32 (N, C, *spatial); raw maps, float32, on this computer.
+
+        `features` would spare nothing: the server computes all views.
+        """
         maps = self._ask_for(MAPS, tiles).float()
         return crop(maps, core) if core else maps
 

@@ -29,8 +29,8 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 HELD_PIXELS = 2**18
 """Features of so many pixels are held from a look at an image to its run, at most."""
-OFF, FLIPS, TURNS = "off", "flips", "flips and turns"
-"""The choices of `PredictSettings.augment`."""
+AUTO, OFF, FLIPS, TURNS = "auto", "off", "flips", "flips and turns"
+"""The choices of `PredictSettings.augment`; `choose_augment` resolves the first."""
 
 
 @dataclass(frozen=True)
@@ -107,20 +107,25 @@ class Runner:
         plain = type(fast) is UNet  # a subclass may answer in its own way
         return cls(FusedUNet(fast) if plain and device.type == "cpu" else fast, device, dtype)
 
-    def __call__(self, tiles: Tensor, core: Window | None = None) -> Tensor:
+    def __call__(
+        self, tiles: Tensor, core: Window | None = None, features: Tensor | None = None
+    ) -> Tensor:
         """Run tiles, float32 (N, C, *spatial) in host memory; raw maps, float32, on the device.
 
         With `core`, a window of the tiles, the maps are its own: what lies around it is read, but
-        computed no farther than they depend on it.
+        computed no farther than they depend on it. With `features`, those that `trunk` gives for
+        these tiles and this core, the first view, which is the tiles as they are, is read off them.
         """
-        if len(self.views) == 1 and (features := self._take_held(tiles, core)) is not None:
-            return self.read(features)
+        if features is None:
+            features = self._take_held(tiles, core)
         with torch.inference_mode(), _exactly():
-            tiles = self._sent(tiles)
-            answers = (view.undo(self._viewed(view, tiles, core)) for view in self.views)
-            total: Tensor = next(answers)
-            for answer in answers:
-                total = total + answer
+            total = None if features is None else self.read(features)
+            others = self.views if total is None else self.views[1:]
+            tiles = self._sent(tiles) if others else tiles
+            for view in others:
+                answer = view.undo(self._viewed(view, tiles, core))
+                total = answer if total is None else total + answer
+            assert total is not None  # there is one view at least
             return total / len(self.views) if len(self.views) > 1 else total
 
     def _viewed(self, view: Flip, tiles: Tensor, core: Window | None) -> Tensor:

@@ -19,9 +19,8 @@ from napari_unet.core.tiles import nearest_first, plan_tiles, tile_halo
 from napari_unet.nn.inference.device_memory import GPU_BATCH, choose_edge, is_out_of_memory
 from napari_unet.nn.inference.embeddings import FeatureCache, FrameFeatures
 from napari_unet.nn.inference.launched_tiles import PendingTile, Piece, cancel, launch_tiles
-from napari_unet.nn.inference.model_input import choose_scale
+from napari_unet.nn.inference.model_input import choose_augment, choose_scale
 from napari_unet.nn.inference.remote import WANT_MAPS, RemoteRunner, Wanted, read_answer
-from napari_unet.nn.inference.runner import OFF
 from napari_unet.nn.remote.connection import LINES, PendingAnswer
 
 if TYPE_CHECKING:
@@ -258,15 +257,15 @@ def open_tile_runner(
 ) -> TileRunner:
     """Return the runner of a frame, with tiles of the size that the memory allows.
 
-    In a `cache` the features are kept, unless answers are averaged over several views of a tile or
-    come from a server.
+    In a `cache` the features are kept, unless answers come from a server.
     """
-    runner = model.runner(model.choose_precision(settings.precision), settings.augment)
+    augment = choose_augment(settings, frame)
+    runner = model.runner(model.choose_precision(settings.precision), augment)
     several = runner.device.type == "cuda" and model.spec.ndim == 2
     batch = settings.batch or (GPU_BATCH if several else 1)
     scale = choose_scale(model, settings)
     edge = settings.tile or choose_edge(model.spec, runner, batch, live=live, scale=scale)
     features, remote = None, isinstance(runner, RemoteRunner)
-    if cache is not None and settings.augment == OFF and model.has_features and not remote:
+    if cache is not None and model.has_features and not remote:
         features = FrameFeatures(runner, model.spec, frame, cache)
     return TileRunner(runner, model.spec, frame, edge, batch, on_device, features, wanted)

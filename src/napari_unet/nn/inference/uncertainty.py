@@ -150,7 +150,8 @@ def window_uncertainty(
     stack: Stack, model: Model, settings: PredictSettings, index: Index, window: Window
 ) -> Generator[Progress, None, np.ndarray]:
     """Return the `uncertainty_map` of a window of one frame, yielding after every tile."""
-    frame = open_frame(stack, model, replace(settings, augment=OFF), index)
+    settings = replace(settings, augment=OFF)
+    frame = open_frame(stack, model, settings, index)
     found = np.zeros([w.stop - w.start for w in window], np.float32)
     head = get_head(model.spec)
     for place, maps in run_frame(model, frame, settings, live=True, region=window):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.core.evaluation.metrics import Scores, evaluate
+from napari_unet.core.evaluation.metrics import Scores, evaluate, evaluate_known
 from napari_unet.core.image.diameters import working_scale
 from napari_unet.core.image.domain_shift import statistic_ranges
 from napari_unet.core.instances.heads import InstanceHead, SemanticHead
@@ -30,17 +30,18 @@ from napari_unet.nn.inference.diameter_estimation import (
 from napari_unet.nn.inference.scale_trials import CONCLUSIVE_COUNT, try_scale
 from napari_unet.nn.inference.size_regression import SizeRegressor
 from napari_unet.nn.training.cancellation import run_cancellable
-from napari_unet.nn.training.held_out import CORRECTIONS, sample_maps
+from napari_unet.nn.training.held_out import CORRECTIONS, LOOKED_AT, sample_maps
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
     from napari_unet.core.models.card import ModelCard
+    from napari_unet.core.training.samples import Sample
     from napari_unet.nn.inference.model import Model
 
 
 THRESHOLDS = (0.4, 0.5, 0.6, 0.7, 0.8)
-MERGES = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4)
+MERGES = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6)
 MIN_SIZES = (10, 20, 30, 50, 70, 100)
 LEVELS = (0.5, 0.75, 0.9)
 
@@ -148,6 +149,12 @@ MAX_SEEN = 2.0
 ratio are clumps or fragments."""
 MIN_GAIN = 0.02
 """A decoding must raise AP by this much to be preferred: few objects decide."""
+PRIOR_OBJECTS = 20
+"""The merging depth of before counts like so many objects for which every depth is right."""
+MAX_LOSS = 0.01
+"""So much AP of what the model could do before may be lost by another merging depth."""
+SCORED_PIXELS = 2**22
+"""Corrected images are looked at for their merging depth up to about so many pixels."""
 
 
 def complete_card(
@@ -166,6 +173,9 @@ def complete_card(
     """
     card = model.card
     if isinstance(samples.head, InstanceHead):
+        merge = yield from _merging_depth(model, samples, held)
+        if merge != model.decoding.merge:
+            card = card.replace(decode={**card.decode, "merge": merge})
         known = [
             item
             for item in held.items
@@ -173,7 +183,8 @@ def complete_card(
         ]
         corrected = [item for item in known if item.group == CORRECTIONS]
         if sum(count_known(item, held) for item in corrected) >= MIN_OBJECTS:
-            decode = yield from _calibrated(model, Samples(known, held.head))
+            divided = replace(model, card=card)
+            decode = yield from _calibrated(divided, Samples(known, held.head))
             card = card.replace(decode=decode)
         notes = yield from _looked_at(model, samples)
         card = card.replace(training={**card.training, **notes})
@@ -185,8 +196,59 @@ def complete_card(
     return card
 
 
+def _merging_depth(model: Model, samples: Samples, held: Samples) -> Generator[None, None, float]:
+    """Choose how deep a valley has to be to divide an object, on all that was corrected.
+
+    What was trained on counts, too: a few minutes do not teach single valleys by heart. From the
+    depth of before, the next ones are tried as long as more objects are found, and what the model
+    could do before stays.
+    """
+    best = model.decoding.merge
+    step = -(-len(samples.items) // LOOKED_AT)
+    corrected: list[Sample] = []
+    for item in samples.items[::step]:
+        if not corrected or sum(i.labels.size for i in corrected) < SCORED_PIXELS:
+            corrected.append(item)
+    count = sum(count_known(item, samples) for item in corrected)
+    if count < MIN_OBJECTS:
+        return best
+    replay = [item for item in held.items if item.group != CORRECTIONS]
+    maps = []
+    for item in (*corrected, *replay):
+        maps.append((yield from run_cancellable(partial(sample_maps, model, item))))
+        yield
+
+    def found(merge: float) -> Generator[None, None, tuple[float, float]]:
+        scores = []
+        for values, item in zip(maps, (*corrected, *replay), strict=True):
+            settings = model.decoding.updated(merge=merge).in_image(
+                working_scale(item.diameter, model.diameter), item.labels.ndim
+            )
+            labels = yield from run_cancellable(partial(decode_instances, values, settings))
+            scores.append(evaluate_known(labels, item.labels, item.known, (0.5,)))
+            yield
+        parts = scores[: len(corrected)], scores[len(corrected) :]
+        taught, before = (float(Scores.pooled(part).ap[0]) if part else 0.0 for part in parts)
+        return taught, before
+
+    first, least = yield from found(best)
+    top = first + MIN_GAIN * (1 + PRIOR_OBJECTS / count)
+    deeper = [merge for merge in MERGES if merge > best]
+    shallower = [merge for merge in reversed(MERGES) if merge < best]
+    for candidates in (deeper, shallower):
+        last = first
+        for merge in candidates:
+            taught, before = yield from found(merge)
+            if taught < last or before < least - MAX_LOSS:
+                break
+            last = taught
+            if taught > top:
+                best, top = merge, taught
+    return best
+
+
 def _calibrated(model: Model, held: Samples) -> Generator[None, None, dict[str, float]]:
-    """Choose threshold, merging depth and smallest size one after the other."""
+    """Choose threshold and smallest size one after the other."""
     maps: list[np.ndarray] = []
     seen = []
     for item in held.items:
@@ -201,7 +263,7 @@ def _calibrated(model: Model, held: Samples) -> Generator[None, None, dict[str, 
 
     best = model.decoding
     top = yield from run_cancellable(partial(quality, best))
-    axes = {"threshold": THRESHOLDS, "merge": MERGES, "min_size": MIN_SIZES}
+    axes = {"threshold": THRESHOLDS, "min_size": MIN_SIZES}
     for name, values in axes.items():
         for value in values:
             yield
