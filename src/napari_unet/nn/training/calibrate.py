@@ -149,8 +149,9 @@ MAX_SEEN = 2.0
 ratio are clumps or fragments."""
 MIN_GAIN = 0.02
 """A decoding must raise AP by this much to be preferred: few objects decide."""
-PRIOR_OBJECTS = 20
-"""The merging depth of before counts like so many objects for which every depth is right."""
+MERGE_OBJECTS, MERGE_GAIN, PRIOR_OBJECTS = 10, 2, 20
+"""Corrected objects needed to choose another merging depth, how many errors it has to save, and for
+how many objects the depth of before speaks."""
 MAX_LOSS = 0.01
 """So much AP of what the model could do before may be lost by another merging depth."""
 SCORED_PIXELS = 2**22
@@ -210,7 +211,7 @@ def _merging_depth(model: Model, samples: Samples, held: Samples) -> Generator[N
         if not corrected or sum(i.labels.size for i in corrected) < SCORED_PIXELS:
             corrected.append(item)
     count = sum(count_known(item, samples) for item in corrected)
-    if count < MIN_OBJECTS:
+    if count < MERGE_OBJECTS:
         return best
     replay = [item for item in held.items if item.group != CORRECTIONS]
     maps = []
@@ -218,7 +219,7 @@ def _merging_depth(model: Model, samples: Samples, held: Samples) -> Generator[N
         maps.append((yield from run_cancellable(partial(sample_maps, model, item))))
         yield
 
-    def found(merge: float) -> Generator[None, None, tuple[float, float]]:
+    def found(merge: float) -> Generator[None, None, tuple[Scores, float]]:
         scores = []
         for values, item in zip(maps, (*corrected, *replay), strict=True):
             settings = model.decoding.updated(merge=merge).in_image(
@@ -227,23 +228,25 @@ def _merging_depth(model: Model, samples: Samples, held: Samples) -> Generator[N
             labels = yield from run_cancellable(partial(decode_instances, values, settings))
             scores.append(evaluate_known(labels, item.labels, item.known, (0.5,)))
             yield
-        parts = scores[: len(corrected)], scores[len(corrected) :]
-        taught, before = (float(Scores.pooled(part).ap[0]) if part else 0.0 for part in parts)
-        return taught, before
+        taught, before = scores[: len(corrected)], scores[len(corrected) :]
+        return Scores.pooled(taught), float(Scores.pooled(before).ap[0]) if before else 0.0
+
+    def errors(scores: Scores) -> int:
+        return scores.objects + scores.true_objects - 2 * int(scores.tp[0])
 
     first, least = yield from found(best)
-    top = first + MIN_GAIN * (1 + PRIOR_OBJECTS / count)
+    top = first.ap[0] + MIN_GAIN * (1 + PRIOR_OBJECTS / count)
     deeper = [merge for merge in MERGES if merge > best]
     shallower = [merge for merge in reversed(MERGES) if merge < best]
     for candidates in (deeper, shallower):
         last = first
         for merge in candidates:
             taught, before = yield from found(merge)
-            if taught < last or before < least - MAX_LOSS:
+            if taught.ap[0] < last.ap[0] or before < least - MAX_LOSS:
                 break
             last = taught
-            if taught > top:
-                best, top = merge, taught
+            if taught.ap[0] > top and errors(taught) <= errors(first) - MERGE_GAIN:
+                best, top = merge, taught.ap[0]
     return best
 
 
