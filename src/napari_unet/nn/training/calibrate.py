@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
     from napari_unet.core.models.card import ModelCard
-    from napari_unet.core.training.samples import Sample
+    from napari_unet.core.training.training_sample import Sample
     from napari_unet.nn.inference.model import Model
 
 
