@@ -3,6 +3,7 @@
     python benchmarks/kinds.py DATA [--models nuclei general] [--most 12]
     python benchmarks/kinds.py DATA --unseen         # kinds that nothing was trained on
     python benchmarks/kinds.py DATA --clicks 2       # clicks on so many objects of each image, too
+    python benchmarks/kinds.py DATA --augment off    # no image is seen mirrored
 
 DATA holds a folder for each kind, with `images/`, `labels/` and, where there is one, a `split.csv`.
 The validation images of the kinds that the general model is trained on are measured. Those of
@@ -104,13 +105,13 @@ def clicked(image: np.ndarray, truth: np.ndarray, model: nu.Model, count: int) -
 
 
 def measure(
-    pairs: Iterator[Pair], model: nu.Model, clicks: int
+    pairs: Iterator[Pair], model: nu.Model, clicks: int, augment: str
 ) -> tuple[list[Scores], list[Scores], list[list[float]]]:
     """Score a model on one group: size estimated, size told, and clicks."""
     estimated, told, ious = [], [], []
     for image, truth in pairs:
-        size = nu.PredictSettings(diameter=median_diameter(truth) or None)
-        for settings, scores in ((None, estimated), (size, told)):
+        for size, scores in ((None, estimated), (median_diameter(truth) or None, told)):
+            settings = nu.PredictSettings(diameter=size, augment=augment)
             labels = nu.segment(image, model, settings)
             scores.append(nu.evaluate(labels, truth, LEVELS))
         if clicks:
@@ -143,6 +144,7 @@ def main() -> None:
     parser.add_argument("--unseen", action="store_true", help="the kinds that are never trained on")
     parser.add_argument("--most", type=int, default=0, metavar="IMAGES", help="of a kind; 0: all")
     parser.add_argument("--clicks", type=int, default=0, metavar="OBJECTS", help="in each image")
+    parser.add_argument("--augment", default="auto", help="test-time augmentation")
     args = parser.parse_args()
     warnings.simplefilter("ignore", ShiftWarning)
     models = [nu.load_model(name) for name in args.models]
@@ -158,7 +160,8 @@ def main() -> None:
             for model in models:
                 pairs = (pair for n in some(names, args.most) for pair in planes_of(folder, n))
                 clicks = args.clicks if model.click else 0
-                print(row(group, model.name, measure(pairs, model, clicks)), flush=True)
+                found = measure(pairs, model, clicks, args.augment)
+                print(row(group, model.name, found), flush=True)
     print(f"\n{time.monotonic() - began:.0f} s")
 
 
