@@ -3,6 +3,7 @@ r"""Which tile is fastest on this computer, and how many threads it can use.
     python benchmarks/speed.py                         # 4096 x 4096 px; some minutes on two cores
     python benchmarks/speed.py --size 2048 --edges 512 1024 --repeats 1
     python benchmarks/speed.py --batches               # small planes together; 3 minutes
+    python benchmarks/speed.py --files                 # folders of small images; a minute
     python benchmarks/speed.py --compare --size 2048   # with MONAI's window, by processor time
     ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 \
         python benchmarks/speed.py --compare --size 2048 --precision float32   # as without bfloat16
@@ -15,6 +16,10 @@ With --batches: the bare network on small planes, 1, 2, 4 and 8 at once, on one 
 so on, in both number formats; a stack of such planes from image to labels, one after the other and
 together as `segment` chooses; and one such image as a file is run, whose size is looked at first.
 
+With --files: images of each edge length, from files to label files on one thread, by each model:
+their size estimated (as shipped), told, and told without the survey, in turns; milliseconds of the
+processor a file. Half of the images show their objects at twice their size.
+
 With --compare: tiled prediction, the bare network on tiles of 512 and 1024 px, and MONAI's sliding
 window (overlap 0.25, Gaussian, 512 px) around the plain network in float32 and around our fused
 one, in turns. The processor's time can be compared on a busy machine, too; use one thread.
@@ -25,15 +30,20 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import tempfile
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import tifffile
 import torch
 
+from napari_unet.batch.file_job import FileJob, segment_file
 from napari_unet.core.errors import ModelError
 from napari_unet.core.io.sample_images import blobs
+from napari_unet.core.progress import run_to_end
 from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.nn.bench import (
     best_times,
@@ -54,6 +64,9 @@ BATCHES = (1, 2, 4, 8)
 """How many small planes the bare network is given at once."""
 TILE_EDGES = (256, 512, 1024, 2048)
 PLANE_EDGES = (64, 128, 192, 256, 384, 512)
+FILE_EDGES, FILES = (64, 128, 256, 512), 10
+"""Edge lengths of images in files, and how many of each are run."""
+FILE_MODELS = ("general", "nuclei")
 PLANES = 16
 """Planes of the stacks that are segmented from image to labels."""
 
@@ -136,6 +149,39 @@ def measure_batches(model: Model, edges: Sequence[int], repeats: int) -> Iterato
         torch.set_num_threads(before)
 
 
+def measure_files(
+    edges: Sequence[int], count: int, repeats: int, folder: Path
+) -> Iterator[dict[str, Any]]:
+    """Yield milliseconds of the processor a file, by model and edge length, on one thread."""
+    torch.set_num_threads(1)
+    for edge in edges:
+        jobs = []
+        for number in range(count):
+            source = folder / f"{edge}_{number}.tif"
+            image = blobs((edge // 2, edge // 2), number).repeat(2, 0).repeat(2, 1)
+            tifffile.imwrite(source, image if number % 2 else blobs((edge, edge), number))
+            jobs.append(FileJob(source, source.with_suffix(".labels.tif")))
+        for name in FILE_MODELS:
+            model = load_model(name, "cpu")
+            told = PredictSettings(diameter=model.diameter)
+            tasks = {
+                "estimated": partial(_segment_files, jobs, model, PredictSettings()),
+                "told": partial(_segment_files, jobs, model, told),
+                "told, no survey": partial(
+                    _segment_files, jobs, model, replace(told, survey=False)
+                ),
+            }
+            tasks["told, no survey"]()
+            times = best_times(tasks, repeats, model.device, time.process_time)
+            row = {name: 1e3 * seconds / count for name, seconds in times.items()}
+            yield {"model": name, "edge": edge, "ms": row}
+
+
+def _segment_files(jobs: Sequence[FileJob], model: Model, settings: PredictSettings) -> None:
+    for job in jobs:
+        run_to_end(segment_file(job, model, settings, overwrite=True))
+
+
 def compare(model: Model, size: int, repeats: int, precision: str) -> dict[str, float]:
     """Return megapixels a second of processor time: tiled, bare by edge, and MONAI's two."""
     image = blobs((size, size))
@@ -165,6 +211,7 @@ def main() -> None:
     parser.add_argument("--batches", action="store_true", help="small planes together")
     parser.add_argument("--precision", default="auto", help="number format of a comparison")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file")
+    parser.add_argument("--files", action="store_true", help="folders of small images")
     values = parser.parse_args()
     try:
         model = load_model("nuclei")
@@ -179,12 +226,16 @@ def main() -> None:
             print(f"{name:12}: {rate:.3f} MPx/s, tiled is {rates['tiled'] / rate:.2f} x as fast")
         print(f"tiled prediction reaches {rates['tiled'] / bare:.0%} of the bare network")
         return
-    if values.batches:
+    if values.batches or values.files:
         rows = []
-        for row in measure_batches(model, values.edges or PLANE_EDGES, values.repeats):
-            rows.append(row)
-            times = ", ".join(f"{name} {ms:.1f}" for name, ms in row["ms"].items())
-            print(f"{row['threads']} threads, {row['precision']}, {row['edge']} px, ms: {times}")
+        with tempfile.TemporaryDirectory() as folder:
+            planes = measure_batches(model, values.edges or PLANE_EDGES, values.repeats)
+            files = measure_files(values.edges or FILE_EDGES, FILES, values.repeats, Path(folder))
+            for row in files if values.files else planes:
+                rows.append(row)
+                what = ", ".join(f"{name} {value}" for name, value in row.items() if name != "ms")
+                times = ", ".join(f"{name} {ms:.1f}" for name, ms in row["ms"].items())
+                print(f"{what}, ms: {times}", flush=True)
         if values.json:
             values.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
         return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+
 import numpy as np
 import pytest
 import tifffile
@@ -61,6 +63,18 @@ def test_the_provenance_says_how_far_an_object_may_extend(ndim, axes):
     stack = open_stack(np.zeros((3, 4, 5), np.uint8))
     result = provenance.make_provenance(stack, card.identity, PredictSettings())
     assert result["object_axes"] == axes and object_ndim("auto", result) == ndim
+
+
+def test_versions_are_looked_up_once(monkeypatch):
+    asked, stack = [], open_stack(np.zeros((4, 5), np.uint8))
+    version = importlib.metadata.version
+    monkeypatch.setattr(
+        "importlib.metadata.version", lambda name: asked.append(name) or version(name)
+    )
+    provenance._version.cache_clear()
+    card = ModelCard(name="m", spec=ModelSpec(in_channels=1, depth=1, width=1))
+    made = [provenance.make_provenance(stack, card.identity, PredictSettings()) for _ in range(3)]
+    assert asked == ["torch", "numpy"] and made[0] == made[2]
 
 
 def test_labels_are_known_again_whatever_their_type_and_size(monkeypatch):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from discs import disc_image, nested_image
@@ -9,6 +11,7 @@ from discs import disc_image, nested_image
 from napari_unet.core.errors import SettingsError
 from napari_unet.core.evaluation.metrics import evaluate
 from napari_unet.core.image.diameters import median_diameter
+from napari_unet.core.image.frames import Frame
 from napari_unet.core.io.sample_images import blobs
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.progress import run_to_end
@@ -20,7 +23,12 @@ from napari_unet.nn.inference.diameter_estimation import (
 )
 from napari_unet.nn.inference.model import load_model
 from napari_unet.nn.inference.model_input import get_voxel_ratio, open_frame
-from napari_unet.nn.inference.scale_trials import ScaleTrial, check_consistency, try_scale
+from napari_unet.nn.inference.scale_trials import (
+    ScaleTrial,
+    check_consistency,
+    choose_part,
+    try_scale,
+)
 from napari_unet.nn.inference.second_size import count_held, find_second_size
 from napari_unet.nn.inference.segment import segment_steps
 from napari_unet.nn.unet.net import UNet
@@ -84,19 +92,67 @@ def test_it_can_be_stopped_between_two_trials(nuclei, monkeypatch):
     assert len(scales) == 2
 
 
-def test_a_small_image_is_not_computed_again_after_the_look_at_it(nuclei, monkeypatch):
-    image, passes, levels = blobs((64, 64)), [], UNet._levels
+@pytest.fixture
+def passes(monkeypatch):
+    """The shapes of what goes through any network."""
+    seen, levels = [], UNet._levels
 
     def counted(net, x, core, **options):
-        passes.append(tuple(x.shape))
+        seen.append(tuple(x.shape[2:]))
         return levels(net, x, core, **options)
 
     monkeypatch.setattr(UNet, "_levels", counted)
+    return seen
+
+
+@pytest.mark.parametrize("size", [(64, 64), (70, 90)])
+def test_a_small_image_is_not_computed_again_after_the_look_at_it(nuclei, passes, size):
+    image = blobs(size)
     looked = run_to_end(segment_steps(image, nuclei)).labels
-    assert passes == [(1, 3, 64, 64)]
+    assert passes == [size]
     settings = PredictSettings(diameter=nuclei.diameter, survey=False)
     told = run_to_end(segment_steps(image, nuclei, settings)).labels
     assert len(passes) == 2 and looked.any() and np.array_equal(looked, told)
+
+
+def test_a_small_image_is_not_computed_again_at_another_scale(nuclei, passes):
+    settings = PredictSettings(
+        diameter=nuclei.diameter / 2
+    )  # 60 px become 120, which are read whole
+    looked = run_to_end(segment_steps(disc_image(11, 60)[0], nuclei, settings)).labels
+    count, plain = len(passes), replace(settings, survey=False)
+    assert passes[0] == (120, 120) and passes.count((120, 120)) == count == 2, "turned, too"
+    told = run_to_end(segment_steps(disc_image(11, 60)[0], nuclei, plain)).labels
+    assert len(passes) == count + 1 and looked.any() and np.array_equal(looked, told)
+
+
+def test_where_the_size_is_told_other_scales_are_looked_at_only_if_it_shows_nothing(passes):
+    general = load_model("general", "cpu")
+    image, told = blobs((64, 64)), PredictSettings(diameter=22)
+    assert resolve_diameter(open_stack(image), general, told)[1] == ()
+    assert passes == [(64, 64), (64, 64)], "straight and turned"
+    passes.clear()
+    wrong = PredictSettings(diameter=90)
+    _, remarks = resolve_diameter(open_stack(image), general, wrong)
+    assert any(remark.diameter and remark.diameter < 40 for remark in remarks)
+    assert len(passes) > 6
+    # Other scales have been looked at in between, and the image's own is still there.
+    run_to_end(segment_steps(blobs((96, 96)), general, PredictSettings()))
+    assert passes.count((96, 96)) == 2
+
+
+def test_of_a_small_frame_the_part_is_chosen_in_one_reading(nuclei, monkeypatch):
+    image = blobs((300, 280))
+    image[:, 150:] = 200
+    frame = open_frame(open_stack(image), nuclei, PredictSettings(), ())
+    reads, read = [], Frame.read
+    monkeypatch.setattr(Frame, "read", lambda *args: reads.append(args[1]) or read(*args))
+    part, window = choose_part(frame, 1.0)
+    assert len(reads) == 1 and window[1].start == 0
+    np.testing.assert_array_equal(part, read(frame, tuple(window)))
+    reads.clear()
+    choose_part(frame.at(8.0), 1.0)  # 2400 x 2240 px, of which 16 windows of 256 px are less
+    assert len(reads) == 16
 
 
 def test_micrometres_become_pixels_of_the_image(nuclei):

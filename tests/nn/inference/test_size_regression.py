@@ -49,9 +49,14 @@ def test_a_linear_rule_is_learned():
 def test_the_summary_of_features_comes_with_the_maps_of_a_plain_run(nuclei):
     tile = torch.rand(3, 50, 70)
     runner = nuclei.runner()
-    maps, summary = runner.summary(tile)
+    (maps,), summary = runner.summary(tile[None])
     torch.testing.assert_close(maps, runner(tile[None])[0])
     assert summary.shape == (2 * sum(nuclei.spec.widths),)
+    assert torch.equal(runner.maps(tile), maps)
+    with torch.inference_mode():
+        coarsest, *_ = runner.net.pyramid(tile[None])
+        wanted = (coarsest[0].mean((1, 2)), coarsest[0].std((1, 2), correction=0))
+    torch.testing.assert_close(summary[: 2 * nuclei.spec.widths[-1]], torch.cat(wanted))
 
 
 def test_the_size_is_told_at_any_zoom(sized, samples):

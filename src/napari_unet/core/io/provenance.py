@@ -9,6 +9,7 @@ import json
 import math
 from contextlib import suppress
 from dataclasses import asdict, fields
+from functools import cache
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +56,7 @@ def make_provenance(
     hashed
         Whether with a hash of the data.
     """
-    versions = {name: importlib.metadata.version(name) for name in ("torch", "numpy")}
+    versions = {name: _version(name) for name in ("torch", "numpy")}
     return {
         **model,
         "data_hash": hash_stack(stack) if hashed else None,
@@ -65,6 +66,12 @@ def make_provenance(
         **({} if stack.series is None else {"series": stack.series}),
         "versions": {"napari-unet": __version__, **versions},
     }
+
+
+@cache
+def _version(package: str) -> str:
+    """Return the version of a package; to look it up takes as long as a small plane's decoding."""
+    return importlib.metadata.version(package)
 
 
 def describe_image(stack: Stack) -> dict[str, Any]:

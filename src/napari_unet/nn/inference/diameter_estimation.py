@@ -10,7 +10,7 @@ distance maps and the most certain foreground, and are found again when the imag
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from napari_unet.core.training.samples import Samples
     from napari_unet.core.training.training_sample import Sample
     from napari_unet.nn.inference.model import Model
+    from napari_unet.nn.inference.taught_size import TaughtSize
 
 ESTIMATING = "looking at the image"
 """What is done, for the progress bar."""
@@ -97,28 +98,23 @@ def diameter_steps(
     settings = _in_pixels(stack, settings)
     if model.spec.head != "instance":
         return settings, ()
-    wanted, ranges = model.diameter, model.card.training.get("statistics")
+    wanted, told = model.diameter, settings.diameter is not None
+    ranges = model.card.training.get("statistics") if settings.survey else None
+    look_at_all = wanted and (not told or ranges)
+    looks = _FrameTrials.open(stack, model, settings) if look_at_all else None
     trials: list[ScaleTrial] = []
-    if wanted and (settings.diameter is None or (settings.survey and ranges)):
-        trials = yield from scale_trial_steps(stack, model, settings)
-    found, told = _combine(trials, wanted) if wanted else 0.0, settings.diameter is not None
+    if looks and (not told or not looks.shows_clear_objects(choose_scale(model, settings))):
+        trials = yield from looks.steps()
+    found = _combine(trials, wanted) if wanted else 0.0
     if not told and wanted:
         settings = replace(settings, diameter=wanted / working_scale(found, wanted))
     scale = choose_scale(model, settings)
     remarks: list[ShiftRemark | None] = []
-    if settings.survey and ranges and trials:
-        same = [trial for trial in trials if math.isclose(trial.scale, scale)]
-        frame = _middle_frame(stack, model, settings)
-        used = same[0] if same else try_scale(frame, scale, model, settings)
-        remarks = [shift_remark(used.statistics, ranges)]
-        remark = size_remark(found, settings.diameter or 0, told=told)
-        if told and remark and not same:
-            used = check_consistency(used, model, settings)
-        if not told or used.clear < CLEAR_COUNT:
-            remarks.append(remark)
-    if settings.survey and not told and len(trials) > 1:
-        frame = _middle_frame(stack, model, settings)
-        if other := find_second_size(trials, found, frame, model, settings):
+    if looks and ranges:
+        remarks.append(shift_remark(looks.at(scale).shift_statistics, ranges))
+        remarks.append(size_remark(found, settings.diameter or 0, told=told))
+    if looks and settings.survey and not told and len(trials) > 1:
+        if other := find_second_size(trials, found, looks.frame, model, settings):
             remarks.append(two_sizes_remark(settings.diameter or found, other))
     if settings.min_size is None:
         chosen = model.decoding.in_image(scale, model.spec.ndim)
@@ -145,55 +141,89 @@ def estimate_diameter(stack: Stack, model: Model, settings: PredictSettings | No
     """
     if not model.diameter:
         return 0.0
-    trials = run_to_end(scale_trial_steps(stack, model, settings or PredictSettings()))
-    return _combine(trials, model.diameter)
+    looks = _FrameTrials.open(stack, model, settings or PredictSettings())
+    return _combine(run_to_end(looks.steps()), model.diameter) if looks else 0.0
 
 
-def scale_trial_steps(
-    stack: Stack, model: Model, settings: PredictSettings
-) -> Generator[Progress, None, list[ScaleTrial]]:
-    """Segment a part of the middle frame at several scales, unless the first is conclusive.
+@dataclass(eq=False)
+class _FrameTrials:
+    """Scale trials of one frame; each scale is tried once, and kept.
 
-    That is the image's own, or the one for the size that the model was taught.
-
-    The result depends on the stack alone, not on which frames or tiles are run. Yields between two
-    trials: a network that finds thousands of objects in noise takes long over each.
+    What they say depends on the stack alone, not on which frames or tiles are run.
     """
-    if not stack.indices(model.spec.ndim):
-        return []
-    frame = _middle_frame(stack, model, settings)
-    if frame.blank:
-        return []
-    wanted, taught = model.diameter or 0.0, taught_size(model, stack)
-    scales = [*SCALES, *(FAR_SCALES if model.size else ())]
-    if taught:
-        scales = [working_scale(taught.diameter / step, wanted) for step in TAUGHT_STEPS]
 
-    def look(scale: float) -> ScaleTrial:
-        return replace(try_scale(frame, scale, model, settings), taught=taught)
+    frame: Frame
+    model: Model
+    settings: PredictSettings
+    taught: TaughtSize | None
+    kept: list[ScaleTrial] = field(default_factory=list)
 
-    first = look(scales[0])
-    if first.is_conclusive(wanted):
-        return [first]
-    trials = [check_consistency(first, model, settings)]
+    @classmethod
+    def open(cls, stack: Stack, model: Model, settings: PredictSettings) -> _FrameTrials | None:
+        """Open a stack's middle frame; None if there is none, or nothing in it."""
+        frames = stack.indices(model.spec.ndim)
+        if not frames:
+            return None
+        at_own_scale = replace(settings, diameter=None, diameter_um=None)
+        frame = open_frame(stack, model, at_own_scale, frames[len(frames) // 2])
+        return None if frame.blank else cls(frame, model, settings, taught_size(model, stack))
 
-    def look_at(scales: list[float]) -> Generator[Progress, None, None]:
-        for scale in scales:
-            new = all(abs(math.log(trial.scale / scale)) >= math.log(SAME) for trial in trials)
-            if new and scale * max(frame.size) >= LEAST_EDGE:
-                yield Progress(0, 0, ESTIMATING)
-                trials.append(check_consistency(look(scale), model, settings))
+    @property
+    def scales(self) -> list[float]:
+        """Scales that are tried, the most likely first."""
+        if self.taught:
+            sizes = (self.taught.diameter / step for step in TAUGHT_STEPS)
+            return [working_scale(size, self.model.diameter) for size in sizes]
+        return [*SCALES, *(FAR_SCALES if self.model.size else ())]
 
-    yield from look_at(scales)
-    best = sorted(trials, key=lambda trial: trial.quality(wanted), reverse=True)[:BEST]
-    yield from look_at([working_scale(trial.size, wanted) for trial in best if trial.size])
-    return trials
+    def at(self, scale: float, *, turned: bool = False) -> ScaleTrial:
+        """Return the trial at a scale, with its consistency if it is to be `turned`."""
+        place = next((n for n, t in enumerate(self.kept) if math.isclose(t.scale, scale)), None)
+        if place is None:
+            given = (self.frame, scale, self.model, self.settings)
+            self.kept.append(replace(try_scale(*given, turned=turned), taught=self.taught))
+            return self.kept[-1]
+        if turned and not self.kept[place].turned:
+            self.kept[place] = check_consistency(self.kept[place], self.model, self.settings)
+        return self.kept[place]
+
+    def shows_clear_objects(self, scale: float) -> bool:
+        """Return whether so many objects are clear at a scale that no other need be looked at."""
+        trial, wanted = self.at(scale), self.model.diameter or 0.0
+        if math.isclose(scale, self.scales[0]) and trial.is_conclusive(wanted):
+            return False  # it is the only one that `steps` looks at
+        enough = trial.count_clear_looking(wanted) >= CLEAR_COUNT
+        return enough and self.at(scale, turned=True).clear >= CLEAR_COUNT
+
+    def steps(self) -> Generator[Progress, None, list[ScaleTrial]]:
+        """Try several scales, unless the first is conclusive.
+
+        That is the image's own, or the one for the size that the model was taught. Yields between
+        two trials: a network that finds thousands of objects in noise takes long over each.
+        """
+        wanted, scales = self.model.diameter or 0.0, self.scales
+        first = self.at(scales[0])
+        if first.is_conclusive(wanted):
+            return [first]
+        trials = [self.at(first.scale, turned=True)]
+
+        def look_at(scales: list[float]) -> Generator[Progress, None, None]:
+            for scale in scales:
+                new = all(abs(math.log(trial.scale / scale)) >= math.log(SAME) for trial in trials)
+                if new and scale * max(self.frame.size) >= LEAST_EDGE:
+                    yield Progress(0, 0, ESTIMATING)
+                    trials.append(self.at(scale, turned=True))
+
+        yield from look_at(scales)
+        best = sorted(trials, key=lambda trial: trial.quality(wanted), reverse=True)[:BEST]
+        yield from look_at([working_scale(trial.size, wanted) for trial in best if trial.size])
+        return trials
 
 
 def training_statistics(model: Model, samples: Samples) -> dict[str, list[float]]:
     """Return the ranges of the training images' statistics, for the model's card."""
     trials = (try_sample(model, sample) for sample in samples.items)
-    return statistic_ranges([trial.statistics for trial in trials if trial])
+    return statistic_ranges([trial.shift_statistics for trial in trials if trial])
 
 
 def try_sample(model: Model, sample: Sample) -> ScaleTrial | None:
@@ -239,9 +269,3 @@ def _combine(trials: list[ScaleTrial], wanted: float) -> float:
     size = float(np.exp(np.average(sizes, weights=weights)))
     best = found[int(quality.argmax())]
     return best.taught.of_image(size, best.objects) if best.taught else size
-
-
-def _middle_frame(stack: Stack, model: Model, settings: PredictSettings) -> Frame:
-    frames = stack.indices(model.spec.ndim)
-    at_own_scale = replace(settings, diameter=None, diameter_um=None)
-    return open_frame(stack, model, at_own_scale, frames[len(frames) // 2])

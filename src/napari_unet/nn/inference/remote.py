@@ -135,9 +135,13 @@ class RemoteRunner(Runner):
         features = self._ask_for(FEATURES, tiles)
         return crop(features, core) if core else features
 
-    def summary(self, tile: Tensor) -> tuple[Tensor, Tensor]:
-        """Return maps and features' summary of one tile, computed here: parts are small."""
-        return self._here.summary(tile)
+    def maps(self, tile: Tensor) -> Tensor:
+        """Return maps of one tile, computed here: what is looked at is small."""
+        return self._here.maps(tile)
+
+    def summary(self, tiles: Tensor, *, hold: bool = False) -> tuple[Tensor, Tensor]:
+        """Return maps of tiles and the first one's summary, computed here; nothing is held."""
+        return self._here.summary(tiles)
 
     def read(self, features: Tensor) -> Tensor:
         """Read raw maps off features, here."""

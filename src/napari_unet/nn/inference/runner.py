@@ -15,7 +15,7 @@ import torch
 
 from napari_unet.nn.unet.fused import FusedUNet
 from napari_unet.nn.unet.layers import LAYOUT
-from napari_unet.nn.unet.net import UNet, crop, fold
+from napari_unet.nn.unet.net import UNet, crop, fold, pad_to_multiple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 HELD_PIXELS = 2**18
-"""Features of so many pixels are held from a look at an image to its run, at most."""
+"""Features of so many pixels are held from looks at an image to its run, at most."""
 AUTO, OFF, FLIPS, TURNS = "auto", "off", "flips", "flips and turns"
 """The choices of `PredictSettings.augment`; `choose_augment` resolves the first."""
 
@@ -89,8 +89,8 @@ class Runner:
 
     With several views its answer is their average.
 
-    What `summary` computed is held for the next call: a small image that was looked at for the size
-    of its objects is mostly run as it was looked at, and is not computed twice.
+    What `summary` computed is held for the next call, if wished: a small image that was looked at
+    for the size of its objects is mostly run as it was looked at, and is not computed twice.
     """
 
     net: UNet
@@ -150,37 +150,55 @@ class Runner:
         with torch.inference_mode(), _exactly():
             return self._run(self.net.trunk, self._sent(tiles), core)
 
-    def summary(self, tile: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the raw maps of one tile (C, *spatial), and what its features are on the whole.
+    def maps(self, tile: Tensor) -> Tensor:
+        """Return the raw maps of one tile (C, *spatial), as `summary` does, and nothing else."""
+        with torch.inference_mode(), _exactly():
+            return self.read(self._run(self.net.trunk, self._sent(tile[None]), None))[0]
+
+    def summary(self, tiles: Tensor, *, hold: bool = False) -> tuple[Tensor, Tensor]:
+        """Return the raw maps of tiles (N, C, *spatial), and what the first is on the whole.
+
+        Parameters
+        ----------
+        hold
+            Whether the next call may be for the first tile, or for that tile padded to the
+            network's grid: its features are held for it, beside those that are held already.
 
         Returns
         -------
         maps, summary
-            float32 (K, *spatial), as a call with a single view gives them, and (F,): mean and
-            standard deviation of each channel of each level, the coarsest first.
+            float32 (N, K, *spatial), as a call with a single view gives them, and (F,): mean and
+            standard deviation of each channel of each level's features, the coarsest first.
         """
         with torch.inference_mode(), _exactly():
-            layout = LAYOUT[tile.ndim - 1]
-            levels = self.net.pyramid(self._sent(tile[None]).contiguous(memory_format=layout))
-            parts = []
+            layout = LAYOUT[tiles.ndim - 2]
+            levels = self.net.pyramid(self._sent(tiles).contiguous(memory_format=layout))
+            parts: list[Tensor] = []
             for features in levels:
-                flat = features[0].flatten(1).float()
-                parts += [flat.mean(1), flat.std(1, correction=0)]
-            features = features[:, :, *(slice(0, size) for size in tile.shape[1:])]
+                parts += _mean_and_spread(features[0])
             # A network of ONNX Runtime has its features from torch: other numbers than its own.
-            if isinstance(self.net, UNet) and tile[0].numel() <= HELD_PIXELS:
-                self._held[:] = [(tile.clone(), features)]
-            return self.read(features)[0], torch.cat(parts)
+            if hold and isinstance(self.net, UNet):
+                self._hold(tiles[0], features[:1])
+            features = crop(features, tuple(slice(0, size) for size in tiles.shape[2:]))
+            return self.read(features), torch.cat(parts)
+
+    def _hold(self, tile: Tensor, features: Tensor) -> None:
+        """Hold the features of a padded tile, and let go of the oldest that are too many."""
+        padded = pad_to_multiple(tile, self.net.spec.stride)
+        self._held.append((padded.clone(), features))
+        while sum(image[0].numel() for image, _ in self._held) > HELD_PIXELS:
+            del self._held[0]
 
     def _take_held(self, tiles: Tensor, core: Window | None) -> Tensor | None:
-        """Return the features (1, width, *spatial) that are held, if they are these tiles'."""
-        try:
-            image, features = self._held.pop()
-        except IndexError:  # nothing is, or another thread has taken it
+        """Return the features (1, width, *spatial) that are held of these tiles; hold none more."""
+        held, self._held[:] = [*self._held], []
+        if not held or len(tiles) != 1:
             return None
-        if len(tiles) != 1 or not torch.equal(image, tiles[0]):
-            return None
-        return crop(features, core) if core else features
+        wanted = pad_to_multiple(tiles[0], self.net.spec.stride)
+        for image, features in held:
+            if torch.equal(image, wanted):
+                return crop(features, core or tuple(slice(0, size) for size in tiles.shape[2:]))
+        return None
 
     def read(self, features: Tensor) -> Tensor:
         """Read raw maps, float32 (N, K, *spatial), off features in any number format."""
@@ -197,3 +215,13 @@ class Runner:
 def _exactly() -> AbstractContextManager[None]:
     # TF32, torch's default for convolutions on recent GPUs, is not what float32 promises.
     return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+
+
+def _mean_and_spread(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation of each channel of features (C, *spatial), float32 (C,).
+
+    `Tensor.std` takes ten times as long where channels are the last in memory.
+    """
+    pixels = features.flatten(1).T.float()
+    mean = pixels.mean(0)
+    return mean, (pixels - mean).square_().mean(0).sqrt_()

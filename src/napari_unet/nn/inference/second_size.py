@@ -114,9 +114,9 @@ def count_held(
         for part, size in zip(window, at_coarse.shape, strict=True)
     )
     wanted, ratio = model.diameter or 0.0, get_voxel_ratio(model, frame.stack)
-    maps, labels, _ = find_objects(at_coarse.read(whole), model, settings)
+    maps, labels = find_objects(at_coarse.read(whole), model, settings)
     clear = name_clear_objects(labels, maps[1], wanted, ratio)
-    maps, parts, _ = find_objects(at_fine.read(window), model, settings)
+    maps, parts = find_objects(at_fine.read(window), model, settings)
     names = name_clear_objects(parts, maps[1], wanted, ratio)
     if not len(clear) or not len(names):
         return np.zeros(len(clear), np.int64)

@@ -291,7 +291,7 @@ def _looked_at(model: Model, samples: Samples) -> Generator[None, None, dict[str
         yield
         trial = yield from run_cancellable(partial(try_sample, model, item))
         if trial is not None:
-            seen.append(trial.statistics)
+            seen.append(trial.shift_statistics)
             if trial.objects >= CONCLUSIVE_COUNT and item.diameter:
                 ratios.append(trial.diameter / item.diameter)
     found: dict[str, Any] = {"statistics": before} if before else {}
