@@ -141,15 +141,16 @@ class MaskPredictor:
             click_window = self._choose_window(clicks, previous, level)
             logit = self._logit(click_window, clicks, previous)
             probability = click_window.enlarged(_sigmoid(logit))
-            mask = extract_object(probability, click_window.in_stack, clicks)
-            if level == levels[-1] or not self._leaves(click_window, mask):
+            # Mostly nothing at all reaches the border, and the object need not be looked for yet.
+            if level == levels[-1] or not self._leaves(click_window, probability > 0.5):
                 break
-        if self.head.refiner is None or not self._refines:
-            return mask
-        outline = Outline.around(logit, click_window, self.features.frame, clicks)
-        if outline is None:
-            return mask
-        self._refine(self.head.refiner, outline, probability, click_window)
+            found = extract_object(probability, click_window.in_stack, clicks)
+            if not self._leaves(click_window, found.inside):
+                break
+        if self.head.refiner is not None and self._refines:
+            outline = Outline.around(logit, click_window, self.features.frame, clicks)
+            if outline is not None:
+                self._refine(self.head.refiner, outline, probability, click_window)
         return extract_object(probability, click_window.in_stack, clicks)
 
     def warm(self, pixel: Index) -> Iterator[Progress]:
@@ -301,14 +302,17 @@ class MaskPredictor:
         found: Tensor = pool(seen, shape)
         return found.to(like.device)
 
-    def _leaves(self, click_window: ClickWindow, mask: ObjectMask) -> bool:
-        """Return whether a mask reaches the window's border where the frame goes on beyond it."""
+    def _leaves(self, click_window: ClickWindow, inside: np.ndarray) -> bool:
+        """Return whether a mask reaches the window's border where the frame goes on beyond it.
+
+        It is bool, of the stack's pixels in the window.
+        """
         for axis, (w, n) in enumerate(
             zip(click_window.window, self.features.frame.shape, strict=True)
         ):
-            if w.start > 0 and mask.inside.take(0, axis).any():
+            if w.start > 0 and inside.take(0, axis).any():
                 return True
-            if w.stop < n and mask.inside.take(-1, axis).any():
+            if w.stop < n and inside.take(-1, axis).any():
                 return True
         return False
 
