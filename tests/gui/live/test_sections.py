@@ -26,6 +26,7 @@ from napari_unet.gui.layers.label_geometry import get_label_geometry
 from napari_unet.gui.layers.overlay_layer import is_overlay
 from napari_unet.gui.layers.result_info import RESULT_KEY, ResultInfo, is_unedited
 from napari_unet.gui.live import activity
+from napari_unet.gui.live import scribbles as scribbles_module
 from napari_unet.gui.live import section as section_module
 from napari_unet.gui.live import work as work_module
 from napari_unet.gui.live.footer import describe_round
@@ -132,6 +133,42 @@ def test_scribbles_that_are_kept_may_go_on_or_be_discarded_meanwhile(viewer, pan
     assert [layer.name for layer in viewer.layers if "by scribbles" in layer.name] == [
         "any by scribbles"
     ]
+
+
+def test_an_undo_or_another_slice_takes_nothing_that_is_kept(viewer, panel, qtbot, monkeypatch):
+    image, labels = disc_image(20, 128)
+    viewer.add_image(np.stack([image.astype(np.float32)] * 2), name="any")
+    viewer.dims.set_point(0, 0)
+    section, go_on, keep_steps = panel.scribbles, threading.Event(), scribbles_module._keep_steps
+
+    def slow(*arguments):
+        while not go_on.wait(0.01):
+            yield
+        return (yield from keep_steps(*arguments))
+
+    monkeypatch.setattr(scribbles_module, "_keep_steps", slow)
+    section.objects.click()
+    row, gap = np.flatnonzero(labels[16]), np.flatnonzero(labels[32] == 0)
+
+    def draw(z, y, columns, kind):
+        where = (np.full(len(columns), z), np.full(len(columns), y), columns)
+        viewer.layers[SCRIBBLE_LAYER].data_setitem(where, kind)
+
+    draw(0, 16, row, OBJECT)
+    draw(0, 32, gap, BACKGROUND)
+    qtbot.waitUntil(lambda: section.found is not None, timeout=60_000)
+    first = section.found
+    viewer.dims.set_point(0, 1)
+    draw(1, 16, row, OBJECT)
+    qtbot.waitUntil(lambda: "on the background" in section.status.text(), timeout=10_000)
+    assert section.found is first, "it is of another slice"
+    section.keep.click()
+    assert panel.correct.recording.wait(10)
+    panel.correct.recording.undo()
+    panel.correct.recording.undo()
+    qtbot.waitUntil(lambda: section.found is None, timeout=10_000)
+    go_on.set()
+    qtbot.waitUntil(lambda: "any by scribbles" in viewer.layers, timeout=10_000)
 
 
 def result(viewer):

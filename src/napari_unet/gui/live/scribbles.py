@@ -167,7 +167,9 @@ class ScribbleSection(QWidget):
         def done(result: tuple[ScribbleFeatures, np.ndarray | None]) -> None:
             self._features, found = (key, result[0]), result[1]
             if found is None:  # nothing to tell apart: not yet, or not any more
-                self._show_nothing()
+                shown = self.found
+                if shown is not None and (shown[0], *shown[2:4]) == (image, index, window):
+                    self._show_nothing()
                 missing = "the background" if (drawn == OBJECT).any() else "an object"
                 self._say(f"Now draw a line on {missing}.")
             else:
@@ -204,12 +206,13 @@ class ScribbleSection(QWidget):
     def clear(self) -> None:
         """Show nothing any more."""
         self.cancel()
+        self._keeping = None
         self._show_nothing()
         self._say(_HINT)
 
     def _show_nothing(self) -> None:
         self.shown.hide()
-        self.found = self._keeping = None
+        self.found = None
         self._show_state()
 
     def _place(self, image: Image, geometry: LabelGeometry) -> tuple[Index, Window]:
