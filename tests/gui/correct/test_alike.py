@@ -118,6 +118,9 @@ def test_what_is_done_to_one_is_done_to_all_as_one_step(viewer, correct, qtbot):
     found = {alike.alike.items[place].labels[0] for place in alike.marked}
     assert found == set(range(3, 10))
     assert "7 of 17 objects are like the 2 deleted" in alike.status.text()
+    alike._failed(InputError("It went wrong."))
+    viewer.layers.remove(viewer.add_points(name="of another"))
+    assert alike.status.text() == "It went wrong.", "no file was opened"
     kept, gone = 3, 4
     outlines = viewer.layers["alike"].data
     assert outlines[0][disc(SHAPE, SPECKS[kept], 3)].any() and not outlines[1].any()

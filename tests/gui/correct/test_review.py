@@ -10,7 +10,9 @@ import tune_parts as parts
 from discs import disc
 
 from napari_unet.core.annotations.header import find_journals
+from napari_unet.core.annotations.journal import Journal
 from napari_unet.core.annotations.journal_reader import JournalReader
+from napari_unet.core.errors import OutputError
 from napari_unet.core.review.order import OBJECT
 from napari_unet.gui.correct import review as review_module
 from napari_unet.gui.jobs.job import HOST, Job, get_device_queue
@@ -141,6 +143,36 @@ def test_answers_wait_for_the_disk_and_a_review_ends_with_its_labels(
     qtbot.waitUntil(lambda: get_device_queue(HOST).running is None)
 
 
+def test_a_review_says_why_an_answer_is_not_saved(correct, qtbot, monkeypatch):
+    review = correct[0].review
+
+    def refuse(*_, **__):
+        raise OutputError("The disk is full.")
+
+    def go_to_object():
+        while review.item.kind != OBJECT:
+            review.next()
+        return review.item
+
+    review.start()
+    qtbot.waitUntil(lambda: review.plan is not None, timeout=60_000)
+    recording, first = review.plan.query.recording, go_to_object()
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "begin", refuse)
+        review.delete()
+        qtbot.waitUntil(lambda: "Not saved yet, but kept" in review.status.text(), timeout=10_000)
+    assert review.item is first and "The disk is full." in review.status.text()
+    recording.retry()
+    qtbot.waitUntil(lambda: review.item is not first, timeout=10_000)
+    second = go_to_object()
+    with monkeypatch.context() as patch, JournalReader(recording.journal.path) as journal:
+        patch.setattr(recording, "journal", journal)
+        review.delete()
+        assert "Another window works on these corrections" in review.status.text()
+        review.next()
+        assert review.item is not second
+
+
 def test_what_another_step_took_the_place_of_says_so(correct, qtbot):
     section, _ = correct
     review, alike, queue = section.review, section.alike, get_device_queue("auto")
@@ -155,7 +187,12 @@ def test_what_another_step_took_the_place_of_says_so(correct, qtbot):
     alike.find_button.click()
     assert review.status.text() == "Another step came first; press Review again."
     assert not review.toggle.isChecked()
-    queue.submit(Job(lambda: iter(())))
+    section.uncertain.next.click()
     assert alike.status.text() == "Another step came first; press A again."
+    queue.submit(Job(lambda: iter(())))
+    assert section.uncertain.status.text() == "Another step came first; press N again."
+    section.uncertain.next.click()
+    section.uncertain.cancel()
+    assert section.uncertain.status.text() == "", "the user need not be told"
     go_on.append(True)
     qtbot.waitUntil(lambda: queue.running is None)

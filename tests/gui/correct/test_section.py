@@ -424,7 +424,8 @@ def test_what_is_right_is_marked_where_the_user_looks(window, qtbot):
     viewer.dims.set_point(1, 25)
     mask.confirm_object((2, 25, 35))  # a slice that the slider is not at
     viewer.dims.ndisplay = 3
-    mask.check_slice()
+    mask.checked.click()
+    assert not mask.checked.isChecked(), "it was refused"
     assert len(viewer.layers) == 3 + mask.show_mask.isChecked()
     saved(section, qtbot)
     journal = section.recording.journal

@@ -370,9 +370,11 @@ class AlikeSection(QWidget):
         if alike is None or self.job is not None:
             return
         opened = {file_of(image) for image in image_layers(self._viewer)}
+        before = [image.opened for image in alike.images]
         for image in alike.images:
             image.opened = image.file is not None and os.path.abspath(image.file.source) in opened
-        self._show()
+        if before != [image.opened for image in alike.images]:  # else what was said stays
+            self._show()
 
     def _say(self, text: str) -> None:
         if self.status.text() != text:

@@ -132,6 +132,7 @@ class MaskSection(QWidget):
             return
         recording = self._tracker.begin_recording(layer)
         if not self._may_mark(recording):
+            self.show_state(recording)  # the click has pressed the button already
             return
         index = plane_in_view(self._viewer, recording)
         recording.mark(UNKNOWN if _is_checked(recording, index) else KNOWN, index)

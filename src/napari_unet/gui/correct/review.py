@@ -23,7 +23,7 @@ from napari_unet.core.review.quality import LEAST_DRAWN, estimate_quality
 from napari_unet.gui.correct.alike_search import AlikeQuery
 from napari_unet.gui.correct.mask_section import tip_button
 from napari_unet.gui.correct.review_plan import ReviewPlan, plan_review
-from napari_unet.gui.correct.review_text import ASK, ASK_SQUARE, GONE, KEYS, TIPS, TITLES
+from napari_unet.gui.correct.review_text import ASK, ASK_SQUARE, GONE, KEYS, READ_ONLY, TIPS, TITLES
 from napari_unet.gui.errors import report_error
 from napari_unet.gui.jobs.engine import get_features
 from napari_unet.gui.jobs.job import CANCELLED, REPLACED, Job, WidgetJobs, get_device_queue
@@ -206,6 +206,9 @@ class ReviewSection(QWidget):
         plan, item = self.plan, self.item
         if plan is None or item is None or item.kind != OBJECT or self.busy:
             return
+        if plan.query.recording.read_only:
+            self._say(READ_ONLY)
+            return
         labels, found = self._labels(), plan.objects[item.number]
         if plan.was_edited(item, labels):
             self._say("It was changed already: press N to go on, or Ctrl+Z to take it back.")
@@ -302,10 +305,14 @@ class ReviewSection(QWidget):
         self._go_on()
 
     def _recording_changed(self, recording: LayerRecording) -> None:
-        """End with the labels: they were removed, or other ones took their place."""
-        if self.plan is not None and self.plan.query.recording is recording and recording.closed:
+        """End with the labels, removed or replaced; say why an answer cannot be saved."""
+        if self.plan is None or self.plan.query.recording is not recording:
+            return
+        if recording.closed:
             self.stop()
             self._say(GONE)
+        elif recording.failed and self._saving is recording:
+            self._say(recording.describe())
 
     def _layer_removed(self, event: Any) -> None:
         """End with the outline: nobody sees any more what is asked."""

@@ -29,3 +29,6 @@ ASK = {
 }
 ASK_SQUARE = "A square drawn at random: add every missed object in it, then N; if none is, Y."
 GONE = "The review has ended: its labels were removed, or others took their place."
+READ_ONLY = (
+    "Another window works on these corrections; here they can only be looked at: press N to go on."
+)

@@ -17,7 +17,7 @@ from qtpy.QtWidgets import QCheckBox, QPushButton, QWidget
 from napari_unet.core.errors import UnetError
 from napari_unet.core.progress import Progress
 from napari_unet.gui.errors import describe_error
-from napari_unet.gui.jobs.job import CANCELLED, Job, WidgetJobs, get_device_queue
+from napari_unet.gui.jobs.job import CANCELLED, REPLACED, Job, WidgetJobs, get_device_queue
 from napari_unet.gui.layers.convert import full_resolution, layer_axes, layer_stack
 from napari_unet.gui.layers.key_bindings import bind_window_key, weak_callback
 from napari_unet.gui.layers.label_geometry import Placement
@@ -121,8 +121,11 @@ class UncertaintySection(QWidget):
 
     def cancel(self) -> None:
         """Stop searching; what was found stays."""
-        if self.job is not None:
-            self.job.cancel()
+        job, self.job = self.job, None
+        if job is not None:
+            job.cancel()
+            self.search, self._go_when_found = None, False
+            self._show_status("")
 
     def _start_search(self, image: Image, model: str) -> None:
         self.cancel()
@@ -162,11 +165,11 @@ class UncertaintySection(QWidget):
 
     def _end(self, search: UncertaintySearch, state: str) -> None:
         if search.job is not self.job:
-            return  # there is a newer search
+            return  # it was cancelled here
         self.job = None
         if state == CANCELLED:
             self.search, self._go_when_found = None, False
-            self._show_status("")
+            self._show_status(REPLACED.format(KEY.upper()))
         elif self._go_when_found:
             self._show_next()
 
