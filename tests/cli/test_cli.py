@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import types
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +22,12 @@ from scipy import ndimage
 from napari_unet import __version__
 from napari_unet.cli import build_parser, demo, main
 from napari_unet.cli.options import settings_from
-from napari_unet.cli.terminal import follow, progress_bar
 from napari_unet.core.errors import InputError
 from napari_unet.core.evaluation.overlay import to_rgb
+from napari_unet.core.io.label_writer import create_output
 from napari_unet.core.io.provenance import read_provenance
 from napari_unet.core.io.sample_images import SAMPLES, sample_path, truth_path
 from napari_unet.core.io.stack import open_stack
-from napari_unet.core.progress import Progress
 from napari_unet.core.settings.tasks import PredictSettings
 
 
@@ -381,22 +381,22 @@ def test_control_c_in_a_real_process(tmp_path: Path, tiny_model: str, home: Path
 # ------------------------------------------------------------------------------------ demo
 
 
-def test_a_request_to_end_cleans_up_as_control_c_does() -> None:
+def test_a_request_to_end_cleans_up_as_control_c_does(monkeypatch, tmp_path) -> None:
     """Batch systems send it when a job's time is over."""
-    closed = []
-
-    def steps():
-        try:
-            yield Progress(0, 2, "tiles")
-            signal.raise_signal(signal.SIGTERM)
-            yield Progress(1, 2, "tiles")
-        finally:
-            closed.append(True)
-
+    source, target = tmp_path / "labels.tif", tmp_path / "labels.zarr"
+    tifffile.imwrite(source, np.ones((4, 4), np.uint8))
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(KeyboardInterrupt), progress_bar(1) as bar:
-        follow(steps(), bar)
-    assert closed and signal.getsignal(signal.SIGTERM) == before
+
+    @contextmanager
+    def interrupted(*described, **more):
+        with create_output(*described, **more) as output:
+            signal.raise_signal(signal.SIGTERM)
+            yield output
+
+    monkeypatch.setattr("napari_unet.core.labels.label_export.create_output", interrupted)
+    assert main(["convert", str(source), str(target)]) == 130
+    assert names(tmp_path) == ["labels.tif"]
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 @pytest.mark.parametrize("name", SAMPLES)

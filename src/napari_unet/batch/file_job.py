@@ -273,8 +273,8 @@ def segment_file(
             provenance["link"] = asdict(link)
         provenance["labels_hash"] = hash_labels(output.array)
         output.finish(np.uint16 if largest < 2**16 else np.uint32, provenance)
-    if tracks is not None:
-        tracks.write_csv(tracks_path(job.target))
+        if tracks is not None:  # before the labels are there: where they are, their tracks are, too
+            tracks.write_csv(tracks_path(job.target))
     return provenance
 
 

@@ -20,7 +20,7 @@ from napari_unet.core.io.ome_zarr import is_address
 from napari_unet.core.io.provenance import are_labels, hash_stack, read_provenance
 from napari_unet.core.io.stack import Stack, open_stack
 from napari_unet.core.models.store import ModelEntry, list_models
-from napari_unet.core.settings.tasks import LinkSettings, PredictSettings
+from napari_unet.core.settings.tasks import EARLIER_DEFAULTS, LinkSettings, PredictSettings
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -230,7 +230,7 @@ def replay_steps(plan: ReplayPlan, model: Model) -> Generator[Progress, None, Re
     from napari_unet.nn.inference.segment import segment_steps
 
     known = {item.name for item in fields(PredictSettings)}
-    recorded = plan.provenance["settings"]
+    recorded = EARLIER_DEFAULTS | plan.provenance["settings"]
     settings = PredictSettings(**{k: v for k, v in recorded.items() if k in known})
     stack = plan.stack
     done = yield from segment_steps(stack, model, settings)

@@ -27,7 +27,13 @@ from napari_unet.cli.replay import add_replay
 from napari_unet.cli.samples import add_samples
 from napari_unet.cli.segment import add_segment
 from napari_unet.cli.serve import add_serve
-from napari_unet.cli.terminal import INTERRUPTED, UNUSABLE, one_line_remarks, say
+from napari_unet.cli.terminal import (
+    INTERRUPTED,
+    UNUSABLE,
+    ending_as_by_control_c,
+    one_line_remarks,
+    say,
+)
 from napari_unet.cli.train import add_train
 from napari_unet.cli.view import add_view
 from napari_unet.core.errors import UnetError
@@ -47,7 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     with one_line_remarks():
         try:
             values = build_parser().parse_args(argv)
-            return int(values.run(values))
+            with ending_as_by_control_c():
+                return int(values.run(values))
         except UnetError as error:
             say(f"error: {error}")
             return UNUSABLE

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.cli.options import add_command, add_model_options, load_model
-from napari_unet.cli.terminal import follow, format_table, progress_bar, say
+from napari_unet.cli.terminal import ending_at_once, follow, format_table, progress_bar, say
 from napari_unet.core.errors import OutputError
 from napari_unet.core.io.files import expand_path, make_folder
 from napari_unet.core.io.sample_images import sample_path
@@ -108,7 +108,8 @@ def _demo(values: Namespace) -> int:
     if not values.headless and not problem:
         from napari_unet.gui.samples import run_demo
 
-        run_demo(values.model, values.device)
+        with ending_at_once():
+            run_demo(values.model, values.device)
         return 0
     if problem:
         say(f"{problem}; the demo runs without a window and writes files.")

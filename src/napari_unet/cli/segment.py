@@ -127,8 +127,9 @@ def _segment(values: Namespace) -> int:
     if many:
         make_folder(values.output)
         if blocks.resume:  # each result is whole, so what is there is done
-            done = [job for job in jobs if job.is_done(linked=values.link)]
-            jobs = [job for job in jobs if job not in done]
+            found, jobs = jobs, []
+            for job in found:
+                (done if job.is_done(linked=values.link) else jobs).append(job)
             _remark_on_done(done, values.model, settings)
     else:
         jobs[0].open(values.axes, values.level)
@@ -138,7 +139,10 @@ def _segment(values: Namespace) -> int:
     def run(job: FileJob, bar: tqdm[Any]) -> None:
         bar.set_description(Path(job.source).name, refresh=False)
         options = blocks.for_job(job, linked=values.link) if many else blocks
-        steps = segment_file(job, model, settings, values.axes, values.overwrite, link, options)
+        # Tracks are written before their labels: without these they are those of a killed run.
+        alone = values.resume and values.link and job.target is not None and not job.target.exists()
+        overwrite = values.overwrite or alone
+        steps = segment_file(job, model, settings, values.axes, overwrite, link, options)
         try:
             provenance = follow(steps, bar)
         except (KeyboardInterrupt, OutputError, ConnectionLostError) as end:

@@ -84,8 +84,7 @@ def follow(steps: Generator[Progress, None, Result], bar: tqdm[Any]) -> Result:
             say(f"warning: left empty: block at {_corner(step)}: {problem}")
         bar.update(before + min(step.done / max(1, step.total), 1) - bar.n)
 
-    with ending_as_by_control_c():
-        return run_to_end(steps, show)
+    return run_to_end(steps, show)
 
 
 @contextlib.contextmanager
@@ -103,6 +102,16 @@ def ending_as_by_control_c() -> Iterator[None]:
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
+
+
+@contextlib.contextmanager
+def ending_at_once() -> Iterator[None]:
+    """Have SIGTERM end a window at once: its event loop would not notice before the mouse moves."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         yield
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.cli.options import add_command, add_labels_as
+from napari_unet.cli.terminal import ending_at_once
 from napari_unet.core.errors import InputError
 from napari_unet.core.io.files import check_exists, expand_path
 
@@ -35,5 +36,6 @@ def _view(values: Namespace) -> int:
     from napari_unet.core.labels.label_file import LabelReading
     from napari_unet.gui.open_files import run_view
 
-    run_view(image, labels, LabelReading(values.labels_as) if values.labels_as else None)
+    with ending_at_once():
+        run_view(image, labels, LabelReading(values.labels_as) if values.labels_as else None)
     return 0

@@ -12,7 +12,13 @@ import zarr
 from napari_unet.core.errors import InputError
 from napari_unet.core.io import provenance as provenance
 from napari_unet.core.io.axes import object_ndim
-from napari_unet.core.io.provenance import are_labels, hash_labels, hash_stack, read_provenance
+from napari_unet.core.io.provenance import (
+    are_labels,
+    differing_settings,
+    hash_labels,
+    hash_stack,
+    read_provenance,
+)
 from napari_unet.core.io.stack import open_stack
 from napari_unet.core.models.card import ModelCard
 from napari_unet.core.settings.model_spec import ModelSpec
@@ -99,3 +105,20 @@ def test_what_other_programs_wrote_is_no_damage(tmp_path):
     for path in sorted(tmp_path.iterdir()):
         with pytest.raises(InputError, match="has no provenance"):
             read_provenance(path)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "requested", "found"),
+    [
+        ({"augment": "off"}, {}, []),  # an earlier default: nobody asked for another result
+        ({}, {}, []),
+        ({"augment": "auto"}, {}, []),
+        ({"augment": "flips"}, {}, ["augment 'flips', now 'auto'"]),
+        ({"augment": "off"}, {"augment": "flips"}, ["augment 'off', now 'flips'"]),
+        ({}, {"augment": "flips"}, ["augment 'off', now 'flips'"]),
+        ({"augment": "off", "threshold": 0.4}, {}, ["threshold 0.4, now None"]),
+    ],
+)
+def test_results_of_versions_with_other_defaults_are_not_made_otherwise(recorded, requested, found):
+    made = {"model_hash": "a", "settings": recorded}
+    assert list(differing_settings(made, "a", PredictSettings(**requested))) == found

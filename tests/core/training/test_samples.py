@@ -11,9 +11,9 @@ from scipy import ndimage
 
 from napari_unet.core.errors import InputError
 from napari_unet.core.image.diameters import median_diameter
-from napari_unet.core.instances.heads import SemanticHead
+from napari_unet.core.instances.heads import InstanceHead, SemanticHead
 from napari_unet.core.io.stack import open_stack
-from napari_unet.core.training.known_pixels import MAX_BACKGROUND_WEIGHT
+from napari_unet.core.training.known_pixels import MAX_BACKGROUND_WEIGHT, labelled_diameter
 from napari_unet.core.training.samples import Samples, find_voxel_ratio, with_voxel_ratio
 
 
@@ -198,3 +198,18 @@ def test_the_size_of_a_kind_comes_with_how_far_images_differ():
     few = replace(second, known=second.labels == 1)
     assert Samples([first, second]).taught_diameter()["px"] == 25
     assert Samples([replace(first, source="a"), few]).taught_diameter()["px"] == 20
+
+
+def test_a_speck_alone_in_its_plane_does_not_say_how_large_the_objects_of_a_volume_are():
+    labels = np.zeros((20, 30, 30), np.uint8)
+    labels[2:10, 3:11, 3:11], labels[2:10, 18:26, 3:11] = 1, 2
+    known = np.ones(labels.shape, bool)
+    size = labelled_diameter(labels, known, InstanceHead())
+    labels[15, 20:22, 20:22] = 3
+    known[10:15], known[16:] = False, False
+    assert labelled_diameter(labels, known, InstanceHead()) == pytest.approx(size)
+    known[:] = False
+    known[4], known[7] = True, True  # sections that were corrected are measured as sections
+    assert labelled_diameter(labels, known, InstanceHead()) == pytest.approx(
+        (4 * 64 / np.pi) ** 0.5
+    )

@@ -325,6 +325,11 @@ def test_cancelling_keeps_blocks_and_resuming_does_the_rest(model, tmp_path):
         in_blocks(image, model, target, block=30, resume=True)
     with pytest.raises(OutputError, match="another kind"):
         in_blocks(image + 1, model, target, resume=True)
+    # Begun by a version that mirrored nothing unasked, it goes on as it was begun.
+    plan = next((tmp_path / ".labels.zarr.unfinished").rglob("plan.json"))
+    text = plan.read_text()
+    assert '"augment": "auto"' in text
+    plan.write_text(text.replace('"augment": "auto"', '"augment": "off"'))
     again = []
     result = in_blocks(
         image, model, target, resume=True,

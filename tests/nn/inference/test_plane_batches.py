@@ -72,6 +72,14 @@ def test_labels_and_maps_are_those_of_planes_alone(model, stack, calls, changes)
     assert np.abs(difference).max() <= 1e-5
 
 
+def test_however_many_are_asked_for_a_processor_is_not_given_all(model, stack, calls, monkeypatch):
+    monkeypatch.setattr(plane_batches, "UNINTERRUPTED", 3 * 64 * 48)
+    wanted = segment(stack, model, ALONE)
+    calls.clear()
+    assert np.array_equal(segment(stack, model, replace(PLANES, batch=9)), wanted)
+    assert max(calls) in (2, 3)
+
+
 def test_planes_of_several_tiles_go_one_after_the_other(model, stack, calls):
     segment(stack, model, replace(PLANES, tile=32))
     assert set(calls) == {1}

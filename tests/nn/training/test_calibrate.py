@@ -109,11 +109,11 @@ def test_a_tuned_model_merges_as_the_corrected_objects_say(
 ):
     model = make_model(card={"decode": {"threshold": 0.5, "merge": 0.3, "min_size": 5}})
     taught, maps = bars(count, 0.45)
-    shown, held = {id(taught): maps}, []
+    shown, held = {"": maps}, []
     if replayed:
         sample, seen = bars(24, 0.45, group="replay", pairs=replayed == "pairs")
-        shown[id(sample)], held = seen, [sample]
-    monkeypatch.setattr(calibrate_module, "sample_maps", lambda _, sample, p="": shown[id(sample)])
+        shown["replay"], held = seen, [sample]
+    monkeypatch.setattr(calibrate_module, "sample_maps", lambda _, sample, p: shown[sample.group])
     monkeypatch.setattr(calibrate_module, "format_agreement", lambda *_: 1.0)
     head = get_head(model.spec)
 
@@ -124,3 +124,35 @@ def test_a_tuned_model_merges_as_the_corrected_objects_say(
     monkeypatch.setattr(calibrate_module, "_looked_at", no_notes)
     card = run_to_end(complete_card(model, Samples([taught], head), Samples(held, head)))
     assert card.decode == {"threshold": 0.5, "merge": chosen, "min_size": 5}
+
+
+def test_of_a_large_image_the_part_with_the_objects_says_how_they_are_divided(
+    make_model, monkeypatch
+):
+    monkeypatch.setattr(calibrate_module, "SCORED_PIXELS", 300 * 300)
+    model = make_model(card={"decode": {"threshold": 0.5, "merge": 0.3, "min_size": 5}})
+    taught, maps = bars(24, 0.45)
+    around = ((600, 12), (10, 690))
+    wide = replace(
+        taught,
+        image=np.pad(taught.image, ((0, 0), *around)),
+        targets=np.pad(taught.targets, ((0, 0), *around)),
+        labels=np.pad(taught.labels, around),
+        known=np.pad(taught.known, around),
+    )
+    seen = []
+
+    def look(_, sample, precision):
+        seen.append(sample.labels)
+        rows, columns = (np.flatnonzero(sample.labels.any(axis))[[0, -1]] for axis in (1, 0))
+        found = np.zeros((2, *sample.labels.shape), np.float32)
+        found[:, rows[0] : rows[1] + 1, columns[0] : columns[1] + 1] = maps[:, 2:-2, 4:36]
+        return found
+
+    monkeypatch.setattr(calibrate_module, "sample_maps", look)
+    steps = calibrate_module._merging_depth(
+        model, Samples([wide], get_head(model.spec)), Samples([], get_head(model.spec)), False
+    )
+    assert run_to_end(steps) == 0.4
+    assert [labels.shape for labels in seen] == [(300, 300)]
+    assert len(np.unique(seen[0])) == 25

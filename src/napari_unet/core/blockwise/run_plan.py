@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.blockwise.blocks import BlockPlan, PlaneBatches
-from napari_unet.core.settings.tasks import HARMLESS, DecodeSettings
+from napari_unet.core.settings.tasks import DecodeSettings, is_other_setting
 
 if TYPE_CHECKING:
     from napari_unet.core.tiles import Index
@@ -122,8 +122,7 @@ class RunPlan:
                 changed = [
                     k
                     for k in mine
-                    if k not in HARMLESS
-                    and mine[k] != value.get(k)
+                    if is_other_setting(k, mine[k], value.get(k))
                     and not (k == "data" and None in (mine[k], value.get(k)))  # unreadable in part
                 ]
                 found += [f"{k} {mine[k]!r}, now {value.get(k)!r}" for k in changed]

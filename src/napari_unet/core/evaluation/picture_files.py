@@ -169,8 +169,8 @@ def _check_files_are_kept(plans: Collection[PicturePlan], pairs: Sequence[LabelP
             raise OutputError(f"{plan.target} is an input, too; choose another place to draw.")
         if plan.target.exists() and not is_own_picture(plan.target):
             raise OutputError(
-                f"{plan.target} exists already and is no picture that was drawn here; choose "
-                "another place to draw, or delete it."
+                f"{plan.target} exists already and does not say that it was drawn here, as "
+                "pictures of earlier versions do not; choose another place to draw, or delete it."
             )
 
 

@@ -25,7 +25,7 @@ from napari_unet.core.io.files import (
     image_name,
     unreadable_error,
 )
-from napari_unet.core.settings.tasks import HARMLESS
+from napari_unet.core.settings.tasks import EARLIER_DEFAULTS, is_other_setting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -184,10 +184,10 @@ def differing_settings(
     """
     if provenance.get("model_hash") != model_hash:
         yield "another model"
-    before = provenance.get("settings") or {}
+    before = EARLIER_DEFAULTS | (provenance.get("settings") or {})
     for item in fields(settings):
         then, now = before.get(item.name, item.default), getattr(settings, item.name)
-        if item.name not in HARMLESS and then != now:
+        if is_other_setting(item.name, then, now):
             yield f"{item.name} {then!r}, now {now!r}"
 
 

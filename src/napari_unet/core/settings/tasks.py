@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from napari_unet.core.errors import SettingsError
 from napari_unet.core.settings.fields import check_settings, setting
@@ -109,6 +110,20 @@ class PredictSettings:
 
 HARMLESS = {"tile", "batch", "certify", "survey", "seed"}
 """Fields of `PredictSettings` that do not change the labels."""
+EARLIER_DEFAULTS = {"augment": "off"}
+"""Defaults of `PredictSettings` in versions that had others; they hold where none is recorded."""
+
+
+def is_other_setting(name: str, then: Any, now: Any) -> bool:
+    """Return whether a setting that is recorded and the one that is requested give other labels.
+
+    Where both are the defaults of their versions nobody asked for another result.
+    """
+    if name in HARMLESS or then == now:
+        return False
+    if name not in EARLIER_DEFAULTS or then != EARLIER_DEFAULTS[name]:
+        return True
+    return any(item.name == name and now != item.default for item in fields(PredictSettings))
 
 
 @dataclass(frozen=True)

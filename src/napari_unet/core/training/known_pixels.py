@@ -57,7 +57,10 @@ def labelled_diameter(
         return 0.0
     parts = [(labels, known)]
     if labels.ndim == 3 and (isolated := isolated_planes(known)).any():
-        parts = [(labels[z], known[z]) for z in np.flatnonzero(isolated)]
+        corrected = np.where(known, labels, 0)
+        alone, others = (len(np.unique(corrected[planes])) for planes in (isolated, ~isolated))
+        if alone >= others:  # sections of objects; a speck alone in its plane is none of them
+            parts = [(labels[z], known[z]) for z in np.flatnonzero(isolated)]
     found = [_sizes(*part, voxel_ratio) for part in parts]
     sizes, corrected = (np.concatenate(values) for values in zip(*found, strict=True))
     if not len(sizes):

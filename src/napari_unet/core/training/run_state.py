@@ -81,8 +81,8 @@ def write_run_state(folder: Path, state: RunState) -> None:
     noted = read_run_state(folder)
     if noted is None or not noted.fits(state):
         raise InputError(
-            f"The unfinished training of {folder.name!r} had another model or other images; give "
-            f"the same ones, or delete {folder} to start again."
+            f"The unfinished training of {folder.name!r} had another model or other images, or "
+            f"was begun by another version; give the same ones, or delete {folder} to start again."
         )
     if noted.held_out and noted.held_out != state.held_out:
         begun = " and ".join(f"{name} {value:g}" for name, value in noted.held_out.items())

@@ -20,7 +20,7 @@ from napari_unet.core.image.foreign_frame import restore_normaliser
 from napari_unet.core.io.lazy_arrays import UnreadableError
 from napari_unet.core.io.stack import with_retries
 from napari_unet.core.progress import map_steps
-from napari_unet.core.settings.tasks import PredictSettings
+from napari_unet.core.settings.tasks import EARLIER_DEFAULTS, PredictSettings
 from napari_unet.nn.inference.decode import InstanceDecoder, SemanticDecoder
 from napari_unet.nn.inference.map_source import MapSource, open_map_source
 from napari_unet.nn.inference.model_input import measure_intensities
@@ -137,7 +137,8 @@ class BlockRun:
     def settings(self) -> PredictSettings:
         """The resolved settings, with the plan's number format."""
         plan = self.directory.plan
-        return replace(PredictSettings(**plan.resolved), precision=plan.precision)
+        settings = PredictSettings(**EARLIER_DEFAULTS | plan.resolved)
+        return replace(settings, precision=plan.precision)
 
     @cached_property
     def decoder(self) -> InstanceDecoder | SemanticDecoder:

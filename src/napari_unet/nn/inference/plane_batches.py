@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 PATIENCE_S = 0.2
 """Seconds after which planes that are slow to read are no longer waited for, so that whoever
 watches or cancels need not wait either."""
+UNINTERRUPTED = 2**20
+"""Pixels that a processor is given in one call at most, however many planes were asked for."""
 
 Source = TypeVar("Source")
 
@@ -112,7 +114,10 @@ def _count_together(source: object, window: Window | None, batch: int | None) ->
     if tile is None:
         return 1
     pixels = math.prod(source.network_tile(tile).read_shape)
-    return batch or choose_batch(source.runner.device, pixels, source.batch * source.edge**2)
+    device = source.runner.device
+    if batch and device.type == "cpu":  # nothing is shown, and Cancel waits, until all are done
+        batch = min(batch, max(1, UNINTERRUPTED // pixels))
+    return batch or choose_batch(device, pixels, source.batch * source.edge**2)
 
 
 def _ahead(group: Sequence[object], window: Window | None) -> int:

@@ -29,7 +29,7 @@ from napari_unet.nn.inference.diameter_estimation import (
 )
 from napari_unet.nn.inference.scale_trials import CONCLUSIVE_COUNT, try_scale
 from napari_unet.nn.inference.size_regression import SizeRegressor
-from napari_unet.nn.training.cancellation import run_cancellable
+from napari_unet.nn.training.cancellation import StopHook, run_cancellable
 from napari_unet.nn.training.held_out import CORRECTIONS, LOOKED_AT, sample_maps
 
 if TYPE_CHECKING:
@@ -154,12 +154,13 @@ MERGE_OBJECTS, MERGE_GAIN, PRIOR_OBJECTS = 10, 2, 20
 how many objects the depth of before speaks."""
 MAX_LOSS = 0.01
 """So much AP of what the model could do before may be lost by another merging depth."""
-SCORED_PIXELS = 2**22
-"""Corrected images are looked at for their merging depth up to about so many pixels."""
+SCORED_PIXELS = 2**20
+"""Of each corrected image at most so many pixels are looked at for its merging depth, and of all
+images twice as many: it is done while the user waits."""
 
 
 def complete_card(
-    model: Model, samples: Samples, held: Samples
+    model: Model, samples: Samples, held: Samples, *, scratch: bool = False
 ) -> Generator[None, None, ModelCard]:
     """Measure what a tuned model's card lacks: decoding, number format and statistics.
 
@@ -171,10 +172,12 @@ def complete_card(
         What it was tuned on.
     held
         What was held out; may be empty.
+    scratch
+        Whether the model knew nothing before.
     """
     card = model.card
     if isinstance(samples.head, InstanceHead):
-        merge = yield from _merging_depth(model, samples, held)
+        merge = yield from _merging_depth(model, samples, held, scratch)
         if merge != model.decoding.merge:
             card = card.replace(decode={**card.decode, "merge": merge})
         known = [
@@ -197,26 +200,31 @@ def complete_card(
     return card
 
 
-def _merging_depth(model: Model, samples: Samples, held: Samples) -> Generator[None, None, float]:
+def _merging_depth(
+    model: Model, samples: Samples, held: Samples, scratch: bool
+) -> Generator[None, None, float]:
     """Choose how deep a valley has to be to divide an object, on all that was corrected.
 
-    What was trained on counts, too: a few minutes do not teach single valleys by heart. From the
-    depth of before, the next ones are tried as long as more objects are found, and what the model
-    could do before stays.
+    What was trained on counts, too: a few minutes do not teach single valleys by heart; what a long
+    training from scratch was shown would not do, so there it is what was held out. From the depth
+    of before, the next ones are tried as long as more objects are found, and what the model could
+    do before stays.
     """
     best = model.decoding.merge
-    step = -(-len(samples.items) // LOOKED_AT)
+    known = [item for item in held.items if item.group == CORRECTIONS] if scratch else samples.items
     corrected: list[Sample] = []
-    for item in samples.items[::step]:
-        if not corrected or sum(i.labels.size for i in corrected) < SCORED_PIXELS:
-            corrected.append(item)
+    for item in known[:: -(-len(known) // LOOKED_AT) or 1]:
+        if sum(i.labels.size for i in corrected) < 2 * SCORED_PIXELS and count_known(item, samples):
+            corrected.append(_middle(item))
     count = sum(count_known(item, samples) for item in corrected)
     if count < MERGE_OBJECTS:
         return best
     replay = [item for item in held.items if item.group != CORRECTIONS]
-    maps = []
+    maps, precision = [], model.choose_precision()
+    stop_hook = StopHook(model.runner(precision).net)
     for item in (*corrected, *replay):
-        maps.append((yield from run_cancellable(partial(sample_maps, model, item))))
+        predict = partial(sample_maps, model, item, precision)
+        maps.append((yield from run_cancellable(predict, stop_hook)))
         yield
 
     def found(merge: float) -> Generator[None, None, tuple[Scores, float]]:
@@ -248,6 +256,24 @@ def _merging_depth(model: Model, samples: Samples, held: Samples) -> Generator[N
             if taught.ap[0] > top and errors(taught) <= errors(first) - MERGE_GAIN:
                 best, top = merge, taught.ap[0]
     return best
+
+
+def _middle(item: Sample) -> Sample:
+    """Cut `SCORED_PIXELS` out of a sample, around the middle of its known objects."""
+    edge = int(SCORED_PIXELS ** (1 / item.labels.ndim))
+    middle = np.median(np.argwhere(item.known_labels), axis=0)
+    window = tuple(
+        slice(start := int(np.clip(at - edge / 2, 0, max(0, size - edge))), start + edge)
+        for at, size in zip(middle, item.labels.shape, strict=True)
+    )
+    inner = (slice(None), *window)
+    return replace(
+        item,
+        image=item.image[inner],
+        labels=item.labels[window],
+        targets=item.targets[inner],
+        known=item.known[window],
+    )
 
 
 def _calibrated(model: Model, held: Samples) -> Generator[None, None, dict[str, float]]:

@@ -228,7 +228,7 @@ class Tuning:
         yield from self._look_again()
         yield from self._remember()
         model = self.best()
-        completing = complete_card(model, self.samples, self.evaluation.held)
+        completing = complete_card(model, self.samples, self.evaluation.held, scratch=self.scratch)
         card = yield from _reported(completing, self.state.step)
         self._finished = replace(model, card=card)
         if self._tunes_clicks:
