@@ -9,8 +9,9 @@ journal         a journal to add to
 image_source    the image that a journal belongs to; snapshots of images that lie in no file
 event_maps      what the edits and marks of a plane say of its pixels and objects
 known_around    how far the background around an edited object is known
+annotation_mask what a frame teaches: which pixels are known, and what they are
 plane_mask      the annotation mask of a plane, worked out window by window
-mask            annotation masks: which pixels of a frame are known, and what they are
+mask            the annotation masks of planes and volumes
 patches         windows around what is known, to train on
 corrections     a model's corrections over all images, a row each; listed and withdrawn
 training_set    the samples that are made of them

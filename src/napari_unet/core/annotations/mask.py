@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_unet.core.annotations.plane_mask import AnnotationMask, PlaneMask
+from napari_unet.core.annotations.annotation_mask import AnnotationMask
+from napari_unet.core.annotations.plane_mask import PlaneMask
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_unet.core.annotations.annotation_mask import AnnotationMask
 from napari_unet.core.annotations.mask import read_annotation_mask
-from napari_unet.core.annotations.plane_mask import AnnotationMask, PlaneMask
+from napari_unet.core.annotations.plane_mask import PlaneMask
 from napari_unet.core.image.normalise import Normaliser
 from napari_unet.core.instances.mask import count_pixels, number_objects
 from napari_unet.core.tiles import relative_window

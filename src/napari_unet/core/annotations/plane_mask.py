@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-import zlib
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +15,7 @@ from scipy import ndimage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from napari_unet.core.annotations.annotation_mask import AnnotationMask, pack, unpack
 from napari_unet.core.annotations.edits import SCRIBBLES, Edit
 from napari_unet.core.annotations.event_maps import EventMaps, meet, objects_edited
 from napari_unet.core.annotations.known_around import (
@@ -41,40 +41,6 @@ STRIP = 2**24
 """Pixels of labels that are kept for cells side by side, at most."""
 BAND = 2**22
 """Pixels of a plane that are looked at together."""
-
-
-@dataclass(frozen=True, eq=False)
-class AnnotationMask:
-    """What a frame teaches.
-
-    Attributes
-    ----------
-    labels
-        ([Z,] Y, X): the corrected labels, with scribbles of background (of a class) put in.
-    known
-        bool, the same shape: pixels whose label is true.
-    scribbled
-        bool, the same shape, disjoint from `known`: pixels that a scribble says belong to some
-        object, while nothing is known of its outline. They teach the foreground alone.
-    assumed
-        bool, the same shape, part of `known`: background that nobody spoke of, and that is known by
-        lying near what was touched. Among crowded objects there may be some that were not drawn.
-    """
-
-    labels: np.ndarray
-    known: np.ndarray
-    scribbled: np.ndarray
-    assumed: np.ndarray
-
-    @property
-    def annotated(self) -> np.ndarray:
-        """All pixels that can be learned from; bool ([Z,] Y, X)."""
-        return np.asarray(self.known | self.scribbled)
-
-    def part(self, window: Window) -> AnnotationMask:
-        """Return the mask of a window."""
-        fields = (self.labels, self.known, self.scribbled, self.assumed)
-        return AnnotationMask(*(values[window] for values in fields))
 
 
 @dataclass(frozen=True)
@@ -171,7 +137,7 @@ class PlaneMask:
         for window in self._windows():
             mask = self.read(window)
             if self._all is None:
-                self._bands[window[0].start] = _pack(mask)
+                self._bands[window[0].start] = pack(mask)
             yield window, mask
 
     def read(self, window: Window) -> AnnotationMask:
@@ -187,7 +153,7 @@ class PlaneMask:
         if not known or any(map(_is_scribble, self._events_in(window))):
             return self._work_out(window)
         rows, columns = window
-        bands = [_unpack(self._bands[each[0].start], each, columns) for each in reached]
+        bands = [unpack(self._bands[each[0].start], each, columns) for each in reached]
         first = rows.start - reached[0][0].start
         parts = np.concatenate(bands, axis=1)[:, first : first + rows.stop - rows.start]
         return AnnotationMask(np.array(self._labels(window)), *parts)
@@ -376,21 +342,6 @@ def _is_scribble(event: Edit | RegionMark) -> bool:
 
 def _overlap(one: slice, other: slice) -> bool:
     return bool(one.start < other.stop and other.start < one.stop)
-
-
-def _pack(mask: AnnotationMask) -> bytes:
-    """Return what a mask says apart from its labels, in a hundredth of the memory."""
-    fields = np.stack([mask.known, mask.scribbled, mask.assumed])
-    return zlib.compress(np.packbits(fields, axis=-1).tobytes(), 1)
-
-
-def _unpack(packed: bytes, window: Window, columns: slice) -> np.ndarray:
-    """Return some columns of a mask that was packed: known, scribbled, assumed; bool (3, Y, X)."""
-    rows, every = (span.stop - span.start for span in window)
-    bits = np.frombuffer(zlib.decompress(packed), np.uint8).reshape(3, rows, -(-every // 8))
-    first, last = columns.start // 8, -(-columns.stop // 8)
-    found = np.unpackbits(bits[..., first:last], axis=-1).astype(bool)
-    return found[..., columns.start - 8 * first :][..., : columns.stop - columns.start]
 
 
 def _covers(strip: Window, window: Window) -> bool:

@@ -8,9 +8,9 @@ import numpy as np
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QCheckBox, QGridLayout, QLabel, QPushButton, QWidget
 
+from napari_unet.core.annotations.annotation_mask import AnnotationMask
 from napari_unet.core.annotations.edits import KNOWN, UNKNOWN
 from napari_unet.core.annotations.mask import mask_from_events
-from napari_unet.core.annotations.plane_mask import AnnotationMask
 from napari_unet.core.progress import Progress
 from napari_unet.core.prompts.scribbles import BACKGROUND, OBJECT
 from napari_unet.gui.correct.drawing import BoxDrawer, scribble
