@@ -395,6 +395,25 @@ def test_an_image_that_is_opened_takes_no_labels_from_another(window, qtbot):
     assert section.labels.value is theirs and section.tracker.get_image(theirs) is other
 
 
+def test_labels_follow_their_image_when_it_is_closed_and_opened_again(window, qtbot):
+    viewer, section = window
+    image = viewer.add_image(VALUES, name="im")
+    mine = viewer.add_labels(objects(), name="mine")
+    other = viewer.add_image(255 - VALUES, name="later")
+    viewer.layers.move(viewer.layers.index(other), 0)
+    section.labels.value, section.image.value = mine, other
+    assert section.tracker.get_image(mine) is image, "wherever the other lies in the list"
+    assert "labels are taken for those of 'im'; if they are of 'later'" in section.status.text()
+    viewer.layers.remove(image)
+    assert section.tracker.get_image(mine) is other and "taken" not in section.status.text()
+    again = viewer.add_image(VALUES, name="im again")
+    section.image.value = other
+    section.image.value = again
+    stroke(mine, (34, 8))
+    saved(section, qtbot)
+    assert section.recording.journal.header.name == "im again"
+
+
 def test_labels_without_an_image_say_so_and_are_kept(window, qtbot):
     viewer, section = window
     mine = viewer.add_labels(objects(), name="mine")

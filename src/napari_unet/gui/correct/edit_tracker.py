@@ -69,6 +69,7 @@ class EditTracker(QObject):
         self._reported: weakref.WeakSet[LayerRecording] = weakref.WeakSet()
         self._windows: weakref.WeakSet[QObject] = weakref.WeakSet()
         viewer.layers.events.inserted.connect(self._inserted)
+        viewer.layers.events.removing.connect(self._removing)
         viewer.layers.events.removed.connect(self._removed)
         for layer in viewer.layers:
             self._watch_result(layer)
@@ -137,18 +138,21 @@ class EditTracker(QObject):
             return chosen
         if ResultInfo.from_layer(layer).image is not None:
             return find_source_image(layer, images)
-        return next((image for image in images if fits(image, layer)), None)
+        known = self._choices.get(layer, ())
+        before_others = sorted(images, key=lambda image: image not in known)
+        return next((image for image in before_others if fits(image, layer)), None)
 
     def may_belong(self, layer: Labels, image: Image) -> bool:
         """Return whether labels of the user's own may be of an image that is only looked at.
 
         Not if it was opened after them, and another one that they fit is open: most images of a
-        series have the same size.
+        series have the same size. Once their own is closed, any that fits may be it, opened again.
         """
         recording = self.recordings.get(layer)
         free = recording is None or recording.journal is None
         free = free and ResultInfo.from_layer(layer).image is None and fits(image, layer)
-        return free and (image in self._choices.get(layer, ()) or self.get_image(layer) is None)
+        known = self._choices.get(layer)
+        return free and (known is None or image in known or self.get_image(layer) is None)
 
     def get_result_time(self, image: Image) -> float:
         """Return when the latest result of an image was added (seconds since 1970), or 0."""
@@ -242,6 +246,15 @@ class EditTracker(QObject):
         """End the recording of a layer that Segment is about to write into."""
         if ResultInfo.from_layer(event.source).running:
             self._end(event.source)
+
+    def _removing(self, event: Any) -> None:
+        """Let labels whose image is about to be closed be of another one that fits."""
+        viewer = self._viewer()
+        image = None if viewer is None else unwrap(viewer.layers[event.index])
+        if isinstance(image, Image):
+            for layer in list(self._choices):
+                if self.get_image(layer) is image:
+                    del self._choices[layer]
 
     def _removed(self, event: Any) -> None:
         self._end(event.value)

@@ -18,6 +18,7 @@ from napari_unet.gui.correct.review import ReviewSection
 from napari_unet.gui.correct.uncertain_places import UncertaintySection
 from napari_unet.gui.layers.combos import as_choices, object_layers, refresh_choices
 from napari_unet.gui.layers.convert import unwrap
+from napari_unet.gui.layers.label_geometry import fits
 from napari_unet.gui.layers.navigation import open_stacks
 from napari_unet.gui.layers.result_info import ResultInfo
 from napari_unet.gui.remembered import remember_open
@@ -187,6 +188,8 @@ class CorrectSection(Step):
         if self.labels.value is None:
             watched = self._watched
             self._choose(watched[-1] if watched else None)
+        else:
+            self._take_image()  # that of the labels may have been closed
         self._show_state()
 
     def _follow(self, *_: Any) -> None:
@@ -282,13 +285,31 @@ class CorrectSection(Step):
         layer = self.labels.value
         if self._setting or image is None or layer is None:
             return
-        if self.tracker.may_belong(layer, image):
-            self.tracker.watch(layer, image)
-            self._show_state()
-        elif self.tracker.get_image(layer) is not image:
+        self._take_image()
+        if self.tracker.get_image(layer) is not image:
             own = [x for x in self._watched if self.tracker.get_image(x) is image]
             if own:
                 self._choose(own[-1])
+        self._show_state()
+
+    def _take_image(self) -> None:
+        """Take the image at the top for that of the labels, if it may be."""
+        layer, image = self.labels.value, self.image.value
+        if image is not None and self.tracker.may_belong(layer, image):
+            self.tracker.watch(layer, image)
+
+    def _describe_other_image(self) -> str:
+        """Say so if labels of the user's own fit the image at the top, but are not taken for its."""
+        layer, image = self.labels.value, self.image.value
+        own = None if layer is None else self.tracker.get_image(layer)
+        if image is None or own is None or own is image:
+            return ""
+        if ResultInfo.from_layer(layer).image is not None or not fits(image, layer):
+            return ""
+        return (
+            f" These labels are taken for those of {own.name!r}; if they are of {image.name!r}, "
+            f"close {own.name!r} before you correct them."
+        )
 
     def _model_chosen(self, *_: Any) -> None:
         name = self.model.value or ""
@@ -305,6 +326,7 @@ class CorrectSection(Step):
             learner = recording.learner.model
             if learner and recording.journal is not None and not self._learns(learner):
                 text = f"{text} They teach {learner!r}: choose it above to fine-tune with them."
+        text += self._describe_other_image()
         if (other := self._unrecorded) is not None:
             text = f"What you paint on {other.name!r} is not recorded: choose it under labels."
         left = [other for other in self.tracker.unsaved if other.failed]
