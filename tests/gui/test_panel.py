@@ -15,8 +15,9 @@ from qtpy.QtWidgets import QApplication, QComboBox, QDockWidget
 
 from napari_unet.core.annotations.header import find_journals
 from napari_unet.core.image.domain_shift import size_remark
+from napari_unet.gui.jobs.engine import get_features
 from napari_unet.gui.layers.convert import layer_axes, layer_stack
-from napari_unet.gui.layers.image_settings import get_image_settings
+from napari_unet.gui.layers.image_settings import get_image_settings, update_image_settings
 from napari_unet.gui.layers.live_labels import set_labels
 from napari_unet.gui.panel import LEAST_WIDTH, STEPS, UNetPanel
 from napari_unet.gui.widgets.panel import CollapsibleSection
@@ -121,15 +122,41 @@ def test_no_step_is_cut_in_a_narrow_panel(viewer, panel):
         assert panel.get_step(name).minimumSizeHint().width() < LEAST_WIDTH, name
 
 
-def test_objects_of_a_review_are_clicked_into_its_labels(viewer, panel, clicker):
-    viewer.add_image(np.zeros((40, 40), np.float32), name="im")
-    reviewed, _ = (viewer.add_labels(np.ones((40, 40), np.uint16), name=name) for name in "ab")
+def test_objects_of_a_review_are_clicked_into_its_labels(viewer, panel, clicker, monkeypatch):
+    image = viewer.add_image(np.zeros((40, 40), np.float32), name="im")
+    reviewed, other = (viewer.add_labels(np.ones((40, 40), np.uint16), name=n) for n in "ab")
+    update_image_settings(image, diameter=20.0)
     panel.open_step("Correct")
     panel.inputs.choose_model("clicker")
     panel.correct.labels.value = reviewed
-    panel.correct.review.click_wanted.emit()
-    assert panel.click.mode.target.layer is reviewed and panel.step == "Correct"
-    panel.click.mode.stop(force=True)
+    later = viewer.add_image(np.ones((40, 40), np.float32), name="later")
+    assert panel.inputs.image.value is later
+    review, queries = panel.correct.review, []
+    for section, search in (
+        (review, review.start),
+        (panel.correct.alike, panel.correct.alike.search),
+    ):
+        monkeypatch.setattr(section, "_run", lambda steps, *_: queries.append(steps.args[0]))
+        search()
+    assert [query.settings.diameter for query in queries] == [20, 20], "those of the labels' image"
+    assert {query.kept for query in queries} == {get_features(image)}
+    click, mode = panel.click, panel.click.mode
+    click.labels.value = reviewed
+    click.toggle()
+    assert not mode.on and "'a' are taken for those of 'im'" in click.status.text()
+    panel.open_step("Correct")
+    review.plan, panel.correct.labels.value = SimpleNamespace(query=queries[0]), other
+    panel.inputs.image.value = later
+    review.click_wanted.emit()
+    assert (mode.target.layer, mode.target.image) == (reviewed, image) and panel.step == "Correct"
+    mode.stop(force=True)
+    click.labels.value = other
+    click.toggle()
+    assert mode.target.layer is other
+    review.click_wanted.emit()
+    assert mode.target.layer is reviewed
+    mode.stop(force=True)
+    review.plan = None
 
 
 def test_a_closed_panel_is_let_go(viewer, models, qtbot):

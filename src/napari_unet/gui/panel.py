@@ -242,10 +242,22 @@ class UNetPanel(DockPanel):
 
     def _click_wanted(self) -> None:
         """Turn click mode on for the labels of the review, or go on; the open step stays."""
-        if not (self.click.mode.on and self.click.mode.active):
-            step = self.step
-            if not self.click.mode.on:
-                self.click.labels.value = self.correct.labels.value
+        plan, mode, step = self.correct.review.plan, self.click.mode, self.step
+        if plan is None:
+            return
+        layer = plan.query.recording.layer
+        if mode.target is not None and mode.target.layer is not layer:
+            if mode.shown is not None or mode.worker.has_actions:
+                mode.resume()
+                mode.show_message("Keep or drop this object of other labels, then press J again.")
+                return
+            mode.stop()
+        if not mode.on:
+            image = self._tracker.get_image(layer)
+            if image in self.inputs.image.choices:
+                self.inputs.image.value = image
+            self.click.labels.value = layer
+        if not mode.active:
             self.click.toggle()
             self.open_step(step)
 

@@ -18,6 +18,7 @@ from napari_unet.core.annotations.journal import Journal
 from napari_unet.core.annotations.journal_reader import JournalReader
 from napari_unet.core.io.stack import open_stack
 from napari_unet.gui.correct.edit_tracker import get_edit_tracker
+from napari_unet.gui.layers.image_settings import update_image_settings
 from napari_unet.gui.layers.key_bindings import REDO_KEY, UNDO_KEY
 from napari_unet.gui.layers.result_info import RESULT_KEY
 
@@ -306,6 +307,18 @@ def test_a_journal_stays_with_its_image(viewer, tracker):
     assert recording.wait(10)
     tracker.watch(layer, viewer.add_image(image.data + 1, name="clicked on"))
     assert tracker.get_image(layer) is image and recording.geometry.stack.name == "im"
+
+
+def test_a_journal_has_the_model_and_the_channel_chosen_when_it_begins(viewer, tracker):
+    image = viewer.add_image(np.ones((2, 30, 40), np.uint8), name="im")
+    update_image_settings(image, axes="CYX")
+    layer = viewer.add_labels(objects((30, 40)), name="mine")
+    recording = tracker.begin_recording(layer)
+    tracker.model = "cells"
+    update_image_settings(image, channel=1)
+    stroke(layer, (20, 20))
+    assert recording.wait(10)
+    assert (recording.journal.header.model, recording.journal.header.channel) == ("cells", 1)
 
 
 def test_an_image_in_a_file_is_known_by_its_path(viewer, tracker, tmp_path):

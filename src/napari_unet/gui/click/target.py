@@ -247,7 +247,8 @@ def open_target(
     Raises
     ------
     InputError
-        The labels do not fit the image, lie elsewhere in the world, or cannot be changed.
+        The labels do not fit the image, are taken for those of another, lie elsewhere in the world,
+        or cannot be changed.
     """
     if layer is None:
         layer = _new_labels(viewer, image, card)
@@ -255,6 +256,7 @@ def open_target(
     target.check()
     _check_data(layer)
     _check_place(target)
+    _check_image(target, tracker)
     _ = target.array  # raises if its axes cannot be put into order
     if not tracker.model:
         tracker.model = card.name  # which labels of unknown origin teach
@@ -312,6 +314,17 @@ def _check_place(target: ClickTarget) -> None:
                 "translation is another. Copy that of the image to them (right click in the layer "
                 "list, Copy scale and transforms), or choose others."
             )
+
+
+def _check_image(target: ClickTarget, tracker: EditTracker) -> None:
+    """Raise InputError if the labels are, or are taken for, those of another image that is open."""
+    image, layer = target.image, target.layer
+    own = tracker.get_image(layer)
+    if own is not None and own is not image and not tracker.may_belong(layer, image):
+        raise InputError(
+            f"The labels {layer.name!r} are taken for those of {own.name!r}; choose that image, or "
+            f"labels of {image.name!r}."
+        )
 
 
 def _reaches_through_planes(span: tuple[slice, ...], geometry: LabelGeometry) -> bool:

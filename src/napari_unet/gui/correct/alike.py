@@ -178,7 +178,8 @@ class AlikeSection(QWidget):
 
     def search(self, *_: Any) -> None:
         """Find what is like the objects that were corrected last."""
-        layer, image, entry = self._chosen(), self._inputs.image.value, self._inputs.entry
+        layer, entry = self._chosen(), self._inputs.entry
+        image = None if layer is None else self._tracker.get_image(layer)
         self.close_found()
         if layer is None or image is None or entry is None:
             self._say("Choose an image, labels and a model, and correct an object first.")

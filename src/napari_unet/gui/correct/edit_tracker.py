@@ -111,8 +111,7 @@ class EditTracker(QObject):
         """Return a layer's recording; begin it if there is none, as yet without a journal."""
         self.watch(layer)
         if layer not in self.recordings:
-            learner = get_learner(layer, self.model, self.get_image(layer))
-            self._begin(LayerRecording(self._viewer(), layer, learner))
+            self._begin(LayerRecording(self._viewer(), layer, Learner()))
         return self.recordings[layer]
 
     def resume_recording(
@@ -215,10 +214,13 @@ class EditTracker(QObject):
         self._find_geometry(recording)
         recording.changed.connect(self._changed)
         recording.refused.connect(self._refused)
+        recording.begins.connect(self._begins)
         self.changed.emit(recording)
 
     def _find_geometry(self, recording: LayerRecording) -> None:
         image = self.get_image(recording.layer)
+        if recording.journal is None:
+            recording.learner = get_learner(recording.layer, self.model, image)
         if recording.journal is not None and recording.geometry is not None:
             return  # a journal stays with the image that it began with
         try:
@@ -280,6 +282,14 @@ class EditTracker(QObject):
         elif not recording.pending:
             self._reported.discard(recording)
         self.changed.emit(recording)
+
+    def _begins(self) -> None:
+        """Begin the journal with the image, the model and the channel that are chosen now."""
+        recording: Any = self.sender()
+        if (
+            self.get_image(recording.layer) is not None
+        ):  # else what was known of it before it closed
+            self._find_geometry(recording)
 
     def _refused(self, reason: str) -> None:
         recording: Any = self.sender()

@@ -59,7 +59,8 @@ class LayerRecording(QObject):
 
     Emits `changed`, in the window's thread, whenever `describe` has something new to say, `saved`
     when all edits are on the disk, `scribbled` when the scribbles are others, by a stroke or an
-    undo, and `refused`, with the reason, when an undo, a redo or a mark cannot be done.
+    undo, and `refused`, with the reason, when an undo, a redo or a mark cannot be done. `begins`
+    comes before something is recorded as long as there is no journal: the learner may be another.
 
     Parameters
     ----------
@@ -87,6 +88,7 @@ class LayerRecording(QObject):
     saved = Signal()
     scribbled = Signal()
     refused = Signal(str)
+    begins = Signal()
 
     def __init__(
         self,
@@ -285,6 +287,8 @@ class LayerRecording(QObject):
         if self.read_only or self._closing:
             return
         self._remark = ""
+        if self.journal is None:
+            self.begins.emit()
         idle = not self._queue.pending
         self._queue.put(write)
         if idle:

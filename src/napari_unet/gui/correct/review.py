@@ -128,7 +128,8 @@ class ReviewSection(QWidget):
 
     def start(self) -> None:
         """Plan a review of the chosen labels, and begin it."""
-        layer, image, entry = self._chosen(), self._inputs.image.value, self._inputs.entry
+        layer, entry = self._chosen(), self._inputs.entry
+        image = None if layer is None else self._tracker.get_image(layer)
         if layer is None or image is None or entry is None:
             self.toggle.setChecked(False)
             self._say("Choose an image, labels and a model first.")

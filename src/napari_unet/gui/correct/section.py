@@ -299,7 +299,7 @@ class CorrectSection(Step):
             self.tracker.watch(layer, image)
 
     def _describe_other_image(self) -> str:
-        """Say so if labels of the user's own fit the image at the top, but are not taken for its."""
+        """Say whose own labels are taken to be, if they fit the image at the top as well."""
         layer, image = self.labels.value, self.image.value
         own = None if layer is None else self.tracker.get_image(layer)
         if image is None or own is None or own is image:
