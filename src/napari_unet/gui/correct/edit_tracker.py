@@ -286,9 +286,7 @@ class EditTracker(QObject):
     def _begins(self) -> None:
         """Begin the journal with the image, the model and the channel that are chosen now."""
         recording: Any = self.sender()
-        if (
-            self.get_image(recording.layer) is not None
-        ):  # else what was known of it before it closed
+        if self.get_image(recording.layer) is not None:  # else what was known of it is kept
             self._find_geometry(recording)
 
     def _refused(self, reason: str) -> None:

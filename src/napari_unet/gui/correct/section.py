@@ -299,7 +299,7 @@ class CorrectSection(Step):
             self.tracker.watch(layer, image)
 
     def _describe_other_image(self) -> str:
-        """Say whose own labels are taken to be, if they fit the image at the top as well."""
+        """Say whose the user's own labels are taken for, if they fit the image at the top, too."""
         layer, image = self.labels.value, self.image.value
         own = None if layer is None else self.tracker.get_image(layer)
         if image is None or own is None or own is image:
