@@ -16,7 +16,8 @@ file_undo         taking the edit of files back, and reading layers of them agai
 alike_images      the images that were searched: their list, and outlines over those that are open
 alike_pictures    a strip of the other images, with what is marked in them
 image_opener      brings the user to a place in an image, open or in a file
-review            one object after the other, judged by single keys; how good the labels are
+review            one object after the other, judged by single keys
+quality_line      how good the labels are, by what a review has judged so far
 review_plan       what there is to look at in a review, and what came of it
 review_text       the keys of a review, and what it says
 uncertain_places  where to look next: the places at which the model is least certain

@@ -17,11 +17,10 @@ from scipy import ndimage
 from napari_unet.core.alike.group_edits import edit_all
 from napari_unet.core.errors import UnetError
 from napari_unet.core.instances.label_edits import DELETE, SPLIT
-from napari_unet.core.progress import Progress
 from napari_unet.core.review.order import OBJECT
-from napari_unet.core.review.quality import LEAST_DRAWN, estimate_quality
 from napari_unet.gui.correct.alike_search import AlikeQuery
 from napari_unet.gui.correct.mask_section import tip_button
+from napari_unet.gui.correct.quality_line import QualityLine
 from napari_unet.gui.correct.review_plan import ReviewPlan, plan_review
 from napari_unet.gui.correct.review_text import ASK, ASK_SQUARE, GONE, KEYS, READ_ONLY, TIPS, TITLES
 from napari_unet.gui.errors import report_error
@@ -35,13 +34,13 @@ from napari_unet.gui.shared_inputs import SECTION, quick_settings
 from napari_unet.gui.widgets.panel import WrappedLabel, vbox
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable
 
     from napari.layers import Labels
 
     from napari_unet.core.alike.group_edits import GroupEdit
+    from napari_unet.core.progress import Progress
     from napari_unet.core.review.order import ReviewItem
-    from napari_unet.core.review.quality import Judged, Quality
     from napari_unet.gui.correct.edit_tracker import EditTracker
     from napari_unet.gui.correct.layer_recording import LayerRecording
     from napari_unet.gui.shared_inputs import InputForm
@@ -117,7 +116,7 @@ class ReviewSection(QWidget):
             grid.addWidget(button, *divmod(number, 2))
         self._actions = actions
         self.keys.hide()
-        self.status, self.quality = WrappedLabel(), WrappedLabel()
+        self.status, self.quality = WrappedLabel(), QualityLine()
         vbox(self.toggle, self.status, self.keys, self.quality, margins=(6, 0, 6, 0), owner=self)
 
     def _toggled(self, wanted: bool) -> None:
@@ -157,6 +156,7 @@ class ReviewSection(QWidget):
         self._give_back = []
         layer, self.layer, self.plan, self.item = self.layer, None, None, None
         self._outlined = ()
+        self.quality.forget()
         remove_layer(self._viewer, layer)
         self.keys.hide()
         self.toggle.setChecked(False)
@@ -331,7 +331,7 @@ class ReviewSection(QWidget):
             self._say("Everything was looked at.")
         else:
             self._show(plan, self.item)
-        self._show_quality(plan)
+        self.quality.show_order(plan.order)
 
     def _show(self, plan: ReviewPlan, item: ReviewItem) -> None:
         index, window = plan.where(item)
@@ -349,26 +349,6 @@ class ReviewSection(QWidget):
         self._say(f"{ask} {left:,} left to look at.")
         for name in ("split", "delete"):
             self.buttons[name].setEnabled(item.kind == OBJECT)
-
-    def _show_quality(self, plan: ReviewPlan) -> None:
-        """Say how good the labels are, as soon as it is worked out: keys do not wait for it."""
-        order = plan.order
-        if order.drawn < LEAST_DRAWN:
-            left = LEAST_DRAWN - order.drawn
-            self.quality.setText(f"Quality: known after {left} more that are drawn at random.")
-            return
-        steps = functools.partial(_quality_steps, order.judgements())
-        judged = order.judged
-
-        def say(found: Quality) -> None:
-            if plan is self.plan:
-                self.quality.setText(
-                    f"AP50 is about <b>{found.now.value:.2f}</b> ({found.now.low:.2f} to "
-                    f"{found.now.high:.2f}, 90 %); it was {found.found.value:.2f} "
-                    f"({found.found.low:.2f} to {found.found.high:.2f}). {judged:,} judged."
-                )
-
-        self._jobs.run("quality", Job(steps, on_done=say))
 
     def _outline(self, item: ReviewItem | None) -> None:
         plan, layer = self.plan, self.layer
@@ -390,11 +370,3 @@ class ReviewSection(QWidget):
     def _say(self, text: str) -> None:
         if self.status.text() != text:
             self.status.setText(text)
-
-
-def _quality_steps(
-    judgements: tuple[tuple[Judged, Judged], Judged, int],
-) -> Generator[Progress, None, Quality]:
-    """Estimate AP50, in a job's thread."""
-    yield Progress(0, 0, "quality")
-    return estimate_quality(*judgements)
