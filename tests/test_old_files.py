@@ -23,8 +23,9 @@ from napari_unet.core.annotations.journal_reader import JournalReader
 from napari_unet.core.annotations.mask import read_annotation_mask
 from napari_unet.core.annotations.training_set import to_samples
 from napari_unet.core.instances.heads import InstanceHead, SemanticHead
-from napari_unet.core.io.provenance import read_provenance
+from napari_unet.core.io.provenance import differing_settings, read_provenance
 from napari_unet.core.progress import run_to_end
+from napari_unet.core.settings.tasks import PredictSettings
 from napari_unet.core.training.rehearsal import rehearsal_samples, unpack_rehearsal
 
 MODEL, IMAGE = FIXTURES / "old_model", FIXTURES / "old_cells.tif"
@@ -170,8 +171,11 @@ class TestResults:
         assert main(["segment", str(IMAGE), str(target), "--model", str(MODEL),
                      "--device", "cpu", "--no-survey"]) == 0  # fmt: skip
         old, new = read_provenance(FIXTURES / "old_labels.tif"), read_provenance(target)
-        for key in ("model", "model_hash", "data_hash", "settings", "objects", "remarks"):
+        for key in ("model", "model_hash", "data_hash", "objects", "remarks"):
             assert new[key] == old[key], key
+        assert new["settings"] == old["settings"] | {"augment": "auto"}  # the default is another
+        same = differing_settings(old, new["model_hash"], PredictSettings(**new["settings"]))
+        assert not list(same)
 
 
 @pytest.mark.parametrize("name", JOURNALS)

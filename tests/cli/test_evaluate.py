@@ -81,7 +81,7 @@ def test_a_file_that_is_no_older_picture_is_kept(tmp_path: Path, folders, capsys
     (raw / "b.png").write_bytes(png_encode(np.zeros((300, 500), np.uint8)))
     before = (raw / "b.png").read_bytes()
     assert evaluate(*folders, "--overlay", raw) == 2
-    assert "b.png exists already and is no picture that was drawn here" in capsys.readouterr().err
+    assert "b.png exists already and does not say that it was drawn here" in capsys.readouterr().err
     assert (raw / "b.png").read_bytes() == before
     assert [path.name for path in raw.iterdir()] == ["b.png"]
 
