@@ -14,7 +14,7 @@ from napari_unet.core.annotations.journal import Journal
 from napari_unet.core.annotations.journal_reader import JournalReader
 from napari_unet.core.errors import OutputError
 from napari_unet.core.review.order import OBJECT
-from napari_unet.gui.correct import review as review_module
+from napari_unet.gui.correct import quality_line
 from napari_unet.gui.jobs.job import HOST, Job, get_device_queue
 from napari_unet.gui.layers.convert import layer_stack
 
@@ -44,7 +44,7 @@ def key_of(viewer, letter):
 
 
 def test_keys_judge_one_object_after_the_other(viewer, correct, qtbot, monkeypatch):
-    monkeypatch.setattr(review_module, "LEAST_DRAWN", 1)
+    monkeypatch.setattr(quality_line, "LEAST_DRAWN", 1)
     section, image = correct
     review, layer = section.review, section.labels.value
     before = key_of(viewer, "Y")
