@@ -21,12 +21,11 @@ from kinds import names_of, opened, planes_of, some
 
 import napari_unet as nu
 from napari_unet.core.evaluation.metrics import Scores
-from napari_unet.core.image.diameters import median_diameter, working_scale
+from napari_unet.core.image.diameters import median_diameter
 from napari_unet.core.image.domain_shift import ShiftWarning
-from napari_unet.core.instances.tile_merger import decode_instances
 from napari_unet.core.progress import run_to_end
 from napari_unet.nn.training.calibrate import MERGES
-from napari_unet.nn.training.held_out import CORRECTIONS, sample_maps
+from napari_unet.nn.training.held_out import CORRECTIONS, decode_sample, sample_maps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,11 +37,11 @@ if TYPE_CHECKING:
 
 def ap50(model: nu.Model, maps: Sequence[np.ndarray], items: Sequence[Sample], merge: float) -> str:
     """Score the objects of samples that are divided at one depth."""
-    scores = []
-    for values, item in zip(maps, items, strict=True):
-        scale = working_scale(item.diameter, model.diameter)
-        settings = model.decoding.updated(merge=merge).in_image(scale, item.labels.ndim)
-        scores.append(nu.evaluate(decode_instances(values, settings), item.labels, (0.5,)))
+    settings = model.decoding.updated(merge=merge)
+    scores = [
+        nu.evaluate(decode_sample(values, item, settings, model.diameter), item.labels, (0.5,))
+        for values, item in zip(maps, items, strict=True)
+    ]
     return f"{Scores.pooled(scores).ap[0]:.3f}" if scores else ""
 
 

@@ -93,25 +93,29 @@ def ending_as_by_control_c() -> Iterator[None]:
 
     Batch systems, containers and ``timeout`` send it. A second one ends at once.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
 
     def end(*_: object) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, end)
-    try:
+    with _ending_by(end):
         yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
 
 
 @contextlib.contextmanager
 def ending_at_once() -> Iterator[None]:
     """Have SIGTERM end a window at once: its event loop would not notice before the mouse moves."""
-    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    with _ending_by(signal.SIG_DFL):
+        yield
+
+
+@contextlib.contextmanager
+def _ending_by(handler: Any) -> Iterator[None]:
+    """Have a handler called at SIGTERM; only the main thread can say so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, handler)
     try:
         yield
     finally:

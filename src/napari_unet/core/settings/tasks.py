@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from napari_unet.core.errors import SettingsError
@@ -121,9 +121,10 @@ def is_other_setting(name: str, then: Any, now: Any) -> bool:
     """
     if name in HARMLESS or then == now:
         return False
-    if name not in EARLIER_DEFAULTS or then != EARLIER_DEFAULTS[name]:
+    if name not in EARLIER_DEFAULTS:
         return True
-    return any(item.name == name and now != item.default for item in fields(PredictSettings))
+    defaults = (EARLIER_DEFAULTS[name], getattr(PredictSettings, name))
+    return (then, now) != defaults
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.evaluation.metrics import Scores, evaluate, evaluate_known
-from napari_unet.core.image.diameters import working_scale
 from napari_unet.core.image.domain_shift import statistic_ranges
 from napari_unet.core.instances.heads import InstanceHead, SemanticHead
 from napari_unet.core.instances.tile_merger import decode_instances
@@ -30,7 +29,7 @@ from napari_unet.nn.inference.diameter_estimation import (
 from napari_unet.nn.inference.scale_trials import CONCLUSIVE_COUNT, try_scale
 from napari_unet.nn.inference.size_regression import SizeRegressor
 from napari_unet.nn.training.cancellation import StopHook, run_cancellable
-from napari_unet.nn.training.held_out import CORRECTIONS, LOOKED_AT, sample_maps
+from napari_unet.nn.training.held_out import CORRECTIONS, LOOKED_AT, decode_sample, sample_maps
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -58,8 +57,7 @@ def scores_by_group(
     """
     groups: dict[str, list[Scores]] = {}
     for values, sample in zip(maps, samples.items, strict=True):
-        scale = working_scale(sample.diameter, diameter)
-        labels = decode_instances(values, settings.in_image(scale, sample.labels.ndim))
+        labels = decode_sample(values, sample, settings, diameter)
         groups.setdefault(sample.group, []).append(evaluate(labels, sample.labels, LEVELS))
     return {group: Scores.pooled(several) for group, several in sorted(groups.items())}
 
@@ -228,12 +226,10 @@ def _merging_depth(
         yield
 
     def found(merge: float) -> Generator[None, None, tuple[Scores, float]]:
-        scores = []
+        scores, settings = [], model.decoding.updated(merge=merge)
         for values, item in zip(maps, (*corrected, *replay), strict=True):
-            settings = model.decoding.updated(merge=merge).in_image(
-                working_scale(item.diameter, model.diameter), item.labels.ndim
-            )
-            labels = yield from run_cancellable(partial(decode_instances, values, settings))
+            decode = partial(decode_sample, values, item, settings, model.diameter)
+            labels = yield from run_cancellable(decode)
             scores.append(evaluate_known(labels, item.labels, item.known, (0.5,)))
             yield
         taught, before = scores[: len(corrected)], scores[len(corrected) :]

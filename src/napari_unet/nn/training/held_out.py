@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
     from napari_unet.core.models.card import ModelCard
+    from napari_unet.core.settings.tasks import DecodeSettings
     from napari_unet.core.training.holdout import Split
     from napari_unet.core.training.rehearsal import RehearsalCrop
     from napari_unet.core.training.training_sample import Sample
@@ -257,9 +258,7 @@ class Validator:
 
     def _decoded(self, model: Model, sample: Sample) -> np.ndarray:
         """Return the objects that are found in one sample."""
-        scale = working_scale(sample.diameter, model.diameter)
-        decoding = model.decoding.in_image(scale, sample.labels.ndim)
-        return decode_instances(self._maps(model, sample), decoding)
+        return decode_sample(self._maps(model, sample), sample, model.decoding, model.diameter)
 
     def _class_iou(
         self, model: Model, stop_hook: StopHook
@@ -293,3 +292,21 @@ def sample_maps(model: Model, sample: Sample, precision: str = "float32") -> np.
     image = resize(sample.image, tuple(max(1, round(n * scale)) for n in size))
     raw = model.runner(precision)(torch.from_numpy(image)[None])[0]
     return get_head(model.spec).activate(resize(raw.cpu().numpy(), size))
+
+
+def decode_sample(
+    maps: np.ndarray, sample: Sample, settings: DecodeSettings, diameter: float | None
+) -> np.ndarray:
+    """Make objects of a sample's maps.
+
+    Parameters
+    ----------
+    maps
+        As `sample_maps` gives them.
+    settings
+        As a model's card has them: `min_size` counts the network's pixels.
+    diameter
+        The model's working diameter.
+    """
+    scale = working_scale(sample.diameter, diameter)
+    return decode_instances(maps, settings.in_image(scale, sample.labels.ndim))
